@@ -1,0 +1,35 @@
+"""Turn a bare Debian host into a working Airflow whose every task is a pod.
+
+pyinfra inventories/local.py deploy.py
+"""
+
+from pyinfra import host
+
+from tasks import (
+    airflow,
+    image,
+    kubernetes,
+    minikube,
+    postgres,
+    preflight,
+    progress,
+    services,
+    smoke,
+    system,
+)
+from tasks.settings import Settings
+
+progress.show()
+settings = preflight.check(Settings.from_data(host.data.dict()))
+
+system.prepare(settings)
+minikube.begin(settings)
+postgres.provide(settings)
+airflow.install(settings)
+image.build(settings)
+minikube.finish(settings)
+kubernetes.connect(settings)
+image.load(settings)
+airflow.configure(settings)
+services.run(settings)
+smoke.prove(settings)

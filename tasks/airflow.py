@@ -1,0 +1,298 @@
+"""Airflow itself: its venv, its configuration and secrets, its database schema, its first user."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks.kubernetes import KUBECONFIG
+from tasks.operations import settled
+from tasks.settings import ROOT, Settings
+
+CONFIG = "/etc/airflow/airflow.cfg"
+POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
+SECRETS = "/etc/airflow/secrets"
+ADMIN_PASSWORD = f"{SECRETS}/admin-password"
+CLI = "/usr/local/bin/airflow"
+
+REQUIREMENTS = "/opt/airflow/requirements"
+UV = "/opt/airflow/uv"
+# The system's certificate store, so that an organisation's own CA is trusted; copies instead of
+# links, so that nothing in a venv shares its content with uv's cache.
+UV_ENVIRONMENT = "UV_SYSTEM_CERTS=true UV_LINK_MODE=copy UV_NO_PROGRESS=true"
+
+# One file a secret, so that each unit is given just those that it needs. Each is a line
+# NAME=value; the Python expression makes the value.
+SECRET_FILES = {
+    "fernet-key": (
+        "AIRFLOW__CORE__FERNET_KEY",
+        "base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()",
+    ),
+    "jwt-secret": ("AIRFLOW__API_AUTH__JWT_SECRET", "secrets.token_urlsafe(64)"),
+    "api-secret-key": ("AIRFLOW__API__SECRET_KEY", "secrets.token_urlsafe(48)"),
+}
+
+# The heads of the database's two schemas, Airflow's own and the login's, after the venv that
+# migrated them.
+MIGRATED = "/var/lib/airflow/.migrated"
+
+
+@deploy("Airflow")
+def install(settings: Settings) -> None:
+    """The venv with Airflow stands, complete and compiled; older ones stand beside it."""
+    for name in ("uv.txt", settings.lock_path.name):
+        files.put(
+            name=f"Write requirements/{name}",
+            src=f"files/opt/airflow/requirements/{name}",
+            dest=f"{REQUIREMENTS}/{name}",
+            mode="644",
+        )
+    settled(
+        name="Install uv",
+        test=f"cmp -s {REQUIREMENTS}/uv.txt {UV}/installed.txt",
+        commands=[
+            f"rm -rf {UV} && python3 -m venv {UV}",
+            "PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
+            f" {UV}/bin/pip --quiet --disable-pip-version-check install --require-hashes"
+            f" --only-binary :all: -r {REQUIREMENTS}/uv.txt",
+            f"cp {REQUIREMENTS}/uv.txt {UV}/installed.txt",
+        ],
+        because="it is installed in the locked version",
+    )
+    _install_venv(settings)
+
+
+def _install_venv(settings: Settings) -> None:
+    venv, lock = settings.venv, f"{REQUIREMENTS}/{settings.lock_path.name}"
+    pip_install = (
+        f"{UV_ENVIRONMENT} {UV}/bin/uv pip install --quiet --python {venv}/bin/python"
+        " --only-binary :all: --compile-bytecode"
+    )
+    extra = " ".join(map(shlex.quote, settings.airflow_extra_requirements))
+    link = "/opt/airflow/venv"
+    settled(
+        name="Install Airflow (200 packages, 10 to 60 s)",
+        test=f"test -e {venv}/.complete && test {link} -ef {venv}",
+        commands=[
+            f"test -e {venv}/.complete || {{ rm -rf {venv} && {UV_ENVIRONMENT}"
+            f" {UV}/bin/uv venv --quiet --python /usr/bin/python{settings.release.python} {venv}"
+            f" && {pip_install} --require-hashes -r {lock}"
+            # The lock wins over what the extra requirements would like to change.
+            + (f" && {pip_install} --constraint {lock} {extra}" if extra else "")
+            + f" && touch {venv}/.complete; }}",
+            # For people and the command line; units and pods name the venv itself.
+            f"ln -sfn {venv} {link}.new && mv -T {link}.new {link}",
+        ],
+        because="this version with these requirements is installed",
+    )
+
+
+@deploy("Airflow")
+def configure(settings: Settings) -> None:
+    """Configuration, secrets, schema, first user and example DAGs are there."""
+    _make_secrets()
+    files.template(
+        name="Write airflow.cfg",
+        src="files/etc/airflow/airflow.cfg.j2",
+        dest=CONFIG,
+        user="root",
+        group="airflow",
+        mode="640",
+        options=options(settings),
+    )
+    files.template(
+        name="Write pod_template.yaml",
+        src="files/etc/airflow/pod_template.yaml.j2",
+        dest=POD_TEMPLATE,
+        user="root",
+        group="airflow",
+        mode="640",
+        settings=settings,
+        environment=worker_environment(settings),
+        quote=json.dumps,
+    )
+    files.template(
+        name="Write the command airflow",
+        src="files/usr/local/bin/airflow.j2",
+        dest=CLI,
+        mode="755",
+        settings=settings,
+        config=CONFIG,
+        kubeconfig=KUBECONFIG,
+        secrets=[f"{SECRETS}/{name}" for name in SECRET_FILES],
+    )
+    _write_dags(settings)
+    _migrate(settings)
+    _create_admin(settings)
+
+
+def options(settings: Settings) -> dict[str, dict[str, str]]:
+    """airflow.cfg by section and option: what the deploy wants, then what the inventory wants.
+
+    Nothing secret is among it: secrets come to the units that need them as environment.
+    Options and defaults: https://airflow.apache.org/docs/apache-airflow/3.3.2/configurations-ref.html
+    """
+    web = f"http://localhost:{settings.airflow_web_port}"
+    wanted = {
+        "core": {
+            "executor": "KubernetesExecutor",
+            "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+            "dags_folder": "/opt/airflow/dags",
+            "plugins_folder": "/opt/airflow/plugins",
+            "load_examples": "False",
+            "execution_api_server_url": f"{web}/execution/",
+        },
+        "database": {
+            # Written out both: derived from each other they would need another driver.
+            "sql_alchemy_conn": "postgresql+psycopg2:///airflow?host=/var/run/postgresql",
+            "sql_alchemy_conn_async": "postgresql+psycopg:///airflow?host=/var/run/postgresql",
+        },
+        "api": {
+            "host": settings.airflow_web_host,
+            "port": str(settings.airflow_web_port),
+            "base_url": settings.airflow_base_url or web,
+            "workers": "1",
+        },
+        "dag_processor": {
+            "dag_bundle_config_list": dag_bundles(),
+            "dag_bundle_storage_path": "/var/lib/airflow/bundles",
+        },
+        "kubernetes_executor": {
+            "in_cluster": "False",
+            "config_file": KUBECONFIG,
+            "namespace": settings.kubernetes_namespace,
+            "pod_template_file": POD_TEMPLATE,
+            "worker_pods_creation_batch_size": "16",
+            "delete_worker_pods_on_failure": "True",
+            # A cluster that does not answer, or a full quota, makes a task wait, not fail.
+            "task_publish_max_retries": "-1",
+        },
+        "logging": {
+            "base_log_folder": "/var/log/airflow",
+            "dag_processor_child_process_log_directory": "/var/log/airflow/dag_processor",
+        },
+        "scheduler": {
+            # A scheduler that was killed leaves finished pods to its successor, which looks for
+            # them this often (seconds).
+            "orphaned_tasks_check_interval": "60",
+        },
+        "usage_data_collection": {"enabled": "False"},
+    }
+    for section, given in settings.airflow_config.items():
+        wanted.setdefault(section, {}).update(given)
+    return wanted
+
+
+def dag_bundles() -> str:
+    """The DAG bundles, for host and pods alike: they must agree on names."""
+    return json.dumps(
+        [
+            {
+                "name": "dags-folder",
+                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                "kwargs": {"refresh_interval": 30},  # seconds until a new file is seen
+            }
+        ]
+    )
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """What a task pod is told about Airflow. Nothing secret: a pod needs no database and no key,
+    it talks to the Execution API with the token that comes with its task."""
+    return {
+        "AIRFLOW_HOME": "/tmp/airflow",
+        "AIRFLOW_WORKER_IMAGE": settings.worker_image_ref,
+        "AIRFLOW__CORE__DAGS_FOLDER": "/opt/airflow/dags",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": "/opt/airflow/plugins",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": settings.execution_api_url,
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": dag_bundles(),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": "/tmp/airflow/bundles",
+        "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE": settings.kubernetes_namespace,
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": "/var/log/airflow",
+        # A restart of the api-server (about 15 s) must cost no task: with the defaults a worker
+        # gives up after some 20 s.
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
+    }
+
+
+def _make_secrets() -> None:
+    paths = " && ".join(f"test -s {SECRETS}/{name}" for name in [*SECRET_FILES, "admin-password"])
+    make = "import base64, secrets; print({prefix!r} + {value})"
+    scripts = {
+        f"{SECRETS}/{name}": make.format(prefix=f"{variable}=", value=value)
+        for name, (variable, value) in SECRET_FILES.items()
+    }
+    scripts[ADMIN_PASSWORD] = make.format(prefix="", value="secrets.token_urlsafe(18)")
+    settled(
+        name="Make the secrets that are missing",
+        test=paths,
+        commands=[
+            f"umask 077; test -s {path} || python3 -c {shlex.quote(script)} > {path}.new"
+            f" && mv {path}.new {path}"
+            for path, script in scripts.items()
+        ],
+        because="all secrets were made before",
+    )
+
+
+def _write_dags(settings: Settings) -> None:
+    folder = ROOT / "files/opt/airflow/dags"
+    for path in sorted(folder.glob("*.py")):
+        wanted = (
+            settings.airflow_smoke_test
+            if path.stem == "airflow_smoke_test"
+            else settings.airflow_examples
+            and (settings.kubernetes_pod_operator or path.stem != "example_pod_operator")
+        )
+        if wanted:
+            files.put(
+                name=f"Write the DAG {path.stem}",
+                src=str(path),
+                dest=f"/opt/airflow/dags/{path.name}",
+                user="root",
+                group="airflow",
+                mode="644",
+            )
+        else:
+            files.file(
+                name=f"Remove the DAG {path.stem}",
+                path=f"/opt/airflow/dags/{path.name}",
+                present=False,
+            )
+
+
+def _migrate(settings: Settings) -> None:
+    heads = (
+        f"runuser -u postgres -- psql -XAtqd airflow -c \"select '{settings.venv_key} '"
+        " || a.version_num || ' ' || f.version_num"
+        ' from alembic_version a, alembic_version_fab f"'
+    )
+    settled(
+        name="Migrate the database's schema (about 10 s)",
+        test=f"{heads} | cmp -s - {MIGRATED}",
+        commands=[f"{CLI} db migrate >/dev/null", f"{heads} > {MIGRATED}"],
+        because="the schema is this version's",
+    )
+
+
+def _create_admin(settings: Settings) -> None:
+    user = settings.airflow_admin_user
+    settled(
+        name=f"Create the web page's user {user}",
+        test="runuser -u postgres -- psql -XAtqd airflow -c"
+        f" \"select 1 from ab_user where username = '{user}'\" | grep -q 1",
+        commands=[
+            # The command asks for the password twice. It is to come from the file, not from
+            # arguments that every user of the host can see; setsid takes away the terminal that
+            # the command would else ask on.
+            f"cat {ADMIN_PASSWORD} {ADMIN_PASSWORD} | setsid --wait {CLI} users create"
+            f" --username {user} --role Admin --email {user}@localhost --firstname {user}"
+            " --lastname Airflow >/dev/null"
+        ],
+        because="the user exists",
+    )

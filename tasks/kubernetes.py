@@ -1,0 +1,92 @@
+"""The cluster's side of Airflow: a namespace, service accounts with least rights, a kubeconfig."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from pyinfra.api import deploy
+
+from tasks.operations import settled
+from tasks.settings import ROOT, Settings
+
+MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
+KUBECONFIG = "/etc/airflow/kubeconfig"
+TOKEN_SECRET = "airflow-control-plane-token"
+
+
+def render(template: Path, settings: Settings) -> str:
+    """A template's text for these settings."""
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(template.read_text()).render(settings=settings)
+
+
+@deploy("Kubernetes")
+def connect(settings: Settings) -> None:
+    """The cluster has Airflow's objects, and the host a kubeconfig with just their rights."""
+    manifest = f"printf %s {shlex.quote(render(MANIFEST, settings))}"
+    in_namespace = f"{settings.kubectl} -n {settings.kubernetes_namespace}"
+    # Rights that are no longer asked for are taken away.
+    unwanted = (
+        ""
+        if settings.kubernetes_pod_operator
+        else "role/airflow-pod-operator rolebinding/airflow-pod-operator"
+        " serviceaccount/airflow-pod-operator"
+    )
+    none_unwanted = (
+        f'test -z "$({in_namespace} get {unwanted} --ignore-not-found -o name)"'
+        if unwanted
+        else "true"
+    )
+    settled(
+        name="Apply Airflow's objects in the cluster",
+        test=f"{manifest} | {settings.kubectl} diff -f - && {none_unwanted}",
+        commands=[
+            f"{manifest} | {settings.kubectl} apply -f -",
+            *([f"{in_namespace} delete --ignore-not-found {unwanted}"] if unwanted else []),
+        ],
+        because="the cluster has them as they are to be",
+    )
+    content = _kubeconfig(settings)
+    settled(
+        name="Write Airflow's kubeconfig",
+        test=f"{{ {content}\n}} | cmp -s - {KUBECONFIG} &&"
+        f" stat -c %U:%G:%a {KUBECONFIG} | grep -qx root:airflow:640",
+        commands=[
+            f"umask 077; for i in $(seq 50); do"  # Kubernetes fills in the token a moment later
+            f" {in_namespace} get secret {TOKEN_SECRET} -o jsonpath={{.data.token}}"
+            f" | grep -q . && break; sleep 0.2; done; {{ {content}\n}} > {KUBECONFIG}.new"
+            f" && chown root:airflow {KUBECONFIG}.new && chmod 640 {KUBECONFIG}.new"
+            f" && mv {KUBECONFIG}.new {KUBECONFIG}",
+        ],
+        because="it names the cluster and holds the service account's token",
+    )
+
+
+def _kubeconfig(settings: Settings) -> str:
+    """Shell commands that print the kubeconfig of Airflow's service account.
+
+    They run on the host only, so that the token never leaves it; it is in no argument either.
+    """
+    namespace = settings.kubernetes_namespace
+    view = f"{settings.kubectl} config view --minify --flatten --raw -o jsonpath="
+    secret = f"{settings.kubectl} -n {namespace} get secret {TOKEN_SECRET} -o jsonpath="
+    return f"""
+server=$({view}'{{.clusters[0].cluster.server}}')
+ca=$({view}'{{.clusters[0].cluster.certificate-authority-data}}')
+token=$({secret}'{{.data.token}}' | base64 -d)
+cat <<END
+apiVersion: v1
+kind: Config
+clusters:
+- name: cluster
+  cluster: {{server: "$server", certificate-authority-data: "$ca"}}
+users:
+- name: airflow
+  user: {{token: "$token"}}
+contexts:
+- name: airflow
+  context: {{cluster: cluster, user: airflow, namespace: {namespace}}}
+current-context: airflow
+END"""

@@ -1,0 +1,154 @@
+"""minikube: the cluster that the deploy brings along, as a systemd unit.
+
+It starts while the rest of the host is set up: begin() starts it, finish() waits for it.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks import downloads
+from tasks.operations import pinned_file, settled
+from tasks.settings import Settings
+
+CACHE = "/root/.minikube/cache/linux/amd64"
+CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+
+# minikube 1.36 asks for an executable `docker` before it creates a cluster with driver none, even
+# where containerd is the runtime (pkg/drivers/none: the check runs before the runtime is known),
+# and never calls it. Debian 12 has the client only together with the daemon, which would change
+# the host's firewall; so minikube, and nothing else, sees this stand-in, which always fails.
+STAND_INS = "/usr/local/lib/minikube/stand-ins"
+
+
+def install_kubectl(settings: Settings) -> None:
+    """kubectl in the cluster's version."""
+    pinned_file(
+        name="Install kubectl",
+        download=downloads.kubectl(settings),
+        dest="/usr/local/bin/kubectl",
+        offline_dir=settings.offline_dir,
+    )
+
+
+@deploy("minikube")
+def begin(settings: Settings) -> None:
+    """minikube is installed and starting."""
+    install_kubectl(settings)
+    if not settings.uses_minikube:
+        return
+    pinned_file(
+        name="Install minikube",
+        download=downloads.minikube(settings),
+        dest="/usr/local/bin/minikube",
+        offline_dir=settings.offline_dir,
+    )
+    if settings.node_is_host:
+        _prepare_node(settings)
+    if settings.offline_dir:
+        _place_offline_files(settings, settings.offline_dir)
+    files.template(
+        name="Write minikube.service",
+        src="files/etc/systemd/system/minikube.service.j2",
+        dest="/etc/systemd/system/minikube.service",
+        mode="644",
+        settings=settings,
+        stand_ins=STAND_INS,
+        quote=shlex.quote,
+    )
+    settled(
+        name="Begin to start minikube",
+        test="systemctl is-enabled minikube && systemctl show -P ActiveState minikube"
+        " | grep -q ^activ",
+        commands=[
+            "systemctl daemon-reload",
+            "systemctl enable --quiet minikube",
+            "systemctl start --no-block minikube",
+        ],
+        because="minikube is started and enabled",
+    )
+
+
+def _prepare_node(settings: Settings) -> None:
+    """What the none driver expects of a host: https://minikube.sigs.k8s.io/docs/drivers/none/"""
+    pinned_file(
+        name="Install crictl",
+        download=downloads.crictl(settings),
+        dest="/usr/local/bin/crictl",
+        offline_dir=settings.offline_dir,
+        member="crictl",
+    )
+    files.link(
+        name="Link /opt/cni/bin to Debian's CNI plugins",
+        path="/opt/cni/bin",
+        target="/usr/lib/cni",
+    )
+    files.link(
+        name="Give minikube a stand-in for docker",
+        path=f"{STAND_INS}/docker",
+        target="/bin/false",
+    )
+    settled(
+        name="Write containerd's default configuration",
+        # minikube edits keys of this file, and Debian's own file has none of them.
+        test=f"grep -q sandbox_image {CONTAINERD_CONFIG}",
+        commands=[
+            f"mkdir -p /etc/containerd && containerd config default > {CONTAINERD_CONFIG}.new"
+            f" && mv {CONTAINERD_CONFIG}.new {CONTAINERD_CONFIG}",
+            "systemctl restart containerd",
+        ],
+        because="containerd's configuration has the keys that minikube edits",
+    )
+
+
+def _place_offline_files(settings: Settings, offline_dir: str) -> None:
+    """minikube finds Kubernetes' programs and images where it would else download them to."""
+    programs = "kubeadm kubectl kubelet"
+    cache = f"{CACHE}/v{settings.kubernetes_version}"
+    settled(
+        name="Place Kubernetes' programs in minikube's cache",
+        test=f"cd {offline_dir} && for f in {programs}; do"
+        f' test "$(stat -c %s $f)" = "$(stat -c %s {cache}/$f)" || exit 1; done',
+        commands=[
+            f"mkdir -p {cache}",
+            f"cd {offline_dir} && for f in {programs}; do"
+            f" install -m 755 $f {cache}/$f.new && mv {cache}/$f.new {cache}/$f; done",
+        ],
+        because="minikube's cache has them",
+    )
+    if not settings.node_is_host:
+        return
+    settled(
+        name="Import Kubernetes' images (about 15 s)",
+        test="ctr -n k8s.io images ls -q"
+        f" | grep -qx registry.k8s.io/kube-apiserver:v{settings.kubernetes_version}",
+        commands=[
+            f"ctr -n k8s.io images import {offline_dir}/images.tar >/dev/null",
+            f"cd {offline_dir} && stat -c '%n %s %Y' * | sha256sum > {downloads.OFFLINE_STAMP}",
+        ],
+        because="containerd has them",
+    )
+
+
+@deploy("minikube")
+def finish(settings: Settings) -> None:
+    """minikube runs in the version that the settings name, and answers."""
+    if not settings.uses_minikube:
+        return
+    answers = (
+        f"{settings.kubectl} get --raw=/version --request-timeout=10s"
+        f" | grep -q '\"v{settings.kubernetes_version}\"'"
+    )
+    settled(
+        name="Wait for minikube (1 to 2 minutes the first time)",
+        test=f"systemctl is-active minikube && {answers}",
+        commands=[
+            f"systemctl start minikube && {answers} || systemctl restart minikube ||"
+            " { journalctl -u minikube -n 30 -o cat --no-pager; exit 1; }",
+            answers,
+        ],
+        because="minikube runs and answers",
+    )

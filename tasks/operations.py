@@ -1,0 +1,117 @@
+"""The few operations that pyinfra does not have: each compares a fact, then acts.
+
+All commands of an operation run on the host; no secret passes through this machine.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Iterable
+
+from pyinfra import host
+from pyinfra.api import FactBase, operation
+from pyinfra.facts.deb import DebPackages
+from pyinfra.facts.files import Sha256File
+
+from tasks.downloads import Download
+
+
+@operation()
+def debian_packages(packages: list[str]) -> Generator[str, None, None]:
+    """
+    Install Debian packages that are missing; refresh apt's lists only then.
+
+    + packages: names, without versions
+    """
+    installed = host.get_fact(DebPackages)
+    missing = [package for package in packages if package not in installed]
+    if not missing:
+        host.noop("all packages are installed")
+        return
+    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Options::=--force-confold"
+    yield f"{apt} update"
+    yield f"{apt} install --yes --no-install-recommends {' '.join(missing)} >/dev/null"
+
+
+class Output(FactBase[str]):
+    """What a shell command prints; the command must end with status 0 and change nothing."""
+
+    def command(self, script: str) -> str:
+        """The command as it is."""
+        return script
+
+    @staticmethod
+    def default() -> str:
+        """Nothing."""
+        return ""
+
+    def process(self, output: Iterable[str]) -> str:
+        """All of its lines."""
+        return "\n".join(output)
+
+
+@operation()
+def settled(test: str, commands: list[str], because: str) -> Generator[str, None, None]:
+    """
+    Run commands unless a test says that what they bring about is there already.
+
+    + test: shell command without side effects; status 0 if nothing is to be done
+    + commands: what brings the state about; afterwards the test must succeed
+    + because: what is true of the host when nothing is to be done
+    """
+    verdict = host.get_fact(Output, script=f"if ( {test}\n) >/dev/null 2>&1; then echo yes; fi")
+    if verdict == "yes":
+        host.noop(because)
+        return
+    yield from commands
+
+
+@operation()
+def pinned_file(
+    download: Download, dest: str, offline_dir: str | None, member: str | None = None
+) -> Generator[str, None, None]:
+    """
+    Put a program in place whose checksum is known, from the internet or the offline folder.
+
+    Nothing is put in place whose checksum differs. A program out of an archive is known by the
+    archive's checksum, kept beside it.
+
+    + download: the file and its checksum; from an offline folder, SHA256SUMS has the checksum
+    + dest: path on the host
+    + offline_dir: folder on the host to take the file from instead
+    + member: the program's name in the archive that the file is
+    """
+    sha256 = download.sha256
+    if offline_dir:
+        sums = shlex.quote(f"{offline_dir}/SHA256SUMS")
+        sha256 = host.get_fact(
+            Output, script=f"awk '$2 ~ /^[*]?{download.file}$/ {{print $1}}' {sums}"
+        )
+    record = f"{dest}.sha256"
+    present = (
+        host.get_fact(Output, script=f"test -x {dest} && cat {record} 2>/dev/null; true")
+        if member
+        else host.get_fact(Sha256File, path=dest)
+    )
+    if present == sha256:
+        host.noop(f"{dest} has the right checksum")
+        return
+    fetch = (
+        f"cp {shlex.quote(f'{offline_dir}/{download.file}')} {dest}.new"
+        if offline_dir
+        else f"curl -fsSL --retry 3 -o {dest}.new {download.url}"
+    )
+    yield fetch
+    yield f"echo '{sha256}  {dest}.new' | sha256sum --check --status || " + _fail(
+        f"{download.file} does not have the pinned checksum {sha256}; it was not installed"
+    )
+    if member:
+        yield f"tar -xzOf {dest}.new {member} > {dest}.part && mv {dest}.part {dest}.new"
+    yield f"chmod 755 {dest}.new && mv {dest}.new {dest}"
+    if member:
+        yield f"echo {sha256} > {record}"
+
+
+def _fail(message: str) -> str:
+    """Shell command that says what is wrong and fails."""
+    return f"{{ echo {shlex.quote(message)} >&2; exit 1; }}"

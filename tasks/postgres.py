@@ -1,0 +1,72 @@
+"""PostgreSQL from Debian: a role and a database of Airflow's own, reached over the socket only."""
+
+from __future__ import annotations
+
+from pyinfra.api import deploy
+from pyinfra.operations import files, postgres, systemd
+
+from tasks.operations import settled
+from tasks.settings import Settings
+
+DATABASE = "airflow"  # also the role's and the Linux user's name, as peer authentication wants it
+
+PSQL = "runuser -u postgres -- psql -XAtqc"
+
+# A cluster loads its files when it starts or is told to, and a few options wait for a restart. The
+# cluster itself knows both: when it loaded its files, and whether an option waits.
+LOADED = (
+    f'{PSQL} "select extract(epoch from pg_conf_load_time()) >'
+    ' $(stat -c %.6Y {files} | sort -n | tail -n 1)" | grep -qx t'
+)
+NOTHING_WAITS = f"{PSQL} 'select count(*) from pg_settings where pending_restart' | grep -qx 0"
+
+
+@deploy("PostgreSQL")
+def provide(settings: Settings) -> None:
+    """PostgreSQL runs with an empty or grown database airflow, which the role airflow owns."""
+    directory = f"/etc/postgresql/{settings.postgres_version}/main"
+    unit = f"postgresql@{settings.postgres_version}-main"
+    config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
+    files.template(
+        name="Write PostgreSQL's conf.d/airflow.conf",
+        src="files/etc/postgresql/conf.d/airflow.conf.j2",
+        dest=config,
+        user="postgres",
+        group="postgres",
+        mode="640",
+        settings=settings,
+    )
+    files.template(
+        name="Write pg_hba.conf",
+        src="files/etc/postgresql/pg_hba.conf.j2",
+        dest=access,
+        user="postgres",
+        group="postgres",
+        mode="640",
+        database=DATABASE,
+    )
+    systemd.service(name="Run PostgreSQL", service="postgresql", running=True, enabled=True)
+    loaded = LOADED.format(files=f"{config} {access}")
+    settled(
+        name="Make PostgreSQL load its configuration",
+        test=f"{loaded} && {NOTHING_WAITS}",
+        commands=[
+            f"systemctl reload-or-restart {unit}",
+            # A reload is asynchronous; its end is seen, for at most 10 s. Only options that can't
+            # be reloaded need the restart that follows.
+            f"for i in $(seq 100); do {loaded} && break; sleep 0.1; done;"
+            f" {NOTHING_WAITS} || systemctl restart {unit}",
+        ],
+        because="PostgreSQL runs with its files as they are",
+    )
+    postgres.role(name="Create role airflow", role=DATABASE, _su_user="postgres")
+    postgres.database(
+        name="Create database airflow",
+        database=DATABASE,
+        owner=DATABASE,
+        template="template0",
+        encoding="UTF8",
+        lc_collate="C.UTF-8",
+        lc_ctype="C.UTF-8",
+        _su_user="postgres",
+    )

@@ -1,0 +1,269 @@
+"""Find what would stop the deploy, all of it at once, before anything is changed."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from pyinfra import host, logger
+from pyinfra.api import DeployError, FactBase
+
+from tasks import downloads, registry
+from tasks.settings import RELEASES, Settings
+
+MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
+MIN_DISK_GIB = 10
+MAX_CLOCK_SKEW = 60  # seconds; tokens of the Execution API allow only 10 between host and pods
+
+# Ports of minikube's node that another Kubernetes on the same machine would hold, with the program
+# that rightly does: https://kubernetes.io/docs/reference/networking/ports-and-protocols/
+CLUSTER_PORTS = {2379: "etcd", 8443: "kube-apiserver", 10250: "kubelet"}
+
+
+class Report(NamedTuple):
+    """What the host says of itself; one value a question, lists where several may apply."""
+
+    values: dict[str, list[str]]
+
+    def one(self, key: str) -> str:
+        """The only answer to a question, empty if there is none."""
+        return next(iter(self.values.get(key, [])), "")
+
+    def all(self, key: str) -> list[str]:
+        """All answers to a question."""
+        return self.values.get(key, [])
+
+
+# Answers as lines «key value». Only what every Debian has: no python, no curl.
+QUESTIONS = r"""
+say() { echo "$1 $2"; }
+[ -d /run/systemd/system ] && say systemd yes
+say uid "$(id -u)"
+. /etc/os-release
+say system "$ID ${VERSION_CODENAME:-$VERSION_ID}"
+say machine "$(uname -m)"
+say memory_kib "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)"
+for place in /opt /var; do
+    say disk_kib "$place $(df -Pk $place | awk 'NR == 2 {print $4}')"
+done
+say time "$(date +%s)"
+[ -e /opt/airflow/venv/bin/airflow ] && say installed yes
+holder() {  # who listens on a port, as «process name», nothing if nobody does
+    ss -Hltnp "sport = :$1" 2>/dev/null |
+        sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\2 \1/p' | head -n 1
+}
+held=$(holder $web_port)
+if [ -n "$held" ] && ! grep -qs airflow-api-server "/proc/${held%% *}/cgroup"; then
+    say port "$web_port $held"
+fi
+for expected in $cluster_ports; do
+    held=$(holder ${expected%%:*})
+    [ -n "$held" ] && [ "${held#* }" != "${expected#*:}" ] && say port "${expected%%:*} $held"
+done
+connects() { timeout 5 bash -c "</dev/tcp/$1/$2" 2>/dev/null; }
+if [ -n "$kubeconfig" ]; then
+    if [ ! -r "$kubeconfig" ]; then
+        say kubeconfig missing
+    else
+        for server in $(sed -n 's/^ *server: *"\{0,1\}\([^" ]*\).*/\1/p' "$kubeconfig"); do
+            address=${server#*://}; address=${address%%/*}; port=${address##*:}
+            [ "$port" = "$address" ] && port=443
+            connects "${address%:*}" "$port" && reached=yes || say unreachable_cluster "$server"
+        done
+        [ -n "$reached" ] && say kubeconfig reached
+    fi
+fi
+if [ -n "$offline_dir" ]; then
+    if [ ! -d "$offline_dir" ]; then
+        say offline "the folder is not there"
+    elif [ ! -r "$offline_dir/SHA256SUMS" ]; then
+        say offline "SHA256SUMS is missing"
+    else
+        cd "$offline_dir"
+        for file in $offline_files; do
+            [ -r "$file" ] || say offline "$file is missing"
+            grep -q " [ *]$file\$" SHA256SUMS || say offline "SHA256SUMS does not name $file"
+        done
+        # Reading a gigabyte takes seconds: only files that changed since they were last used.
+        if [ "$(stat -c '%n %s %Y' * | sha256sum)" != "$(cat $offline_stamp 2>/dev/null)" ]; then
+            sha256sum --check --quiet SHA256SUMS 2>/dev/null | while IFS=: read -r file verdict; do
+                [ -r "$file" ] && say offline "$file does not have the checksum of SHA256SUMS"
+            done
+        fi
+    fi
+else
+    for server in $download_hosts; do
+        connects "$server" 443 || say unreachable "$server"
+    done
+fi
+if [ -n "$local_image" ]; then
+    ctr -n k8s.io images ls -q "name==$local_image" 2>/dev/null | grep -q . ||
+        say image missing
+fi
+true
+"""
+
+
+class HostReport(FactBase[Report]):
+    """Everything that preflight wants to know of a host, in one round trip."""
+
+    def command(self, variables: str) -> str:
+        """The questions, preceded by the assignments of the variables that they use."""
+        return variables + QUESTIONS
+
+    @staticmethod
+    def default() -> Report:
+        """No answers at all."""
+        return Report({})
+
+    def process(self, output: Iterable[str]) -> Report:
+        """Collect the answers by question."""
+        values: dict[str, list[str]] = {}
+        for line in output:
+            key, _, value = line.partition(" ")
+            values.setdefault(key, []).append(value)
+        return Report(values)
+
+
+def check(settings: Settings) -> Settings:
+    """Return the settings with what the host's release decides filled in.
+
+    Raises DeployError with every finding and its cure, one a line, if the deploy can't succeed.
+    """
+    report = host.get_fact(HostReport, variables=_variables(settings))
+    found = findings(settings, report, now=time.time())
+    if found:
+        raise DeployError(
+            f"{host.name} is not ready for the deploy; nothing was changed:\n"
+            + "\n".join(f"  - {finding}" for finding in found)
+        )
+    if not report.one("installed"):
+        logger.info("    First deploy of this host: about 4 minutes with a fast connection.")
+    return settings.on_release(settings.debian_release or report.one("system").split()[1])
+
+
+def _variables(settings: Settings) -> str:
+    image = settings.worker_image or ""
+    variables = {
+        "web_port": str(settings.airflow_web_port),
+        "kubeconfig": settings.kubernetes_kubeconfig or "",
+        "offline_dir": settings.offline_dir or "",
+        "offline_files": " ".join(download.file for download in downloads.needed(settings)),
+        "offline_stamp": downloads.OFFLINE_STAMP,
+        "download_hosts": " ".join(sorted({d.host for d in downloads.needed(settings)})),
+        "cluster_ports": (
+            " ".join(f"{port}:{name}" for port, name in CLUSTER_PORTS.items())
+            if settings.node_is_host
+            else ""
+        ),
+        "local_image": image if image.startswith("localhost/") else "",
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def findings(settings: Settings, report: Report, now: float) -> list[str]:
+    """All that would stop the deploy, each with its cure; `now` is this machine's Unix time."""
+    if not report.one("systemd"):
+        return [
+            "systemd does not run here, and Airflow's services need it: choose a host that booted"
+            " with systemd, or try the deploy in the sandbox with ./tests/sandbox/up"
+        ]
+    return [
+        *_system(report),
+        *_resources(report),
+        *_clock(report, now),
+        *_ports(report),
+        *_cluster(settings, report),
+        *_sources(settings, report),
+        *_image(settings, report),
+    ]
+
+
+def _system(report: Report) -> Iterator[str]:
+    if report.one("uid") != "0":
+        yield 'not root: log in as root, or give the host the inventory data "_sudo": True'
+    name, _, codename = report.one("system").partition(" ")
+    if codename not in RELEASES:
+        known = ", ".join(f"Debian {r.number} ({code})" for code, r in RELEASES.items())
+        yield f"{name} {codename} is not supported: use {known}"
+    if (machine := report.one("machine")) != "x86_64":
+        yield f"the processor is {machine}: the pinned downloads are for x86_64"
+
+
+def _resources(report: Report) -> Iterator[str]:
+    memory = int(report.one("memory_kib")) / 2**20
+    if memory < MIN_MEMORY_GIB:
+        yield f"{memory:.1f} GiB of memory: at least {MIN_MEMORY_GIB} are needed, add some"
+    if report.one("installed"):
+        return
+    for answer in report.all("disk_kib"):
+        place, free = answer.split()
+        if int(free) / 2**20 < MIN_DISK_GIB:
+            yield (
+                f"{int(free) / 2**20:.1f} GiB of disk are free in {place}:"
+                f" at least {MIN_DISK_GIB} are needed, free some"
+            )
+
+
+def _clock(report: Report, now: float) -> Iterator[str]:
+    skew = int(report.one("time")) - now
+    if abs(skew) > MAX_CLOCK_SKEW:
+        yield (
+            f"the clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's:"
+            " set it, and keep it right with systemd-timesyncd or chrony"
+        )
+
+
+def _ports(report: Report) -> Iterator[str]:
+    for answer in report.all("port"):
+        port, pid, name = answer.split(maxsplit=2)
+        cure = (
+            "stop it: another Kubernetes or etcd can't share the machine with minikube's"
+            " driver none"
+            if int(port) in CLUSTER_PORTS
+            else "stop it, or choose another port with airflow_web_port"
+        )
+        yield f"port {port} is held by {name} (process {pid}): {cure}"
+
+
+def _cluster(settings: Settings, report: Report) -> Iterator[str]:
+    path = settings.kubernetes_kubeconfig
+    if report.one("kubeconfig") == "missing":
+        yield (
+            f"kubernetes_kubeconfig: {path} is not there: copy the cluster's kubeconfig to"
+            " that path on the host"
+        )
+    elif path and report.one("kubeconfig") != "reached":
+        servers = ", ".join(report.all("unreachable_cluster")) or "no server"
+        yield (
+            f"kubernetes_kubeconfig: {path} names {servers}, which does not answer: check"
+            " the address and the network between the host and the cluster"
+        )
+
+
+def _sources(settings: Settings, report: Report) -> Iterator[str]:
+    for problem in report.all("offline"):
+        yield f"offline_dir: {settings.offline_dir}: {problem}: make or copy the folder again"
+    if report.one("installed"):
+        return
+    for server in report.all("unreachable"):
+        yield (
+            f"{server} does not answer on port 443 and downloads come from there: open the way, or"
+            " give the files with offline_dir"
+        )
+
+
+def _image(settings: Settings, report: Report) -> Iterator[str]:
+    if report.one("image") == "missing":
+        yield (
+            f"worker_image: {settings.worker_image} is not among the node's images, and localhost/"
+            " is no registry: load it first, or leave worker_image out to have it built"
+        )
+    elif (
+        settings.worker_image
+        and not settings.worker_image.startswith("localhost/")
+        and (problem := registry.problem(settings.worker_image))
+    ):
+        yield f"worker_image: {problem}"

@@ -1,0 +1,156 @@
+"""Airflow's four services as systemd units, grouped by airflow.target.
+
+A unit is restarted when it does not run with its inputs as they are: as it starts, it records the
+checksums of the files it reads, and the deploy compares. So a deploy that was killed between
+writing a file and restarting a unit is healed by the next one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks.airflow import CONFIG, SECRETS
+from tasks.kubernetes import KUBECONFIG
+from tasks.operations import settled
+from tasks.settings import Settings
+
+UNITS_DIRECTORY = "/etc/systemd/system"
+STARTED_WITH = "/run/airflow"  # one file of checksums a unit
+
+
+class Service(NamedTuple):
+    """A component of Airflow as a unit."""
+
+    name: str
+    command: str
+    description: str
+    secrets: tuple[str, ...]  # which of the secrets it is given
+    after: tuple[str, ...] = ("airflow-api-server.service",)
+    stop_seconds: int = 30
+
+    @property
+    def unit(self) -> str:
+        """The unit's name."""
+        return f"airflow-{self.name}.service"
+
+    @property
+    def inputs(self) -> list[str]:
+        """The files that a running unit must have started with."""
+        return [
+            f"{UNITS_DIRECTORY}/{self.unit}",
+            CONFIG,
+            KUBECONFIG,
+            *(f"{SECRETS}/{name}" for name in self.secrets),
+        ]
+
+
+# In the order in which they start. Who is given which secret:
+# https://airflow.apache.org/docs/apache-airflow/3.3.2/security/security_model.html
+SERVICES = (
+    Service(
+        name="api-server",
+        command="api-server",
+        description="web page, REST API and Execution API",
+        secrets=("fernet-key", "jwt-secret", "api-secret-key"),
+        after=(),
+    ),
+    Service(
+        name="scheduler",
+        command="scheduler",
+        description="scheduler",
+        secrets=("fernet-key", "jwt-secret", "api-secret-key"),
+        # Its watcher of the cluster takes 20 s to notice that it is to stop.
+        stop_seconds=60,
+    ),
+    Service(
+        name="dag-processor",
+        command="dag-processor",
+        description="DAG processor",
+        secrets=("fernet-key",),
+    ),
+    Service(
+        name="triggerer",
+        command="triggerer",
+        description="triggerer",
+        secrets=("fernet-key", "api-secret-key"),
+    ),
+)
+
+
+def health_url(settings: Settings) -> str:
+    """Where the api-server tells, as JSON, how each component is."""
+    return f"{web_url(settings)}/api/v2/monitor/health"
+
+
+def web_url(settings: Settings) -> str:
+    """The api-server's address on the host itself."""
+    everywhere = settings.airflow_web_host in ("0.0.0.0", "::")
+    address = "127.0.0.1" if everywhere else settings.airflow_web_host
+    return f"http://{address}:{settings.airflow_web_port}"
+
+
+@deploy("Services")
+def run(settings: Settings) -> None:
+    """Every service runs with the inputs that are on the host now, and Airflow is healthy."""
+    _write_units(settings)
+    for service in SERVICES:
+        settled(
+            name=f"Run {service.unit.removesuffix('.service')}",
+            test=f'test "$(systemctl is-active {service.unit})" = active'
+            f" && sha256sum --check --status {STARTED_WITH}/{service.unit}",
+            commands=[
+                f"systemctl reset-failed {service.unit} 2>/dev/null;"
+                f" systemctl restart {service.unit} ||"
+                f" {{ journalctl -u {service.unit} -n 30 -o cat --no-pager; exit 1; }}"
+            ],
+            because="it runs with its inputs as they are",
+        )
+    components = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+    # The answer is always 200: what counts is the JSON.
+    healthy = f"h=$(curl -fsS -m 10 {health_url(settings)}) && " + " && ".join(
+        f'echo "$h" | grep -q \'"{name}":{{"status":"healthy"\'' for name in components
+    )
+    settled(
+        name="Wait until Airflow is healthy",
+        test=healthy,
+        commands=[
+            f"for i in $(seq 60); do if {{ {healthy}; }} 2>/dev/null; then exit 0; fi; sleep 1;"
+            ' done; echo "Airflow is not healthy after a minute: $h"'
+            " \"Look at: journalctl -u 'airflow-*' -n 100\" >&2; exit 1"
+        ],
+        because="all components are",
+    )
+
+
+def _write_units(settings: Settings) -> None:
+    files.put(
+        name="Write airflow.target",
+        src=f"files{UNITS_DIRECTORY}/airflow.target",
+        dest=f"{UNITS_DIRECTORY}/airflow.target",
+        mode="644",
+    )
+    for service in SERVICES:
+        files.template(
+            name=f"Write {service.unit}",
+            src=f"files{UNITS_DIRECTORY}/airflow.service.j2",
+            dest=f"{UNITS_DIRECTORY}/{service.unit}",
+            mode="644",
+            service=service,
+            settings=settings,
+            config=CONFIG,
+            kubeconfig=KUBECONFIG,
+            secrets_directory=SECRETS,
+            started_with=STARTED_WITH,
+            ready_url=f"{web_url(settings)}/execution/health",
+        )
+    units = " ".join(["airflow.target", *(service.unit for service in SERVICES)])
+    settled(
+        name="Make systemd load and enable the units",
+        test=f"! systemctl show -P NeedDaemonReload {units} minikube.service | grep -q yes"
+        f' && test "$(systemctl is-enabled {units} | grep -cx enabled)" = {1 + len(SERVICES)}',
+        commands=["systemctl daemon-reload", f"systemctl enable --quiet {units}"],
+        because="systemd knows them as they are",
+    )

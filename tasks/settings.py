@@ -1,0 +1,305 @@
+"""Every setting of the deploy: its type, default and meaning, and what is derived from it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import ipaddress
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pyinfra.api import DeployError
+from pyinfra.api.arguments import all_global_arguments
+from pyinfra.api.connectors import get_all_connectors
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
+CONTAINERFILE = ROOT / "files/opt/airflow/image/Containerfile.j2"
+
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s'\"\\]*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+KubernetesName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+]
+LinuxName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]*$", max_length=32)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+
+
+class Release(NamedTuple):
+    """A Debian release that the deploy knows: what its own packages are."""
+
+    number: int
+    python: str
+    postgres: int
+
+
+# https://packages.debian.org: python3 and postgresql of each release.
+RELEASES = {
+    "bookworm": Release(number=12, python="3.11", postgres=15),
+    "trixie": Release(number=13, python="3.13", postgres=17),
+}
+
+
+class Settings(BaseModel):
+    """What an inventory may say; README.md shows each in its table of settings."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    airflow_version: Version = Field(
+        "3.3.2", description="Version of Airflow; there must be a lock file for it."
+    )
+    airflow_extra_requirements: list[str] = Field(
+        [], description="More Python requirements, on the host and in the worker image."
+    )
+    airflow_config: dict[str, dict[str, str]] = Field(
+        {}, description="More options of airflow.cfg, by section; they win over the deploy's own."
+    )
+    airflow_web_host: str = Field(
+        "0.0.0.0", description="Address that the web page and the APIs listen on; pods need it."
+    )
+    airflow_web_port: Port = Field(8080, description="Port of the web page and the APIs.")
+    airflow_base_url: str | None = Field(
+        None, description="Address of the web page as its users type it, behind a proxy say."
+    )
+    airflow_address_for_pods: str | None = Field(
+        None, description="Name or address under which pods reach this host, without port."
+    )
+    airflow_admin_user: LinuxName = Field("admin", description="First user of the web page.")
+    airflow_uid: int = Field(
+        50000,
+        ge=100,
+        le=65533,
+        description="User and group id of `airflow`, on the host and in pods.",
+    )
+    airflow_examples: bool = Field(True, description="Install the example DAGs.")
+    airflow_smoke_test: bool = Field(
+        True, description="Run a tiny DAG as a pod at the end of a deploy that changed something."
+    )
+    postgres_version: int | None = Field(
+        None, ge=14, le=18, description="Major version of PostgreSQL; none: Debian's own."
+    )
+    postgres_config: dict[str, str] = Field(
+        {}, description="More options of postgresql.conf; they win over the deploy's own."
+    )
+    kubernetes_provider: Literal["minikube", "existing"] = Field(
+        "minikube", description="Install and run `minikube`, or use an `existing` cluster."
+    )
+    kubernetes_kubeconfig: AbsolutePath | None = Field(
+        None,
+        description="Path on the host of an existing cluster's kubeconfig, with rights to set up"
+        " a namespace.",
+    )
+    kubernetes_context: str | None = Field(
+        None, description="Context of that kubeconfig; none: its current one."
+    )
+    kubernetes_namespace: KubernetesName = Field(
+        "airflow", description="Namespace of the task pods; the deploy owns it."
+    )
+    kubernetes_pod_operator: bool = Field(
+        False, description="Let tasks start pods of their own with KubernetesPodOperator."
+    )
+    kubernetes_version: Version = Field(
+        "1.33.1", description="Version of Kubernetes that minikube runs, and of kubectl."
+    )
+    kubectl_sha256: Sha256 = Field(
+        "5de4e9f2266738fd112b721265a0c1cd7f4e5208b670f811861f699474a100a3",
+        description="Checksum of the kubectl binary.",
+    )
+    minikube_version: Version = Field("1.36.0", description="Version of minikube.")
+    minikube_sha256: Sha256 = Field(
+        "cddeab5ab86ab98e4900afac9d62384dae0941498dfbe712ae0c8868250bc3d7",
+        description="Checksum of the minikube binary.",
+    )
+    minikube_driver: LinuxName = Field(
+        "none", description="minikube's driver; `none` runs Kubernetes on the host itself."
+    )
+    minikube_start_args: list[str] = Field(
+        [], description="More arguments of `minikube start`, as they are."
+    )
+    crictl_version: Version = Field("1.33.0", description="Version of crictl, for driver `none`.")
+    crictl_sha256: Sha256 = Field(
+        "8307399e714626e69d1213a4cd18c8dec3d0201ecdac009b1802115df8973f0f",
+        description="Checksum of crictl's archive.",
+    )
+    worker_image: str | None = Field(
+        None, description="Image of the task pods; none: built from the host's own venv."
+    )
+    worker_apt_packages: list[DebianPackage] = Field(
+        [], description="More Debian packages in the worker image."
+    )
+    worker_resources: dict[str, dict[str, str]] = Field(
+        {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        description="Resources of a task pod's container, as Kubernetes writes them.",
+    )
+    offline_dir: AbsolutePath | None = Field(
+        None, description="Folder on the host with the files that would else be downloaded."
+    )
+    debian_release: str | None = Field(
+        None, description="Codename of the host's release; none: as the host says."
+    )
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """Make the settings from a host's inventory data.
+
+        Keys that belong to pyinfra (connection data, global arguments) are left out.
+        Raises DeployError with a sentence for each key that is wrong.
+        """
+        given = {key: value for key, value in data.items() if key not in _pyinfra_keys()}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise DeployError("\n".join(_sentence(dict(e)) for e in error.errors())) from None
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        if not self.lock_path.is_file():
+            locked = ", ".join(sorted(path.stem for path in REQUIREMENTS.glob("[0-9]*.txt")))
+            raise ValueError(
+                f"airflow_version: there is no lock file for {self.airflow_version};"
+                f" write one of: {locked}"
+            )
+        if self.kubernetes_provider == "existing":
+            self._existing_cluster_is_complete()
+        elif self.kubernetes_kubeconfig or self.kubernetes_context:
+            raise ValueError(
+                "kubernetes_kubeconfig and kubernetes_context belong to an existing cluster:"
+                ' leave them out or write kubernetes_provider = "existing"'
+            )
+        if self.debian_release is not None and self.debian_release not in RELEASES:
+            raise ValueError(
+                f"debian_release: {self.debian_release} is not known;"
+                f" write one of: {', '.join(RELEASES)}"
+            )
+        return self
+
+    def _existing_cluster_is_complete(self) -> None:
+        for key, why in {
+            "kubernetes_kubeconfig": "the path on the host of the cluster's kubeconfig",
+            "airflow_address_for_pods": "the address under which the cluster's pods reach the host",
+            "worker_image": "an image that the cluster can pull",
+        }.items():
+            if getattr(self, key) is None:
+                raise ValueError(f'{key}: kubernetes_provider = "existing" needs it; write {why}')
+
+    def on_release(self, codename: str) -> Self:
+        """These settings with what depends on the host's release filled in."""
+        return self.model_copy(
+            update={
+                "debian_release": codename,
+                "postgres_version": self.postgres_version or RELEASES[codename].postgres,
+            }
+        )
+
+    @property
+    def release(self) -> Release:
+        """The host's Debian release; known once on_release() was called."""
+        assert self.debian_release is not None, "call on_release() first"
+        return RELEASES[self.debian_release]
+
+    @property
+    def lock_path(self) -> Path:
+        """Lock file of the Airflow version, in the repository."""
+        return REQUIREMENTS / f"{self.airflow_version}.txt"
+
+    @property
+    def uses_minikube(self) -> bool:
+        """Whether the deploy installs the cluster."""
+        return self.kubernetes_provider == "minikube"
+
+    @property
+    def node_is_host(self) -> bool:
+        """Whether the cluster's node is the host itself, so that both see the same files."""
+        return self.uses_minikube and self.minikube_driver == "none"
+
+    @property
+    def admin_kubeconfig(self) -> str:
+        """Path on the host of the kubeconfig that sets up the namespace."""
+        return self.kubernetes_kubeconfig or "/root/.kube/config"
+
+    @property
+    def kubectl(self) -> str:
+        """kubectl with the rights to set up the namespace, as a shell command's beginning."""
+        context = f" --context={self.kubernetes_context}" if self.kubernetes_context else ""
+        return f"/usr/local/bin/kubectl --kubeconfig={self.admin_kubeconfig}{context}"
+
+    @cached_property
+    def venv_key(self) -> str:
+        """Names a venv by all that goes into it."""
+        return f"{self.airflow_version}-" + _digest(
+            self.lock_path.read_text(), *self.airflow_extra_requirements, self.release.python
+        )
+
+    @property
+    def venv(self) -> str:
+        """Path of the venv, on the host and in the worker image."""
+        return f"/opt/airflow/venvs/{self.venv_key}"
+
+    @cached_property
+    def worker_image_ref(self) -> str:
+        """Image of the task pods: the one given, or the built one under its content's name."""
+        if self.worker_image:
+            return self.worker_image
+        content = _digest(
+            self.venv_key,
+            str(self.debian_release),
+            str(self.airflow_uid),
+            CONTAINERFILE.read_text(),
+            *self.worker_apt_packages,
+        )
+        return f"localhost/airflow-worker:{self.airflow_version}-{content}"
+
+    @property
+    def execution_api_url(self) -> str:
+        """The Execution API's address as a pod sees it.
+
+        With driver `none` the pod's node is this host, so Kubernetes itself tells the pod the
+        address (status.hostIP) and no address is written anywhere that could go stale. The other
+        drivers of minikube give the host a name inside the cluster.
+        """
+        address = self.airflow_address_for_pods or (
+            "$(HOST_IP)" if self.node_is_host else "host.minikube.internal"
+        )
+        return f"http://{_in_url(address)}:{self.airflow_web_port}/execution/"
+
+
+def _in_url(address: str) -> str:
+    try:
+        return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
+    except ValueError:
+        return address
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _pyinfra_keys() -> set[str]:
+    connectors = get_all_connectors().values()
+    connection = {key for connector in connectors for key in connector.data_cls.__annotations__}
+    return connection | {name for name, _ in all_global_arguments()}
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    """What is wrong with a setting and what to write instead, from pydantic's finding."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, Settings.model_fields, n=1)
+        hint = f"did you mean {close[0]}?" if close else "README.md lists the settings."
+        return f"{key} is not a setting; {hint}"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    message = error["msg"].replace("Input should be", "should be")
+    return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
