@@ -1,0 +1,1 @@
+"""Throwaway Debian machines with SSH for the tests, and the files that they cannot download."""

@@ -1,0 +1,3 @@
+module airflow-sandbox/pause
+
+go 1.22

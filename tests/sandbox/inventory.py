@@ -1,0 +1,46 @@
+"""A throwaway machine as an inventory's host: how to reach it, and what it needs set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.sandbox import machine, offline
+
+# A machine inside a container, with a kubeadm that was built by another Go than the official one:
+# HTTPProxyCIDR fails for the Go version's stricter addresses, SystemVerification for a kernel
+# configuration that a container can't show.
+IGNORED_CHECKS = "--extra-config=kubeadm.ignore-preflight-errors=HTTPProxyCIDR,SystemVerification"
+
+
+def host(name: str) -> tuple[str, dict[str, Any]]:
+    """The machine's name, and its connection data and settings."""
+    return name, connection(name) | settings(machine.load(name).offline_dir)
+
+
+def connection(name: str) -> dict[str, Any]:
+    """pyinfra's data to reach the machine by SSH."""
+    it = machine.load(name)
+    return {
+        "ssh_hostname": it.address,
+        "ssh_user": "root",
+        "ssh_key": str(it.ssh_key),
+        "ssh_known_hosts_file": str(it.known_hosts),
+        "ssh_strict_host_key_checking": "yes",
+    }
+
+
+def settings(offline_dir: str | None) -> dict[str, Any]:
+    """What differs from the defaults."""
+    needed: dict[str, Any] = {
+        "kubernetes_pod_operator": True,
+        "minikube_start_args": [IGNORED_CHECKS],
+    }
+    if offline_dir:
+        needed |= {"offline_dir": offline_dir, "crictl_version": offline.CRICTL.lstrip("v")}
+    return needed
+
+
+def root() -> Path:
+    """The checkout that the deploy is run from."""
+    return Path(__file__).resolve().parent.parent.parent

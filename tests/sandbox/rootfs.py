@@ -1,0 +1,106 @@
+"""Bare Debian root file systems with systemd and sshd, as podman images.
+
+Nothing in them belongs to what is tested: no Python, no curl, no container runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from tests.sandbox.common import (
+    SandboxError,
+    cache_dir,
+    ensure_packages,
+    fresh_folder,
+    locked,
+    progress,
+    run,
+)
+
+RELEASES = ("bookworm", "trixie")
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo"),
+    *("ca-certificates", "iproute2", "procps"),
+)
+DEFAULT_MIRRORS = {
+    "Debian": "http://deb.debian.org/debian",
+    "Debian-Security": "http://deb.debian.org/debian-security",
+}
+# Every machine gets host keys of its own, so the image has none.
+CUSTOMIZE = 'rm -f "$1"/etc/ssh/ssh_host_*'
+REPOSITORY = "localhost/airflow-sandbox-machine"
+
+
+def ensure_image(release: str) -> str:
+    """Return the podman image of a bare Debian `release`; make it first when it is missing.
+
+    Raises SandboxError for another release or when a package cannot be fetched.
+    """
+    if release not in RELEASES:
+        raise SandboxError(f"Debian {release!r} is not known: choose {' or '.join(RELEASES)}.")
+    image = f"{REPOSITORY}:{release}-{_recipe(release)}"
+    if _exists(image):
+        return image
+    with locked(f"image-{release}"):
+        if not _exists(image):
+            archive = _rootfs(release)
+            progress(f"Importing Debian {release} into podman (about 10 seconds, once)…")
+            run(
+                [
+                    *("podman", "import", "--change", 'CMD ["/lib/systemd/systemd"]'),
+                    *("--change", "STOPSIGNAL SIGRTMIN+3", archive, image),
+                ]
+            )
+    return image
+
+
+def _exists(image: str) -> bool:
+    return run(["podman", "image", "exists", image], check=False).returncode == 0
+
+
+def _rootfs(release: str) -> Path:
+    done = cache_dir() / "rootfs" / f"{release}-{_recipe(release)}"
+    if not done.exists():
+        ensure_packages("mmdebstrap", "debian-archive-keyring")
+        progress(f"Making a bare Debian {release} (about 30 seconds, once)…")
+        with fresh_folder(done) as draft:
+            run(
+                [
+                    *("mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"),
+                    *(f"--customize-hook={CUSTOMIZE}", *_proxy_options()),
+                    release,
+                    draft / "rootfs.tar",
+                    *_sources(release),
+                ]
+            )
+    return done / "rootfs.tar"
+
+
+def _recipe(release: str) -> str:
+    recipe = repr((PACKAGES, CUSTOMIZE, _sources(release), _proxy_options()))
+    return hashlib.sha256(recipe.encode()).hexdigest()[:12]
+
+
+def _sources(release: str) -> list[str]:
+    """Return the apt sources of a usual installation, from the mirrors this machine uses."""
+    mirrors = dict(DEFAULT_MIRRORS)
+    fields = "$(ORIGIN)|$(LABEL)|$(REPO_URI)"
+    targets = run(["apt-get", "indextargets", "--format", fields], check=False)
+    for line in targets.stdout.splitlines():
+        origin, label, address = line.split("|", 2)
+        if origin == "Debian" and label in mirrors:
+            mirrors[label] = address.rstrip("/")
+    debian, security = mirrors["Debian"], mirrors["Debian-Security"]
+    return [
+        f"deb {debian} {release} main",
+        f"deb {debian} {release}-updates main",
+        f"deb {security} {release}-security main",
+    ]
+
+
+def _proxy_options() -> list[str]:
+    """Return this machine's apt proxies as mmdebstrap options, which the image keeps."""
+    names = ("Acquire::http::Proxy", "Acquire::https::Proxy")
+    settings = run(["apt-config", "dump", "--no-empty", *names], check=False).stdout.splitlines()
+    return [f"--aptopt={setting.rstrip(';')}" for setting in settings]
