@@ -8,6 +8,7 @@ import shlex
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from tasks import image
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.settings import ROOT, Settings
@@ -111,6 +112,7 @@ def configure(settings: Settings) -> None:
         group="airflow",
         mode="640",
         settings=settings,
+        image=image.reference(settings),
         environment=worker_environment(settings),
         quote=json.dumps,
     )
@@ -204,7 +206,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     it talks to the Execution API with the token that comes with its task."""
     return {
         "AIRFLOW_HOME": "/tmp/airflow",
-        "AIRFLOW_WORKER_IMAGE": settings.worker_image_ref,
+        "AIRFLOW_WORKER_IMAGE": image.reference(settings),
         "AIRFLOW__CORE__DAGS_FOLDER": "/opt/airflow/dags",
         "AIRFLOW__CORE__PLUGINS_FOLDER": "/opt/airflow/plugins",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

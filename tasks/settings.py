@@ -24,7 +24,6 @@ from pyinfra.api.connectors import get_all_connectors
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
-CONTAINERFILE = ROOT / "files/opt/airflow/image/Containerfile.j2"
 
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s'\"\\]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -238,7 +237,7 @@ class Settings(BaseModel):
     @cached_property
     def venv_key(self) -> str:
         """Names a venv by all that goes into it."""
-        return f"{self.airflow_version}-" + _digest(
+        return f"{self.airflow_version}-" + digest(
             self.lock_path.read_text(), *self.airflow_extra_requirements, self.release.python
         )
 
@@ -246,20 +245,6 @@ class Settings(BaseModel):
     def venv(self) -> str:
         """Path of the venv, on the host and in the worker image."""
         return f"/opt/airflow/venvs/{self.venv_key}"
-
-    @cached_property
-    def worker_image_ref(self) -> str:
-        """Image of the task pods: the one given, or the built one under its content's name."""
-        if self.worker_image:
-            return self.worker_image
-        content = _digest(
-            self.venv_key,
-            str(self.debian_release),
-            str(self.airflow_uid),
-            CONTAINERFILE.read_text(),
-            *self.worker_apt_packages,
-        )
-        return f"localhost/airflow-worker:{self.airflow_version}-{content}"
 
     @property
     def execution_api_url(self) -> str:
@@ -282,7 +267,8 @@ def _in_url(address: str) -> str:
         return address
 
 
-def _digest(*parts: str) -> str:
+def digest(*parts: str) -> str:
+    """A short name for what these texts are together."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
