@@ -275,15 +275,20 @@ def _overlay(machine: Machine) -> bytes:
         "etc/ssh/ssh_host_ed25519_key": (folder / "host_ed25519").read_text(),
         "root/.ssh/authorized_keys": machine.ssh_key.with_suffix(".pub").read_text(),
     }
+    entries = [(path, text, 0o644) for path, text in files.items()]
+    return _archive([*entries, *((path, text, 0o600) for path, text in secrets.items())], MASKED)
+
+
+def _archive(files: list[tuple[str, str, int]], masked: tuple[str, ...] = ()) -> bytes:
+    """Return a tar archive of files (path, text, mode) and of systemd units that never start."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        ssh_folder = tarfile.TarInfo("root/.ssh")
-        ssh_folder.type, ssh_folder.mode = tarfile.DIRTYPE, 0o700
-        archive.addfile(ssh_folder)
-        for mode, group in ((0o644, {**files, **_extra_certificates()}), (0o600, secrets)):
-            for path, text in group.items():
-                _add_file(archive, path, text, mode)
-        for unit in MASKED:
+        for path, text, mode in files:
+            content = text.encode()
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), mode
+            archive.addfile(entry, io.BytesIO(content))
+        for unit in masked:
             mask = tarfile.TarInfo(f"etc/systemd/system/{unit}")
             mask.type, mask.linkname = tarfile.SYMTYPE, "/dev/null"
             archive.addfile(mask)
@@ -293,13 +298,6 @@ def _overlay(machine: Machine) -> bytes:
 def _locale_file(release: str) -> str:
     # From trixie on, /etc/default/locale is a link to the other one.
     return "etc/default/locale" if release == "bookworm" else "etc/locale.conf"
-
-
-def _add_file(archive: tarfile.TarFile, path: str, text: str, mode: int) -> None:
-    content = text.encode()
-    entry = tarfile.TarInfo(path)
-    entry.size, entry.mode = len(content), mode
-    archive.addfile(entry, io.BytesIO(content))
 
 
 def _extra_certificates() -> dict[str, str]:
@@ -332,6 +330,9 @@ def _has_sys_resource() -> bool:
 
 def _start(machine: Machine) -> None:
     progress(f"Starting the machine {machine.name} (about 10 seconds)…")
+    # At each start: this machine's extra authorities may have changed since the last one.
+    certificates = _archive([(path, text, 0o644) for path, text in _extra_certificates().items()])
+    common.run(["podman", "cp", "-", f"{machine.name}:/"], stdin=certificates)
     common.run(["podman", "start", machine.name])
 
 

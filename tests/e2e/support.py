@@ -1,0 +1,143 @@
+"""What the end-to-end tests share: running the deploy, asking Airflow, waiting with a bound."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+T = TypeVar("T")
+
+
+def wait_for(what: Callable[[], T], seconds: float, why: str, every: float = 0.3) -> T:
+    """The first true value that `what` returns; fails with `why` if there is none in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if result := what():
+            return result
+        time.sleep(every)
+    raise AssertionError(f"not within {seconds:.0f} s: {why}")
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """How a run of pyinfra ended."""
+
+    code: int
+    output: str
+    json: dict[str, Any]
+
+    @property
+    def changed(self) -> list[str]:
+        """Names of the operations that changed something."""
+        return [each["name"] for each in self.json["results"]["operations"] if each["success"]]
+
+    @property
+    def planned(self) -> list[str]:
+        """Names of the operations that a dry run would let change something."""
+        return [
+            each["name"]
+            for each in self.json["plan"]
+            if each["hosts_with_change"] or each["hosts_with_conditional_change"]
+        ]
+
+
+def deploy(
+    *arguments: str,
+    inventory: str = "inventories/sandbox.py",
+    settings: dict[str, object] | None = None,
+) -> Deploy:
+    """Run the deploy with settings that differ from the inventory's; a dry run with --dry."""
+    data = [f"--data={key}={_as_data(value)}" for key, value in (settings or {}).items()]
+    apply = [] if "--dry" in arguments else ["--yes"]
+    command = ["pyinfra", "--json", *apply, *arguments, *data, inventory, "deploy.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    return Deploy(
+        done.returncode,
+        done.stdout + done.stderr,
+        json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {},
+    )
+
+
+def _as_data(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+class Airflow:
+    """Airflow's REST API, as a person who logged in."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url
+        self._login = {"username": user, "password": password}
+        self._token = ""
+
+    def request(self, method: str, path: str, body: object = None) -> Any:
+        """Ask; returns the parsed answer. Raises HTTPError for an answer that says no."""
+        if not self._token:
+            self._token = self._send("POST", "/auth/token", self._login)["access_token"]
+        return self._send(method, f"/api/v2{path}", body)
+
+    def _send(self, method: str, path: str, body: object) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def health(self) -> dict[str, str | None]:
+        """State of each component; empty if there is no answer."""
+        try:
+            answer = self._send("GET", "/api/v2/monitor/health", None)
+        except OSError:
+            return {}
+        return {name: (component or {}).get("status") for name, component in answer.items()}
+
+    def trigger(self, dag: str) -> str:
+        """Start a run of a DAG, which is waited for to become known; returns the run's id."""
+
+        def known() -> bool:
+            try:
+                self.request("PATCH", f"/dags/{dag}", {"is_paused": False})
+            except urllib.error.HTTPError as error:
+                if error.code != 404:
+                    raise
+                return False
+            return True
+
+        wait_for(known, 90, f"the DAG {dag} is known")
+        return str(
+            self.request("POST", f"/dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"]
+        )
+
+    def run_state(self, dag: str, run: str) -> str:
+        """State of a run."""
+        return str(self.request("GET", f"/dags/{dag}/dagRuns/{quote(run)}")["state"])
+
+    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """The run's task instances."""
+        path = f"/dags/{dag}/dagRuns/{quote(run)}/taskInstances"
+        return list(self.request("GET", path)["task_instances"])
+
+    def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
+        """A task's log as the web page shows it."""
+        path = (
+            f"/dags/{dag}/dagRuns/{quote(run)}/taskInstances/{task}/logs/{attempt}"
+            "?full_content=true"
+        )
+        content = self.request("GET", path)["content"]
+        return "\n".join(str(line.get("event", line)) for line in content)
+
+
+def machine_name() -> str:
+    """Name of the machine under test."""
+    return os.environ.get("AIRFLOW_SANDBOX", "airflow-sandbox")

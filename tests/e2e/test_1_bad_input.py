@@ -1,0 +1,113 @@
+"""On a bare host: a dry run, and everything that must be refused, leave it as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import Shell
+from tests.e2e.support import deploy
+
+# What the deploy could have brought: packages, users, units, and the files of these folders.
+SNAPSHOT = (
+    "dpkg-query -W; getent passwd; systemctl list-unit-files --no-legend;"
+    " find /etc /opt /usr/local /root /var/lib -xdev -path /root/.cache -prune -o"
+    " -path '/var/lib/systemd/*' -o -printf '%p %s %m\n' | sort"
+)
+
+
+@pytest.fixture
+def unchanged(shell: Shell) -> Iterator[None]:
+    """Fails the test if the host is not as it was before."""
+    before = shell(SNAPSHOT)
+    yield
+    assert shell(SNAPSHOT).splitlines() == before.splitlines()
+
+
+def test_dry_run_on_a_bare_host(unchanged: None) -> None:
+    run = deploy("--dry")
+    assert run.code == 0, run.output
+    assert "Airflow | Install Airflow (200 packages, 10 to 60 s)" in run.planned
+
+
+EXISTING: dict[str, object] = {
+    "kubernetes_provider": "existing",
+    "kubernetes_kubeconfig": "/tmp/kubeconfig",
+    "airflow_address_for_pods": "10.0.0.1",
+    "worker_image": "localhost/airflow-worker:somebodys",
+}
+# What makes the input bad on the host, the settings, and what the sentence must say.
+BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
+    "misspelt setting": (
+        "true",
+        {"airflow_web_prot": 8081},
+        ["airflow_web_prot is not a setting", "airflow_web_port"],
+    ),
+    "wrong type": ("true", {"airflow_web_port": "eighty"}, ["airflow_web_port", "integer"]),
+    "kubeconfig missing": (
+        "rm -f /tmp/kubeconfig",
+        EXISTING,
+        ["kubernetes_kubeconfig: /tmp/kubeconfig is not there"],
+    ),
+    "cluster unreachable": (
+        "echo '    server: https://127.0.0.1:6444' > /tmp/kubeconfig",
+        EXISTING,
+        ["https://127.0.0.1:6444", "does not answer"],
+    ),
+    "port in use": (
+        "systemctl is-active e2e-port || systemd-run --quiet --unit e2e-port"
+        " systemd-socket-activate -l 8080 /bin/cat;"
+        " timeout 10 sh -c 'until ss -Hltn sport = :8080 | grep -q .; do :; done'",
+        {},
+        ["port 8080 is held by systemd-socket", "airflow_web_port"],
+    ),
+    "offline file missing": (
+        "mkdir -p /tmp/offline && ln -sf /srv/offline/* /tmp/offline && rm /tmp/offline/kubectl",
+        {"offline_dir": "/tmp/offline"},
+        ["/tmp/offline", "kubectl is missing"],
+    ),
+    "offline file damaged": (
+        "mkdir -p /tmp/offline && ln -sf /srv/offline/* /tmp/offline &&"
+        " rm /tmp/offline/kubectl && echo damaged > /tmp/offline/kubectl",
+        {"offline_dir": "/tmp/offline"},
+        ["/tmp/offline", "kubectl does not have the checksum"],
+    ),
+    "image not there": (
+        "true",
+        {"worker_image": "localhost/airflow-worker:not-there"},
+        ["localhost/airflow-worker:not-there is not among the node's images"],
+    ),
+    "registry unreachable": (
+        "true",
+        {"worker_image": "registry.invalid/airflow:1"},
+        ["worker_image", "registry.invalid can't be reached"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_refused_before_anything_is_touched(case: str, shell: Shell, unchanged: None) -> None:
+    prepare, settings, said = BAD_INPUT[case]
+    shell(prepare)
+    run = deploy(settings=settings)
+    shell("systemctl stop e2e-port 2>/dev/null; rm -rf /tmp/offline /tmp/kubeconfig")
+    assert run.code != 0
+    assert "Starting operation" not in run.output
+    assert "Traceback" not in run.output
+    for words in said:
+        assert words in run.output
+
+
+def test_all_findings_come_at_once() -> None:
+    wrong = EXISTING | {"offline_dir": "/tmp/nowhere", "worker_image": "localhost/nobody:1"}
+    run = deploy(settings=wrong)
+    assert run.code != 0
+    for words in ("/tmp/kubeconfig is not there", "/tmp/nowhere", "localhost/nobody:1"):
+        assert words in run.output
+
+
+def test_inventory_that_does_not_exist() -> None:
+    run = deploy(inventory="inventories/nowhere.py")
+    assert run.code != 0
+    assert "there is no host to work on" in run.output

@@ -1,0 +1,79 @@
+"""Every task is a pod: it is seen while it runs, its log can be read, and it is gone afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+
+from tests.e2e.conftest import Shell
+from tests.e2e.support import Airflow, wait_for
+
+# DAG: how many pods its run takes, each task being one, and a task with words of its log.
+EXAMPLES = {
+    "example_bash": (5, "end", "done on node"),
+    "example_pod_override": (1, "look_around", "'greeting': 'made to measure'"),
+    # The task's own pod, and the one that it starts.
+    "example_pod_operator": (2, "say_hello", "Hello from a pod that a task started"),
+}
+
+
+def pods_of(cluster: client.CoreV1Api, dag: str) -> set[str]:
+    """Names of the DAG's pods that exist now."""
+    selector = f"dag_id={dag}"
+    pods = cluster.list_namespaced_pod("airflow", label_selector=selector).items
+    return {pod.metadata.name for pod in pods}
+
+
+@pytest.mark.parametrize("dag", EXAMPLES)
+def test_example(dag: str, airflow: Airflow, cluster: client.CoreV1Api) -> None:
+    number, task, words = EXAMPLES[dag]
+    run, seen = airflow.trigger(dag), set[str]()
+
+    def ended() -> str | None:
+        seen.update(pods_of(cluster, dag))
+        state = airflow.run_state(dag, run)
+        return state if state in ("success", "failed") else None
+
+    state = wait_for(ended, 180, f"{dag} ends", every=0.1)
+    assert state == "success", airflow.log(dag, run, task)
+    assert len(seen) == number
+    assert words in airflow.log(dag, run, task)
+    wait_for(lambda: not pods_of(cluster, dag), 60, "the pods are deleted")
+    # The pod is gone, its log is not.
+    assert words in airflow.log(dag, run, task)
+
+
+def test_pod_override_shapes_the_pod(airflow: Airflow) -> None:
+    dag = "example_pod_override"
+    run = airflow.request("GET", f"/dags/{dag}/dagRuns")["dag_runs"][-1]["dag_run_id"]
+    assert str(700 * 2**20) in airflow.log(dag, run, "look_around")
+
+
+@pytest.fixture(scope="module")
+def slow_dag(shell: Shell) -> str:
+    """A DAG whose task takes half a minute."""
+    text = (Path(__file__).parent / "dags/e2e_slow.py").read_text()
+    shell(f"cat > /opt/airflow/dags/e2e_slow.py <<'EOF'\n{text}\nEOF")
+    return "e2e_slow"
+
+
+def test_log_while_the_task_runs_and_after(
+    slow_dag: str, airflow: Airflow, cluster: client.CoreV1Api
+) -> None:
+    run, task = airflow.trigger(slow_dag), "take_your_time"
+
+    def first_line_while_running() -> bool:
+        tasks = airflow.tasks(slow_dag, run)
+        if not tasks or tasks[0]["state"] != "running":
+            return False
+        log = airflow.log(slow_dag, run, task)
+        return "the first line" in log and "the last line" not in log
+
+    wait_for(first_line_while_running, 60, "the first line is in the log of the running task")
+    wait_for(lambda: airflow.run_state(slow_dag, run) == "success", 60, "the task succeeds")
+    wait_for(lambda: not pods_of(cluster, slow_dag), 60, "the pod is deleted")
+    log = airflow.log(slow_dag, run, task)
+    assert "the first line" in log
+    assert "the last line" in log

@@ -1,0 +1,73 @@
+"""What is broken by force comes back by itself, or with the next deploy, and loses nothing."""
+
+from __future__ import annotations
+
+import time
+
+from kubernetes import client
+
+from tests.e2e.conftest import Shell
+from tests.e2e.support import Airflow, deploy, wait_for
+from tests.e2e.test_3_dags import pods_of, slow_dag
+
+__all__ = ["slow_dag"]
+
+
+def test_scheduler_killed_while_a_task_runs(
+    slow_dag: str, airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
+) -> None:
+    run, seen = airflow.trigger(slow_dag), set[str]()
+    wait_for(
+        lambda: [task for task in airflow.tasks(slow_dag, run) if task["state"] == "running"],
+        60,
+        "the task runs",
+    )
+    shell("systemctl kill --signal=SIGKILL --kill-whom=main airflow-scheduler")
+    killed = time.monotonic()
+    wait_for(lambda: shell("systemctl is-active airflow-scheduler || true") == "active", 15, "back")
+    # Scheduling again: another run's task gets its pod while the first still runs.
+    airflow.trigger("airflow_smoke_test")
+    wait_for(lambda: pods_of(cluster, "airflow_smoke_test"), 30, "a new task gets a pod")
+    assert time.monotonic() - killed < 30
+
+    def ended() -> bool:
+        seen.update(pods_of(cluster, slow_dag))
+        return airflow.run_state(slow_dag, run) in ("success", "failed")
+
+    wait_for(ended, 90, "the run ends")
+    (task,) = airflow.tasks(slow_dag, run)
+    assert (task["state"], task["try_number"]) == ("success", 1)
+    assert len(seen) == 1, "the task ran once, in one pod"
+    # The new scheduler adopts the finished pod when the old one counts as dead.
+    wait_for(lambda: not pods_of(cluster, slow_dag), 150, "the pod is deleted")
+
+
+def test_edit_by_hand_is_put_back_and_just_what_reads_it_restarts(shell: Shell) -> None:
+    shell("echo '# by hand' >> /etc/airflow/airflow.cfg")
+    shell("systemctl restart airflow-triggerer")
+    run = deploy()
+    assert run.code == 0, run.output
+    # The triggerer started with the edited file, the others with the right one.
+    assert set(run.changed) == {"Airflow | Write airflow.cfg", "Services | Run airflow-triggerer"}
+    assert deploy().changed == []
+
+
+def test_stopped_service_is_started_again(shell: Shell) -> None:
+    shell("systemctl stop airflow-dag-processor")
+    run = deploy()
+    assert set(run.changed) == {"Services | Run airflow-dag-processor"}
+
+
+def test_target_stops_and_starts_all_of_airflow(shell: Shell, airflow: Airflow) -> None:
+    units = "airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer"
+    shell("systemctl stop airflow.target")
+    assert set(shell(f"systemctl is-active {units} || true").splitlines()) == {"inactive"}
+    shell("systemctl start airflow.target")
+    wait_for(
+        lambda: set(shell(f"systemctl is-active {units} || true").splitlines()) == {"active"},
+        60,
+        "all units are active",
+    )
+    wait_for(
+        lambda: set(airflow.health().values()) == {"healthy"}, 60, "all components are healthy"
+    )

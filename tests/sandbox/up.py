@@ -1,0 +1,78 @@
+"""What the commands `up` and `down` do: a machine, the deploy, and where to look then."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.sandbox import common, machine
+from tests.sandbox.rootfs import RELEASES
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NAME = os.environ.get("AIRFLOW_SANDBOX", "airflow-sandbox")
+
+
+def deploy(name: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the deploy against the machine, its output shown; returns how it ended."""
+    command = ["pyinfra", "-y", *arguments, "inventories/sandbox.py", "deploy.py"]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"AIRFLOW_SANDBOX": name}, check=False
+    )
+
+
+def up(release: str) -> int:
+    """Make the machine and deploy into it; returns the deploy's exit code."""
+    made = machine.create(NAME, release)
+    ended = deploy(NAME)
+    if ended.returncode:
+        print(f"The deploy failed; what it said is above. To look around: {_ssh()}")
+        return ended.returncode
+    smoke = machine.run(made, "airflow-smoke-test").stdout.strip()
+    print(
+        f"""
+{smoke}
+
+  Web page   http://{made.address}:8080
+  User       admin
+  Password   {_ssh()} cat /etc/airflow/secrets/admin-password
+  Look       {_ssh()}
+  Remove     ./tests/sandbox/down
+"""
+    )
+    return 0
+
+
+def _ssh() -> str:
+    return f"ssh -F {machine.load(NAME).ssh_config} {NAME}"
+
+
+def down(cache: bool) -> int:
+    """Remove the machine, and all that was built for it if `cache` is true."""
+    machine.remove(NAME)
+    folder = common.cache_dir()
+    if cache:
+        shutil.rmtree(folder)
+    else:
+        print(f"{NAME} is removed. {folder} stays for the next one; down --cache removes it too.")
+    return 0
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="./tests/sandbox/up")
+    parser.add_argument("--release", choices=RELEASES, default=RELEASES[0])
+    parser.add_argument("--down", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--cache", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    return down(chosen.cache) if chosen.down else up(chosen.release)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except common.SandboxError as problem:
+        sys.exit(str(problem))
