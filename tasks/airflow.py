@@ -44,11 +44,11 @@ MIGRATED = "/var/lib/airflow/.migrated"
 @deploy("Airflow")
 def install(settings: Settings) -> None:
     """The venv with Airflow stands, complete and compiled; older ones stand beside it."""
-    for name in ("uv.txt", settings.lock_path.name):
+    for what, lock in {"uv": "uv.txt", "Airflow": settings.lock_path.name}.items():
         files.put(
-            name=f"Write requirements/{name}",
-            src=f"files/opt/airflow/requirements/{name}",
-            dest=f"{REQUIREMENTS}/{name}",
+            name=f"Write the lock file of {what}",
+            src=f"files/opt/airflow/requirements/{lock}",
+            dest=f"{REQUIREMENTS}/{lock}",
             mode="644",
         )
     settled(
@@ -234,8 +234,8 @@ def _make_secrets() -> None:
         name="Make the secrets that are missing",
         test=paths,
         commands=[
-            f"umask 077; test -s {path} || python3 -c {shlex.quote(script)} > {path}.new"
-            f" && mv {path}.new {path}"
+            f"umask 077; test -s {path} || {{ python3 -c {shlex.quote(script)} > {path}.new"
+            f" && mv {path}.new {path}; }}"
             for path, script in scripts.items()
         ],
         because="all secrets were made before",
@@ -276,8 +276,11 @@ def _migrate(settings: Settings) -> None:
     )
     settled(
         name="Migrate the database's schema (about 10 s)",
-        test=f"{heads} | cmp -s - {MIGRATED}",
-        commands=[f"{CLI} db migrate >/dev/null", f"{heads} > {MIGRATED}"],
+        test=f"test -s {MIGRATED} && {heads} | cmp -s - {MIGRATED}",
+        commands=[
+            f"{CLI} db migrate >/dev/null",
+            f"{heads} > {MIGRATED}.new && mv {MIGRATED}.new {MIGRATED}",
+        ],
         because="the schema is this version's",
     )
 

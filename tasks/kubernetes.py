@@ -76,6 +76,7 @@ def _kubeconfig(settings: Settings) -> str:
 server=$({view}'{{.clusters[0].cluster.server}}')
 ca=$({view}'{{.clusters[0].cluster.certificate-authority-data}}')
 token=$({secret}'{{.data.token}}' | base64 -d)
+test -n "$token" || {{ echo "Kubernetes gave {TOKEN_SECRET} no token" >&2; exit 1; }}
 cat <<END
 apiVersion: v1
 kind: Config

@@ -5,8 +5,6 @@ It starts while the rest of the host is set up: begin() starts it, finish() wait
 
 from __future__ import annotations
 
-import shlex
-
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
@@ -57,7 +55,7 @@ def begin(settings: Settings) -> None:
         mode="644",
         settings=settings,
         stand_ins=STAND_INS,
-        quote=shlex.quote,
+        quote=_quote,
     )
     settled(
         name="Begin to start minikube",
@@ -152,3 +150,10 @@ def finish(settings: Settings) -> None:
         ],
         because="minikube runs and answers",
     )
+
+
+def _quote(argument: str) -> str:
+    """A word of a unit's command line, as systemd.service(5) has it under «Command lines»."""
+    for character in '\\"':
+        argument = argument.replace(character, "\\" + character)
+    return '"' + argument.replace("%", "%%").replace("$", "$$") + '"'

@@ -93,7 +93,7 @@ def pinned_file(
         if member
         else host.get_fact(Sha256File, path=dest)
     )
-    if present == sha256:
+    if sha256 and present == sha256:
         host.noop(f"{dest} has the right checksum")
         return
     fetch = (

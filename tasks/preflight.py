@@ -68,9 +68,14 @@ if [ -n "$kubeconfig" ]; then
         say kubeconfig missing
     else
         for server in $(sed -n 's/^ *server: *"\{0,1\}\([^" ]*\).*/\1/p' "$kubeconfig"); do
-            address=${server#*://}; address=${address%%/*}; port=${address##*:}
-            [ "$port" = "$address" ] && port=443
-            connects "${address%:*}" "$port" && reached=yes || say unreachable_cluster "$server"
+            address=${server#*://}; address=${address%%/*}; port=443
+            case $address in
+            \[*\]:*) port=${address##*:}; address=${address%:*} ;;
+            \[*\]) ;;
+            *:*) port=${address##*:}; address=${address%:*} ;;
+            esac
+            address=${address#[}; address=${address%]}
+            connects "$address" "$port" && reached=yes || say unreachable_cluster "$server"
         done
         [ -n "$reached" ] && say kubeconfig reached
     fi
@@ -141,7 +146,7 @@ def check(settings: Settings) -> Settings:
         )
     if not report.one("installed"):
         logger.info("    First deploy of this host: about 4 minutes with a fast connection.")
-    return settings.on_release(settings.debian_release or report.one("system").split()[1])
+    return settings.on_release(report.one("system").split()[1])
 
 
 def _variables(settings: Settings) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from http.client import HTTPException
 from typing import NamedTuple
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
@@ -35,6 +36,8 @@ class Reference(NamedTuple):
         first, slash, rest = name.partition("/")
         if not slash or not (re.search(r"[.:]", first) or first == "localhost"):
             first, rest = "registry-1.docker.io", name if slash else f"library/{name}"
+        elif first in ("docker.io", "index.docker.io"):
+            first, rest = "registry-1.docker.io", rest if "/" in rest else f"library/{rest}"
         repository, colon, tag = rest.partition(":")
         return cls(first, repository, digest or (tag if colon else "latest"))
 
@@ -52,7 +55,7 @@ def problem(image: str) -> str | None:
                 " check the name and the tag, or push the image first"
             )
         return None
-    except (URLError, OSError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         return (
             f"the registry {reference.registry} can't be reached ({error}): check its name and the"
             " network"

@@ -15,7 +15,7 @@ from pyinfra.operations import files
 from tasks.airflow import CONFIG, SECRETS
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
-from tasks.settings import Settings
+from tasks.settings import Settings, in_url
 
 UNITS_DIRECTORY = "/etc/systemd/system"
 STARTED_WITH = "/run/airflow"  # one file of checksums a unit
@@ -89,7 +89,7 @@ def web_url(settings: Settings) -> str:
     """The api-server's address on the host itself."""
     everywhere = settings.airflow_web_host in ("0.0.0.0", "::")
     address = "127.0.0.1" if everywhere else settings.airflow_web_host
-    return f"http://{address}:{settings.airflow_web_port}"
+    return f"http://{in_url(address)}:{settings.airflow_web_port}"
 
 
 @deploy("Services")

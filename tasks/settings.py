@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import ipaddress
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -14,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -25,11 +25,14 @@ from pyinfra.api.connectors import get_all_connectors
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
 
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s'\"\\]*$")]
+# These come to stand in shell commands and YAML as they are.
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\w./+@-]*$")]
+Address = Annotated[str, StringConstraints(pattern=r"^[\w.:-]+$")]
+Word = Annotated[str, StringConstraints(pattern=r"^[\w./:@+-]+$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
 KubernetesName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+    str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)
 ]
 LinuxName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]*$", max_length=32)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -65,14 +68,14 @@ class Settings(BaseModel):
     airflow_config: dict[str, dict[str, str]] = Field(
         {}, description="More options of airflow.cfg, by section; they win over the deploy's own."
     )
-    airflow_web_host: str = Field(
+    airflow_web_host: Address = Field(
         "0.0.0.0", description="Address that the web page and the APIs listen on; pods need it."
     )
     airflow_web_port: Port = Field(8080, description="Port of the web page and the APIs.")
     airflow_base_url: str | None = Field(
         None, description="Address of the web page as its users type it, behind a proxy say."
     )
-    airflow_address_for_pods: str | None = Field(
+    airflow_address_for_pods: Address | None = Field(
         None, description="Name or address under which pods reach this host, without port."
     )
     airflow_admin_user: LinuxName = Field("admin", description="First user of the web page.")
@@ -100,7 +103,7 @@ class Settings(BaseModel):
         description="Path on the host of an existing cluster's kubeconfig, with rights to set up"
         " a namespace.",
     )
-    kubernetes_context: str | None = Field(
+    kubernetes_context: Word | None = Field(
         None, description="Context of that kubeconfig; none: its current one."
     )
     kubernetes_namespace: KubernetesName = Field(
@@ -132,7 +135,7 @@ class Settings(BaseModel):
         "8307399e714626e69d1213a4cd18c8dec3d0201ecdac009b1802115df8973f0f",
         description="Checksum of crictl's archive.",
     )
-    worker_image: str | None = Field(
+    worker_image: Word | None = Field(
         None, description="Image of the task pods; none: built from the host's own venv."
     )
     worker_apt_packages: list[DebianPackage] = Field(
@@ -145,9 +148,7 @@ class Settings(BaseModel):
     offline_dir: AbsolutePath | None = Field(
         None, description="Folder on the host with the files that would else be downloaded."
     )
-    debian_release: str | None = Field(
-        None, description="Codename of the host's release; none: as the host says."
-    )
+    _codename: str = PrivateAttr("")  # of the host's release, once on_release() was called
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
@@ -177,36 +178,37 @@ class Settings(BaseModel):
                 "kubernetes_kubeconfig and kubernetes_context belong to an existing cluster:"
                 ' leave them out or write kubernetes_provider = "existing"'
             )
-        if self.debian_release is not None and self.debian_release not in RELEASES:
-            raise ValueError(
-                f"debian_release: {self.debian_release} is not known;"
-                f" write one of: {', '.join(RELEASES)}"
-            )
         return self
 
     def _existing_cluster_is_complete(self) -> None:
+        missing = []
         for key, why in {
             "kubernetes_kubeconfig": "the path on the host of the cluster's kubeconfig",
             "airflow_address_for_pods": "the address under which the cluster's pods reach the host",
             "worker_image": "an image that the cluster can pull",
         }.items():
             if getattr(self, key) is None:
-                raise ValueError(f'{key}: kubernetes_provider = "existing" needs it; write {why}')
+                missing.append(f'{key}: kubernetes_provider = "existing" needs it; write {why}')
+        if missing:
+            raise ValueError("\n".join(missing))
 
     def on_release(self, codename: str) -> Self:
         """These settings with what depends on the host's release filled in."""
-        return self.model_copy(
-            update={
-                "debian_release": codename,
-                "postgres_version": self.postgres_version or RELEASES[codename].postgres,
-            }
-        )
+        version = self.postgres_version or RELEASES[codename].postgres
+        settings = self.model_copy(update={"postgres_version": version})
+        settings._codename = codename
+        return settings
+
+    @property
+    def codename(self) -> str:
+        """The host's Debian release by name; known once on_release() was called."""
+        assert self._codename, "call on_release() first"
+        return self._codename
 
     @property
     def release(self) -> Release:
         """The host's Debian release; known once on_release() was called."""
-        assert self.debian_release is not None, "call on_release() first"
-        return RELEASES[self.debian_release]
+        return RELEASES[self.codename]
 
     @property
     def lock_path(self) -> Path:
@@ -234,7 +236,7 @@ class Settings(BaseModel):
         context = f" --context={self.kubernetes_context}" if self.kubernetes_context else ""
         return f"/usr/local/bin/kubectl --kubeconfig={self.admin_kubeconfig}{context}"
 
-    @cached_property
+    @property
     def venv_key(self) -> str:
         """Names a venv by all that goes into it."""
         return f"{self.airflow_version}-" + digest(
@@ -257,10 +259,10 @@ class Settings(BaseModel):
         address = self.airflow_address_for_pods or (
             "$(HOST_IP)" if self.node_is_host else "host.minikube.internal"
         )
-        return f"http://{_in_url(address)}:{self.airflow_web_port}/execution/"
+        return f"http://{in_url(address)}:{self.airflow_web_port}/execution/"
 
 
-def _in_url(address: str) -> str:
+def in_url(address: str) -> str:
     try:
         return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
     except ValueError:

@@ -21,7 +21,11 @@ NODE_PACKAGES = [
     "socat",
 ]
 # What builds the worker image.
-IMAGE_PACKAGES = ["buildah", "mmdebstrap"]
+IMAGE_PACKAGES = [
+    "buildah",
+    "mmdebstrap",
+    "netavark",  # buildah of Debian 13 does not start without it, though it only recommends it
+]
 
 
 def packages(settings: Settings) -> list[str]:

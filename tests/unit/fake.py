@@ -1,0 +1,187 @@
+"""Run pieces of the deploy without a host.
+
+`plan` asks pyinfra's connector @fake what the whole deploy would do on a bare host; `commands`
+asks it for one operation. `run` and `fact` use the connector @local, so that the shell code runs
+for real on this machine: give them paths in a temporary directory only.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyinfra.api import Config, FactBase, FileUploadCommand, Inventory, State
+from pyinfra.api.connect import connect_all
+from pyinfra.api.deploy import add_deploy
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.facts import get_facts
+from pyinfra.api.operation import OperationMeta, add_op
+from pyinfra.api.operations import run_ops
+from pyinfra.context import ctx_host, ctx_state
+
+from tasks.settings import ROOT, Settings
+
+FILES = ROOT / "files"
+
+# What pyinfra's own operations want to know of a host before they plan anything. Nothing else is
+# answered: to all facts the host is bare.
+BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
+
+DEFAULTS = Settings.from_data({})
+
+# An existing cluster needs all of these.
+EXISTING = {
+    "kubernetes_provider": "existing",
+    "kubernetes_kubeconfig": "/root/cluster.yaml",
+    "airflow_address_for_pods": "192.0.2.7",
+    "worker_image": "registry.example/airflow-worker:1",
+}
+
+# Settings that take different ways through the deploy.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "another driver": {"minikube_driver": "docker"},
+    "existing cluster": EXISTING,
+    "pod operator": {"kubernetes_pod_operator": True},
+    "offline": {"offline_dir": "/srv/offline"},
+    "offline, another driver": {"offline_dir": "/srv/offline", "minikube_driver": "docker"},
+    "more packages": {
+        "airflow_extra_requirements": ["boto3>=1; python_version < '4'", "httpx[http2]"],
+        "worker_apt_packages": ["jq", "libpq5"],
+    },
+    "nothing optional": {"airflow_smoke_test": False, "airflow_examples": False},
+}
+
+
+class Planned(NamedTuple):
+    """An operation that a bare host would see."""
+
+    name: str
+    arguments: set[str]  # pyinfra shows these beside operations that have no name
+    commands: list[str]
+    uploads: dict[str, str]  # text by destination
+    sources: list[Path]  # files that are uploaded as they are
+
+
+class Plan(NamedTuple):
+    """All operations of the deploy in their order, and the questions that facts asked."""
+
+    operations: list[Planned]
+    facts: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the operations."""
+        return [operation.name for operation in self.operations]
+
+    @property
+    def uploads(self) -> dict[str, str]:
+        """The text of each file that is written, by destination."""
+        return {dest: text for each in self.operations for dest, text in each.uploads.items()}
+
+    def position(self, name: str) -> int:
+        """Where the one operation stands whose name contains this."""
+        found = [place for place, each in enumerate(self.names) if name in each]
+        assert len(found) == 1, f"{len(found)} operations are named like {name!r}: {self.names}"
+        return found[0]
+
+    def named(self, name: str) -> Planned:
+        """The one operation whose name contains this."""
+        return self.operations[self.position(name)]
+
+
+def settings(given: Mapping[str, Any] | None = None) -> Settings:
+    """Settings as preflight hands them to the tasks on Debian 12."""
+    return Settings.from_data(given or {}).on_release("bookworm")
+
+
+def steps() -> Iterator[Callable[[Settings], None]]:
+    """The @deploy functions that deploy.py calls with the settings, in its order."""
+    for statement in ast.parse((ROOT / "deploy.py").read_text()).body:
+        match statement:
+            case ast.Expr(
+                ast.Call(
+                    func=ast.Attribute(value=ast.Name(id=module), attr=function),
+                    args=[ast.Name(id="settings")],
+                )
+            ):
+                yield getattr(importlib.import_module(f"tasks.{module}"), function)
+
+
+def plan(settings: Settings, responses: Mapping[str, Any] | None = None) -> Plan:
+    """What the deploy does on a host that answers its facts with `responses`."""
+    state = _state("@fake", responses)
+    for step in steps():
+        add_deploy(state, step, settings=settings)
+    operations = list(_operations(state))
+    return Plan(operations, list(_host(state).connector.executed_commands))
+
+
+def commands(
+    operation: Any, responses: Mapping[str, Any] | None = None, **arguments: Any
+) -> list[str]:
+    """What one operation does on a host that answers its facts with `responses`."""
+    state = _state("@fake", responses)
+    add_op(state, operation, name="Under test", **arguments)
+    (planned,) = _operations(state)
+    return planned.commands
+
+
+def run(operation: Any, **arguments: Any) -> OperationMeta:
+    """Run one operation for real on this machine; returns what became of it."""
+    state = _state("@local")
+    result: OperationMeta
+    (result,) = add_op(state, operation, name="Under test", **arguments).values()
+    try:
+        run_ops(state)
+    except PyinfraError:  # the only host failed; the result says so too
+        assert result.did_error()
+    return result
+
+
+def fact(question: type[FactBase[Any]], **arguments: Any) -> Any:
+    """The answer of this machine to a fact."""
+    (answer,) = get_facts(_state("@local"), question, kwargs=arguments).values()
+    return answer
+
+
+def _state(connector: str, responses: Mapping[str, Any] | None = None) -> State:
+    data = {
+        "fake_responses": {**(responses or {}), **BARE_HOST},
+        "fake_delay": 0,
+        "fake_delay_jitter": 0,
+    }
+    state = State(inventory=Inventory(([connector], data)), config=Config())
+    state.cwd = str(ROOT)
+    connect_all(state)
+    return state
+
+
+def _host(state: State) -> Any:
+    return next(iter(state.inventory))
+
+
+def _operations(state: State) -> Iterator[Planned]:
+    host = _host(state)
+    with ctx_state.use(state), ctx_host.use(host):
+        for key in state.get_op_order():
+            (name,) = state.op_meta[key].names
+            planned = Planned(name, set(state.op_meta[key].args), [], {}, [])
+            for command in state.ops[host][key].command_generator():
+                _add(planned, command)
+            yield planned
+
+
+def _add(planned: Planned, command: Any) -> None:
+    if not isinstance(command, FileUploadCommand):
+        planned.commands.append(
+            command if isinstance(command, str) else str(command.get_raw_value())
+        )
+    elif isinstance(command.src, str):
+        planned.sources.append(Path(command.src))
+        planned.uploads[command.dest] = Path(command.src).read_text()
+    else:
+        planned.uploads[command.dest] = str(command.src.getvalue())  # type: ignore[attr-defined]

@@ -1,0 +1,102 @@
+"""Commands of the plan that can run on any machine, run for real in a temporary directory."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks.airflow import SECRET_FILES, SECRETS
+from tasks.kubernetes import KUBECONFIG
+from tests.unit import fake
+from tests.unit.fake import Plan
+
+NAMES = [*SECRET_FILES, "admin-password"]
+
+# Answers like kubectl, to what the deploy asks it for.
+KUBECTL = """#!/bin/sh
+case "$*" in
+*'{.clusters[0].cluster.server}') printf https://192.0.2.7:6443 ;;
+*'{.clusters[0].cluster.certificate-authority-data}') printf Q0E= ;;
+*"get secret airflow-control-plane-token"*'{.data.token}') printf dG9rZW4= ;;
+*) echo "unexpected: $*" >&2; exit 1 ;;
+esac
+"""
+
+
+def sh(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as pyinfra would."""
+    return subprocess.run(["sh", "-c", script], text=True, capture_output=True, check=False)
+
+
+def make_secrets(plan: Plan, folder: Path) -> None:
+    """Run the operation that makes secrets, in another folder than on a host."""
+    for command in plan.named("Make the secrets").commands:
+        done = sh(command.replace(SECRETS, str(folder)))
+        assert done.returncode == 0, done.stderr
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The text of all files by name."""
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_secrets_are_made_for_the_services_to_read(plan: Plan, tmp_path: Path) -> None:
+    make_secrets(plan, tmp_path)
+    made = contents(tmp_path)
+    assert made.keys() == set(NAMES)
+    for name, (variable, _) in SECRET_FILES.items():
+        key, _, value = made[name].removesuffix("\n").partition("=")
+        assert key == variable and len(value) >= 32 and "\n" not in value
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    # https://github.com/fernet/spec: 32 bytes in base64url.
+    assert len(base64.urlsafe_b64decode(made["fernet-key"].partition("=")[2].strip())) == 32
+
+
+def test_secrets_differ_from_host_to_host(plan: Plan, tmp_path: Path) -> None:
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        make_secrets(plan, folder)
+    assert not set(contents(tmp_path / "a").values()) & set(contents(tmp_path / "b").values())
+
+
+@pytest.mark.parametrize("lost", NAMES)
+def test_a_lost_secret_is_made_anew_and_the_others_are_kept(
+    plan: Plan, tmp_path: Path, lost: str
+) -> None:
+    make_secrets(plan, tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / lost).unlink()
+    make_secrets(plan, tmp_path)
+    after = contents(tmp_path)
+    assert after.pop(lost) != before.pop(lost)
+    assert after == before
+
+
+def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(KUBECTL)
+    kubectl.chmod(0o755)
+    plan = fake.plan(fake.settings({"kubernetes_namespace": "team-a"}))
+    (command,) = plan.named("Write Airflow's kubeconfig").commands
+    written = tmp_path / "kubeconfig"
+    # The host has a group airflow; this machine need not.
+    command = command.replace(KUBECONFIG, str(written)).replace("chown root:airflow", ": chown")
+    done = sh(command.replace("/usr/local/bin/kubectl", str(kubectl)))
+    assert (done.returncode, done.stderr) == (0, "")
+    config = yaml.safe_load(written.read_text())
+    assert config["clusters"][0]["cluster"] == {
+        "server": "https://192.0.2.7:6443",
+        "certificate-authority-data": "Q0E=",
+    }
+    assert config["users"][0]["user"] == {"token": "token"}
+    (context,) = (c for c in config["contexts"] if c["name"] == config["current-context"])
+    assert context["context"] == {
+        "cluster": config["clusters"][0]["name"],
+        "user": config["users"][0]["name"],
+        "namespace": "team-a",
+    }
+    assert written.stat().st_mode & 0o777 == 0o640

@@ -1,0 +1,252 @@
+"""The deploy's own operations: what they plan, and what their shell code really does."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shlex
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.downloads import Download
+from tasks.operations import debian_packages, pinned_file, settled
+from tests.unit import fake
+
+PROGRAM = b"#!/bin/sh\necho hello\n"
+
+
+def sha256(content: bytes) -> str:
+    """Checksum as hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+# settled
+
+
+@pytest.mark.parametrize(("answer", "expected"), [("yes", []), ("", ["make it", "record it"])])
+def test_settled_acts_only_if_its_test_fails(answer: str, expected: list[str]) -> None:
+    planned = fake.commands(
+        settled,
+        {"state of affairs": answer},
+        test="state of affairs",
+        commands=["make it", "record it"],
+        because="it is so",
+    )
+    assert planned == expected
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "true",
+        "exit 0",
+        "echo text; echo error >&2",
+        "test -e /",
+        '{ cat <<END\nit\'s a "text" with $HOME\nEND\n} | grep -q text',
+        "for f in a b; do test $f = a || test $f = b || exit 1; done",
+        "true # a comment at the end",
+    ],
+)
+def test_a_test_that_succeeds_leaves_all_as_it_is(test: str, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    result = fake.run(settled, test=test, commands=[f"touch {made}"], because="it is so")
+    assert result.did_succeed() and not result.did_change()
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "false",
+        "exit 1",
+        "for f in a b; do test $f = a || exit 1; done",
+        "{ cat <<END\ntext\nEND\n} | grep -q other",
+        "no-such-program-anywhere",
+        "echo yes; false",
+        "cd /no/such/folder && true",
+    ],
+)
+def test_a_test_that_fails_has_the_commands_run(test: str, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    result = fake.run(settled, test=test, commands=[f"touch {made}"], because="it is so")
+    assert result.did_change()
+    assert made.exists()
+
+
+def test_settled_settles(tmp_path: Path) -> None:
+    arguments = {
+        "test": f"test -e {tmp_path}/made",
+        "commands": [f"touch {tmp_path}/made"],
+        "because": "it is there",
+    }
+    assert [fake.run(settled, **arguments).did_change() for _ in range(2)] == [True, False]
+
+
+def test_a_command_that_fails_stops_the_operation(tmp_path: Path) -> None:
+    commands = ["echo broken >&2; exit 1", f"touch {tmp_path}/made"]
+    result = fake.run(settled, test="false", commands=commands, because="never")
+    assert result.did_error() and "broken" in result.stderr
+    assert not (tmp_path / "made").exists()
+
+
+# debian_packages
+
+DPKG = [
+    "ii  git             1:2.39.5-0+deb12u2  amd64  fast version control system",
+    "hi  libc6:amd64     2.36-9+deb12u10     amd64  GNU C Library",
+    "rc  curl            7.88.1-10+deb12u12  amd64  removed, its configuration is left",
+]
+
+
+def test_installed_packages_need_no_apt() -> None:
+    assert fake.commands(debian_packages, {"dpkg -l": DPKG}, packages=["git", "libc6"]) == []
+
+
+def test_missing_packages_are_installed_after_a_refresh() -> None:
+    planned = fake.commands(debian_packages, {"dpkg -l": DPKG}, packages=["git", "curl", "socat"])
+    update, install = (shlex.split(command) for command in planned)
+    assert update[-1] == "update"
+    assert install[install.index("install") :] == [
+        "install",
+        "--yes",
+        "--no-install-recommends",
+        "curl",
+        "socat",
+        ">/dev/null",
+    ]
+    for words in (update, install):
+        assert words[:2] == ["DEBIAN_FRONTEND=noninteractive", "apt-get"]
+
+
+# pinned_file
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    """Where the program is to be."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    return folder / "program"
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Path:
+    """An offline folder with a program, an archive of it, and their checksums."""
+    folder = tmp_path / "offline"
+    folder.mkdir()
+    (folder / "program").write_bytes(PROGRAM)
+    with tarfile.open(folder / "program.tar.gz", "w:gz") as archive:
+        for name, content in (("LICENSE", b"free\n"), ("program", PROGRAM)):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755
+            archive.addfile(entry, io.BytesIO(content))
+    sums = (f"{sha256(path.read_bytes())}  {path.name}\n" for path in sorted(folder.iterdir()))
+    (folder / "SHA256SUMS").write_text("".join(sums))
+    return folder
+
+
+def from_internet(offline: Path, name: str = "program") -> dict[str, Any]:
+    """Arguments to fetch a file with curl, from a server that needs no network."""
+    path = offline / name
+    return {
+        "download": Download(f"file://{path}", sha256(path.read_bytes())),
+        "offline_dir": None,
+    }
+
+
+def from_offline_folder(offline: Path, name: str = "program") -> dict[str, Any]:
+    """Arguments to take a file from the offline folder, whose checksum is not the official one."""
+    return {
+        "download": Download(f"https://example.invalid/{name}", "0" * 64),
+        "offline_dir": str(offline),
+    }
+
+
+SOURCES = [from_internet, from_offline_folder]
+
+
+def assert_installed(dest: Path) -> None:
+    """The program is there, complete, and can be run."""
+    assert dest.read_bytes() == PROGRAM
+    assert dest.stat().st_mode & 0o7777 == 0o755
+    assert subprocess.check_output([dest], text=True) == "hello\n"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_file_is_installed_once(source: Any, offline: Path, dest: Path) -> None:
+    arguments = {**source(offline), "dest": str(dest)}
+    assert fake.run(pinned_file, **arguments).did_change()
+    assert_installed(dest)
+    assert list(dest.parent.iterdir()) == [dest]
+    assert not fake.run(pinned_file, **arguments).did_change()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_program_out_of_an_archive_is_installed_once(
+    source: Any, offline: Path, dest: Path
+) -> None:
+    arguments = {**source(offline, "program.tar.gz"), "dest": str(dest), "member": "program"}
+    assert fake.run(pinned_file, **arguments).did_change()
+    assert_installed(dest)
+    assert not fake.run(pinned_file, **arguments).did_change()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(("name", "member"), [("program", None), ("program.tar.gz", "program")])
+def test_a_wrong_checksum_leaves_the_old_file_in_place(
+    source: Any, name: str, member: str | None, offline: Path, dest: Path
+) -> None:
+    dest.write_text("old\n")
+    arguments = source(offline, name)
+    (offline / name).write_bytes(PROGRAM + b"tampered with\n")
+    result = fake.run(pinned_file, **arguments, dest=str(dest), member=member)
+    assert result.did_error()
+    assert f"{name} does not have the pinned checksum" in result.stderr
+    assert dest.read_text() == "old\n"
+
+
+@pytest.mark.parametrize(("name", "member"), [("program", None), ("program.tar.gz", "program")])
+def test_a_file_without_checksum_is_not_installed(
+    name: str, member: str | None, offline: Path, dest: Path
+) -> None:
+    (offline / "SHA256SUMS").write_text(f"{'0' * 64}  another-{name}\n")
+    result = fake.run(
+        pinned_file, **from_offline_folder(offline, name), dest=str(dest), member=member
+    )
+    assert result.did_error()
+    assert not dest.exists()
+
+
+def test_a_file_that_cannot_be_fetched_is_not_installed(offline: Path, dest: Path) -> None:
+    arguments = from_internet(offline)
+    (offline / "program").unlink()
+    assert fake.run(pinned_file, **arguments, dest=str(dest)).did_error()
+    assert not dest.exists()
+
+
+def test_a_changed_file_is_replaced(offline: Path, dest: Path) -> None:
+    dest.write_text("changed by hand\n")
+    assert fake.run(pinned_file, **from_internet(offline), dest=str(dest)).did_change()
+    assert_installed(dest)
+
+
+def test_a_new_version_of_an_archive_is_installed(offline: Path, dest: Path) -> None:
+    dest.write_text("old version\n")
+    dest.chmod(0o755)
+    dest.with_name("program.sha256").write_text("0" * 64 + "\n")
+    arguments = {**from_internet(offline, "program.tar.gz"), "member": "program"}
+    assert fake.run(pinned_file, **arguments, dest=str(dest)).did_change()
+    assert_installed(dest)
+
+
+def test_a_right_file_is_not_fetched_again() -> None:
+    download = Download("https://example.invalid/kubectl", "a" * 64)
+    known = {"sha256sum": f"{download.sha256}  /usr/local/bin/kubectl"}
+    arguments = {"download": download, "dest": "/usr/local/bin/kubectl", "offline_dir": None}
+    assert fake.commands(pinned_file, known, **arguments) == []
+    fetch, *_ = fake.commands(pinned_file, {}, **arguments)
+    assert shlex.split(fetch)[0] == "curl" and shlex.split(fetch)[-1] == download.url

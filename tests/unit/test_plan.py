@@ -1,0 +1,166 @@
+"""The deploy as a list of operations, without a host."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+
+import pytest
+from pyinfra.api.arguments import all_argument_meta
+
+from tasks import operations
+from tasks.settings import ROOT
+from tests.unit import fake
+from tests.unit.fake import Plan
+
+SECRET = "hunter2-s3cr3t"
+
+
+def test_every_operation_is_named(variant: Plan) -> None:
+    # pyinfra shows the arguments, whole files among them, of operations that have no name.
+    assert not [each.name for each in variant.operations if each.arguments]
+
+
+def test_names_are_unique(variant: Plan) -> None:
+    assert len(set(variant.names)) == len(variant.names)
+
+
+def test_names_are_imperative_sentences(variant: Plan) -> None:
+    for name in variant.names:
+        _, bar, sentence = name.rpartition(" | ")
+        assert bar, f"{name} belongs to no @deploy"
+        verb, _, thing = sentence.partition(" ")
+        assert re.fullmatch(r"[A-Z][a-z]+(?<!ing)(?<!ed)(?<!s)", verb), name
+        assert thing and not sentence.endswith("."), name
+
+
+def test_commands_and_questions_are_shell(variant: Plan) -> None:
+    commands = [command for each in variant.operations for command in each.commands]
+    assert len(commands) > 20 and len(variant.facts) > 20
+    for text in {*commands, *variant.facts}:
+        done = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True)
+        assert done.returncode == 0, f"{done.stderr}{text}"
+
+
+def test_what_the_inventory_says_in_confidence_is_in_no_name_and_no_command() -> None:
+    given = {"smtp": {"smtp_password": SECRET}}
+    plan = fake.plan(fake.settings({"airflow_config": given}))
+    assert [dest for dest, text in plan.uploads.items() if SECRET in text] == [
+        "/etc/airflow/airflow.cfg"
+    ]
+    said = [*plan.names, *plan.facts, *(c for each in plan.operations for c in each.commands)]
+    assert not [text for text in said if SECRET in text]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, value in vars(operations).items() if hasattr(value, "_inner")],
+)
+def test_no_operation_has_a_parameter_that_pyinfra_would_take_away(name: str) -> None:
+    parameters = inspect.signature(getattr(operations, name)._inner).parameters
+    assert parameters.keys().isdisjoint(all_argument_meta)
+
+
+def test_steps_are_those_of_deploy_py() -> None:
+    # The plans here are made of what this function finds; it is not to miss a step.
+    lines = (ROOT / "deploy.py").read_text().splitlines()
+    assert len(list(fake.steps())) == sum(line.endswith("(settings)") for line in lines)
+
+
+def test_an_existing_cluster_gets_no_minikube() -> None:
+    plan = fake.plan(fake.settings(fake.EXISTING))
+    assert [name for name in plan.names if name.startswith("minikube")] == [
+        "minikube | Install kubectl"
+    ]
+    assert not [dest for dest in plan.uploads if "minikube" in dest]
+    commands = [command for each in plan.operations for command in each.commands]
+    assert not [c for c in commands if re.search(r"minikube|containerd|\bctr\b|buildah build", c)]
+
+
+def test_a_given_image_is_not_built() -> None:
+    plan = fake.plan(fake.settings({"worker_image": "registry.example/worker:1"}))
+    assert not [name for name in plan.names if "worker image" in name]
+    assert "buildah" not in " ".join(plan.named("Install Debian packages").commands)
+
+
+@pytest.mark.parametrize("driver", ["none", "docker"])
+def test_the_image_that_pods_ask_for_is_the_one_that_is_loaded(driver: str) -> None:
+    plan = fake.plan(fake.settings({"minikube_driver": driver}))
+    (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.yaml"])
+    assert f":{image} " in plan.named("Build the worker image").commands[0]
+    assert any(image in fact and "image" in fact for fact in plan.facts)
+    archive = f"/opt/airflow/image/{image.rpartition(':')[2]}.tar"
+    assert archive in plan.named("Load the worker image").commands[0]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_smoke_test_is_optional(wanted: bool) -> None:
+    plan = fake.plan(fake.settings({"airflow_smoke_test": wanted}))
+    assert any(name.startswith("Smoke test | ") for name in plan.names) is wanted
+    assert ("/opt/airflow/dags/airflow_smoke_test.py" in plan.uploads) is wanted
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_pod_operators_example_comes_with_its_rights(wanted: bool) -> None:
+    plan = fake.plan(fake.settings({"kubernetes_pod_operator": wanted}))
+    assert ("/opt/airflow/dags/example_pod_operator.py" in plan.uploads) is wanted
+
+
+def test_a_dag_that_is_not_wanted_any_more_is_removed() -> None:
+    path = "/opt/airflow/dags/example_bash.py"
+    stat = f"user=root group=airflow mode=-rw-r--r-- atime=1 mtime=1 ctime=1 size=9 '{path}'"
+    plan = fake.plan(fake.settings({"airflow_examples": False}), {path: stat})
+    assert not [dest for dest in plan.uploads if "/dags/example_" in dest]
+    (removal,) = plan.named("Remove the DAG example_bash").commands
+    assert removal.split()[0] == "rm" and removal.split()[-1] == path
+
+
+ORDER = [
+    "Install Debian packages",
+    "Create group airflow",
+    "Create user airflow",
+    "Create /etc/airflow/secrets",
+    "Begin to start minikube",
+    "Create database airflow",
+    "Install Airflow",
+    "Build the worker image",
+    "Wait for minikube",
+    "Write Airflow's kubeconfig",
+    "Load the worker image",
+    "Make the secrets",
+    "Write airflow.cfg",
+    "Migrate the database",
+    "Create the web page's user",
+    "Write airflow-scheduler.service",
+    "Make systemd load",
+    "Run airflow-api-server",
+    "Run airflow-scheduler",
+    "Wait until Airflow is healthy",
+    "Run a tiny DAG",
+]
+
+
+def test_each_operation_finds_what_it_needs(plan: Plan) -> None:
+    places = [plan.position(name) for name in ORDER]
+    assert places == sorted(places)
+
+
+def test_directories_are_made_before_files_are_written_into_them(variant: Plan) -> None:
+    # Else pyinfra makes them, with other owners and modes.
+    made = {
+        name.rpartition(" ")[2]: at for at, name in enumerate(variant.names) if "Create /" in name
+    }
+    assert made
+    for at, each in enumerate(variant.operations):
+        for dest in each.uploads:
+            assert made.get(dest.rpartition("/")[0], -1) < at, dest
+
+
+@pytest.mark.parametrize("driver", ["none", "docker"])
+def test_an_offline_deploy_downloads_no_program(driver: str) -> None:
+    given = {"offline_dir": "/srv/offline", "minikube_driver": driver}
+    plan = fake.plan(fake.settings(given))
+    commands = [command for each in plan.operations for command in each.commands]
+    assert not [command for command in commands if "curl" in command and "https://" in command]
+    assert any(command.startswith("cp /srv/offline/kubectl ") for command in commands)

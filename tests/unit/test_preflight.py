@@ -1,0 +1,279 @@
+"""Preflight: the findings about a host, and the questions that a host is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import downloads, preflight
+from tasks.preflight import HostReport, Report, findings
+from tasks.settings import Settings
+from tests.unit import fake
+from tests.unit.fake import DEFAULTS, EXISTING
+
+NOW = 1_800_000_000.0
+GIB = 2**20  # in KiB, as the host counts
+
+GOOD = {
+    "systemd": ["yes"],
+    "uid": ["0"],
+    "system": ["debian bookworm"],
+    "machine": ["x86_64"],
+    "memory_kib": [str(4 * GIB)],
+    "disk_kib": [f"/opt {40 * GIB}", f"/var {40 * GIB}"],
+    "time": [str(int(NOW))],
+}
+LOCAL_IMAGE = {"worker_image": "localhost/worker:1"}
+# Without the image, whose registry would be asked.
+CLUSTER = {key: value for key, value in EXISTING.items() if key != "worker_image"} | LOCAL_IMAGE
+OFFLINE = {"offline_dir": "/srv/offline"}
+
+
+def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) -> list[str]:
+    """The findings about a good host that answers some questions otherwise."""
+    return findings(Settings.from_data(given or {}), Report({**GOOD, **answers}), NOW)
+
+
+@pytest.mark.parametrize(
+    ("answers", "given"),
+    [
+        ({}, {}),
+        ({"system": ["debian trixie"]}, {}),
+        ({"memory_kib": [str(7 * GIB // 2)]}, {}),
+        ({"disk_kib": [f"/opt {10 * GIB}", f"/var {10 * GIB}"]}, {}),
+        ({"time": [str(int(NOW) + 60)]}, {}),
+        ({"time": [str(int(NOW) - 60)]}, {}),
+        ({"kubeconfig": ["reached"]}, CLUSTER),
+        # One of several control planes may be down.
+        ({"kubeconfig": ["reached"], "unreachable_cluster": ["https://192.0.2.9"]}, CLUSTER),
+        ({}, OFFLINE),
+        ({}, LOCAL_IMAGE),
+        # Where Airflow is installed already, space is taken and nothing need be downloaded.
+        ({"installed": ["yes"], "disk_kib": ["/opt 1", "/var 1"]}, {}),
+        ({"installed": ["yes"], "unreachable": ["dl.k8s.io"]}, {}),
+    ],
+)
+def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[str, Any]) -> None:
+    assert found(answers, given) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "given", "thing", "cure"),
+    [
+        ({"systemd": []}, {}, "systemd", "./tests/sandbox/up"),
+        ({"uid": ["1000"]}, {}, "not root", '"_sudo": True'),
+        ({"system": ["debian bullseye"]}, {}, "debian bullseye", "Debian 13 (trixie)"),
+        ({"system": ["ubuntu noble"]}, {}, "ubuntu noble", "Debian 12 (bookworm)"),
+        ({"machine": ["aarch64"]}, {}, "aarch64", "x86_64"),
+        ({"memory_kib": [str(3 * GIB)]}, {}, "3.0 GiB of memory", "at least 3.5"),
+        ({"disk_kib": [f"/opt {9 * GIB}", f"/var {40 * GIB}"]}, {}, "/opt", "free some"),
+        ({"time": [str(int(NOW) + 61)]}, {}, "61 s ahead", "set it"),
+        ({"time": [str(int(NOW) - 90)]}, {}, "90 s behind", "set it"),
+        ({"port": ["8080 42 nginx"]}, {}, "8080 is held by nginx (process 42)", "airflow_web_port"),
+        ({"port": ["8443 42 k3s server"]}, {}, "8443 is held by k3s server", "stop it"),
+        ({"kubeconfig": ["missing"]}, CLUSTER, "/root/cluster.yaml is not there", "copy"),
+        (
+            {"unreachable_cluster": ["https://192.0.2.9:6443"]},
+            CLUSTER,
+            "https://192.0.2.9:6443",
+            "check the address",
+        ),
+        ({}, CLUSTER, "names no server", "check"),
+        ({"offline": ["kubectl is missing"]}, OFFLINE, "/srv/offline: kubectl", "again"),
+        ({"unreachable": ["dl.k8s.io"]}, {}, "dl.k8s.io", "offline_dir"),
+        ({"image": ["missing"]}, LOCAL_IMAGE, "localhost/worker:1", "load it first"),
+    ],
+)
+def test_a_finding_names_the_thing_and_a_cure(
+    answers: dict[str, list[str]], given: dict[str, Any], thing: str, cure: str
+) -> None:
+    (finding,) = found(answers, given)
+    assert thing in finding and cure in finding
+
+
+def test_a_port_of_the_cluster_has_another_cure_than_that_of_the_web_page() -> None:
+    (finding,) = found({"port": ["10250 7 kubelet-other"]})
+    assert "airflow_web_port" not in finding
+
+
+def test_all_findings_come_at_once() -> None:
+    wrong = {
+        "uid": ["1000"],
+        "system": ["ubuntu noble"],
+        "machine": ["aarch64"],
+        "memory_kib": ["1"],
+        "disk_kib": ["/opt 1", "/var 1"],
+        "time": ["0"],
+        "port": ["8080 1 nginx", "8443 2 k3s"],
+        "unreachable": ["dl.k8s.io"],
+        "image": ["missing"],
+    }
+    sentences = found(wrong, LOCAL_IMAGE)
+    assert len(sentences) == sum(len(answers) for answers in wrong.values())
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_an_image_that_no_registry_has_is_a_finding() -> None:
+    given = {"worker_image": f"localhost:{closed_port()}/worker:1"}
+    (finding,) = found({}, given)
+    assert finding.startswith("worker_image: the registry localhost:")
+
+
+# The questions, asked for real
+
+
+def closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def open_port() -> Iterator[int]:
+    """A port of this machine where this process listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A complete offline folder. With it the questions need no network."""
+    folder = tmp_path / "offline"
+    folder.mkdir()
+    sums = ""
+    for download in downloads.needed(DEFAULTS):
+        (folder / download.file).write_text(download.url)
+        sums += f"{hashlib.sha256(download.url.encode()).hexdigest()}  {download.file}\n"
+    (folder / "SHA256SUMS").write_text(sums)
+    monkeypatch.setattr(downloads, "OFFLINE_STAMP", str(tmp_path / "stamp"))
+    return folder
+
+
+def ask(offline: Path, given: dict[str, Any] | None = None) -> Report:
+    """What this machine answers, asked as preflight asks."""
+    settings = Settings.from_data({"offline_dir": str(offline), **(given or {})})
+    report = fake.fact(HostReport, variables=preflight._variables(settings))
+    assert isinstance(report, Report)
+    return report
+
+
+def test_a_machine_answers_what_every_machine_can(offline: Path) -> None:
+    report = ask(offline)
+    assert report.one("uid") == str(os.getuid())
+    assert report.one("machine") == platform.machine()
+    assert abs(int(report.one("time")) - time.time()) < 60
+    assert int(report.one("memory_kib")) > 0
+    places = {answer.split()[0]: int(answer.split()[1]) for answer in report.all("disk_kib")}
+    assert places.keys() == {"/opt", "/var"} and all(free >= 0 for free in places.values())
+    assert len(report.one("system").split()) == 2
+    assert (report.one("systemd") == "yes") == Path("/run/systemd/system").is_dir()
+
+
+def test_a_complete_offline_folder_is_accepted(offline: Path) -> None:
+    assert ask(offline).all("offline") == []
+
+
+def test_what_is_wrong_with_an_offline_folder_is_told_all_at_once(offline: Path) -> None:
+    (offline / "kubectl").write_text("tampered with")
+    (offline / "minikube-linux-amd64").unlink()
+    sums = offline / "SHA256SUMS"
+    sums.write_text("".join(x for x in sums.open() if "crictl" not in x))
+    assert sorted(ask(offline).all("offline")) == [
+        f"SHA256SUMS does not name {downloads.crictl(DEFAULTS).file}",
+        "kubectl does not have the checksum of SHA256SUMS",
+        "minikube-linux-amd64 is missing",
+    ]
+
+
+def test_a_missing_offline_folder_is_told(tmp_path: Path) -> None:
+    assert ask(tmp_path / "nowhere").all("offline") == ["the folder is not there"]
+
+
+def test_an_offline_folder_without_sums_is_told(tmp_path: Path) -> None:
+    assert ask(tmp_path).all("offline") == ["SHA256SUMS is missing"]
+
+
+def test_a_folder_that_was_used_is_not_read_again_until_it_changes(offline: Path) -> None:
+    plan = fake.plan(fake.settings({"offline_dir": str(offline)}))
+    (stamp,) = (c for c in plan.named("Import Kubernetes' images").commands if "stat -c" in c)
+    kubectl = offline / "kubectl"
+    kubectl.write_text(kubectl.read_text().upper())  # wrong, but of the same size
+    subprocess.run(["sh", "-c", stamp], check=True)
+    assert ask(offline).all("offline") == []
+    kubectl.write_text("longer than before " * 9)
+    assert ask(offline).all("offline") == ["kubectl does not have the checksum of SHA256SUMS"]
+
+
+@pytest.mark.skipif(not shutil.which("ss"), reason="iproute2 is not installed")
+def test_a_port_that_is_held_is_told_with_who_holds_it(offline: Path, open_port: int) -> None:
+    (answer,) = ask(offline, {"airflow_web_port": open_port}).all("port")
+    port, pid, name = answer.split(maxsplit=2)
+    assert (int(port), int(pid)) == (open_port, os.getpid())
+    assert name == Path("/proc/self/comm").read_text().strip()
+
+
+def test_a_free_port_is_not_told(offline: Path) -> None:
+    # Another driver's node is not the host, whose other ports then do not matter.
+    given = {"airflow_web_port": closed_port(), "minikube_driver": "docker"}
+    assert ask(offline, given).all("port") == []
+
+
+def kubeconfig(path: Path, *servers: str) -> dict[str, Any]:
+    """Settings of an existing cluster with these servers."""
+    clusters = "".join(f"- cluster:\n    server: {server}\n  name: x\n" for server in servers)
+    path.write_text(f"apiVersion: v1\nkind: Config\nclusters:\n{clusters}")
+    return {**EXISTING, "kubernetes_kubeconfig": str(path)}
+
+
+@pytest.mark.parametrize("form", ["https://127.0.0.1:{}", '"https://localhost:{}/k8s"'])
+def test_a_cluster_that_answers_is_reached(
+    offline: Path, tmp_path: Path, open_port: int, form: str
+) -> None:
+    report = ask(offline, kubeconfig(tmp_path / "config", form.format(open_port)))
+    assert report.all("kubeconfig") == ["reached"]
+    assert report.all("unreachable_cluster") == []
+
+
+def test_a_cluster_with_an_ipv6_address_is_reached(offline: Path, tmp_path: Path) -> None:
+    try:
+        server = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with server:
+        url = f"https://[::1]:{server.getsockname()[1]}"
+        report = ask(offline, kubeconfig(tmp_path / "config", f'"{url}"'))
+    assert report.all("kubeconfig") == ["reached"]
+
+
+def test_a_cluster_that_does_not_answer_is_named(offline: Path, tmp_path: Path) -> None:
+    url = f"https://127.0.0.1:{closed_port()}"
+    report = ask(offline, kubeconfig(tmp_path / "config", url))
+    assert report.all("kubeconfig") == []
+    assert report.all("unreachable_cluster") == [url]
+
+
+def test_a_missing_kubeconfig_is_told(offline: Path, tmp_path: Path) -> None:
+    given = {**EXISTING, "kubernetes_kubeconfig": str(tmp_path / "nowhere")}
+    assert ask(offline, given).all("kubeconfig") == ["missing"]
+
+
+def test_a_local_image_that_the_node_lacks_is_told(offline: Path) -> None:
+    given = {"worker_image": "localhost/airflow-worker:of-no-node"}
+    assert ask(offline, given).one("image") == "missing"
+
+
+def test_a_report_keeps_all_answers_and_their_spaces() -> None:
+    report = HostReport().process(["port 8080 1 a b", "port 8443 2 c", "systemd yes"])
+    assert report.all("port") == ["8080 1 a b", "8443 2 c"]
+    assert report.one("systemd") == "yes"
+    assert (report.one("image"), report.all("image")) == ("", [])

@@ -1,0 +1,291 @@
+"""Settings: what is accepted, what is refused with which words, and what is derived."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from pyinfra.api import DeployError
+
+from tasks import image
+from tasks.settings import Settings
+from tests.unit import fake
+from tests.unit.fake import DEFAULTS, EXISTING
+
+
+def refusal(given: dict[str, Any]) -> str:
+    """What the deploy says to these settings, which are wrong."""
+    with pytest.raises(DeployError) as error:
+        Settings.from_data(given)
+    return str(error.value)
+
+
+def test_defaults_are_valid() -> None:
+    # pydantic does not look at defaults; here they go through the same door as given values.
+    defaults = DEFAULTS.model_dump()
+    assert Settings.from_data(defaults) == DEFAULTS
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_described_by_a_sentence(name: str) -> None:
+    description = Settings.model_fields[name].description or ""
+    assert description.endswith(".") and "\n" not in description
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        DEFAULTS.airflow_web_port = 8081
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("airflow_web_prot", "airflow_web_port"),
+        ("minikube_sha", "minikube_sha256"),
+        ("worker_packages", "worker_apt_packages"),
+    ],
+)
+def test_a_misspelt_setting_is_named_with_the_right_one(key: str, near: str) -> None:
+    assert refusal({key: "x"}) == f"{key} is not a setting; did you mean {near}?"
+
+
+def test_a_strange_setting_points_to_the_readme() -> None:
+    sentence = refusal({"xyzzy": 1})
+    assert "xyzzy is not a setting" in sentence and "README.md" in sentence
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("airflow_web_port", "8080"),
+        ("airflow_web_port", True),
+        ("airflow_web_port", 8080.0),
+        ("airflow_smoke_test", 1),
+        ("airflow_smoke_test", "true"),
+        ("airflow_version", 3.3),
+        ("airflow_base_url", 1),
+        ("airflow_extra_requirements", "boto3"),
+        ("airflow_config", {"core": "x"}),
+        ("postgres_config", {"max_connections": 200}),
+        ("postgres_version", "15"),
+        ("minikube_start_args", [1]),
+    ],
+)
+def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> None:
+    sentence = refusal({key: value})
+    assert sentence.startswith(key) and "should be a valid" in sentence
+    innermost = next(iter(value.values())) if isinstance(value, dict) else value
+    innermost = innermost[0] if isinstance(innermost, list) else innermost
+    assert sentence.endswith(f"not {innermost!r}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("airflow_version", "3.3"),
+        ("kubernetes_version", "v1.33.1"),
+        ("airflow_web_port", 0),
+        ("airflow_web_port", 65536),
+        ("airflow_uid", 0),
+        ("airflow_admin_user", "o'hara"),
+        ("kubectl_sha256", "5de4e9f2"),
+        ("minikube_sha256", "A" * 64),
+        ("crictl_sha256", "a" * 64 + "\n"),
+        ("kubernetes_namespace", "Airflow"),
+        ("kubernetes_namespace", "a" * 64),
+        ("kubernetes_provider", "k3s"),
+        ("kubernetes_kubeconfig", "cluster.yaml"),
+        ("offline_dir", "offline"),
+        ("offline_dir", "/srv/off line"),
+        ("offline_dir", "/srv/it's"),
+        ("worker_apt_packages", ["jq; reboot"]),
+        ("postgres_version", 13),
+        ("worker_image", "image name"),
+        ("airflow_web_host", "$(reboot)"),
+        ("kubernetes_namespace", "123"),
+    ],
+)
+def test_an_impossible_value_is_refused(key: str, value: Any) -> None:
+    sentence = refusal({**EXISTING, key: value} if key == "kubernetes_kubeconfig" else {key: value})
+    assert sentence.startswith(key) and "\n" not in sentence
+
+
+def test_a_version_without_lock_file_is_told_the_locked_ones() -> None:
+    sentence = refusal({"airflow_version": "9.9.9"})
+    assert "no lock file for 9.9.9" in sentence
+    assert sentence.endswith("3.3.2")
+
+
+@pytest.mark.parametrize("missing", EXISTING.keys() - {"kubernetes_provider"})
+def test_an_existing_cluster_needs_all_that_is_known_of_it(missing: str) -> None:
+    given = {key: value for key, value in EXISTING.items() if key != missing}
+    sentence = refusal(given)
+    assert sentence.startswith(f"{missing}: ") and "write" in sentence
+
+
+@pytest.mark.parametrize("key", ["kubernetes_kubeconfig", "kubernetes_context"])
+def test_minikube_takes_no_kubeconfig(key: str) -> None:
+    sentence = refusal({key: "/root/cluster.yaml"})
+    assert key in sentence and 'kubernetes_provider = "existing"' in sentence
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    wrong = {
+        "airflow_web_prot": 1,
+        "airflow_uid": "50000",
+        "kubectl_sha256": "",
+        "offline_dir": ".",
+    }
+    lines = refusal(wrong).splitlines()
+    assert sorted(line.replace(":", " ").split()[0] for line in lines) == sorted(wrong)
+
+
+def test_all_that_an_existing_cluster_lacks_is_reported_at_once() -> None:
+    sentence = refusal({"kubernetes_provider": "existing"})
+    assert all(key in sentence for key in EXISTING)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ssh_user", "root"),
+        ("ssh_port", 22),
+        ("ssh_key", "~/.ssh/id_ed25519"),
+        ("docker_identifier", "x"),
+        ("_sudo", True),
+        ("_sudo_user", "root"),
+        ("_env", {"A": "b"}),
+    ],
+)
+def test_pyinfras_own_data_is_let_through(key: str, value: Any) -> None:
+    assert Settings.from_data({key: value}) == DEFAULTS
+
+
+def test_only_pyinfras_own_private_names_are_let_through() -> None:
+    assert refusal({"_sodu": True}).startswith("_sodu is not a setting")
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "http://$(HOST_IP):8080/execution/"),
+        ({"airflow_web_port": 9000}, "http://$(HOST_IP):9000/execution/"),
+        ({"minikube_driver": "docker"}, "http://host.minikube.internal:8080/execution/"),
+        ({"airflow_address_for_pods": "192.0.2.7"}, "http://192.0.2.7:8080/execution/"),
+        ({"airflow_address_for_pods": "host.example"}, "http://host.example:8080/execution/"),
+        # RFC 3986, 3.2.2: an IPv6 address stands between brackets.
+        ({"airflow_address_for_pods": "2001:db8::7"}, "http://[2001:db8::7]:8080/execution/"),
+        (EXISTING, "http://192.0.2.7:8080/execution/"),
+    ],
+)
+def test_address_of_the_execution_api(given: dict[str, Any], url: str) -> None:
+    assert Settings.from_data(given).execution_api_url == url
+
+
+@pytest.mark.parametrize(
+    ("release", "given", "version"),
+    [("bookworm", None, 15), ("trixie", None, 17), ("trixie", 16, 16)],
+)
+def test_postgres_version_is_the_releases_unless_given(
+    release: str, given: int | None, version: int
+) -> None:
+    settings = Settings.from_data({"postgres_version": given})
+    assert settings.on_release(release).postgres_version == version
+
+
+# A second valid value for each setting.
+OTHER: dict[str, Any] = {
+    "airflow_version": "3.3.3",
+    "airflow_extra_requirements": ["boto3==1.40.0"],
+    "airflow_config": {"core": {"parallelism": "4"}},
+    "airflow_web_host": "127.0.0.1",
+    "airflow_web_port": 8081,
+    "airflow_base_url": "https://airflow.example",
+    "airflow_address_for_pods": "192.0.2.8",
+    "airflow_admin_user": "ada",
+    "airflow_uid": 50001,
+    "airflow_examples": False,
+    "airflow_smoke_test": False,
+    "postgres_version": 16,
+    "postgres_config": {"work_mem": "16MB"},
+    "kubernetes_provider": "existing",
+    "kubernetes_kubeconfig": "/root/other.yaml",
+    "kubernetes_context": "other",
+    "kubernetes_namespace": "other",
+    "kubernetes_pod_operator": True,
+    "kubernetes_version": "1.33.2",
+    "kubectl_sha256": "0" * 64,
+    "minikube_version": "1.37.0",
+    "minikube_sha256": "0" * 64,
+    "minikube_driver": "docker",
+    "minikube_start_args": ["--cpus=2"],
+    "crictl_version": "1.33.1",
+    "crictl_sha256": "0" * 64,
+    "worker_image": "registry.example/other:2",
+    "worker_apt_packages": ["jq"],
+    "worker_resources": {},
+    "offline_dir": "/srv/offline",
+}
+# What these change is settings of an existing cluster, which has them all.
+BASES = {
+    "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
+    "kubernetes_kubeconfig": EXISTING,
+    "kubernetes_context": EXISTING,
+}
+IN_VENV = {"airflow_version", "airflow_extra_requirements"}
+IN_IMAGE = IN_VENV | {"airflow_uid", "worker_apt_packages", "worker_image"}
+
+
+@pytest.fixture
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with lock files of two versions of Airflow instead of the repository's."""
+    for version in ("3.3.2", "3.3.3"):
+        (tmp_path / f"{version}.txt").write_text(f"apache-airflow=={version}\n")
+    monkeypatch.setattr("tasks.settings.REQUIREMENTS", tmp_path)
+    return tmp_path
+
+
+def before_and_after(name: str) -> tuple[Settings, Settings]:
+    """Settings as they are and with another value of one of them."""
+    base = dict(BASES.get(name, {}))
+    if name == "kubernetes_provider":
+        del base["kubernetes_kubeconfig"]
+    changed = {**EXISTING, **base, name: OTHER[name]} if base else {name: OTHER[name]}
+    before, after = Settings.from_data(base), Settings.from_data(changed)
+    assert getattr(before, name) != getattr(after, name)
+    return before.on_release("bookworm"), after.on_release("bookworm")
+
+
+def test_every_setting_has_another_value_to_try() -> None:
+    assert OTHER.keys() == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_venv_is_named_by_what_goes_into_it_and_nothing_else(name: str, locks: Path) -> None:
+    before, after = before_and_after(name)
+    assert (before.venv_key != after.venv_key) == (name in IN_VENV)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_an_image_is_named_by_what_goes_into_it_and_nothing_else(name: str, locks: Path) -> None:
+    before, after = before_and_after(name)
+    assert (image.reference(before) != image.reference(after)) == (name in IN_IMAGE)
+
+
+def test_another_lock_file_makes_another_venv_and_image(locks: Path) -> None:
+    before = fake.settings()
+    names = (before.venv_key, image.reference(before))
+    (locks / "3.3.2.txt").write_text("apache-airflow==3.3.2\nidna==3.11\n")
+    after = fake.settings()
+    assert after.venv_key != names[0] and image.reference(after) != names[1]
+
+
+def test_the_release_counts_when_it_becomes_known_later() -> None:
+    bookworm = fake.settings()
+    assert bookworm.venv_key != bookworm.on_release("trixie").venv_key
+
+
+def test_a_given_image_is_taken_as_it_is() -> None:
+    assert image.reference(fake.settings(EXISTING)) == EXISTING["worker_image"]

@@ -1,0 +1,430 @@
+"""Every file that the deploy writes, as it writes it, read by its own format's parser."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from tasks.airflow import SECRET_FILES
+from tasks.settings import ROOT
+from tests.unit import fake, formats
+from tests.unit.fake import FILES, Plan
+from tests.unit.formats import Unit
+
+UNITS = "/etc/systemd/system"
+SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
+SIGNS_TOKENS = {"api-server", "scheduler"}  # who needs the key that tasks' tokens are signed with
+
+
+# Which files
+
+
+def test_every_file_is_used() -> None:
+    # In a process of its own: pyinfra reads a template once a process.
+    script = """
+import sys
+from tests.unit import fake
+opened = set()
+sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
+plan = fake.plan(fake.settings({"kubernetes_pod_operator": True}))
+opened.update(str(source) for each in plan.operations for source in each.sources)
+print(*opened, sep="\\n")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    used = {(ROOT / line).resolve() for line in done.stdout.splitlines()}
+    there = {path for path in FILES.rglob("*") if path.is_file() and "__pycache__" not in str(path)}
+    assert there - used == set()
+
+
+def test_no_template_is_written_as_it_is(variant: Plan) -> None:
+    for dest, text in variant.uploads.items():
+        assert not re.search(r"{{|{%|%}", text), dest
+
+
+# airflow.cfg
+
+
+def config_of(plan: Plan) -> Any:
+    """airflow.cfg as Airflow reads it."""
+    return formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
+
+
+def test_airflow_config_runs_tasks_as_pods_and_loads_no_foreign_examples(variant: Plan) -> None:
+    config = config_of(variant)
+    assert config["core"]["executor"] == "KubernetesExecutor"
+    assert not config.getboolean("core", "load_examples")
+    assert json.loads(config["dag_processor"]["dag_bundle_config_list"])
+
+
+def test_airflow_config_holds_no_secret(plan: Plan) -> None:
+    config = config_of(plan)
+    for option in ("sql_alchemy_conn", "sql_alchemy_conn_async"):
+        assert urlsplit(config["database"][option]).password is None
+    options = {f"airflow__{section}__{name}" for section in config for name in config[section]}
+    assert options.isdisjoint(variable.lower() for variable, _ in SECRET_FILES.values())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "100%",
+        "[%(asctime)s] {%(filename)s:%(lineno)d} %(message)s",
+        "%%",
+        '{"a": [1, "b"]}',
+        "a = b: c",
+        "# no comment; none",
+        "",
+        '[\n{"name": "dags-folder"},\n\n{"name": "team"}\n]',
+    ],
+)
+def test_an_option_of_the_inventory_arrives_as_it_is(value: str) -> None:
+    given = {"logging": {"log_format": value}, "new_section": {"some_option": value}}
+    config = config_of(fake.plan(fake.settings({"airflow_config": given})))
+    assert config["logging"]["log_format"] == value
+    assert config["new_section"]["some_option"] == value
+    # The deploy's own options of that section are still there.
+    assert config["logging"]["base_log_folder"] == "/var/log/airflow"
+
+
+def test_an_option_of_the_inventory_wins() -> None:
+    given = {"airflow_config": {"core": {"load_examples": "True"}}}
+    assert config_of(fake.plan(fake.settings(given))).getboolean("core", "load_examples")
+
+
+# The pod template
+
+
+@pytest.fixture
+def pod(variant: Plan) -> dict[str, Any]:
+    """The pod template as Kubernetes reads it."""
+    return formats.pod(variant)
+
+
+def environment_of(pod: dict[str, Any]) -> dict[str, str]:
+    """The variables with fixed values, in their order."""
+    env = pod["spec"]["containers"][0]["env"]
+    assert len({entry["name"] for entry in env}) == len(env), "a variable is set twice"
+    return {entry["name"]: entry["value"] for entry in env if "value" in entry}
+
+
+def test_airflow_finds_its_container_in_the_pod(pod: dict[str, Any]) -> None:
+    assert (pod["apiVersion"], pod["kind"]) == ("v1", "Pod")
+    assert pod["spec"]["containers"][0]["name"] == "base"
+    assert pod["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_pod_has_least_rights(pod: dict[str, Any]) -> None:
+    spec = pod["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    container = spec["containers"][0]["securityContext"]
+    assert container["allowPrivilegeEscalation"] is False
+    assert container["capabilities"] == {"drop": ["ALL"]}
+    assert not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
+
+
+def test_the_pod_runs_as_the_user_of_the_setting() -> None:
+    pod = formats.pod(fake.plan(fake.settings({"airflow_uid": 4321})))
+    context = pod["spec"]["securityContext"]
+    ids = {context[key] for key in ("runAsUser", "runAsGroup", "fsGroup")}
+    assert ids == {4321}
+
+
+def test_the_pod_is_told_no_secret(pod: dict[str, Any]) -> None:
+    environment = environment_of(pod)
+    assert environment.keys().isdisjoint(variable for variable, _ in SECRET_FILES.values())
+    assert not [name for name in environment if re.search("SECRET|KEY|PASSWORD|TOKEN|CONN$", name)]
+    assert not [value for value in environment.values() if "postgres" in value]
+
+
+def test_the_pod_uses_variables_after_they_are_defined(pod: dict[str, Any]) -> None:
+    # Kubernetes leaves $(NAME) as it is where NAME is defined further down or not at all.
+    defined: set[str] = set()
+    for entry in pod["spec"]["containers"][0]["env"]:
+        assert set(re.findall(r"\$\((\w+)\)", entry.get("value", ""))) <= defined, entry
+        defined.add(entry["name"])
+
+
+def test_the_pods_values_are_text_and_their_json_is_json(pod: dict[str, Any]) -> None:
+    environment = environment_of(pod)
+    assert all(isinstance(value, str) for value in environment.values())
+    structured = [value for value in environment.values() if value.startswith(("[", "{"))]
+    assert structured and all(json.loads(value) for value in structured)
+
+
+def test_host_and_pod_agree_on_the_dag_bundles(variant: Plan) -> None:
+    on_host = config_of(variant)["dag_processor"]["dag_bundle_config_list"]
+    in_pod = environment_of(formats.pod(variant))["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]
+    assert json.loads(on_host) == json.loads(in_pod)
+
+
+def test_the_pods_volumes_are_defined(pod: dict[str, Any]) -> None:
+    mounted = {mount["name"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+
+
+def test_the_pods_resources_are_the_settings() -> None:
+    resources = {"limits": {"memory": "2Gi", "nvidia.com/gpu": "1"}}
+    pod = formats.pod(fake.plan(fake.settings({"worker_resources": resources})))
+    assert pod["spec"]["containers"][0]["resources"] == resources
+
+
+# kubernetes.yaml
+
+
+def objects_of(plan: Plan) -> list[dict[str, Any]]:
+    """What the deploy applies in the cluster; it is in a command, not in a file."""
+    words = shlex.split(plan.named("Apply Airflow's objects").commands[0])
+    assert words[:2] == ["printf", "%s"]
+    return list(yaml.safe_load_all(words[2]))
+
+
+def test_all_objects_are_in_the_namespace() -> None:
+    plan = fake.plan(
+        fake.settings({"kubernetes_namespace": "team-a", "kubernetes_pod_operator": True})
+    )
+    namespace, *others = objects_of(plan)
+    assert (namespace["kind"], namespace["metadata"]["name"]) == ("Namespace", "team-a")
+    assert {each["metadata"]["namespace"] for each in others} == {"team-a"}
+    subjects = [subject for each in others for subject in each.get("subjects", [])]
+    assert {subject["namespace"] for subject in subjects} == {"team-a"}
+
+
+def test_nobody_may_more_than_handle_pods(variant: Plan) -> None:
+    roles = [each for each in objects_of(variant) if each["kind"] == "Role"]
+    rules = [rule for role in roles for rule in role["rules"]]
+    assert rules and all("*" not in str(rule) for rule in rules)
+    assert {name for rule in rules for name in rule["resources"]} <= {
+        "pods",
+        "pods/log",
+        "pods/exec",
+        "events",
+    }
+
+
+def test_bindings_name_roles_and_accounts_that_are_there(variant: Plan) -> None:
+    there = {(each["kind"], each["metadata"]["name"]) for each in objects_of(variant)}
+    bindings = [each for each in objects_of(variant) if each["kind"] == "RoleBinding"]
+    for binding in bindings:
+        assert ("Role", binding["roleRef"]["name"]) in there
+        assert all((s["kind"], s["name"]) in there for s in binding["subjects"])
+    assert bindings
+
+
+def test_task_pods_act_as_an_account_without_rights(variant: Plan) -> None:
+    pod = formats.pod(variant)
+    account = pod["spec"]["serviceAccountName"]
+    objects = objects_of(variant)
+    (found,) = (
+        each
+        for each in objects
+        if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == account
+    )
+    assert found["automountServiceAccountToken"] is False
+    bound = {s["name"] for each in objects for s in each.get("subjects", [])}
+    assert account not in bound
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_rights_of_the_pod_operator_are_given_only_on_demand(wanted: bool) -> None:
+    plan = fake.plan(fake.settings({"kubernetes_pod_operator": wanted}))
+    names = {each["metadata"]["name"] for each in objects_of(plan)}
+    assert ("airflow-pod-operator" in names) is wanted
+    _, *others = plan.named("Apply Airflow's objects").commands
+    taken_away = [command for command in others if " delete " in command]
+    assert bool(taken_away) is not wanted
+
+
+# Units
+
+
+def unit_of(plan: Plan, name: str) -> Unit:
+    """A unit as systemd reads it."""
+    return Unit.parse(plan.uploads[f"{UNITS}/{name}"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_services_belong_to_the_target(variant: Plan, service: str) -> None:
+    unit = unit_of(variant, f"airflow-{service}.service")
+    assert unit.one("Unit.PartOf") == unit.one("Install.WantedBy") == "airflow.target"
+    assert unit.one("Service.Restart") == "always"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_services_run_the_program_of_the_venv(variant: Plan, service: str) -> None:
+    unit = unit_of(variant, f"airflow-{service}.service")
+    program, command = formats.unit_words(unit.one("Service.ExecStart"))
+    venv, _, rest = program.partition("/bin/")
+    assert (rest, command) == ("airflow", service)
+    # The real venv, not the link: a unit changes, and so is restarted, with its venv.
+    assert venv in variant.named("Install Airflow").commands[0].split()
+    assert venv != "/opt/airflow/venv"
+    assert unit.environment["PATH"].split(":")[0] == f"{venv}/bin"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_only_who_signs_tokens_has_their_key(variant: Plan, service: str) -> None:
+    given = unit_of(variant, f"airflow-{service}.service").all("Service.EnvironmentFile")
+    names = {Path(path).name for path in given}
+    assert ("jwt-secret" in names) == (service in SIGNS_TOKENS)
+    assert names <= SECRET_FILES.keys()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_secret_stands_in_a_unit(variant: Plan, service: str) -> None:
+    # Anybody on the host can read a unit.
+    environment = unit_of(variant, f"airflow-{service}.service").environment
+    assert environment.keys().isdisjoint(variable for variable, _ in SECRET_FILES.values())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_services_are_sandboxed(variant: Plan, service: str) -> None:
+    unit = unit_of(variant, f"airflow-{service}.service")
+    assert unit.one("Service.User") == "airflow"
+    assert unit.one("Service.NoNewPrivileges") == "yes"
+    assert unit.one("Service.ProtectSystem") == "strict"
+    assert unit.one("Service.CapabilityBoundingSet") == ""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_start_records_all_files_that_it_reads(variant: Plan, service: str) -> None:
+    name = f"airflow-{service}.service"
+    unit = unit_of(variant, name)
+    *_, script = formats.unit_words(unit.one("Service.ExecStartPre"))
+    files, record = script.split("sha256sum ", 1)[1].split(" > ")
+    expected = {
+        f"{UNITS}/{name}",
+        unit.environment["AIRFLOW_CONFIG"],
+        unit.environment["KUBECONFIG"],
+        *unit.all("Service.EnvironmentFile"),
+    }
+    assert set(files.split()) == expected
+    # The deploy compares with this very file; %n is the unit's name.
+    question = f"sha256sum --check --status {record.replace('%n', name)}\n"
+    assert any(question in fact for fact in variant.facts)
+
+
+def test_the_target_starts_with_the_machine(plan: Plan) -> None:
+    assert unit_of(plan, "airflow.target").one("Install.WantedBy") == "multi-user.target"
+
+
+def test_services_wait_for_minikube_only_where_it_runs(plan: Plan) -> None:
+    existing = fake.plan(fake.settings(fake.EXISTING))
+    for each, expected in ((plan, True), (existing, False)):
+        after = unit_of(each, "airflow-scheduler.service").one("Unit.After").split()
+        assert ("minikube.service" in after) is expected
+
+
+@pytest.mark.parametrize("driver", ["none", "docker"])
+def test_minikube_is_started_with_driver_and_version(driver: str) -> None:
+    given = {"minikube_driver": driver, "kubernetes_version": "1.33.2"}
+    unit = unit_of(fake.plan(fake.settings(given)), "minikube.service")
+    words = formats.unit_words(unit.one("Service.ExecStart"))
+    assert words[:2] == ["/usr/local/bin/minikube", "start"]
+    assert {f"--driver={driver}", "--kubernetes-version=v1.33.2"} <= set(words)
+    assert ("--container-runtime=containerd" in words) == (driver == "none")
+    assert all(word.startswith("--") for word in words[2:])
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--cpus=2",
+        "--extra-config=kubelet.eviction-hard=nodefs.available<10%",
+        "--docker-opt=label=100%sure",
+        "--docker-opt=label=${HOME}",
+        "--docker-opt=label=two words",
+        "--docker-opt=label=it's",
+        '--docker-opt=label="quoted"',
+    ],
+)
+def test_an_argument_for_minikube_arrives_as_it_is(argument: str) -> None:
+    plan = fake.plan(fake.settings({"minikube_start_args": [argument]}))
+    unit = unit_of(plan, "minikube.service")
+    assert formats.unit_words(unit.one("Service.ExecStart"))[-1] == argument
+
+
+# PostgreSQL
+
+
+def test_postgres_listens_to_nobody_outside(variant: Plan) -> None:
+    text = variant.uploads["/etc/postgresql/15/main/conf.d/airflow.conf"]
+    assert formats.postgres_config(text)["listen_addresses"] == ""
+
+
+@pytest.mark.parametrize("value", ["500", "it's", "", "%m [%p] ", r"cp %p C:\archive\%f"])
+def test_an_option_for_postgres_arrives_as_it_is(value: str) -> None:
+    given = {"work_mem": "32MB", "log_line_prefix": value, "auto_explain.log_format": value}
+    plan = fake.plan(fake.settings({"postgres_config": given}))
+    text = plan.uploads["/etc/postgresql/15/main/conf.d/airflow.conf"]
+    assert formats.postgres_config(text).items() >= given.items()
+
+
+def test_postgres_lets_in_only_users_of_the_host(variant: Plan) -> None:
+    lines = variant.uploads["/etc/postgresql/15/main/pg_hba.conf"].splitlines()
+    rules = [tuple(line.split()) for line in lines if not line.startswith("#")]
+    assert set(rules) == {
+        ("local", "all", "postgres", "peer"),
+        ("local", "airflow", "airflow", "peer"),
+    }
+
+
+# Programs
+
+
+def test_shell_scripts_are_shell(variant: Plan) -> None:
+    scripts = {k: v for k, v in variant.uploads.items() if v.startswith("#!/bin/sh\n")}
+    assert "/usr/local/bin/airflow" in scripts
+    for text in scripts.values():
+        subprocess.run(["sh", "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize("variant", ["pod operator"], indirect=True)
+def test_python_files_are_python_of_the_oldest_release(variant: Plan) -> None:
+    files = {k: v for k, v in variant.uploads.items() if k.endswith(".py") or "/python3\n" in v}
+    assert len(files) == 1 + len(list((FILES / "opt/airflow/dags").glob("*.py")))
+    for dest, text in files.items():
+        ast.parse(text, dest, feature_version=(3, 11))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((FILES / "opt/airflow/dags").glob("*.py")), ids=lambda p: p.stem
+)
+def test_a_dag_is_called_like_its_file(path: Path) -> None:
+    last = ast.parse(path.read_text()).body[-1]
+    assert ast.unparse(last) == f"{path.stem}()"
+
+
+def test_the_smoke_test_knows_its_dag(plan: Plan) -> None:
+    script = plan.uploads["/usr/local/bin/airflow-smoke-test"]
+    (named,) = re.findall(r"^DAG, TASK, GREETING = (.*)$", script, re.MULTILINE)
+    dag, task, greeting = ast.literal_eval(named)
+    tree = ast.parse(plan.uploads[f"/opt/airflow/dags/{dag}.py"])
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert {dag, task} <= functions
+    assert greeting in ast.unparse(tree)
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("192.0.2.7", "192.0.2.7"), ("::1", "::1")],
+)
+def test_the_smoke_test_finds_the_web_page(host: str, reached: str) -> None:
+    plan = fake.plan(fake.settings({"airflow_web_host": host, "airflow_web_port": 8081}))
+    script = plan.uploads["/usr/local/bin/airflow-smoke-test"]
+    (written,) = re.findall(r"^WEB = (.*)$", script, re.MULTILINE)
+    url = urlsplit(ast.literal_eval(written))
+    assert (url.scheme, url.hostname, url.port) == ("http", reached, 8081)
