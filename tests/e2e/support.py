@@ -105,19 +105,17 @@ class Airflow:
     def trigger(self, dag: str) -> str:
         """Start a run of a DAG, which is waited for to become known; returns the run's id."""
 
-        def known() -> bool:
+        def triggered() -> str | None:
             try:
                 self.request("PATCH", f"/dags/{dag}", {"is_paused": False})
+                run = self.request("POST", f"/dags/{dag}/dagRuns", {"logical_date": None})
             except urllib.error.HTTPError as error:
-                if error.code != 404:
+                if error.code != 404:  # until the DAG was read, it has no version to run
                     raise
-                return False
-            return True
+                return None
+            return str(run["dag_run_id"])
 
-        wait_for(known, 90, f"the DAG {dag} is known")
-        return str(
-            self.request("POST", f"/dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"]
-        )
+        return str(wait_for(triggered, 90, f"the DAG {dag} is known"))
 
     def run_state(self, dag: str, run: str) -> str:
         """State of a run."""

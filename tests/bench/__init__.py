@@ -1,0 +1,1 @@
+"""Figures of a deployed machine, measured by hand: python -m tests.bench --help."""
