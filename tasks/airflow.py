@@ -11,7 +11,7 @@ from pyinfra.operations import files
 from tasks import image
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
-from tasks.settings import ROOT, Settings
+from tasks.settings import MEMORY, ROOT, Settings
 
 CONFIG = "/etc/airflow/airflow.cfg"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
@@ -38,7 +38,7 @@ SECRET_FILES = {
 
 # The heads of the database's two schemas, Airflow's own and the login's, after the venv that
 # migrated them.
-MIGRATED = "/var/lib/airflow/.migrated"
+MIGRATED = f"{MEMORY}/migrated"
 
 
 @deploy("Airflow")
@@ -83,7 +83,7 @@ def _install_venv(settings: Settings) -> None:
             f" && {pip_install} --require-hashes -r {lock}"
             # The lock wins over what the extra requirements would like to change.
             + (f" && {pip_install} --constraint {lock} {extra}" if extra else "")
-            + f" && touch {venv}/.complete; }}",
+            + f" && rm -f {venv}/.lock && touch {venv}/.complete; }}",
             # For people and the command line; units and pods name the venv itself.
             f"ln -sfn {venv} {link}.new && mv -T {link}.new {link}",
         ],

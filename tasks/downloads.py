@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tasks.settings import Settings
+from tasks.settings import MEMORY, Settings
 
 # Written once the offline folder's files were verified and used: what the folder looked like then.
-OFFLINE_STAMP = "/var/lib/airflow/offline.stamp"
+OFFLINE_STAMP = f"{MEMORY}/offline"
 
 
 class Download(NamedTuple):

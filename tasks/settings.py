@@ -24,6 +24,7 @@ from pyinfra.api.connectors import get_all_connectors
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
+MEMORY = "/var/lib/airflow-deploy"  # folder on the host of what the deploy remembers
 
 # These come to stand in shell commands and YAML as they are.
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\w./+@-]*$")]

@@ -9,10 +9,10 @@ from tasks.airflow import ADMIN_PASSWORD, CONFIG, POD_TEMPLATE
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.services import SERVICES, UNITS_DIRECTORY, web_url
-from tasks.settings import Settings
+from tasks.settings import MEMORY, Settings
 
 COMMAND = "/usr/local/bin/airflow-smoke-test"
-PASSED = "/var/lib/airflow/.smoke-test-passed"
+PASSED = f"{MEMORY}/smoke-test-passed"
 
 
 @deploy("Smoke test")

@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
 from tasks.operations import debian_packages
-from tasks.settings import Settings
+from tasks.settings import MEMORY, Settings
 
 # What a node needs that runs Kubernetes itself (minikube's driver none):
 # https://minikube.sigs.k8s.io/docs/drivers/none/
@@ -55,6 +55,8 @@ DIRECTORIES = {
     "/opt/airflow/dags": ("root", "airflow", "2775"),
     "/opt/airflow/plugins": ("root", "airflow", "2755"),
     "/var/lib/airflow": ("airflow", "airflow", "750"),
+    # What the deploy remembers; root writes there, so nobody else may plant a link in it.
+    MEMORY: ("root", "root", "700"),
     "/var/log/airflow": ("airflow", "airflow", "2750"),
 }
 

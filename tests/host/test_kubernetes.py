@@ -1,0 +1,149 @@
+"""The cluster as Airflow sees it: enough rights for its work, and none beyond."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tasks import image
+from tasks.airflow import POD_TEMPLATE
+from tasks.downloads import Download
+from tasks.kubernetes import KUBECONFIG
+from tasks.settings import Settings
+from tests.host.support import Host
+
+AIRFLOWS_KUBECTL = f"/usr/local/bin/kubectl --kubeconfig={KUBECONFIG}"
+MAY = [
+    *(f"{verb} pods" for verb in ("create", "get", "list", "watch", "patch", "delete")),
+    "get pods --subresource=log",
+]
+MAY_NOT = [
+    "get secrets",
+    "list secrets",
+    "get configmaps",
+    "create pods --subresource=exec",
+    "create serviceaccounts --subresource=token",  # another account's rights
+    "patch roles",
+    "create rolebindings",
+    "deletecollection pods",
+    "get nodes",
+    "get namespaces",
+    "create pods -n kube-system",
+    "list pods --all-namespaces",
+    "get secrets -n kube-system",
+]
+
+
+def answers(host: Host, kubectl: str, questions: list[str]) -> dict[str, str]:
+    """«yes» or «no» to each question of `kubectl auth can-i`, in one round trip."""
+    asked = [f"{kubectl} auth can-i {question} 2>/dev/null" for question in questions]
+    # The question's exit code is the answer, too.
+    lines = host.run("; ".join(asked)).stdout.splitlines()
+    return dict(zip(questions, lines, strict=True))
+
+
+@pytest.fixture(scope="module")
+def rights(host: Host) -> dict[str, str]:
+    """What Airflow's account may do."""
+    return answers(host, AIRFLOWS_KUBECTL, [*MAY, *MAY_NOT])
+
+
+@pytest.mark.parametrize("what", MAY)
+def test_control_plane_may(what: str, rights: dict[str, str]) -> None:
+    assert rights[what] == "yes"
+
+
+@pytest.mark.parametrize("what", MAY_NOT)
+def test_control_plane_may_not(what: str, rights: dict[str, str]) -> None:
+    assert rights[what] == "no"
+
+
+def test_control_plane_is_a_service_account(host: Host, settings: Settings) -> None:
+    account = f"system:serviceaccount:{settings.kubernetes_namespace}:airflow-control-plane"
+    who = json.loads(host.check_output(f"{AIRFLOWS_KUBECTL} auth whoami -o json"))
+    assert who["status"]["userInfo"]["username"] == account
+    assert "system:masters" not in who["status"]["userInfo"]["groups"]
+
+
+def test_kubeconfig_holds_a_token_and_no_certificate(host: Host, settings: Settings) -> None:
+    # What is secret comes as the word REDACTED.
+    seen = json.loads(host.check_output(f"{AIRFLOWS_KUBECTL} config view -o json"))
+    assert [set(user["user"]) for user in seen["users"]] == [{"token"}]
+    assert [c["context"]["namespace"] for c in seen["contexts"]] == [settings.kubernetes_namespace]
+    assert "insecure-skip-tls-verify" not in seen["clusters"][0]["cluster"]
+
+
+ACCOUNTS = ["airflow-control-plane", "airflow-worker"]
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_pods_get_no_token_of(account: str, host: Host, settings: Settings) -> None:
+    get = f"{settings.kubectl} -n {settings.kubernetes_namespace} get serviceaccount {account}"
+    assert host.check_output(f"{get} -o jsonpath={{.automountServiceAccountToken}}") == "false"
+
+
+def test_task_pods_may_nothing(host: Host, settings: Settings) -> None:
+    if not settings.uses_minikube:
+        pytest.skip("an existing cluster's administrator may not be allowed to ask for others")
+    account = f"system:serviceaccount:{settings.kubernetes_namespace}:airflow-worker"
+    kubectl = f"{settings.kubectl} -n {settings.kubernetes_namespace} --as={account}"
+    assert set(answers(host, kubectl, [*MAY, *MAY_NOT]).values()) == {"no"}
+
+
+@pytest.fixture(scope="module")
+def pod(host: Host, settings: Settings) -> dict[str, Any]:
+    """The pod that the cluster would make of the template; it checks all and creates nothing."""
+    create = f"create --dry-run=server -f {POD_TEMPLATE} -o json"
+    return dict(json.loads(host.check_output(f"{settings.kubectl} {create}")))
+
+
+def test_cluster_accepts_the_pod_template(pod: dict[str, Any], settings: Settings) -> None:
+    assert pod["metadata"]["namespace"] == settings.kubernetes_namespace
+    (container,) = pod["spec"]["containers"]
+    assert container["name"] == "base"
+    assert container["image"] == image.reference(settings)
+
+
+def test_task_pods_are_confined(pod: dict[str, Any], settings: Settings) -> None:
+    spec, (container,) = pod["spec"], pod["spec"]["containers"]
+    assert spec["serviceAccountName"] == "airflow-worker"
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] == settings.airflow_uid
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    volumes = [volume.get("hostPath", {}).get("path") for volume in spec["volumes"]]
+    assert volumes == ["/opt/airflow/dags", "/var/log/airflow"]
+
+
+def test_task_pods_know_no_database_and_no_key(pod: dict[str, Any]) -> None:
+    (container,) = pod["spec"]["containers"]
+    names = {variable["name"] for variable in container["env"]}
+    assert "AIRFLOW__CORE__EXECUTION_API_SERVER_URL" in names
+    assert not [n for n in names if n.startswith("AIRFLOW__DATABASE") or n.endswith("_SECRET")]
+    assert "envFrom" not in container
+
+
+@pytest.fixture(scope="module")
+def checksums(host: Host, settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """Checksums of the programs that are there, by path, and of an offline folder, by file."""
+    programs = host.run("sha256sum /usr/local/bin/kubectl /usr/local/bin/minikube").stdout
+    offline = ""
+    if settings.offline_dir:
+        offline = host.check_output("cat %s", f"{settings.offline_dir}/SHA256SUMS")
+    actual, given = (
+        {name.removeprefix("*"): sha256 for sha256, name in map(str.split, text.splitlines())}
+        for text in (programs, offline)
+    )
+    return actual, given
+
+
+def test_program_has_the_pinned_checksum(
+    download: Download, checksums: tuple[dict[str, str], dict[str, str]], settings: Settings
+) -> None:
+    actual, given = checksums
+    wanted = given[download.file] if settings.offline_dir else download.sha256
+    assert actual[f"/usr/local/bin/{download.file.partition('-')[0]}"] == wanted

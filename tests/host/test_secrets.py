@@ -1,0 +1,71 @@
+"""Secrets are where they belong and nowhere else. Their values never leave the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasks.airflow import SECRET_FILES
+from tests.host.support import Host, Process, python
+
+# Airflow's security model: only who mints or checks tokens has the key of the tokens.
+HOLDERS = {
+    "airflow-scheduler.service": ["api-secret-key", "fernet-key", "jwt-secret"],
+    "airflow-dag-processor.service": ["fernet-key"],
+    "airflow-triggerer.service": ["api-secret-key", "fernet-key"],
+}
+
+
+@pytest.fixture(scope="module")
+def search(host: Host) -> dict[str, Any]:
+    """In which places the values of which secrets were found."""
+    return dict(python(host, "secrets"))
+
+
+@pytest.mark.parametrize("name", [*SECRET_FILES, "admin-password", "kubeconfig's token"])
+def test_secret_is_long_and_the_search_finds_it(name: str, search: dict[str, Any]) -> None:
+    assert search["lengths"][name] >= 24
+    # If this fails the tests below prove nothing.
+    assert name in search["places"]["the files they are kept in"]["secrets"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "arguments of processes",
+        "properties of units",
+        "journal",
+        "world-readable files",
+        "configuration",
+        "what pods mount",
+    ],
+)
+def test_no_secret_is_in(place: str, search: dict[str, Any]) -> None:
+    assert search["places"][place]["bytes"] > 0
+    assert search["places"][place]["secrets"] == []
+
+
+@pytest.mark.parametrize("unit", HOLDERS)
+def test_service_holds_just_the_secrets_it_needs(unit: str, processes: dict[str, Process]) -> None:
+    assert processes[unit].secrets == HOLDERS[unit]
+
+
+@pytest.mark.parametrize("unit", ["airflow-dag-processor.service", "airflow-triggerer.service"])
+def test_who_runs_users_code_can_not_mint_tokens(unit: str, processes: dict[str, Process]) -> None:
+    variables = processes[unit].variables
+    assert "AIRFLOW__CORE__FERNET_KEY" in variables  # the environment could be read
+    assert "AIRFLOW__API_AUTH__JWT_SECRET" not in variables
+
+
+# The api-server overwrites its environment with its title, so systemd and its tokens are asked.
+def test_api_server_is_given_its_secrets(units: dict[str, dict[str, str]]) -> None:
+    files = units["airflow-api-server.service"]["EnvironmentFiles"]
+    for name in SECRET_FILES:
+        assert f"/etc/airflow/secrets/{name}" in files
+    assert "admin-password" not in files
+
+
+def test_api_server_signs_tokens_with_the_secret(api: dict[str, Any]) -> None:
+    assert api["signed_with_jwt_secret"]
+    assert not api["signed_with_empty_key"]

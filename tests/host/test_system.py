@@ -1,0 +1,80 @@
+"""Packages, the user, folders and files."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from tasks import airflow
+from tasks.kubernetes import KUBECONFIG
+from tasks.settings import MEMORY, Settings
+from tests.host.conftest import owned_paths
+from tests.host.support import Attributes, Host
+
+CLOSED = [KUBECONFIG, airflow.CONFIG, airflow.POD_TEMPLATE, airflow.ADMIN_PASSWORD]
+
+
+@pytest.fixture(scope="module")
+def installed(host: Host) -> set[str]:
+    """Names of the packages that are completely installed."""
+    return set(
+        host.check_output(
+            "dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii //p'"
+        ).splitlines()
+    )
+
+
+def test_package_is_installed(package: str, installed: set[str]) -> None:
+    assert package in installed
+
+
+def test_user_can_not_log_in(host: Host, settings: Settings) -> None:
+    passwd, shadow, groups = host.check_output(
+        "getent passwd airflow && getent shadow airflow && id -Gn airflow"
+    ).splitlines()
+    _, _, uid, gid, _, home, shell = passwd.split(":")
+    assert (int(uid), int(gid)) == (settings.airflow_uid, settings.airflow_uid)
+    assert (home, shell) == ("/var/lib/airflow", "/usr/sbin/nologin")
+    # Neither a password nor another group's rights.
+    assert shadow.split(":")[1][:1] in ("!", "*")
+    assert groups == "airflow"
+
+
+@pytest.fixture(scope="module")
+def attributes(host: Host, settings: Settings) -> dict[str, Attributes]:
+    """Owner, group and mode of the deploy's files; those that are missing are left out."""
+    paths = " ".join(map(shlex.quote, owned_paths(settings)))
+    lines = host.run(f"stat -c '%n %U %G %a' {paths}").stdout.splitlines()
+    return {path: Attributes(*rest) for path, *rest in (line.split() for line in lines)}
+
+
+def test_owner_and_mode(
+    owned_path: str, attributes: dict[str, Attributes], settings: Settings
+) -> None:
+    assert attributes.get(owned_path) == owned_paths(settings)[owned_path]
+
+
+def test_nothing_that_runs_can_be_changed_by_airflow(host: Host, settings: Settings) -> None:
+    changeable = "! -type l \\( -user airflow -o -perm -o+w -o -group airflow -perm -g+w \\)"
+    folders = f"{settings.venv} {MEMORY} /usr/local/bin /etc/airflow /etc/systemd/system"
+    # The last folder is Airflow's to write: it shows that the search finds what there is.
+    found = host.check_output(
+        f"find {folders} {changeable} && find /var/lib/airflow -maxdepth 0 {changeable}"
+    )
+    assert found == "/var/lib/airflow"
+
+
+@pytest.mark.parametrize(
+    ("user", "readable"),
+    [
+        ("nobody", []),
+        ("airflow", [KUBECONFIG, airflow.CONFIG, airflow.POD_TEMPLATE]),
+        ("postgres", []),
+        ("root", CLOSED),
+    ],
+)
+def test_who_can_read_what_is_closed(user: str, readable: list[str], host: Host) -> None:
+    script = f"for path in {' '.join(CLOSED)}; do test -r $path && echo $path; done; true"
+    command = f"cd / && runuser -u {user} -- sh -c {shlex.quote(script)}"
+    assert host.check_output(command).splitlines() == readable
