@@ -104,6 +104,13 @@ def _prepare_node(settings: Settings) -> None:
 
 def _place_offline_files(settings: Settings, offline_dir: str) -> None:
     """minikube finds Kubernetes' programs and images where it would else download them to."""
+    stamp = downloads.OFFLINE_STAMP
+    settled(
+        name="Remember the offline folder as verified",  # which preflight did, in this run
+        test=f"cd {offline_dir} && stat -c '%n %s %Y' * | sha256sum | cmp -s - {stamp}",
+        commands=[f"cd {offline_dir} && stat -c '%n %s %Y' * | sha256sum > {stamp}"],
+        because="it is as it was when it was verified",
+    )
     programs = "kubeadm kubectl kubelet"
     cache = f"{CACHE}/v{settings.kubernetes_version}"
     settled(
@@ -123,10 +130,7 @@ def _place_offline_files(settings: Settings, offline_dir: str) -> None:
         name="Import Kubernetes' images (about 15 s)",
         test="ctr -n k8s.io images ls -q"
         f" | grep -qx registry.k8s.io/kube-apiserver:v{settings.kubernetes_version}",
-        commands=[
-            f"ctr -n k8s.io images import {offline_dir}/images.tar >/dev/null",
-            f"cd {offline_dir} && stat -c '%n %s %Y' * | sha256sum > {downloads.OFFLINE_STAMP}",
-        ],
+        commands=[f"ctr -n k8s.io images import {offline_dir}/images.tar >/dev/null"],
         because="containerd has them",
     )
 

@@ -57,7 +57,7 @@ def deploy(
     settings: dict[str, object] | None = None,
 ) -> Deploy:
     """Run the deploy with settings that differ from the inventory's; a dry run with --dry."""
-    data = [f"--data={key}={_as_data(value)}" for key, value in (settings or {}).items()]
+    data = [f"--data={key}={as_data(value)}" for key, value in (settings or {}).items()]
     apply = [] if "--dry" in arguments else ["--yes"]
     command = ["pyinfra", "--json", *apply, *arguments, *data, inventory, "deploy.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -69,7 +69,8 @@ def deploy(
     )
 
 
-def _as_data(value: object) -> str:
+def as_data(value: object) -> str:
+    """A setting's value as pyinfra's option --data takes it."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

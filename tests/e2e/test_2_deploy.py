@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 
 import pytest
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import ROOT, deploy, machine_name
+from tests.e2e.support import ROOT, as_data, deploy, machine_name
+from tests.sandbox import inventory
 from tests.sandbox.machine import Machine
 
 
@@ -63,6 +66,47 @@ def test_the_hosts_own_tests_pass(machine: Machine) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert machine_name() == machine.name
+
+
+def test_from_the_host_itself(machine: Machine, shell: Shell) -> None:
+    """inventories/local.py, from a checkout on the machine, finds nothing to do either."""
+    archive = subprocess.run(
+        ["sh", "-c", "git ls-files -z | tar -cz --null --files-from=-"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    unpack = "rm -rf /root/checkout && mkdir /root/checkout && tar -xzC /root/checkout"
+    subprocess.run(
+        ["ssh", "-F", machine.ssh_config, machine.name, unpack], input=archive.stdout, check=True
+    )
+    given = inventory.settings(machine.offline_dir)
+    data = " ".join(shlex.quote(f"--data={key}={as_data(value)}") for key, value in given.items())
+    printed = shell(
+        "cd /root/checkout && UV_SYSTEM_CERTS=true /opt/airflow/uv/bin/uv run --quiet --frozen"
+        f" --no-dev pyinfra --yes --json {data} inventories/local.py deploy.py"
+    )
+    results = json.loads(printed.splitlines()[-1])["results"]
+    assert results["totals"]["hosts"] > 0
+    assert [each["name"] for each in results["operations"] if each["success"]] == []
+
+
+def test_as_a_person_with_sudo(machine: Machine, shell: Shell) -> None:
+    """A user who is not root, and may use sudo, can run the deploy."""
+    shell(
+        "id ops 2>/dev/null || useradd --create-home ops;"
+        " echo 'ops ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ops;"
+        " install -D -o ops -m 600 /root/.ssh/authorized_keys /home/ops/.ssh/authorized_keys;"
+        " chown ops /home/ops/.ssh; echo '# by hand' >> /etc/airflow/pod_template.yaml"
+    )
+    refused = deploy(settings={"ssh_user": "ops"})
+    assert refused.code != 0
+    assert 'not root: log in as root, or give the host the inventory data "_sudo": True' in (
+        refused.output
+    )
+    run = deploy(settings={"ssh_user": "ops", "_sudo": True})
+    assert run.code == 0, run.output
+    assert run.changed == ["Airflow | Write pod_template.yaml"]
 
 
 def test_smoke_test_by_hand(shell: Shell) -> None:
