@@ -155,8 +155,9 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
         "api": {
             "host": settings.airflow_web_host,
             "port": str(settings.airflow_web_port),
-            "base_url": settings.airflow_base_url or web,
             "workers": "1",
+            # Without it links are relative, and work under whatever name the host is reached.
+            **({"base_url": settings.airflow_base_url} if settings.airflow_base_url else {}),
         },
         "dag_processor": {
             "dag_bundle_config_list": dag_bundles(),

@@ -74,7 +74,7 @@ class Settings(BaseModel):
     )
     airflow_web_port: Port = Field(8080, description="Port of the web page and the APIs.")
     airflow_base_url: str | None = Field(
-        None, description="Address of the web page as its users type it, behind a proxy say."
+        None, description="Address of the web page as its users type it; links in mails need it."
     )
     airflow_address_for_pods: Address | None = Field(
         None, description="Name or address under which pods reach this host, without port."

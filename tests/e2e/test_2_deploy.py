@@ -6,11 +6,12 @@ import json
 import os
 import shlex
 import subprocess
+import urllib.request
 
 import pytest
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import ROOT, as_data, deploy, machine_name
+from tests.e2e.support import ROOT, Airflow, as_data, deploy, machine_name
 from tests.sandbox import inventory
 from tests.sandbox.machine import Machine
 
@@ -107,6 +108,12 @@ def test_as_a_person_with_sudo(machine: Machine, shell: Shell) -> None:
     run = deploy(settings={"ssh_user": "ops", "_sudo": True})
     assert run.code == 0, run.output
     assert run.changed == ["Airflow | Write pod_template.yaml"]
+
+
+def test_login_page_is_found_under_the_name_that_was_asked(airflow: Airflow) -> None:
+    with urllib.request.urlopen(f"{airflow.url}/api/v2/auth/login", timeout=20) as page:
+        assert page.url.startswith(f"{airflow.url}/auth/login")
+        assert 'name="password"' in page.read().decode()
 
 
 def test_smoke_test_by_hand(shell: Shell) -> None:

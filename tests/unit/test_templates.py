@@ -266,7 +266,7 @@ def test_services_belong_to_the_target(variant: Plan, service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_services_run_the_program_of_the_venv(variant: Plan, service: str) -> None:
     unit = unit_of(variant, f"airflow-{service}.service")
-    program, command = formats.unit_words(unit.one("Service.ExecStart"))
+    program, command, *_ = formats.unit_words(unit.one("Service.ExecStart"))
     venv, _, rest = program.partition("/bin/")
     assert (rest, command) == ("airflow", service)
     # The real venv, not the link: a unit changes, and so is restarted, with its venv.
