@@ -11,6 +11,7 @@ from pyinfra import host, logger
 from pyinfra.api import DeployError, FactBase
 
 from tasks import downloads, registry
+from tasks.airflow import ADMIN_PASSWORD
 from tasks.settings import RELEASES, Settings
 
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
@@ -145,7 +146,12 @@ def check(settings: Settings) -> Settings:
             + "\n".join(f"  - {finding}" for finding in found)
         )
     if not report.one("installed"):
-        logger.info("    First deploy of this host: about 4 minutes with a fast connection.")
+        logger.info(
+            "    First deploy of this host: about 4 minutes with a fast connection. Then the web\n"
+            f"    page is at port {settings.airflow_web_port} of the host, for the user"
+            f" {settings.airflow_admin_user}; root finds the\n"
+            f"    password in {ADMIN_PASSWORD} on the host."
+        )
     return settings.on_release(report.one("system").split()[1])
 
 
@@ -163,7 +169,8 @@ def _variables(settings: Settings) -> str:
             if settings.node_is_host
             else ""
         ),
-        "local_image": image if image.startswith("localhost/") else "",
+        # Only a node that is the host can be asked what images it has.
+        "local_image": image if settings.node_is_host and _is_local(image) else "",
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
 
@@ -260,6 +267,11 @@ def _sources(settings: Settings, report: Report) -> Iterator[str]:
         )
 
 
+def _is_local(image: str) -> bool:
+    """Whether an image comes from no registry, but was loaded into the nodes."""
+    return image.startswith("localhost/")
+
+
 def _image(settings: Settings, report: Report) -> Iterator[str]:
     if report.one("image") == "missing":
         yield (
@@ -268,7 +280,7 @@ def _image(settings: Settings, report: Report) -> Iterator[str]:
         )
     elif (
         settings.worker_image
-        and not settings.worker_image.startswith("localhost/")
+        and not _is_local(settings.worker_image)
         and (problem := registry.problem(settings.worker_image))
     ):
         yield f"worker_image: {problem}"

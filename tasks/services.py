@@ -109,6 +109,12 @@ def run(settings: Settings) -> None:
             ],
             because="it runs with its inputs as they are",
         )
+    settled(
+        name="Run airflow.target",  # a target that is not active can't stop its units
+        test="systemctl is-active airflow.target",
+        commands=["systemctl start airflow.target"],
+        because="it is active",
+    )
     components = ("metadatabase", "scheduler", "dag_processor", "triggerer")
     # The answer is always 200: what counts is the JSON.
     healthy = f"h=$(curl -fsS -m 10 {health_url(settings)}) && " + " && ".join(

@@ -100,10 +100,10 @@ def test_refused_before_anything_is_touched(case: str, shell: Shell, unchanged: 
 
 
 def test_all_findings_come_at_once() -> None:
-    wrong = EXISTING | {"offline_dir": "/tmp/nowhere", "worker_image": "localhost/nobody:1"}
+    wrong = EXISTING | {"offline_dir": "/tmp/nowhere", "worker_image": "registry.invalid/nobody:1"}
     run = deploy(settings=wrong)
     assert run.code != 0
-    for words in ("/tmp/kubeconfig is not there", "/tmp/nowhere", "localhost/nobody:1"):
+    for words in ("/tmp/kubeconfig is not there", "/tmp/nowhere", "registry.invalid"):
         assert words in run.output
 
 

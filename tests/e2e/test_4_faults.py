@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from kubernetes import client
 
 from tests.e2e.conftest import Shell
@@ -76,3 +77,32 @@ def test_target_stops_and_starts_all_of_airflow(shell: Shell, airflow: Airflow) 
     wait_for(
         lambda: set(airflow.health().values()) == {"healthy"}, 60, "all components are healthy"
     )
+
+
+# What is broken, and what the smoke test must say of it.
+BROKEN_LINKS = {
+    "scheduler": ("systemctl stop airflow-scheduler", ["scheduler"]),
+    "image": (
+        "sed -i 's|image: localhost/.*|image: localhost/airflow-worker:not-there|'"
+        " /etc/airflow/pod_template.yaml",
+        ["failed at image:", "localhost/airflow-worker:not-there", "the pod's events:"],
+    ),
+    "pod to Execution API": (
+        "sed -i 's|http://$(HOST_IP):8080|http://127.0.0.1:8080|' /etc/airflow/pod_template.yaml",
+        ["failed at pod to Execution API:", "the pod's last lines:", "the pod's events:"],
+    ),
+}
+
+
+@pytest.mark.parametrize("link", BROKEN_LINKS)
+def test_smoke_test_names_the_broken_link(link: str, shell: Shell) -> None:
+    break_it, said = BROKEN_LINKS[link]
+    shell(break_it)
+    output = shell("airflow-smoke-test 2>&1 && echo PASSED || true")
+    shell("kubectl -n airflow delete pods --all --wait=false")
+    assert "PASSED" not in output
+    for words in said:
+        assert words in output
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
