@@ -23,10 +23,6 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo"),
     *("ca-certificates", "iproute2", "procps"),
 )
-DEFAULT_MIRRORS = {
-    "Debian": "http://deb.debian.org/debian",
-    "Debian-Security": "http://deb.debian.org/debian-security",
-}
 # Every machine gets host keys of its own, so the image has none.
 CUSTOMIZE = 'rm -f "$1"/etc/ssh/ssh_host_*'
 REPOSITORY = "localhost/airflow-sandbox-machine"
@@ -83,19 +79,25 @@ def _recipe(release: str) -> str:
 
 
 def _sources(release: str) -> list[str]:
-    """Return the apt sources of a usual installation, from the mirrors this machine uses."""
-    mirrors = dict(DEFAULT_MIRRORS)
-    fields = "$(ORIGIN)|$(LABEL)|$(REPO_URI)"
-    targets = run(["apt-get", "indextargets", "--format", fields], check=False)
-    for line in targets.stdout.splitlines():
-        origin, label, address = line.split("|", 2)
-        if origin == "Debian" and label in mirrors:
-            mirrors[label] = address.rstrip("/")
-    debian, security = mirrors["Debian"], mirrors["Debian-Security"]
+    """Return the apt sources of a usual installation, from the mirrors this machine uses.
+
+    Raises SandboxError when this machine's apt has no such mirror.
+    """
+    targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], check=False)
+    mirrors: dict[str, str] = {}
+    for address in targets.stdout.splitlines():
+        for kind in ("debian", "debian-security"):
+            if address.rstrip("/").endswith(f"/{kind}"):
+                mirrors.setdefault(kind, address.rstrip("/"))
+    if len(mirrors) < 2:
+        raise SandboxError(
+            "apt on this machine has no mirror of Debian and of its security updates:"
+            " look at /etc/apt/sources.list and /etc/apt/sources.list.d."
+        )
     return [
-        f"deb {debian} {release} main",
-        f"deb {debian} {release}-updates main",
-        f"deb {security} {release}-security main",
+        f"deb {mirrors['debian']} {release} main",
+        f"deb {mirrors['debian']} {release}-updates main",
+        f"deb {mirrors['debian-security']} {release}-security main",
     ]
 
 
