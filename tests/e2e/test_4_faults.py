@@ -79,6 +79,16 @@ def test_target_stops_and_starts_all_of_airflow(shell: Shell, airflow: Airflow) 
     )
 
 
+def test_stopped_cluster_comes_back_with_the_deploy(shell: Shell) -> None:
+    shell("systemctl stop minikube")
+    assert shell("crictl pods --state ready --quiet") == ""
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "minikube | Begin to start minikube" in run.changed
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    wait_for(lambda: deploy().changed == [], 120, "a further run changes nothing", every=5)
+
+
 # What is broken, and what the smoke test must say of it.
 BROKEN_LINKS = {
     "scheduler": ("systemctl stop airflow-scheduler", ["scheduler"]),
