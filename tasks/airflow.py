@@ -178,8 +178,8 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
             "dag_processor_child_process_log_directory": "/var/log/airflow/dag_processor",
         },
         "scheduler": {
-            # Seconds between two looks for work. A look costs 10 ms, and with the default of 1 a
-            # task waits half a second for it.
+            # Seconds between two looks for work; with the default of 1 a task waits half a second
+            # for the next one on average.
             "scheduler_idle_sleep_time": "0.2",
             # A scheduler that was killed leaves finished pods to its successor, which looks for
             # them this often (seconds).

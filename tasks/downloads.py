@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 from tasks.settings import MEMORY, Settings
 
-# Written once the offline folder's files were verified and used: what the folder looked like then.
+# Written once the offline folder's files were verified and used: what the folder looked like then,
+# as this shell command tells it in the folder.
 OFFLINE_STAMP = f"{MEMORY}/offline"
+OFFLINE_LOOK = "stat -c '%n %s %Y' * | sha256sum"
 
 
 class Download(NamedTuple):

@@ -104,11 +104,11 @@ def _prepare_node(settings: Settings) -> None:
 
 def _place_offline_files(settings: Settings, offline_dir: str) -> None:
     """minikube finds Kubernetes' programs and images where it would else download them to."""
-    stamp = downloads.OFFLINE_STAMP
+    look = f"cd {offline_dir} && {downloads.OFFLINE_LOOK}"
     settled(
         name="Remember the offline folder as verified",  # which preflight did, in this run
-        test=f"cd {offline_dir} && stat -c '%n %s %Y' * | sha256sum | cmp -s - {stamp}",
-        commands=[f"cd {offline_dir} && stat -c '%n %s %Y' * | sha256sum > {stamp}"],
+        test=f"{look} | cmp -s - {downloads.OFFLINE_STAMP}",
+        commands=[f"{look} > {downloads.OFFLINE_STAMP}"],
         because="it is as it was when it was verified",
     )
     programs = "kubeadm kubectl kubelet"

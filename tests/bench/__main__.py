@@ -15,12 +15,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from tasks.services import SERVICES
 from tests.e2e.support import Airflow, deploy, machine_name, wait_for
 from tests.sandbox import machine as machines
 
 DAGS = Path(__file__).parent / "dags"
-UNITS = ("api-server", "scheduler", "dag-processor", "triggerer")
-Shell = Callable[[str], str]
 
 
 def shell(command: str) -> str:
@@ -139,11 +138,11 @@ def kill() -> None:
 
 def memory() -> None:
     """Memory of the four units together, with and without the files they have in the cache."""
-    units = " ".join(f"airflow-{unit}" for unit in UNITS)
+    units = " ".join(service.unit for service in SERVICES)
     total = sum(int(line) for line in shell(f"systemctl show -P MemoryCurrent {units}").split())
     pss = shell(
-        "for u in " + units + "; do cat /sys/fs/cgroup/systemd/system.slice/$u.service/cgroup.procs"
-        " /sys/fs/cgroup/system.slice/$u.service/cgroup.procs 2>/dev/null; done | sort -u |"
+        "for u in " + units + "; do cat /sys/fs/cgroup/systemd/system.slice/$u/cgroup.procs"
+        " /sys/fs/cgroup/system.slice/$u/cgroup.procs 2>/dev/null; done | sort -u |"
         " while read p; do awk '/^Pss:/ {print $2}' /proc/$p/smaps_rollup; done"
         " | awk '{s += $1} END {print s}'"
     )

@@ -10,11 +10,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tasks.settings import ROOT
+
 T = TypeVar("T")
 
 

@@ -10,8 +10,9 @@ import urllib.request
 
 import pytest
 
+from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
-from tests.e2e.support import ROOT, Airflow, as_data, deploy, machine_name
+from tests.e2e.support import Airflow, as_data, deploy, machine_name
 from tests.sandbox import inventory
 from tests.sandbox.machine import Machine
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tests.sandbox import machine, offline
@@ -39,8 +38,3 @@ def settings(offline_dir: str | None) -> dict[str, Any]:
     if offline_dir:
         needed |= {"offline_dir": offline_dir, "crictl_version": offline.CRICTL.lstrip("v")}
     return needed
-
-
-def root() -> Path:
-    """The checkout that the deploy is run from."""
-    return Path(__file__).resolve().parent.parent.parent

@@ -7,12 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
+from tasks.settings import ROOT
 from tests.sandbox import common, machine
 from tests.sandbox.rootfs import RELEASES
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NAME = os.environ.get("AIRFLOW_SANDBOX", "airflow-sandbox")
 
 
