@@ -18,6 +18,7 @@ from tasks.operations import settled
 from tasks.settings import Settings, in_url
 
 UNITS_DIRECTORY = "/etc/systemd/system"
+STOP_SCHEDULER = "/usr/local/lib/airflow/stop-scheduler"
 STARTED_WITH = "/run/airflow"  # one file of checksums a unit
 
 
@@ -62,8 +63,6 @@ SERVICES = (
         command="scheduler",
         description="scheduler",
         secrets=("fernet-key", "jwt-secret", "api-secret-key"),
-        # Its watcher of the cluster takes 20 s to notice that it is to stop.
-        stop_seconds=60,
     ),
     Service(
         name="dag-processor",
@@ -139,6 +138,12 @@ def _write_units(settings: Settings) -> None:
         dest=f"{UNITS_DIRECTORY}/airflow.target",
         mode="644",
     )
+    files.put(
+        name="Write what stops the scheduler",
+        src=f"files{STOP_SCHEDULER}",
+        dest=STOP_SCHEDULER,
+        mode="755",
+    )
     for service in SERVICES:
         files.template(
             name=f"Write {service.unit}",
@@ -151,6 +156,7 @@ def _write_units(settings: Settings) -> None:
             kubeconfig=KUBECONFIG,
             secrets_directory=SECRETS,
             started_with=STARTED_WITH,
+            stop_scheduler=STOP_SCHEDULER,
             ready_url=f"{web_url(settings)}/execution/health",
         )
     units = " ".join(["airflow.target", *(service.unit for service in SERVICES)])

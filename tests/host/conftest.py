@@ -92,13 +92,14 @@ def owned_paths(settings: Settings) -> dict[str, Attributes]:
     postgres = f"/etc/postgresql/{settings.postgres_version}/main"
     secrets = [*(f"{airflow.SECRETS}/{name}" for name in airflow.SECRET_FILES)]
     units = [service.unit for service in SERVICES] + ["airflow.target"]
+    programs = ["/usr/local/bin/kubectl", services.STOP_SCHEDULER]
     smoke_test = ["/usr/local/bin/airflow-smoke-test"] if settings.airflow_smoke_test else []
     paths = {path: Attributes(*wanted) for path, wanted in system.DIRECTORIES.items()}
     for group, attributes in (
         ([airflow.CONFIG, airflow.POD_TEMPLATE, KUBECONFIG], ("root", "airflow", "640")),
         ([*secrets, airflow.ADMIN_PASSWORD], ("root", "root", "600")),
         ([f"{UNITS_DIRECTORY}/{unit}" for unit in units], ("root", "root", "644")),
-        ([airflow.CLI, "/usr/local/bin/kubectl", *smoke_test], ("root", "root", "755")),
+        ([airflow.CLI, *programs, *smoke_test], ("root", "root", "755")),
         ([f"/opt/airflow/dags/{dag}.py" for dag in dags(settings)], ("root", "airflow", "644")),
         (
             [f"{postgres}/pg_hba.conf", f"{postgres}/conf.d/airflow.conf"],
