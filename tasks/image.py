@@ -13,6 +13,7 @@ from tasks.operations import settled
 from tasks.settings import Settings, digest
 
 DIRECTORY = "/opt/airflow/image"
+LOCAL_REPOSITORY = "localhost/airflow-worker"
 CONTAINER = "airflow-worker-build"  # buildah's working container, gone when the image is built
 
 # What Airflow's task runner needs beside the venv.
@@ -24,7 +25,10 @@ def reference(settings: Settings) -> str:
     if settings.worker_image:
         return settings.worker_image
     content = digest(settings.venv_key, *_recipe(settings))
-    return f"localhost/airflow-worker:{settings.airflow_version}-{content}"
+    repository = (
+        settings.worker_registry.repository if settings.worker_registry else LOCAL_REPOSITORY
+    )
+    return f"{repository}:{settings.airflow_version}-{content}"
 
 
 def _recipe(settings: Settings) -> list[str]:

@@ -5,39 +5,41 @@ from __future__ import annotations
 import difflib
 import hashlib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pyinfra.api import DeployError
 from pyinfra.api.arguments import all_global_arguments
 from pyinfra.api.connectors import get_all_connectors
 
+from tasks.kinds import (
+    AbsolutePath,
+    Address,
+    BundleName,
+    Claim,
+    Connection,
+    ConnectionId,
+    DebianPackage,
+    Executor,
+    GitBundle,
+    KubernetesName,
+    LinuxName,
+    Network,
+    Part,
+    Pool,
+    Port,
+    Registry,
+    S3Logs,
+    Sha256,
+    Version,
+    Word,
+)
+
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
 MEMORY = "/var/lib/airflow-deploy"  # folder on the host of what the deploy remembers
-
-# These come to stand in shell commands and YAML as they are.
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\w./+@-]*$")]
-Address = Annotated[str, StringConstraints(pattern=r"^[\w.:-]+$")]
-Word = Annotated[str, StringConstraints(pattern=r"^[\w./:@+-]+$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
-KubernetesName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)
-]
-LinuxName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]*$", max_length=32)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 
 
 class Release(NamedTuple):
@@ -55,10 +57,8 @@ RELEASES = {
 }
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """What an inventory may say; README.md shows each in its table of settings."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     airflow_version: Version = Field(
         "3.3.2", description="Version of Airflow; there must be a lock file for it."
@@ -68,6 +68,11 @@ class Settings(BaseModel):
     )
     airflow_config: dict[str, dict[str, str]] = Field(
         {}, description="More options of airflow.cfg, by section; they win over the deploy's own."
+    )
+    airflow_executor: Executor = Field(
+        "KubernetesExecutor",
+        description="What runs tasks, the first by default; with `LocalExecutor` beside it, tasks"
+        " that name it run on the host.",
     )
     airflow_web_host: Address = Field(
         "0.0.0.0", description="Address that the web page and the APIs listen on; pods need it."
@@ -90,6 +95,38 @@ class Settings(BaseModel):
     airflow_smoke_test: bool = Field(
         True, description="Run a tiny DAG as a pod at the end of a deploy that changed something."
     )
+    airflow_dags_source: Literal["host", "volume_claim", "image", "git"] = Field(
+        "host",
+        description="Where DAGs are: the `host`'s folder `/opt/airflow/dags`, a `volume_claim`, the"
+        " worker `image`, or only in `git`.",
+    )
+    airflow_dags_from: str | None = Field(
+        None,
+        description="Folder on your machine whose DAGs the deploy brings; the source `image` needs"
+        " it, the source `host` can do without.",
+    )
+    airflow_dags_claim: Claim | None = Field(
+        None, description="The claim of the source `volume_claim`."
+    )
+    airflow_git_bundles: dict[BundleName, GitBundle] = Field(
+        {}, description="Git repositories with DAGs, by name; beside any other source."
+    )
+    airflow_logs: Literal["host", "volume_claim", "s3"] = Field(
+        "host",
+        description="Where task logs are kept: the `host`'s folder `/var/log/airflow`, a"
+        " `volume_claim`, or `s3`.",
+    )
+    airflow_logs_claim: Claim | None = Field(None, description="The claim for `volume_claim` logs.")
+    airflow_logs_s3: S3Logs | None = Field(None, description="Folder and connection for `s3` logs.")
+    airflow_connections: dict[ConnectionId, Connection] = Field(
+        {}, description="Connections, by id; the deploy makes and corrects them, and hides them."
+    )
+    airflow_variables: dict[str, str] = Field(
+        {}, description="Variables of Airflow; the deploy makes and corrects them, and hides them."
+    )
+    airflow_pools: dict[str, Pool] = Field(
+        {}, description="Pools, by name; the deploy makes and corrects them."
+    )
     postgres_version: int | None = Field(
         None, ge=14, le=18, description="Major version of PostgreSQL; none: Debian's own."
     )
@@ -109,6 +146,20 @@ class Settings(BaseModel):
     )
     kubernetes_namespace: KubernetesName = Field(
         "airflow", description="Namespace of the task pods; the deploy owns it."
+    )
+    kubernetes_more_namespaces: list[KubernetesName] = Field(
+        [], description="More namespaces that tasks may ask for with `pod_override`."
+    )
+    kubernetes_objects: list[dict[str, Any]] = Field(
+        [],
+        description="More objects of the cluster, as manifests: quotas, limits, priority classes;"
+        " leaving one out later does not delete it.",
+    )
+    kubernetes_network_policy: bool = Field(
+        False, description="Let task pods reach only DNS, the Execution API and what follows."
+    )
+    kubernetes_network_allowed: list[Network] = Field(
+        [], description="Networks that task pods may reach despite the policy, as `10.0.0.0/8`."
     )
     kubernetes_pod_operator: bool = Field(
         False, description="Let tasks start pods of their own with KubernetesPodOperator."
@@ -131,6 +182,9 @@ class Settings(BaseModel):
     minikube_start_args: list[str] = Field(
         [], description="More arguments of `minikube start`, as they are."
     )
+    minikube_addons: list[LinuxName] = Field(
+        [], description="Addons of minikube to enable, as `dashboard` and `metrics-server`."
+    )
     crictl_version: Version = Field("1.33.0", description="Version of crictl, for driver `none`.")
     crictl_sha256: Sha256 = Field(
         "8307399e714626e69d1213a4cd18c8dec3d0201ecdac009b1802115df8973f0f",
@@ -145,6 +199,27 @@ class Settings(BaseModel):
     worker_resources: dict[str, dict[str, str]] = Field(
         {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         description="Resources of a task pod's container, as Kubernetes writes them.",
+    )
+    worker_registry: Registry | None = Field(
+        None, description="Registry that the built worker image is pushed to, and pulled from."
+    )
+    worker_images_kept: int = Field(
+        2, ge=1, description="How many built worker images the node keeps, beside those in use."
+    )
+    worker_env: dict[Word, str] = Field(
+        {}, description="More environment variables of the task pods; nothing secret."
+    )
+    worker_pod: dict[str, Any] = Field(
+        {}, description="More of the task pods' manifest; it is merged as a `pod_override` is."
+    )
+    worker_pod_template: str | None = Field(
+        None, description="File on your machine that replaces the generated pod template."
+    )
+    worker_delete_finished_pods: bool = Field(
+        True, description="Delete the pod of a task that ended well at once."
+    )
+    worker_failed_pods_minutes: int = Field(
+        60, ge=0, description="How long a pod that failed is kept; 0: it is deleted at once."
     )
     offline_dir: AbsolutePath | None = Field(
         None, description="Folder on the host with the files that would else be downloaded."
@@ -166,32 +241,64 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:
+        if conflicts := [*self._cluster_conflicts(), *self._source_conflicts()]:
+            raise ValueError("\n".join(conflicts))
+        return self
+
+    def _cluster_conflicts(self) -> Iterator[str]:
         if not self.lock_path.is_file():
             locked = ", ".join(sorted(path.stem for path in REQUIREMENTS.glob("[0-9]*.txt")))
-            raise ValueError(
+            yield (
                 f"airflow_version: there is no lock file for {self.airflow_version};"
                 f" write one of: {locked}"
             )
-        if self.kubernetes_provider == "existing":
-            self._existing_cluster_is_complete()
-        elif self.kubernetes_kubeconfig or self.kubernetes_context:
-            raise ValueError(
-                "kubernetes_kubeconfig and kubernetes_context belong to an existing cluster:"
-                ' leave them out or write kubernetes_provider = "existing"'
-            )
-        return self
-
-    def _existing_cluster_is_complete(self) -> None:
-        missing = []
-        for key, why in {
+        if self.uses_minikube:
+            if self.kubernetes_kubeconfig or self.kubernetes_context:
+                yield (
+                    "kubernetes_kubeconfig and kubernetes_context belong to an existing cluster:"
+                    ' leave them out or write kubernetes_provider = "existing"'
+                )
+            return
+        needed = {
             "kubernetes_kubeconfig": "the path on the host of the cluster's kubeconfig",
             "airflow_address_for_pods": "the address under which the cluster's pods reach the host",
-            "worker_image": "an image that the cluster can pull",
-        }.items():
+        }
+        if self.worker_registry is None:
+            needed["worker_image"] = "an image that the cluster can pull (or use worker_registry)"
+        for key, why in needed.items():
             if getattr(self, key) is None:
-                missing.append(f'{key}: kubernetes_provider = "existing" needs it; write {why}')
-        if missing:
-            raise ValueError("\n".join(missing))
+                yield f'{key}: kubernetes_provider = "existing" needs it; write {why}'
+
+    def _source_conflicts(self) -> Iterator[str]:
+        # What a choice needs, and what has no meaning without it.
+        for chosen, needed, key, what in (
+            (self.airflow_dags_source, "volume_claim", "airflow_dags_claim", "claim"),
+            (self.airflow_logs, "volume_claim", "airflow_logs_claim", "claim"),
+            (self.airflow_logs, "s3", "airflow_logs_s3", "folder and connection"),
+        ):
+            choice = "airflow_dags_source" if "dags" in key else "airflow_logs"
+            if chosen == needed and getattr(self, key) is None:
+                yield f'{key}: {choice} = "{needed}" needs it; write its {what}'
+            elif chosen != needed and getattr(self, key) is not None:
+                yield f'{key} has no meaning with {choice} = "{chosen}": write "{needed}" there'
+        if self.airflow_dags_source == "git" and not self.airflow_git_bundles:
+            yield 'airflow_git_bundles: airflow_dags_source = "git" needs one; write its url'
+        if self.airflow_dags_source == "image" and self.worker_image:
+            yield (
+                'airflow_dags_source = "image" puts DAGs into the image that the deploy builds:'
+                " leave out worker_image, or choose another source"
+            )
+        if self.airflow_dags_source == "image" and self.airflow_dags_from is None:
+            yield 'airflow_dags_from: airflow_dags_source = "image" needs it; write the folder'
+        if self.airflow_dags_from and self.airflow_dags_source not in ("image", "host"):
+            yield (
+                f"airflow_dags_from has no meaning with airflow_dags_source ="
+                f' "{self.airflow_dags_source}": leave it out'
+            )
+        if self.worker_image and self.worker_registry:
+            yield "worker_image and worker_registry exclude each other: leave one out"
+        if self.worker_pod and self.worker_pod_template:
+            yield "worker_pod and worker_pod_template exclude each other: leave one out"
 
     def on_release(self, codename: str) -> Self:
         """These settings with what depends on the host's release filled in."""
@@ -291,4 +398,7 @@ def _sentence(error: dict[str, Any]) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     message = error["msg"].replace("Input should be", "should be")
-    return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
+    # What stands in these may be secret, also where its type is wrong.
+    hidden = key.split(".")[0] in ("airflow_connections", "airflow_variables", "worker_registry")
+    found = "" if hidden else f", not {error['input']!r}"
+    return f"{key}: {message[0].lower()}{message[1:]}{found}"

@@ -200,6 +200,7 @@ OTHER: dict[str, Any] = {
     "airflow_version": "3.3.3",
     "airflow_extra_requirements": ["boto3==1.40.0"],
     "airflow_config": {"core": {"parallelism": "4"}},
+    "airflow_executor": "LocalExecutor,KubernetesExecutor",
     "airflow_web_host": "127.0.0.1",
     "airflow_web_port": 8081,
     "airflow_base_url": "https://airflow.example",
@@ -208,12 +209,26 @@ OTHER: dict[str, Any] = {
     "airflow_uid": 50001,
     "airflow_examples": False,
     "airflow_smoke_test": False,
+    "airflow_dags_source": "git",
+    "airflow_dags_from": "files/opt/airflow/dags",
+    "airflow_dags_claim": {"name": "dags", "host_path": "/srv/dags", "size": "1Gi"},
+    "airflow_git_bundles": {"team": {"url": "https://git.example/dags.git", "branch": "other"}},
+    "airflow_logs": "s3",
+    "airflow_logs_claim": {"name": "logs", "host_path": "/srv/logs", "subpath": "tasks"},
+    "airflow_logs_s3": {"folder": "s3://logs/other", "connection": "s3"},
+    "airflow_connections": {"api": {"conn_type": "http", "host": "api.example"}},
+    "airflow_variables": {"colour": "green"},
+    "airflow_pools": {"narrow": {"slots": 1}},
     "postgres_version": 16,
     "postgres_config": {"work_mem": "16MB"},
     "kubernetes_provider": "existing",
     "kubernetes_kubeconfig": "/root/other.yaml",
     "kubernetes_context": "other",
     "kubernetes_namespace": "other",
+    "kubernetes_more_namespaces": ["team"],
+    "kubernetes_objects": [{"apiVersion": "v1", "kind": "ResourceQuota"}],
+    "kubernetes_network_policy": True,
+    "kubernetes_network_allowed": ["192.0.2.0/24"],
     "kubernetes_pod_operator": True,
     "kubernetes_version": "1.33.2",
     "kubectl_sha256": "0" * 64,
@@ -221,21 +236,41 @@ OTHER: dict[str, Any] = {
     "minikube_sha256": "0" * 64,
     "minikube_driver": "docker",
     "minikube_start_args": ["--cpus=2"],
+    "minikube_addons": ["dashboard"],
     "crictl_version": "1.33.1",
     "crictl_sha256": "0" * 64,
     "worker_image": "registry.example/other:2",
     "worker_apt_packages": ["jq"],
     "worker_resources": {},
+    "worker_registry": {"repository": "registry.example/airflow"},
+    "worker_images_kept": 1,
+    "worker_env": {"COLOUR": "green"},
+    "worker_pod": {"spec": {"nodeSelector": {"disk": "ssd"}}},
+    "worker_pod_template": "files/own.yaml",
+    "worker_delete_finished_pods": False,
+    "worker_failed_pods_minutes": 0,
     "offline_dir": "/srv/offline",
 }
-# What these change is settings of an existing cluster, which has them all.
-BASES = {
+S3 = {"folder": "s3://logs", "connection": "s3"}
+# What these change has no meaning alone: what they change then.
+BASES: dict[str, dict[str, Any]] = {
+    "airflow_dags_source": {"airflow_git_bundles": {"team": {"url": "https://git.example/x"}}},
+    "airflow_dags_claim": {
+        "airflow_dags_source": "volume_claim",
+        "airflow_dags_claim": {"name": "other", "host_path": "/srv/dags"},
+    },
+    "airflow_logs": {"airflow_logs_s3": S3},
+    "airflow_logs_claim": {
+        "airflow_logs": "volume_claim",
+        "airflow_logs_claim": {"name": "other", "host_path": "/srv/logs"},
+    },
+    "airflow_logs_s3": {"airflow_logs": "s3", "airflow_logs_s3": S3},
     "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
     "kubernetes_kubeconfig": EXISTING,
     "kubernetes_context": EXISTING,
 }
 IN_VENV = {"airflow_version", "airflow_extra_requirements"}
-IN_IMAGE = IN_VENV | {"airflow_uid", "worker_apt_packages", "worker_image"}
+IN_IMAGE = IN_VENV | {"airflow_uid", "worker_apt_packages", "worker_image", "worker_registry"}
 
 
 @pytest.fixture
@@ -252,10 +287,14 @@ def before_and_after(name: str) -> tuple[Settings, Settings]:
     base = dict(BASES.get(name, {}))
     if name == "kubernetes_provider":
         del base["kubernetes_kubeconfig"]
-    changed = {**EXISTING, **base, name: OTHER[name]} if base else {name: OTHER[name]}
-    before, after = Settings.from_data(base), Settings.from_data(changed)
-    assert getattr(before, name) != getattr(after, name)
-    return before.on_release("bookworm"), after.on_release("bookworm")
+        before, changed = base, {**EXISTING, name: OTHER[name]}
+    elif name == "airflow_logs":
+        before, changed = {}, {**base, name: OTHER[name]}
+    else:
+        before, changed = base, {**base, name: OTHER[name]}
+    first, second = Settings.from_data(before), Settings.from_data(changed)
+    assert getattr(first, name) != getattr(second, name)
+    return first.on_release("bookworm"), second.on_release("bookworm")
 
 
 def test_every_setting_has_another_value_to_try() -> None:

@@ -1,0 +1,104 @@
+"""What a setting may be: the types of single values, and settings that have parts of their own."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+# These come to stand in shell commands and YAML as they are.
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\w./+@-]*$")]
+Address = Annotated[str, StringConstraints(pattern=r"^[\w.:-]+$")]
+Word = Annotated[str, StringConstraints(pattern=r"^[\w./:@+-]+$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+KubernetesName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+]
+LinuxName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]*$", max_length=32)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+
+
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
+Network = Annotated[str, AfterValidator(_network)]
+Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9.]+([numkMGTPE]|[KMGTPE]i)?$")]
+# Airflow's own bound: https://airflow.apache.org/docs/apache-airflow/3.3.2/howto/connection.html
+ConnectionId = Annotated[str, StringConstraints(pattern=r"^[\w#!()\-.:/\\]{1,200}$")]
+BundleName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][\w-]*$")]
+GitUrl = Annotated[
+    str, StringConstraints(pattern=r"^(https?|ssh|git)://[^\s\"]+$|^[\w.-]+@[\w.-]+:[^\s\"]+$")
+]
+BucketUrl = Annotated[str, StringConstraints(pattern=r"^s3://[\w.-]+(/[\w./=-]*)?$")]
+
+
+class Part(BaseModel):
+    """A setting with parts of its own."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Claim(Part):
+    """A PersistentVolumeClaim in the namespace, and where the host has the same files."""
+
+    name: KubernetesName
+    host_path: AbsolutePath
+    subpath: str = Field("", pattern=r"^[\w.-]+(/[\w.-]+)*$|^$")
+    size: Quantity | None = None  # of the claim that the deploy makes; none: it must be there
+    storage_class: KubernetesName | None = None  # none: the cluster's default
+
+
+class GitBundle(Part):
+    """A git repository with DAGs: one of Airflow's DAG bundles."""
+
+    url: GitUrl
+    branch: Word = "main"
+    folder: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)*$")
+    refresh_seconds: int = Field(60, ge=5)
+    connection: ConnectionId | None = None  # with the key or token; none: a public repository
+
+
+class S3Logs(Part):
+    """Where task logs are kept in an object store that speaks S3."""
+
+    folder: BucketUrl
+    connection: ConnectionId
+
+
+class Connection(Part):
+    """A connection of Airflow; all but the type is secret."""
+
+    conn_type: Word
+    host: str | None = None
+    login: str | None = None
+    password: SecretStr | None = None
+    schema_: str | None = Field(None, alias="schema")
+    port: Port | None = None
+    extra: dict[str, Any] = {}
+
+
+class Pool(Part):
+    """A pool of Airflow: how many tasks that name it may run at once."""
+
+    slots: int = Field(ge=-1)
+    description: str = ""
+    include_deferred: bool = False
+
+
+class Registry(Part):
+    """A container registry that the worker image is pushed to and pulled from."""
+
+    repository: Annotated[str, StringConstraints(pattern=r"^[\w.-]+(:\d+)?(/[\w.-]+)+$")]
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_certificate: str | None = None  # PEM, of an own certificate authority
+
+
+# The first is what a task gets that does not ask for one.
+Executor = Literal[
+    "KubernetesExecutor", "KubernetesExecutor,LocalExecutor", "LocalExecutor,KubernetesExecutor"
+]
