@@ -7,6 +7,7 @@ from pyinfra import host
 
 from tasks import (
     airflow,
+    dags,
     image,
     kubernetes,
     minikube,
@@ -31,5 +32,6 @@ minikube.finish(settings)
 kubernetes.connect(settings)
 image.load(settings)
 airflow.configure(settings)
+dags.provide(settings)
 services.run(settings)
 smoke.prove(settings)

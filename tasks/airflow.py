@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 
+import yaml
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import image
+from tasks import dags, image, logs, pods
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
-from tasks.settings import MEMORY, ROOT, Settings
+from tasks.settings import MEMORY, Settings
 
 CONFIG = "/etc/airflow/airflow.cfg"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
@@ -93,7 +93,7 @@ def _install_venv(settings: Settings) -> None:
 
 @deploy("Airflow")
 def configure(settings: Settings) -> None:
-    """Configuration, secrets, schema, first user and example DAGs are there."""
+    """Configuration, secrets, schema, and first user are there."""
     _make_secrets()
     files.template(
         name="Write airflow.cfg",
@@ -111,10 +111,7 @@ def configure(settings: Settings) -> None:
         user="root",
         group="airflow",
         mode="640",
-        settings=settings,
-        image=image.reference(settings),
-        environment=worker_environment(settings),
-        quote=json.dumps,
+        manifest=yaml.safe_dump(_pod(settings), sort_keys=False),
     )
     files.template(
         name="Write the command airflow",
@@ -126,7 +123,6 @@ def configure(settings: Settings) -> None:
         kubeconfig=KUBECONFIG,
         secrets=[f"{SECRETS}/{name}" for name in SECRET_FILES],
     )
-    _write_dags(settings)
     _migrate(settings)
     _create_admin(settings)
 
@@ -142,7 +138,7 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
         "core": {
             "executor": "KubernetesExecutor",
             "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
-            "dags_folder": "/opt/airflow/dags",
+            "dags_folder": dags.FOLDER,
             "plugins_folder": "/opt/airflow/plugins",
             "load_examples": "False",
             "execution_api_server_url": f"{web}/execution/",
@@ -160,7 +156,7 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
             **({"base_url": settings.airflow_base_url} if settings.airflow_base_url else {}),
         },
         "dag_processor": {
-            "dag_bundle_config_list": dag_bundles(),
+            "dag_bundle_config_list": dags.bundles(),
             "dag_bundle_storage_path": "/var/lib/airflow/bundles",
         },
         "kubernetes_executor": {
@@ -173,10 +169,7 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
             # A cluster that does not answer, or a full quota, makes a task wait, not fail.
             "task_publish_max_retries": "-1",
         },
-        "logging": {
-            "base_log_folder": "/var/log/airflow",
-            "dag_processor_child_process_log_directory": "/var/log/airflow/dag_processor",
-        },
+        "logging": logs.options(settings),
         "scheduler": {
             # Seconds between two looks for work; with the default of 1 a task waits half a second
             # for the next one on average.
@@ -192,16 +185,12 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
     return wanted
 
 
-def dag_bundles() -> str:
-    """The DAG bundles, for host and pods alike: they must agree on names."""
-    return json.dumps(
-        [
-            {
-                "name": "dags-folder",
-                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-                "kwargs": {"refresh_interval": 30},  # seconds until a new file is seen
-            }
-        ]
+def _pod(settings: Settings) -> pods.Manifest:
+    return pods.template(
+        settings,
+        image.reference(settings),
+        worker_environment(settings),
+        [dags.volume(settings), logs.volume(settings)],
     )
 
 
@@ -211,18 +200,18 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     return {
         "AIRFLOW_HOME": "/tmp/airflow",
         "AIRFLOW_WORKER_IMAGE": image.reference(settings),
-        "AIRFLOW__CORE__DAGS_FOLDER": "/opt/airflow/dags",
+        "AIRFLOW__CORE__DAGS_FOLDER": dags.FOLDER,
         "AIRFLOW__CORE__PLUGINS_FOLDER": "/opt/airflow/plugins",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": settings.execution_api_url,
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": dag_bundles(),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": dags.bundles(),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": "/tmp/airflow/bundles",
         "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE": settings.kubernetes_namespace,
-        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": "/var/log/airflow",
         # A restart of the api-server (about 15 s) must cost no task: with the defaults a worker
         # gives up after some 20 s.
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
+        **logs.environment(settings),
     }
 
 
@@ -244,32 +233,6 @@ def _make_secrets() -> None:
         ],
         because="all secrets were made before",
     )
-
-
-def _write_dags(settings: Settings) -> None:
-    folder = ROOT / "files/opt/airflow/dags"
-    for path in sorted(folder.glob("*.py")):
-        wanted = (
-            settings.airflow_smoke_test
-            if path.stem == "airflow_smoke_test"
-            else settings.airflow_examples
-            and (settings.kubernetes_pod_operator or path.stem != "example_pod_operator")
-        )
-        if wanted:
-            files.put(
-                name=f"Write the DAG {path.stem}",
-                src=str(path),
-                dest=f"/opt/airflow/dags/{path.name}",
-                user="root",
-                group="airflow",
-                mode="644",
-            )
-        else:
-            files.file(
-                name=f"Remove the DAG {path.stem}",
-                path=f"/opt/airflow/dags/{path.name}",
-                present=False,
-            )
 
 
 def _migrate(settings: Settings) -> None:
