@@ -11,6 +11,7 @@ from tasks import (
     image,
     kubernetes,
     minikube,
+    objects,
     postgres,
     preflight,
     progress,
@@ -32,6 +33,7 @@ minikube.finish(settings)
 kubernetes.connect(settings)
 image.load(settings)
 airflow.configure(settings)
+objects.provide(settings)
 dags.provide(settings)
 services.run(settings)
 smoke.prove(settings)

@@ -18,6 +18,7 @@ POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
 SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 CLI = "/usr/local/bin/airflow"
+RUN = "/usr/local/lib/airflow/run"
 
 REQUIREMENTS = "/opt/airflow/requirements"
 UV = "/opt/airflow/uv"
@@ -114,14 +115,21 @@ def configure(settings: Settings) -> None:
         manifest=yaml.safe_dump(_pod(settings), sort_keys=False),
     )
     files.template(
-        name="Write the command airflow",
-        src="files/usr/local/bin/airflow.j2",
-        dest=CLI,
+        name="Write what runs a program as the services do",
+        src=f"files{RUN}.j2",
+        dest=RUN,
         mode="755",
         settings=settings,
         config=CONFIG,
         kubeconfig=KUBECONFIG,
         secrets=[f"{SECRETS}/{name}" for name in SECRET_FILES],
+    )
+    files.template(
+        name="Write the command airflow",
+        src=f"files{CLI}.j2",
+        dest=CLI,
+        mode="755",
+        run=RUN,
     )
     _migrate(settings)
     _create_admin(settings)

@@ -1,15 +1,17 @@
 """The few operations that pyinfra does not have: each compares a fact, then acts.
 
-All commands of an operation run on the host; no secret passes through this machine.
+All commands of an operation run on the host. Secrets of the host's own never leave it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Generator, Iterable
 
+from pydantic import SecretStr
 from pyinfra import host
-from pyinfra.api import FactBase, operation
+from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.files import Sha256File
 
@@ -64,6 +66,29 @@ def settled(test: str, commands: list[str], because: str) -> Generator[str, None
         host.noop(because)
         return
     yield from commands
+
+
+@operation()
+def secret_file(path: str, content: SecretStr) -> Generator[StringCommand, None, None]:
+    """
+    Write a file that only root can read.
+
+    The content goes through the command's standard input: it is in no argument, no output and no
+    diff, and on the host never in a file that others can read.
+
+    + path: on the host
+    + content: what it is to hold; a newline at its end is added
+    """
+    text = content.get_secret_value().removesuffix("\n")
+    checksum = hashlib.sha256(f"{text}\n".encode()).hexdigest()
+    state = f"{{ sha256sum < {path}; stat -c %U:%G:%a {path}; }} 2>/dev/null || true"
+    if host.get_fact(Output, script=state) == f"{checksum}  -\nroot:root:600":
+        host.noop(f"{path} has the right content")
+        return
+    yield StringCommand(
+        f"umask 077; cat > {path}.new && chown root:root {path}.new && mv {path}.new {path}",
+        _stdin=text,
+    )
 
 
 @operation()

@@ -52,6 +52,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "airflow_extra_requirements": ["boto3>=1; python_version < '4'", "httpx[http2]"],
         "worker_apt_packages": ["jq", "libpq5"],
     },
+    "objects": {
+        "airflow_connections": {"api": {"conn_type": "http", "password": "hidden"}},
+        "airflow_variables": {"colour": "green"},
+        "airflow_pools": {"narrow": {"slots": 2}},
+    },
     "nothing optional": {"airflow_smoke_test": False, "airflow_examples": False},
 }
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from tasks.downloads import Download
-from tasks.operations import debian_packages, pinned_file, settled
+from tasks.operations import debian_packages, pinned_file, secret_file, settled
 from tests.unit import fake
 
 PROGRAM = b"#!/bin/sh\necho hello\n"
@@ -250,3 +251,18 @@ def test_a_right_file_is_not_fetched_again() -> None:
     assert fake.commands(pinned_file, known, **arguments) == []
     fetch, *_ = fake.commands(pinned_file, {}, **arguments)
     assert shlex.split(fetch)[0] == "curl" and shlex.split(fetch)[-1] == download.url
+
+
+def test_a_secret_file_is_closed_from_its_first_moment_and_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    arguments: dict[str, Any] = {
+        "path": str(path),
+        "content": SecretStr('{"a": "quoted \' and $(not run)"}'),
+    }
+    first = fake.run(secret_file, **arguments)
+    assert first.did_change() and path.read_text() == '{"a": "quoted \' and $(not run)"}\n'
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not fake.run(secret_file, **arguments).did_change()
+    path.chmod(0o644)
+    assert fake.run(secret_file, **arguments).did_change()
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -44,8 +44,14 @@ def test_commands_and_questions_are_shell(variant: Plan) -> None:
 
 
 def test_what_the_inventory_says_in_confidence_is_in_no_name_and_no_command() -> None:
-    given = {"smtp": {"smtp_password": SECRET}}
-    plan = fake.plan(fake.settings({"airflow_config": given}))
+    given = {
+        "airflow_config": {"smtp": {"smtp_password": SECRET}},
+        "airflow_connections": {
+            "api": {"conn_type": "http", "password": SECRET, "extra": {"token": SECRET}}
+        },
+        "airflow_variables": {"api_key": SECRET},
+    }
+    plan = fake.plan(fake.settings(given))
     assert [dest for dest, text in plan.uploads.items() if SECRET in text] == [
         "/etc/airflow/airflow.cfg"
     ]

@@ -36,7 +36,8 @@ import sys
 from tests.unit import fake
 opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
-plan = fake.plan(fake.settings({"kubernetes_pod_operator": True}))
+given = fake.VARIANTS["pod operator"] | fake.VARIANTS["objects"]
+plan = fake.plan(fake.settings(given))
 opened.update(str(source) for each in plan.operations for source in each.sources)
 print(*opened, sep="\\n")
 """
