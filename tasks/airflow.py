@@ -198,7 +198,7 @@ def _pod(settings: Settings) -> pods.Manifest:
         settings,
         image.reference(settings),
         worker_environment(settings),
-        [dags.volume(settings), logs.volume(settings)],
+        [dags.volume(settings), *logs.volumes(settings)],
     )
 
 

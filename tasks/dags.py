@@ -36,13 +36,7 @@ def volume(settings: Settings) -> Volume:
 def provide(settings: Settings) -> None:
     """The smoke test's DAG and the examples are among the DAGs."""
     for path in sorted(EXAMPLES.glob("*.py")):
-        wanted = (
-            settings.airflow_smoke_test
-            if path.stem == "airflow_smoke_test"
-            else settings.airflow_examples
-            and (settings.kubernetes_pod_operator or path.stem != "example_pod_operator")
-        )
-        if wanted:
+        if wanted(path.stem, settings):
             files.put(
                 name=f"Write the DAG {path.stem}",
                 src=str(path),
@@ -57,3 +51,14 @@ def provide(settings: Settings) -> None:
                 path=f"{FOLDER}/{path.name}",
                 present=False,
             )
+
+
+def wanted(dag: str, settings: Settings) -> bool:
+    """Whether one of the deploy's own DAGs is to be there: an example needs what it shows."""
+    needed = {
+        "airflow_smoke_test": settings.airflow_smoke_test,
+        "example_pod_operator": settings.airflow_examples and settings.kubernetes_pod_operator,
+        "example_rest_to_s3": settings.airflow_examples
+        and {"example_rest", "example_s3"} <= settings.airflow_connections.keys(),
+    }
+    return needed.get(dag, settings.airflow_examples)

@@ -50,6 +50,7 @@ class Claim(Part):
     subpath: str = Field("", pattern=r"^[\w.-]+(/[\w.-]+)*$|^$")
     size: Quantity | None = None  # of the claim that the deploy makes; none: it must be there
     storage_class: KubernetesName | None = None  # none: the cluster's default
+    access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadOnlyMany"] = "ReadWriteMany"
 
 
 class GitBundle(Part):

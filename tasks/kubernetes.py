@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from pyinfra.api import deploy
 
+from tasks.kinds import Claim
 from tasks.operations import settled
 from tasks.settings import ROOT, Settings
 
@@ -48,6 +49,8 @@ def connect(settings: Settings) -> None:
         ],
         because="the cluster has them as they are to be",
     )
+    for claim in settings.claims:
+        _find(claim, f"{in_namespace} get persistentvolumeclaim {claim.name}")
     content = _kubeconfig(settings)
     settled(
         name="Write Airflow's kubeconfig",
@@ -61,6 +64,23 @@ def connect(settings: Settings) -> None:
             f" && mv {KUBECONFIG}.new {KUBECONFIG}",
         ],
         because="it names the cluster and holds the service account's token",
+    )
+
+
+def _find(claim: Claim, get: str) -> None:
+    """The claim is in the cluster, and its files are where the host looks for them."""
+    settled(
+        name=f"Find the claim {claim.name}",
+        test=f"{get} && test -d {claim.host_path}",
+        commands=[
+            f"{get} >/dev/null 2>&1 || {{ echo 'the claim {claim.name} is not in the namespace:"
+            " make it, or give its size and the deploy makes it' >&2; exit 1; }",
+            # A cluster that makes the folder does so a moment later.
+            f"for i in $(seq 60); do test -d {claim.host_path} && exit 0; sleep 0.5; done;"
+            f" echo 'the host has no folder {claim.host_path}, where the files of the claim"
+            f" {claim.name} are to be (host_path): mount them there' >&2; exit 1",
+        ],
+        because="it is there, and the host sees its files",
     )
 
 

@@ -1,26 +1,56 @@
-"""Where task logs are kept, so that the web page shows them while a pod runs and afterwards."""
+"""Where task logs are kept, so that the web page shows them while a pod runs and afterwards.
+
+While a pod runs the web page asks the cluster. Afterwards it reads the file that the pod left in a
+folder which both see, or what the pod uploaded at its end.
+"""
 
 from __future__ import annotations
 
-from tasks.pods import Volume, host_folder
+from tasks.kinds import S3Logs
+from tasks.pods import Volume, claimed, host_folder
 from tasks.settings import Settings
 
 FOLDER = "/var/log/airflow"
 
 
+def host_path(settings: Settings) -> str:
+    """The folder on the host in which the web page finds what pods left."""
+    return settings.airflow_logs_claim.host_path if settings.airflow_logs_claim else FOLDER
+
+
 def options(settings: Settings) -> dict[str, str]:
     """The section logging of airflow.cfg."""
     return {
-        "base_log_folder": FOLDER,
+        "base_log_folder": host_path(settings),
         "dag_processor_child_process_log_directory": f"{FOLDER}/dag_processor",
+        **_remote(settings.airflow_logs_s3),
     }
 
 
 def environment(settings: Settings) -> dict[str, str]:
     """What a pod is told about logs."""
-    return {"AIRFLOW__LOGGING__BASE_LOG_FOLDER": FOLDER}
+    wanted = {"base_log_folder": FOLDER, **_remote(settings.airflow_logs_s3)}
+    return {f"AIRFLOW__LOGGING__{name.upper()}": value for name, value in wanted.items()}
 
 
-def volume(settings: Settings) -> Volume:
+def volumes(settings: Settings) -> list[Volume]:
     """What a pod mounts to leave its log where the web page finds it."""
-    return host_folder("logs", FOLDER)
+    if settings.airflow_logs_claim:
+        return [claimed("logs", settings.airflow_logs_claim, FOLDER)]
+    # Before a store with the node's folder: a pod that is killed uploads nothing, but the web page
+    # finds what it left there.
+    if settings.airflow_logs == "s3" and not settings.node_is_host:
+        return [Volume({"name": "logs", "emptyDir": {}}, {"name": "logs", "mountPath": FOLDER})]
+    return [host_folder("logs", FOLDER)]
+
+
+def _remote(logs: S3Logs | None) -> dict[str, str]:
+    """Options of a log store; its credentials come with the connection, over the Execution API."""
+    if logs is None:
+        return {}
+    return {
+        "remote_logging": "True",
+        "remote_base_log_folder": logs.folder,
+        "remote_log_conn_id": logs.connection,
+        "delete_local_logs": "True",  # once they are uploaded
+    }

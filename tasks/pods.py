@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from tasks.kinds import Claim
 from tasks.settings import Settings
 
 Manifest = dict[str, Any]
@@ -21,6 +22,19 @@ def host_folder(name: str, path: str, *, read_only: bool = False) -> Volume:
     return Volume(
         {"name": name, "hostPath": {"path": path, "type": "Directory"}},
         {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})},
+    )
+
+
+def claimed(name: str, claim: Claim, path: str, *, read_only: bool = False) -> Volume:
+    """A claim's volume, or a folder of it, at a path in the pod."""
+    return Volume(
+        {"name": name, "persistentVolumeClaim": {"claimName": claim.name}},
+        {
+            "name": name,
+            "mountPath": path,
+            **({"subPath": claim.subpath} if claim.subpath else {}),
+            **({"readOnly": True} if read_only else {}),
+        },
     )
 
 

@@ -157,6 +157,7 @@ def _write_units(settings: Settings) -> None:
             secrets_directory=SECRETS,
             started_with=STARTED_WITH,
             stop_scheduler=STOP_SCHEDULER,
+            folders=[claim.host_path for claim in settings.claims],
             ready_url=f"{web_url(settings)}/execution/health",
         )
     units = " ".join(["airflow.target", *(service.unit for service in SERVICES)])

@@ -334,6 +334,12 @@ class Settings(Part):
         return self.uses_minikube and self.minikube_driver == "none"
 
     @property
+    def claims(self) -> list[Claim]:
+        """The claims that task pods mount, each once."""
+        by_name = {it.name: it for it in (self.airflow_dags_claim, self.airflow_logs_claim) if it}
+        return list(by_name.values())
+
+    @property
     def admin_kubeconfig(self) -> str:
         """Path on the host of the kubeconfig that sets up the namespace."""
         return self.kubernetes_kubeconfig or "/root/.kube/config"

@@ -128,12 +128,17 @@ class Airflow:
         return list(self.request("GET", path)["task_instances"])
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
-        """A task's log as the web page shows it."""
+        """A task's log as the web page shows it; empty as long as there is no such try."""
         path = (
             f"/dags/{dag}/dagRuns/{quote(run)}/taskInstances/{task}/logs/{attempt}"
             "?full_content=true"
         )
-        content = self.request("GET", path)["content"]
+        try:
+            content = self.request("GET", path)["content"]
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return ""
         return "\n".join(str(line.get("event", line)) for line in content)
 
 

@@ -15,6 +15,7 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
 from tasks import airflow, downloads, services, system
+from tasks.dags import EXAMPLES, wanted
 from tasks.kubernetes import KUBECONFIG
 from tasks.services import SERVICES, UNITS_DIRECTORY
 from tasks.settings import RELEASES, ROOT, Settings
@@ -76,15 +77,7 @@ def _inventory_data(name: str) -> dict[str, Any]:
 
 def dags(settings: Settings) -> list[str]:
     """The DAGs that the deploy brings with these settings."""
-    return [
-        *(["airflow_smoke_test"] if settings.airflow_smoke_test else []),
-        *(["example_bash", "example_pod_override"] if settings.airflow_examples else []),
-        *(
-            ["example_pod_operator"]
-            if settings.airflow_examples and settings.kubernetes_pod_operator
-            else []
-        ),
-    ]
+    return [path.stem for path in EXAMPLES.glob("*.py") if wanted(path.stem, settings)]
 
 
 def owned_paths(settings: Settings) -> dict[str, Attributes]:

@@ -57,6 +57,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "airflow_variables": {"colour": "green"},
         "airflow_pools": {"narrow": {"slots": 2}},
     },
+    "claims": {
+        "airflow_logs": "volume_claim",
+        "airflow_logs_claim": {"name": "logs", "host_path": "/srv/logs", "size": "1Gi"},
+    },
+    "s3 logs": {
+        "airflow_logs": "s3",
+        "airflow_logs_s3": {"folder": "s3://logs/tasks", "connection": "s3_logs"},
+    },
     "nothing optional": {"airflow_smoke_test": False, "airflow_examples": False},
 }
 
