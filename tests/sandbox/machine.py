@@ -129,14 +129,19 @@ def reboot(name: str) -> Machine:
 
 
 def run(
-    machine: Machine, command: str, *, check: bool = True, timeout: float | None = None
+    machine: Machine,
+    command: str,
+    *,
+    stdin: bytes | None = None,
+    check: bool = True,
+    timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a shell command on the machine as root over SSH and return it with its output.
 
     `timeout` is in seconds; raises SandboxError when the command fails and `check` is set.
     """
     words = ["ssh", "-F", str(machine.ssh_config), machine.name, command]
-    return common.run(words, check=check, timeout=timeout)
+    return common.run(words, stdin=stdin, check=check, timeout=timeout)
 
 
 def _folder(name: str) -> Path:

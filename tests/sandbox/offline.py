@@ -14,9 +14,9 @@ import shutil
 import sys
 import tarfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
+from tests.sandbox import gotools
 from tests.sandbox.common import (
     SandboxError,
     cache_dir,
@@ -26,6 +26,7 @@ from tests.sandbox.common import (
     progress,
     run,
 )
+from tests.sandbox.gotools import Tool, require_go
 from tests.sandbox.images import Image, write_archive
 
 KUBERNETES = "v1.33.1"
@@ -36,7 +37,7 @@ CRICTL = "v1.30.0"
 PAUSE = "3.10"
 STORAGE_PROVISIONER = "v5"
 
-# What the newest `go` line among the modules asks for.
+# What the newest `go` line among these modules asks for.
 OLDEST_GO = (1, 24)
 
 KUBE_PROXY_RELEASE = "bookworm"
@@ -47,19 +48,6 @@ PROBES = (
     ("storage.googleapis.com", f"/minikube/releases/{MINIKUBE}/minikube-linux-amd64.sha256"),
 )
 PROBE_SECONDS = 5.0
-
-_MODULES = Path(__file__).parent / "gomodules"
-
-
-@dataclass(frozen=True)
-class Tool:
-    """One Go module of `gomodules`: its packages and the version strings linked into them."""
-
-    module: str
-    label: str
-    minutes: int
-    packages: tuple[str, ...]
-    stamps: tuple[tuple[str, str], ...] = ()
 
 
 def _kubernetes() -> Tool:
@@ -121,7 +109,9 @@ def ensure() -> Path:
     with locked("offline"):
         if (folder / "SHA256SUMS").exists():
             return folder
-        _require_go()
+        require_go(
+            OLDEST_GO, "the cluster's programs here because the official downloads are out of reach"
+        )
         built = {tool.module: _build(tool) for tool in TOOLS}
         base = _kube_proxy_base()
         progress("Collecting programs and images (about 1 minute, once)…")
@@ -160,50 +150,15 @@ def _answers(host: str, path: str) -> bool:
 
 def _key() -> str:
     versions = (KUBERNETES, MINIKUBE, ETCD, COREDNS, CRICTL)
-    recipe = hashlib.sha256()
-    for path in sorted(_MODULES.rglob("*")):
-        if path.is_file():
-            recipe.update(f"{path.relative_to(_MODULES)}\0".encode() + path.read_bytes())
     bases = (KUBE_PROXY_RELEASE, KUBE_PROXY_PACKAGES, PAUSE, STORAGE_PROVISIONER)
-    recipe.update(repr((TOOLS, bases, _IMAGES)).encode())
     names = ("k8s", "minikube", "etcd", "coredns", "crictl")
     parts = [f"{name}-{version}" for name, version in zip(names, versions, strict=True)]
-    return "_".join([*parts, recipe.hexdigest()[:12]])
-
-
-def _require_go() -> None:
-    wanted = ".".join(map(str, OLDEST_GO))
-    if shutil.which("go") is None:
-        raise SandboxError(
-            f"Go is missing: install Go {wanted} or newer, which builds the cluster's programs here"
-            " because the official downloads are out of reach."
-        )
-    found = run(["go", "env", "GOVERSION"]).stdout.strip()
-    numbers = tuple(int(part) for part in found.removeprefix("go").split(".")[:2])
-    if numbers < OLDEST_GO:
-        raise SandboxError(f"{found} is too old: install Go {wanted} or newer.")
+    return "_".join([*parts, gotools.recipe(TOOLS, bases, _IMAGES)])
 
 
 def _build(tool: Tool) -> Path:
     """Build one module's programs and return their folder; kept until all are collected."""
-    source = _MODULES / tool.module
-    done = cache_dir() / "build" / f"{_key()}-{tool.module}"
-    if done.exists():
-        return done
-    minutes = f"about {tool.minutes} minute{'s' if tool.minutes > 1 else ''}"
-    progress(f"Building {tool.label} from Go modules ({minutes}, once)…")
-    stamps = [f"-X {name}={value}" for name, value in tool.stamps]
-    with fresh_folder(done) as draft:
-        run(
-            [
-                *("go", "build", "-trimpath", "-mod=readonly", "-ldflags"),
-                " ".join(["-s", "-w", *stamps]),
-                *("-o", f"{draft}/", *tool.packages),
-            ],
-            cwd=source,
-            env={"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": "amd64", "GOWORK": "off"},
-        )
-    return done
+    return gotools.build(tool, cache_dir() / "build" / f"{_key()}-{tool.module}")
 
 
 def _kube_proxy_base() -> Path:

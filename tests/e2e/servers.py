@@ -1,0 +1,368 @@
+"""Real servers on the test machine that Airflow and its tasks talk to: S3, git, registry, REST.
+
+Each runs as a transient systemd unit and listens on the machine's address, where the host, its
+pods and the test process reach it. Its logins belong to the object, its data to the machine: a
+start replaces what ran before, takes this object's logins and keeps the data. So a test that
+wants a server to say no starts it with another login:
+
+    s3 = S3Server(machine).start()
+    dataclasses.replace(s3, secret_key="another").start()
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shlex
+import ssl
+import tempfile
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+from typing import ClassVar, Self
+
+from tests.e2e import rest_service
+from tests.e2e.support import wait_for
+from tests.sandbox import common, machine, versitygw
+from tests.sandbox.machine import Machine
+
+FOLDER = "/srv/test-servers"
+# What Debian's packages would start by themselves, on ports of their own choice.
+PACKAGED_SERVICES = ("docker-registry", "lighttpd")
+INSTALL_SECONDS = 300
+ANSWER_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the servers share: a port on the machine and a unit that can be stopped."""
+
+    machine: Machine
+
+    unit: ClassVar[str]
+    port: ClassVar[int]
+
+    @property
+    def address(self) -> str:
+        """Address and port, as the host, its pods and the test process reach the server."""
+        return f"{self.machine.address}:{self.port}"
+
+    def stop(self) -> None:
+        """Stop the server, if it runs: from then on its port refuses connections."""
+        self._shell(self._stopping)
+
+    @property
+    def _stopping(self) -> str:
+        # To stop a unit that does not exist would be an error.
+        return f"{{ ! systemctl --quiet is-active {self.unit} || systemctl stop {self.unit}; }}"
+
+    def _run(self, command: str, *options: str, url: str, ca: str | None = None) -> None:
+        """Run the command as this server's unit, until the URL gets an answer of whatever kind."""
+        new = ["systemd-run", "--quiet", "--collect", "--service-type=exec", *options]
+        self._shell(f"{self._stopping} && {shlex.join(new)} --unit={self.unit} {command}")
+        try:
+            wait_for(lambda: _status(url, ca), ANSWER_SECONDS, f"{self.unit} answers at {url}")
+        except AssertionError as error:
+            log = self._shell(f"journalctl --no-pager --lines=20 --unit={self.unit}")
+            raise AssertionError(f"{error}\n{log}") from None
+
+    def _shell(self, command: str, stdin: bytes | None = None) -> str:
+        return machine.run(self.machine, command, stdin=stdin).stdout
+
+    def _write(self, path: str, content: bytes, mode: str = "600", owner: str = "root") -> None:
+        """Write a file on the machine so that a reader sees the old or the new one."""
+        options = f"-D --mode={mode} --owner={owner} --group={owner}"
+        self._shell(f"install {options} /dev/stdin {path}.new && mv {path}.new {path}", content)
+
+    def _install(self, *packages: str) -> None:
+        """Install the Debian packages that the machine lacks; their own services never start."""
+        names = " ".join(packages)
+        if not machine.run(self.machine, f"dpkg --status {names}", check=False).returncode:
+            return
+        install = f"apt-get install --yes --quiet --no-install-recommends {names}"
+        machine.run(
+            self.machine,
+            f"systemctl mask --quiet {' '.join(PACKAGED_SERVICES)}"
+            f" && apt-get update --quiet && DEBIAN_FRONTEND=noninteractive {install}",
+            timeout=INSTALL_SECONDS,
+        )
+
+
+@dataclass(frozen=True)
+class S3Server(Server):
+    """An S3 server, versitygw: a bucket is a folder of the machine, an object a file in it."""
+
+    access_key: str = "test"
+    secret_key: str = field(default_factory=lambda: token_hex(16), repr=False)
+
+    unit = "test-s3"
+    port = 19000
+    region: ClassVar[str] = "us-east-1"
+    _program: ClassVar[str] = f"{FOLDER}/s3/versitygw"
+    _data: ClassVar[str] = f"{FOLDER}/s3/data"
+
+    @property
+    def endpoint(self) -> str:
+        """URL that S3 clients are given; a bucket is the first part of the path."""
+        return f"http://{self.address}"
+
+    def start(self) -> Self:
+        """Start the server, which is built first if need be (about 2 minutes, once)."""
+        program = versitygw.ensure().read_bytes()
+        there = self._shell(f"mkdir --parents {self._data}; sha256sum {self._program} || true")
+        if there[:64] != sha256(program).hexdigest():
+            self._write(self._program, program, mode="755")
+        self._run(
+            f"{self._program} --port :{self.port} --region {self.region} posix {self._data}",
+            f"--setenv=ROOT_ACCESS_KEY={self.access_key}",
+            f"--setenv=ROOT_SECRET_KEY={self.secret_key}",
+            url=self.endpoint,
+        )
+        return self
+
+    def create_bucket(self, name: str) -> None:
+        """Create a bucket, unless it exists; raises SandboxError if the server says no."""
+        login = f"--access {self.access_key} --secret {self.secret_key}"
+        self._shell(
+            f"test -d {self._data}/{name} || {self._program} admin {login}"
+            f" --endpoint-url {self.endpoint} --region {self.region}"
+            f" create-bucket --owner {self.access_key} --bucket {name}"
+        )
+
+    def objects(self, bucket: str) -> list[str]:
+        """Keys of the bucket's objects, sorted."""
+        found = self._shell(f"cd {self._data}/{bucket} && find . -type f -printf '%P\\n'")
+        return sorted(key for key in found.splitlines() if not key.startswith(".sgwtmp/"))
+
+    def read(self, bucket: str, key: str) -> str:
+        """An object's text."""
+        return self._shell(f"cat {shlex.quote(f'{self._data}/{bucket}/{key}')}")
+
+
+def _new_ssh_key() -> str:
+    """A private key without a passphrase."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "key")
+        common.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path])
+        return path.read_text()
+
+
+# http.receivepack is on for who is logged in, so pushing works too.
+_LIGHTTPD = """\
+server.modules = ("mod_alias", "mod_auth", "mod_authn_file", "mod_setenv", "mod_cgi")
+server.document-root = "{home}"
+server.port = {port}
+alias.url = ("/git" => "/usr/lib/git-core/git-http-backend")
+cgi.assign = ("" => "")
+setenv.add-environment = ("GIT_PROJECT_ROOT" => "{home}", "GIT_HTTP_EXPORT_ALL" => "1")
+auth.backend = "plain"
+auth.backend.plain.userfile = "{users}"
+auth.require = ("" => ("method" => "basic", "realm" => "git", "require" => "valid-user"))
+"""
+
+
+@dataclass(frozen=True)
+class GitServer(Server):
+    """Private git repositories: over HTTP for a user with a token, over SSH for a deploy key.
+
+    HTTP is served by git's own backend behind lighttpd. SSH is the machine's, which a stop leaves
+    alone; its user `git` gets no shell.
+    """
+
+    user: str = "deploy"
+    token: str = field(default_factory=lambda: token_hex(16), repr=False)
+    private_key: str = field(default_factory=_new_ssh_key, repr=False)
+
+    unit = "test-git"
+    port = 19001
+    _home: ClassVar[str] = "/srv/git"
+
+    @property
+    def known_hosts(self) -> str:
+        """The line of a known_hosts file that tells the SSH server is the right one."""
+        return self.machine.known_hosts.read_text()
+
+    def http_url(self, repository: str) -> str:
+        """URL of a repository for who has the user and the token, which it does not hold."""
+        return f"http://{self.address}/git/{repository}.git"
+
+    def ssh_url(self, repository: str) -> str:
+        """URL of a repository for who has the private key."""
+        return f"ssh://git@{self.machine.address}{self._home}/{repository}.git"
+
+    def start(self) -> Self:
+        """Start the HTTP server and let the private key, and no other one, in by SSH."""
+        self._install("git", "lighttpd")
+        account = f"--system --create-home --home-dir {self._home} --shell /usr/bin/git-shell git"
+        folder = f"install --directory --owner=git --group=git --mode=700 {self._home}/.ssh"
+        self._shell(f"{{ id git >/dev/null 2>&1 || useradd {account}; }} && {folder}")
+        key = common.run(["ssh-keygen", "-y", "-f", "/dev/stdin"], stdin=self.private_key.encode())
+        keys = f"{self._home}/.ssh/authorized_keys"
+        self._write(keys, f"restrict {key.stdout}".encode(), owner="git")
+
+        users, config = f"{FOLDER}/git/users", f"{FOLDER}/git/lighttpd.conf"
+        self._write(users, f"{self.user}:{self.token}\n".encode(), owner="git")
+        text = _LIGHTTPD.format(home=self._home, port=self.port, users=users)
+        self._write(config, text.encode(), owner="git")
+        self._run(f"lighttpd -D -f {config}", "--uid=git", url=f"http://{self.address}/git/")
+        return self
+
+    def create(self, repository: str) -> None:
+        """Create an empty repository, unless it exists."""
+        self._git(f"init --quiet --bare --initial-branch=main {repository}.git")
+
+    def push(
+        self,
+        repository: str,
+        files: Mapping[str, str | None],
+        branch: str = "main",
+        message: str = "Change files",
+    ) -> str:
+        """Commit files (text by path; None removes) on top of a branch; returns the commit's id.
+
+        A branch that does not exist begins with this commit.
+        """
+        name = f"refs/heads/{branch}"
+        inside = f"-C {repository}.git"
+        parent = self._git(f"{inside} for-each-ref --format='%(objectname)' {name}").strip()
+        stream = f"commit {name}\ncommitter Test <test@example.com> now\n{_data(message)}"
+        stream += f"from {parent}\n" if parent else ""
+        for path, text in files.items():
+            stream += f"D {path}\n" if text is None else f"M 644 inline {path}\n{_data(text)}"
+        self._git(f"{inside} fast-import --quiet --date-format=now", stream.encode())
+        return self._git(f"{inside} rev-parse {name}").strip()
+
+    def _git(self, command: str, stdin: bytes | None = None) -> str:
+        # With root's HOME git would end at a configuration that it may not read.
+        as_git = f"runuser --user=git -- env HOME={self._home} git"
+        return self._shell(f"cd {self._home} && {as_git} {command}", stdin)
+
+
+def _data(text: str) -> str:
+    """A text as git's fast-import takes it."""
+    return f"data {len(text.encode())}\n{text}\n"
+
+
+_REGISTRY = """\
+version: 0.1
+storage: {{filesystem: {{rootdirectory: {folder}/data}}}}
+http:
+  addr: :{port}
+  tls: {{certificate: {folder}/tls/server.crt, key: {folder}/tls/server.key}}
+auth: {{htpasswd: {{realm: test, path: {folder}/htpasswd}}}}
+"""
+# The last file is the sign that all are there.
+_CERTIFICATES = """\
+set -e
+mkdir --parents {folder}
+cd {folder}
+test ! -e server.crt || exit 0
+new='openssl req -x509 -newkey rsa:2048 -noenc -days 30'
+$new -subj '/CN=Test registry authority' -addext keyUsage=critical,keyCertSign \
+-keyout ca.key -out ca.crt
+$new -subj /CN=test-registry -addext subjectAltName=IP:{address} \
+-addext basicConstraints=critical,CA:FALSE -CA ca.crt -CAkey ca.key \
+-keyout server.key -out server.crt
+"""
+
+
+@dataclass(frozen=True)
+class RegistryServer(Server):
+    """A container registry, Debian's docker-registry, over TLS by an authority of its own."""
+
+    user: str = "deploy"
+    password: str = field(default_factory=lambda: token_hex(16), repr=False)
+
+    unit = "test-registry"
+    port = 19002
+    _folder: ClassVar[str] = f"{FOLDER}/registry"
+
+    @property
+    def ca_certificate(self) -> str:
+        """Certificate (PEM) of the authority that a client must trust; there from the first start.
+
+        It outlasts restarts.
+        """
+        return self._shell(f"cat {self._folder}/tls/ca.crt")
+
+    def start(self) -> Self:
+        """Start the registry."""
+        self._install("docker-registry", "apache2-utils")
+        folder = self._folder
+        self._shell(_CERTIFICATES.format(folder=f"{folder}/tls", address=self.machine.address))
+        hashed = self._shell(f"htpasswd -niB {self.user}", self.password.encode())
+        self._write(f"{folder}/htpasswd", hashed.encode())
+        config = f"{folder}/config.yml"
+        self._write(config, _REGISTRY.format(folder=folder, port=self.port).encode())
+        url, ca = f"https://{self.address}/v2/", self.ca_certificate
+        self._run(f"docker-registry serve {config}", url=url, ca=ca)
+        return self
+
+    def tags(self, repository: str) -> list[str]:
+        """Tags that the repository has, sorted; none if there is no such repository."""
+        url = f"https://{self.address}/v2/{repository}/tags/list"
+        login = b64encode(f"{self.user}:{self.password}".encode()).decode()
+        request = urllib.request.Request(url, headers={"Authorization": f"Basic {login}"})
+        context = ssl.create_default_context(cadata=self.ca_certificate)
+        try:
+            with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+                return sorted(json.load(answer)["tags"] or [])
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return []
+
+
+@dataclass(frozen=True)
+class RestServer(Server):
+    """A service with one resource, a list, for who brings the token or the user and password."""
+
+    token: str = field(default_factory=lambda: token_hex(16), repr=False)
+    user: str = "deploy"
+    password: str = field(default_factory=lambda: token_hex(16), repr=False)
+
+    unit = "test-rest"
+    port = 19003
+    _resource: ClassVar[str] = f"{FOLDER}/rest/resource.json"
+
+    @property
+    def url(self) -> str:
+        """URL of the resource."""
+        return f"http://{self.address}{rest_service.RESOURCE}"
+
+    def start(self) -> Self:
+        """Start the service; its list is empty until something is published."""
+        self._install("python3")
+        program = f"{FOLDER}/rest/service.py"
+        self._write(program, Path(rest_service.__file__).read_bytes())
+        if machine.run(self.machine, f"test -e {self._resource}", check=False).returncode:
+            self.publish([])
+        self._run(
+            f"python3 {program} {self.port} {self._resource}",
+            f"--setenv=REST_TOKEN={self.token}",
+            f"--setenv=REST_USER={self.user}",
+            f"--setenv=REST_PASSWORD={self.password}",
+            url=self.url,
+        )
+        return self
+
+    def publish(self, rows: Sequence[object]) -> None:
+        """Make these rows the resource, from the next request on."""
+        self._write(self._resource, json.dumps(list(rows)).encode())
+
+
+def _status(url: str, ca: str | None = None) -> int:
+    """Status of the answer to a GET without a login; 0 if there is no answer."""
+    context = ssl.create_default_context(cadata=ca) if ca else None
+    try:
+        with urllib.request.urlopen(url, timeout=5, context=context) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, http.client.HTTPException):
+        return 0

@@ -1,0 +1,65 @@
+"""Programs built from the Go modules in `gomodules`, each pinned by its go.mod and go.sum."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.sandbox.common import SandboxError, fresh_folder, progress, run
+
+_MODULES = Path(__file__).parent / "gomodules"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One Go module of `gomodules`: its packages and the version strings linked into them."""
+
+    module: str
+    label: str
+    minutes: int
+    packages: tuple[str, ...]
+    stamps: tuple[tuple[str, str], ...] = ()
+
+
+def recipe(tools: tuple[Tool, ...], *more: object) -> str:
+    """Return a short text that differs whenever the tools' programs, or `more`, would."""
+    digest = hashlib.sha256()
+    paths = [path for tool in tools for path in (_MODULES / tool.module).rglob("*")]
+    for path in sorted(paths):
+        if path.is_file():
+            digest.update(f"{path.relative_to(_MODULES)}\0".encode() + path.read_bytes())
+    digest.update(repr((tools, *more)).encode())
+    return digest.hexdigest()[:12]
+
+
+def require_go(oldest: tuple[int, int], programs: str) -> None:
+    """Raise SandboxError when Go, which builds `programs`, is missing or older than `oldest`."""
+    wanted = ".".join(map(str, oldest))
+    if shutil.which("go") is None:
+        raise SandboxError(f"Go is missing: install Go {wanted} or newer, which builds {programs}.")
+    found = run(["go", "env", "GOVERSION"]).stdout.strip()
+    numbers = tuple(int(part) for part in found.removeprefix("go").split(".")[:2])
+    if numbers < oldest:
+        raise SandboxError(f"{found} is too old: install Go {wanted} or newer.")
+
+
+def build(tool: Tool, done: Path) -> Path:
+    """Build one module's programs into the folder `done`, unless it exists, and return it."""
+    if done.exists():
+        return done
+    minutes = f"about {tool.minutes} minute{'s' if tool.minutes > 1 else ''}"
+    progress(f"Building {tool.label} from Go modules ({minutes}, once)…")
+    stamps = [f"-X {name}={value}" for name, value in tool.stamps]
+    with fresh_folder(done) as draft:
+        run(
+            [
+                *("go", "build", "-trimpath", "-mod=readonly", "-ldflags"),
+                " ".join(["-s", "-w", *stamps]),
+                *("-o", f"{draft}/", *tool.packages),
+            ],
+            cwd=_MODULES / tool.module,
+            env={"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": "amd64", "GOWORK": "off"},
+        )
+    return done

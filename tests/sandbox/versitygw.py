@@ -1,0 +1,44 @@
+"""versitygw, an S3 server that keeps buckets as folders, built from its Go module.
+
+`python -m tests.sandbox.versitygw` builds it, unless it is there, and prints its path.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.sandbox import gotools
+from tests.sandbox.common import SandboxError, cache_dir, locked
+
+VERSION = "v1.8.0"
+
+_TOOL = gotools.Tool(
+    "versitygw",
+    f"versitygw {VERSION}",
+    2,
+    ("github.com/versity/versitygw/cmd/versitygw",),
+    (("main.Version", VERSION),),
+)
+# What its go.mod asks for.
+_OLDEST_GO = (1, 25)
+
+
+def ensure() -> Path:
+    """Return the program's path; build it first when it is missing (about 2 minutes).
+
+    Raises SandboxError when Go is missing or too old, or the build fails.
+    """
+    folder = cache_dir() / "servers" / f"versitygw-{VERSION}_{gotools.recipe((_TOOL,))}"
+    with locked("versitygw"):
+        if not folder.exists():
+            gotools.require_go(_OLDEST_GO, "the tests' S3 server")
+            gotools.build(_TOOL, folder)
+    return folder / "versitygw"
+
+
+if __name__ == "__main__":
+    try:
+        print(ensure())
+    except SandboxError as problem:
+        sys.exit(str(problem))
