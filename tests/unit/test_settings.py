@@ -131,6 +131,47 @@ def test_minikube_takes_no_kubeconfig(key: str) -> None:
     assert key in sentence and 'kubernetes_provider = "existing"' in sentence
 
 
+@pytest.mark.parametrize(
+    ("given", "key", "cure"),
+    [
+        ({"airflow_logs": "s3"}, "airflow_logs_s3", "write its folder and connection"),
+        ({"airflow_logs": "volume_claim"}, "airflow_logs_claim", "write its claim"),
+        (
+            {"airflow_logs_s3": {"folder": "s3://logs", "connection": "s3"}},
+            "airflow_logs_s3",
+            'write "s3" there',
+        ),
+        (
+            {"worker_image": "a/b:1", "worker_registry": {"repository": "r.example/b"}},
+            "worker_image and worker_registry",
+            "leave one out",
+        ),
+    ],
+)
+def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure: str) -> None:
+    sentence = refusal(given)
+    assert sentence.startswith(key) and cure in sentence and "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        (
+            {"airflow_connections": {"api": {"conn_type": "http", "password": ["s3cret"]}}},
+            "airflow_connections.api.password",
+        ),
+        ({"airflow_variables": {"key": ["s3cret"]}}, "airflow_variables.key"),
+        (
+            {"worker_registry": {"repository": "r.example/b", "password": ["s3cret"]}},
+            "worker_registry.password",
+        ),
+    ],
+)
+def test_what_may_be_secret_is_not_repeated(given: dict[str, Any], key: str) -> None:
+    sentence = refusal(given)
+    assert sentence.startswith(key) and "s3cret" not in sentence
+
+
 def test_all_mistakes_are_reported_at_once() -> None:
     wrong = {
         "airflow_web_prot": 1,
