@@ -18,6 +18,16 @@ def host_path(settings: Settings) -> str:
     return settings.airflow_logs_claim.host_path if settings.airflow_logs_claim else FOLDER
 
 
+def place(settings: Settings) -> str:
+    """Where a person finds the logs, in words."""
+    if settings.airflow_logs_s3:
+        store = settings.airflow_logs_s3
+        return f"{store.folder}, with the connection {store.connection}"
+    if settings.airflow_logs_claim:
+        return f"{host_path(settings)}, which is to be the claim {settings.airflow_logs_claim.name}"
+    return f"{FOLDER}; a node that is another machine must share it"
+
+
 def options(settings: Settings) -> dict[str, str]:
     """The section logging of airflow.cfg."""
     return {
@@ -52,5 +62,4 @@ def _remote(logs: S3Logs | None) -> dict[str, str]:
         "remote_logging": "True",
         "remote_base_log_folder": logs.folder,
         "remote_log_conn_id": logs.connection,
-        "delete_local_logs": "True",  # once they are uploaded
     }

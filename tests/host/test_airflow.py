@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from tasks.airflow import CONFIG, POD_TEMPLATE, UV
-from tasks.kubernetes import KUBECONFIG
-from tasks.services import SERVICES, UNITS_DIRECTORY
+from tasks.airflow import UV
 from tasks.settings import Settings
-from tasks.smoke import PASSED
+from tasks.smoke import PASSED, STATE
 from tests.host.support import Host
 
 
@@ -66,7 +64,5 @@ def test_venv_is_compiled(host: Host, settings: Settings) -> None:
 def test_smoke_test_passed_with_the_host_as_it_is(host: Host, settings: Settings) -> None:
     if not settings.airflow_smoke_test:
         pytest.skip("the inventory turned the smoke test off")
-    units = [f"{UNITS_DIRECTORY}/{service.unit}" for service in SERVICES]
-    state = f"cat {' '.join([CONFIG, POD_TEMPLATE, KUBECONFIG, *units])} | sha256sum"
-    now, then = host.check_output(f"{state}; cat {PASSED}").splitlines()
+    now, then = host.check_output(f"{STATE}; cat {PASSED}").splitlines()
     assert now == then

@@ -7,7 +7,6 @@ makes from the inventory; see README.md. The pool example_rest, if there is one,
 import json
 from urllib.request import Request, urlopen
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import Connection, Variable, dag, task
 
 
@@ -27,8 +26,12 @@ def example_rest_to_s3() -> None:
         print(f"{len(rows)} measurements")
         return rows
 
+    # The hook is imported in the tasks: the DAG processor reads this file every half minute, and
+    # has no use for boto3.
     @task
-    def store(rows: list[dict[str, object]], run_id: str = "") -> str:
+    def store(rows: list[dict[str, object]], run_id: str | None = None) -> str:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
         key = f"measurements/{run_id}.json"
         S3Hook("example_s3").load_string(
             json.dumps(rows), key, Variable.get("example_bucket"), replace=True
@@ -37,6 +40,8 @@ def example_rest_to_s3() -> None:
 
     @task
     def check(rows: list[dict[str, object]], key: str) -> int:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
         stored = json.loads(S3Hook("example_s3").read_key(key, Variable.get("example_bucket")))
         if stored != rows:
             raise ValueError(f"{key} holds {len(stored)} rows that are not the {len(rows)} asked")
