@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tasks import image
+from tasks import image, pods
 from tasks.airflow import POD_TEMPLATE
 from tasks.downloads import Download
 from tasks.kubernetes import KUBECONFIG
 from tasks.settings import Settings
-from tests.host.support import Host
+from tests.host.support import Host, python
 
 AIRFLOWS_KUBECTL = f"/usr/local/bin/kubectl --kubeconfig={KUBECONFIG}"
 MAY = [
@@ -125,6 +125,81 @@ def test_task_pods_know_no_database_and_no_key(pod: dict[str, Any]) -> None:
     assert "AIRFLOW__CORE__EXECUTION_API_SERVER_URL" in names
     assert not [n for n in names if n.startswith("AIRFLOW__DATABASE") or n.endswith("_SECRET")]
     assert "envFrom" not in container
+
+
+# Pairs of a pod and what is merged into it.
+BASE: dict[str, Any] = {
+    "metadata": {"name": "worker", "labels": {"a": "1", "b": "1"}},
+    "spec": {
+        "serviceAccountName": "worker",
+        "enableServiceLinks": True,
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 50000},
+        "volumes": [{"name": "dags", "emptyDir": {"sizeLimit": "1Gi"}}],
+        "initContainers": [{"name": "first", "image": "first:1"}],
+        "containers": [
+            {
+                "name": "base",
+                "image": "worker:1",
+                "env": [{"name": "A", "value": "1"}],
+                "volumeMounts": [{"name": "dags", "mountPath": "/dags"}],
+                "resources": {"limits": {"memory": "1Gi"}},
+            },
+            {"name": "second", "image": "second:1"},
+        ],
+    },
+}
+MERGED: dict[str, dict[str, Any]] = {
+    "metadata": {"metadata": {"labels": {"b": "2", "c": "2"}, "annotations": {"d": "2"}}},
+    "metadata alone beside a spec": {"metadata": {"finalizers": ["example.com/x"]}},
+    "lists that are added to": {
+        "spec": {
+            "volumes": [{"name": "more", "emptyDir": {"sizeLimit": "2Gi"}}],
+            "containers": [
+                {
+                    "name": "base",
+                    "env": [{"name": "B", "value": "2"}],
+                    "volumeMounts": [{"name": "more", "mountPath": "/more"}],
+                    "ports": [{"containerPort": 9}],
+                }
+            ],
+        }
+    },
+    "what is replaced": {
+        "spec": {
+            "serviceAccountName": "other",
+            "securityContext": {"fsGroup": 7},
+            "tolerations": [{"key": "b", "operator": "Exists"}],
+            "nodeSelector": {"zone": "x"},
+            "containers": [{"name": "base", "resources": {"requests": {"cpu": "1"}}}],
+        }
+    },
+    "false values": {
+        "spec": {"enableServiceLinks": False, "containers": [{"name": "base", "image": ""}]}
+    },
+    "more containers": {
+        "spec": {
+            "containers": [
+                {"name": "base"},
+                {"name": "second", "image": "second:2"},
+                {"name": "third", "image": "third:2"},
+            ],
+            "initContainers": [
+                {"name": "zeroth", "image": "zeroth:2"},
+                {"name": "first", "args": ["x"]},
+            ],
+        }
+    },
+}
+
+
+def test_worker_pod_is_merged_as_airflow_merges(host: Host, settings: Settings) -> None:
+    interpreter = f"{settings.venv}/bin/python"
+    given = json.dumps([[BASE, more] for more in MERGED.values()])
+    theirs = python(host, "merge_pods", given, interpreter=interpreter)
+    for (name, more), wanted in zip(MERGED.items(), theirs, strict=True):
+        assert pods.merged(BASE, more) == wanted, name
 
 
 @pytest.fixture(scope="module")
