@@ -139,6 +139,7 @@ def as_before(shell: Shell) -> Iterator[None]:
         "rm -f /opt/airflow/dags/e2e_executors.py /opt/airflow/dags/e2e_pod*.py;"
         " kubectl delete --ignore-not-found namespace/e2e-team priorityclass/e2e-high --wait=false;"
         " kubectl -n airflow delete --ignore-not-found limitrange/e2e;"
+        " kubectl -n airflow delete pods -l 'dag_id in (e2e_pod_that_fails, e2e_executors)';"
         " ctr -n k8s.io images rm localhost/e2e-worker:other"
     )
 
