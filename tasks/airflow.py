@@ -95,6 +95,8 @@ def _install_venv(settings: Settings) -> None:
 @deploy("Airflow")
 def configure(settings: Settings) -> None:
     """Configuration, secrets, schema, and first user are there."""
+    manifest = yaml.safe_dump(_pod(settings), sort_keys=False)
+    pods.let_the_cluster_check(settings, manifest)
     _make_secrets()
     files.template(
         name="Write airflow.cfg",
@@ -112,7 +114,7 @@ def configure(settings: Settings) -> None:
         user="root",
         group="airflow",
         mode="640",
-        manifest=yaml.safe_dump(_pod(settings), sort_keys=False),
+        manifest=manifest,
     )
     files.template(
         name="Write what runs a program as the services do",
@@ -141,15 +143,15 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
     Nothing secret is among it: secrets come to the units that need them as environment.
     Options and defaults: https://airflow.apache.org/docs/apache-airflow/3.3.2/configurations-ref.html
     """
-    web = f"http://localhost:{settings.airflow_web_port}"
     wanted = {
         "core": {
-            "executor": "KubernetesExecutor",
+            "executor": settings.airflow_executor,
             "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
             "dags_folder": dags.FOLDER,
             "plugins_folder": "/opt/airflow/plugins",
             "load_examples": "False",
-            "execution_api_server_url": f"{web}/execution/",
+            # For tasks that run on the host; pods are told in their environment.
+            "execution_api_server_url": f"{settings.web_url}/execution/",
         },
         "database": {
             # Written out both: derived from each other they would need another driver.
@@ -173,9 +175,9 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
             "namespace": settings.kubernetes_namespace,
             "pod_template_file": POD_TEMPLATE,
             "worker_pods_creation_batch_size": "16",
-            "delete_worker_pods_on_failure": "True",
             # A cluster that does not answer, or a full quota, makes a task wait, not fail.
             "task_publish_max_retries": "-1",
+            **pods.options(settings),
         },
         "logging": logs.options(settings),
         "scheduler": {
@@ -220,6 +222,9 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
         **logs.environment(settings),
+        # Where a DAG names an executor, Airflow looks whether there is one.
+        "AIRFLOW__CORE__EXECUTOR": settings.airflow_executor,
+        **settings.worker_env,
     }
 
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    with_config,
+)
+from typing_extensions import TypedDict
 
 # These come to stand in shell commands and YAML as they are.
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\w./+@-]*$")]
 Address = Annotated[str, StringConstraints(pattern=r"^[\w.:-]+$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[\w./:@+-]+$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
 KubernetesName = Annotated[
@@ -97,6 +107,54 @@ class Registry(Part):
     username: str | None = None
     password: SecretStr | None = None
     ca_certificate: str | None = None  # PEM, of an own certificate authority
+
+
+_OPEN = ConfigDict(strict=True, extra="allow")
+
+
+@with_config(_OPEN)
+class PodMetadata(TypedDict, total=False):
+    """Of a pod's metadata, what must have a certain shape to be merged."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+@with_config(_OPEN)
+class PodSpec(TypedDict, total=False):
+    """Of a pod's spec, what must have a certain shape to be merged."""
+
+    containers: list[dict[str, Any]]
+    initContainers: list[dict[str, Any]]
+    volumes: list[dict[str, Any]]
+
+
+@with_config(_OPEN)
+class PodManifest(TypedDict, total=False):
+    """A part of a Pod's manifest; whether the rest is right is for the cluster to say."""
+
+    metadata: PodMetadata
+    spec: PodSpec
+
+
+class _Name(TypedDict):
+    name: str
+
+
+@with_config(_OPEN)
+class ObjectMetadata(_Name, total=False):
+    """Which object it is; the rest is the cluster's to judge."""
+
+    namespace: str
+
+
+@with_config(_OPEN)
+class KubernetesObject(TypedDict):
+    """The manifest of an object of the cluster."""
+
+    apiVersion: str
+    kind: str
+    metadata: ObjectMetadata
 
 
 # The first is what a task gets that does not ask for one.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from jinja2 import Environment, StrictUndefined
 from pyinfra.api import deploy
 
@@ -26,26 +28,24 @@ def render(template: Path, settings: Settings) -> str:
 @deploy("Kubernetes")
 def connect(settings: Settings) -> None:
     """The cluster has Airflow's objects, and the host a kubeconfig with just their rights."""
-    manifest = f"printf %s {shlex.quote(render(MANIFEST, settings))}"
     in_namespace = f"{settings.kubectl} -n {settings.kubernetes_namespace}"
-    # Rights that are no longer asked for are taken away.
-    unwanted = (
-        ""
-        if settings.kubernetes_pod_operator
-        else "role/airflow-pod-operator rolebinding/airflow-pod-operator"
-        " serviceaccount/airflow-pod-operator"
-    )
-    none_unwanted = (
-        f'test -z "$({in_namespace} get {unwanted} --ignore-not-found -o name)"'
-        if unwanted
-        else "true"
-    )
+    manifests = _manifests(settings)
+    unwanted = [
+        f"-n {namespace} --ignore-not-found {' '.join(names)}"
+        for namespace in settings.namespaces
+        if (names := list(_unwanted(settings)))
+    ]
     settled(
         name="Apply Airflow's objects in the cluster",
-        test=f"{manifest} | {settings.kubectl} diff -f - && {none_unwanted}",
+        test=" && ".join(
+            [
+                *(f"{manifest} {kubectl} diff -f -" for manifest, kubectl in manifests),
+                *(f'test -z "$({settings.kubectl} get -o name {each})"' for each in unwanted),
+            ]
+        ),
         commands=[
-            f"{manifest} | {settings.kubectl} apply -f -",
-            *([f"{in_namespace} delete --ignore-not-found {unwanted}"] if unwanted else []),
+            *(f"{manifest} {kubectl} apply -f -" for manifest, kubectl in manifests),
+            *(f"{settings.kubectl} delete {each}" for each in unwanted),
         ],
         because="the cluster has them as they are to be",
     )
@@ -82,6 +82,29 @@ def _find(claim: Claim, get: str) -> None:
         ],
         because="it is there, and the host sees its files",
     )
+
+
+def _manifests(settings: Settings) -> list[tuple[str, str]]:
+    """What is to be in the cluster: a command that prints it into a pipe, and its kubectl."""
+    # Only where no object names a namespace may kubectl be given one, as that of all of them.
+    elsewhere = [each for each in settings.kubernetes_objects if "namespace" in each["metadata"]]
+    here = [each for each in settings.kubernetes_objects if each not in elsewhere]
+    texts = {
+        settings.kubectl: [render(MANIFEST, settings), *map(yaml.safe_dump, elsewhere)],
+        f"{settings.kubectl} -n {settings.kubernetes_namespace}": [*map(yaml.safe_dump, here)],
+    }
+    joined = {kubectl: "---\n".join(text) for kubectl, text in texts.items() if text}
+    return [(f"printf %s {shlex.quote(text)} |", kubectl) for kubectl, text in joined.items()]
+
+
+def _unwanted(settings: Settings) -> Iterator[str]:
+    """What an earlier run may have made and is to be no longer: rights above all."""
+    if not settings.kubernetes_pod_operator:
+        yield from (
+            f"{kind}/airflow-pod-operator" for kind in ("role", "rolebinding", "serviceaccount")
+        )
+    if not settings.kubernetes_network_policy:
+        yield "networkpolicy/airflow-worker"
 
 
 def _kubeconfig(settings: Settings) -> str:

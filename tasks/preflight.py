@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pyinfra import host, logger
 from pyinfra.api import DeployError, FactBase
 
-from tasks import downloads, registry
+from tasks import downloads, pods, registry
 from tasks.airflow import ADMIN_PASSWORD
 from tasks.settings import RELEASES, Settings
 
@@ -191,6 +191,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_cluster(settings, report),
         *_sources(settings, report),
         *_image(settings, report),
+        *_pod_template(settings),
     ]
 
 
@@ -285,3 +286,11 @@ def _image(settings: Settings, report: Report) -> Iterator[str]:
         and (problem := registry.problem(settings.worker_image))
     ):
         yield f"worker_image: {problem}"
+
+
+def _pod_template(settings: Settings) -> Iterator[str]:
+    if settings.worker_pod_template:
+        try:
+            pods.own_template(settings.worker_pod_template)
+        except DeployError as problem:
+            yield str(problem)

@@ -15,10 +15,11 @@ from pyinfra.operations import files
 from tasks.airflow import CONFIG, SECRETS
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
-from tasks.settings import Settings, in_url
+from tasks.settings import Settings
 
 UNITS_DIRECTORY = "/etc/systemd/system"
 STOP_SCHEDULER = "/usr/local/lib/airflow/stop-scheduler"
+CLEANUP = "airflow-cleanup-pods"
 STARTED_WITH = "/run/airflow"  # one file of checksums a unit
 
 
@@ -60,7 +61,8 @@ SERVICES = (
     ),
     Service(
         name="scheduler",
-        command="scheduler",
+        # The log server is for tasks on the host, whose logs the web page reads from the folder.
+        command="scheduler --skip-serve-logs",
         description="scheduler",
         secrets=("fernet-key", "jwt-secret", "api-secret-key"),
     ),
@@ -87,9 +89,7 @@ def health_url(settings: Settings) -> str:
 
 def web_url(settings: Settings) -> str:
     """The api-server's address on the host itself."""
-    everywhere = settings.airflow_web_host in ("0.0.0.0", "::")
-    address = "127.0.0.1" if everywhere else settings.airflow_web_host
-    return f"http://{in_url(address)}:{settings.airflow_web_port}"
+    return settings.web_url
 
 
 @deploy("Services")
@@ -108,10 +108,11 @@ def run(settings: Settings) -> None:
             ],
             because="it runs with its inputs as they are",
         )
+    units = " ".join(target(settings))
     settled(
         name="Run airflow.target",  # a target that is not active can't stop its units
-        test="systemctl is-active airflow.target",
-        commands=["systemctl start airflow.target"],
+        test=f"! systemctl is-active {units} | grep -vx active",
+        commands=[f"systemctl start {units}"],
         because="it is active",
     )
     components = ("metadatabase", "scheduler", "dag_processor", "triggerer")
@@ -128,6 +129,38 @@ def run(settings: Settings) -> None:
             " \"Look at: journalctl -u 'airflow-*' -n 100\" >&2; exit 1"
         ],
         because="all components are",
+    )
+
+
+def target(settings: Settings) -> list[str]:
+    """The target, and what it starts beside the services."""
+    return ["airflow.target", *([f"{CLEANUP}.timer"] if settings.keeps_pods else [])]
+
+
+def _write_cleanup(settings: Settings) -> None:
+    """What deletes pods that ended and were kept, from time to time, if any are."""
+    timer, service = (f"{UNITS_DIRECTORY}/{CLEANUP}.{kind}" for kind in ("timer", "service"))
+    if not settings.keeps_pods:
+        settled(
+            name=f"Remove {CLEANUP}",
+            test=f"! test -e {timer} && ! test -e {service}",
+            commands=[
+                f"systemctl disable --quiet --now {CLEANUP}.timer; rm -f {timer} {service};"
+                " systemctl daemon-reload"
+            ],
+            because="no pod is kept",
+        )
+        return
+    files.put(name=f"Write {CLEANUP}.timer", src=f"files{timer}", dest=timer, mode="644")
+    files.template(
+        name=f"Write {CLEANUP}.service",
+        src=f"files{service}.j2",
+        dest=service,
+        mode="644",
+        settings=settings,
+        config=CONFIG,
+        kubeconfig=KUBECONFIG,
+        minutes=settings.worker_failed_pods_minutes,
     )
 
 
@@ -160,11 +193,12 @@ def _write_units(settings: Settings) -> None:
             folders=[claim.host_path for claim in settings.claims],
             ready_url=f"{web_url(settings)}/execution/health",
         )
-    units = " ".join(["airflow.target", *(service.unit for service in SERVICES)])
+    _write_cleanup(settings)
+    units = " ".join(target(settings) + [service.unit for service in SERVICES])
     settled(
         name="Make systemd load and enable the units",
         test=f"! systemctl show -P NeedDaemonReload {units} minikube.service | grep -q yes"
-        f' && test "$(systemctl is-enabled {units} | grep -cx enabled)" = {1 + len(SERVICES)}',
+        f' && test "$(systemctl is-enabled {units} | grep -cx enabled)" = {len(units.split())}',
         commands=["systemctl daemon-reload", f"systemctl enable --quiet {units}"],
         because="systemd knows them as they are",
     )

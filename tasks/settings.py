@@ -25,14 +25,17 @@ from tasks.kinds import (
     Executor,
     GitBundle,
     KubernetesName,
+    KubernetesObject,
     LinuxName,
     Network,
     Part,
+    PodManifest,
     Pool,
     Port,
     Registry,
     S3Logs,
     Sha256,
+    Variable,
     Version,
     Word,
 )
@@ -150,7 +153,7 @@ class Settings(Part):
     kubernetes_more_namespaces: list[KubernetesName] = Field(
         [], description="More namespaces that tasks may ask for with `pod_override`."
     )
-    kubernetes_objects: list[dict[str, Any]] = Field(
+    kubernetes_objects: list[KubernetesObject] = Field(
         [],
         description="More objects of the cluster, as manifests: quotas, limits, priority classes;"
         " leaving one out later does not delete it.",
@@ -206,20 +209,23 @@ class Settings(Part):
     worker_images_kept: int = Field(
         2, ge=1, description="How many built worker images the node keeps, beside those in use."
     )
-    worker_env: dict[Word, str] = Field(
+    worker_env: dict[Variable, str] = Field(
         {}, description="More environment variables of the task pods; nothing secret."
     )
-    worker_pod: dict[str, Any] = Field(
-        {}, description="More of the task pods' manifest; it is merged as a `pod_override` is."
+    worker_pod: PodManifest = Field(
+        PodManifest(),
+        description="More of the task pods' manifest; it is merged as a `pod_override` is.",
     )
     worker_pod_template: str | None = Field(
         None, description="File on your machine that replaces the generated pod template."
     )
     worker_delete_finished_pods: bool = Field(
-        True, description="Delete the pod of a task that ended well at once."
+        True,
+        description="Delete the pod of a task that ended well at once; else it is kept as one that"
+        " failed is.",
     )
     worker_failed_pods_minutes: int = Field(
-        60, ge=0, description="How long a pod that failed is kept; 0: it is deleted at once."
+        60, ge=0, description="How long a pod that failed is kept, at least; 0: not at all."
     )
     offline_dir: AbsolutePath | None = Field(
         None, description="Folder on the host with the files that would else be downloaded."
@@ -241,7 +247,11 @@ class Settings(Part):
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:
-        if conflicts := [*self._cluster_conflicts(), *self._source_conflicts()]:
+        if conflicts := [
+            *self._cluster_conflicts(),
+            *self._source_conflicts(),
+            *self._pod_conflicts(),
+        ]:
             raise ValueError("\n".join(conflicts))
         return self
 
@@ -297,8 +307,46 @@ class Settings(Part):
             )
         if self.worker_image and self.worker_registry:
             yield "worker_image and worker_registry exclude each other: leave one out"
-        if self.worker_pod and self.worker_pod_template:
-            yield "worker_pod and worker_pod_template exclude each other: leave one out"
+
+    def _pod_conflicts(self) -> Iterator[str]:
+        if not self.worker_delete_finished_pods and not self.keeps_pods:
+            yield (
+                "worker_failed_pods_minutes: worker_delete_finished_pods = false keeps pods for so"
+                " many minutes, and 0 of them is none: write another number"
+            )
+        if len(set(self.namespaces)) < len(self.namespaces):
+            yield (
+                "kubernetes_more_namespaces: write each namespace once, and not"
+                f" {self.kubernetes_namespace}, which is kubernetes_namespace"
+            )
+        for each in self.kubernetes_objects:
+            if each["kind"] == "Secret":
+                yield (
+                    f"kubernetes_objects: {each['metadata']['name']} is a Secret, and these objects"
+                    " are shown in the run's output: make it on the host with kubectl"
+                )
+        if self.kubernetes_network_allowed and not self.kubernetes_network_policy:
+            yield (
+                "kubernetes_network_allowed has no meaning without kubernetes_network_policy ="
+                " true: write it, or leave the networks out"
+            )
+        if self.kubernetes_network_policy and not (self.execution_api_network or self.node_is_host):
+            yield (
+                "kubernetes_network_policy: a policy knows addresses, not names: write"
+                " airflow_address_for_pods as an address"
+            )
+        if self.worker_pod_template:
+            for key in ("worker_pod", "worker_resources"):
+                if key in self.model_fields_set and getattr(self, key):
+                    yield f"{key} and worker_pod_template exclude each other: leave one out"
+        containers = self.worker_pod.get("spec", {}).get("containers", [])
+        if containers and containers[0].get("name") != "base":
+            yield (
+                "worker_pod: containers are merged by their position, and the first of"
+                ' spec.containers is the task\'s own: write its name "base", and others after it'
+            )
+        if "HOST_IP" in self.worker_env:
+            yield "worker_env: HOST_IP is the node's address in each pod: choose another name"
 
     def on_release(self, codename: str) -> Self:
         """These settings with what depends on the host's release filled in."""
@@ -340,6 +388,28 @@ class Settings(Part):
         return list(by_name.values())
 
     @property
+    def namespaces(self) -> list[str]:
+        """All namespaces that tasks may run in, the one by default first."""
+        return [self.kubernetes_namespace, *self.kubernetes_more_namespaces]
+
+    @property
+    def tasks_on_host(self) -> bool:
+        """Whether tasks may run on the host, beside those that run as pods."""
+        return "LocalExecutor" in self.airflow_executor
+
+    @property
+    def keeps_pods(self) -> bool:
+        """Whether pods that ended are kept for a while, and something must clean them up."""
+        return self.worker_failed_pods_minutes > 0
+
+    @property
+    def web_url(self) -> str:
+        """The api-server's address on the host itself."""
+        everywhere = self.airflow_web_host in ("0.0.0.0", "::")
+        address = "127.0.0.1" if everywhere else self.airflow_web_host
+        return f"http://{in_url(address)}:{self.airflow_web_port}"
+
+    @property
     def admin_kubeconfig(self) -> str:
         """Path on the host of the kubeconfig that sets up the namespace."""
         return self.kubernetes_kubeconfig or "/root/.kube/config"
@@ -361,6 +431,15 @@ class Settings(Part):
     def venv(self) -> str:
         """Path of the venv, on the host and in the worker image."""
         return f"/opt/airflow/venvs/{self.venv_key}"
+
+    @property
+    def execution_api_network(self) -> str | None:
+        """The Execution API's address as a policy writes it; none where it is a name or the node's
+        own, which pods may always reach."""
+        try:
+            return str(ipaddress.ip_network(self.airflow_address_for_pods or ""))
+        except ValueError:
+            return None
 
     @property
     def execution_api_url(self) -> str:
@@ -402,7 +481,8 @@ def _sentence(error: dict[str, Any]) -> str:
         hint = f"did you mean {close[0]}?" if close else "README.md lists the settings."
         return f"{key} is not a setting; {hint}"
     if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
+        said = str(error["ctx"]["error"])
+        return f"{key}: {said}" if key else said  # what is wrong with several names them itself
     message = error["msg"].replace("Input should be", "should be")
     # What stands in these may be secret, also where its type is wrong.
     hidden = key.split(".")[0] in ("airflow_connections", "airflow_variables", "worker_registry")

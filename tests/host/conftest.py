@@ -84,7 +84,7 @@ def owned_paths(settings: Settings) -> dict[str, Attributes]:
     """Whose the deploy's folders and files must be. Only secrets of units are root's alone."""
     postgres = f"/etc/postgresql/{settings.postgres_version}/main"
     secrets = [*(f"{airflow.SECRETS}/{name}" for name in airflow.SECRET_FILES)]
-    units = [service.unit for service in SERVICES] + ["airflow.target"]
+    units = [*services.target(settings), *(service.unit for service in SERVICES)]
     programs = ["/usr/local/bin/kubectl", services.STOP_SCHEDULER]
     smoke_test = ["/usr/local/bin/airflow-smoke-test"] if settings.airflow_smoke_test else []
     paths = {path: Attributes(*wanted) for path, wanted in system.DIRECTORIES.items()}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tasks import image
+from tasks import image, pods
 from tasks.airflow import POD_TEMPLATE
 from tasks.downloads import Download
 from tasks.kubernetes import KUBECONFIG
 from tasks.settings import Settings
-from tests.host.support import Host
+from tests.host.support import Host, python
 
 AIRFLOWS_KUBECTL = f"/usr/local/bin/kubectl --kubeconfig={KUBECONFIG}"
 MAY = [
@@ -101,12 +101,20 @@ def pod(host: Host, settings: Settings) -> dict[str, Any]:
 
 def test_cluster_accepts_the_pod_template(pod: dict[str, Any], settings: Settings) -> None:
     assert pod["metadata"]["namespace"] == settings.kubernetes_namespace
-    (container,) = pod["spec"]["containers"]
+    container = pod["spec"]["containers"][0]
     assert container["name"] == "base"
-    assert container["image"] == image.reference(settings)
+    if not shaped_by_hand(settings):
+        assert container["image"] == image.reference(settings)
+
+
+def shaped_by_hand(settings: Settings) -> bool:
+    """Whether the inventory says itself what a task's pod is like."""
+    return bool(settings.worker_pod or settings.worker_pod_template)
 
 
 def test_task_pods_are_confined(pod: dict[str, Any], settings: Settings) -> None:
+    if shaped_by_hand(settings):
+        pytest.skip("the inventory may ask for other pods")
     spec, (container,) = pod["spec"], pod["spec"]["containers"]
     assert spec["serviceAccountName"] == "airflow-worker"
     assert spec["automountServiceAccountToken"] is False
@@ -119,12 +127,87 @@ def test_task_pods_are_confined(pod: dict[str, Any], settings: Settings) -> None
     assert volumes == ["/opt/airflow/dags", "/var/log/airflow"]
 
 
-def test_task_pods_know_no_database_and_no_key(pod: dict[str, Any]) -> None:
-    (container,) = pod["spec"]["containers"]
+def test_task_pods_know_no_database_and_no_key(pod: dict[str, Any], settings: Settings) -> None:
+    container = pod["spec"]["containers"][0]
     names = {variable["name"] for variable in container["env"]}
     assert "AIRFLOW__CORE__EXECUTION_API_SERVER_URL" in names
     assert not [n for n in names if n.startswith("AIRFLOW__DATABASE") or n.endswith("_SECRET")]
-    assert "envFrom" not in container
+    assert shaped_by_hand(settings) or "envFrom" not in container
+
+
+# Pairs of a pod and what is merged into it.
+BASE: dict[str, Any] = {
+    "metadata": {"name": "worker", "labels": {"a": "1", "b": "1"}},
+    "spec": {
+        "serviceAccountName": "worker",
+        "enableServiceLinks": True,
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 50000},
+        "volumes": [{"name": "dags", "emptyDir": {"sizeLimit": "1Gi"}}],
+        "initContainers": [{"name": "first", "image": "first:1"}],
+        "containers": [
+            {
+                "name": "base",
+                "image": "worker:1",
+                "env": [{"name": "A", "value": "1"}],
+                "volumeMounts": [{"name": "dags", "mountPath": "/dags"}],
+                "resources": {"limits": {"memory": "1Gi"}},
+            },
+            {"name": "second", "image": "second:1"},
+        ],
+    },
+}
+MERGED: dict[str, dict[str, Any]] = {
+    "metadata": {"metadata": {"labels": {"b": "2", "c": "2"}, "annotations": {"d": "2"}}},
+    "metadata alone beside a spec": {"metadata": {"finalizers": ["example.com/x"]}},
+    "lists that are added to": {
+        "spec": {
+            "volumes": [{"name": "more", "emptyDir": {"sizeLimit": "2Gi"}}],
+            "containers": [
+                {
+                    "name": "base",
+                    "env": [{"name": "B", "value": "2"}],
+                    "volumeMounts": [{"name": "more", "mountPath": "/more"}],
+                    "ports": [{"containerPort": 9}],
+                }
+            ],
+        }
+    },
+    "what is replaced": {
+        "spec": {
+            "serviceAccountName": "other",
+            "securityContext": {"fsGroup": 7},
+            "tolerations": [{"key": "b", "operator": "Exists"}],
+            "nodeSelector": {"zone": "x"},
+            "containers": [{"name": "base", "resources": {"requests": {"cpu": "1"}}}],
+        }
+    },
+    "false values": {
+        "spec": {"enableServiceLinks": False, "containers": [{"name": "base", "image": ""}]}
+    },
+    "more containers": {
+        "spec": {
+            "containers": [
+                {"name": "base"},
+                {"name": "second", "image": "second:2"},
+                {"name": "third", "image": "third:2"},
+            ],
+            "initContainers": [
+                {"name": "zeroth", "image": "zeroth:2"},
+                {"name": "first", "args": ["x"]},
+            ],
+        }
+    },
+}
+
+
+def test_worker_pod_is_merged_as_airflow_merges(host: Host, settings: Settings) -> None:
+    interpreter = f"{settings.venv}/bin/python"
+    given = json.dumps([[BASE, more] for more in MERGED.values()])
+    theirs = python(host, "merge_pods", given, interpreter=interpreter)
+    for (name, more), wanted in zip(MERGED.items(), theirs, strict=True):
+        assert pods.merged(BASE, more) == wanted, name
 
 
 @pytest.fixture(scope="module")

@@ -111,3 +111,15 @@ def test_the_command_airflow_is_roots(user: str, host: Host) -> None:
     done = host.run(f"cd / && runuser -u {shlex.quote(user)} -- /usr/local/bin/airflow version")
     assert done.rc == 1
     assert "use sudo airflow" in done.stderr
+
+
+def test_pods_that_ended_are_cleaned_up_if_they_are_kept(host: Host, settings: Settings) -> None:
+    timer = properties(host, "airflow-cleanup-pods.timer")["airflow-cleanup-pods.timer"]
+    there = (timer["ActiveState"], timer["UnitFileState"])
+    assert there == (("active", "enabled") if settings.keeps_pods else ("inactive", ""))
+    if settings.keeps_pods:
+        service = "airflow-cleanup-pods.service"
+        threshold = f"--no-pager --threshold={MAX_EXPOSURE} {service}"
+        assert host.run(f"systemd-analyze security {threshold}").rc == 0
+        assert complaints(host, service) == []
+        assert properties(host, service)[service]["Result"] == "success"

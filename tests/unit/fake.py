@@ -65,7 +65,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "airflow_logs": "s3",
         "airflow_logs_s3": {"folder": "s3://logs/tasks", "connection": "s3_logs"},
     },
-    "nothing optional": {"airflow_smoke_test": False, "airflow_examples": False},
+    "pods to measure": {
+        "airflow_executor": "LocalExecutor,KubernetesExecutor",
+        "kubernetes_more_namespaces": ["team"],
+        "kubernetes_network_policy": True,
+        "kubernetes_objects": [
+            {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "some"}}
+        ],
+        "worker_env": {"COLOUR": "it's green"},
+        "worker_pod": {"spec": {"nodeSelector": {"disk": "ssd"}}},
+    },
+    "nothing optional": {
+        "airflow_smoke_test": False,
+        "airflow_examples": False,
+        "worker_failed_pods_minutes": 0,
+    },
 }
 
 

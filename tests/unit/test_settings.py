@@ -267,7 +267,9 @@ OTHER: dict[str, Any] = {
     "kubernetes_context": "other",
     "kubernetes_namespace": "other",
     "kubernetes_more_namespaces": ["team"],
-    "kubernetes_objects": [{"apiVersion": "v1", "kind": "ResourceQuota"}],
+    "kubernetes_objects": [
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}}
+    ],
     "kubernetes_network_policy": True,
     "kubernetes_network_allowed": ["192.0.2.0/24"],
     "kubernetes_pod_operator": True,
@@ -309,6 +311,7 @@ BASES: dict[str, dict[str, Any]] = {
     "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
     "kubernetes_kubeconfig": EXISTING,
     "kubernetes_context": EXISTING,
+    "kubernetes_network_allowed": {"kubernetes_network_policy": True},
 }
 IN_VENV = {"airflow_version", "airflow_extra_requirements"}
 IN_IMAGE = IN_VENV | {"airflow_uid", "worker_apt_packages", "worker_image", "worker_registry"}
@@ -369,3 +372,79 @@ def test_the_release_counts_when_it_becomes_known_later() -> None:
 
 def test_a_given_image_is_taken_as_it_is() -> None:
     assert image.reference(fake.settings(EXISTING)) == EXISTING["worker_image"]
+
+
+# What can't work together, and words of the sentence that says so.
+CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"worker_pod": {"spec": {"containers": [{"name": "sidecar"}]}}},
+        "worker_pod",
+        'write its name "base"',
+    ),
+    (
+        {"worker_pod_template": "own.yaml", "worker_pod": {"metadata": {"labels": {"a": "b"}}}},
+        "worker_pod",
+        "leave one out",
+    ),
+    (
+        {"worker_pod_template": "own.yaml", "worker_resources": {"limits": {"cpu": "1"}}},
+        "worker_resources",
+        "leave one out",
+    ),
+    ({"worker_env": {"HOST_IP": "192.0.2.7"}}, "worker_env", "choose another name"),
+    (
+        {"worker_delete_finished_pods": False, "worker_failed_pods_minutes": 0},
+        "worker_failed_pods_minutes",
+        "write another number",
+    ),
+    (
+        {"kubernetes_more_namespaces": ["team", "airflow"]},
+        "kubernetes_more_namespaces",
+        "write each namespace once",
+    ),
+    (
+        {
+            "kubernetes_objects": [
+                {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "registry"}}
+            ]
+        },
+        "kubernetes_objects",
+        "make it on the host with kubectl",
+    ),
+    (
+        {"kubernetes_network_allowed": ["192.0.2.0/24"]},
+        "kubernetes_network_allowed",
+        "kubernetes_network_policy",
+    ),
+    (
+        {**EXISTING, "kubernetes_network_policy": True, "airflow_address_for_pods": "host.example"},
+        "kubernetes_network_policy",
+        "airflow_address_for_pods",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "key", "words"), CONFLICTS)
+def test_what_can_not_work_together_is_refused(given: dict[str, Any], key: str, words: str) -> None:
+    sentence = refusal(given)
+    assert sentence.startswith(key) and words in sentence and "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("worker_env", {"no name": "x"}),
+        ("worker_env", {"COLOUR": 1}),
+        ("worker_pod", {"spec": []}),
+        ("worker_pod", {"metadata": {"labels": {"number": 1}}}),
+        ("worker_pod", {"spec": {"containers": {"name": "base"}}}),
+        ("kubernetes_objects", [{"apiVersion": "v1", "kind": "ConfigMap"}]),
+        ("kubernetes_objects", [{"kind": "ConfigMap", "metadata": {"name": "x"}}]),
+        ("kubernetes_more_namespaces", ["Team"]),
+        ("kubernetes_network_allowed", ["10.0.0.1/8"]),
+        ("worker_failed_pods_minutes", -1),
+    ],
+)
+def test_a_part_of_the_wrong_shape_is_named(key: str, value: Any) -> None:
+    sentence = refusal({key: value})
+    assert sentence.startswith(key) and "\n" not in sentence

@@ -64,7 +64,7 @@ def config_of(plan: Plan) -> Any:
 
 def test_airflow_config_runs_tasks_as_pods_and_loads_no_foreign_examples(variant: Plan) -> None:
     config = config_of(variant)
-    assert config["core"]["executor"] == "KubernetesExecutor"
+    assert "KubernetesExecutor" in config["core"]["executor"]
     assert not config.getboolean("core", "load_examples")
     assert json.loads(config["dag_processor"]["dag_bundle_config_list"])
 
@@ -229,12 +229,13 @@ def test_task_pods_act_as_an_account_without_rights(variant: Plan) -> None:
     pod = formats.pod(variant)
     account = pod["spec"]["serviceAccountName"]
     objects = objects_of(variant)
-    (found,) = (
+    found = [
         each
         for each in objects
         if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == account
-    )
-    assert found["automountServiceAccountToken"] is False
+    ]
+    assert len(found) == sum(each["kind"] == "Namespace" for each in objects)
+    assert all(each["automountServiceAccountToken"] is False for each in found)
     bound = {s["name"] for each in objects for s in each.get("subjects", [])}
     assert account not in bound
 
@@ -245,8 +246,151 @@ def test_rights_of_the_pod_operator_are_given_only_on_demand(wanted: bool) -> No
     names = {each["metadata"]["name"] for each in objects_of(plan)}
     assert ("airflow-pod-operator" in names) is wanted
     _, *others = plan.named("Apply Airflow's objects").commands
-    taken_away = [command for command in others if " delete " in command]
+    taken_away = [c for c in others if " delete " in c and "role/airflow-pod-operator" in c]
     assert bool(taken_away) is not wanted
+
+
+def test_every_namespace_has_the_rights_and_accounts() -> None:
+    given = {"kubernetes_more_namespaces": ["team-a", "team-b"], "kubernetes_pod_operator": True}
+    plan = fake.plan(fake.settings(given))
+    objects = objects_of(plan)
+    kinds: dict[str, set[tuple[str, str]]] = {}
+    for each in objects:
+        if each["kind"] != "Namespace":
+            place = each["metadata"]["namespace"]
+            kinds.setdefault(place, set()).add((each["kind"], each["metadata"]["name"]))
+    assert list(kinds) == ["airflow", "team-a", "team-b"]
+    # Only the scheduler's own account, and its token, are in one namespace.
+    only = {
+        ("ServiceAccount", "airflow-control-plane"),
+        ("Secret", "airflow-control-plane-token"),
+    }
+    assert kinds["team-a"] == kinds["team-b"] == kinds["airflow"] - only
+    subjects = [
+        subject
+        for each in objects
+        for subject in each.get("subjects", [])
+        if subject["name"] == "airflow-control-plane"
+    ]
+    assert [subject["namespace"] for subject in subjects] == ["airflow"] * 3
+    config = config_of(plan)["kubernetes_executor"]
+    assert config["multi_namespace_mode"] == "True"
+    assert config["multi_namespace_mode_namespace_list"] == "airflow,team-a,team-b"
+
+
+@pytest.mark.parametrize(
+    ("given", "egress"),
+    [
+        ({}, []),
+        ({"kubernetes_network_allowed": ["10.0.0.0/8", "2001:db8::/32"]}, [2]),
+        ({"airflow_address_for_pods": "192.0.2.7"}, [1]),
+    ],
+)
+def test_a_policy_lets_pods_reach_what_they_need(given: dict[str, Any], egress: list[int]) -> None:
+    plan = fake.plan(fake.settings({"kubernetes_network_policy": True, **given}))
+    (policy,) = (each for each in objects_of(plan) if each["kind"] == "NetworkPolicy")
+    assert policy["spec"]["podSelector"] == {}
+    assert policy["spec"]["policyTypes"] == ["Egress"]
+    dns, *others = policy["spec"]["egress"]
+    assert {(port["protocol"], port["port"]) for port in dns["ports"]} == {("UDP", 53), ("TCP", 53)}
+    assert [len(rule["to"]) for rule in others] == egress
+    if "airflow_address_for_pods" in given:
+        assert others == [
+            {
+                "to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}],
+                "ports": [{"protocol": "TCP", "port": 8080}],
+            }
+        ]
+
+
+def test_no_policy_is_left_where_none_is_wanted(plan: Plan) -> None:
+    *_, taken_away = plan.named("Apply Airflow's objects").commands
+    assert " delete " in taken_away and "networkpolicy/airflow-worker" in taken_away
+
+
+def test_objects_of_the_inventory_are_applied_where_they_say() -> None:
+    def quota(**metadata: str) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata}
+
+    here, there = quota(name="here"), quota(name="there", namespace="elsewhere")
+    plan = fake.plan(fake.settings({"kubernetes_objects": [here, there]}))
+    assert there in objects_of(plan) and here not in objects_of(plan)
+    _, second, *_ = plan.named("Apply Airflow's objects").commands
+    words = shlex.split(second)
+    assert list(yaml.safe_load_all(words[2])) == [here]
+    assert words[words.index("-n") + 1] == "airflow"
+
+
+# Pods that ended
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({}, {"delete_worker_pods": True, "delete_worker_pods_on_failure": False}),
+        (
+            {"worker_failed_pods_minutes": 0},
+            {"delete_worker_pods": True, "delete_worker_pods_on_failure": True},
+        ),
+        (
+            {"worker_delete_finished_pods": False},
+            {"delete_worker_pods": False, "delete_worker_pods_on_failure": False},
+        ),
+    ],
+)
+def test_pods_that_ended_are_deleted_or_cleaned_up(
+    given: dict[str, Any], options: dict[str, bool]
+) -> None:
+    plan = fake.plan(fake.settings(given))
+    section = config_of(plan)["kubernetes_executor"]
+    assert {name: section.getboolean(name) for name in options} == options
+    kept = not all(options.values())
+    assert (f"{UNITS}/airflow-cleanup-pods.timer" in plan.uploads) is kept
+    assert any(name.endswith("Remove airflow-cleanup-pods") for name in plan.names) is not kept
+    # Airflow would take the kept pod's end for that of a new pod of the same try.
+    again = section.get("pod_launch_failure_retries", "1")
+    assert (again == "0") is (
+        options == {"delete_worker_pods": True} | {"delete_worker_pods_on_failure": False}
+    )
+
+
+def test_the_cleaner_is_told_namespaces_and_minutes_and_is_closed_in() -> None:
+    given = {"kubernetes_more_namespaces": ["team"], "worker_failed_pods_minutes": 90}
+    plan = fake.plan(fake.settings(given))
+    unit = unit_of(plan, "airflow-cleanup-pods.service")
+    commands = [formats.unit_words(line) for line in unit.all("Service.ExecStart")]
+    assert [words[1:3] for words in commands] == [["kubernetes", "cleanup-pods"]] * 2
+    assert [words[3] for words in commands] == ["--namespace=airflow", "--namespace=team"]
+    assert all("--min-completed-minutes=90" in words for words in commands)
+    # It prints whole pods, which hold tokens.
+    assert unit.one("Service.StandardOutput") == "null"
+    assert unit.one("Service.User") == "airflow"
+    assert unit.one("Service.ProtectSystem") == "strict"
+    assert not unit.all("Service.EnvironmentFile")
+    timer = unit_of(plan, "airflow-cleanup-pods.timer")
+    assert timer.one("Unit.PartOf") == timer.one("Install.WantedBy") == "airflow.target"
+
+
+# Executors
+
+
+@pytest.mark.parametrize(
+    "executor",
+    ["KubernetesExecutor", "KubernetesExecutor,LocalExecutor", "LocalExecutor,KubernetesExecutor"],
+)
+def test_host_and_pods_know_the_same_executors(executor: str) -> None:
+    plan = fake.plan(fake.settings({"airflow_executor": executor, "airflow_web_host": "::1"}))
+    assert config_of(plan)["core"]["executor"] == executor
+    assert environment_of(formats.pod(plan))["AIRFLOW__CORE__EXECUTOR"] == executor
+    url = urlsplit(config_of(plan)["core"]["execution_api_server_url"])
+    assert (url.hostname, url.port) == ("::1", 8080)
+    unit = unit_of(plan, "airflow-scheduler.service")
+    # A log server would listen on all addresses.
+    assert formats.unit_words(unit.one("Service.ExecStart"))[2:] == ["--skip-serve-logs"]
+    # Airflow hides a task's process even from itself where only one's own are visible.
+    assert (unit.all("Service.ProtectProc")[-1] == "default") is ("Local" in executor)
+    # A stop waits for tasks of the host.
+    assert (int(unit.one("Service.TimeoutStopSec")) > 300) is ("Local" in executor)
 
 
 # Units

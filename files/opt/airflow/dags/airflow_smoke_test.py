@@ -9,7 +9,7 @@ from airflow.sdk import dag, task
 def airflow_smoke_test() -> None:
     """Runs when the deploy, or the command airflow-smoke-test, asks for it."""
 
-    @task
+    @task(executor="KubernetesExecutor")
     def greet() -> None:
         print(f"Hello from a pod: {socket.gethostname()}")
 
