@@ -14,6 +14,7 @@ from pyinfra.operations import files
 
 from tasks.airflow import CONFIG, SECRETS
 from tasks.kubernetes import KUBECONFIG
+from tasks.objects import WANTED as OBJECTS
 from tasks.operations import settled
 from tasks.settings import Settings
 
@@ -37,16 +38,6 @@ class Service(NamedTuple):
     def unit(self) -> str:
         """The unit's name."""
         return f"airflow-{self.name}.service"
-
-    @property
-    def inputs(self) -> list[str]:
-        """The files that a running unit must have started with."""
-        return [
-            f"{UNITS_DIRECTORY}/{self.unit}",
-            CONFIG,
-            KUBECONFIG,
-            *(f"{SECRETS}/{name}" for name in self.secrets),
-        ]
 
 
 # In the order in which they start. Who is given which secret:
@@ -80,6 +71,19 @@ SERVICES = (
         secrets=("fernet-key", "api-secret-key"),
     ),
 )
+
+
+def inputs(service: Service, settings: Settings) -> list[str]:
+    """The files that a running unit must have started with."""
+    # Who reads and writes logs keeps a store's credentials as long as it runs.
+    keeps_connection = service.name in ("api-server", "triggerer") and settings.airflow_logs_s3
+    return [
+        f"{UNITS_DIRECTORY}/{service.unit}",
+        CONFIG,
+        KUBECONFIG,
+        *(f"{SECRETS}/{name}" for name in service.secrets),
+        *([OBJECTS] if keeps_connection and settings.airflow_connections else []),
+    ]
 
 
 def health_url(settings: Settings) -> str:
@@ -190,6 +194,7 @@ def _write_units(settings: Settings) -> None:
             secrets_directory=SECRETS,
             started_with=STARTED_WITH,
             stop_scheduler=STOP_SCHEDULER,
+            inputs=inputs(service, settings),
             folders=[claim.host_path for claim in settings.claims],
             ready_url=f"{web_url(settings)}/execution/health",
         )

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tasks.services import SERVICES, STARTED_WITH
+from tasks.services import SERVICES, STARTED_WITH, inputs
 from tasks.settings import Settings
 from tests.host.support import Host, Listener, Process, complaints, each_unit, properties
 
@@ -65,11 +65,11 @@ def test_runs_the_pythons_of_its_venv(
 
 
 @each_unit
-def test_runs_with_its_inputs_as_they_are(unit: str, host: Host) -> None:
+def test_runs_with_its_inputs_as_they_are(unit: str, host: Host, settings: Settings) -> None:
     started_with = f"{STARTED_WITH}/{unit}"
     read = host.check_output(f"sha256sum --check --quiet {started_with} && cat {started_with}")
     (service,) = [service for service in SERVICES if service.unit == unit]
-    assert {line.split()[1] for line in read.splitlines()} == set(service.inputs)
+    assert {line.split()[1] for line in read.splitlines()} == set(inputs(service, settings))
 
 
 @each_unit
