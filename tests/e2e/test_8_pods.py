@@ -103,7 +103,12 @@ class Pods:
         ]
         self.names |= {pod.metadata.name for pod in now}
         self.by_task |= {pod.metadata.labels["task_id"]: pod for pod in now}
-        elsewhere = [pod for pod in now if pod.metadata.namespace != "airflow"]
+        # Those that a quota counts.
+        elsewhere = [
+            pod
+            for pod in now
+            if pod.metadata.namespace != "airflow" and pod.status.phase in ("Pending", "Running")
+        ]
         self.most_elsewhere = max(self.most_elsewhere, len(elsewhere))
         return now
 
@@ -180,7 +185,7 @@ def shaped(shell: Shell) -> Deploy:
     shell(f"ctr -n k8s.io images tag --force {image} localhost/e2e-worker:other")
     run = deploy(settings=SHAPED)
     assert run.code == 0, run.output
-    for name in ("e2e_executors", "e2e_pod_operator"):
+    for name in ("e2e_pods", "e2e_executors", "e2e_pod_operator"):
         write_dag(name, shell)
     return run
 
