@@ -10,11 +10,15 @@ from pyinfra.api import deploy
 
 from tasks.kinds import Claim
 from tasks.operations import settled
+from tasks.registry import PULL_SECRET
 from tasks.settings import ROOT, Settings
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
 KUBECONFIG = "/etc/airflow/kubeconfig"
 TOKEN_SECRET = "airflow-control-plane-token"
+POD_OPERATOR = [
+    f"{kind}/airflow-pod-operator" for kind in ("role", "rolebinding", "serviceaccount")
+]
 
 
 def render(template: Path, settings: Settings) -> str:
@@ -28,12 +32,12 @@ def connect(settings: Settings) -> None:
     """The cluster has Airflow's objects, and the host a kubeconfig with just their rights."""
     manifest = f"printf %s {shlex.quote(render(MANIFEST, settings))}"
     in_namespace = f"{settings.kubectl} -n {settings.kubernetes_namespace}"
-    # Rights that are no longer asked for are taken away.
-    unwanted = (
-        ""
-        if settings.kubernetes_pod_operator
-        else "role/airflow-pod-operator rolebinding/airflow-pod-operator"
-        " serviceaccount/airflow-pod-operator"
+    # What is no longer asked for is taken away.
+    unwanted = " ".join(
+        [
+            *([] if settings.kubernetes_pod_operator else POD_OPERATOR),
+            *([] if settings.pulls_with_login else [f"secret/{PULL_SECRET}"]),
+        ]
     )
     none_unwanted = (
         f'test -z "$({in_namespace} get {unwanted} --ignore-not-found -o name)"'
@@ -84,17 +88,33 @@ def _find(claim: Claim, get: str) -> None:
     )
 
 
+# How to reach a cluster and know it is the right one, as Go's templates take it from a kubeconfig.
+# Left out: minikube's notes, which change at each start.
+CLUSTER = (
+    '{{with (index .clusters 0).cluster}}server: "{{.server}}"'
+    + "".join(
+        f'{{{{with index . "{key}"}}}}, {key}: {value}{{{{end}}}}'
+        for key, value in {
+            "certificate-authority-data": '"{{.}}"',
+            "tls-server-name": '"{{.}}"',
+            "proxy-url": '"{{.}}"',
+            "insecure-skip-tls-verify": "{{.}}",
+        }.items()
+    )
+    + "{{end}}"
+)
+
+
 def _kubeconfig(settings: Settings) -> str:
     """Shell commands that print the kubeconfig of Airflow's service account.
 
     They run on the host only, so that the token never leaves it; it is in no argument either.
     """
     namespace = settings.kubernetes_namespace
-    view = f"{settings.kubectl} config view --minify --flatten --raw -o jsonpath="
+    view = f"{settings.kubectl} config view --minify --flatten --raw -o go-template="
     secret = f"{settings.kubectl} -n {namespace} get secret {TOKEN_SECRET} -o jsonpath="
     return f"""
-server=$({view}'{{.clusters[0].cluster.server}}')
-ca=$({view}'{{.clusters[0].cluster.certificate-authority-data}}')
+cluster=$({view}{shlex.quote(CLUSTER)})
 token=$({secret}'{{.data.token}}' | base64 -d)
 test -n "$token" || {{ echo "Kubernetes gave {TOKEN_SECRET} no token" >&2; exit 1; }}
 cat <<END
@@ -102,7 +122,7 @@ apiVersion: v1
 kind: Config
 clusters:
 - name: cluster
-  cluster: {{server: "$server", certificate-authority-data: "$ca"}}
+  cluster: {{$cluster}}
 users:
 - name: airflow
   user: {{token: "$token"}}

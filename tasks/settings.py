@@ -36,6 +36,7 @@ from tasks.kinds import (
     Version,
     Word,
 )
+from tasks.kubeconfig import is_this_host
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
@@ -204,7 +205,10 @@ class Settings(Part):
         None, description="Registry that the built worker image is pushed to, and pulled from."
     )
     worker_images_kept: int = Field(
-        2, ge=1, description="How many built worker images the node keeps, beside those in use."
+        2,
+        ge=1,
+        description="How many built worker images are kept, the current one among them; those that"
+        " pods use are kept as well, and as many venvs.",
     )
     worker_env: dict[Word, str] = Field(
         {}, description="More environment variables of the task pods; nothing secret."
@@ -252,6 +256,16 @@ class Settings(Part):
                 f"airflow_version: there is no lock file for {self.airflow_version};"
                 f" write one of: {locked}"
             )
+        if is_this_host(self.airflow_address_for_pods or ""):
+            yield (
+                f"airflow_address_for_pods: in a pod, {self.airflow_address_for_pods} is the pod"
+                " itself: write an address of the host that other machines use"
+            )
+        if self.minikube_addons and not self.uses_minikube:
+            yield (
+                "minikube_addons has no meaning with an existing cluster: leave it out, and ask for"
+                " the addons there"
+            )
         if self.uses_minikube:
             if self.kubernetes_kubeconfig or self.kubernetes_context:
                 yield (
@@ -297,6 +311,9 @@ class Settings(Part):
             )
         if self.worker_image and self.worker_registry:
             yield "worker_image and worker_registry exclude each other: leave one out"
+        registry = self.worker_registry
+        if registry and (registry.username is None) != (registry.password is None):
+            yield "worker_registry: username and password belong together: write both, or none"
         if self.worker_pod and self.worker_pod_template:
             yield "worker_pod and worker_pod_template exclude each other: leave one out"
 
@@ -338,6 +355,11 @@ class Settings(Part):
         """The claims that task pods mount, each once."""
         by_name = {it.name: it for it in (self.airflow_dags_claim, self.airflow_logs_claim) if it}
         return list(by_name.values())
+
+    @property
+    def pulls_with_login(self) -> bool:
+        """Whether the cluster needs a login to pull the worker image."""
+        return bool(self.worker_registry and self.worker_registry.password)
 
     @property
     def admin_kubeconfig(self) -> str:

@@ -65,6 +65,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "airflow_logs": "s3",
         "airflow_logs_s3": {"folder": "s3://logs/tasks", "connection": "s3_logs"},
     },
+    "registry": {
+        "worker_registry": {
+            "repository": "registry.example:5000/team/airflow",
+            "username": "deploy",
+            "password": "hidden",
+            "ca_certificate": "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n",
+        },
+    },
+    "registry without a login": {"worker_registry": {"repository": "registry.example/airflow"}},
+    "addons": {"minikube_addons": ["dashboard", "metrics-server"]},
     "nothing optional": {"airflow_smoke_test": False, "airflow_examples": False},
 }
 
