@@ -15,7 +15,6 @@ from kubernetes import client
 from tests.e2e.conftest import Shell
 from tests.e2e.servers import RegistryServer
 from tests.e2e.support import Airflow, deploy, wait_for
-from tests.e2e.test_3_dags import pods_of
 from tests.sandbox.machine import Machine
 
 DAGS = "/opt/airflow/dags"
@@ -66,6 +65,12 @@ def current(shell: Shell) -> str:
     return shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml")
 
 
+def running_pods(cluster: client.CoreV1Api, dag: str) -> set[str]:
+    """Names of the DAG's pods that run now."""
+    which = {"label_selector": f"dag_id={dag}", "field_selector": "status.phase=Running"}
+    return {pod.metadata.name for pod in cluster.list_namespaced_pod("airflow", **which).items}
+
+
 def said_by_the_image(airflow: Airflow) -> str:
     """What a task sees of the image that it runs in."""
     run = airflow.trigger("e2e_image")
@@ -98,7 +103,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     assert "jq: False, cowsay: False" in said_by_the_image(airflow)
     patient = airflow.trigger("e2e_patient")
     wait_for(lambda: airflow.tasks("e2e_patient", patient)[0]["state"] == "running", 60, "it runs")
-    (pod,) = pods_of(cluster, "e2e_patient")
+    (pod,) = running_pods(cluster, "e2e_patient")
     # A venv older than the previous one, which is kept.
     shell("cd /opt/airflow/venvs && mkdir -p 3.0.0-old && touch -d 2020-01-01 3.0.0-old")
 
@@ -124,7 +129,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     venvs = shell("ls /opt/airflow/venvs").split()
     assert len(venvs) == 2 and "3.0.0-old" not in venvs
     assert deploy(settings=settings).changed == []
-    assert pods_of(cluster, "e2e_patient") == {pod}
+    assert running_pods(cluster, "e2e_patient") == {pod}
     shell(f"touch {DAGS}/e2e_go_on")
     wait_for(lambda: airflow.run_state("e2e_patient", patient) == "success", 60, "it ends")
     (task,) = airflow.tasks("e2e_patient", patient)
@@ -184,11 +189,17 @@ def test_an_image_that_does_not_fit_is_refused_before_the_switch(kind: str, shel
     assert current(shell) == before
 
 
-def test_somebodys_own_image_that_fits_runs_tasks(airflow: Airflow, shell: Shell) -> None:
+def test_somebodys_own_image_that_fits_runs_tasks_and_an_addon_is_enabled(
+    airflow: Airflow, shell: Shell
+) -> None:
     image = "localhost/e2e-own:fits"
     shell(f"ctr -n k8s.io images tag {current(shell)} {image}")
-    run = deploy(settings={"worker_image": image})
+    shell("HOME=/root minikube addons disable storage-provisioner")
+    addons = {"minikube_addons": ["default-storageclass", "storage-provisioner"]}
+    run = deploy(settings={"worker_image": image, **addons})
     assert run.code == 0, run.output
     assert TRY in run.changed
+    assert "minikube | Enable minikube's addons (about 10 s)" in run.changed
     assert current(shell) == image
+    assert deploy(settings={"worker_image": image, **addons}).changed == []
     assert "jq: False" in said_by_the_image(airflow)

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from tests.unit.formats import Unit
 
 UNITS = "/etc/systemd/system"
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
+REGISTRY = fake.VARIANTS["registry"]
 SIGNS_TOKENS = {"api-server", "scheduler"}  # who needs the key that tasks' tokens are signed with
 
 
@@ -245,8 +247,31 @@ def test_rights_of_the_pod_operator_are_given_only_on_demand(wanted: bool) -> No
     names = {each["metadata"]["name"] for each in objects_of(plan)}
     assert ("airflow-pod-operator" in names) is wanted
     _, *others = plan.named("Apply Airflow's objects").commands
-    taken_away = [command for command in others if " delete " in command]
-    assert bool(taken_away) is not wanted
+    (taken_away,) = (command for command in others if " delete " in command)
+    assert ("role/airflow-pod-operator" in taken_away) is not wanted
+
+
+def test_a_login_for_the_registry_is_given_to_pods_only_on_demand() -> None:
+    for given in (REGISTRY, {"worker_registry": {"repository": "registry.example/airflow"}}):
+        plan = fake.plan(fake.settings(given))
+        (account,) = (
+            each
+            for each in objects_of(plan)
+            if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == "airflow-worker"
+        )
+        named = account.get("imagePullSecrets", [])
+        commands = " ".join(plan.named("Apply Airflow's objects").commands)
+        assert (named == [{"name": "airflow-registry"}]) is (given is REGISTRY)
+        assert ("secret/airflow-registry" in commands) is (given is not REGISTRY)
+
+
+def test_containerd_trusts_the_registrys_authority() -> None:
+    plan = fake.plan(fake.settings(REGISTRY))
+    host = REGISTRY["worker_registry"]["repository"].partition("/")[0]
+    hosts = tomllib.loads(plan.uploads[f"/etc/containerd/certs.d/{host}/hosts.toml"])
+    assert hosts["server"] == f"https://{host}"
+    (ca,) = (each["ca"] for each in hosts["host"].values())
+    assert plan.uploads[ca] == REGISTRY["worker_registry"]["ca_certificate"]
 
 
 # Units
