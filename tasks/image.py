@@ -7,7 +7,6 @@ a pod can't get another version than its template asks for, and running pods kee
 from __future__ import annotations
 
 import json
-import re
 import shlex
 
 from pyinfra.api import deploy
@@ -153,6 +152,8 @@ import airflow.sdk.execution_time.execute_workload
 print(version("apache-airflow-core"), "%d.%d" % sys.version_info[:2])
 """
 TRIED = f"{MEMORY}/worker-image-tried"
+# Repositories of registries that built images came from, now or earlier.
+REPOSITORIES = f"{MEMORY}/worker-image-repositories"
 TRIAL_POD = "airflow-image-trial"
 TRIAL_MINUTES = 10  # to pull the image in
 
@@ -200,10 +201,17 @@ Failed*) fail "its python can't run Airflow's tasks: $said" ;;
 *) fail "its pod did not end within {TRIAL_MINUTES} minutes: $state" ;;
 esac
 {kubectl} delete pod {TRIAL_POD} --now >/dev/null"""
+    remember = []
+    if settings.worker_registry:
+        repository = settings.worker_registry.repository
+        remember.append(
+            f"grep -qxF {repository} {REPOSITORIES} 2>/dev/null"
+            f" || echo {repository} >> {REPOSITORIES}"
+        )
     settled(
         name="Try the worker image in a pod (about 10 s)",
         test=f'test "$(cat {TRIED})" = "{image} {wanted}"',
-        commands=[script, f"echo '{image} {wanted}' > {TRIED}"],
+        commands=[script, *remember, f"echo '{image} {wanted}' > {TRIED}"],
         because="it was tried before",
     )
 
@@ -214,14 +222,14 @@ def _surplus(settings: Settings) -> str:
     Kept are the current one, the youngest of the others up to the number wanted, and whatever a
     pod names: one that waits for its container needs its image as much as one that runs.
     """
-    repositories = {LOCAL_REPOSITORY}
-    if settings.worker_registry:
-        repositories.add(settings.worker_registry.repository)
     kept = settings.worker_images_kept
     # To remove an image is to remove all its names.
     shown = "{{.info.imageSpec.created}}{{range .status.repoTags}} {{.}}{{end}}"
     return f"""
-built=$(ctr -n k8s.io images ls -q | grep -E '^({"|".join(map(re.escape, repositories))}):')
+images=$(ctr -n k8s.io images ls -q)
+built=$(for repository in {LOCAL_REPOSITORY} $(cat {REPOSITORIES} 2>/dev/null); do
+    echo "$images" | awk -v begin=$repository: 'index($0, begin) == 1'
+done)
 test $(echo "$built" | wc -l) -le {kept} && exit
 used=$({settings.kubectl} get pods --all-namespaces -o jsonpath='{{..image}}') || exit
 for image in $built; do
