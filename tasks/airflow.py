@@ -93,6 +93,25 @@ def _install_venv(settings: Settings) -> None:
 
 
 @deploy("Airflow")
+def prune(settings: Settings) -> None:
+    """No more venvs stand than there are to be: the current one, and the youngest of the others.
+
+    Airflow's services run, so they run with the current one; pods have theirs in their image.
+    """
+    others = max(settings.worker_images_kept, 2) - 1  # one at least, to go back to
+    surplus = (
+        f"$(ls -dt /opt/airflow/venvs/*/ | grep -vxF {settings.venv}/ | tail -n +{others + 1})"
+    )
+    settled(
+        name="Remove old venvs",
+        test=f'test -z "{surplus}"',
+        # First what says that it is complete: half a venv must not look like a whole one.
+        commands=[f"for venv in {surplus}; do rm -f $venv.complete && rm -rf $venv; done"],
+        because="there are no more than are wanted",
+    )
+
+
+@deploy("Airflow")
 def configure(settings: Settings) -> None:
     """Configuration, secrets, schema, and first user are there."""
     manifest = yaml.safe_dump(_pod(settings), sort_keys=False)

@@ -6,14 +6,20 @@ a pod can't get another version than its template asks for, and running pods kee
 
 from __future__ import annotations
 
+import json
+import shlex
+
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from tasks import pods, registry
+from tasks.kinds import Registry
 from tasks.operations import settled
-from tasks.settings import Settings, digest
+from tasks.settings import MEMORY, Settings, digest
 
 DIRECTORY = "/opt/airflow/image"
 LOCAL_REPOSITORY = "localhost/airflow-worker"
+CRICTL = "crictl --timeout=2m"  # its default of 2 s is too short to remove an image
 CONTAINER = "airflow-worker-build"  # buildah's working container, gone when the image is built
 
 # What Airflow's task runner needs beside the venv.
@@ -68,10 +74,40 @@ def _in_cluster(settings: Settings) -> str:
 
 @deploy("Worker image")
 def build(settings: Settings) -> None:
-    """The image lies in an archive, unless the cluster has it already."""
+    """The image lies in an archive or in the registry, unless the cluster has it already."""
+    registry.prepare_host(settings)
     if settings.worker_image is not None:
         return
     files.directory(name=f"Create {DIRECTORY}", path=DIRECTORY, mode="755")
+    archive = _archive(settings)
+    if settings.worker_registry:
+        _push(settings, settings.worker_registry)
+        return
+    settled(
+        name="Build the worker image (about a minute)",
+        test=f"test -e {archive} || {_in_cluster(settings)}",
+        commands=[_script(settings)],
+        because="the image was built before",
+    )
+
+
+def _push(settings: Settings, server: Registry) -> None:
+    archive, image = _archive(settings), reference(settings)
+    settled(
+        name="Build the worker image and push it (about 2 minutes)",
+        test=registry.has(server, image),
+        commands=[
+            registry.refused(server, image),
+            f"test -e {archive} || {{ {_script(settings)}\n}}",
+            registry.push(server, archive, image),
+            f"rm {archive}",
+        ],
+        because="the registry has it",
+    )
+
+
+def _script(settings: Settings) -> str:
+    """Shell commands that build the image as an archive."""
     archive = _archive(settings)
     script = [
         "set -e",
@@ -84,18 +120,15 @@ def build(settings: Settings) -> None:
         f" docker-archive:{archive}.new:{reference(settings)} >/dev/null",
         f"mv {archive}.new {archive}",
     ]
-    settled(
-        name="Build the worker image (about a minute)",
-        test=f"test -e {archive} || {_in_cluster(settings)}",
-        commands=["\n".join(script)],
-        because="the image was built before",
-    )
+    return "\n".join(script)
 
 
 @deploy("Worker image")
 def load(settings: Settings) -> None:
-    """The cluster's node has the image."""
-    if settings.worker_image is not None:
+    """The cluster has the image, or can pull it, and it is one for this host's Airflow."""
+    registry.give_cluster_login(settings)
+    if settings.worker_image or settings.worker_registry:
+        _try(settings)
         return
     archive = _archive(settings)
     load = (
@@ -108,4 +141,116 @@ def load(settings: Settings) -> None:
         test=_in_cluster(settings),
         commands=[load, f"rm {archive}"],
         because="the cluster has it",
+    )
+
+
+# Printed by the image's Python: the versions that pods and host must share.
+VERSIONS = """
+import sys
+from importlib.metadata import version
+import airflow.sdk.execution_time.execute_workload
+print(version("apache-airflow-core"), "%d.%d" % sys.version_info[:2])
+"""
+TRIED = f"{MEMORY}/worker-image-tried"
+# Repositories of registries that built images came from, now or earlier.
+REPOSITORIES = f"{MEMORY}/worker-image-repositories"
+TRIAL_POD = "airflow-image-trial"
+TRIAL_MINUTES = 10  # to pull the image in
+
+
+def _try(settings: Settings) -> None:
+    """A pod of the image has the host's versions; an image of the same name is tried once."""
+    image, python = reference(settings), settings.release.python
+    wanted = f"{settings.airflow_version} {python}"
+    kubectl = f"{settings.kubectl} -n {settings.kubernetes_namespace}"
+    manifest = pods.template(settings, image, {}, [])
+    manifest["metadata"]["name"] = TRIAL_POD
+    manifest["spec"]["containers"][0]["args"] = ["python", "-c", VERSIONS]
+    state = (
+        "{.status.phase} {.status.containerStatuses[0].state.*.reason}"
+        " {.status.containerStatuses[0].state.*.message}"
+    )
+    cure = (
+        "build it from the same versions, or leave worker_image out to have it built"
+        if settings.worker_image
+        else "the registry and the certificates that the nodes trust are to be looked at"
+    )
+    script = f"""
+fail() {{
+    echo "{image}: $1: {cure}" >&2
+    {kubectl} delete pod {TRIAL_POD} --now >/dev/null
+    exit 1
+}}
+{kubectl} delete pod {TRIAL_POD} --ignore-not-found --now >/dev/null || exit
+printf %s {shlex.quote(json.dumps(manifest))} | {kubectl} create -f - >/dev/null || exit
+for i in $(seq {60 * TRIAL_MINUTES}); do
+    state=$({kubectl} get pod {TRIAL_POD} -o jsonpath='{state}')
+    case "$state" in
+    *ErrImage* | *ImagePullBackOff* | *InvalidImageName*) fail "the node can't pull it: $state" ;;
+    *"executable file not found"* | *"no such file"*) fail "there is no python in it" ;;
+    *CreateContainer* | *RunContainer* | *StartError*) fail "it does not start: $state" ;;
+    Succeeded* | Failed*) break ;;
+    esac
+    sleep 1
+done
+said=$({kubectl} logs {TRIAL_POD} --tail=1)
+case "$state $said" in
+Succeeded*" {wanted}") ;;
+Succeeded*) fail "it has Airflow and Python $said, the host has {wanted}" ;;
+Failed*) fail "its python can't run Airflow's tasks: $said" ;;
+*) fail "its pod did not end within {TRIAL_MINUTES} minutes: $state" ;;
+esac
+{kubectl} delete pod {TRIAL_POD} --now >/dev/null"""
+    remember = []
+    if settings.worker_registry:
+        repository = settings.worker_registry.repository
+        remember.append(
+            f"grep -qxF {repository} {REPOSITORIES} 2>/dev/null"
+            f" || echo {repository} >> {REPOSITORIES}"
+        )
+    settled(
+        name="Try the worker image in a pod (about 10 s)",
+        test=f'test "$(cat {TRIED})" = "{image} {wanted}"',
+        commands=[script, *remember, f"echo '{image} {wanted}' > {TRIED}"],
+        because="it was tried before",
+    )
+
+
+def _surplus(settings: Settings) -> str:
+    """Shell command that prints the built images that the node can do without, one a line.
+
+    Kept are the current one, the youngest of the others up to the number wanted, and whatever a
+    pod names: one that waits for its container needs its image as much as one that runs.
+    """
+    kept = settings.worker_images_kept
+    # To remove an image is to remove all its names.
+    shown = "{{.info.imageSpec.created}}{{range .status.repoTags}} {{.}}{{end}}"
+    return f"""
+images=$(ctr -n k8s.io images ls -q)
+built=$(for repository in {LOCAL_REPOSITORY} $(cat {REPOSITORIES} 2>/dev/null); do
+    echo "$images" | awk -v begin=$repository: 'index($0, begin) == 1'
+done)
+test $(echo "$built" | wc -l) -le {kept} && exit
+used=$({settings.kubectl} get pods --all-namespaces -o jsonpath='{{..image}}') || exit
+for image in $built; do
+    shown=$({CRICTL} inspecti -o go-template --template '{shown}' $image)
+    for name in ${{shown#* }}; do
+        case " $used {reference(settings)} " in *" $name "*) continue 2 ;; esac
+    done
+    echo "$shown"
+done | sort -ru | tail -n +{kept} | cut -d' ' -f2
+"""
+
+
+@deploy("Worker image")
+def prune(settings: Settings) -> None:
+    """The node has no more built images than are wanted, and none is missed."""
+    if not settings.node_is_host:
+        return
+    surplus = f"$({_surplus(settings)})"
+    settled(
+        name="Remove old worker images",
+        test=f'test -z "{surplus}"',
+        commands=[f"for image in {surplus}; do {CRICTL} rmi $image >/dev/null || exit; done"],
+        because="there are no more than are wanted",
     )

@@ -46,6 +46,10 @@ GitUrl = Annotated[
 BucketUrl = Annotated[str, StringConstraints(pattern=r"^s3://[\w.-]+(/[\w./=-]*)?$")]
 
 
+# One or more, as text.
+Certificate = Annotated[str, StringConstraints(pattern=r"-----BEGIN CERTIFICATE-----")]
+
+
 class Part(BaseModel):
     """A setting with parts of its own."""
 
@@ -103,10 +107,18 @@ class Pool(Part):
 class Registry(Part):
     """A container registry that the worker image is pushed to and pulled from."""
 
-    repository: Annotated[str, StringConstraints(pattern=r"^[\w.-]+(:\d+)?(/[\w.-]+)+$")]
-    username: str | None = None
+    # With the registry's own name in front, which has a dot or a port.
+    repository: Annotated[
+        str, StringConstraints(pattern=r"^([\w-]+\.[\w.-]+(:\d+)?|[\w-]+:\d+)(/[\w.-]+)+$")
+    ]
+    username: Annotated[str, StringConstraints(pattern=r"^[^:\s]+$")] | None = None
     password: SecretStr | None = None
-    ca_certificate: str | None = None  # PEM, of an own certificate authority
+    ca_certificate: Certificate | None = None  # of an own authority
+
+    @property
+    def host(self) -> str:
+        """The registry's name, with the port if one is given."""
+        return self.repository.partition("/")[0]
 
 
 _OPEN = ConfigDict(strict=True, extra="allow")

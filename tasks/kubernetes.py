@@ -12,6 +12,7 @@ from pyinfra.api import deploy
 
 from tasks.kinds import Claim
 from tasks.operations import settled
+from tasks.registry import PULL_SECRET
 from tasks.settings import ROOT, Settings
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
@@ -105,6 +106,25 @@ def _unwanted(settings: Settings) -> Iterator[str]:
         )
     if not settings.kubernetes_network_policy:
         yield "networkpolicy/airflow-worker"
+    if not settings.pulls_with_login:
+        yield f"secret/{PULL_SECRET}"
+
+
+# How to reach a cluster and know it is the right one, as Go's templates take it from a kubeconfig.
+# Left out: minikube's notes, which change at each start.
+CLUSTER = (
+    '{{with (index .clusters 0).cluster}}server: "{{.server}}"'
+    + "".join(
+        f'{{{{with index . "{key}"}}}}, {key}: {value}{{{{end}}}}'
+        for key, value in {
+            "certificate-authority-data": '"{{.}}"',
+            "tls-server-name": '"{{.}}"',
+            "proxy-url": '"{{.}}"',
+            "insecure-skip-tls-verify": "{{.}}",
+        }.items()
+    )
+    + "{{end}}"
+)
 
 
 def _kubeconfig(settings: Settings) -> str:
@@ -113,11 +133,10 @@ def _kubeconfig(settings: Settings) -> str:
     They run on the host only, so that the token never leaves it; it is in no argument either.
     """
     namespace = settings.kubernetes_namespace
-    view = f"{settings.kubectl} config view --minify --flatten --raw -o jsonpath="
+    view = f"{settings.kubectl} config view --minify --flatten --raw -o go-template="
     secret = f"{settings.kubectl} -n {namespace} get secret {TOKEN_SECRET} -o jsonpath="
     return f"""
-server=$({view}'{{.clusters[0].cluster.server}}')
-ca=$({view}'{{.clusters[0].cluster.certificate-authority-data}}')
+cluster=$({view}{shlex.quote(CLUSTER)})
 token=$({secret}'{{.data.token}}' | base64 -d)
 test -n "$token" || {{ echo "Kubernetes gave {TOKEN_SECRET} no token" >&2; exit 1; }}
 cat <<END
@@ -125,7 +144,7 @@ apiVersion: v1
 kind: Config
 clusters:
 - name: cluster
-  cluster: {{server: "$server", certificate-authority-data: "$ca"}}
+  cluster: {{$cluster}}
 users:
 - name: airflow
   user: {{token: "$token"}}

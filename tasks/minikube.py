@@ -5,14 +5,17 @@ It starts while the rest of the host is set up: begin() starts it, finish() wait
 
 from __future__ import annotations
 
+import shlex
+
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import downloads
+from tasks import downloads, progress
 from tasks.operations import pinned_file, settled
 from tasks.settings import Settings
 
 CACHE = "/root/.minikube/cache/linux/amd64"
+DASHBOARD_PORT = 9090  # free for whoever looks at it
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 
 # minikube 1.36 asks for an executable `docker` before it creates a cluster with driver none, even
@@ -156,6 +159,30 @@ def finish(settings: Settings) -> None:
         ],
         because="minikube runs and answers",
     )
+    if settings.minikube_addons:
+        _enable_addons(settings.minikube_addons)
+
+
+def _enable_addons(addons: list[str]) -> None:
+    enabled = (
+        "import json, sys; has = json.load(sys.stdin);"
+        " sys.exit(any(has.get(name, {}).get('Status') != 'enabled' for name in sys.argv[1:]))"
+    )
+    settled(
+        name="Enable minikube's addons (about 10 s)",
+        test="HOME=/root minikube addons list -o json"
+        f" | python3 -c {shlex.quote(enabled)} {' '.join(addons)}",
+        commands=[f"HOME=/root minikube addons enable {addon} >/dev/null" for addon in addons],
+        because="they are enabled",
+    )
+    if "dashboard" in addons:
+        progress.say_at_end(
+            "The dashboard of Kubernetes listens only in the cluster. On the host, root makes it"
+            f" reachable at http://127.0.0.1:{DASHBOARD_PORT} with\n"
+            "    kubectl -n kubernetes-dashboard port-forward service/kubernetes-dashboard"
+            f" {DASHBOARD_PORT}:80\n"
+            f"    and ssh -L {DASHBOARD_PORT}:127.0.0.1:{DASHBOARD_PORT} brings it to your machine."
+        )
 
 
 def _quote(argument: str) -> str:

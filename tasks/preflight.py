@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pyinfra import host, logger
 from pyinfra.api import DeployError, FactBase
 
-from tasks import downloads, pods, registry
+from tasks import downloads, kubeconfig, pods, registry
 from tasks.airflow import ADMIN_PASSWORD
 from tasks.settings import RELEASES, Settings
 
@@ -68,7 +68,9 @@ if [ -n "$kubeconfig" ]; then
     if [ ! -r "$kubeconfig" ]; then
         say kubeconfig missing
     else
-        for server in $(sed -n 's/^ *server: *"\{0,1\}\([^" ]*\).*/\1/p' "$kubeconfig"); do
+        grep -E "^[ -]*($told_keys):" "$kubeconfig" | sed 's/{.*//; s/^/told |/'
+        values() { sed -nE "s/^[ -]*($1): *[\"']?([^\"' ]+).*/\2/p" "$kubeconfig" | sort -u; }
+        for server in $(values server); do
             address=${server#*://}; address=${address%%/*}; port=443
             case $address in
             \[*\]:*) port=${address##*:}; address=${address%:*} ;;
@@ -76,10 +78,19 @@ if [ -n "$kubeconfig" ]; then
             *:*) port=${address##*:}; address=${address%:*} ;;
             esac
             address=${address#[}; address=${address%]}
-            connects "$address" "$port" && reached=yes || say unreachable_cluster "$server"
+            connects "$address" "$port" && say reached "$server"
         done
-        [ -n "$reached" ] && say kubeconfig reached
+        for file in $(values 'certificate-authority|client-certificate|client-key'); do
+            (cd "${kubeconfig%/*}/" && [ -r "$file" ]) || say no_file "$file"
+        done
+        for tool in $(values command); do
+            (cd "${kubeconfig%/*}/" && command -v "$tool" >/dev/null) || say no_tool "$tool"
+        done
     fi
+fi
+if [ -n "$registry_host" ]; then
+    port=${registry_host#*:}; [ "$port" != "$registry_host" ] || port=443
+    connects "${registry_host%%:*}" "$port" || say registry unreachable
 fi
 if [ -n "$offline_dir" ]; then
     if [ ! -d "$offline_dir" ]; then
@@ -160,6 +171,8 @@ def _variables(settings: Settings) -> str:
     variables = {
         "web_port": str(settings.airflow_web_port),
         "kubeconfig": settings.kubernetes_kubeconfig or "",
+        "told_keys": "|".join(kubeconfig.TOLD_KEYS),
+        "registry_host": settings.worker_registry.host if settings.worker_registry else "",
         "offline_dir": settings.offline_dir or "",
         "offline_files": " ".join(download.file for download in downloads.needed(settings)),
         "offline_stamp": downloads.OFFLINE_STAMP,
@@ -249,11 +262,11 @@ def _cluster(settings: Settings, report: Report) -> Iterator[str]:
             f"kubernetes_kubeconfig: {path} is not there: copy the cluster's kubeconfig to"
             " that path on the host"
         )
-    elif path and report.one("kubeconfig") != "reached":
-        servers = ", ".join(report.all("unreachable_cluster")) or "no server"
-        yield (
-            f"kubernetes_kubeconfig: {path} names {servers}, which does not answer: check"
-            " the address and the network between the host and the cluster"
+    elif path:
+        told = [line.removeprefix("|") for line in report.all("told")]
+        named = (report.all(key) for key in ("reached", "no_file", "no_tool"))
+        yield from kubeconfig.findings(
+            path, settings.kubernetes_context, kubeconfig.Report(told, *named)
         )
 
 
@@ -275,6 +288,11 @@ def _is_local(image: str) -> bool:
 
 
 def _image(settings: Settings, report: Report) -> Iterator[str]:
+    if settings.worker_registry and report.one("registry") == "unreachable":
+        yield (
+            f"worker_registry: {settings.worker_registry.host} does not answer: check the name, the"
+            " port and the network between the host and the registry"
+        )
     if report.one("image") == "missing":
         yield (
             f"worker_image: {settings.worker_image} is not among the node's images, and localhost/"

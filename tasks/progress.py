@@ -44,6 +44,28 @@ class Stopwatch(BaseStateCallback):
         self._remind()
 
 
+class LastWords(BaseStateCallback):
+    """Says at the end of a run what people want to know then."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def host_disconnect(self, state: Any, host: Any) -> None:  # type: ignore[override]
+        """Say it once, when the first host is left."""
+        for sentence in self.sentences:
+            logger.info(f"    {sentence}")
+        self.sentences.clear()
+
+
+def say_at_end(sentence: str) -> None:
+    """Have this said when all operations are through."""
+    words = next((h for h in state.callback_handlers if isinstance(h, LastWords)), None)
+    if words is None:
+        words = LastWords()
+        state.add_callback_handler(words)
+    words.sentences.append(sentence)
+
+
 def show() -> None:
     """Show progress in this run, once however many hosts load deploy.py."""
     if not any(isinstance(handler, Stopwatch) for handler in state.callback_handlers):

@@ -39,6 +39,7 @@ from tasks.kinds import (
     Version,
     Word,
 )
+from tasks.kubeconfig import is_this_host
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
@@ -207,7 +208,10 @@ class Settings(Part):
         None, description="Registry that the built worker image is pushed to, and pulled from."
     )
     worker_images_kept: int = Field(
-        2, ge=1, description="How many built worker images the node keeps, beside those in use."
+        2,
+        ge=1,
+        description="How many built worker images are kept, the current one among them; those that"
+        " pods use are kept as well, and as many venvs.",
     )
     worker_env: dict[Variable, str] = Field(
         {}, description="More environment variables of the task pods; nothing secret."
@@ -262,6 +266,16 @@ class Settings(Part):
                 f"airflow_version: there is no lock file for {self.airflow_version};"
                 f" write one of: {locked}"
             )
+        if is_this_host(self.airflow_address_for_pods or ""):
+            yield (
+                f"airflow_address_for_pods: in a pod, {self.airflow_address_for_pods} is the pod"
+                " itself: write an address of the host that other machines use"
+            )
+        if self.minikube_addons and not self.uses_minikube:
+            yield (
+                "minikube_addons has no meaning with an existing cluster: leave it out, and ask for"
+                " the addons there"
+            )
         if self.uses_minikube:
             if self.kubernetes_kubeconfig or self.kubernetes_context:
                 yield (
@@ -307,6 +321,9 @@ class Settings(Part):
             )
         if self.worker_image and self.worker_registry:
             yield "worker_image and worker_registry exclude each other: leave one out"
+        registry = self.worker_registry
+        if registry and (registry.username is None) != (registry.password is None):
+            yield "worker_registry: username and password belong together: write both, or none"
 
     def _pod_conflicts(self) -> Iterator[str]:
         if not self.worker_delete_finished_pods and not self.keeps_pods:
@@ -408,6 +425,11 @@ class Settings(Part):
         everywhere = self.airflow_web_host in ("0.0.0.0", "::")
         address = "127.0.0.1" if everywhere else self.airflow_web_host
         return f"http://{in_url(address)}:{self.airflow_web_port}"
+
+    @property
+    def pulls_with_login(self) -> bool:
+        """Whether the cluster needs a login to pull the worker image."""
+        return bool(self.worker_registry and self.worker_registry.password)
 
     @property
     def admin_kubeconfig(self) -> str:

@@ -44,6 +44,8 @@ def packages(settings: Settings) -> list[str]:
         names += NODE_PACKAGES
     if settings.worker_image is None:
         names += IMAGE_PACKAGES
+    if settings.worker_registry:
+        names.append("skopeo")  # asks the registry, and copies the image there
     return names
 
 

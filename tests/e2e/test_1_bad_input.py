@@ -37,6 +37,26 @@ EXISTING: dict[str, object] = {
     "airflow_address_for_pods": "10.0.0.1",
     "worker_image": "localhost/airflow-worker:somebodys",
 }
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: office
+clusters:
+- name: office
+  cluster:
+    server: https://127.0.0.1:6444
+contexts:
+- name: office
+  context:
+    cluster: office
+    user: ada
+users:
+- name: ada
+  user:
+    exec:
+      apiVersion: client.authentication.k8s.io/v1
+      command: cloud-login
+"""
 # What makes the input bad on the host, the settings, and what the sentence must say.
 BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
     "misspelt setting": (
@@ -51,9 +71,19 @@ BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
         ["kubernetes_kubeconfig: /tmp/kubeconfig is not there"],
     ),
     "cluster unreachable": (
-        "echo '    server: https://127.0.0.1:6444' > /tmp/kubeconfig",
+        f"cat > /tmp/kubeconfig <<'END'\n{KUBECONFIG}END",
         EXISTING,
-        ["https://127.0.0.1:6444", "does not answer"],
+        ["https://127.0.0.1:6444", "does not answer", "that is this host itself"],
+    ),
+    "kubeconfig that needs a program": (
+        f"cat > /tmp/kubeconfig <<'END'\n{KUBECONFIG}END",
+        EXISTING,
+        ["logs in with the program cloud-login, which is not on the host"],
+    ),
+    "context that does not exist": (
+        f"cat > /tmp/kubeconfig <<'END'\n{KUBECONFIG}END",
+        EXISTING | {"kubernetes_context": "lab"},
+        ["has no context lab", "office"],
     ),
     "port in use": (
         "systemctl is-active e2e-port || systemd-run --quiet --unit e2e-port"

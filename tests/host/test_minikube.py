@@ -69,3 +69,18 @@ def test_cluster_has_the_worker_image(host: Host, settings: Settings) -> None:
         "ctr -n k8s.io images ls -q" if settings.node_is_host else "HOME=/root minikube image ls"
     )
     assert reference in host.check_output(images).splitlines()
+
+
+def test_node_has_no_more_built_images_than_wanted(host: Host, settings: Settings) -> None:
+    if not settings.node_is_host:
+        pytest.skip("the deploy removes images only where the host is the node")
+    names = host.check_output("ctr -n k8s.io images ls -q").splitlines()
+    built = {name for name in names if name.startswith(f"{image.LOCAL_REPOSITORY}:")}
+    pods = host.check_output(f"{settings.kubectl} get pods -A -o jsonpath={{..image}}").split()
+    assert len(built - set(pods) - {image.reference(settings)}) < settings.worker_images_kept
+
+
+def test_addons_are_enabled(host: Host, settings: Settings) -> None:
+    addons = json.loads(host.check_output("HOME=/root minikube addons list -o json"))
+    wanted = {name: addons[name]["Status"] for name in settings.minikube_addons}
+    assert set(wanted.values()) <= {"enabled"}

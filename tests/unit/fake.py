@@ -53,7 +53,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "worker_apt_packages": ["jq", "libpq5"],
     },
     "objects": {
-        "airflow_connections": {"api": {"conn_type": "http", "password": "hidden"}},
+        "airflow_connections": {
+            "example_rest": {"conn_type": "http", "password": "hidden"},
+            "example_s3": {"conn_type": "aws", "extra": {"endpoint_url": "http://s3.example"}},
+        },
         "airflow_variables": {"colour": "green"},
         "airflow_pools": {"narrow": {"slots": 2}},
     },
@@ -65,6 +68,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "airflow_logs": "s3",
         "airflow_logs_s3": {"folder": "s3://logs/tasks", "connection": "s3_logs"},
     },
+    "registry": {
+        "worker_registry": {
+            "repository": "registry.example:5000/team/airflow",
+            "username": "deploy",
+            "password": "hidden",
+            "ca_certificate": "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n",
+        },
+    },
+    "registry without a login": {"worker_registry": {"repository": "registry.example/airflow"}},
+    "addons": {"minikube_addons": ["dashboard", "metrics-server"]},
     "pods to measure": {
         "airflow_executor": "LocalExecutor,KubernetesExecutor",
         "kubernetes_more_namespaces": ["team"],

@@ -19,8 +19,7 @@ NAMES = [*SECRET_FILES, "admin-password"]
 # Answers like kubectl, to what the deploy asks it for.
 KUBECTL = """#!/bin/sh
 case "$*" in
-*'{.clusters[0].cluster.server}') printf https://192.0.2.7:6443 ;;
-*'{.clusters[0].cluster.certificate-authority-data}') printf Q0E= ;;
+*go-template=*) printf 'server: "https://192.0.2.7:6443", certificate-authority-data: "Q0E="' ;;
 *"get secret airflow-control-plane-token"*'{.data.token}') printf dG9rZW4= ;;
 *) echo "unexpected: $*" >&2; exit 1 ;;
 esac

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import subprocess
+from base64 import b64encode
 
 import pytest
 from pyinfra.api.arguments import all_argument_meta
@@ -86,8 +87,36 @@ def test_an_existing_cluster_gets_no_minikube() -> None:
 
 def test_a_given_image_is_not_built() -> None:
     plan = fake.plan(fake.settings({"worker_image": "registry.example/worker:1"}))
-    assert not [name for name in plan.names if "worker image" in name]
+    assert not [name for name in plan.names if "the worker image" in name and "Try" not in name]
     assert "buildah" not in " ".join(plan.named("Install Debian packages").commands)
+
+
+def test_the_registrys_password_is_in_no_command_and_in_no_file_that_pyinfra_shows() -> None:
+    registry = {**fake.VARIANTS["registry"]["worker_registry"], "password": SECRET}
+    plan = fake.plan(fake.settings({"worker_registry": registry}))
+    login = b64encode(f"{registry['username']}:{SECRET}".encode()).decode()
+    commands = [command for each in plan.operations for command in each.commands]
+    said = [*plan.names, *plan.facts, *plan.uploads.values(), *commands]
+    assert not [text for text in said if SECRET in text or login in text]
+    assert any(command.startswith("umask 077; cat >") for command in commands)
+
+
+def test_an_image_for_a_registry_is_pushed_and_tried_before_airflow_is_switched() -> None:
+    plan = fake.plan(fake.settings(fake.VARIANTS["registry"]))
+    (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.yaml"])
+    push, again = plan.named("push it").commands[2], plan.named("Try the worker").commands[-1]
+    assert f"docker://{image}" in push and image in again
+    order = ["push it", "Give the cluster the registry's login", "Try the worker", "airflow.cfg"]
+    places = [plan.position(name) for name in order]
+    assert places == sorted(places)
+
+
+def test_only_the_images_that_the_deploy_builds_are_removed() -> None:
+    plan = fake.plan(fake.settings({"worker_image": "registry.example/team/worker:1"}))
+    (script,) = plan.named("Remove old worker images").commands
+    assert "in localhost/airflow-worker " in script
+    # Named just where it is said what must stay.
+    assert script.count("registry.example") == script.count("$used registry.example") == 1
 
 
 @pytest.mark.parametrize("driver", ["none", "docker"])

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tasks import downloads, preflight
+from tasks.kubeconfig import TOLD_KEYS
 from tasks.preflight import HostReport, Report, findings
 from tasks.settings import Settings
 from tests.unit import fake
@@ -36,7 +37,62 @@ GOOD = {
 LOCAL_IMAGE = {"worker_image": "localhost/worker:1"}
 # Without the image, whose registry would be asked.
 CLUSTER = {key: value for key, value in EXISTING.items() if key != "worker_image"} | LOCAL_IMAGE
+CLOUD = {"kubernetes_context": "cloud"}
+REGISTRY = {"worker_registry": {"repository": "registry.example/airflow"}}
 OFFLINE = {"offline_dir": "/srv/offline"}
+
+# A kubeconfig of two clusters, one of them reached with a cloud's program.
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: office
+clusters:
+- name: office
+  cluster:
+    certificate-authority: /home/ada/ca.crt
+    server: https://192.0.2.9:6443
+    extensions:
+    - extension:
+        last-update: today
+      name: notes
+- name: cloud
+  cluster:
+    server: https://127.0.0.1:6443
+    certificate-authority-data: c2VjcmV0
+contexts:
+- context:
+    cluster: office
+    user: ada
+  name: office
+- context:
+    cluster: cloud
+    user: cloud
+    namespace: data
+  name: cloud
+users:
+- name: ada
+  user:
+    client-certificate-data: c2VjcmV0
+    client-key-data: c2VjcmV0
+- name: cloud
+  user:
+    token: c2VjcmV0
+    exec:
+      apiVersion: client.authentication.k8s.io/v1
+      args:
+      - --password
+      - c2VjcmV0
+      command: no-such-cloud
+      env:
+      - name: PASSWORD
+        value: c2VjcmV0
+"""
+
+TOLD = [
+    f"|{line}"
+    for line in KUBECONFIG.replace("no-such-cloud", "aws").splitlines()
+    if line.strip(" -").partition(":")[0] in TOLD_KEYS
+]
 
 
 def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) -> list[str]:
@@ -53,9 +109,10 @@ def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) ->
         ({"disk_kib": [f"/opt {10 * GIB}", f"/var {10 * GIB}"]}, {}),
         ({"time": [str(int(NOW) + 60)]}, {}),
         ({"time": [str(int(NOW) - 60)]}, {}),
-        ({"kubeconfig": ["reached"]}, CLUSTER),
-        # One of several control planes may be down.
-        ({"kubeconfig": ["reached"], "unreachable_cluster": ["https://192.0.2.9"]}, CLUSTER),
+        ({"told": TOLD, "reached": ["https://192.0.2.9:6443"]}, CLUSTER),
+        # What the other contexts need does not matter.
+        ({"told": TOLD, "reached": ["https://192.0.2.9:6443"], "no_tool": ["aws"]}, CLUSTER),
+        ({"told": TOLD, "reached": ["https://127.0.0.1:6443"]}, {**CLUSTER, **CLOUD}),
         ({}, OFFLINE),
         ({}, LOCAL_IMAGE),
         # Where Airflow is installed already, space is taken and nothing need be downloaded.
@@ -82,13 +139,29 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ({"port": ["8080 42 nginx"]}, {}, "8080 is held by nginx (process 42)", "airflow_web_port"),
         ({"port": ["8443 42 k3s server"]}, {}, "8443 is held by k3s server", "stop it"),
         ({"kubeconfig": ["missing"]}, CLUSTER, "/root/cluster.yaml is not there", "copy"),
+        ({"told": TOLD}, CLUSTER, "https://192.0.2.9:6443, which does not", "check the address"),
+        ({"told": TOLD}, {**CLUSTER, **CLOUD}, "https://127.0.0.1:6443", "write its address there"),
         (
-            {"unreachable_cluster": ["https://192.0.2.9:6443"]},
-            CLUSTER,
-            "https://192.0.2.9:6443",
-            "check the address",
+            {"told": TOLD, "reached": ["https://127.0.0.1:6443"], "no_tool": ["aws"]},
+            {**CLUSTER, **CLOUD},
+            "logs in with the program aws",
+            "install it there for root",
         ),
-        ({}, CLUSTER, "names no server", "check"),
+        (
+            {"told": TOLD, "reached": ["https://192.0.2.9:6443"], "no_file": ["/home/ada/ca.crt"]},
+            CLUSTER,
+            "/home/ada/ca.crt, which is not on the host",
+            "--flatten",
+        ),
+        (
+            {"told": TOLD},
+            {**CLUSTER, "kubernetes_context": "lab"},
+            "has no context lab",
+            "cloud, office",
+        ),
+        ({"told": ["|clusters: ["]}, CLUSTER, "is no kubeconfig", "--flatten"),
+        ({}, CLUSTER, "is no kubeconfig", "--flatten"),
+        ({"registry": ["unreachable"]}, REGISTRY, "registry.example does not answer", "the port"),
         ({"offline": ["kubectl is missing"]}, OFFLINE, "/srv/offline: kubectl", "again"),
         ({"unreachable": ["dl.k8s.io"]}, {}, "dl.k8s.io", "offline_dir"),
         ({"image": ["missing"]}, LOCAL_IMAGE, "localhost/worker:1", "load it first"),
@@ -228,38 +301,49 @@ def test_a_free_port_is_not_told(offline: Path) -> None:
     assert ask(offline, given).all("port") == []
 
 
-def kubeconfig(path: Path, *servers: str) -> dict[str, Any]:
-    """Settings of an existing cluster with these servers."""
-    clusters = "".join(f"- cluster:\n    server: {server}\n  name: x\n" for server in servers)
-    path.write_text(f"apiVersion: v1\nkind: Config\nclusters:\n{clusters}")
+def kubeconfig(path: Path, text: str) -> dict[str, Any]:
+    """Settings of an existing cluster with this kubeconfig."""
+    path.write_text(text)
     return {**EXISTING, "kubernetes_kubeconfig": str(path)}
 
 
-@pytest.mark.parametrize("form", ["https://127.0.0.1:{}", '"https://localhost:{}/k8s"'])
-def test_a_cluster_that_answers_is_reached(
-    offline: Path, tmp_path: Path, open_port: int, form: str
-) -> None:
-    report = ask(offline, kubeconfig(tmp_path / "config", form.format(open_port)))
-    assert report.all("kubeconfig") == ["reached"]
-    assert report.all("unreachable_cluster") == []
-
-
-def test_a_cluster_with_an_ipv6_address_is_reached(offline: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "form", ["https://127.0.0.1:{}", '"https://localhost:{}/k8s"', "'https://[::1]:{}'"]
+)
+def test_a_cluster_that_answers_is_reached(offline: Path, tmp_path: Path, form: str) -> None:
     try:
-        server = socket.create_server(("::1", 0), family=socket.AF_INET6)
-    except OSError:
+        server = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    except (OSError, ValueError):
         pytest.skip("this machine has no IPv6")
     with server:
-        url = f"https://[::1]:{server.getsockname()[1]}"
-        report = ask(offline, kubeconfig(tmp_path / "config", f'"{url}"'))
-    assert report.all("kubeconfig") == ["reached"]
+        url = form.format(server.getsockname()[1])
+        text = KUBECONFIG.replace("https://192.0.2.9:6443", url)
+        report = ask(offline, kubeconfig(tmp_path / "config", text))
+    assert report.all("reached") == [url.strip("\"'")]
 
 
-def test_a_cluster_that_does_not_answer_is_named(offline: Path, tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_not_reached(offline: Path, tmp_path: Path) -> None:
     url = f"https://127.0.0.1:{closed_port()}"
-    report = ask(offline, kubeconfig(tmp_path / "config", url))
-    assert report.all("kubeconfig") == []
-    assert report.all("unreachable_cluster") == [url]
+    text = KUBECONFIG.replace("https://192.0.2.9:6443", url)
+    assert ask(offline, kubeconfig(tmp_path / "config", text)).all("reached") == []
+
+
+def test_what_a_kubeconfig_names_is_looked_for(offline: Path, tmp_path: Path) -> None:
+    (tmp_path / "beside.crt").touch()
+    text = KUBECONFIG.replace("https://", "http://127.0.0.1:1/")  # nobody to wait for
+    given = kubeconfig(tmp_path / "config", text)
+    assert ask(offline, given).all("no_file") == ["/home/ada/ca.crt"]
+    assert ask(offline, given).all("no_tool") == ["no-such-cloud"]
+    text = text.replace("/home/ada/ca.crt", "beside.crt").replace("no-such-cloud", "sh")
+    report = ask(offline, kubeconfig(tmp_path / "config", text))
+    assert report.all("no_file") == report.all("no_tool") == []
+
+
+def test_no_secret_of_a_kubeconfig_leaves_the_host(offline: Path, tmp_path: Path) -> None:
+    flow = "- name: eve\n  user: {token: c2VjcmV0}\n"
+    report = ask(offline, kubeconfig(tmp_path / "config", KUBECONFIG + flow))
+    assert report.all("told")
+    assert not [value for values in report.values.values() for value in values if "c2Vj" in value]
 
 
 def test_a_missing_kubeconfig_is_told(offline: Path, tmp_path: Path) -> None:

@@ -172,6 +172,35 @@ def test_what_may_be_secret_is_not_repeated(given: dict[str, Any], key: str) -> 
     assert sentence.startswith(key) and "s3cret" not in sentence
 
 
+@pytest.mark.parametrize(
+    ("registry", "said"),
+    [
+        ({"repository": "team/airflow"}, "repository"),
+        ({"repository": "https://registry.example/airflow"}, "repository"),
+        ({"repository": "registry.example/airflow", "username": "ada"}, "belong together"),
+        ({"repository": "registry.example/airflow", "password": "hidden"}, "belong together"),
+        ({"repository": "registry.example/airflow", "ca_certificate": "/ca.crt"}, "CERTIFICATE"),
+        ({"repository": "registry.example/airflow", "username": "a", "password": 17}, "password"),
+    ],
+)
+def test_a_registry_that_can_not_work_is_refused_and_its_password_hidden(
+    registry: dict[str, Any], said: str
+) -> None:
+    sentence = refusal({"worker_registry": registry})
+    assert "worker_registry" in sentence and said in sentence
+    assert "hidden" not in sentence and "17" not in sentence
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "::1"])
+def test_pods_do_not_reach_the_host_under_their_own_address(address: str) -> None:
+    sentence = refusal({"airflow_address_for_pods": address})
+    assert sentence.startswith("airflow_address_for_pods") and "write" in sentence
+
+
+def test_an_existing_cluster_has_its_addons_already() -> None:
+    assert "leave it out" in refusal({**EXISTING, "minikube_addons": ["dashboard"]})
+
+
 def test_all_mistakes_are_reported_at_once() -> None:
     wrong = {
         "airflow_web_prot": 1,

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from tests.unit.formats import Unit
 
 UNITS = "/etc/systemd/system"
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
+REGISTRY = fake.VARIANTS["registry"]
 SIGNS_TOKENS = {"api-server", "scheduler"}  # who needs the key that tasks' tokens are signed with
 
 
@@ -248,6 +250,29 @@ def test_rights_of_the_pod_operator_are_given_only_on_demand(wanted: bool) -> No
     _, *others = plan.named("Apply Airflow's objects").commands
     taken_away = [c for c in others if " delete " in c and "role/airflow-pod-operator" in c]
     assert bool(taken_away) is not wanted
+
+
+def test_a_login_for_the_registry_is_given_to_pods_only_on_demand() -> None:
+    for given in (REGISTRY, {"worker_registry": {"repository": "registry.example/airflow"}}):
+        plan = fake.plan(fake.settings(given))
+        (account,) = (
+            each
+            for each in objects_of(plan)
+            if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == "airflow-worker"
+        )
+        named = account.get("imagePullSecrets", [])
+        commands = " ".join(plan.named("Apply Airflow's objects").commands)
+        assert (named == [{"name": "airflow-registry"}]) is (given is REGISTRY)
+        assert ("secret/airflow-registry" in commands) is (given is not REGISTRY)
+
+
+def test_containerd_trusts_the_registrys_authority() -> None:
+    plan = fake.plan(fake.settings(REGISTRY))
+    host = REGISTRY["worker_registry"]["repository"].partition("/")[0]
+    hosts = tomllib.loads(plan.uploads[f"/etc/containerd/certs.d/{host}/hosts.toml"])
+    assert hosts["server"] == f"https://{host}"
+    (ca,) = (each["ca"] for each in hosts["host"].values())
+    assert plan.uploads[ca] == REGISTRY["worker_registry"]["ca_certificate"]
 
 
 def test_every_namespace_has_the_rights_and_accounts() -> None:
@@ -537,9 +562,9 @@ def test_shell_scripts_are_shell(variant: Plan) -> None:
         subprocess.run(["sh", "-n"], input=text, text=True, check=True)
 
 
-@pytest.mark.parametrize("variant", ["pod operator"], indirect=True)
-def test_python_files_are_python_of_the_oldest_release(variant: Plan) -> None:
-    files = {k: v for k, v in variant.uploads.items() if k.endswith(".py") or "/python3\n" in v}
+def test_python_files_are_python_of_the_oldest_release() -> None:
+    plan = fake.plan(fake.settings(fake.VARIANTS["pod operator"] | fake.VARIANTS["objects"]))
+    files = {k: v for k, v in plan.uploads.items() if k.endswith(".py") or "/python3\n" in v}
     assert len(files) == 1 + len(list((FILES / "opt/airflow/dags").glob("*.py")))
     for dest, text in files.items():
         ast.parse(text, dest, feature_version=(3, 11))

@@ -1,0 +1,40 @@
+"""What a task's image has, and a task that goes on until it is told to end; for the tests."""
+
+import shutil
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from airflow.sdk import dag, task
+
+GO_ON = Path("/opt/airflow/dags/e2e_go_on")
+
+
+@dag(schedule=None, catchup=False)
+def e2e_image() -> None:
+    """Says whether the image has what the deploy was told to put there."""
+
+    @task
+    def look() -> None:
+        print(f"jq: {shutil.which('jq') is not None}, cowsay: {find_spec('cowsay') is not None}")
+
+    look()
+
+
+@dag(schedule=None, catchup=False)
+def e2e_patient() -> None:
+    """One task that ends when the test says so."""
+
+    @task
+    def wait() -> None:
+        end = time.monotonic() + 900
+        while not GO_ON.exists() and Path(__file__).exists():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{GO_ON} did not come")
+            time.sleep(0.5)
+
+    wait()
+
+
+e2e_image()
+e2e_patient()
