@@ -165,7 +165,8 @@ def _try(settings: Settings) -> None:
     kubectl = f"{settings.kubectl} -n {settings.kubernetes_namespace}"
     manifest = pods.template(settings, image, {}, [])
     manifest["metadata"]["name"] = TRIAL_POD
-    manifest["spec"]["containers"][0]["args"] = ["python", "-c", VERSIONS]
+    container = {**manifest["spec"]["containers"][0], "args": ["python", "-c", VERSIONS]}
+    manifest["spec"]["containers"] = [container]  # one beside it might never end
     state = (
         "{.status.phase} {.status.containerStatuses[0].state.*.reason}"
         " {.status.containerStatuses[0].state.*.message}"

@@ -201,7 +201,6 @@ def give_cluster_login(settings: Settings) -> None:
     """The namespaces of task pods hold the login that pods pull their image with."""
     if not settings.pulls_with_login:
         return
-    namespaces = [settings.kubernetes_namespace, *settings.kubernetes_more_namespaces]
     key = ".dockerconfigjson"
     there = (
         f"get secret {PULL_SECRET} -o jsonpath='{{.data.\\{key}}}' | base64 -d | cmp -s - {LOGIN}"
@@ -211,10 +210,11 @@ def give_cluster_login(settings: Settings) -> None:
         f" --from-file={key}={LOGIN} --dry-run=client -o json"
     )
     # On the server's side: kubectl would else write the content into an annotation, too.
+    kubectls = [f"{settings.kubectl} -n {namespace}" for namespace in settings.namespaces]
     apply = f"{settings.kubectl} apply --server-side --force-conflicts -f - >/dev/null"
     settled(
         name="Give the cluster the registry's login",
-        test=" && ".join(f"{settings.kubectl} -n {name} {there}" for name in namespaces),
-        commands=[f"{settings.kubectl} -n {name} {create} | {apply}" for name in namespaces],
+        test=" && ".join(f"{kubectl} {there}" for kubectl in kubectls),
+        commands=[f"{kubectl} {create} | {apply}" for kubectl in kubectls],
         because="the cluster has it",
     )

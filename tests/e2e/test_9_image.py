@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.e2e.support import Airflow, deploy, wait_for
 from tests.sandbox.machine import Machine
 
 DAGS = "/opt/airflow/dags"
-REPOSITORY = "team/airflow"
+REPOSITORY = f"team/airflow-{token_hex(4)}"  # the registry keeps what earlier runs brought
 PUSH = "Worker image | Build the worker image and push it (about 2 minutes)"
 PRUNE = "Worker image | Remove old worker images"
 TRY = "Worker image | Try the worker image in a pod (about 10 s)"
@@ -57,7 +58,8 @@ def settings_for(registry: RegistryServer) -> dict[str, Any]:
 
 def built(shell: Shell) -> set[str]:
     """The built images that the node has, by their tags."""
-    return set(shell("ctr -n k8s.io images ls -q | grep -E '/airflow(-worker)?:'").split())
+    names = shell(f"ctr -n k8s.io images ls -q | grep -E '/airflow-worker:|/{REPOSITORY}:'")
+    return set(names.split())
 
 
 def current(shell: Shell) -> str:
