@@ -38,7 +38,7 @@ import sys
 from tests.unit import fake
 opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
-given = fake.VARIANTS["pod operator"] | fake.VARIANTS["objects"]
+given = fake.VARIANTS["pod operator"] | fake.VARIANTS["objects"] | fake.VARIANTS["git"]
 plan = fake.plan(fake.settings(given))
 opened.update(str(source) for each in plan.operations for source in each.sources)
 print(*opened, sep="\\n")
@@ -481,6 +481,13 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan, service: str) ->
         unit.environment["KUBECONFIG"],
         *unit.all("Service.EnvironmentFile"),
     }
+    if service == "dag-processor":  # and what else it would not notice
+        memories = (
+            "/opt/airflow/baked-dags/current.name",
+            "/var/lib/airflow-deploy/git-connections",
+        )
+        said = " ".join(command for each in variant.operations for command in each.commands)
+        expected |= {path for path in memories if f"> {path}" in said}
     assert set(files.split()) == expected
     # The deploy compares with this very file; %n is the unit's name.
     question = f"sha256sum --check --status {record.replace('%n', name)}\n"
@@ -500,7 +507,7 @@ def test_services_wait_for_minikube_only_where_it_runs(plan: Plan) -> None:
 
 @pytest.mark.parametrize("driver", ["none", "docker"])
 def test_minikube_is_started_with_driver_and_version(driver: str) -> None:
-    given = {"minikube_driver": driver, "kubernetes_version": "1.33.2"}
+    given = {**fake.ANOTHER_DRIVER, "minikube_driver": driver, "kubernetes_version": "1.33.2"}
     unit = unit_of(fake.plan(fake.settings(given)), "minikube.service")
     words = formats.unit_words(unit.one("Service.ExecStart"))
     assert words[:2] == ["/usr/local/bin/minikube", "start"]
