@@ -159,7 +159,7 @@ def provide(settings: Settings) -> None:
             record=f"{MEMORY}/dags",
         )
         return
-    files.directory(name=f"Create {OWN}", path=OWN, user="root", group="airflow", mode="755")
+    files.directory(name=f"Create {OWN}", path=OWN, user="root", group="airflow", mode="2755")
     brought(
         name="Copy the deploy's own DAGs",
         sources=_own(settings),

@@ -14,6 +14,8 @@ from tasks.settings import Settings
 from tests.unit import fake
 from tests.unit.fake import DEFAULTS, EXISTING
 
+BUNDLES = {"airflow_git_bundles": {"team": {"url": "https://git.example/dags.git"}}}
+
 
 def refusal(given: dict[str, Any]) -> str:
     """What the deploy says to these settings, which are wrong."""
@@ -141,6 +143,28 @@ def test_minikube_takes_no_kubeconfig(key: str) -> None:
             "airflow_logs_s3",
             'write "s3" there',
         ),
+        ({"minikube_driver": "docker"}, "airflow_dags_source", 'write "image", "git"'),
+        ({"airflow_dags_source": "git"}, "airflow_git_bundles", "write its url"),
+        (
+            {"airflow_dags_source": "git", **BUNDLES, "airflow_dags_from": "tests/e2e/dags"},
+            "airflow_dags_from",
+            "leave it out",
+        ),
+        ({"airflow_dags_source": "image"}, "airflow_dags_from", "write the folder"),
+        ({"airflow_dags_from": "/no/such/folder"}, "airflow_dags_from", "write the path of one"),
+        (
+            {"airflow_git_bundles": {"deploy": {"url": "https://git.example/x.git"}}},
+            "airflow_git_bundles: deploy",
+            "choose another name",
+        ),
+        (
+            {
+                "airflow_dags_source": "volume_claim",
+                "airflow_dags_claim": {"name": "dags", "host_path": "/home/ada/dags"},
+            },
+            "airflow_dags_claim",
+            "choose a place elsewhere",
+        ),
         (
             {"worker_image": "a/b:1", "worker_registry": {"repository": "r.example/b"}},
             "worker_image and worker_registry",
@@ -161,6 +185,14 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
             "airflow_connections.api.password",
         ),
         ({"airflow_variables": {"key": ["s3cret"]}}, "airflow_variables.key"),
+        (
+            {"airflow_git_bundles": {"team": {"url": "https://me:s3cret@git.example/x.git"}}},
+            "airflow_git_bundles: the url of team",
+        ),
+        (
+            {"airflow_git_bundles": {"team": {"url": "https://s3cret @git.example/x.git"}}},
+            "airflow_git_bundles.team.url",
+        ),
         (
             {"worker_registry": {"repository": "r.example/b", "password": ["s3cret"]}},
             "worker_registry.password",

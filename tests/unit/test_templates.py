@@ -174,6 +174,74 @@ def test_host_and_pod_agree_on_the_dag_bundles(variant: Plan) -> None:
     assert json.loads(on_host) == json.loads(in_pod)
 
 
+SOURCES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    # settings, names of the bundles, where a pod mounts DAGs
+    "host": (fake.VARIANTS["git"], ["dags-folder", "team", "others"], ["/opt/airflow/dags"]),
+    "claim": (
+        fake.VARIANTS["claim"],
+        ["dags-folder", "deploy"],
+        ["/opt/airflow/dags", "/opt/airflow/deploy-dags"],
+    ),
+    "image": (
+        {"airflow_dags_source": "image", "airflow_dags_from": "tests/e2e/dags"},
+        ["dags-folder", "deploy"],
+        ["/opt/airflow/deploy-dags"],
+    ),
+    "git": (
+        {**fake.VARIANTS["git"], "airflow_dags_source": "git"},
+        ["deploy", "team", "others"],
+        ["/opt/airflow/deploy-dags"],
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_pods_have_the_dags_of_each_bundle(source: str) -> None:
+    given, names, folders = SOURCES[source]
+    plan = fake.plan(fake.settings(given))
+    pod = formats.pod(plan)
+    bundles = json.loads(environment_of(pod)["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert [bundle["name"] for bundle in bundles] == names
+    mounts = pod["spec"]["containers"][0]["volumeMounts"]
+    dags_mounts = [mount for mount in mounts if "dags" in mount["name"]]
+    assert [mount["mountPath"] for mount in dags_mounts] == folders
+    assert all(mount["readOnly"] for mount in dags_mounts)
+
+
+@pytest.mark.parametrize("source", ["claim", "image", "git"])
+def test_host_and_pods_have_the_same_dags_of_the_deploys_own(source: str) -> None:
+    plan = fake.plan(fake.settings(SOURCES[source][0]))
+    (config_map,) = (each for each in objects_of(plan) if each["kind"] == "ConfigMap")
+    top = "/opt/airflow/deploy-dags/"
+    on_host = {k.removeprefix(top): v for k, v in plan.uploads.items() if k.startswith(top)}
+    assert on_host == config_map["data"] and "airflow_smoke_test.py" in on_host
+
+
+def test_a_claims_folder_is_where_the_dag_processor_reads_it() -> None:
+    plan = fake.plan(fake.settings(fake.VARIANTS["claim"]))
+    assert config_of(plan)["core"]["dags_folder"] == "/srv/dags/team"
+    unit = unit_of(plan, "airflow-dag-processor.service")
+    assert unit.one("Service.BindReadOnlyPaths") == "/srv/dags/team"
+    assert unit.one("Unit.RequiresMountsFor") == "/srv/dags/team"
+    # Who does not read DAGs is not to be stopped by them.
+    assert not unit_of(plan, "airflow-api-server.service").all("Service.BindReadOnlyPaths")
+
+
+def test_other_dags_are_another_image_on_the_same_base(tmp_path: Path) -> None:
+    given = {"airflow_dags_source": "image", "airflow_dags_from": str(tmp_path)}
+    bases, images = set(), set()
+    for text in ("one", "two"):
+        (tmp_path / "dag.py").write_text(text)
+        plan = fake.plan(fake.settings(given))
+        images.add(formats.pod(plan)["spec"]["containers"][0]["image"])
+        (script,) = plan.named("Build the worker image").commands
+        bases |= set(re.findall(r"airflow-worker-base:\w+", script))
+        (folder,) = {k.rpartition("/")[0] for k, v in plan.uploads.items() if v == text}
+        assert f"cp -a {folder}/. " in script
+        assert folder.endswith(plan.named("Switch to the version").name.split()[-4])
+    assert (len(bases), len(images)) == (1, 2)
+
+
 def test_the_pods_volumes_are_defined(pod: dict[str, Any]) -> None:
     mounted = {mount["name"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
