@@ -48,6 +48,11 @@ def bundles(settings: Settings) -> str:
     )
 
 
+def bundle_of_own(settings: Settings) -> str:
+    """The bundle with the deploy's own DAGs."""
+    return "deploy" if _own(settings) else "dags-folder"
+
+
 def folder_on_host(settings: Settings) -> str:
     """Where the dag-processor finds what pods have in FOLDER."""
     if settings.airflow_dags_claim:

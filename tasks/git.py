@@ -28,7 +28,7 @@ def connections(settings: Settings) -> list[str]:
 def prepare(settings: Settings) -> None:
     """The dag-processor will start with these repositories and connections."""
     if settings.airflow_git_bundles:
-        _forget_other_repositories(settings)
+        _forget_unfit_clones(settings)
     if names := connections(settings):
         wanted = ", ".join(f"'{name}'" for name in names)
         # What is secret in there is encrypted, and the checksum differs with each time it is saved.
@@ -46,20 +46,24 @@ def prepare(settings: Settings) -> None:
         )
 
 
-def _forget_other_repositories(settings: Settings) -> None:
-    """Airflow would go on asking the address that it cloned a bundle from."""
+def _forget_unfit_clones(settings: Settings) -> None:
+    """Airflow would go on asking the address that it cloned a bundle from, and would never find a
+    branch that came after its clone: https://github.com/apache/airflow/issues/71388."""
     tests = {}
     for name, bundle in settings.airflow_git_bundles.items():
-        config = f"{BUNDLES}/{name}/bare/config"
-        tests[f"{BUNDLES}/{name}"] = (
-            f"test ! -e {config} ||"
-            f" git config -f {config} remote.origin.url | grep -qxF {shlex.quote(bundle.url)}"
+        folder, branch = f"{BUNDLES}/{name}", bundle.branch
+        config, known = f"{folder}/bare/config", f"git -C {folder}/tracking_repo rev-parse"
+        tests[folder] = (
+            f"{{ test ! -e {config} || git config -f {config} remote.origin.url"
+            f" | grep -qxF {shlex.quote(bundle.url)}; }} && {{ test ! -e {folder}/tracking_repo ||"
+            f" runuser -u airflow -- sh -c '{known} --verify --quiet origin/{branch} ||"
+            f" {known} --verify --quiet {branch}' >/dev/null; }}"
         )
     settled(
-        name="Forget repositories that bundles had before",
-        test=" && ".join(f"{{ {test}; }}" for test in tests.values()),
-        commands=[f"{test} || rm -rf {folder}" for folder, test in tests.items()],
-        because="all are of the addresses that the settings name",
+        name="Forget clones of other repositories and of fewer branches",
+        test=" && ".join(tests.values()),
+        commands=[f"{{ {test}; }} || rm -rf {folder}" for folder, test in tests.items()],
+        because="all are of the addresses that the settings name, and have the branches",
     )
 
 
