@@ -8,6 +8,7 @@ from pyinfra import host
 from tasks import (
     airflow,
     dags,
+    git,
     image,
     kubernetes,
     minikube,
@@ -28,6 +29,7 @@ system.prepare(settings)
 minikube.begin(settings)
 postgres.provide(settings)
 airflow.install(settings)
+dags.bring(settings)
 image.build(settings)
 minikube.finish(settings)
 kubernetes.connect(settings)
@@ -35,7 +37,9 @@ image.load(settings)
 airflow.configure(settings)
 objects.provide(settings)
 dags.provide(settings)
+git.prepare(settings)
 services.run(settings)
 smoke.prove(settings)
 image.prune(settings)
 airflow.prune(settings)
+git.ask(settings)

@@ -19,6 +19,7 @@ SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 CLI = "/usr/local/bin/airflow"
 RUN = "/usr/local/lib/airflow/run"
+BUNDLES = "/var/lib/airflow/bundles"  # clones of git repositories
 
 REQUIREMENTS = "/opt/airflow/requirements"
 UV = "/opt/airflow/uv"
@@ -166,7 +167,7 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
         "core": {
             "executor": settings.airflow_executor,
             "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
-            "dags_folder": dags.FOLDER,
+            "dags_folder": dags.folder_on_host(settings),
             "plugins_folder": "/opt/airflow/plugins",
             "load_examples": "False",
             # For tasks that run on the host; pods are told in their environment.
@@ -185,8 +186,8 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
             **({"base_url": settings.airflow_base_url} if settings.airflow_base_url else {}),
         },
         "dag_processor": {
-            "dag_bundle_config_list": dags.bundles(),
-            "dag_bundle_storage_path": "/var/lib/airflow/bundles",
+            "dag_bundle_config_list": dags.bundles(settings),
+            "dag_bundle_storage_path": BUNDLES,
         },
         "kubernetes_executor": {
             "in_cluster": "False",
@@ -219,7 +220,7 @@ def _pod(settings: Settings) -> pods.Manifest:
         settings,
         image.reference(settings),
         worker_environment(settings),
-        [dags.volume(settings), *logs.volumes(settings)],
+        [*dags.volumes(settings), *logs.volumes(settings)],
     )
 
 
@@ -233,7 +234,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__PLUGINS_FOLDER": "/opt/airflow/plugins",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": settings.execution_api_url,
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": dags.bundles(),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": dags.bundles(settings),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": "/tmp/airflow/bundles",
         "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE": settings.kubernetes_namespace,
         # A restart of the api-server (about 15 s) must cost no task: with the defaults a worker

@@ -3,54 +3,102 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-from pyinfra.api import deploy
+from pyinfra.api import DeployError, deploy
 from pyinfra.operations import files
 
-from tasks.pods import Volume, host_folder
-from tasks.settings import ROOT, Settings
+from tasks.operations import brought, checksums, settled
+from tasks.pods import Manifest, Volume, claimed, host_folder
+from tasks.settings import MEMORY, ROOT, Settings, digest
 
-FOLDER = "/opt/airflow/dags"  # in pods, and on the host unless a claim has its own place there
+FOLDER = "/opt/airflow/dags"  # in pods, and on the host unless the source has its own place there
 EXAMPLES = ROOT / "files/opt/airflow/dags"
+# The deploy's own DAGs, where the folder above is not the host's: a bundle that needs no volume
+# and no image of one's own.
+OWN = "/opt/airflow/deploy-dags"
+CONFIG_MAP = "airflow-deploy-dags"
+# What the worker image holds, for the dag-processor: a folder a version, named by its content, a
+# link to the one in use, and a file with that one's name.
+BAKED = "/opt/airflow/baked-dags"
+BAKED_NAME = f"{BAKED}/current.name"
 
 
-def bundles() -> str:
+def bundles(settings: Settings) -> str:
     """The DAG bundles, for host and pods alike: they must agree on names."""
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    seconds = 30  # until a new file is seen
+    found: list[tuple[str, str, dict[str, object]]] = []
+    if settings.airflow_dags_source != "git":
+        found.append(("dags-folder", local, {"refresh_interval": seconds}))
+    if _own(settings):
+        found.append(("deploy", local, {"path": OWN, "refresh_interval": seconds}))
+    for name, bundle in settings.airflow_git_bundles.items():
+        options: dict[str, object] = {
+            "repo_url": bundle.url,
+            "tracking_ref": bundle.branch,
+            "subdir": bundle.folder,
+            "git_conn_id": bundle.connection,
+            "refresh_interval": bundle.refresh_seconds,
+        }
+        given = {key: value for key, value in options.items() if value is not None}
+        found.append((name, "airflow.providers.git.bundles.git.GitDagBundle", given))
     return json.dumps(
-        [
-            {
-                "name": "dags-folder",
-                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-                "kwargs": {"refresh_interval": 30},  # seconds until a new file is seen
-            }
-        ]
+        [{"name": name, "classpath": path, "kwargs": given} for name, path, given in found]
     )
 
 
-def volume(settings: Settings) -> Volume:
+def bundle_of_own(settings: Settings) -> str:
+    """The bundle with the deploy's own DAGs."""
+    return "deploy" if _own(settings) else "dags-folder"
+
+
+def folder_on_host(settings: Settings) -> str:
+    """Where the dag-processor finds what pods have in FOLDER."""
+    if settings.airflow_dags_claim:
+        return settings.airflow_dags_claim.host_path
+    return f"{BAKED}/current" if settings.airflow_dags_source == "image" else FOLDER
+
+
+def volumes(settings: Settings) -> list[Volume]:
     """What a pod mounts to have the DAGs."""
-    return host_folder("dags", FOLDER, read_only=True)
+    found = []
+    if settings.airflow_dags_source == "host":
+        found.append(host_folder("dags", FOLDER, read_only=True))
+    if settings.airflow_dags_claim:
+        found.append(claimed("dags", settings.airflow_dags_claim, FOLDER, read_only=True))
+    if _own(settings):
+        # Also while it is being taken away a pod is to start.
+        source = {"name": CONFIG_MAP, "optional": True}
+        found.append(
+            Volume(
+                {"name": "deploy-dags", "configMap": source},
+                {"name": "deploy-dags", "mountPath": OWN, "readOnly": True},
+            )
+        )
+    return found
 
 
-@deploy("DAGs")
-def provide(settings: Settings) -> None:
-    """The smoke test's DAG and the examples are among the DAGs."""
-    for path in sorted(EXAMPLES.glob("*.py")):
-        if wanted(path.stem, settings):
-            files.put(
-                name=f"Write the DAG {path.stem}",
-                src=str(path),
-                dest=f"{FOLDER}/{path.name}",
-                user="root",
-                group="airflow",
-                mode="644",
-            )
-        else:
-            files.file(
-                name=f"Remove the DAG {path.stem}",
-                path=f"{FOLDER}/{path.name}",
-                present=False,
-            )
+def objects(settings: Settings) -> list[Manifest]:
+    """What the cluster must have for the pods' volumes."""
+    if not (own := _own(settings)):
+        return []
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": CONFIG_MAP, "namespace": namespace},
+            "data": {name: path.read_text() for name, path in own.items()},
+        }
+        for namespace in settings.namespaces
+    ]
+
+
+def shipped(settings: Settings) -> dict[str, Path]:
+    """The deploy's own DAGs that are wanted: the smoke test's and the examples."""
+    return {
+        path.name: path for path in sorted(EXAMPLES.glob("*.py")) if wanted(path.stem, settings)
+    }
 
 
 def wanted(dag: str, settings: Settings) -> bool:
@@ -62,3 +110,82 @@ def wanted(dag: str, settings: Settings) -> bool:
         and {"example_rest", "example_s3"} <= settings.airflow_connections.keys(),
     }
     return needed.get(dag, settings.airflow_examples)
+
+
+def _own(settings: Settings) -> dict[str, Path]:
+    """What is in the bundle of the deploy's own."""
+    return {} if settings.airflow_dags_source == "host" else shipped(settings)
+
+
+def given(settings: Settings) -> dict[str, Path]:
+    """The files of airflow_dags_from, by their path in there."""
+    if not settings.airflow_dags_from:
+        return {}
+    top = Path(ROOT, settings.airflow_dags_from)
+    found = {
+        str(path.relative_to(top)): path
+        for path in sorted(top.rglob("*"))
+        if path.is_file() and not {"__pycache__", ".git"} & set(path.parts)
+    }
+    if strange := [name for name in found if "\n" in name or "\\" in name]:
+        raise DeployError(f"airflow_dags_from: rename {strange[0]!r}, which no tool can list")
+    return found
+
+
+def version(settings: Settings) -> str:
+    """A name for the content of airflow_dags_from."""
+    return digest(checksums(given(settings)))
+
+
+@deploy("DAGs")
+def bring(settings: Settings) -> None:
+    """The host has the DAGs that the worker image is to hold."""
+    if settings.airflow_dags_source != "image":
+        return
+    files.directory(name=f"Create {BAKED}", path=BAKED, user="root", group="airflow", mode="755")
+    name = version(settings)
+    brought(
+        name=f"Copy the version {name} of the DAGs",
+        sources=given(settings),
+        dest=f"{BAKED}/{name}",
+        record=f"{BAKED}/{name}.sums",
+    )
+
+
+@deploy("DAGs")
+def provide(settings: Settings) -> None:
+    """The DAGs that the deploy brings are where the dag-processor reads them."""
+    if settings.airflow_dags_source == "host":
+        brought(
+            name="Copy the DAGs",
+            # Of two files of the same name yours wins.
+            sources={**shipped(settings), **given(settings)},
+            dest=FOLDER,
+            record=f"{MEMORY}/dags",
+        )
+        return
+    files.directory(name=f"Create {OWN}", path=OWN, user="root", group="airflow", mode="2755")
+    brought(
+        name="Copy the deploy's own DAGs",
+        sources=_own(settings),
+        dest=OWN,
+        record=f"{MEMORY}/deploy-dags",
+    )
+    if settings.airflow_dags_source == "image":
+        _switch(version(settings))
+
+
+def _switch(name: str) -> None:
+    """The dag-processor reads what new pods have; the version before stays for who reads it."""
+    settled(
+        name=f"Switch to the version {name} of the DAGs",
+        test=f'test "$(readlink {BAKED}/current)" = {name} && echo {name} | cmp -s - {BAKED_NAME}',
+        commands=[
+            f"cd {BAKED} && before=$(readlink current) || before={name};"
+            f" ln -sfn {name} current.new && mv -T current.new current &&"
+            f" echo {name} > {BAKED_NAME} &&"
+            f' for old in $(ls -d *.sums); do case ${{old%.sums}} in {name}|"$before") ;;'
+            ' *) rm -rf "$old" "${old%.sums}" ;; esac; done'
+        ],
+        because="the dag-processor reads it",
+    )

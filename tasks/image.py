@@ -12,13 +12,15 @@ import shlex
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import pods, registry
+from tasks import dags, pods, registry
 from tasks.kinds import Registry
 from tasks.operations import settled
 from tasks.settings import MEMORY, Settings, digest
 
 DIRECTORY = "/opt/airflow/image"
 LOCAL_REPOSITORY = "localhost/airflow-worker"
+# In buildah's store: what images that differ only in their DAGs are made of.
+BASE_REPOSITORY = "localhost/airflow-worker-base"
 CRICTL = "crictl --timeout=2m"  # its default of 2 s is too short to remove an image
 CONTAINER = "airflow-worker-build"  # buildah's working container, gone when the image is built
 
@@ -30,11 +32,18 @@ def reference(settings: Settings) -> str:
     """The image that task pods run: the one given, or the built one under its content's name."""
     if settings.worker_image:
         return settings.worker_image
-    content = digest(settings.venv_key, *_recipe(settings))
+    content = _base(settings)
+    if settings.airflow_dags_source == "image":
+        content = digest(content, dags.version(settings))
     repository = (
         settings.worker_registry.repository if settings.worker_registry else LOCAL_REPOSITORY
     )
     return f"{repository}:{settings.airflow_version}-{content}"
+
+
+def _base(settings: Settings) -> str:
+    """Names all of the image's content but DAGs."""
+    return digest(settings.venv_key, *_recipe(settings))
 
 
 def _recipe(settings: Settings) -> list[str]:
@@ -70,6 +79,30 @@ def _in_cluster(settings: Settings) -> str:
     if settings.node_is_host:
         return f"ctr -n k8s.io images ls -q name=={reference(settings)} | grep -q ."
     return f"HOME=/root minikube image ls | grep -qx {reference(settings)}"
+
+
+def _filled_container(settings: Settings) -> list[str]:
+    """Shell commands that make the container and fill it."""
+    from_scratch = [
+        f"buildah from --name {CONTAINER} scratch >/dev/null",
+        f"root=$(buildah mount {CONTAINER})",
+        *_recipe(settings),
+    ]
+    if settings.airflow_dags_source != "image":
+        return from_scratch
+    # A change of DAGs is to take seconds: Debian and the venv are kept, the DAGs lie on top.
+    base = f"{BASE_REPOSITORY}:{_base(settings)}"
+    return [
+        f"if ! buildah images {base} >/dev/null 2>&1; then",
+        f"buildah images -q {BASE_REPOSITORY} | sort -u | xargs -r buildah rmi --force >/dev/null",
+        *from_scratch,
+        f"buildah commit --quiet --rm {CONTAINER} {base} >/dev/null",
+        "fi",
+        f"buildah from --name {CONTAINER} {base} >/dev/null",
+        f"root=$(buildah mount {CONTAINER})",
+        f'mkdir -p "$root{dags.FOLDER}"',
+        f'cp -a {dags.BAKED}/{dags.version(settings)}/. "$root{dags.FOLDER}"',
+    ]
 
 
 @deploy("Worker image")
@@ -113,9 +146,7 @@ def _script(settings: Settings) -> str:
         "set -e",
         # What a killed run may have left.
         f"rm -rf {DIRECTORY}/*; buildah rm {CONTAINER} >/dev/null 2>&1 || true",
-        f"buildah from --name {CONTAINER} scratch >/dev/null",
-        f"root=$(buildah mount {CONTAINER})",
-        *_recipe(settings),
+        *_filled_container(settings),
         f"buildah commit --quiet --rm {CONTAINER}"
         f" docker-archive:{archive}.new:{reference(settings)} >/dev/null",
         f"mv {archive}.new {archive}",

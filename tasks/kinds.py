@@ -57,10 +57,10 @@ class Part(BaseModel):
 
 
 class Claim(Part):
-    """A PersistentVolumeClaim in the namespace, and where the host has the same files."""
+    """A PersistentVolumeClaim in the namespace, and the host's folder with the same files."""
 
     name: KubernetesName
-    host_path: AbsolutePath
+    host_path: AbsolutePath  # holds what the pods see: the subpath's files, if there is one
     subpath: str = Field("", pattern=r"^[\w.-]+(/[\w.-]+)*$|^$")
     size: Quantity | None = None  # of the claim that the deploy makes; none: it must be there
     storage_class: KubernetesName | None = None  # none: the cluster's default

@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from pyinfra.api import deploy
 
+from tasks import dags
 from tasks.kinds import Claim
 from tasks.operations import settled
 from tasks.registry import PULL_SECRET
@@ -50,8 +51,8 @@ def connect(settings: Settings) -> None:
         ],
         because="the cluster has them as they are to be",
     )
-    for claim in settings.claims:
-        _find(claim, f"{in_namespace} get persistentvolumeclaim {claim.name}")
+    for key, claim in settings.claims.items():
+        _find(key, claim, f"{in_namespace} get")
     content = _kubeconfig(settings)
     settled(
         name="Write Airflow's kubeconfig",
@@ -68,20 +69,43 @@ def connect(settings: Settings) -> None:
     )
 
 
-def _find(claim: Claim, get: str) -> None:
-    """The claim is in the cluster, and its files are where the host looks for them."""
+def _find(key: str, claim: Claim, get: str) -> None:
+    """The claim has its volume, and Airflow can read its files on the host, before it is used."""
+    phase = f"{get} pvc {claim.name} --ignore-not-found -o jsonpath={{.status.phase}}"
+    event = (
+        f"{get} events --field-selector involvedObject.name={claim.name}"
+        " -o jsonpath='{.items[-1:].message}'"
+    )
+    folder = claim.host_path
+    readable = f"runuser -u airflow -- sh -c 'test -r {folder} && test -x {folder}'"
     settled(
-        name=f"Find the claim {claim.name}",
-        test=f"{get} && test -d {claim.host_path}",
+        name=f"Find the claim of {key} and its folder on the host",
+        test=f'test "$({phase})" = Bound && {readable}',
         commands=[
-            f"{get} >/dev/null 2>&1 || {{ echo 'the claim {claim.name} is not in the namespace:"
-            " make it, or give its size and the deploy makes it' >&2; exit 1; }",
-            # A cluster that makes the folder does so a moment later.
-            f"for i in $(seq 60); do test -d {claim.host_path} && exit 0; sleep 0.5; done;"
-            f" echo 'the host has no folder {claim.host_path}, where the files of the claim"
-            f" {claim.name} are to be (host_path): mount them there' >&2; exit 1",
+            f"""
+for second in $(seq 60); do  # a cluster that makes volume and folder does so a moment later
+    phase=$({phase}) || exit 1
+    if test -z "$phase" || test "$phase" = Bound -a -d {folder}; then break; fi
+    sleep 1
+done
+if test -z "$phase"; then
+    why="there is no claim {claim.name} in the namespace: make it, or give its size and the deploy"
+    why="$why makes it"
+elif test "$phase" != Bound; then
+    why="the claim {claim.name} has no volume after a minute ($phase: $({event})): make one, or"
+    why="$why choose a storage class that has one at once"
+elif ! test -d {folder}; then
+    why="the host has no folder {folder}, where the files of the claim {claim.name} are to be"
+    why="$why (host_path): mount them there"
+elif ! {readable}; then
+    why="the user airflow may not read {folder} on the host: give it the right to"
+else
+    exit 0
+fi
+echo "{key}: $why" >&2
+exit 1"""
         ],
-        because="it is there, and the host sees its files",
+        because="it has its volume, and the host sees its files",
     )
 
 
@@ -91,7 +115,10 @@ def _manifests(settings: Settings) -> list[tuple[str, str]]:
     elsewhere = [each for each in settings.kubernetes_objects if "namespace" in each["metadata"]]
     here = [each for each in settings.kubernetes_objects if each not in elsewhere]
     texts = {
-        settings.kubectl: [render(MANIFEST, settings), *map(yaml.safe_dump, elsewhere)],
+        settings.kubectl: [
+            render(MANIFEST, settings),
+            *map(yaml.safe_dump, [*dags.objects(settings), *elsewhere]),
+        ],
         f"{settings.kubectl} -n {settings.kubernetes_namespace}": [*map(yaml.safe_dump, here)],
     }
     joined = {kubectl: "---\n".join(text) for kubectl, text in texts.items() if text}
@@ -104,6 +131,8 @@ def _unwanted(settings: Settings) -> Iterator[str]:
         yield from (
             f"{kind}/airflow-pod-operator" for kind in ("role", "rolebinding", "serviceaccount")
         )
+    if not dags.objects(settings):
+        yield f"configmap/{dags.CONFIG_MAP}"
     if not settings.kubernetes_network_policy:
         yield "networkpolicy/airflow-worker"
     if not settings.pulls_with_login:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Generator, Iterable
+import tarfile
+from collections.abc import Generator, Iterable, Mapping
+from io import BytesIO
+from pathlib import Path
 
 from pydantic import SecretStr
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.files import Sha256File
 
@@ -89,6 +92,83 @@ def secret_file(path: str, content: SecretStr) -> Generator[StringCommand, None,
         f"umask 077; cat > {path}.new && chown root:root {path}.new && mv {path}.new {path}",
         _stdin=text,
     )
+
+
+def checksums(sources: Mapping[str, Path]) -> str:
+    """Files as sha256sum lists them, by the paths given, and a comment for each program."""
+    lines = []
+    for name, path in sources.items():
+        lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n")
+        if _is_program(path):
+            lines.append(f"# {name} is a program\n")
+    return "".join(lines)
+
+
+def _is_program(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o100)
+
+
+@operation()
+def brought(
+    sources: Mapping[str, Path], dest: str, record: str
+) -> Generator[str | FileUploadCommand, None, None]:
+    """
+    Make a folder of the host have files of this machine, and no longer those brought earlier.
+
+    Other files of the folder stay as they are. Each file is replaced in one step.
+
+    + sources: the files, by their path in the folder
+    + dest: the folder
+    + record: file on the host that lists what was brought
+    """
+    wanted = checksums(sources)
+    checksum = hashlib.sha256(wanted.encode()).hexdigest()
+    there = (
+        f"echo '{checksum}  {record}' | sha256sum --check --status"
+        f" && cd {dest} && sha256sum --check --status {record}"
+        if sources
+        else f"test ! -s {record}"
+    )
+    verdict = host.get_fact(Output, script=f"if ( {there} ) >/dev/null 2>&1; then echo yes; fi")
+    if verdict == "yes":
+        host.noop(f"{dest} has the files")
+        return
+    yield FileUploadCommand(_archive(sources, dest), f"{record}.tar")
+    yield FileUploadCommand(BytesIO(wanted.encode()), f"{record}.new")
+    names = r"sed -n 's/^[0-9a-f]\{64\}  //p'"
+    yield f"""
+set -e
+umask 022
+mkdir -p {dest}
+cd {dest}
+tar -C / --no-same-owner --transform 's/$/.new/' -xf {record}.tar
+touch {record}
+# Whatever happens from here on, the record names all that was brought.
+cat {record}.new >> {record}
+{names} {record}.new | while IFS= read -r name; do mv -T -- "$name.new" "$name"; done
+{names} {record} | sort -u | while IFS= read -r name; do
+    grep -qxF -e "$name" <<END || {{
+$({names} {record}.new)
+END
+        rm -f -- "$name"
+        rmdir -p -- "$(dirname -- "$name")" 2>/dev/null || true
+    }}
+done
+mv {record}.new {record}
+rm {record}.tar"""
+
+
+def _archive(sources: Mapping[str, Path], dest: str) -> BytesIO:
+    """The files at their place on the host; with nobody's name and no time that would differ."""
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, path in sources.items():
+            entry = tarfile.TarInfo(f"{dest.lstrip('/')}/{name}")
+            entry.size, entry.mtime = path.stat().st_size, int(path.stat().st_mtime)
+            entry.mode = 0o755 if _is_program(path) else 0o644
+            archive.addfile(entry, BytesIO(path.read_bytes()))
+    content.seek(0)
+    return content
 
 
 @operation()

@@ -115,6 +115,12 @@ else
         connects "$server" 443 || say unreachable "$server"
     done
 fi
+printf %s "$claims" | while read -r key name folder; do
+    timeout 5 test -d "$folder" || say claim "$key $name $folder"
+    # A cluster that is not there yet, or does not answer now, is asked later on.
+    [ -x "${kubectl%% *}" ] && [ -z "$($kubectl get pvc "$name" --ignore-not-found -o name \
+        --request-timeout=5s 2>/dev/null || echo unknown)" ] && say claim "$key $name"
+done
 if [ -n "$local_image" ]; then
     ctr -n k8s.io images ls -q "name==$local_image" 2>/dev/null | grep -q . ||
         say image missing
@@ -168,7 +174,15 @@ def check(settings: Settings) -> Settings:
 
 def _variables(settings: Settings) -> str:
     image = settings.worker_image or ""
+    brought = [each.get("metadata", {}).get("name") for each in settings.kubernetes_objects]
+    claims = [
+        f"{key} {claim.name} {claim.host_path}\n"
+        for key, claim in settings.claims.items()
+        if not claim.size and claim.name not in brought
+    ]
     variables = {
+        "claims": "".join(claims),
+        "kubectl": f"{settings.kubectl} -n {settings.kubernetes_namespace}",
         "web_port": str(settings.airflow_web_port),
         "kubeconfig": settings.kubernetes_kubeconfig or "",
         "told_keys": "|".join(kubeconfig.TOLD_KEYS),
@@ -203,6 +217,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_ports(report),
         *_cluster(settings, report),
         *_sources(settings, report),
+        *_claims(settings, report),
         *_image(settings, report),
         *_pod_template(settings),
     ]
@@ -280,6 +295,22 @@ def _sources(settings: Settings, report: Report) -> Iterator[str]:
             f"{server} does not answer on port 443 and downloads come from there: open the way, or"
             " give the files with offline_dir"
         )
+
+
+def _claims(settings: Settings, report: Report) -> Iterator[str]:
+    for answer in report.all("claim"):
+        key, name, *folder = answer.split()
+        if folder:
+            yield (
+                f"{key}: the host has no folder {folder[0]}, where the files of the claim {name}"
+                " are to be (host_path): mount them there"
+            )
+        else:
+            yield (
+                f"{key}: there is no claim {name} in the namespace"
+                f" {settings.kubernetes_namespace}: make it, or give its size and the deploy makes"
+                " it"
+            )
 
 
 def _is_local(image: str) -> bool:

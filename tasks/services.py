@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from tasks import dags, git
 from tasks.airflow import CONFIG, SECRETS
 from tasks.kubernetes import KUBECONFIG
 from tasks.objects import WANTED as OBJECTS
@@ -82,7 +83,30 @@ def inputs(service: Service, settings: Settings) -> list[str]:
         CONFIG,
         KUBECONFIG,
         *(f"{SECRETS}/{name}" for name in service.secrets),
+        *(_inputs_of_dags(settings) if service.name == "dag-processor" else []),
         *([OBJECTS] if keeps_connection and settings.airflow_connections else []),
+    ]
+
+
+def _read_folders(service: Service, settings: Settings) -> list[str]:
+    """Folders outside of the unit's own places that it reads DAGs from."""
+    claim = settings.airflow_dags_claim
+    parses = service.name == "dag-processor" or (
+        service.name == "scheduler" and settings.tasks_on_host
+    )
+    return [claim.host_path] if claim and parses else []
+
+
+def _written_folders(settings: Settings) -> list[str]:
+    """Folders outside of the units' own places that they write to."""
+    return [settings.airflow_logs_claim.host_path] if settings.airflow_logs_claim else []
+
+
+def _inputs_of_dags(settings: Settings) -> list[str]:
+    """Changes of these the dag-processor would notice late or never."""
+    return [
+        *([dags.BAKED_NAME] if settings.airflow_dags_source == "image" else []),
+        *([git.CONNECTIONS] if git.connections(settings) else []),
     ]
 
 
@@ -195,7 +219,8 @@ def _write_units(settings: Settings) -> None:
             started_with=STARTED_WITH,
             stop_scheduler=STOP_SCHEDULER,
             inputs=inputs(service, settings),
-            folders=[claim.host_path for claim in settings.claims],
+            folders=_written_folders(settings),
+            read_folders=_read_folders(service, settings),
             ready_url=f"{web_url(settings)}/execution/health",
         )
     _write_cleanup(settings)

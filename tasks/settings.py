@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -44,6 +45,11 @@ from tasks.kubeconfig import is_this_host
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
 MEMORY = "/var/lib/airflow-deploy"  # folder on the host of what the deploy remembers
+
+# Names that no git bundle may have: tasks/dags.py's own, and Airflow's.
+RESERVED_BUNDLES = ("dags-folder", "deploy", "example_dags")
+# Settings whose values are not repeated when they are wrong, since they may hold something secret.
+HIDDEN = ("airflow_connections", "airflow_git_bundles", "airflow_variables", "worker_registry")
 
 
 class Release(NamedTuple):
@@ -305,6 +311,20 @@ class Settings(Part):
                 yield f'{key}: {choice} = "{needed}" needs it; write its {what}'
             elif chosen != needed and getattr(self, key) is not None:
                 yield f'{key} has no meaning with {choice} = "{chosen}": write "{needed}" there'
+        yield from self._dags_conflicts()
+        if self.worker_image and self.worker_registry:
+            yield "worker_image and worker_registry exclude each other: leave one out"
+        registry = self.worker_registry
+        if registry and (registry.username is None) != (registry.password is None):
+            yield "worker_registry: username and password belong together: write both, or none"
+
+    def _dags_conflicts(self) -> Iterator[str]:
+        if self.airflow_dags_source == "host" and not self.node_is_host:
+            yield (
+                'airflow_dags_source: "host" needs a cluster whose node is the host'
+                ' (minikube_driver = "none"), since pods mount the host\'s folder: write "image",'
+                ' "git", or "volume_claim" with a claim for a folder that host and nodes share'
+            )
         if self.airflow_dags_source == "git" and not self.airflow_git_bundles:
             yield 'airflow_git_bundles: airflow_dags_source = "git" needs one; write its url'
         if self.airflow_dags_source == "image" and self.worker_image:
@@ -319,11 +339,29 @@ class Settings(Part):
                 f"airflow_dags_from has no meaning with airflow_dags_source ="
                 f' "{self.airflow_dags_source}": leave it out'
             )
-        if self.worker_image and self.worker_registry:
-            yield "worker_image and worker_registry exclude each other: leave one out"
-        registry = self.worker_registry
-        if registry and (registry.username is None) != (registry.password is None):
-            yield "worker_registry: username and password belong together: write both, or none"
+        if self.airflow_dags_from and not Path(ROOT, self.airflow_dags_from).is_dir():
+            yield (
+                f"airflow_dags_from: there is no folder {self.airflow_dags_from} on this machine:"
+                " write the path of one, from the deploy's own folder on or absolute"
+            )
+        for name, bundle in self.airflow_git_bundles.items():
+            if name in RESERVED_BUNDLES:
+                yield (
+                    f"airflow_git_bundles: {name} is a bundle that the deploy or Airflow brings:"
+                    " choose another name"
+                )
+            if re.match(r"https?://[^/]*@", bundle.url):
+                yield (
+                    f"airflow_git_bundles: the url of {name} has a name or a token in it, which"
+                    " every pod would show: put it into a connection (airflow_connections), and"
+                    " the connection's id here"
+                )
+        claim = self.airflow_dags_claim
+        if claim and re.match(r"/(home|root|run/user)(/|$)", claim.host_path):
+            yield (
+                f"airflow_dags_claim: {claim.host_path} is hidden from Airflow's services, as all"
+                " of /home and /root: choose a place elsewhere, as /srv"
+            )
 
     def _pod_conflicts(self) -> Iterator[str]:
         if not self.worker_delete_finished_pods and not self.keeps_pods:
@@ -399,10 +437,18 @@ class Settings(Part):
         return self.uses_minikube and self.minikube_driver == "none"
 
     @property
-    def claims(self) -> list[Claim]:
-        """The claims that task pods mount, each once."""
-        by_name = {it.name: it for it in (self.airflow_dags_claim, self.airflow_logs_claim) if it}
-        return list(by_name.values())
+    def claims(self) -> dict[str, Claim]:
+        """The claims that are used, by the setting that names them."""
+        given = {
+            "airflow_dags_claim": self.airflow_dags_claim,
+            "airflow_logs_claim": self.airflow_logs_claim,
+        }
+        return {key: claim for key, claim in given.items() if claim}
+
+    @property
+    def claims_to_make(self) -> list[Claim]:
+        """Those that the deploy makes, each once."""
+        return list({it.name: it for it in self.claims.values() if it.size}.values())
 
     @property
     def namespaces(self) -> list[str]:
@@ -507,6 +553,6 @@ def _sentence(error: dict[str, Any]) -> str:
         return f"{key}: {said}" if key else said  # what is wrong with several names them itself
     message = error["msg"].replace("Input should be", "should be")
     # What stands in these may be secret, also where its type is wrong.
-    hidden = key.split(".")[0] in ("airflow_connections", "airflow_variables", "worker_registry")
+    hidden = key.split(".")[0] in HIDDEN
     found = "" if hidden else f", not {error['input']!r}"
     return f"{key}: {message[0].lower()}{message[1:]}{found}"

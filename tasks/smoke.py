@@ -7,6 +7,7 @@ from pyinfra.operations import files
 
 from tasks import logs
 from tasks.airflow import ADMIN_PASSWORD, CONFIG, POD_TEMPLATE
+from tasks.dags import bundle_of_own
 from tasks.kubernetes import KUBECONFIG
 from tasks.objects import WANTED as OBJECTS
 from tasks.operations import settled
@@ -35,6 +36,7 @@ def prove(settings: Settings) -> None:
         mode="755",
         settings=settings,
         web_url=web_url(settings),
+        bundle=bundle_of_own(settings),
         password_file=ADMIN_PASSWORD,
         log_place=logs.place(settings),
     )

@@ -36,6 +36,7 @@ def packages(settings: Settings) -> list[str]:
         "diffutils",  # kubectl diff calls it
         "git",  # GitDagBundle calls it
         "iproute2",
+        "openssh-client",  # git calls it
         f"postgresql-{settings.postgres_version}",
         "python3",
         "python3-venv",

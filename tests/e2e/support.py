@@ -93,7 +93,7 @@ class Airflow:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or "null")  # what was deleted has no content
 
     def health(self) -> dict[str, str | None]:
         """State of each component; empty if there is no answer."""

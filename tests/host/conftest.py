@@ -15,7 +15,7 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
 from tasks import airflow, downloads, services, system
-from tasks.dags import EXAMPLES, wanted
+from tasks.dags import EXAMPLES, FOLDER, OWN, wanted
 from tasks.kubernetes import KUBECONFIG
 from tasks.services import SERVICES, UNITS_DIRECTORY
 from tasks.settings import RELEASES, ROOT, Settings
@@ -86,6 +86,7 @@ def owned_paths(settings: Settings) -> dict[str, Attributes]:
     secrets = [*(f"{airflow.SECRETS}/{name}" for name in airflow.SECRET_FILES)]
     units = [*services.target(settings), *(service.unit for service in SERVICES)]
     programs = ["/usr/local/bin/kubectl", services.STOP_SCHEDULER]
+    own = FOLDER if settings.airflow_dags_source == "host" else OWN
     smoke_test = ["/usr/local/bin/airflow-smoke-test"] if settings.airflow_smoke_test else []
     paths = {path: Attributes(*wanted) for path, wanted in system.DIRECTORIES.items()}
     for group, attributes in (
@@ -93,7 +94,7 @@ def owned_paths(settings: Settings) -> dict[str, Attributes]:
         ([*secrets, airflow.ADMIN_PASSWORD], ("root", "root", "600")),
         ([f"{UNITS_DIRECTORY}/{unit}" for unit in units], ("root", "root", "644")),
         ([airflow.CLI, *programs, *smoke_test], ("root", "root", "755")),
-        ([f"/opt/airflow/dags/{dag}.py" for dag in dags(settings)], ("root", "airflow", "644")),
+        ([f"{own}/{dag}.py" for dag in dags(settings)], ("root", "airflow", "644")),
         (
             [f"{postgres}/pg_hba.conf", f"{postgres}/conf.d/airflow.conf"],
             ("postgres", "postgres", "640"),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tasks.airflow import UV
+from tasks import dags
+from tasks.airflow import BUNDLES, UV
 from tasks.settings import Settings
 from tasks.smoke import PASSED, STATE
 from tests.host.support import Host
@@ -66,3 +67,19 @@ def test_smoke_test_passed_with_the_host_as_it_is(host: Host, settings: Settings
         pytest.skip("the inventory turned the smoke test off")
     now, then = host.check_output(f"{STATE}; cat {PASSED}").splitlines()
     assert now == then
+
+
+def test_dags_of_a_source_are_where_the_dag_processor_may_read_them(
+    host: Host, settings: Settings
+) -> None:
+    folder = dags.folder_on_host(settings)
+    pid = host.check_output("systemctl show -P MainPID airflow-dag-processor")
+    assert int(pid)
+    # As the unit sees it: with a /tmp and a /home of its own.
+    host.check_output(f"nsenter -t {pid} -m -- runuser -u airflow -- ls {folder}")
+
+
+def test_git_bundles_were_cloned_from_their_addresses(host: Host, settings: Settings) -> None:
+    for name, bundle in settings.airflow_git_bundles.items():
+        config = f"{BUNDLES}/{name}/bare/config"
+        assert host.check_output(f"git config -f {config} remote.origin.url") == bundle.url

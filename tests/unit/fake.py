@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from pyinfra.api import Config, FactBase, FileUploadCommand, Inventory, State
 from pyinfra.api.connect import connect_all
@@ -38,16 +39,44 @@ EXISTING = {
     "kubernetes_kubeconfig": "/root/cluster.yaml",
     "airflow_address_for_pods": "192.0.2.7",
     "worker_image": "registry.example/airflow-worker:1",
+    "airflow_dags_source": "git",
+    "airflow_git_bundles": {"team": {"url": "https://git.example/dags.git"}},
+}
+# Nodes that are not the host do not see its files.
+ANOTHER_DRIVER = {
+    "minikube_driver": "docker",
+    "airflow_dags_source": "image",
+    "airflow_dags_from": "tests/e2e/dags",
 }
 
 # Settings that take different ways through the deploy.
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "another driver": {"minikube_driver": "docker"},
+    "another driver": ANOTHER_DRIVER,
     "existing cluster": EXISTING,
     "pod operator": {"kubernetes_pod_operator": True},
     "offline": {"offline_dir": "/srv/offline"},
-    "offline, another driver": {"offline_dir": "/srv/offline", "minikube_driver": "docker"},
+    "offline, another driver": {"offline_dir": "/srv/offline", **ANOTHER_DRIVER},
+    "claim": {
+        "airflow_dags_source": "volume_claim",
+        "airflow_dags_claim": {
+            "name": "dags",
+            "host_path": "/srv/dags/team",
+            "subpath": "team",
+            "size": "1Gi",
+            "storage_class": "nfs",
+        },
+    },
+    "git": {
+        "airflow_git_bundles": {
+            "team": {
+                "url": "ssh://git@git.example/dags.git",
+                "folder": "dags",
+                "connection": "git_team",
+            },
+            "others": {"url": "https://git.example/other.git", "branch": "stable"},
+        },
+    },
     "more packages": {
         "airflow_extra_requirements": ["boto3>=1; python_version < '4'", "httpx[http2]"],
         "worker_apt_packages": ["jq", "libpq5"],
@@ -220,6 +249,12 @@ def _add(planned: Planned, command: Any) -> None:
         planned.commands.append(
             command if isinstance(command, str) else str(command.get_raw_value())
         )
+    elif command.dest.endswith(".tar"):
+        with tarfile.open(fileobj=cast(BinaryIO, command.src)) as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                assert content, f"{member.name} is no file"
+                planned.uploads[f"/{member.name}"] = content.read().decode()
     elif isinstance(command.src, str):
         planned.sources.append(Path(command.src))
         planned.uploads[command.dest] = Path(command.src).read_text()

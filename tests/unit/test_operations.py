@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.downloads import Download
-from tasks.operations import debian_packages, pinned_file, secret_file, settled
+from tasks.operations import brought, debian_packages, pinned_file, secret_file, settled
 from tests.unit import fake
 
 PROGRAM = b"#!/bin/sh\necho hello\n"
@@ -121,6 +121,85 @@ def test_missing_packages_are_installed_after_a_refresh() -> None:
     ]
     for words in (update, install):
         assert words[:2] == ["DEBIAN_FRONTEND=noninteractive", "apt-get"]
+
+
+# brought
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """A folder with files to bring, and the arguments that bring them to another one."""
+    source, dest = tmp_path / "source", tmp_path / "dest"
+    (source / "team").mkdir(parents=True)
+    (source / "one.py").write_text("1")
+    (source / "team/it's two.py").write_text("2")
+    (source / "team/run.sh").write_text("#!/bin/sh")
+    (source / "team/run.sh").chmod(0o755)
+    dest.mkdir()
+    (dest / "yours.py").write_text("yours")
+    return dest, {"dest": str(dest), "record": str(tmp_path / "record")}
+
+
+def in_folder(folder: Path) -> dict[str, str]:
+    """The text of each file, by its path in the folder."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text() for path in found}
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """All files of a folder, as the operation takes them."""
+    return {name: folder / name for name in in_folder(folder)}
+
+
+def test_files_are_brought_beside_others(folders: tuple[Path, dict[str, Any]]) -> None:
+    dest, arguments = folders
+    source = dest.parent / "source"
+    assert fake.run(brought, sources=files_of(source), **arguments).did_change()
+    assert in_folder(dest) == in_folder(source) | {"yours.py": "yours"}
+    assert oct((dest / "team/run.sh").stat().st_mode)[-3:] == "755"
+    assert oct((dest / "one.py").stat().st_mode)[-3:] == "644"
+    assert not fake.run(brought, sources=files_of(source), **arguments).did_change()
+
+
+def test_what_was_brought_and_is_no_longer_there_is_removed(
+    folders: tuple[Path, dict[str, Any]],
+) -> None:
+    dest, arguments = folders
+    sources = files_of(dest.parent / "source")
+    fake.run(brought, sources=sources, **arguments)
+    assert fake.run(brought, sources={"one.py": sources["one.py"]}, **arguments).did_change()
+    assert in_folder(dest) == {"one.py": "1", "yours.py": "yours"}
+    assert not (dest / "team").exists()
+    assert fake.run(brought, sources={}, **arguments).did_change()
+    assert in_folder(dest) == {"yours.py": "yours"}
+    assert not fake.run(brought, sources={}, **arguments).did_change()
+
+
+@pytest.mark.parametrize("harm", ["changed", "lost", "no program any more"])
+def test_brought_files_are_put_back(folders: tuple[Path, dict[str, Any]], harm: str) -> None:
+    dest, arguments = folders
+    source = dest.parent / "source"
+    fake.run(brought, sources=files_of(source), **arguments)
+    if harm == "changed":
+        (dest / "one.py").write_text("by hand")
+    elif harm == "lost":
+        (dest / "one.py").unlink()
+    else:
+        (source / "team/run.sh").chmod(0o644)
+    assert fake.run(brought, sources=files_of(source), **arguments).did_change()
+    assert in_folder(dest) == in_folder(source) | {"yours.py": "yours"}
+    assert (dest / "team/run.sh").stat().st_mode == (source / "team/run.sh").stat().st_mode
+
+
+def test_a_run_that_was_killed_leaves_nothing_behind(folders: tuple[Path, dict[str, Any]]) -> None:
+    dest, arguments = folders
+    sources = files_of(dest.parent / "source")
+    # Killed after it had brought files and before it had written what it brought.
+    fake.run(brought, sources=sources, **arguments)
+    with Path(arguments["record"]).open("a") as record:
+        record.write(Path(arguments["record"]).read_text())
+    fake.run(brought, sources={"one.py": sources["one.py"]}, **arguments)
+    assert in_folder(dest) == {"one.py": "1", "yours.py": "yours"}
 
 
 # pinned_file

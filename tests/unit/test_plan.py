@@ -121,7 +121,7 @@ def test_only_the_images_that_the_deploy_builds_are_removed() -> None:
 
 @pytest.mark.parametrize("driver", ["none", "docker"])
 def test_the_image_that_pods_ask_for_is_the_one_that_is_loaded(driver: str) -> None:
-    plan = fake.plan(fake.settings({"minikube_driver": driver}))
+    plan = fake.plan(fake.settings({**fake.ANOTHER_DRIVER, "minikube_driver": driver}))
     (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.yaml"])
     assert f":{image} " in plan.named("Build the worker image").commands[0]
     assert any(image in fact and "image" in fact for fact in plan.facts)
@@ -140,15 +140,6 @@ def test_the_smoke_test_is_optional(wanted: bool) -> None:
 def test_the_pod_operators_example_comes_with_its_rights(wanted: bool) -> None:
     plan = fake.plan(fake.settings({"kubernetes_pod_operator": wanted}))
     assert ("/opt/airflow/dags/example_pod_operator.py" in plan.uploads) is wanted
-
-
-def test_a_dag_that_is_not_wanted_any_more_is_removed() -> None:
-    path = "/opt/airflow/dags/example_bash.py"
-    stat = f"user=root group=airflow mode=-rw-r--r-- atime=1 mtime=1 ctime=1 size=9 '{path}'"
-    plan = fake.plan(fake.settings({"airflow_examples": False}), {path: stat})
-    assert not [dest for dest in plan.uploads if "/dags/example_" in dest]
-    (removal,) = plan.named("Remove the DAG example_bash").commands
-    assert removal.split()[0] == "rm" and removal.split()[-1] == path
 
 
 ORDER = [
@@ -194,7 +185,7 @@ def test_directories_are_made_before_files_are_written_into_them(variant: Plan) 
 
 @pytest.mark.parametrize("driver", ["none", "docker"])
 def test_an_offline_deploy_downloads_no_program(driver: str) -> None:
-    given = {"offline_dir": "/srv/offline", "minikube_driver": driver}
+    given = {**fake.ANOTHER_DRIVER, "offline_dir": "/srv/offline", "minikube_driver": driver}
     plan = fake.plan(fake.settings(given))
     commands = [command for each in plan.operations for command in each.commands]
     assert not [command for command in commands if "curl" in command and "https://" in command]

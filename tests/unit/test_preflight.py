@@ -20,7 +20,7 @@ from tasks.kubeconfig import TOLD_KEYS
 from tasks.preflight import HostReport, Report, findings
 from tasks.settings import Settings
 from tests.unit import fake
-from tests.unit.fake import DEFAULTS, EXISTING
+from tests.unit.fake import ANOTHER_DRIVER, DEFAULTS, EXISTING
 
 NOW = 1_800_000_000.0
 GIB = 2**20  # in KiB, as the host counts
@@ -297,7 +297,7 @@ def test_a_port_that_is_held_is_told_with_who_holds_it(offline: Path, open_port:
 
 def test_a_free_port_is_not_told(offline: Path) -> None:
     # Another driver's node is not the host, whose other ports then do not matter.
-    given = {"airflow_web_port": closed_port(), "minikube_driver": "docker"}
+    given = {**ANOTHER_DRIVER, "airflow_web_port": closed_port()}
     assert ask(offline, given).all("port") == []
 
 

@@ -14,6 +14,8 @@ from tasks.settings import Settings
 from tests.unit import fake
 from tests.unit.fake import DEFAULTS, EXISTING
 
+BUNDLES = {"airflow_git_bundles": {"team": {"url": "https://git.example/dags.git"}}}
+
 
 def refusal(given: dict[str, Any]) -> str:
     """What the deploy says to these settings, which are wrong."""
@@ -141,6 +143,28 @@ def test_minikube_takes_no_kubeconfig(key: str) -> None:
             "airflow_logs_s3",
             'write "s3" there',
         ),
+        ({"minikube_driver": "docker"}, "airflow_dags_source", 'write "image", "git"'),
+        ({"airflow_dags_source": "git"}, "airflow_git_bundles", "write its url"),
+        (
+            {"airflow_dags_source": "git", **BUNDLES, "airflow_dags_from": "tests/e2e/dags"},
+            "airflow_dags_from",
+            "leave it out",
+        ),
+        ({"airflow_dags_source": "image"}, "airflow_dags_from", "write the folder"),
+        ({"airflow_dags_from": "/no/such/folder"}, "airflow_dags_from", "write the path of one"),
+        (
+            {"airflow_git_bundles": {"deploy": {"url": "https://git.example/x.git"}}},
+            "airflow_git_bundles: deploy",
+            "choose another name",
+        ),
+        (
+            {
+                "airflow_dags_source": "volume_claim",
+                "airflow_dags_claim": {"name": "dags", "host_path": "/home/ada/dags"},
+            },
+            "airflow_dags_claim",
+            "choose a place elsewhere",
+        ),
         (
             {"worker_image": "a/b:1", "worker_registry": {"repository": "r.example/b"}},
             "worker_image and worker_registry",
@@ -161,6 +185,14 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
             "airflow_connections.api.password",
         ),
         ({"airflow_variables": {"key": ["s3cret"]}}, "airflow_variables.key"),
+        (
+            {"airflow_git_bundles": {"team": {"url": "https://me:s3cret@git.example/x.git"}}},
+            "airflow_git_bundles: the url of team",
+        ),
+        (
+            {"airflow_git_bundles": {"team": {"url": "https://s3cret @git.example/x.git"}}},
+            "airflow_git_bundles.team.url",
+        ),
         (
             {"worker_registry": {"repository": "r.example/b", "password": ["s3cret"]}},
             "worker_registry.password",
@@ -214,7 +246,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 def test_all_that_an_existing_cluster_lacks_is_reported_at_once() -> None:
     sentence = refusal({"kubernetes_provider": "existing"})
-    assert all(key in sentence for key in EXISTING)
+    assert all(key in sentence for key in EXISTING.keys() - {"airflow_git_bundles"})
 
 
 @pytest.mark.parametrize(
@@ -242,7 +274,7 @@ def test_only_pyinfras_own_private_names_are_let_through() -> None:
     [
         ({}, "http://$(HOST_IP):8080/execution/"),
         ({"airflow_web_port": 9000}, "http://$(HOST_IP):9000/execution/"),
-        ({"minikube_driver": "docker"}, "http://host.minikube.internal:8080/execution/"),
+        (fake.ANOTHER_DRIVER, "http://host.minikube.internal:8080/execution/"),
         ({"airflow_address_for_pods": "192.0.2.7"}, "http://192.0.2.7:8080/execution/"),
         ({"airflow_address_for_pods": "host.example"}, "http://host.example:8080/execution/"),
         # RFC 3986, 3.2.2: an IPv6 address stands between brackets.
@@ -331,19 +363,27 @@ BASES: dict[str, dict[str, Any]] = {
         "airflow_dags_source": "volume_claim",
         "airflow_dags_claim": {"name": "other", "host_path": "/srv/dags"},
     },
+    "airflow_dags_from": {"airflow_dags_source": "image", "airflow_dags_from": "tests/e2e/dags"},
     "airflow_logs": {"airflow_logs_s3": S3},
     "airflow_logs_claim": {
         "airflow_logs": "volume_claim",
         "airflow_logs_claim": {"name": "other", "host_path": "/srv/logs"},
     },
     "airflow_logs_s3": {"airflow_logs": "s3", "airflow_logs_s3": S3},
+    "minikube_driver": {**fake.ANOTHER_DRIVER, "minikube_driver": "none"},
     "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
     "kubernetes_kubeconfig": EXISTING,
     "kubernetes_context": EXISTING,
     "kubernetes_network_allowed": {"kubernetes_network_policy": True},
 }
 IN_VENV = {"airflow_version", "airflow_extra_requirements"}
-IN_IMAGE = IN_VENV | {"airflow_uid", "worker_apt_packages", "worker_image", "worker_registry"}
+IN_IMAGE = IN_VENV | {
+    "airflow_dags_from",
+    "airflow_uid",
+    "worker_apt_packages",
+    "worker_image",
+    "worker_registry",
+}
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ import sys
 from tests.unit import fake
 opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
-given = fake.VARIANTS["pod operator"] | fake.VARIANTS["objects"]
+given = fake.VARIANTS["pod operator"] | fake.VARIANTS["objects"] | fake.VARIANTS["git"]
 plan = fake.plan(fake.settings(given))
 opened.update(str(source) for each in plan.operations for source in each.sources)
 print(*opened, sep="\\n")
@@ -172,6 +172,74 @@ def test_host_and_pod_agree_on_the_dag_bundles(variant: Plan) -> None:
     on_host = config_of(variant)["dag_processor"]["dag_bundle_config_list"]
     in_pod = environment_of(formats.pod(variant))["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]
     assert json.loads(on_host) == json.loads(in_pod)
+
+
+SOURCES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    # settings, names of the bundles, where a pod mounts DAGs
+    "host": (fake.VARIANTS["git"], ["dags-folder", "team", "others"], ["/opt/airflow/dags"]),
+    "claim": (
+        fake.VARIANTS["claim"],
+        ["dags-folder", "deploy"],
+        ["/opt/airflow/dags", "/opt/airflow/deploy-dags"],
+    ),
+    "image": (
+        {"airflow_dags_source": "image", "airflow_dags_from": "tests/e2e/dags"},
+        ["dags-folder", "deploy"],
+        ["/opt/airflow/deploy-dags"],
+    ),
+    "git": (
+        {**fake.VARIANTS["git"], "airflow_dags_source": "git"},
+        ["deploy", "team", "others"],
+        ["/opt/airflow/deploy-dags"],
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_pods_have_the_dags_of_each_bundle(source: str) -> None:
+    given, names, folders = SOURCES[source]
+    plan = fake.plan(fake.settings(given))
+    pod = formats.pod(plan)
+    bundles = json.loads(environment_of(pod)["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert [bundle["name"] for bundle in bundles] == names
+    mounts = pod["spec"]["containers"][0]["volumeMounts"]
+    dags_mounts = [mount for mount in mounts if "dags" in mount["name"]]
+    assert [mount["mountPath"] for mount in dags_mounts] == folders
+    assert all(mount["readOnly"] for mount in dags_mounts)
+
+
+@pytest.mark.parametrize("source", ["claim", "image", "git"])
+def test_host_and_pods_have_the_same_dags_of_the_deploys_own(source: str) -> None:
+    plan = fake.plan(fake.settings(SOURCES[source][0]))
+    (config_map,) = (each for each in objects_of(plan) if each["kind"] == "ConfigMap")
+    top = "/opt/airflow/deploy-dags/"
+    on_host = {k.removeprefix(top): v for k, v in plan.uploads.items() if k.startswith(top)}
+    assert on_host == config_map["data"] and "airflow_smoke_test.py" in on_host
+
+
+def test_a_claims_folder_is_where_the_dag_processor_reads_it() -> None:
+    plan = fake.plan(fake.settings(fake.VARIANTS["claim"]))
+    assert config_of(plan)["core"]["dags_folder"] == "/srv/dags/team"
+    unit = unit_of(plan, "airflow-dag-processor.service")
+    assert unit.one("Service.BindReadOnlyPaths") == "/srv/dags/team"
+    assert unit.one("Unit.RequiresMountsFor") == "/srv/dags/team"
+    # Who does not read DAGs is not to be stopped by them.
+    assert not unit_of(plan, "airflow-api-server.service").all("Service.BindReadOnlyPaths")
+
+
+def test_other_dags_are_another_image_on_the_same_base(tmp_path: Path) -> None:
+    given = {"airflow_dags_source": "image", "airflow_dags_from": str(tmp_path)}
+    bases, images = set(), set()
+    for text in ("one", "two"):
+        (tmp_path / "dag.py").write_text(text)
+        plan = fake.plan(fake.settings(given))
+        images.add(formats.pod(plan)["spec"]["containers"][0]["image"])
+        (script,) = plan.named("Build the worker image").commands
+        bases |= set(re.findall(r"airflow-worker-base:\w+", script))
+        (folder,) = {k.rpartition("/")[0] for k, v in plan.uploads.items() if v == text}
+        assert f"cp -a {folder}/. " in script
+        assert folder.endswith(plan.named("Switch to the version").name.split()[-4])
+    assert (len(bases), len(images)) == (1, 2)
 
 
 def test_the_pods_volumes_are_defined(pod: dict[str, Any]) -> None:
@@ -481,6 +549,13 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan, service: str) ->
         unit.environment["KUBECONFIG"],
         *unit.all("Service.EnvironmentFile"),
     }
+    if service == "dag-processor":  # and what else it would not notice
+        memories = (
+            "/opt/airflow/baked-dags/current.name",
+            "/var/lib/airflow-deploy/git-connections",
+        )
+        said = " ".join(command for each in variant.operations for command in each.commands)
+        expected |= {path for path in memories if f"> {path}" in said}
     assert set(files.split()) == expected
     # The deploy compares with this very file; %n is the unit's name.
     question = f"sha256sum --check --status {record.replace('%n', name)}\n"
@@ -500,7 +575,7 @@ def test_services_wait_for_minikube_only_where_it_runs(plan: Plan) -> None:
 
 @pytest.mark.parametrize("driver", ["none", "docker"])
 def test_minikube_is_started_with_driver_and_version(driver: str) -> None:
-    given = {"minikube_driver": driver, "kubernetes_version": "1.33.2"}
+    given = {**fake.ANOTHER_DRIVER, "minikube_driver": driver, "kubernetes_version": "1.33.2"}
     unit = unit_of(fake.plan(fake.settings(given)), "minikube.service")
     words = formats.unit_words(unit.one("Service.ExecStart"))
     assert words[:2] == ["/usr/local/bin/minikube", "start"]
