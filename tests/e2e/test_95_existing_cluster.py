@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Shell
-from tests.e2e.servers import S3Server
+from tests.e2e.servers import GitServer, S3Server
 from tests.e2e.support import Airflow, deploy, wait_for
 from tests.e2e.test_7_logs import connection
 from tests.sandbox import machine as machines
@@ -16,6 +16,18 @@ from tests.sandbox.machine import Machine
 
 NAMESPACE = "other"
 KUBECONFIG = "/root/cluster.yaml"
+HELLO = """
+from airflow.sdk import dag, task
+
+@dag(schedule=None)
+def other_hello():
+    @task
+    def say():
+        print("hello from git")
+    say()
+
+other_hello()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +43,13 @@ def other(machine: Machine, shell: Shell) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def settings(machine: Machine, other: Machine, shell: Shell) -> Iterator[dict[str, Any]]:
-    """The second host's settings: the node is not it, so its logs go to S3."""
+    """The second host's settings: the node is not it, so DAGs come from git and logs go to S3."""
     s3 = S3Server(machine).start()
     s3.create_bucket("other-logs")
+    git = GitServer(machine).start()
+    git.create("other")
+    git.push("other", {"other_hello.py": HELLO})
+    login = {"conn_type": "git", "login": git.user, "password": git.token}
     yield {
         "kubernetes_provider": "existing",
         "kubernetes_kubeconfig": KUBECONFIG,
@@ -42,9 +58,14 @@ def settings(machine: Machine, other: Machine, shell: Shell) -> Iterator[dict[st
         "worker_image": shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml"),
         "airflow_logs": "s3",
         "airflow_logs_s3": {"folder": "s3://other-logs/tasks", "connection": "logs"},
-        "airflow_connections": {"logs": connection(s3)},
+        "airflow_dags_source": "git",
+        "airflow_git_bundles": {
+            "other": {"url": git.http_url("other"), "connection": "dags", "refresh_seconds": 5}
+        },
+        "airflow_connections": {"logs": connection(s3), "dags": login},
     }
     s3.stop()
+    git.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +85,11 @@ def test_deploy_into_the_cluster_of_another_machine(settings: dict[str, Any], sh
 def test_tasks_of_both_run_side_by_side(other: Machine, airflow: Airflow, shell: Shell) -> None:
     password = machines.run(other, "cat /etc/airflow/secrets/admin-password").stdout.strip()
     both = [airflow, Airflow(f"http://{other.address}:8080", "admin", password)]
-    runs = [each.trigger("airflow_smoke_test") for each in both]
+    dags = ["airflow_smoke_test", "other_hello"]
+    runs = [each.trigger(dag) for each, dag in zip(both, dags, strict=True)]
 
     def ended() -> bool:
-        states = [a.run_state("airflow_smoke_test", run) for a, run in zip(both, runs, strict=True)]
+        states = [a.run_state(d, run) for a, d, run in zip(both, dags, runs, strict=True)]
         return states == ["success", "success"]
 
     wait_for(ended, 90, "both tasks succeed")
