@@ -37,7 +37,7 @@ EXISTING: dict[str, object] = {
     "airflow_address_for_pods": "10.0.0.1",
     "worker_image": "localhost/airflow-worker:somebodys",
     "airflow_dags_source": "git",
-    "airflow_git_bundles": {"team": {"url": "https://git.example/dags.git"}},
+    "airflow_git_bundles": {"team": {"url": "https://git.invalid/dags.git"}},
 }
 KUBECONFIG = """\
 apiVersion: v1

@@ -10,24 +10,14 @@ import pytest
 from tests.e2e.conftest import Shell
 from tests.e2e.servers import GitServer, S3Server
 from tests.e2e.support import Airflow, deploy, wait_for
+from tests.e2e.test_6_dag_sources import dag
 from tests.e2e.test_7_logs import connection
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 
 NAMESPACE = "other"
 KUBECONFIG = "/root/cluster.yaml"
-HELLO = """
-from airflow.sdk import dag, task
-
-@dag(schedule=None)
-def other_hello():
-    @task
-    def say():
-        print("hello from git")
-    say()
-
-other_hello()
-"""
+DAG = "e2e_elsewhere"
 
 
 @pytest.fixture(scope="module")
@@ -44,28 +34,27 @@ def other(machine: Machine, shell: Shell) -> Iterator[Machine]:
 @pytest.fixture(scope="module")
 def settings(machine: Machine, other: Machine, shell: Shell) -> Iterator[dict[str, Any]]:
     """The second host's settings: the node is not it, so DAGs come from git and logs go to S3."""
-    s3 = S3Server(machine).start()
+    s3, git = S3Server(machine).start(), GitServer(machine).start()
     s3.create_bucket("other-logs")
-    git = GitServer(machine).start()
-    git.create("other")
-    git.push("other", {"other_hello.py": HELLO})
-    login = {"conn_type": "git", "login": git.user, "password": git.token}
+    git.create("elsewhere")
+    git.push("elsewhere", {f"{DAG}.py": dag(DAG, "hello")})
     yield {
         "kubernetes_provider": "existing",
         "kubernetes_kubeconfig": KUBECONFIG,
         "kubernetes_namespace": NAMESPACE,
         "airflow_address_for_pods": other.address,
         "worker_image": shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml"),
+        "airflow_dags_source": "git",
+        "airflow_git_bundles": {"team": {"url": git.http_url("elsewhere"), "connection": "git"}},
         "airflow_logs": "s3",
         "airflow_logs_s3": {"folder": "s3://other-logs/tasks", "connection": "logs"},
-        "airflow_dags_source": "git",
-        "airflow_git_bundles": {
-            "other": {"url": git.http_url("other"), "connection": "dags", "refresh_seconds": 5}
+        "airflow_connections": {
+            "logs": connection(s3),
+            "git": {"conn_type": "git", "login": git.user, "password": git.token},
         },
-        "airflow_connections": {"logs": connection(s3), "dags": login},
     }
-    s3.stop()
-    git.stop()
+    for server in (s3, git):
+        server.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -84,13 +73,14 @@ def test_deploy_into_the_cluster_of_another_machine(settings: dict[str, Any], sh
 
 def test_tasks_of_both_run_side_by_side(other: Machine, airflow: Airflow, shell: Shell) -> None:
     password = machines.run(other, "cat /etc/airflow/secrets/admin-password").stdout.strip()
-    both = [airflow, Airflow(f"http://{other.address}:8080", "admin", password)]
-    dags = ["airflow_smoke_test", "other_hello"]
-    runs = [each.trigger(dag) for each, dag in zip(both, dags, strict=True)]
+    elsewhere = Airflow(f"http://{other.address}:8080", "admin", password)
+    runs = [(airflow, "airflow_smoke_test"), (elsewhere, DAG)]
+    triggered = [(each, name, each.trigger(name)) for each, name in runs]
 
     def ended() -> bool:
-        states = [a.run_state(d, run) for a, d, run in zip(both, dags, runs, strict=True)]
-        return states == ["success", "success"]
+        return all(each.run_state(name, run) == "success" for each, name, run in triggered)
 
-    wait_for(ended, 90, "both tasks succeed")
+    wait_for(ended, 120, "both runs succeed")
+    *_, (_, _, run_id) = triggered
+    assert "second says hello" in elsewhere.log(DAG, run_id, "second")
     assert "minikube" not in machines.run(other, "ls /usr/local/bin /etc/systemd/system").stdout
