@@ -36,6 +36,8 @@ EXISTING: dict[str, object] = {
     "kubernetes_kubeconfig": "/tmp/kubeconfig",
     "airflow_address_for_pods": "10.0.0.1",
     "worker_image": "localhost/airflow-worker:somebodys",
+    "airflow_dags_source": "git",
+    "airflow_git_bundles": {"team": {"url": "https://git.example/dags.git"}},
 }
 KUBECONFIG = """\
 apiVersion: v1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Shell
-from tests.e2e.servers import S3Server
+from tests.e2e.servers import GitServer, S3Server
 from tests.e2e.support import Airflow, deploy, wait_for
 from tests.e2e.test_7_logs import connection
 from tests.sandbox import machine as machines
@@ -31,20 +31,29 @@ def other(machine: Machine, shell: Shell) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def settings(machine: Machine, other: Machine, shell: Shell) -> Iterator[dict[str, Any]]:
-    """The second host's settings: the node is not it, so its logs go to S3."""
+    """The second host's settings: the node is not it, so DAGs come from git and logs go to S3."""
     s3 = S3Server(machine).start()
     s3.create_bucket("other-logs")
+    git = GitServer(machine).start()
+    git.create("other")
+    git.push("other", {"README": "no DAGs yet\n"})
     yield {
         "kubernetes_provider": "existing",
         "kubernetes_kubeconfig": KUBECONFIG,
         "kubernetes_namespace": NAMESPACE,
         "airflow_address_for_pods": other.address,
         "worker_image": shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml"),
+        "airflow_dags_source": "git",
+        "airflow_git_bundles": {"team": {"url": git.http_url("other"), "connection": "git"}},
         "airflow_logs": "s3",
         "airflow_logs_s3": {"folder": "s3://other-logs/tasks", "connection": "logs"},
-        "airflow_connections": {"logs": connection(s3)},
+        "airflow_connections": {
+            "logs": connection(s3),
+            "git": {"conn_type": "git", "login": git.user, "password": git.token},
+        },
     }
     s3.stop()
+    git.stop()
 
 
 @pytest.fixture(autouse=True)
