@@ -118,6 +118,8 @@ def git(machine: Machine, shell: Shell) -> Iterator[GitServer]:
 def git_settings(git: GitServer) -> dict[str, object]:
     """A bundle read with a deploy key, and one with a token."""
     return {
+        # A try that could not fetch its repository counts as lost only then; 5 minutes by default.
+        "airflow_config": {"scheduler": {"task_instance_heartbeat_timeout": "60"}},
         "airflow_git_bundles": {
             "keyed": {
                 "url": git.ssh_url("keyed"),
@@ -220,7 +222,7 @@ def test_a_repository_that_is_down(
         first = [t for t in airflow.tasks("e2e_token", run) if t["task_id"] == "first"]
         return bool(first) and first[0]["state"] == "up_for_retry"
 
-    wait_for(failed, 120, "the task's first try fails", every=0.5)
+    wait_for(failed, 180, "the task's first try fails", every=0.5)
     log = airflow.log("e2e_token", run, "first")
     assert "Failed to connect" in log
     assert "first says" not in log
