@@ -82,5 +82,8 @@ def test_tasks_of_both_run_side_by_side(other: Machine, airflow: Airflow, shell:
 
     wait_for(ended, 120, "both runs succeed")
     *_, (_, _, run_id) = triggered
-    assert "second says hello" in elsewhere.log(DAG, run_id, "second")
+    # A pod uploads its log after it has said that its task succeeded.
+    wait_for(
+        lambda: "second says hello" in elsewhere.log(DAG, run_id, "second"), 60, "the log is there"
+    )
     assert "minikube" not in machines.run(other, "ls /usr/local/bin /etc/systemd/system").stdout
