@@ -209,8 +209,12 @@ def test_a_run_keeps_its_commit_and_pods_hold_no_secret(
     assert "e2e_keyed" in pods
     git.push("keyed", {"dags/e2e_keyed.py": dag("e2e_keyed", "two")})
     commit = shell("runuser -u git -- git -C /srv/git/keyed.git rev-parse main")
-    query = 'runuser -u postgres -- psql -XAtqd airflow -c "select version from dag_bundle"'
-    wait_for(lambda: commit in shell(query), 60, "the dag-processor has the new commit", every=1)
+
+    def read() -> bool:
+        # Later than the bundle's own version: the dag-processor fetches first, then reads.
+        return bool(runs.airflow.request("GET", "/dags/e2e_keyed")["bundle_version"] == commit)
+
+    wait_for(read, 120, "the new commit's DAG is read", every=1)
     later = runs.begin("e2e_keyed", "two")
     runs.release("e2e_keyed")
     runs.end("e2e_keyed", later, "two")
