@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,23 @@ def test_connection_changed_by_hand_is_put_back(
     assert airflow.request("GET", "/connections/example_rest")["host"] == rest.machine.address
     for secret in (s3.secret_key, rest.token):
         assert secret not in run.output
+
+
+def test_s3_that_says_no_is_named_and_loses_no_log(
+    s3: S3Server, rest: RestServer, airflow: Airflow
+) -> None:
+    settings = s3_settings(s3, rest)
+    connections: Any = settings["airflow_connections"]
+    wrong = {**connections, "example_s3": connection(replace(s3, secret_key="wrong"))}
+    run = deploy(settings={**settings, "airflow_connections": wrong})
+    assert run.code != 0
+    assert "failed at log:" in run.output and "SignatureDoesNotMatch" in run.output
+    smoke = airflow.request("GET", "/dags/airflow_smoke_test/dagRuns?order_by=-start_date")
+    last = smoke["dag_runs"][0]["dag_run_id"]
+    assert airflow.run_state("airflow_smoke_test", last) == "success"
+    assert deploy(settings=settings).code == 0
+    # What could not be uploaded was kept.
+    assert "Hello from a pod" in airflow.log("airflow_smoke_test", last, "greet")
 
 
 def test_back_to_the_defaults(shell: Shell) -> None:
