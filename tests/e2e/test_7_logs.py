@@ -157,8 +157,7 @@ def test_s3_that_says_no_is_named_and_loses_no_log(
     wrong = {**connections, "example_s3": connection(replace(s3, secret_key="wrong"))}
     run = deploy(settings={**settings, "airflow_connections": wrong})
     assert run.code != 0
-    print(run.output)
-    assert "failed at log:" in run.output and "SignatureDoesNotMatch" in run.output
+    assert "failed at log:" in run.output and "SignatureDoesNotMatch" in run.output, run.output
     smoke = airflow.request("GET", "/dags/airflow_smoke_test/dagRuns?order_by=-start_date")
     last = smoke["dag_runs"][0]["dag_run_id"]
     assert airflow.run_state("airflow_smoke_test", last) == "success"
