@@ -7,6 +7,7 @@ from pyinfra import host
 
 from tasks import (
     airflow,
+    backup,
     dags,
     git,
     image,
@@ -34,11 +35,14 @@ image.build(settings)
 minikube.finish(settings)
 kubernetes.connect(settings)
 image.load(settings)
+backup.provide(settings)
+backup.begin(settings)
 airflow.configure(settings)
 objects.provide(settings)
 dags.provide(settings)
 git.prepare(settings)
 services.run(settings)
+backup.end(settings)
 smoke.prove(settings)
 image.prune(settings)
 airflow.prune(settings)

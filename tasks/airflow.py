@@ -11,6 +11,7 @@ from pyinfra.operations import files
 from tasks import dags, image, logs, pods
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
+from tasks.postgres import DATABASE
 from tasks.settings import MEMORY, Settings
 
 CONFIG = "/etc/airflow/airflow.cfg"
@@ -19,6 +20,8 @@ SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 CLI = "/usr/local/bin/airflow"
 RUN = "/usr/local/lib/airflow/run"
+VENVS = "/opt/airflow/venvs"
+VENV = "/opt/airflow/venv"  # the one in use, for people and the command line
 BUNDLES = "/var/lib/airflow/bundles"  # clones of git repositories
 
 REQUIREMENTS = "/opt/airflow/requirements"
@@ -75,10 +78,9 @@ def _install_venv(settings: Settings) -> None:
         " --only-binary :all: --compile-bytecode"
     )
     extra = " ".join(map(shlex.quote, settings.airflow_extra_requirements))
-    link = "/opt/airflow/venv"
     settled(
         name="Install Airflow (200 packages, 10 to 60 s)",
-        test=f"test -e {venv}/.complete && test {link} -ef {venv}",
+        test=f"test -e {venv}/.complete && test {VENV} -ef {venv}",
         commands=[
             f"test -e {venv}/.complete || {{ rm -rf {venv} && {UV_ENVIRONMENT}"
             f" {UV}/bin/uv venv --quiet --python /usr/bin/python{settings.release.python} {venv}"
@@ -86,8 +88,8 @@ def _install_venv(settings: Settings) -> None:
             # The lock wins over what the extra requirements would like to change.
             + (f" && {pip_install} --constraint {lock} {extra}" if extra else "")
             + f" && rm -f {venv}/.lock && touch {venv}/.complete; }}",
-            # For people and the command line; units and pods name the venv itself.
-            f"ln -sfn {venv} {link}.new && mv -T {link}.new {link}",
+            # Units and pods name the venv itself.
+            f"ln -sfn {venv} {VENV}.new && mv -T {VENV}.new {VENV}",
         ],
         because="this version with these requirements is installed",
     )
@@ -100,9 +102,7 @@ def prune(settings: Settings) -> None:
     Airflow's services run, so they run with the current one; pods have theirs in their image.
     """
     others = max(settings.worker_images_kept, 2) - 1  # one at least, to go back to
-    surplus = (
-        f"$(ls -dt /opt/airflow/venvs/*/ | grep -vxF {settings.venv}/ | tail -n +{others + 1})"
-    )
+    surplus = f"$(ls -dt {VENVS}/*/ | grep -vxF {settings.venv}/ | tail -n +{others + 1})"
     settled(
         name="Remove old venvs",
         test=f'test -z "{surplus}"',
@@ -175,8 +175,8 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
         },
         "database": {
             # Written out both: derived from each other they would need another driver.
-            "sql_alchemy_conn": "postgresql+psycopg2:///airflow?host=/var/run/postgresql",
-            "sql_alchemy_conn_async": "postgresql+psycopg:///airflow?host=/var/run/postgresql",
+            "sql_alchemy_conn": url("psycopg2"),
+            "sql_alchemy_conn_async": url("psycopg"),
         },
         "api": {
             "host": settings.airflow_web_host,
@@ -213,6 +213,11 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
     for section, given in settings.airflow_config.items():
         wanted.setdefault(section, {}).update(given)
     return wanted
+
+
+def url(driver: str, database: str = DATABASE) -> str:
+    """Where a driver finds a database: over the socket, as the user that it runs as."""
+    return f"postgresql+{driver}:///{database}?host=/var/run/postgresql"
 
 
 def _pod(settings: Settings) -> pods.Manifest:

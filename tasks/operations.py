@@ -10,7 +10,7 @@ import shlex
 import tarfile
 from collections.abc import Generator, Iterable, Mapping
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import SecretStr
 from pyinfra import host
@@ -20,13 +20,16 @@ from pyinfra.facts.files import Sha256File
 
 from tasks.downloads import Download
 
+INSTALLED = "dpkg-query -Wf '${db:Status-Abbrev}${Package}\\n' | sed -n 's/^ii *//p' | sort -u"
+
 
 @operation()
-def debian_packages(packages: list[str]) -> Generator[str, None, None]:
+def debian_packages(packages: list[str], record: str) -> Generator[str, None, None]:
     """
     Install Debian packages that are missing; refresh apt's lists only then.
 
     + packages: names, without versions
+    + record: file on the host that lists what came thereby, also what the packages depend on
     """
     installed = host.get_fact(DebPackages)
     missing = [package for package in packages if package not in installed]
@@ -34,8 +37,15 @@ def debian_packages(packages: list[str]) -> Generator[str, None, None]:
         host.noop("all packages are installed")
         return
     apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Options::=--force-confold"
+    # A run that was killed left its list of what was there before.
+    yield (
+        f"install -d -m 700 {shlex.quote(str(PurePosixPath(record).parent))} && {{"
+        f" test -e {record}.before || {{ {INSTALLED} > {record}.new &&"
+        f" mv {record}.new {record}.before; }}; }}"
+    )
     yield f"{apt} update"
     yield f"{apt} install --yes --no-install-recommends {' '.join(missing)} >/dev/null"
+    yield f"{INSTALLED} | comm -13 {record}.before - >> {record} && rm {record}.before"
 
 
 class Output(FactBase[str]):

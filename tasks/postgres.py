@@ -10,6 +10,8 @@ from tasks.settings import Settings
 
 DATABASE = "airflow"  # also the role's and the Linux user's name, as peer authentication wants it
 
+ORIGINAL = ".before-airflow"  # what a file of PostgreSQL's own was, for who removes Airflow
+
 PSQL = "runuser -u postgres -- psql -XAtqc"
 
 # A cluster loads its files when it starts or is told to, and a few options wait for a restart. The
@@ -35,6 +37,14 @@ def provide(settings: Settings) -> None:
         group="postgres",
         mode="640",
         settings=settings,
+    )
+    settled(
+        name="Keep PostgreSQL's own pg_hba.conf",
+        test=f"test -e {access}{ORIGINAL}",
+        commands=[
+            f"cp -p {access} {access}{ORIGINAL}.new && mv {access}{ORIGINAL}.new {access}{ORIGINAL}"
+        ],
+        because="it was kept before",
     )
     files.template(
         name="Write pg_hba.conf",

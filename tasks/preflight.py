@@ -10,12 +10,13 @@ from typing import NamedTuple
 from pyinfra import host, logger
 from pyinfra.api import DeployError, FactBase
 
-from tasks import downloads, kubeconfig, pods, registry
-from tasks.airflow import ADMIN_PASSWORD
+from tasks import downloads, kubeconfig, lock, pods, registry
+from tasks.airflow import ADMIN_PASSWORD, MIGRATED
 from tasks.settings import RELEASES, Settings
 
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
 MIN_DISK_GIB = 10
+UPGRADE_DISK_GIB = 3  # for a venv of 0.5, its image as archive and unpacked, 0.8 each
 MAX_CLOCK_SKEW = 60  # seconds; tokens of the Execution API allow only 10 between host and pods
 
 # Ports of minikube's node that another Kubernetes on the same machine would hold, with the program
@@ -40,6 +41,11 @@ class Report(NamedTuple):
 # Answers as lines «key value». Only what every Debian has: no python, no curl.
 QUESTIONS = r"""
 say() { echo "$1 $2"; }
+for try in $(seq $lock_tries); do
+    [ "$(cat $lock 2>/dev/null)" = "$lock_owner" ] && break
+    sleep 0.1
+done
+[ "$(cat $lock 2>/dev/null)" = "$lock_owner" ] || say locked "$(cat $lock 2>/dev/null)"
 [ -d /run/systemd/system ] && say systemd yes
 say uid "$(id -u)"
 . /etc/os-release
@@ -51,6 +57,8 @@ for place in /opt /var; do
 done
 say time "$(date +%s)"
 [ -e /opt/airflow/venv/bin/airflow ] && say installed yes
+[ -s "$migrated" ] && say migrated "$(cat "$migrated")"
+say database_kib "$(du -skc /var/lib/postgresql/*/main/base 2>/dev/null | awk 'END {print $1 + 0}')"
 holder() {  # who listens on a port, as «process name», nothing if nobody does
     ss -Hltnp "sport = :$1" 2>/dev/null |
         sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\2 \1/p' | head -n 1
@@ -155,7 +163,7 @@ def check(settings: Settings) -> Settings:
 
     Raises DeployError with every finding and its cure, one a line, if the deploy can't succeed.
     """
-    report = host.get_fact(HostReport, variables=_variables(settings))
+    report = host.get_fact(HostReport, variables=_variables(settings, lock.take()))
     found = findings(settings, report, now=time.time())
     if found:
         raise DeployError(
@@ -172,7 +180,7 @@ def check(settings: Settings) -> Settings:
     return settings.on_release(report.one("system").split()[1])
 
 
-def _variables(settings: Settings) -> str:
+def _variables(settings: Settings, lock_owner: str) -> str:
     image = settings.worker_image or ""
     brought = [each.get("metadata", {}).get("name") for each in settings.kubernetes_objects]
     claims = [
@@ -182,6 +190,10 @@ def _variables(settings: Settings) -> str:
     ]
     variables = {
         "claims": "".join(claims),
+        "migrated": MIGRATED,
+        "lock": lock.FILE,
+        "lock_owner": lock_owner,
+        "lock_tries": str(lock.WAIT * 10 + 5),
         "kubectl": f"{settings.kubectl} -n {settings.kubernetes_namespace}",
         "web_port": str(settings.airflow_web_port),
         "kubeconfig": settings.kubernetes_kubeconfig or "",
@@ -210,9 +222,15 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
             "systemd does not run here, and Airflow's services need it: choose a host that booted"
             " with systemd, or try the deploy in the sandbox with ./tests/sandbox/up"
         ]
+    if holder := report.one("locked"):
+        return [
+            f"another deploy of this host runs, by {holder}: wait for its end; one that was killed"
+            " lets go within seconds"
+        ]
     return [
         *_system(report),
         *_resources(report),
+        *_upgrade(settings, report),
         *_clock(report, now),
         *_ports(report),
         *_cluster(settings, report),
@@ -240,13 +258,46 @@ def _resources(report: Report) -> Iterator[str]:
         yield f"{memory:.1f} GiB of memory: at least {MIN_MEMORY_GIB} are needed, add some"
     if report.one("installed"):
         return
-    for answer in report.all("disk_kib"):
-        place, free = answer.split()
-        if int(free) / 2**20 < MIN_DISK_GIB:
+    for place, free in _free(report):
+        if free < MIN_DISK_GIB:
             yield (
-                f"{int(free) / 2**20:.1f} GiB of disk are free in {place}:"
+                f"{free:.1f} GiB of disk are free in {place}:"
                 f" at least {MIN_DISK_GIB} are needed, free some"
             )
+
+
+def _free(report: Report) -> Iterator[tuple[str, float]]:
+    """Folders and the GiB that are free in them."""
+    for answer in report.all("disk_kib"):
+        place, free = answer.split()
+        yield place, int(free) / 2**20
+
+
+def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
+    """What would stop a change of the version or of the packages."""
+    migrated, _, _ = report.one("migrated").partition(" ")
+    codename = report.one("system").partition(" ")[2]
+    if not migrated or codename not in RELEASES:
+        return
+    there, _, _ = migrated.partition("-")
+    if _numbers(settings.airflow_version) < _numbers(there):
+        yield (
+            f"airflow_version: the database is Airflow {there}'s, and {settings.airflow_version}"
+            " can't be trusted with it: `sudo airflow-rollback` on the host goes back to before the"
+            f' last upgrade, with its data; else write "{there}"'
+        )
+    elif migrated != settings.on_release(codename).venv_key:
+        needed = UPGRADE_DISK_GIB + int(report.one("database_kib")) / 2**20
+        for place, free in _free(report):
+            if free < needed:
+                yield (
+                    f"{free:.1f} GiB of disk are free in {place}, and another version or other"
+                    f" packages of Airflow need {needed:.1f}, a backup among it: free some"
+                )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
 
 
 def _clock(report: Report, now: float) -> Iterator[str]:

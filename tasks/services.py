@@ -120,6 +120,15 @@ def web_url(settings: Settings) -> str:
     return settings.web_url
 
 
+def is_healthy(settings: Settings) -> str:
+    """Shell test whether all of Airflow is; its answer stays in $h."""
+    components = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+    # The answer is always 200: what counts is the JSON.
+    return f"h=$(curl -fsS -m 10 {health_url(settings)}) && " + " && ".join(
+        f'echo "$h" | grep -q \'"{name}":{{"status":"healthy"\'' for name in components
+    )
+
+
 @deploy("Services")
 def run(settings: Settings) -> None:
     """Every service runs with the inputs that are on the host now, and Airflow is healthy."""
@@ -143,11 +152,7 @@ def run(settings: Settings) -> None:
         commands=[f"systemctl start {units}"],
         because="it is active",
     )
-    components = ("metadatabase", "scheduler", "dag_processor", "triggerer")
-    # The answer is always 200: what counts is the JSON.
-    healthy = f"h=$(curl -fsS -m 10 {health_url(settings)}) && " + " && ".join(
-        f'echo "$h" | grep -q \'"{name}":{{"status":"healthy"\'' for name in components
-    )
+    healthy = is_healthy(settings)
     settled(
         name="Wait until Airflow is healthy",
         test=healthy,

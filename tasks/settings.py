@@ -137,6 +137,9 @@ class Settings(Part):
     airflow_pools: dict[str, Pool] = Field(
         {}, description="Pools, by name; the deploy makes and corrects them."
     )
+    airflow_backups_kept: int = Field(
+        7, ge=0, description="How many daily backups are kept on the host; 0: none are made."
+    )
     postgres_version: int | None = Field(
         None, ge=14, le=18, description="Major version of PostgreSQL; none: Debian's own."
     )

@@ -50,6 +50,8 @@ def packages(settings: Settings) -> list[str]:
     return names
 
 
+PACKAGES_RECORD = f"{MEMORY}/packages"  # those that came with the deploy
+
 # path: (owner, group, mode)
 DIRECTORIES = {
     "/etc/airflow": ("root", "airflow", "750"),
@@ -70,6 +72,7 @@ def prepare(settings: Settings) -> None:
     debian_packages(
         name="Install Debian packages (about a minute the first time)",
         packages=packages(settings),
+        record=PACKAGES_RECORD,
     )
     server.group(
         name="Create group airflow", group="airflow", gid=settings.airflow_uid, system=True

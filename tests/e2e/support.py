@@ -145,3 +145,29 @@ class Airflow:
 def machine_name() -> str:
     """Name of the machine under test."""
     return os.environ.get("AIRFLOW_SANDBOX", "airflow-sandbox")
+
+
+HOST_BEFORE = "/root/host-before"  # how the machine was before the first deploy
+
+# Shell commands that print, a line each, packages, users, enabled units, listening ports, mounts,
+# links, firewall rules and files; without what changes by itself or belongs to the tests.
+_CHANGING = " -o ".join(
+    f"-path {path}"
+    for path in (
+        *("/dev", "/proc", "/run", "/sys", "/tmp", "/root", "/home", "/srv"),
+        *("/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/log"),
+        *("/var/tmp", "/etc/ssl/certs", "'/etc/*-'", "/etc/.pwd.lock"),
+    )
+)
+LOOK_AT_HOST = f"""
+{{
+    dpkg-query -Wf 'package ${{Package}} ${{db:Status-Abbrev}}\n'
+    getent passwd | cut -d: -f1 | sed 's/^/user /'
+    getent group | cut -d: -f1 | sed 's/^/group /'
+    systemctl list-unit-files --state=enabled --no-legend | sed 's/  */ /g; s/^/unit /'
+    ss -Hltn 2>/dev/null | awk '{{print "port " $4}}'
+    awk '{{print "mount " $2}}' /proc/mounts
+    ls /sys/class/net | sed 's/^/link /'
+    iptables-save 2>/dev/null | grep -v '^[#:]' | sed 's/^/rule /'
+    find / \\( {_CHANGING} \\) -prune -o -print | sed 's/^/file /'
+}} | sort -u"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shlex
@@ -12,7 +13,15 @@ import pytest
 
 from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, as_data, deploy, machine_name
+from tests.e2e.support import (
+    HOST_BEFORE,
+    LOOK_AT_HOST,
+    Airflow,
+    as_data,
+    deploy,
+    machine_name,
+    wait_for,
+)
 from tests.sandbox import inventory
 from tests.sandbox.machine import Machine
 
@@ -23,7 +32,8 @@ def outputs() -> list[str]:
     return []
 
 
-def test_fresh_deploy(outputs: list[str]) -> None:
+def test_fresh_deploy(shell: Shell, outputs: list[str]) -> None:
+    shell(f"test -e /opt/airflow || {LOOK_AT_HOST} > {HOST_BEFORE}")
     run = deploy()
     outputs.append(run.output)
     assert run.code == 0, run.output
@@ -36,6 +46,20 @@ def test_second_run_changes_nothing(outputs: list[str]) -> None:
     assert run.code == 0, run.output
     assert run.json["results"]["totals"]["hosts"] > 0
     assert run.changed == []
+
+
+def test_a_second_deploy_at_the_same_time_is_refused(shell: Shell) -> None:
+    """And the lock of a deploy that was killed is free."""
+    command = ["pyinfra", "inventories/sandbox.py", "deploy.py"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as first:  # waits for a yes
+        held = "! flock --nonblock /run/lock/airflow-deploy true && echo held || true"
+        wait_for(lambda: shell(held) == "held", 30, "it holds the lock")
+        second = deploy()
+        assert second.code != 0
+        assert f"another deploy of this host runs, by {getpass.getuser()}@" in second.output
+        assert f"(process {first.pid})" in second.output
+        first.kill()
+    assert deploy().changed == []
 
 
 def test_dry_run_then_plans_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shlex
 import subprocess
 import tarfile
@@ -103,12 +104,18 @@ DPKG = [
 ]
 
 
+def packages(*names: str) -> list[str]:
+    """What the operation does on a host with the packages above."""
+    given = {"packages": list(names), "record": "/var/lib/deploy/packages"}
+    return fake.commands(debian_packages, {"dpkg -l": DPKG}, **given)
+
+
 def test_installed_packages_need_no_apt() -> None:
-    assert fake.commands(debian_packages, {"dpkg -l": DPKG}, packages=["git", "libc6"]) == []
+    assert packages("git", "libc6") == []
 
 
 def test_missing_packages_are_installed_after_a_refresh() -> None:
-    planned = fake.commands(debian_packages, {"dpkg -l": DPKG}, packages=["git", "curl", "socat"])
+    _, *planned, _ = packages("git", "curl", "socat")
     update, install = (shlex.split(command) for command in planned)
     assert update[-1] == "update"
     assert install[install.index("install") :] == [
@@ -121,6 +128,29 @@ def test_missing_packages_are_installed_after_a_refresh() -> None:
     ]
     for words in (update, install):
         assert words[:2] == ["DEBIAN_FRONTEND=noninteractive", "apt-get"]
+
+
+def test_what_came_with_packages_is_recorded_also_after_a_killed_run(tmp_path: Path) -> None:
+    record, dpkg = tmp_path / "record", tmp_path / "dpkg-query"
+    before, _, _, after = fake.commands(
+        debian_packages, {"dpkg -l": DPKG}, packages=["curl"], record=str(record)
+    )
+
+    def run(command: str, installed: str) -> None:
+        # Debian's own answer, without asking this machine's.
+        dpkg.write_text(f"#!/bin/sh\nprintf '%s' '{installed}'\n")
+        dpkg.chmod(0o755)
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        subprocess.run(["sh", "-c", command], env={"PATH": path}, check=True)
+
+    run(before, "ii  git\nrc  curl\n")
+    # The first run was killed while apt was at work.
+    run(before, "ii  git\nii  libcurl4\niU  curl\n")
+    run(after, "ii  git\nii  libcurl4\nii  curl\n")
+    assert record.read_text() == "curl\nlibcurl4\n"
+    run(before, "ii  git\nii  libcurl4\nii  curl\n")
+    run(after, "ii  git\nii  libcurl4\nii  curl\nii  jq\n")
+    assert record.read_text() == "curl\nlibcurl4\njq\n"
 
 
 # brought

@@ -100,6 +100,41 @@ def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) ->
     return findings(Settings.from_data(given or {}), Report({**GOOD, **answers}), NOW)
 
 
+# The lock
+
+
+def test_another_deploy_that_runs_is_all_that_is_told() -> None:
+    (finding,) = found({"locked": ["ada@desk (process 7), 10:00:00 UTC"], "uid": ["1000"]})
+    assert finding.startswith("another deploy of this host runs, by ada@desk (process 7), 10:00:00")
+
+
+# Upgrades
+
+
+def migrated(key: str) -> dict[str, list[str]]:
+    """The answers of a host with a deployed Airflow."""
+    return {"installed": ["yes"], "migrated": [f"{key} 1234 5678"], "database_kib": [str(2 * GIB)]}
+
+
+def test_older_airflow_than_the_databases_is_refused() -> None:
+    (finding,) = found(migrated("3.3.2-0123"), {"airflow_version": "3.3.1"})
+    assert finding.startswith("airflow_version: the database is Airflow 3.3.2's")
+    assert "sudo airflow-rollback" in finding and 'write "3.3.2"' in finding
+    # As numbers, not as text.
+    assert found(migrated("3.10.0-0123"), {"airflow_version": "3.3.2"}) != []
+    assert found(migrated("3.3.1-0123"), {"airflow_version": "3.3.2"}) == []
+
+
+@pytest.mark.parametrize(("gib", "enough"), [(4.9, False), (5.1, True)])
+def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, enough: bool) -> None:
+    free = {"disk_kib": [f"/opt {40 * GIB}", f"/var {int(gib * GIB)}"]}
+    others = found({**migrated("3.3.2-0123"), **free})
+    assert bool(others) is not enough
+    for finding in others:
+        assert finding.startswith("4.9 GiB of disk are free in /var") and "need 5.0" in finding
+    assert found({**migrated(DEFAULTS.on_release("bookworm").venv_key), **free}) == []
+
+
 @pytest.mark.parametrize(
     ("answers", "given"),
     [
@@ -235,7 +270,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ask(offline: Path, given: dict[str, Any] | None = None) -> Report:
     """What this machine answers, asked as preflight asks."""
     settings = Settings.from_data({"offline_dir": str(offline), **(given or {})})
-    report = fake.fact(HostReport, variables=preflight._variables(settings))
+    report = fake.fact(HostReport, variables=preflight._variables(settings, "me"))
     assert isinstance(report, Report)
     return report
 

@@ -321,6 +321,7 @@ OTHER: dict[str, Any] = {
     "airflow_connections": {"api": {"conn_type": "http", "host": "api.example"}},
     "airflow_variables": {"colour": "green"},
     "airflow_pools": {"narrow": {"slots": 1}},
+    "airflow_backups_kept": 30,
     "postgres_version": 16,
     "postgres_config": {"work_mem": "16MB"},
     "kubernetes_provider": "existing",

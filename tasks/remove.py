@@ -1,0 +1,235 @@
+"""Take away what the deploy brought, in order: `pyinfra INVENTORY tasks.remove.airflow`.
+
+`keep_data=True` leaves what can't be made again: database, secrets, DAGs, logs and backups; a later
+deploy finds them. Each step looks whether there is something left to do, so that a removal which
+was interrupted goes on when it is run again.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+import yaml
+from pyinfra import host
+from pyinfra.api import deploy
+
+from tasks import backup, kubernetes, logs, minikube, postgres, services, system
+from tasks.operations import INSTALLED, Output, settled
+from tasks.settings import MEMORY, Settings
+
+# What nothing is lost with, since a deploy makes it anew.
+PROGRAMS = [
+    "/usr/local/bin/airflow*",
+    "/usr/local/bin/crictl*",
+    "/usr/local/bin/kubectl",
+    "/usr/local/bin/minikube",
+    "/usr/local/lib/airflow",
+    "/usr/local/lib/minikube",
+]
+MADE_ANEW = [
+    *PROGRAMS,
+    "/opt/airflow/venvs",
+    "/opt/airflow/venv",
+    "/opt/airflow/uv",
+    "/opt/airflow/requirements",
+    "/opt/airflow/image",
+    "/opt/airflow/baked-dags",
+    "/opt/airflow/deploy-dags",
+    "/etc/airflow/*.*",
+    "/etc/airflow/kubeconfig",
+    "/run/airflow",
+]
+DATA = [
+    "/opt/airflow",
+    "/etc/airflow",
+    "/var/lib/airflow",
+    logs.FOLDER,
+    backup.FOLDER,
+]
+# Kubernetes on the host, as `minikube delete` leaves it: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-reset/
+NODE = [
+    "/etc/cni/net.d/*",
+    "/etc/kubernetes",
+    "/opt/cni",
+    "/root/.minikube",
+    "/var/lib/cni",
+    "/var/lib/kubelet/*",
+    "/var/lib/minikube",
+    "/tmp/hostpath-provisioner",
+    "/tmp/hostpath_pv",
+    "/usr/lib/systemd/system/kubelet.service*",
+    "/etc/systemd/system/kubelet.service*",
+    "/etc/crictl.yaml",
+]
+
+
+@deploy("Remove")
+def airflow(keep_data: bool = False) -> None:
+    """The host is as it was before the deploy, or has just the data.
+
+    What people put into the deploy's folders goes with them.
+    """
+    settings = Settings.from_data(host.data.dict())
+    release = host.get_fact(Output, script=". /etc/os-release; echo $VERSION_CODENAME")
+    settings = settings.on_release(release)
+    _remove_services()
+    if settings.uses_minikube:
+        _remove_minikube(settings)
+    else:
+        _remove_objects(settings, keep_data)
+    if keep_data:
+        _remove_files("what a deploy makes anew", MADE_ANEW)
+        return
+    _remove_database(settings)
+    _remove_files("Airflow's files", [*PROGRAMS, *DATA])
+    settled(
+        name="Remove the user and the group airflow",
+        test="! getent passwd airflow && ! getent group airflow",
+        commands=[
+            "if getent passwd airflow >/dev/null; then userdel airflow; fi",
+            "if getent group airflow >/dev/null; then groupdel airflow; fi",
+        ],
+        because="they are gone",
+    )
+    _remove_packages(settings)
+    _remove_files("what the deploy remembers", [MEMORY])
+
+
+def _remove_services() -> None:
+    units = f"{services.UNITS_DIRECTORY}/airflow*"
+    settled(
+        name="Stop and remove Airflow's units",
+        test=_gone([units]),
+        commands=[
+            "systemctl stop airflow.target 'airflow-*.timer' 'airflow-*.service'",
+            f"for unit in $(cd {services.UNITS_DIRECTORY} && ls -d airflow*.timer airflow*.service"
+            " airflow.target 2>/dev/null); do"
+            " test -L /etc/systemd/system/$unit || systemctl disable --quiet $unit; done",
+            f"rm -rf {units}; systemctl daemon-reload; systemctl reset-failed 'airflow*' || true",
+        ],
+        because="there are none",
+    )
+
+
+def _remove_minikube(settings: Settings) -> None:
+    unit = f"{services.UNITS_DIRECTORY}/minikube.service"
+    settled(
+        name="Delete the cluster (about 20 s)",
+        test=f"! test -e {unit}",
+        commands=[
+            f"PATH=$PATH:{minikube.STAND_INS} HOME=/root minikube delete >/dev/null",
+            f"systemctl disable --quiet --now minikube; rm -f {unit}; systemctl daemon-reload",
+        ],
+        because="there is none",
+    )
+    if not settings.node_is_host:
+        return
+    # The rules that kube-proxy and the network plugin made.
+    clean = " ".join(
+        f"{tool}-save | grep -vE 'KUBE-|CNI-' | {tool}-restore;"
+        for tool in ("iptables", "ip6tables")
+    )
+    images = "ctr -n k8s.io images ls -q"
+    settled(
+        name="Clean the node",
+        test=f"{_gone(NODE)} && ! iptables-save | grep -E 'KUBE-|CNI-'",
+        commands=[
+            "systemctl stop kubelet 2>/dev/null; systemctl disable --quiet kubelet 2>/dev/null;"
+            " crictl pods -q 2>/dev/null | xargs -r crictl rmp --force >/dev/null;"
+            f" {images} 2>/dev/null | xargs -r ctr -n k8s.io images rm >/dev/null; true",
+            f"{clean} for link in bridge cni0; do ip link delete $link 2>/dev/null; done; true",
+            "findmnt -Rno TARGET -R /var/lib/kubelet 2>/dev/null | tail -n +2 | tac"
+            " | xargs -r umount 2>/dev/null; true",
+            _rm(NODE),
+            "systemctl daemon-reload",
+        ],
+        because="nothing of Kubernetes is left",
+    )
+    settled(
+        name="Remove the kubeconfig that minikube made",
+        test="! test -e /root/.kube/config || kubectl config get-contexts -o name | grep -q .",
+        commands=[_rm(["/root/.kube"])],
+        because="there is none, or it knows other clusters",
+    )
+
+
+def _remove_objects(settings: Settings, keep_data: bool) -> None:
+    kept = ("Namespace", "PersistentVolumeClaim") if keep_data else ()
+    objects = [
+        each
+        for each in yaml.safe_load_all(kubernetes.render(kubernetes.MANIFEST, settings))
+        if each and each["kind"] not in kept
+    ]
+    manifest = shlex.quote(yaml.safe_dump_all(objects))
+    settled(
+        name="Delete Airflow's objects in the cluster",
+        test=f'test -z "$(printf %s {manifest} | {settings.kubectl} get -f - --ignore-not-found'
+        ' -o name)"',
+        commands=[
+            f"printf %s {manifest} | {settings.kubectl} delete --ignore-not-found -f - >/dev/null"
+        ],
+        because="there are none",
+    )
+
+
+def _remove_database(settings: Settings) -> None:
+    config = f"/etc/postgresql/{settings.postgres_version}/main"
+    settled(
+        name="Remove the database and the role airflow",
+        test=f"! test -e {config}/conf.d/airflow.conf",
+        commands=[
+            *(
+                f"runuser -u postgres -- dropdb --if-exists --force {postgres.DATABASE}{suffix}"
+                for suffix in ("", "_new", "_old")
+            ),
+            f"runuser -u postgres -- dropuser --if-exists {postgres.DATABASE}",
+            f"test ! -e {config}/pg_hba.conf{postgres.ORIGINAL} ||"
+            f" mv {config}/pg_hba.conf{postgres.ORIGINAL} {config}/pg_hba.conf",
+            f"rm {config}/conf.d/airflow.conf",
+            f"systemctl restart postgresql@{settings.postgres_version}-main",
+        ],
+        because="they are gone",
+    )
+
+
+def _remove_packages(settings: Settings) -> None:
+    record = system.PACKAGES_RECORD
+    packages = f"$({INSTALLED} | comm -12 - {record}.sorted)"
+    apt = f"DEBIAN_FRONTEND=noninteractive apt-get -qq purge --yes {packages}"
+    settled(
+        name="Purge the Debian packages that came with the deploy",
+        test=f"! test -e {record}",
+        commands=[
+            f"sort -u {record} > {record}.sorted",
+            f"more=$({apt} --simulate | awk '/^(Purg|Remv)/ {{print $2}}' | sort -u"
+            f" | comm -23 - {record}.sorted);"
+            ' test -z "$more" || { echo "packages that came later need some of the deploy\'s:"'
+            ' $more: remove them first" >&2; exit 1; }',
+            f"{apt} >/dev/null",
+            # What programs wrote and their packages do not know of.
+            "for folder in /var/lib/containers /run/containers /var/lib/containerd"
+            " /etc/containerd /etc/containers; do test -e $folder || continue;"
+            " find $folder -mindepth 1 -delete; rmdir $folder 2>/dev/null; done; true",
+            f"rm {record} {record}.sorted",
+        ],
+        because="none are left",
+    )
+
+
+def _remove_files(what: str, patterns: list[str]) -> None:
+    settled(
+        name=f"Remove {what}",
+        test=_gone(patterns),
+        commands=[_rm(patterns)],
+        because="they are gone",
+    )
+
+
+def _gone(patterns: list[str]) -> str:
+    """Shell test whether there are no such files."""
+    return f'test -z "$(ls -d {" ".join(patterns)} 2>/dev/null)"'
+
+
+def _rm(patterns: list[str]) -> str:
+    # Mount points stay, emptied.
+    return f"rm -rf {' '.join(patterns)} 2>/dev/null; true"

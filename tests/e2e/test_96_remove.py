@@ -1,0 +1,80 @@
+"""The deploy is taken away, with its data and without, and what was backed up comes back."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tasks.settings import ROOT
+from tests.e2e.conftest import Shell
+from tests.e2e.support import HOST_BEFORE, LOOK_AT_HOST, Airflow, deploy
+from tests.e2e.test_92_upgrade import (
+    PSQL,
+    SECRET,
+    airflow_of,
+    connection,
+    counts,
+    decrypted,
+)
+
+
+@pytest.fixture(scope="module")
+def backup(shell: Shell) -> str:
+    """A backup with a connection, where no removal looks."""
+    airflow_of(shell).request("POST", "/connections", connection("e2e_kept"))
+    return shell("cp $(airflow-backup) /root/kept.tar && echo /root/kept.tar")
+
+
+@pytest.fixture(scope="module")
+def rows(shell: Shell, backup: str) -> str:
+    """How much is in the database."""
+    return counts(shell)
+
+
+def remove(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the removal."""
+    words = ["pyinfra", "--yes", "inventories/sandbox.py", "tasks.remove.airflow", *arguments]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_removal_that_keeps_data(rows: str, shell: Shell) -> None:
+    done = remove("keep_data=True")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shell(
+        "ls -d /opt/airflow/* /etc/airflow/* /usr/local/bin/airflow* 2>/dev/null || true"
+    ).splitlines() == ["/etc/airflow/secrets", "/opt/airflow/dags", "/opt/airflow/plugins"]
+    assert (
+        shell(
+            "systemctl list-unit-files 'airflow*' minikube.service kubelet.service"
+            " --no-legend || true"
+        )
+        == ""
+    )
+    assert shell(f"{PSQL} 'select count(*) from connection'") != "0"
+    run = deploy()
+    assert run.code == 0, run.output
+    assert counts(shell) == rows
+    assert decrypted(shell, "e2e_kept") == SECRET
+
+
+def test_removal_leaves_the_host_as_it_was(backup: str, shell: Shell) -> None:
+    done = remove()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shell(f"{LOOK_AT_HOST} | diff {HOST_BEFORE} - || true") == ""
+    again = remove()
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Success" not in again.stderr
+
+
+def test_backup_is_restored_on_an_empty_host(backup: str, rows: str, shell: Shell) -> None:
+    run = deploy()
+    assert run.code == 0, run.output
+    assert shell(f"{PSQL} 'select count(*) from connection'") == "0"
+    print(shell(f"airflow-restore {backup}"))
+    assert counts(shell) == rows
+    assert decrypted(shell, "e2e_kept") == SECRET
+    airflow: Airflow = airflow_of(shell)  # with the password of then
+    assert airflow.request("GET", "/connections/e2e_kept")["conn_type"] == "http"
+    assert deploy().code == 0
+    assert deploy().changed == []

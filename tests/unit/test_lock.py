@@ -1,0 +1,35 @@
+"""The lock of a host, by processes of this machine."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tasks import lock
+from tests.e2e.support import wait_for
+
+
+def holder(owner: str, file: Path) -> subprocess.Popen[bytes]:
+    """A run that takes the lock."""
+    return subprocess.Popen(["sh", "-c", lock.script(owner, str(file))], stdout=subprocess.PIPE)
+
+
+def let_go(process: subprocess.Popen[bytes]) -> None:
+    """What the end of a connection, or of the program that reads, means to the other side."""
+    assert process.stdout
+    process.stdout.close()
+    process.wait(10)
+
+
+def test_one_holds_the_lock_and_the_next_gets_it_when_nobody_reads_any_more(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    first = holder("ada, it's 10:00", file)
+    wait_for(lambda: file.exists() and file.read_text() == "ada, it's 10:00\n", 5, "it is taken")
+    second = holder("grace", file)
+    assert second.wait(lock.WAIT + 5) == 0
+    let_go(second)
+    assert file.read_text() == "ada, it's 10:00\n" and first.poll() is None
+    third = holder("grace", file)  # waits for a run that just ends
+    let_go(first)
+    wait_for(lambda: file.read_text() == "grace\n", lock.WAIT, "the next one has it")
+    let_go(third)
