@@ -19,6 +19,7 @@ from tasks import (
     services,
     smoke,
     system,
+    timers,
 )
 from tasks.settings import Settings
 
@@ -39,6 +40,7 @@ objects.provide(settings)
 dags.provide(settings)
 git.prepare(settings)
 services.run(settings)
+timers.run(settings)
 smoke.prove(settings)
 image.prune(settings)
 airflow.prune(settings)
