@@ -20,6 +20,7 @@ from tasks import (
     services,
     smoke,
     system,
+    timers,
 )
 from tasks.settings import Settings
 
@@ -42,6 +43,7 @@ objects.provide(settings)
 dags.provide(settings)
 git.prepare(settings)
 services.run(settings)
+timers.run(settings)
 backup.end(settings)
 smoke.prove(settings)
 image.prune(settings)

@@ -21,7 +21,6 @@ from tasks.settings import Settings
 
 UNITS_DIRECTORY = "/etc/systemd/system"
 STOP_SCHEDULER = "/usr/local/lib/airflow/stop-scheduler"
-CLEANUP = "airflow-cleanup-pods"
 STARTED_WITH = "/run/airflow"  # one file of checksums a unit
 
 
@@ -97,7 +96,7 @@ def _read_folders(service: Service, settings: Settings) -> list[str]:
     return [claim.host_path] if claim and parses else []
 
 
-def _written_folders(settings: Settings) -> list[str]:
+def written_folders(settings: Settings) -> list[str]:
     """Folders outside of the units' own places that they write to."""
     return [settings.airflow_logs_claim.host_path] if settings.airflow_logs_claim else []
 
@@ -145,11 +144,10 @@ def run(settings: Settings) -> None:
             ],
             because="it runs with its inputs as they are",
         )
-    units = " ".join(target(settings))
     settled(
         name="Run airflow.target",  # a target that is not active can't stop its units
-        test=f"! systemctl is-active {units} | grep -vx active",
-        commands=[f"systemctl start {units}"],
+        test='test "$(systemctl is-active airflow.target)" = active',
+        commands=["systemctl start airflow.target"],
         because="it is active",
     )
     healthy = is_healthy(settings)
@@ -162,38 +160,6 @@ def run(settings: Settings) -> None:
             " \"Look at: journalctl -u 'airflow-*' -n 100\" >&2; exit 1"
         ],
         because="all components are",
-    )
-
-
-def target(settings: Settings) -> list[str]:
-    """The target, and what it starts beside the services."""
-    return ["airflow.target", *([f"{CLEANUP}.timer"] if settings.keeps_pods else [])]
-
-
-def _write_cleanup(settings: Settings) -> None:
-    """What deletes pods that ended and were kept, from time to time, if any are."""
-    timer, service = (f"{UNITS_DIRECTORY}/{CLEANUP}.{kind}" for kind in ("timer", "service"))
-    if not settings.keeps_pods:
-        settled(
-            name=f"Remove {CLEANUP}",
-            test=f"! test -e {timer} && ! test -e {service}",
-            commands=[
-                f"systemctl disable --quiet --now {CLEANUP}.timer; rm -f {timer} {service};"
-                " systemctl daemon-reload"
-            ],
-            because="no pod is kept",
-        )
-        return
-    files.put(name=f"Write {CLEANUP}.timer", src=f"files{timer}", dest=timer, mode="644")
-    files.template(
-        name=f"Write {CLEANUP}.service",
-        src=f"files{service}.j2",
-        dest=service,
-        mode="644",
-        settings=settings,
-        config=CONFIG,
-        kubeconfig=KUBECONFIG,
-        minutes=settings.worker_failed_pods_minutes,
     )
 
 
@@ -224,12 +190,11 @@ def _write_units(settings: Settings) -> None:
             started_with=STARTED_WITH,
             stop_scheduler=STOP_SCHEDULER,
             inputs=inputs(service, settings),
-            folders=_written_folders(settings),
+            folders=written_folders(settings),
             read_folders=_read_folders(service, settings),
             ready_url=f"{web_url(settings)}/execution/health",
         )
-    _write_cleanup(settings)
-    units = " ".join(target(settings) + [service.unit for service in SERVICES])
+    units = " ".join(["airflow.target", *(service.unit for service in SERVICES)])
     settled(
         name="Make systemd load and enable the units",
         test=f"! systemctl show -P NeedDaemonReload {units} minikube.service | grep -q yes"

@@ -128,6 +128,14 @@ class Settings(Part):
     )
     airflow_logs_claim: Claim | None = Field(None, description="The claim for `volume_claim` logs.")
     airflow_logs_s3: S3Logs | None = Field(None, description="Folder and connection for `s3` logs.")
+    airflow_log_days: int = Field(
+        90,
+        ge=0,
+        description="How long log files are kept, on the host and in a claim; 0: for ever.",
+    )
+    airflow_history_days: int = Field(
+        365, ge=0, description="How long runs that ended stay in the database; 0: for ever."
+    )
     airflow_connections: dict[ConnectionId, Connection] = Field(
         {}, description="Connections, by id; the deploy makes and corrects them, and hides them."
     )

@@ -280,7 +280,7 @@ def test_a_pod_that_failed_may_be_deleted_at_once(
     run_to_the_end(airflow, "e2e_pod_that_fails", pods)
     assert len(pods.names) == len(kept) + 1
     wait_for(lambda: [pod.metadata.name for pod in pods.look()] == kept, 60, "it is deleted")
-    assert shell("systemctl list-unit-files 'airflow-cleanup*' --no-legend || true") == ""
+    assert shell("systemctl list-unit-files 'airflow-cleanup-pods*' --no-legend || true") == ""
 
 
 # Tasks that start pods

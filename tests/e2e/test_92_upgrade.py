@@ -26,7 +26,8 @@ def runs(shell: Shell) -> Runs:
     """Airflow of the old version with some data, on a host that has had a newer one."""
     shell(
         "systemctl stop airflow.target 'airflow-*.service' &&"
-        " runuser -u postgres -- dropdb --force airflow && rm /var/lib/airflow-deploy/migrated"
+        " runuser -u postgres -- dropdb --force airflow &&"
+        f" rm -rf /var/lib/airflow-deploy/migrated {FOLDER}/before-*"
     )
     run = deploy(settings={"airflow_version": OLD})
     assert run.code == 0, run.output

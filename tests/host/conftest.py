@@ -14,7 +14,7 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
-from tasks import airflow, downloads, services, system
+from tasks import airflow, downloads, services, system, timers
 from tasks.dags import EXAMPLES, FOLDER, OWN, wanted
 from tasks.kubernetes import KUBECONFIG
 from tasks.services import SERVICES, UNITS_DIRECTORY
@@ -84,8 +84,13 @@ def owned_paths(settings: Settings) -> dict[str, Attributes]:
     """Whose the deploy's folders and files must be. Only secrets of units are root's alone."""
     postgres = f"/etc/postgresql/{settings.postgres_version}/main"
     secrets = [*(f"{airflow.SECRETS}/{name}" for name in airflow.SECRET_FILES)]
-    units = [*services.target(settings), *(service.unit for service in SERVICES)]
+    units = [
+        "airflow.target",
+        *(service.unit for service in SERVICES),
+        *(unit for timer in timers.timers(settings) if timer.wanted for unit in timer.units),
+    ]
     programs = ["/usr/local/bin/kubectl", services.STOP_SCHEDULER]
+    programs += [timers.LIVENESS, timers.CLEAN_HISTORY]
     own = FOLDER if settings.airflow_dags_source == "host" else OWN
     smoke_test = ["/usr/local/bin/airflow-smoke-test"] if settings.airflow_smoke_test else []
     paths = {path: Attributes(*wanted) for path, wanted in system.DIRECTORIES.items()}

@@ -9,6 +9,7 @@ import pytest
 
 from tasks.services import SERVICES, STARTED_WITH, inputs
 from tasks.settings import Settings
+from tasks.timers import timers
 from tests.host.support import Host, Listener, Process, complaints, each_unit, properties
 
 # Exposure as systemd computes it, times 10: from 0 to 100. Services without a sandbox have 92.
@@ -113,13 +114,21 @@ def test_the_command_airflow_is_roots(user: str, host: Host) -> None:
     assert "use sudo airflow" in done.stderr
 
 
-def test_pods_that_ended_are_cleaned_up_if_they_are_kept(host: Host, settings: Settings) -> None:
-    timer = properties(host, "airflow-cleanup-pods.timer")["airflow-cleanup-pods.timer"]
-    there = (timer["ActiveState"], timer["UnitFileState"])
-    assert there == (("active", "enabled") if settings.keeps_pods else ("inactive", ""))
-    if settings.keeps_pods:
-        service = "airflow-cleanup-pods.service"
-        threshold = f"--no-pager --threshold={MAX_EXPOSURE} {service}"
-        assert host.run(f"systemd-analyze security {threshold}").rc == 0
-        assert complaints(host, service) == []
-        assert properties(host, service)[service]["Result"] == "success"
+def test_timers_are_those_of_the_settings(host: Host, settings: Settings) -> None:
+    for timer in timers(settings):
+        name, service = timer.units
+        found = properties(host, name, service)
+        state = (found[name]["ActiveState"], found[name]["UnitFileState"])
+        assert state == (("active", "enabled") if timer.wanted else ("inactive", "")), name
+        assert found[service]["Result"] == "success", service
+        assert found[name]["NeedDaemonReload"] == found[service]["NeedDaemonReload"] == "no"
+
+
+def test_what_timers_start_is_closed_in(host: Host, settings: Settings) -> None:
+    for timer in timers(settings):
+        if not timer.wanted:
+            continue
+        assert [each for unit in timer.units for each in complaints(host, unit)] == []
+        arguments = f"--no-pager --threshold={MAX_EXPOSURE} {timer.units[1]}"
+        if timer.sandbox:
+            assert host.run(f"systemd-analyze security {arguments}").rc == 0, timer.name

@@ -318,6 +318,8 @@ OTHER: dict[str, Any] = {
     "airflow_logs": "s3",
     "airflow_logs_claim": {"name": "logs", "host_path": "/srv/logs", "subpath": "tasks"},
     "airflow_logs_s3": {"folder": "s3://logs/other", "connection": "s3"},
+    "airflow_log_days": 0,
+    "airflow_history_days": 0,
     "airflow_connections": {"api": {"conn_type": "http", "host": "api.example"}},
     "airflow_variables": {"colour": "green"},
     "airflow_pools": {"narrow": {"slots": 1}},

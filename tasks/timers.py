@@ -1,0 +1,167 @@
+"""What runs on the host from time to time, as systemd timers that airflow.target starts and stops.
+
+systemctl list-timers 'airflow-*' shows each with its last and its next time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks import backup, logs
+from tasks.airflow import CONFIG
+from tasks.kubernetes import KUBECONFIG
+from tasks.operations import settled
+from tasks.services import UNITS_DIRECTORY, written_folders
+from tasks.settings import Settings
+
+CLEAN_HISTORY = "/usr/local/lib/airflow/clean-history"
+LIVENESS = "/usr/local/lib/airflow/liveness"
+
+
+class Timer(NamedTuple):
+    """A timer and its service."""
+
+    name: str
+    description: str
+    commands: list[str]  # as systemd reads them
+    wanted: bool = True
+    calendar: str = ""  # when, as OnCalendar= has it; a time that was missed is made up for
+    every: str = ""  # or how long after it ended
+    user: str = "airflow"
+    sandbox: bool = True
+    folders: tuple[str, ...] = ()  # outside of the units' own places that it writes to
+    options: tuple[str, ...] = ()  # more lines of the service; they win over the sandbox
+
+    @property
+    def units(self) -> tuple[str, str]:
+        """Names of the timer and of its service."""
+        return f"airflow-{self.name}.timer", f"airflow-{self.name}.service"
+
+
+def timers(settings: Settings) -> list[Timer]:
+    """All of them, also those that are not wanted."""
+    airflow = f"{settings.venv}/bin/airflow"
+    minutes = settings.worker_failed_pods_minutes
+    log_folders = " ".join([logs.FOLDER, *written_folders(settings)])
+    log_age = settings.airflow_log_days - 1  # find counts whole days, and wants more than these
+    return [
+        Timer(
+            name="liveness",
+            description="look for services that hang",
+            commands=[f"{LIVENESS} {settings.web_url}"],
+            every="10s",
+            user="root",
+            options=(
+                "# To kill what hangs.",
+                "CapabilityBoundingSet=CAP_KILL",
+                "# Nothing of the six looks a minute, but what was restarted.",
+                "LogLevelMax=notice",
+            ),
+        ),
+        Timer(
+            name="cleanup-pods",
+            description="clean-up of pods that ended",
+            # One that never could start counts as failed, but Airflow itself must have given it
+            # up before.
+            commands=[
+                f"{airflow} kubernetes cleanup-pods --namespace={namespace}"
+                f" --min-completed-minutes={minutes} --min-pending-minutes={max(minutes, 30)}"
+                for namespace in settings.namespaces
+            ],
+            wanted=settings.keeps_pods,
+            every="10min",
+            options=(
+                "# It prints pods that it deletes, and in a pod's manifest is its task's token.",
+                "StandardOutput=null",
+            ),
+        ),
+        Timer(
+            name="backup",
+            description="backup of database, secrets and configuration",
+            commands=[backup.COMMAND],
+            wanted=settings.airflow_backups_kept > 0,
+            calendar="02:30",
+            user="root",
+            # It becomes postgres, and reads all that the deploy wrote.
+            sandbox=False,
+        ),
+        Timer(
+            name="cleanup-history",
+            description="clean-up of old runs in the database",
+            commands=[f"{CLEAN_HISTORY} {settings.airflow_history_days} {airflow}"],
+            wanted=settings.airflow_history_days > 0,
+            calendar="03:30",
+        ),
+        Timer(
+            name="cleanup-logs",
+            description="clean-up of old log files",
+            commands=[
+                f"/usr/bin/find {log_folders} -type f -name *.log -mtime +{log_age} -delete",
+                # Not one that a task may be about to write into.
+                f"/usr/bin/find {log_folders} -mindepth 1 -type d -empty -mtime +0 -delete",
+            ],
+            wanted=settings.airflow_log_days > 0,
+            calendar="04:00",
+            folders=tuple(written_folders(settings)),
+        ),
+    ]
+
+
+def units(settings: Settings) -> list[str]:
+    """The timers that are to run."""
+    return [timer.units[0] for timer in timers(settings) if timer.wanted]
+
+
+@deploy("Timers")
+def run(settings: Settings) -> None:
+    """Each timer that is wanted runs, and no other is there."""
+    for path, what in (
+        (LIVENESS, "looks for services that hang"),
+        (CLEAN_HISTORY, "cleans the database"),
+    ):
+        files.put(name=f"Write what {what}", src=f"files{path}", dest=path, mode="755")
+    for timer in timers(settings):
+        if timer.wanted:
+            _write(timer, settings)
+        else:
+            _remove(timer)
+    wanted = [timer for timer in timers(settings) if timer.wanted]
+    both = " ".join(unit for timer in wanted for unit in timer.units)
+    enabled = " ".join(units(settings))
+    settled(
+        name="Run the timers",
+        test=f"! systemctl show -P NeedDaemonReload {both} | grep -q yes"
+        f' && test "$(systemctl is-enabled {enabled} | grep -cx enabled)" = {len(wanted)}'
+        f" && ! systemctl is-active {enabled} | grep -vx active",
+        commands=["systemctl daemon-reload", f"systemctl enable --quiet --now {enabled}"],
+        because="they run as they are written",
+    )
+
+
+def _write(timer: Timer, settings: Settings) -> None:
+    for unit, kind in zip(timer.units, ("timer", "service"), strict=True):
+        files.template(
+            name=f"Write {unit}",
+            src=f"files{UNITS_DIRECTORY}/airflow-timer.{kind}.j2",
+            dest=f"{UNITS_DIRECTORY}/{unit}",
+            mode="644",
+            timer=timer,
+            config=CONFIG,
+            kubeconfig=KUBECONFIG,
+        )
+
+
+def _remove(timer: Timer) -> None:
+    paths = [f"{UNITS_DIRECTORY}/{unit}" for unit in timer.units]
+    settled(
+        name=f"Remove airflow-{timer.name}",
+        test=" && ".join(f"! test -e {path}" for path in paths),
+        commands=[
+            f"systemctl disable --quiet --now {timer.units[0]}; rm -f {' '.join(paths)};"
+            " systemctl daemon-reload"
+        ],
+        because="it is not wanted",
+    )
