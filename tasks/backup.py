@@ -25,7 +25,6 @@ FILES = [
     "etc/systemd/system/airflow*",
     f"{CLI.lstrip('/')}*",
     "usr/local/lib/airflow",
-    VENV.lstrip("/"),
 ]
 
 
@@ -54,6 +53,7 @@ def provide(settings: Settings) -> None:
         memory=MEMORY,
         migrated=MIGRATED,
         venvs=VENVS,
+        link=VENV,
         node_is_host=settings.node_is_host,
         database=DATABASE,
         url_of_new=url("psycopg2", f"{DATABASE}_new"),
