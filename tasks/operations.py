@@ -20,6 +20,9 @@ from pyinfra.facts.files import Sha256File
 
 from tasks.downloads import Download
 
+BUSY = "/run/lock/airflow-deploy-command"  # locked while a command changes the host
+MAX_WAIT = 900  # seconds; the longest command takes a fifth of it
+
 INSTALLED = "dpkg-query -Wf '${db:Status-Abbrev}${Package}\\n' | sed -n 's/^ii *//p' | sort -u"
 
 
@@ -37,6 +40,7 @@ def debian_packages(packages: list[str], record: str) -> Generator[str, None, No
         host.noop("all packages are installed")
         return
     apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Options::=--force-confold"
+    apt += f" -o DPkg::Lock::Timeout={MAX_WAIT}"  # somebody else's, or one of a killed run
     # A run that was killed left its list of what was there before.
     yield (
         f"install -d -m 700 {shlex.quote(str(PurePosixPath(record).parent))} && {{"
@@ -78,7 +82,7 @@ def settled(test: str, commands: list[str], because: str) -> Generator[str, None
     if verdict == "yes":
         host.noop(because)
         return
-    yield from commands
+    yield from (ALONE + command for command in commands)
 
 
 @operation()
@@ -230,3 +234,10 @@ def pinned_file(
 def _fail(message: str) -> str:
     """Shell command that says what is wrong and fails."""
     return f"{{ echo {shlex.quote(message)} >&2; exit 1; }}"
+
+
+# Begins a command. One that a killed deploy left behind goes on, though its connection is gone, and
+# might be at the same work: it is waited for.
+ALONE = f"""exec 8>>{BUSY}
+flock -w {MAX_WAIT} 8 || {_fail("a command of an earlier deploy still runs: look at ps -ef")}
+"""

@@ -23,6 +23,7 @@ from pyinfra.api.operation import OperationMeta, add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
+from tasks.operations import ALONE
 from tasks.settings import ROOT, Settings
 
 FILES = ROOT / "files"
@@ -246,9 +247,8 @@ def _operations(state: State) -> Iterator[Planned]:
 
 def _add(planned: Planned, command: Any) -> None:
     if not isinstance(command, FileUploadCommand):
-        planned.commands.append(
-            command if isinstance(command, str) else str(command.get_raw_value())
-        )
+        text = command if isinstance(command, str) else str(command.get_raw_value())
+        planned.commands.append(text.removeprefix(ALONE))
     elif command.dest.endswith(".tar"):
         with tarfile.open(fileobj=cast(BinaryIO, command.src)) as archive:
             for member in archive:

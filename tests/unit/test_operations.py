@@ -15,7 +15,8 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.downloads import Download
-from tasks.operations import brought, debian_packages, pinned_file, secret_file, settled
+from tasks.operations import BUSY, brought, debian_packages, pinned_file, secret_file, settled
+from tests.e2e.support import wait_for
 from tests.unit import fake
 
 PROGRAM = b"#!/bin/sh\necho hello\n"
@@ -93,6 +94,15 @@ def test_a_command_that_fails_stops_the_operation(tmp_path: Path) -> None:
     result = fake.run(settled, test="false", commands=commands, because="never")
     assert result.did_error() and "broken" in result.stderr
     assert not (tmp_path / "made").exists()
+
+
+def test_a_command_waits_for_one_that_a_killed_deploy_left(tmp_path: Path) -> None:
+    made, left = tmp_path / "made", f"exec 8>>{BUSY}; flock 8; sleep 1; touch {tmp_path}/left"
+    with subprocess.Popen(["sh", "-c", left]):
+        wait_for(lambda: subprocess.run(["flock", "-n", BUSY, "true"]).returncode, 5, "it works")
+        command = f"test -e {tmp_path}/left && touch {made}"
+        fake.run(settled, test=f"test -e {made}", commands=[command], because="it is so")
+    assert made.exists()
 
 
 # debian_packages
