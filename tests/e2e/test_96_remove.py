@@ -22,6 +22,7 @@ from tests.e2e.test_92_upgrade import (
 @pytest.fixture(scope="module")
 def backup(shell: Shell) -> str:
     """A backup with a connection, where no removal looks."""
+    shell("airflow connections delete e2e_kept >/dev/null 2>&1 || true")
     airflow_of(shell).request("POST", "/connections", connection("e2e_kept"))
     return shell("cp $(airflow-backup) /root/kept.tar && echo /root/kept.tar")
 
