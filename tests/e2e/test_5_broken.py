@@ -1,0 +1,232 @@
+"""What is broken by force comes back by itself; no task is lost, and none runs twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from kubernetes import client
+
+from tests.e2e.conftest import Shell
+from tests.e2e.support import Airflow, deploy, wait_for
+
+GO_ON = "/opt/airflow/dags/e2e_go_on"
+ENDED = ("success", "failed")
+SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dags(shell: Shell) -> Iterator[None]:
+    """The DAGs of these tests."""
+    text = (Path(__file__).parent / "dags/e2e_broken.py").read_text()
+    shell(f"cat > /opt/airflow/dags/e2e_broken.py <<'EOF'\n{text}\nEOF")
+    yield
+    shell(f"rm -f /opt/airflow/dags/e2e_broken.py {GO_ON}")
+
+
+def state(airflow: Airflow, dag: str, run: str) -> str:
+    """State of a run; nothing while the api-server is away."""
+    try:
+        return airflow.run_state(dag, run)
+    except OSError:
+        return ""
+
+
+def tries(airflow: Airflow, dag: str, run: str) -> dict[str, tuple[str, int]]:
+    """State and number of the try of each task."""
+    return {t["task_id"]: (t["state"], t["try_number"]) for t in airflow.tasks(dag, run)}
+
+
+def ends_well(airflow: Airflow, dag: str, run: str, seconds: float = 120) -> None:
+    """Wait for the run's success."""
+    found = wait_for(lambda: (s := state(airflow, dag, run)) in ENDED and s, seconds, "it ends")
+    assert found == "success", [airflow.log(dag, run, task) for task in tries(airflow, dag, run)]
+
+
+def is_active(shell: Shell, unit: str) -> bool:
+    """Whether a unit is."""
+    return shell(f"systemctl is-active {unit} || true") == "active"
+
+
+def healthy(airflow: Airflow) -> bool:
+    """Whether all components are."""
+    return set(airflow.health().values()) == {"healthy"}
+
+
+def killed_by_liveness(shell: Shell, since: float) -> list[str]:
+    """Units that were found to hang since a time of time.monotonic()."""
+    seconds = time.monotonic() - since
+    said = shell(f"journalctl -q -u airflow-liveness -o cat --since=-{seconds:.0f}s")
+    return [line.split()[0] for line in said.splitlines()]
+
+
+@pytest.fixture
+def patient(airflow: Airflow, shell: Shell) -> Iterator[str]:
+    """A run whose task runs until GO_ON is there; afterwards it must end well, on its first try."""
+    shell(f"rm -f {GO_ON}")
+    run = airflow.trigger("e2e_patient")
+    wait_for(lambda: tries(airflow, "e2e_patient", run) == {"wait": ("running", 1)}, 60, "it runs")
+    yield run
+    shell(f"touch {GO_ON}")
+    ends_well(airflow, "e2e_patient", run)
+    assert tries(airflow, "e2e_patient", run) == {"wait": ("success", 1)}
+
+
+# Liveness
+
+
+def test_what_hangs_is_started_again_within_a_minute(
+    patient: str, airflow: Airflow, shell: Shell
+) -> None:
+    units = " ".join(f"airflow-{name}" for name in SERVICES[1:])
+
+    def processes() -> list[str]:
+        return shell(f"systemctl show -P MainPID {units}").split()
+
+    wait_for(lambda: healthy(airflow), 60, "all components are healthy")
+    before, began = processes(), time.monotonic()
+    shell(f"for unit in {units}; do systemctl kill -s SIGSTOP --kill-whom=main $unit; done")
+    wait_for(lambda: not {*before} & {*processes()}, 60, "all three were started anew", every=1)
+    assert sorted(killed_by_liveness(shell, began)) == sorted(units.split())
+    wait_for(lambda: healthy(airflow), 60, "all components are healthy again")
+
+
+# Killed while 20 tasks run
+
+
+def test_killed_one_after_the_other_while_tasks_run(
+    airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
+) -> None:
+    dag = "e2e_many"
+    run, pods = airflow.trigger(dag), dict[str, str]()
+
+    def look() -> int:
+        for pod in cluster.list_namespaced_pod("airflow", label_selector=f"dag_id={dag}").items:
+            labels = pod.metadata.labels
+            if pod.metadata.annotations["run_id"] == run:
+                pods[pod.metadata.name] = f"{labels['map_index']} try {labels['try_number']}"
+        return len(pods)
+
+    wait_for(lambda: look() >= 5, 60, "some of the tasks have pods")
+    for service in SERVICES:
+        unit = f"airflow-{service}"
+        shell(f"systemctl kill --signal=SIGKILL --kill-whom=main {unit}")
+        look()
+        wait_for(partial(is_active, shell, unit), 60, f"{unit} is back")
+    assert state(airflow, dag, run) == "running"
+    wait_for(lambda: look() and state(airflow, dag, run) in ENDED, 180, "it ends")
+    states = [(task["state"], task["try_number"]) for task in airflow.tasks(dag, run)]
+    assert states == [("success", 1)] * 20
+    assert sorted(pods.values()) == sorted({*pods.values()}), "a task had two pods"
+    # What ran twice in one pod would say so twice.
+    folder = f"/var/log/airflow/dag_id={dag}/run_id={run}/task_id=work"
+    began = shell(f"cat '{folder}'/map_index=*/attempt=*.log | grep -o 'number [0-9]* in'")
+    assert sorted(began.splitlines()) == sorted(f"number {number} in" for number in range(20))
+    path = f"/dags/{dag}/dagRuns/{quote(run)}/taskInstances/work/xcomEntries"
+    entries = airflow.request("GET", f"{path}?xcom_key=return_value&limit=50")["xcom_entries"]
+    assert sorted(entry["map_index"] for entry in entries) == list(range(20))
+
+
+# Gaps
+
+
+def test_postgres_away_for_half_a_minute(patient: str, airflow: Airflow, shell: Shell) -> None:
+    began = time.monotonic()
+    shell(
+        "systemd-run --quiet --on-active=30 systemctl start postgresql; systemctl stop postgresql"
+    )
+    ready = "runuser -u postgres -- pg_isready -q && echo ready || true"
+    wait_for(lambda: shell(f"cd / && {ready}") == "ready", 60, "PostgreSQL is back")
+    back = time.monotonic()
+
+    def triggered() -> str:
+        try:
+            return airflow.trigger("airflow_smoke_test")
+        except OSError:
+            return ""
+
+    run = wait_for(triggered, 60, "a run is taken")
+    wait_for(lambda: state(airflow, "airflow_smoke_test", run) == "success", 60, "its task ran")
+    assert time.monotonic() - back < 60
+    wait_for(lambda: healthy(airflow), 60, "all components are healthy")
+    assert not killed_by_liveness(shell, began)
+
+
+def test_both_apis_away(patient: str, airflow: Airflow, shell: Shell) -> None:
+    """The cluster's for two minutes, Airflow's for the first of them; then a new kubelet."""
+    manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+    shell(
+        f"systemd-run --quiet --on-active=120 mv /root/kube-apiserver.yaml {manifest};"
+        " systemd-run --quiet --on-active=60 systemctl start airflow-api-server;"
+        f" mv {manifest} /root/; systemctl stop airflow-api-server"
+    )
+
+    def cluster_is(word: str) -> bool:
+        return shell("kubectl get --raw /readyz 2>&1 || true").endswith(word)
+
+    wait_for(lambda: not cluster_is("ok"), 60, "the cluster does not answer")
+    wait_for(lambda: airflow.health(), 120, "the api-server is back")
+    assert not cluster_is("ok")
+    run = airflow.trigger("airflow_smoke_test")
+    wait_for(lambda: cluster_is("ok"), 180, "the cluster is back", every=1)
+    # Kubernetes waits ever longer before it starts its own scheduler again, a new kubelet does not.
+    shell("systemctl restart kubelet")
+    ends_well(airflow, "airflow_smoke_test", run)
+    assert {number for _, number in tries(airflow, "airflow_smoke_test", run).values()} == {1}
+
+
+# Tasks that are ended from outside
+
+
+def test_a_pod_deleted_and_one_out_of_memory(
+    airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
+) -> None:
+    dag = "e2e_unlucky"
+    run = airflow.trigger(dag)
+    wait_for(
+        lambda: "try 1 began" in airflow.log(dag, run, "deleted"), 60, "the task that is to be lost"
+    )
+    (pod,) = cluster.list_namespaced_pod(
+        "airflow", label_selector=f"dag_id={dag},task_id=deleted"
+    ).items
+    # Airflow lets a task go on for as long as the pod is given to end.
+    cluster.delete_namespaced_pod(pod.metadata.name, "airflow", grace_period_seconds=1)
+    wait_for(lambda: state(airflow, dag, run) in ENDED, 120, "the run ends")
+    assert tries(airflow, dag, run) == {"deleted": ("success", 2), "greedy": ("failed", 1)}
+    assert "out of memory" in airflow.log(dag, run, "greedy")
+
+
+def test_no_room_for_logs(airflow: Airflow, shell: Shell) -> None:
+    folder, dag = "/var/log/airflow", "e2e_talkative"
+    shell(
+        f"mount -t tmpfs -o size=8m,uid=airflow,gid=airflow,mode=2750 none {folder}"
+        f" && {{ ! cat /dev/zero 2>/dev/null > {folder}/full; }}"
+    )
+    try:
+        run = airflow.trigger(dag)
+        wait_for(lambda: tries(airflow, dag, run).get("talk", ("", 0))[1] > 1, 60, "a try failed")
+        assert healthy(airflow)
+        shell(f"rm {folder}/full")
+        ends_well(airflow, dag, run)
+    finally:
+        shell(f"umount --lazy {folder}")
+
+
+# The cluster's token
+
+
+def test_a_token_that_is_no_longer_valid_is_replaced_by_the_deploy(
+    patient: str, shell: Shell
+) -> None:
+    # A token of the same account would be the same again.
+    shell("kubectl -n airflow delete serviceaccount airflow-control-plane")
+    secret = "kubectl -n airflow get --ignore-not-found secret airflow-control-plane-token"
+    wait_for(lambda: shell(secret) == "", 60, "its token is gone")
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "Kubernetes | Write Airflow's kubeconfig" in run.changed
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
