@@ -22,14 +22,14 @@ LITTLE_MEMORY = {
 }
 
 
-@dag(schedule=None, catchup=False)
+@dag(schedule=None, catchup=False, max_active_tasks=6)
 def e2e_many() -> None:
-    """Twenty short tasks side by side."""
+    """Twenty short tasks, a few of them at a time."""
 
     @task
     def work(number: int) -> int:
         print(f"number {number} in {os.environ['HOSTNAME']}", flush=True)
-        time.sleep(6)
+        time.sleep(5)
         return number
 
     work.expand(number=list(range(20)))
@@ -39,7 +39,7 @@ e2e_many()
 
 
 @dag(schedule=None, catchup=False)
-def e2e_patient() -> None:
+def e2e_waiting() -> None:
     """One task that ends when the test says so."""
 
     @task
@@ -54,7 +54,7 @@ def e2e_patient() -> None:
     wait()
 
 
-e2e_patient()
+e2e_waiting()
 
 
 @dag(schedule=None, catchup=False)
