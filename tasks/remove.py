@@ -57,9 +57,23 @@ NODE = [
     "/var/lib/minikube",
     "/tmp/hostpath-provisioner",
     "/tmp/hostpath_pv",
+    "/tmp/juju-mk*",
     "/usr/lib/systemd/system/kubelet.service*",
+    "/usr/libexec/kubernetes",
+    "/usr/share/ca-certificates/minikubeCA.pem",
     "/etc/systemd/system/kubelet.service*",
     "/etc/crictl.yaml",
+]
+
+
+# What programs wrote, and their packages do not know of.
+LEFT_BY_PACKAGES = [
+    "/etc/containerd",
+    "/etc/containers",
+    "/opt/containerd",
+    "/run/containers",
+    "/var/lib/containerd",
+    "/var/lib/containers",
 ]
 
 
@@ -140,6 +154,7 @@ def _remove_minikube(settings: Settings) -> None:
             f"{clean} for link in bridge cni0; do ip link delete $link 2>/dev/null; done; true",
             "findmnt -Rno TARGET -R /var/lib/kubelet 2>/dev/null | tail -n +2 | tac"
             " | xargs -r umount 2>/dev/null; true",
+            "find /etc/ssl/certs -lname '*/minikubeCA.pem' -delete",
             _rm(NODE),
             "systemctl daemon-reload",
         ],
@@ -203,13 +218,13 @@ def _remove_packages(settings: Settings) -> None:
             f"sort -u {record} > {record}.sorted",
             f"more=$({apt} --simulate | awk '/^(Purg|Remv)/ {{print $2}}' | sort -u"
             f" | comm -23 - {record}.sorted);"
-            ' test -z "$more" || { echo "packages that came later need some of the deploy\'s:"'
-            ' $more: remove them first" >&2; exit 1; }',
+            ' test -z "$more" || { echo "other packages need some of those that came with the'
+            ' deploy, remove them first:" $more >&2; exit 1; }',
             f"{apt} >/dev/null",
-            # What programs wrote and their packages do not know of.
-            "for folder in /var/lib/containers /run/containers /var/lib/containerd"
-            " /etc/containerd /etc/containers; do test -e $folder || continue;"
+            f"for folder in {' '.join(LEFT_BY_PACKAGES)}; do test -e $folder || continue;"
             " find $folder -mindepth 1 -delete; rmdir $folder 2>/dev/null; done; true",
+            # These may be somebody's.
+            "rmdir /etc/cni/net.d /etc/cni /etc/postgresql /var/lib/postgresql 2>/dev/null; true",
             f"rm {record} {record}.sorted",
         ],
         because="none are left",

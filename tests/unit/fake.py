@@ -23,6 +23,7 @@ from pyinfra.api.operation import OperationMeta, add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
+from tasks import remove
 from tasks.operations import ALONE
 from tasks.settings import ROOT, Settings
 
@@ -190,6 +191,14 @@ def plan(settings: Settings, responses: Mapping[str, Any] | None = None) -> Plan
     return Plan(operations, list(_host(state).connector.executed_commands))
 
 
+def removal(given: Mapping[str, Any], keep_data: bool) -> Plan:
+    """What the removal does on Debian 12, were there anything."""
+    state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, given)
+    add_deploy(state, remove.airflow, keep_data=keep_data)
+    operations = list(_operations(state))
+    return Plan(operations, list(_host(state).connector.executed_commands))
+
+
 def commands(
     operation: Any, responses: Mapping[str, Any] | None = None, **arguments: Any
 ) -> list[str]:
@@ -218,8 +227,13 @@ def fact(question: type[FactBase[Any]], **arguments: Any) -> Any:
     return answer
 
 
-def _state(connector: str, responses: Mapping[str, Any] | None = None) -> State:
+def _state(
+    connector: str,
+    responses: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> State:
     data = {
+        **(given or {}),
         "fake_responses": {**(responses or {}), **BARE_HOST},
         "fake_delay": 0,
         "fake_delay_jitter": 0,
