@@ -1,0 +1,76 @@
+"""Which units a changed setting restarts: those that read a file which it changes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tasks import objects, services
+from tests.unit import fake
+
+ALL = {"api-server", "scheduler", "dag-processor", "triggerer"}
+S3 = fake.VARIANTS["s3 logs"]
+# What is changed, to which settings, and who starts anew.
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
+    # All four read airflow.cfg.
+    "port": ({}, {"airflow_web_port": 8081}, ALL),
+    "option": ({}, {"airflow_config": {"core": {"parallelism": "8"}}}, ALL),
+    "packages": ({}, {"airflow_extra_requirements": ["cowsay"]}, ALL),
+    "git": ({}, fake.VARIANTS["git"], ALL),
+    "logs": ({}, S3, ALL),
+    # The template of pods is read for each pod.
+    "variables of pods": ({}, {"worker_env": {"COLOUR": "green"}}, set()),
+    "resources": ({}, {"worker_resources": {}}, set()),
+    "image": ({}, {"worker_apt_packages": ["jq"]}, set()),
+    # These are in the database, in the cluster, or somebody else's.
+    "pools": ({}, {"airflow_pools": {"narrow": {"slots": 2}}}, set()),
+    "rights": ({}, {"kubernetes_pod_operator": True}, set()),
+    "PostgreSQL": ({}, {"postgres_config": {"work_mem": "8MB"}}, set()),
+    "retention": ({}, {"airflow_log_days": 1, "airflow_backups_kept": 1}, set()),
+    "how long pods are kept": ({}, {"worker_failed_pods_minutes": 5}, set()),
+    # Who reads and writes logs keeps their store's connection.
+    "S3's connection": (
+        {**S3, "airflow_connections": {"s3_logs": {"conn_type": "aws", "password": "one"}}},
+        {**S3, "airflow_connections": {"s3_logs": {"conn_type": "aws", "password": "two"}}},
+        {"api-server", "triggerer"},
+    ),
+    "any other connection": (
+        {"airflow_connections": {"api": {"conn_type": "http", "password": "one"}}},
+        {"airflow_connections": {"api": {"conn_type": "http", "password": "two"}}},
+        set(),
+    ),
+    "DAGs in the image": (
+        {"airflow_dags_source": "image", "airflow_dags_from": "tests/e2e/dags"},
+        {"airflow_dags_source": "image", "airflow_dags_from": "tests/bench/dags"},
+        {"dag-processor"},
+    ),
+}
+
+
+def read(given: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The files that each service reads as it starts, by their paths."""
+    settings = fake.settings(given)
+    plan = fake.plan(settings)
+    # What commands write counts as what they say.
+    written = {
+        path: " ".join([*each.commands, *each.uploads.values()])
+        for each in plan.operations
+        for service in services.SERVICES
+        for path in services.inputs(service, settings)
+        if re.search(rf"(\.new|>) {path}\b", " ".join(each.commands))
+    }
+    hidden = {objects.WANTED: str(given.get("airflow_connections"))}
+    known = {**written, **plan.uploads, **hidden}
+    return {
+        service.name: {path: known.get(path, "") for path in services.inputs(service, settings)}
+        for service in services.SERVICES
+    }
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_just_who_reads_what_changed_starts_anew(change: str) -> None:
+    before, after, expected = CHANGES[change]
+    then, now = read(before), read(after)
+    assert {name for name in then if then[name] != now[name]} == expected
