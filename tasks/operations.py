@@ -99,7 +99,7 @@ def secret_file(path: str, content: SecretStr) -> Generator[StringCommand, None,
     text = content.get_secret_value().removesuffix("\n") + "\n"
     # Not even a checksum of it is in what pyinfra tells of its questions; a stream has no text.
     state = (
-        f"test \"$(stat -c %U:%G:%a {path} 2>/dev/null)\" = root:root:600 && cmp -s - {path}"
+        f'test "$(stat -c %U:%G:%a {path} 2>/dev/null)" = root:root:600 && cmp -s - {path}'
         " && echo yes || true"
     )
     if host.get_fact(Output, script=state, _stdin=StringIO(text)) == "yes":
