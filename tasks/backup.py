@@ -81,6 +81,7 @@ def begin(settings: Settings) -> None:
         name="Stop Airflow and back it up",
         test=f"! test -s {MIGRATED} || grep -q '^{settings.venv_key} ' {MIGRATED}",
         commands=[
+            f"test -e {PENDING} || {COMMAND} --check",
             f"systemctl stop {' '.join(_units())}",
             f"test -e {PENDING} || {COMMAND} before-upgrade-pending >/dev/null"
             " || { systemctl start airflow.target; exit 1; }",

@@ -34,7 +34,7 @@ def airflow(machine: Machine, shell: Shell) -> Airflow:
     return Airflow(f"http://{machine.address}:8080", "admin", password)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # one of the modules replaces the token
 def cluster(shell: Shell) -> client.CoreV1Api:
     """The cluster as Airflow itself may see it."""
     kubeconfig = yaml.safe_load(shell("cat /etc/airflow/kubeconfig"))
