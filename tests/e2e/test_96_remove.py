@@ -22,8 +22,8 @@ from tests.e2e.test_92_upgrade import (
 # What Debian's packages leave, or take with them, when they are purged: users and their groups, the
 # history of configuration files, the system's locale (by the package locales).
 LEFT = (
-    "[<>] ((user|group) (postgres|ssl-cert)|file /var/lib/ucf/.*|file /etc/default/locale|file /etc/locale.conf"
-    "|file /usr/lib/modules)$"
+    "[<>] ((user|group) (postgres|ssl-cert)|file /var/lib/ucf/.*|file /etc/default/locale"
+    "|file /etc/locale.conf|file /usr/lib/modules)$"
 )
 
 
