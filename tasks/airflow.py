@@ -12,7 +12,7 @@ from tasks import dags, image, logs, pods
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.postgres import DATABASE
-from tasks.settings import MEMORY, Settings
+from tasks.settings import MEMORY, VENVS, Settings
 
 CONFIG = "/etc/airflow/airflow.cfg"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
@@ -20,7 +20,6 @@ SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 CLI = "/usr/local/bin/airflow"
 RUN = "/usr/local/lib/airflow/run"
-VENVS = "/opt/airflow/venvs"
 VENV = "/opt/airflow/venv"  # the one in use, for people and the command line
 BUNDLES = "/var/lib/airflow/bundles"  # clones of git repositories
 

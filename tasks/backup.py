@@ -6,10 +6,10 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks import lock, services
-from tasks.airflow import CLI, MIGRATED, POD_TEMPLATE, RUN, VENV, VENVS, url
+from tasks.airflow import CLI, MIGRATED, POD_TEMPLATE, RUN, VENV, url
 from tasks.operations import settled
 from tasks.postgres import DATABASE
-from tasks.settings import MEMORY, Settings
+from tasks.settings import MEMORY, VENVS, Settings
 
 FOLDER = "/var/backups/airflow"
 COMMAND = "/usr/local/bin/airflow-backup"
@@ -60,9 +60,9 @@ def provide(settings: Settings) -> None:
         async_url_of_new=url("psycopg", f"{DATABASE}_new"),
         run=RUN,
         backup=COMMAND,
-        units=_units(),
-        lock=lock.FILE,
-        healthy=services.is_healthy(settings),
+        units=services.UNITS,
+        open_lock=lock.opening(),
+        becomes_healthy=services.becomes_healthy(settings),
     )
     files.link(
         name="Link the command airflow-rollback to it",
@@ -82,7 +82,7 @@ def begin(settings: Settings) -> None:
         test=f"! test -s {MIGRATED} || grep -q '^{settings.venv_key} ' {MIGRATED}",
         commands=[
             f"test -e {PENDING} || {COMMAND} --check",
-            f"systemctl stop {' '.join(_units())}",
+            f"systemctl stop {' '.join(services.UNITS)}",
             f"test -e {PENDING} || {COMMAND} before-upgrade-pending >/dev/null"
             " || { systemctl start airflow.target; exit 1; }",
         ],
@@ -99,7 +99,3 @@ def end(settings: Settings) -> None:
         commands=[f"mv {PENDING} {FOLDER}/before-upgrade-$(date -u +%Y%m%dT%H%M%SZ).tar"],
         because="there was no upgrade",
     )
-
-
-def _units() -> list[str]:
-    return ["airflow.target", *(service.unit for service in services.SERVICES)]

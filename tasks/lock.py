@@ -16,22 +16,42 @@ FILE = "/run/lock/airflow-deploy"
 WAIT = 3  # seconds, for the lock of a run that just ended
 
 
+def opening(file: str = FILE) -> str:
+    """Shell commands that open the lock's file as descriptor 9; whoever comes first makes it."""
+    return f"[ -e {file} ] || (umask 0; : > {file}); exec 9< {file}"
+
+
 def script(owner: str, file: str = FILE) -> str:
     """Shell commands that take the lock, and keep it until nobody reads what they print."""
     return f"""
-[ -e {file} ] || (umask 0; : > {file})
-exec 9< {file}
+{opening(file)}
 flock -w {WAIT} 9 || exit 0
 # Without creating it, which Linux forbids in this folder where the file is another user's.
 echo {shlex.quote(owner)} | dd of={file} conv=nocreat status=none
 while echo; do sleep 0.5; done 2>/dev/null"""
 
 
-def take() -> str:
-    """Begin to take this host's lock; returns what the file then says, who holds it and since when.
+def other_holder(owner: str, file: str = FILE) -> str:
+    """Shell commands that print who holds the lock, unless this owner has it within a while."""
+    holder = f"$(cat {file} 2>/dev/null)"
+    return (
+        f'for try in $(seq {10 * WAIT + 5}); do test "{holder}" != {shlex.quote(owner)} || exit 0;'
+        f' sleep 0.1; done; echo "{holder}"'
+    )
 
-    Whether the lock was free is seen by that: another run's words stand there otherwise. It is free
-    again when this process ends, however it does.
+
+def refusal(holder: str) -> str:
+    """What is said to the one who does not get it."""
+    return (
+        f"another deploy of this host runs, by {holder}: wait for its end; one that was killed"
+        " lets go within seconds"
+    )
+
+
+def take() -> str:
+    """Begin to take this host's lock; returns this run's name for it, for `other_holder`.
+
+    It is free again when this process ends, however it does.
     """
     now = datetime.now(UTC)
     owner = (

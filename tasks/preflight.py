@@ -41,11 +41,8 @@ class Report(NamedTuple):
 # Answers as lines «key value». Only what every Debian has: no python, no curl.
 QUESTIONS = r"""
 say() { echo "$1 $2"; }
-for try in $(seq $lock_tries); do
-    [ "$(cat $lock 2>/dev/null)" = "$lock_owner" ] && break
-    sleep 0.1
-done
-[ "$(cat $lock 2>/dev/null)" = "$lock_owner" ] || say locked "$(cat $lock 2>/dev/null)"
+holder=$(eval "$ask_holder")
+[ -n "$holder" ] && say locked "$holder"
 [ -d /run/systemd/system ] && say systemd yes
 say uid "$(id -u)"
 . /etc/os-release
@@ -191,9 +188,7 @@ def _variables(settings: Settings, lock_owner: str) -> str:
     variables = {
         "claims": "".join(claims),
         "migrated": MIGRATED,
-        "lock": lock.FILE,
-        "lock_owner": lock_owner,
-        "lock_tries": str(lock.WAIT * 10 + 5),
+        "ask_holder": lock.other_holder(lock_owner),
         "kubectl": f"{settings.kubectl} -n {settings.kubernetes_namespace}",
         "web_port": str(settings.airflow_web_port),
         "kubeconfig": settings.kubernetes_kubeconfig or "",
@@ -223,10 +218,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
             " with systemd, or try the deploy in the sandbox with ./tests/sandbox/up"
         ]
     if holder := report.one("locked"):
-        return [
-            f"another deploy of this host runs, by {holder}: wait for its end; one that was killed"
-            " lets go within seconds"
-        ]
+        return [lock.refusal(holder)]
     return [
         *_system(report),
         *_resources(report),

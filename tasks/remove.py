@@ -11,11 +11,12 @@ import shlex
 
 import yaml
 from pyinfra import host
-from pyinfra.api import deploy
+from pyinfra.api import DeployError, deploy
 
-from tasks import backup, kubernetes, logs, minikube, postgres, services, system
+from tasks import airflow as airflow_itself
+from tasks import backup, dags, image, kubernetes, lock, logs, minikube, postgres, services, system
 from tasks.operations import INSTALLED, Output, settled
-from tasks.settings import MEMORY, Settings
+from tasks.settings import MEMORY, VENVS, Settings
 
 # What nothing is lost with, since a deploy makes it anew.
 PROGRAMS = [
@@ -28,16 +29,16 @@ PROGRAMS = [
 ]
 MADE_ANEW = [
     *PROGRAMS,
-    "/opt/airflow/venvs",
-    "/opt/airflow/venv",
-    "/opt/airflow/uv",
-    "/opt/airflow/requirements",
-    "/opt/airflow/image",
-    "/opt/airflow/baked-dags",
-    "/opt/airflow/deploy-dags",
+    VENVS,
+    airflow_itself.VENV,
+    airflow_itself.UV,
+    airflow_itself.REQUIREMENTS,
+    image.DIRECTORY,
+    dags.BAKED,
+    dags.OWN,
     "/etc/airflow/*.*",
-    "/etc/airflow/kubeconfig",
-    "/run/airflow",
+    kubernetes.KUBECONFIG,
+    services.STARTED_WITH,
 ]
 DATA = [
     "/opt/airflow",
@@ -84,6 +85,8 @@ def airflow(keep_data: bool = False) -> None:
     What people put into the deploy's folders goes with them.
     """
     settings = Settings.from_data(host.data.dict())
+    if holder := host.get_fact(Output, script=lock.other_holder(lock.take())):
+        raise DeployError(lock.refusal(holder))
     release = host.get_fact(Output, script=". /etc/os-release; echo $VERSION_CODENAME")
     settings = settings.on_release(release)
     _remove_services()

@@ -71,6 +71,7 @@ SERVICES = (
         secrets=("fernet-key", "api-secret-key"),
     ),
 )
+UNITS = ["airflow.target", *(service.unit for service in SERVICES)]
 
 
 def inputs(service: Service, settings: Settings) -> list[str]:
@@ -109,22 +110,20 @@ def _inputs_of_dags(settings: Settings) -> list[str]:
     ]
 
 
-def health_url(settings: Settings) -> str:
-    """Where the api-server tells, as JSON, how each component is."""
-    return f"{web_url(settings)}/api/v2/monitor/health"
-
-
-def web_url(settings: Settings) -> str:
-    """The api-server's address on the host itself."""
-    return settings.web_url
-
-
 def is_healthy(settings: Settings) -> str:
     """Shell test whether all of Airflow is; its answer stays in $h."""
     components = ("metadatabase", "scheduler", "dag_processor", "triggerer")
     # The answer is always 200: what counts is the JSON.
-    return f"h=$(curl -fsS -m 10 {health_url(settings)}) && " + " && ".join(
+    return f"h=$(curl -fsS -m 10 {settings.web_url}/api/v2/monitor/health) && " + " && ".join(
         f'echo "$h" | grep -q \'"{name}":{{"status":"healthy"\'' for name in components
+    )
+
+
+def becomes_healthy(settings: Settings) -> str:
+    """Shell test whether all of Airflow is healthy within a minute; its last answer stays in $h."""
+    return (
+        f"for i in $(seq 60); do {{ {is_healthy(settings)}; }} 2>/dev/null && break;"
+        " test $i -lt 60 && sleep 1; done"
     )
 
 
@@ -150,14 +149,13 @@ def run(settings: Settings) -> None:
         commands=["systemctl start airflow.target"],
         because="it is active",
     )
-    healthy = is_healthy(settings)
     settled(
         name="Wait until Airflow is healthy",
-        test=healthy,
+        test=is_healthy(settings),
         commands=[
-            f"for i in $(seq 60); do if {{ {healthy}; }} 2>/dev/null; then exit 0; fi; sleep 1;"
-            ' done; echo "Airflow is not healthy after a minute: $h"'
-            " \"Look at: journalctl -u 'airflow-*' -n 100\" >&2; exit 1"
+            f"{becomes_healthy(settings)} || {{"
+            ' echo "Airflow is not healthy after a minute: $h"'
+            " \"Look at: journalctl -u 'airflow-*' -n 100\" >&2; exit 1; }"
         ],
         because="all components are",
     )
@@ -192,13 +190,13 @@ def _write_units(settings: Settings) -> None:
             inputs=inputs(service, settings),
             folders=written_folders(settings),
             read_folders=_read_folders(service, settings),
-            ready_url=f"{web_url(settings)}/execution/health",
+            ready_url=f"{settings.web_url}/execution/health",
         )
-    units = " ".join(["airflow.target", *(service.unit for service in SERVICES)])
+    units = " ".join(UNITS)
     settled(
         name="Make systemd load and enable the units",
         test=f"! systemctl show -P NeedDaemonReload {units} minikube.service | grep -q yes"
-        f' && test "$(systemctl is-enabled {units} | grep -cx enabled)" = {len(units.split())}',
+        f' && test "$(systemctl is-enabled {units} | grep -cx enabled)" = {len(UNITS)}',
         commands=["systemctl daemon-reload", f"systemctl enable --quiet {units}"],
         because="systemd knows them as they are",
     )

@@ -45,6 +45,7 @@ from tasks.kubeconfig import is_this_host
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
 MEMORY = "/var/lib/airflow-deploy"  # folder on the host of what the deploy remembers
+VENVS = "/opt/airflow/venvs"  # on the host and in the worker image
 
 # Names that no git bundle may have: tasks/dags.py's own, and Airflow's.
 RESERVED_BUNDLES = ("dags-folder", "deploy", "example_dags")
@@ -509,7 +510,7 @@ class Settings(Part):
     @property
     def venv(self) -> str:
         """Path of the venv, on the host and in the worker image."""
-        return f"/opt/airflow/venvs/{self.venv_key}"
+        return f"{VENVS}/{self.venv_key}"
 
     @property
     def execution_api_network(self) -> str | None:

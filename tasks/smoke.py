@@ -11,7 +11,7 @@ from tasks.dags import bundle_of_own
 from tasks.kubernetes import KUBECONFIG
 from tasks.objects import WANTED as OBJECTS
 from tasks.operations import settled
-from tasks.services import SERVICES, UNITS_DIRECTORY, web_url
+from tasks.services import SERVICES, UNITS_DIRECTORY
 from tasks.settings import MEMORY, Settings
 
 COMMAND = "/usr/local/bin/airflow-smoke-test"
@@ -35,7 +35,7 @@ def prove(settings: Settings) -> None:
         dest=COMMAND,
         mode="755",
         settings=settings,
-        web_url=web_url(settings),
+        web_url=settings.web_url,
         bundle=bundle_of_own(settings),
         password_file=ADMIN_PASSWORD,
         log_place=logs.place(settings),

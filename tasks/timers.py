@@ -110,11 +110,6 @@ def timers(settings: Settings) -> list[Timer]:
     ]
 
 
-def units(settings: Settings) -> list[str]:
-    """The timers that are to run."""
-    return [timer.units[0] for timer in timers(settings) if timer.wanted]
-
-
 @deploy("Timers")
 def run(settings: Settings) -> None:
     """Each timer that is wanted runs, and no other is there."""
@@ -123,14 +118,15 @@ def run(settings: Settings) -> None:
         (CLEAN_HISTORY, "cleans the database"),
     ):
         files.put(name=f"Write what {what}", src=f"files{path}", dest=path, mode="755")
-    for timer in timers(settings):
+    every = timers(settings)
+    wanted = [timer for timer in every if timer.wanted]
+    for timer in every:
         if timer.wanted:
-            _write(timer, settings)
+            _write(timer)
         else:
             _remove(timer)
-    wanted = [timer for timer in timers(settings) if timer.wanted]
     both = " ".join(unit for timer in wanted for unit in timer.units)
-    enabled = " ".join(units(settings))
+    enabled = " ".join(timer.units[0] for timer in wanted)
     settled(
         name="Run the timers",
         test=f"! systemctl show -P NeedDaemonReload {both} | grep -q yes"
@@ -141,7 +137,7 @@ def run(settings: Settings) -> None:
     )
 
 
-def _write(timer: Timer, settings: Settings) -> None:
+def _write(timer: Timer) -> None:
     for unit, kind in zip(timer.units, ("timer", "service"), strict=True):
         files.template(
             name=f"Write {unit}",

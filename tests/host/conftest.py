@@ -176,7 +176,7 @@ def api(host: Host, settings: Settings) -> dict[str, Any]:
         python(
             host,
             "airflow_api",
-            services.web_url(settings),
+            settings.web_url,
             settings.airflow_admin_user,
             airflow.ADMIN_PASSWORD,
             f"{airflow.SECRETS}/jwt-secret",

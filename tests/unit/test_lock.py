@@ -14,6 +14,11 @@ def holder(owner: str, file: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sh", "-c", lock.script(owner, str(file))], stdout=subprocess.PIPE)
 
 
+def said(script: str) -> str:
+    """What shell commands print."""
+    return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+
+
 def let_go(process: subprocess.Popen[bytes]) -> None:
     """What the end of a connection, or of the program that reads, means to the other side."""
     assert process.stdout
@@ -26,6 +31,8 @@ def test_one_holds_the_lock_and_the_next_gets_it_when_nobody_reads_any_more(tmp_
     first = holder("ada, it's 10:00", file)
     wait_for(lambda: file.exists() and file.read_text() == "ada, it's 10:00\n", 5, "it is taken")
     second = holder("grace", file)
+    assert said(lock.other_holder("grace", str(file))) == "ada, it's 10:00\n"
+    assert said(lock.other_holder("ada, it's 10:00", str(file))) == ""
     assert second.wait(lock.WAIT + 5) == 0
     let_go(second)
     assert file.read_text() == "ada, it's 10:00\n" and first.poll() is None

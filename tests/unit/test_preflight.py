@@ -270,9 +270,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ask(offline: Path, given: dict[str, Any] | None = None) -> Report:
     """What this machine answers, asked as preflight asks."""
     settings = Settings.from_data({"offline_dir": str(offline), **(given or {})})
-    report = fake.fact(
-        HostReport, variables=preflight._variables(settings, "me") + "lock_tries=0\n"
-    )
+    report = fake.fact(HostReport, variables=preflight._variables(settings, "me") + "ask_holder=\n")
     assert isinstance(report, Report)
     return report
 
