@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks.services import SERVICES
-from tests.e2e.support import Airflow, deploy, machine_name, wait_for
+from tests.e2e.support import Airflow, deploy, log_in, machine_name, wait_for
 from tests.sandbox import machine as machines
 
 DAGS = Path(__file__).parent / "dags"
@@ -29,9 +29,7 @@ def shell(command: str) -> str:
 
 def airflow() -> Airflow:
     """The machine's REST API."""
-    address = machines.load(machine_name()).address
-    password = shell("cat /etc/airflow/secrets/admin-password")
-    return Airflow(f"http://{address}:8080", "admin", password)
+    return log_in(machines.load(machine_name()))
 
 
 def install_dags() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from kubernetes import client, config
 
-from tests.e2e.support import Airflow, machine_name
+from tests.e2e.support import Airflow, log_in, machine_name
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 
@@ -28,10 +28,9 @@ def shell(machine: Machine) -> Shell:
 
 
 @pytest.fixture(scope="session")
-def airflow(machine: Machine, shell: Shell) -> Airflow:
+def airflow(machine: Machine) -> Airflow:
     """The REST API of Airflow on the machine."""
-    password = shell("cat /etc/airflow/secrets/admin-password")
-    return Airflow(f"http://{machine.address}:8080", "admin", password)
+    return log_in(machine)
 
 
 @pytest.fixture(scope="module")  # one of the modules replaces the token

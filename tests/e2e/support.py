@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tasks.settings import ROOT
+from tests.sandbox import machine as machines
+from tests.sandbox.machine import Machine
 
 T = TypeVar("T")
 
@@ -140,6 +142,12 @@ class Airflow:
                 raise
             return ""
         return "\n".join(str(line.get("event", line)) for line in content)
+
+
+def log_in(machine: Machine) -> Airflow:
+    """The REST API of a machine, as the first user, whose password is there."""
+    password = machines.run(machine, "cat /etc/airflow/secrets/admin-password").stdout.strip()
+    return Airflow(f"http://{machine.address}:8080", "admin", password)
 
 
 def machine_name() -> str:

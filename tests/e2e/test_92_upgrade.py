@@ -10,8 +10,9 @@ import pytest
 
 from tasks.backup import FOLDER
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, deploy
-from tests.e2e.test_6_dag_sources import Runs, dag
+from tests.e2e.runs import Runs, dag
+from tests.e2e.support import Airflow, deploy, log_in
+from tests.sandbox.machine import Machine
 
 OLD, NEW = "3.3.1", "3.3.2"
 SECRET = token_urlsafe(16)
@@ -23,7 +24,7 @@ RAN = "Smoke test | Run a tiny DAG as a pod (about 10 s)"
 
 
 @pytest.fixture(scope="module")
-def runs(shell: Shell) -> Runs:
+def runs(machine: Machine, shell: Shell) -> Runs:
     """Airflow of the old version with some data, on a host that has had a newer one."""
     shell(
         "systemctl stop airflow.target 'airflow-*.service' &&"
@@ -34,18 +35,10 @@ def runs(shell: Shell) -> Runs:
     assert run.code == 0, run.output
     shell(f"cat > {FILE} <<'END'\n{dag(DAG, 'one')}\nEND")
     # The first user was made anew, with the password that is there.
-    runs = Runs(airflow_of(shell))
+    runs = Runs(log_in(machine))
     runs.airflow.request("POST", "/connections", connection("e2e_before"))
     runs.whole(DAG, "one")
     return runs
-
-
-def airflow_of(shell: Shell) -> Airflow:
-    """The REST API, logged in anew."""
-    address = shell("hostname -I").split()[0]
-    return Airflow(
-        f"http://{address}:8080", "admin", shell("cat /etc/airflow/secrets/admin-password")
-    )
 
 
 def connection(name: str) -> dict[str, Any]:

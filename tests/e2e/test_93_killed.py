@@ -8,8 +8,8 @@ from typing import Any
 
 from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
+from tests.e2e.runs import Runs, dag
 from tests.e2e.support import Airflow, as_data, deploy
-from tests.e2e.test_6_dag_sources import Runs, dag
 
 # One a module, in the order of the deploy: what it is doing as it is killed.
 KILLED_AT = (

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Shell
+from tests.e2e.runs import dag
 from tests.e2e.servers import GitServer, S3Server
-from tests.e2e.support import Airflow, deploy, wait_for
-from tests.e2e.test_6_dag_sources import dag
+from tests.e2e.support import Airflow, deploy, log_in, wait_for
 from tests.e2e.test_7_logs import connection
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
@@ -72,8 +72,7 @@ def test_deploy_into_the_cluster_of_another_machine(settings: dict[str, Any], sh
 
 
 def test_tasks_of_both_run_side_by_side(other: Machine, airflow: Airflow, shell: Shell) -> None:
-    password = machines.run(other, "cat /etc/airflow/secrets/admin-password").stdout.strip()
-    elsewhere = Airflow(f"http://{other.address}:8080", "admin", password)
+    elsewhere = log_in(other)
     runs = [(airflow, "airflow_smoke_test"), (elsewhere, DAG)]
     triggered = [(each, name, each.trigger(name)) for each, name in runs]
 

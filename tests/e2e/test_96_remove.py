@@ -9,15 +9,15 @@ import pytest
 
 from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
-from tests.e2e.support import HOST_BEFORE, LOOK_AT_HOST, Airflow, deploy
+from tests.e2e.support import HOST_BEFORE, LOOK_AT_HOST, deploy, log_in
 from tests.e2e.test_92_upgrade import (
     PSQL,
     SECRET,
-    airflow_of,
     connection,
     counts,
     decrypted,
 )
+from tests.sandbox.machine import Machine
 
 # What Debian's packages leave, or take with them, when they are purged: users and their groups, the
 # history of configuration files, the system's locale (by the package locales).
@@ -28,10 +28,10 @@ LEFT = (
 
 
 @pytest.fixture(scope="module")
-def backup(shell: Shell) -> str:
+def backup(machine: Machine, shell: Shell) -> str:
     """A backup with a connection, where no removal looks."""
     shell("airflow connections delete e2e_kept >/dev/null 2>&1 || true")
-    airflow_of(shell).request("POST", "/connections", connection("e2e_kept"))
+    log_in(machine).request("POST", "/connections", connection("e2e_kept"))
     return shell("cp $(airflow-backup) /root/kept.tar && echo /root/kept.tar")
 
 
@@ -77,14 +77,16 @@ def test_removal_leaves_the_host_as_it_was(backup: str, shell: Shell) -> None:
     assert "Success" not in again.stderr
 
 
-def test_backup_is_restored_on_an_empty_host(backup: str, rows: str, shell: Shell) -> None:
+def test_backup_is_restored_on_an_empty_host(
+    backup: str, rows: str, machine: Machine, shell: Shell
+) -> None:
     run = deploy()
     assert run.code == 0, run.output
     assert shell(f"{PSQL} 'select count(*) from connection'") == "0"
     print(shell(f"airflow-restore {backup}"))
     assert counts(shell) == rows
     assert decrypted(shell, "e2e_kept") == SECRET
-    airflow: Airflow = airflow_of(shell)  # with the password of then
-    assert airflow.request("GET", "/connections/e2e_kept")["conn_type"] == "http"
+    # With the password of then.
+    assert log_in(machine).request("GET", "/connections/e2e_kept")["conn_type"] == "http"
     assert deploy().code == 0
     assert deploy().changed == []

@@ -1,0 +1,91 @@
+"""DAGs of two tasks whose first one waits for as long as a test wants."""
+
+from __future__ import annotations
+
+import urllib.error
+
+from tests.e2e.support import Airflow, wait_for
+
+# A test that wants the first task to wait makes the variable; the second task comes after.
+DAG = """
+import time
+from datetime import timedelta
+
+from airflow.sdk import Variable, dag, task
+
+
+@dag(dag_id="{name}", schedule=None, catchup=False)
+def two_tasks():
+    @task(retries=40, retry_delay=timedelta(seconds=3))
+    def first():
+        print("first says {words}", flush=True)
+        end = time.monotonic() + 600
+        while Variable.get("{name}", default="go") == "wait" and time.monotonic() < end:
+            time.sleep(1)
+
+    @task
+    def second():
+        print("second says {words}")
+
+    first() >> second()
+
+
+two_tasks()
+"""
+
+
+def dag(name: str, words: str) -> str:
+    """Text of a DAG file."""
+    return DAG.format(name=name, words=words)
+
+
+class Runs:
+    """Runs of such DAGs."""
+
+    def __init__(self, airflow: Airflow) -> None:
+        self.airflow = airflow
+
+    def hold(self, name: str) -> None:
+        """Let the first task of coming runs wait."""
+        self._set(name, "wait")
+
+    def release(self, name: str) -> None:
+        """Let it end."""
+        self._set(name, "go")
+
+    def _set(self, name: str, value: str) -> None:
+        body = {"key": name, "value": value}
+        try:
+            self.airflow.request("PATCH", f"/variables/{name}", body)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            self.airflow.request("POST", "/variables", body)
+
+    def begin(self, name: str, words: str) -> str:
+        """Trigger a run and wait until its first task says the words; returns the run's id."""
+        run = self.airflow.trigger(name)
+
+        def said() -> bool:
+            first = [t for t in self.airflow.tasks(name, run) if t["task_id"] == "first"]
+            if not first or first[0]["state"] not in ("running", "success"):
+                return False
+            tries = first[0]["try_number"]
+            return f"first says {words}" in self.airflow.log(name, run, "first", tries)
+
+        wait_for(said, 180, f"the first task of {name} says {words}", every=1)
+        return run
+
+    def end(self, name: str, run: str, words: str) -> None:
+        """Wait until a run ends well, its second task saying the words."""
+
+        def ended() -> bool:
+            return self.airflow.run_state(name, run) in ("success", "failed")
+
+        wait_for(ended, 240, f"the run of {name} ends", every=1)
+        assert self.airflow.run_state(name, run) == "success"
+        assert f"second says {words}" in self.airflow.log(name, run, "second")
+
+    def whole(self, name: str, words: str) -> None:
+        """A run from its beginning to its end."""
+        self.end(name, self.begin(name, words), words)
