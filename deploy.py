@@ -12,6 +12,7 @@ from tasks import (
     git,
     image,
     kubernetes,
+    metrics,
     minikube,
     objects,
     postgres,
@@ -44,6 +45,7 @@ dags.provide(settings)
 git.prepare(settings)
 services.run(settings)
 timers.run(settings)
+metrics.provide(settings)
 backup.end(settings)
 smoke.prove(settings)
 image.prune(settings)

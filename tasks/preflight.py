@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pyinfra import host, logger
 from pyinfra.api import DeployError, FactBase
 
-from tasks import downloads, kubeconfig, lock, pods, registry
+from tasks import downloads, kubeconfig, lock, metrics, pods, registry
 from tasks.airflow import ADMIN_PASSWORD, MIGRATED
 from tasks.settings import RELEASES, Settings
 
@@ -60,10 +60,12 @@ holder() {  # who listens on a port, as «process name», nothing if nobody does
     ss -Hltnp "sport = :$1" 2>/dev/null |
         sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\2 \1/p' | head -n 1
 }
-held=$(holder $web_port)
-if [ -n "$held" ] && ! grep -qs airflow-api-server "/proc/${held%% *}/cgroup"; then
-    say port "$web_port $held"
-fi
+for own in $own_ports; do
+    held=$(holder ${own%%:*})
+    if [ -n "$held" ] && ! grep -qs "${own#*:}" "/proc/${held%% *}/cgroup"; then
+        say port "${own%%:*} $held"
+    fi
+done
 for expected in $cluster_ports; do
     held=$(holder ${expected%%:*})
     [ -n "$held" ] && [ "${held#* }" != "${expected#*:}" ] && say port "${expected%%:*} $held"
@@ -190,7 +192,7 @@ def _variables(settings: Settings, lock_owner: str) -> str:
         "migrated": MIGRATED,
         "ask_holder": lock.other_holder(lock_owner),
         "kubectl": f"{settings.kubectl} -n {settings.kubernetes_namespace}",
-        "web_port": str(settings.airflow_web_port),
+        "own_ports": " ".join(f"{port}:{unit}" for port, (_, unit) in _own_ports(settings).items()),
         "kubeconfig": settings.kubernetes_kubeconfig or "",
         "told_keys": "|".join(kubeconfig.TOLD_KEYS),
         "registry_host": settings.worker_registry.host if settings.worker_registry else "",
@@ -224,7 +226,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_resources(report),
         *_upgrade(settings, report),
         *_clock(report, now),
-        *_ports(report),
+        *_ports(settings, report),
         *_cluster(settings, report),
         *_sources(settings, report),
         *_claims(settings, report),
@@ -301,14 +303,23 @@ def _clock(report: Report, now: float) -> Iterator[str]:
         )
 
 
-def _ports(report: Report) -> Iterator[str]:
+def _own_ports(settings: Settings) -> dict[int, tuple[str, str]]:
+    """Ports of the deploy's own services: the setting, and the unit that may hold it."""
+    ports = {settings.airflow_web_port: ("airflow_web_port", "airflow-api-server")}
+    if settings.airflow_metrics_port:
+        ports[settings.airflow_metrics_port] = ("airflow_metrics_port", metrics.UNIT)
+    return ports
+
+
+def _ports(settings: Settings, report: Report) -> Iterator[str]:
+    own = _own_ports(settings)
     for answer in report.all("port"):
         port, pid, name = answer.split(maxsplit=2)
         cure = (
             "stop it: another Kubernetes or etcd can't share the machine with minikube's"
             " driver none"
-            if int(port) in CLUSTER_PORTS
-            else "stop it, or choose another port with airflow_web_port"
+            if int(port) not in own
+            else f"stop it, or choose another port with {own[int(port)][0]}"
         )
         yield f"port {port} is held by {name} (process {pid}): {cure}"
 

@@ -14,7 +14,19 @@ from pyinfra import host
 from pyinfra.api import DeployError, deploy
 
 from tasks import airflow as airflow_itself
-from tasks import backup, dags, image, kubernetes, lock, logs, minikube, postgres, services, system
+from tasks import (
+    backup,
+    dags,
+    image,
+    kubernetes,
+    lock,
+    logs,
+    metrics,
+    minikube,
+    postgres,
+    services,
+    system,
+)
 from tasks.operations import INSTALLED, Output, settled
 from tasks.settings import MEMORY, VENVS, Settings
 
@@ -90,6 +102,7 @@ def airflow(keep_data: bool = False) -> None:
     release = host.get_fact(Output, script=". /etc/os-release; echo $VERSION_CODENAME")
     settings = settings.on_release(release)
     _remove_services()
+    metrics.remove()
     if settings.uses_minikube:
         _remove_minikube(settings)
     else:

@@ -92,6 +92,10 @@ class Settings(Part):
     airflow_base_url: str | None = Field(
         None, description="Address of the web page as its users type it; links in mails need it."
     )
+    airflow_metrics_port: Port | None = Field(
+        None,
+        description="Port of an endpoint for Prometheus, at the same address; none: there is none.",
+    )
     airflow_address_for_pods: Address | None = Field(
         None, description="Name or address under which pods reach this host, without port."
     )
@@ -283,6 +287,11 @@ class Settings(Part):
             yield (
                 f"airflow_version: there is no lock file for {self.airflow_version};"
                 f" write one of: {locked}"
+            )
+        if self.airflow_metrics_port == self.airflow_web_port:
+            yield (
+                f"airflow_metrics_port: {self.airflow_metrics_port} is airflow_web_port: write"
+                " another one"
             )
         if is_this_host(self.airflow_address_for_pods or ""):
             yield (
@@ -480,9 +489,13 @@ class Settings(Part):
     @property
     def web_url(self) -> str:
         """The api-server's address on the host itself."""
+        return f"http://{self.address_on_host(self.airflow_web_port)}"
+
+    def address_on_host(self, port: int) -> str:
+        """Where the host itself reaches what listens on airflow_web_host."""
         everywhere = self.airflow_web_host in ("0.0.0.0", "::")
         address = "127.0.0.1" if everywhere else self.airflow_web_host
-        return f"http://{in_url(address)}:{self.airflow_web_port}"
+        return f"{in_url(address)}:{port}"
 
     @property
     def pulls_with_login(self) -> bool:
@@ -536,6 +549,7 @@ class Settings(Part):
 
 
 def in_url(address: str) -> str:
+    """An address or name as it stands before a port."""
     try:
         return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
     except ValueError:

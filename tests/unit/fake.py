@@ -108,6 +108,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
     },
     "registry without a login": {"worker_registry": {"repository": "registry.example/airflow"}},
+    "metrics": {"airflow_metrics_port": 9187, "airflow_web_host": "::"},
     "addons": {"minikube_addons": ["dashboard", "metrics-server"]},
     "pods to measure": {
         "airflow_executor": "LocalExecutor,KubernetesExecutor",

@@ -172,6 +172,12 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ({"time": [str(int(NOW) + 61)]}, {}, "61 s ahead", "set it"),
         ({"time": [str(int(NOW) - 90)]}, {}, "90 s behind", "set it"),
         ({"port": ["8080 42 nginx"]}, {}, "8080 is held by nginx (process 42)", "airflow_web_port"),
+        (
+            {"port": ["9187 42 nginx"]},
+            {"airflow_metrics_port": 9187},
+            "9187 is held by nginx (process 42)",
+            "airflow_metrics_port",
+        ),
         ({"port": ["8443 42 k3s server"]}, {}, "8443 is held by k3s server", "stop it"),
         ({"kubeconfig": ["missing"]}, CLUSTER, "/root/cluster.yaml is not there", "copy"),
         ({"told": TOLD}, CLUSTER, "https://192.0.2.9:6443, which does not", "check the address"),

@@ -305,6 +305,7 @@ OTHER: dict[str, Any] = {
     "airflow_executor": "LocalExecutor,KubernetesExecutor",
     "airflow_web_host": "127.0.0.1",
     "airflow_web_port": 8081,
+    "airflow_metrics_port": 9187,
     "airflow_base_url": "https://airflow.example",
     "airflow_address_for_pods": "192.0.2.8",
     "airflow_admin_user": "ada",
@@ -448,6 +449,7 @@ def test_a_given_image_is_taken_as_it_is() -> None:
 
 # What can't work together, and words of the sentence that says so.
 CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
+    ({"airflow_metrics_port": 8080}, "airflow_metrics_port", "another one"),
     (
         {"worker_pod": {"spec": {"containers": [{"name": "sidecar"}]}}},
         "worker_pod",

@@ -25,6 +25,7 @@ from tests.unit.formats import Unit
 UNITS = "/etc/systemd/system"
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 REGISTRY = fake.VARIANTS["registry"]
+ALERTS = FILES / "etc/prometheus/airflow.rules.yaml"  # an example, for another host
 SIGNS_TOKENS = {"api-server", "scheduler"}  # who needs the key that tasks' tokens are signed with
 
 
@@ -38,7 +39,8 @@ import sys
 from tests.unit import fake
 opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
-given = fake.VARIANTS["pod operator"] | fake.VARIANTS["objects"] | fake.VARIANTS["git"]
+names = ("pod operator", "objects", "git", "metrics")
+given = {key: value for name in names for key, value in fake.VARIANTS[name].items()}
 plan = fake.plan(fake.settings(given))
 opened.update(str(source) for each in plan.operations for source in each.sources)
 print(*opened, sep="\\n")
@@ -49,7 +51,7 @@ print(*opened, sep="\\n")
     used = {(ROOT / line).resolve() for line in done.stdout.splitlines()}
     there = {path for path in FILES.rglob("*") if path.is_file() and "__pycache__" not in str(path)}
     locks = set((FILES / "opt/airflow/requirements").glob("[0-9]*.txt"))  # of which one is used
-    assert there - used - locks == set()
+    assert there - used - locks == {ALERTS}
 
 
 def test_no_template_is_written_as_it_is(variant: Plan) -> None:
@@ -674,3 +676,25 @@ def test_the_smoke_test_finds_the_web_page(host: str, reached: str) -> None:
     (written,) = re.findall(r"^WEB = (.*)$", script, re.MULTILINE)
     url = urlsplit(ast.literal_eval(written))
     assert (url.scheme, url.hostname, url.port) == ("http", reached, 8081)
+
+
+# Figures for Prometheus
+
+
+def test_alerts_name_figures_that_there_are() -> None:
+    queries = yaml.safe_load((FILES / "etc/airflow/metrics.yaml").read_text())
+    named = {
+        f"{query}_{column}"
+        for query, each in queries.items()
+        for metric in each["metrics"]
+        for column, about in metric.items()
+        if about["usage"] == "GAUGE"
+    }
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+    asked = {
+        name
+        for rule in group["rules"]
+        for name in re.findall(r"\b[a-z]+_\w+", re.sub("{.*?}", "", rule["expr"]))
+    }
+    assert asked - {"pg_up"} <= named
+    assert len(group["rules"]) > 3 and len(asked) > 3

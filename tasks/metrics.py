@@ -1,0 +1,77 @@
+"""Figures for Prometheus: Debian's exporter for PostgreSQL, which also asks Airflow's tables.
+
+It goes on while Airflow stands still, and so can tell that it does.
+"""
+
+from __future__ import annotations
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks.operations import debian_packages, settled
+from tasks.postgres import DATABASE
+from tasks.services import STARTED_WITH, UNITS_DIRECTORY
+from tasks.settings import Settings, in_url
+from tasks.system import PACKAGES_RECORD
+
+PACKAGE = "prometheus-postgres-exporter"
+UNIT = f"{PACKAGE}.service"
+DROP_INS = f"{UNITS_DIRECTORY}/{UNIT}.d"
+DROP_IN = f"{DROP_INS}/airflow.conf"
+QUERIES = "/etc/airflow/metrics.yaml"
+
+
+@deploy("Metrics")
+def provide(settings: Settings) -> None:
+    """The endpoint is there, or is not, as the settings say."""
+    if settings.airflow_metrics_port is None:
+        remove()
+        return
+    address = f"{in_url(settings.airflow_web_host)}:{settings.airflow_metrics_port}"
+    files.put(
+        name="Write what the exporter asks",
+        src=f"files{QUERIES}",
+        dest=QUERIES,
+        user="root",
+        group="airflow",
+        mode="640",
+    )
+    # Before the package, which starts the unit.
+    files.template(
+        name=f"Write how {UNIT} runs",
+        src=f"files{DROP_IN}.j2",
+        dest=DROP_IN,
+        mode="644",
+        address=address,
+        database=DATABASE,
+        queries=QUERIES,
+        drop_in=DROP_IN,
+        started_with=STARTED_WITH,
+    )
+    debian_packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
+    settled(
+        name=f"Run {PACKAGE}",
+        test=f"systemctl is-active {UNIT} && systemctl is-enabled {UNIT}"
+        f" && sha256sum --check --status {STARTED_WITH}/{UNIT}",
+        commands=[
+            f"systemctl daemon-reload; systemctl enable --quiet {UNIT}; systemctl restart {UNIT}",
+            # Ready is who answers: it may end again at once.
+            f"curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors"
+            f" http://{settings.address_on_host(settings.airflow_metrics_port)}/metrics"
+            f" || {{ journalctl -u {UNIT} -n 10 -o cat --no-pager; exit 1; }} >&2",
+        ],
+        because="it runs with its inputs as they are",
+    )
+
+
+def remove() -> None:
+    """No endpoint; the package stays, without running."""
+    settled(
+        name="Remove the endpoint for Prometheus",
+        test=f"! test -e {DROP_IN}",
+        commands=[
+            f"systemctl disable --quiet --now {UNIT} 2>/dev/null; rm -r {DROP_INS}"
+            f" && rm -f {QUERIES} {STARTED_WITH}/{UNIT} && systemctl daemon-reload"
+        ],
+        because="there is none",
+    )
