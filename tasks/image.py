@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 from pyinfra.api import deploy
 from pyinfra.operations import files
@@ -15,13 +16,14 @@ from pyinfra.operations import files
 from tasks import dags, pods, registry
 from tasks.kinds import Registry
 from tasks.operations import settled
-from tasks.settings import MEMORY, Settings, digest
+from tasks.settings import MEMORY, ROOT, Settings, digest
 
 DIRECTORY = "/opt/airflow/image"
 LOCAL_REPOSITORY = "localhost/airflow-worker"
 # In buildah's store: what images that differ only in their DAGs are made of.
 BASE_REPOSITORY = "localhost/airflow-worker-base"
 CRICTL = "crictl --timeout=2m"  # its default of 2 s is too short to remove an image
+START_TASK = "/usr/local/lib/airflow/start-task"  # in the image
 CONTAINER = "airflow-worker-build"  # buildah's working container, gone when the image is built
 
 # What Airflow's task runner needs beside the venv.
@@ -49,6 +51,7 @@ def _base(settings: Settings) -> str:
 def _recipe(settings: Settings) -> list[str]:
     """Shell commands that fill the container; `$root` is its file system."""
     uid, venv = settings.airflow_uid, settings.venv
+    start_task = Path(ROOT, f"files{START_TASK}").read_text()
     packages = ",".join([*PACKAGES, *settings.worker_apt_packages])
     unneeded = " ".join(
         f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")
@@ -64,9 +67,12 @@ def _recipe(settings: Settings) -> list[str]:
         # defaults at each start, which takes a worker 0.2 s.
         'mkdir "$root/etc/airflow" && touch "$root/etc/airflow/airflow.cfg"',
         f'mkdir -p "$root{venv}" && cp -a {venv}/. "$root{venv}"',
+        f'mkdir -p "$root$(dirname {START_TASK})" && printf %s {shlex.quote(start_task)}'
+        f' > "$root{START_TASK}"',
         f"buildah config --user {uid}:{uid} --env PATH={venv}/bin:/usr/local/bin:/usr/bin:/bin"
         " --env LANG=C.UTF-8 --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONUNBUFFERED=1"
-        f" --env AIRFLOW_CONFIG=/etc/airflow/airflow.cfg {CONTAINER}",
+        " --env AIRFLOW_CONFIG=/etc/airflow/airflow.cfg"
+        f""" --entrypoint '["python", "{START_TASK}"]' {CONTAINER}""",
     ]
 
 
