@@ -193,7 +193,9 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
             "config_file": KUBECONFIG,
             "namespace": settings.kubernetes_namespace,
             "pod_template_file": POD_TEMPLATE,
-            "worker_pods_creation_batch_size": "16",
+            # The scheduler makes them one after the other and gives no heartbeat meanwhile: where
+            # the cluster takes seconds for each, more would make it look dead.
+            "worker_pods_creation_batch_size": "4",
             # A cluster that does not answer, or a full quota, makes a task wait, not fail.
             "task_publish_max_retries": "-1",
             **pods.options(settings),

@@ -55,7 +55,8 @@ def timers(settings: Settings) -> list[Timer]:
             every="10s",
             user="root",
             options=(
-                "# To kill what hangs.",
+                "# To see and to kill what hangs.",
+                "ProtectProc=default",
                 "CapabilityBoundingSet=CAP_KILL",
                 "# Nothing of the six looks a minute, but what was restarted.",
                 "LogLevelMax=notice",

@@ -13,6 +13,7 @@ from kubernetes import client
 
 from tests.e2e.conftest import Shell
 from tests.e2e.support import Airflow, deploy, wait_for
+from tests.sandbox.machine import Machine
 
 GO_ON = "/opt/airflow/dags/e2e_go_on"
 ENDED = ("success", "failed")
@@ -162,6 +163,44 @@ def test_postgres_away_for_half_a_minute(patient: str, airflow: Airflow, shell: 
     wait_for(lambda: state(airflow, "airflow_smoke_test", run) == "success", 60, "its task ran")
     assert time.monotonic() - back < 60
     wait_for(lambda: healthy(airflow), 60, "all components are healthy")
+    assert not killed_by_liveness(shell, began)
+
+
+# Slow
+
+
+@pytest.fixture
+def slow_cluster(machine: Machine, shell: Shell) -> Iterator[None]:
+    """The cluster's API takes two seconds for each call of Airflow's."""
+    text = (Path(__file__).parent / "slow_proxy.py").read_text()
+    shell(f"cat > /root/slow_proxy.py <<'EOF'\n{text}\nEOF")
+    rule = "OUTPUT -p tcp --dport 8443 -m owner --uid-owner airflow -j REDIRECT --to-ports 18443"
+    shell(
+        "systemd-run --quiet --unit=e2e-slow python3 /root/slow_proxy.py"
+        f" 18443 {machine.address} 8443 2 && iptables -t nat -I {rule}"
+        " && systemctl restart airflow-scheduler"  # with new connections
+    )
+    yield
+    shell(
+        f"iptables -t nat -D {rule}; systemctl stop e2e-slow; systemctl restart airflow-scheduler"
+    )
+
+
+def test_a_slow_cluster_is_not_taken_for_a_scheduler_that_hangs(
+    slow_cluster: None, airflow: Airflow, shell: Shell
+) -> None:
+    began, dag = time.monotonic(), "e2e_few"
+    run, silent = airflow.trigger(dag), False
+
+    def ended() -> bool:
+        nonlocal silent
+        silent |= airflow.health().get("scheduler") == "unhealthy"
+        return state(airflow, dag, run) in ENDED
+
+    wait_for(ended, 300, "it ends")
+    states = [(task["state"], task["try_number"]) for task in airflow.tasks(dag, run)]
+    assert states == [("success", 1)] * 8
+    assert silent, "the scheduler gave signs of life all the time: the test proves nothing"
     assert not killed_by_liveness(shell, began)
 
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
 from tests.e2e.conftest import Shell
 from tests.e2e.support import Airflow, deploy, machine_name, wait_for
 from tests.sandbox import machine as machines
 
+DAG = "e2e_interrupted"
 
-def test_reboot(airflow: Airflow, shell: Shell) -> None:
+
+@pytest.fixture
+def running(airflow: Airflow, shell: Shell) -> Iterator[str]:
+    """A run whose task is running, and would for longer than the machine."""
+    text = (Path(__file__).parent / f"dags/{DAG}.py").read_text()
+    shell(f"cat > /opt/airflow/dags/{DAG}.py <<'EOF'\n{text}\nEOF")
+    run = airflow.trigger(DAG)
+    wait_for(lambda: "try 1 began" in airflow.log(DAG, run, "interrupted"), 60, "it runs")
+    yield run
+    shell(f"rm /opt/airflow/dags/{DAG}.py")
+
+
+def test_reboot_while_a_task_runs(running: str, airflow: Airflow, shell: Shell) -> None:
     before = shell("cat /proc/sys/kernel/random/boot_id; systemctl show -P UserspaceTimestamp")
     machines.reboot(machine_name())
     assert before != shell(
@@ -17,6 +35,11 @@ def test_reboot(airflow: Airflow, shell: Shell) -> None:
     wait_for(
         lambda: set(airflow.health().values()) == {"healthy"}, 120, "all components are healthy"
     )
+    # Its pod ended with the machine; it has one more try.
+    wait_for(lambda: airflow.run_state(DAG, running) in ("success", "failed"), 180, "the run ends")
+    (task,) = airflow.tasks(DAG, running)
+    assert (task["state"], task["try_number"]) == ("success", 2)
+    assert "try 2 began" in airflow.log(DAG, running, "interrupted", 2)
     assert "a task ran as a pod" in shell("airflow-smoke-test")
 
 

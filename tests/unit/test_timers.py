@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -151,12 +152,14 @@ def stage(tmp_path: Path) -> Stage:
 # Liveness
 
 
-def health(database: str = "healthy", **others: str | None) -> str:
-    """What the api-server answers, written as it does."""
+def health(database: str = "healthy", age: float = 40, **others: str | None) -> str:
+    """What the api-server answers, written as it does; the last signs of life are so old (s)."""
     names = ("scheduler", "triggerer", "dag_processor")
     states: dict[str, Any] = {"metadatabase": {"status": database}}
     for name in names:
-        beat = {f"latest_{name}_heartbeat": "2026-11-21T07:00:00.000000Z"}
+        beat = {
+            f"latest_{name}_heartbeat": (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
+        }
         states[name] = {"status": others.get(name, "healthy"), **beat}
     return json.dumps(states, separators=(",", ":"))
 
@@ -208,6 +211,22 @@ def test_what_hangs_is_killed(case: str, stage: Stage) -> None:
     assert len(stage.called("sleep")) == len(answers) - 1
 
 
+@pytest.mark.parametrize(("age", "killed"), [(60, False), (290, False), (310, True)])
+def test_what_gets_on_in_silence_has_five_minutes(age: float, killed: bool, stage: Stage) -> None:
+    stage.program("curl", f"echo '{health(age=age, scheduler='unhealthy')}'")
+    stage.program("find", "echo found")
+    stage.program("sleep", "/usr/bin/sleep 0.5")
+    with subprocess.Popen(["sh", "-c", "while :; do sleep 0.1; done"]) as busy:
+        stage.program(
+            "systemctl", f"case $1 in is-active) echo active ;; show) echo {busy.pid} ;; esac"
+        )
+        said = stage.run(timers.LIVENESS, "http://127.0.0.1:8080")
+        assert (said != "") is killed
+        busy.send_signal(signal.SIGSTOP)
+        assert stage.run(timers.LIVENESS, "http://127.0.0.1:8080") != ""
+        busy.kill()
+
+
 @pytest.mark.parametrize(
     ("state", "age"),
     [("inactive", "old"), ("activating", "old"), ("deactivating", "old"), ("active", "")],
@@ -218,7 +237,7 @@ def test_what_was_stopped_or_just_started_is_left_alone(state: str, age: str, st
     stage.program("find", f"echo {age}" if age else "")
     stage.program("systemctl", f"echo {state}")
     assert stage.run(timers.LIVENESS, "http://127.0.0.1:8080") == ""
-    assert {words[0] for words in stage.called("systemctl")} == {"is-active"}
+    assert {words[0] for words in stage.called("systemctl")} == {"show", "is-active"}
     # What each start of a unit leaves behind.
     for words in stage.called("find"):
         assert words[0].startswith(f"{services.STARTED_WITH}/airflow-")

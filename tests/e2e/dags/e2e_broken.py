@@ -39,6 +39,20 @@ e2e_many()
 
 
 @dag(schedule=None, catchup=False)
+def e2e_few() -> None:
+    """Eight trivial tasks at once."""
+
+    @task
+    def work(number: int) -> int:
+        return number
+
+    work.expand(number=list(range(8)))
+
+
+e2e_few()
+
+
+@dag(schedule=None, catchup=False)
 def e2e_waiting() -> None:
     """One task that ends when the test says so."""
 
