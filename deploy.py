@@ -8,6 +8,7 @@ from pyinfra import host
 from tasks import (
     airflow,
     backup,
+    connection,
     dags,
     git,
     image,
@@ -26,6 +27,7 @@ from tasks import (
 from tasks.settings import Settings
 
 progress.show()
+connection.hasten()
 settings = preflight.check(Settings.from_data(host.data.dict()))
 
 system.prepare(settings)

@@ -16,6 +16,7 @@ from pyinfra.api import DeployError, deploy
 from tasks import airflow as airflow_itself
 from tasks import (
     backup,
+    connection,
     dags,
     image,
     kubernetes,
@@ -96,6 +97,7 @@ def airflow(keep_data: bool = False) -> None:
 
     What people put into the deploy's folders goes with them.
     """
+    connection.hasten()
     settings = Settings.from_data(host.data.dict())
     if holder := host.get_fact(Output, script=lock.other_holder(lock.take())):
         raise DeployError(lock.refusal(holder))
