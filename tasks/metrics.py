@@ -56,7 +56,7 @@ def provide(settings: Settings) -> None:
         commands=[
             f"systemctl daemon-reload; systemctl enable --quiet {UNIT}; systemctl restart {UNIT}",
             # Ready is who answers: it may end again at once.
-            f"curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors"
+            "curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors"
             f" http://{settings.address_on_host(settings.airflow_metrics_port)}/metrics"
             f" || {{ journalctl -u {UNIT} -n 10 -o cat --no-pager; exit 1; }} >&2",
         ],
@@ -70,7 +70,9 @@ def remove() -> None:
         name="Remove the endpoint for Prometheus",
         test=f"! test -e {DROP_IN}",
         commands=[
-            f"systemctl disable --quiet --now {UNIT} 2>/dev/null; rm -r {DROP_INS}"
+            # Somebody may have a drop-in of their own there.
+            f"systemctl disable --quiet --now {UNIT} 2>/dev/null; rm -f {DROP_IN}"
+            f" && {{ rmdir {DROP_INS} 2>/dev/null || true; }}"
             f" && rm -f {QUERIES} {STARTED_WITH}/{UNIT} && systemctl daemon-reload"
         ],
         because="there is none",

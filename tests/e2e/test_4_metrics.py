@@ -6,7 +6,6 @@ import json
 import re
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -46,7 +45,7 @@ def prometheus(shell: Shell) -> Iterator[str]:
     shell(
         f"mkdir -p {FOLDER} && cd {FOLDER} && apt-get -qq update && apt-get -qq download prometheus"
         f" && dpkg -x prometheus_*.deb . && echo '{CONFIG}' > prometheus.yaml"
-        f" && cat > {RULES.name} <<'END'\n{Path(RULES).read_text()}\nEND"
+        f" && cat > {RULES.name} <<'END'\n{RULES.read_text()}\nEND"
     )
     shell(
         f"systemd-run --quiet --unit=e2e-prometheus {FOLDER}/usr/bin/prometheus"
