@@ -61,7 +61,7 @@ def provide(settings: Settings) -> None:
         run=RUN,
         backup=COMMAND,
         units=services.UNITS,
-        open_lock=lock.opening(),
+        take_lock=lock.taking(),
         becomes_healthy=services.becomes_healthy(settings),
     )
     files.link(

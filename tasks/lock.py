@@ -16,16 +16,15 @@ FILE = "/run/lock/airflow-deploy"
 WAIT = 3  # seconds, for the lock of a run that just ended
 
 
-def opening(file: str = FILE) -> str:
-    """Shell commands that open the lock's file as descriptor 9; whoever comes first makes it."""
-    return f"[ -e {file} ] || (umask 0; : > {file}); exec 9< {file}"
+def taking(file: str = FILE) -> str:
+    """Shell commands that take the lock as descriptor 9, or fail; whoever comes first makes it."""
+    return f"[ -e {file} ] || (umask 0; : > {file}); exec 9< {file}\nflock -w {WAIT} 9"
 
 
 def script(owner: str, file: str = FILE) -> str:
     """Shell commands that take the lock, and keep it until nobody reads what they print."""
     return f"""
-{opening(file)}
-flock -w {WAIT} 9 || exit 0
+{taking(file)} || exit 0
 # Without creating it, which Linux forbids in this folder where the file is another user's.
 echo {shlex.quote(owner)} | dd of={file} conv=nocreat status=none
 while echo; do sleep 0.5; done 2>/dev/null"""
