@@ -22,8 +22,8 @@ DIRECTORY = "/opt/airflow/image"
 LOCAL_REPOSITORY = "localhost/airflow-worker"
 # In buildah's store: what images that differ only in their DAGs are made of.
 BASE_REPOSITORY = "localhost/airflow-worker-base"
-CRICTL = "crictl --timeout=2m"  # its default of 2 s is too short to remove an image
 START_TASK = "/usr/local/lib/airflow/start-task"  # in the image
+PRUNE = "/usr/local/lib/airflow/prune-images"
 CONTAINER = "airflow-worker-build"  # buildah's working container, gone when the image is built
 
 # What Airflow's task runner needs beside the venv.
@@ -254,30 +254,10 @@ esac
     )
 
 
-def _surplus(settings: Settings) -> str:
-    """Shell command that prints the built images that the node can do without, one a line.
-
-    Kept are the current one, the youngest of the others up to the number wanted, and whatever a
-    pod names: one that waits for its container needs its image as much as one that runs.
-    """
-    kept = settings.worker_images_kept
-    # To remove an image is to remove all its names.
-    shown = "{{.info.imageSpec.created}}{{range .status.repoTags}} {{.}}{{end}}"
-    return f"""
-images=$(ctr -n k8s.io images ls -q)
-built=$(for repository in {LOCAL_REPOSITORY} $(cat {REPOSITORIES} 2>/dev/null); do
-    echo "$images" | awk -v begin=$repository: 'index($0, begin) == 1'
-done)
-test $(echo "$built" | wc -l) -le {kept} && exit
-used=$({settings.kubectl} get pods --all-namespaces -o jsonpath='{{..image}}') || exit
-for image in $built; do
-    shown=$({CRICTL} inspecti -o go-template --template '{shown}' $image)
-    for name in ${{shown#* }}; do
-        case " $used {reference(settings)} " in *" $name "*) continue 2 ;; esac
-    done
-    echo "$shown"
-done | sort -ru | tail -n +{kept} | cut -d' ' -f2
-"""
+def pruning(settings: Settings, action: str) -> str:
+    """Command that lists or removes the built images that the node can do without."""
+    kept, current = settings.worker_images_kept, reference(settings)
+    return f"{PRUNE} {action} {kept} {current} {REPOSITORIES} {settings.kubectl}"
 
 
 @deploy("Worker image")
@@ -285,10 +265,10 @@ def prune(settings: Settings) -> None:
     """The node has no more built images than are wanted, and none is missed."""
     if not settings.node_is_host:
         return
-    surplus = f"$({_surplus(settings)})"
+    files.put(name="Write what removes old images", src=f"files{PRUNE}", dest=PRUNE, mode="755")
     settled(
         name="Remove old worker images",
-        test=f'test -z "{surplus}"',
-        commands=[f"for image in {surplus}; do {CRICTL} rmi $image >/dev/null || exit; done"],
+        test=f'surplus=$({pruning(settings, "list")}) && test -z "$surplus"',
+        commands=[pruning(settings, "remove")],
         because="there are no more than are wanted",
     )

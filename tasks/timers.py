@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import backup, logs
+from tasks import backup, image, logs
 from tasks.airflow import CONFIG
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
@@ -107,6 +107,14 @@ def timers(settings: Settings) -> list[Timer]:
             wanted=settings.airflow_log_days > 0,
             calendar="04:00",
             folders=tuple(written_folders(settings)),
+        ),
+        Timer(
+            name="cleanup-images",
+            description="clean-up of old worker images",
+            commands=[image.pruning(settings, "remove")],
+            wanted=settings.node_is_host,
+            calendar="04:30",
+            user="root",
         ),
     ]
 

@@ -145,6 +145,12 @@ def test_going_back_builds_nothing_and_what_nobody_needs_goes(shell: Shell) -> N
     assert PRUNE in run.changed
     assert current(shell) != newer
     assert built(shell) == {current(shell)}
+    # Also without a deploy.
+    old = "localhost/airflow-worker:e2e-old"
+    make_image(shell, old)
+    assert built(shell) == {current(shell), old}
+    shell("systemctl start airflow-cleanup-images")
+    assert built(shell) == {current(shell)}
     assert "registry" not in shell(
         "ls /etc/airflow/secrets; kubectl -n airflow get secrets -o name"
     )
@@ -179,11 +185,16 @@ UNFIT: dict[str, tuple[str, str]] = {
 }
 
 
+def make_image(shell: Shell, name: str, fill: str = "") -> None:
+    """The node has an image of this name, with nothing in it but what shell commands put there."""
+    shell(MAKE_IMAGE.replace("FILL", fill).replace("IMAGE", name))
+
+
 @pytest.mark.parametrize("kind", UNFIT)
 def test_an_image_that_does_not_fit_is_refused_before_the_switch(kind: str, shell: Shell) -> None:
     before, image = current(shell), f"localhost/e2e-own:{kind}"
     fill, said = UNFIT[kind]
-    shell(MAKE_IMAGE.replace("FILL", fill).replace("IMAGE", image))
+    make_image(shell, image, fill)
     run = deploy(settings={"worker_image": image})
     assert run.code != 0
     assert image in run.output and said in run.output

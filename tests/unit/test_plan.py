@@ -111,14 +111,6 @@ def test_an_image_for_a_registry_is_pushed_and_tried_before_airflow_is_switched(
     assert places == sorted(places)
 
 
-def test_only_the_images_that_the_deploy_builds_are_removed() -> None:
-    plan = fake.plan(fake.settings({"worker_image": "registry.example/team/worker:1"}))
-    (script,) = plan.named("Remove old worker images").commands
-    assert "in localhost/airflow-worker " in script
-    # Named just where it is said what must stay.
-    assert script.count("registry.example") == script.count("$used registry.example") == 1
-
-
 @pytest.mark.parametrize("driver", ["none", "docker"])
 def test_the_image_that_pods_ask_for_is_the_one_that_is_loaded(driver: str) -> None:
     plan = fake.plan(fake.settings({**fake.ANOTHER_DRIVER, "minikube_driver": driver}))
