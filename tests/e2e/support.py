@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -57,11 +57,15 @@ def deploy(
     *arguments: str,
     inventory: str = "inventories/sandbox.py",
     settings: dict[str, object] | None = None,
+    what: Sequence[str] = ("deploy.py",),
 ) -> Deploy:
-    """Run the deploy with settings that differ from the inventory's; a dry run with --dry."""
+    """Run the deploy with settings that differ from the inventory's; a dry run with --dry.
+
+    Or what else pyinfra is to run.
+    """
     data = [f"--data={key}={as_data(value)}" for key, value in (settings or {}).items()]
     apply = [] if "--dry" in arguments else ["--yes"]
-    command = ["pyinfra", "--json", *apply, *arguments, *data, inventory, "deploy.py"]
+    command = ["pyinfra", "--json", *apply, *arguments, *data, inventory, *what]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     return Deploy(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
 
 import pytest
 
-from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.support import HOST_BEFORE, LOOK_AT_HOST, deploy, log_in
 from tests.e2e.test_92_upgrade import (
@@ -41,15 +39,12 @@ def rows(shell: Shell, backup: str) -> str:
     return counts(shell)
 
 
-def remove(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the removal."""
-    words = ["pyinfra", "--yes", "inventories/sandbox.py", "tasks.remove.airflow", *arguments]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+REMOVAL = "tasks.remove.airflow"
 
 
 def test_removal_that_keeps_data(rows: str, shell: Shell) -> None:
-    done = remove("keep_data=True")
-    assert done.returncode == 0, done.stdout + done.stderr
+    run = deploy(what=(REMOVAL, "keep_data=True"))
+    assert run.code == 0, run.output
     assert shell(
         "ls -d /opt/airflow/* /etc/airflow/* /usr/local/bin/airflow* 2>/dev/null || true"
     ).splitlines() == ["/etc/airflow/secrets", "/opt/airflow/dags", "/opt/airflow/plugins"]
@@ -68,13 +63,13 @@ def test_removal_that_keeps_data(rows: str, shell: Shell) -> None:
 
 
 def test_removal_leaves_the_host_as_it_was(backup: str, shell: Shell) -> None:
-    done = remove()
-    assert done.returncode == 0, done.stdout + done.stderr
+    run = deploy(what=(REMOVAL,))
+    assert run.code == 0, run.output
     changed = shell(f"{LOOK_AT_HOST} | diff {HOST_BEFORE} - || true").splitlines()
     assert [line for line in changed if line[0] in "<>" and not re.match(LEFT, line)] == []
-    again = remove()
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "Success" not in again.stderr
+    run = deploy(what=(REMOVAL,))
+    assert run.code == 0, run.output
+    assert run.changed == []
 
 
 def test_backup_is_restored_on_an_empty_host(
