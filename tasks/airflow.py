@@ -8,11 +8,11 @@ import yaml
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import dags, image, logs, pods
+from tasks import dags, image, logs, pods, postgres
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.postgres import DATABASE
-from tasks.settings import MEMORY, VENVS, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, VENVS, Settings
 
 CONFIG = "/etc/airflow/airflow.cfg"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
@@ -21,7 +21,7 @@ ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 CLI = "/usr/local/bin/airflow"
 RUN = "/usr/local/lib/airflow/run"
 VENV = "/opt/airflow/venv"  # the one in use, for people and the command line
-BUNDLES = "/var/lib/airflow/bundles"  # clones of git repositories
+BUNDLES = "bundles"  # clones of git repositories, in the home of who reads them
 
 REQUIREMENTS = "/opt/airflow/requirements"
 UV = "/opt/airflow/uv"
@@ -116,13 +116,14 @@ def configure(settings: Settings) -> None:
     """Configuration, secrets, schema, and first user are there."""
     manifest = yaml.safe_dump(_pod(settings), sort_keys=False)
     pods.let_the_cluster_check(settings, manifest)
+    logs.share(settings)
     _make_secrets()
     files.template(
         name="Write airflow.cfg",
         src="files/etc/airflow/airflow.cfg.j2",
         dest=CONFIG,
         user="root",
-        group="airflow",
+        group=DAGS_USER,
         mode="640",
         options=options(settings),
     )
@@ -131,7 +132,7 @@ def configure(settings: Settings) -> None:
         src="files/etc/airflow/pod_template.yaml.j2",
         dest=POD_TEMPLATE,
         user="root",
-        group="airflow",
+        group=CONTROL_USER,
         mode="640",
         manifest=manifest,
     )
@@ -153,6 +154,7 @@ def configure(settings: Settings) -> None:
         run=RUN,
     )
     _migrate(settings)
+    postgres.provide_rights()
     _create_admin(settings)
 
 
@@ -186,7 +188,7 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
         },
         "dag_processor": {
             "dag_bundle_config_list": dags.bundles(settings),
-            "dag_bundle_storage_path": BUNDLES,
+            "dag_bundle_storage_path": f"$AIRFLOW_HOME/{BUNDLES}",
         },
         "kubernetes_executor": {
             "in_cluster": "False",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import lock, services
+from tasks import lock, postgres, services
 from tasks.airflow import CLI, MIGRATED, POD_TEMPLATE, RUN, VENV, url
 from tasks.operations import settled
 from tasks.postgres import DATABASE
@@ -62,6 +62,7 @@ def provide(settings: Settings) -> None:
         backup=COMMAND,
         units=services.UNITS,
         take_lock=lock.taking(),
+        grant=postgres.grant(f"{DATABASE}_new"),
         becomes_healthy=services.becomes_healthy(settings),
     )
     files.link(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import product
 
 from pyinfra.api import deploy
 from pyinfra.operations import files
@@ -10,7 +11,7 @@ from pyinfra.operations import files
 from tasks import dags
 from tasks.airflow import BUNDLES, RUN
 from tasks.operations import settled
-from tasks.settings import MEMORY, Settings, digest
+from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, Settings, digest
 
 PROGRAM = "/usr/local/lib/airflow/ask-git"
 # The connections of the repositories as the dag-processor was given them: a checksum each.
@@ -50,13 +51,14 @@ def _forget_unfit_clones(settings: Settings) -> None:
     """Airflow would go on asking the address that it cloned a bundle from, and would never find a
     branch that came after its clone: https://github.com/apache/airflow/issues/71388."""
     tests = {}
-    for name, bundle in settings.airflow_git_bundles.items():
-        folder, branch = f"{BUNDLES}/{name}", bundle.branch
+    users = [DAGS_USER, *([CONTROL_USER] if settings.tasks_on_host else [])]
+    for user, (name, bundle) in product(users, settings.airflow_git_bundles.items()):
+        folder, branch = f"/var/lib/{user}/{BUNDLES}/{name}", bundle.branch
         config, known = f"{folder}/bare/config", f"git -C {folder}/tracking_repo rev-parse"
         tests[folder] = (
             f"{{ test ! -e {config} || git config -f {config} remote.origin.url"
             f" | grep -qxF {shlex.quote(bundle.url)}; }} && {{ test ! -e {folder}/tracking_repo ||"
-            f" runuser -u airflow -- sh -c '{known} --verify --quiet origin/{branch} ||"
+            f" runuser -u {user} -- sh -c '{known} --verify --quiet origin/{branch} ||"
             f" {known} --verify --quiet {branch}' >/dev/null; }}"
         )
     settled(

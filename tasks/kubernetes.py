@@ -9,16 +9,17 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, StrictUndefined
 from pyinfra.api import deploy
+from pyinfra.operations import files
 
 from tasks import dags
 from tasks.kinds import Claim
 from tasks.operations import settled
 from tasks.registry import PULL_SECRET
-from tasks.settings import ROOT, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, ROOT, Settings
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
 KUBECONFIG = "/etc/airflow/kubeconfig"
-TOKEN_SECRET = "airflow-control-plane-token"
+TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # where deferred tasks have pods
 
 
 def render(template: Path, settings: Settings) -> str:
@@ -53,20 +54,13 @@ def connect(settings: Settings) -> None:
     )
     for key, claim in settings.claims.items():
         _find(key, claim, f"{in_namespace} get")
-    content = _kubeconfig(settings)
-    settled(
-        name="Write Airflow's kubeconfig",
-        test=f"{{ {content}\n}} | cmp -s - {KUBECONFIG} &&"
-        f" stat -c %U:%G:%a {KUBECONFIG} | grep -qx root:airflow:640",
-        commands=[
-            f"umask 077; for i in $(seq 50); do"  # Kubernetes fills in the token a moment later
-            f" {in_namespace} get secret {TOKEN_SECRET} -o jsonpath={{.data.token}}"
-            f" | grep -q . && break; sleep 0.2; done; {{ {content}\n}} > {KUBECONFIG}.new"
-            f" && chown root:airflow {KUBECONFIG}.new && chmod 640 {KUBECONFIG}.new"
-            f" && mv {KUBECONFIG}.new {KUBECONFIG}",
-        ],
-        because="it names the cluster and holds the service account's token",
-    )
+    _write_kubeconfig(settings, "airflow-control-plane", KUBECONFIG, CONTROL_USER)
+    if settings.kubernetes_pod_operator:
+        _write_kubeconfig(settings, "airflow-triggerer", TRIGGERERS_KUBECONFIG, DAGS_USER)
+    else:
+        files.file(
+            name="Remove the triggerer's kubeconfig", path=TRIGGERERS_KUBECONFIG, present=False
+        )
 
 
 def _find(key: str, claim: Claim, get: str) -> None:
@@ -77,7 +71,11 @@ def _find(key: str, claim: Claim, get: str) -> None:
         " -o jsonpath='{.items[-1:].message}'"
     )
     folder = claim.host_path
-    readable = f"runuser -u airflow -- sh -c 'test -r {folder} && test -x {folder}'"
+    # The dag-processor reads DAGs; of logs the web page reads what the triggerer writes, too.
+    users = (DAGS_USER,) if key == "airflow_dags_claim" else (CONTROL_USER, DAGS_USER)
+    readable = " && ".join(
+        f"runuser -u {user} -- sh -c 'test -r {folder} && test -x {folder}'" for user in users
+    )
     settled(
         name=f"Find the claim of {key} and its folder on the host",
         test=f'test "$({phase})" = Bound && {readable}',
@@ -97,8 +95,8 @@ elif test "$phase" != Bound; then
 elif ! test -d {folder}; then
     why="the host has no folder {folder}, where the files of the claim {claim.name} are to be"
     why="$why (host_path): mount them there"
-elif ! {readable}; then
-    why="the user airflow may not read {folder} on the host: give it the right to"
+elif ! {{ {readable}; }}; then
+    why="{folder} is not readable for the host's users {" and ".join(users)}: give them the right"
 else
     exit 0
 fi
@@ -129,8 +127,11 @@ def _unwanted(settings: Settings) -> Iterator[str]:
     """What an earlier run may have made and is to be no longer: rights above all."""
     if not settings.kubernetes_pod_operator:
         yield from (
-            f"{kind}/airflow-pod-operator" for kind in ("role", "rolebinding", "serviceaccount")
+            f"{kind}/{account}"
+            for account in ("airflow-pod-operator", "airflow-triggerer")
+            for kind in ("role", "rolebinding", "serviceaccount")
         )
+        yield "secret/airflow-triggerer-token"
     if not dags.objects(settings):
         yield f"configmap/{dags.CONFIG_MAP}"
     if not settings.kubernetes_network_policy:
@@ -156,18 +157,36 @@ CLUSTER = (
 )
 
 
-def _kubeconfig(settings: Settings) -> str:
-    """Shell commands that print the kubeconfig of Airflow's service account.
+def _write_kubeconfig(settings: Settings, account: str, path: str, group: str) -> None:
+    """The file holds the account's token, for a Linux group to read."""
+    content = _kubeconfig(settings, account)
+    token = f"{settings.kubectl} -n {settings.kubernetes_namespace} get secret {account}-token"
+    settled(
+        name=f"Write the kubeconfig of {account}",
+        test=f"{{ {content}\n}} | cmp -s - {path} &&"
+        f" stat -c %U:%G:%a {path} | grep -qx root:{group}:640",
+        commands=[
+            f"umask 077; for i in $(seq 50); do"  # Kubernetes fills in the token a moment later
+            f" {token} -o jsonpath={{.data.token}}"
+            f" | grep -q . && break; sleep 0.2; done; {{ {content}\n}} > {path}.new"
+            f" && chown root:{group} {path}.new && chmod 640 {path}.new && mv {path}.new {path}",
+        ],
+        because="it names the cluster and holds the service account's token",
+    )
+
+
+def _kubeconfig(settings: Settings, account: str) -> str:
+    """Shell commands that print the kubeconfig of a service account.
 
     They run on the host only, so that the token never leaves it; it is in no argument either.
     """
     namespace = settings.kubernetes_namespace
     view = f"{settings.kubectl} config view --minify --flatten --raw -o go-template="
-    secret = f"{settings.kubectl} -n {namespace} get secret {TOKEN_SECRET} -o jsonpath="
+    secret = f"{settings.kubectl} -n {namespace} get secret {account}-token -o jsonpath="
     return f"""
 cluster=$({view}{shlex.quote(CLUSTER)})
 token=$({secret}'{{.data.token}}' | base64 -d)
-test -n "$token" || {{ echo "Kubernetes gave {TOKEN_SECRET} no token" >&2; exit 1; }}
+test -n "$token" || {{ echo "Kubernetes gave {account} no token" >&2; exit 1; }}
 cat <<END
 apiVersion: v1
 kind: Config

@@ -7,8 +7,9 @@ folder which both see, or what the pod uploaded at its end.
 from __future__ import annotations
 
 from tasks.kinds import S3Logs
+from tasks.operations import settled
 from tasks.pods import Volume, claimed, host_folder
-from tasks.settings import Settings
+from tasks.settings import DAGS_USER, Settings
 
 FOLDER = "/var/log/airflow"
 
@@ -52,6 +53,19 @@ def volumes(settings: Settings) -> list[Volume]:
     if settings.airflow_logs == "s3" and not settings.node_is_host:
         return [Volume({"name": "logs", "emptyDir": {}}, {"name": "logs", "mountPath": FOLDER})]
     return [host_folder("logs", FOLDER)]
+
+
+def share(settings: Settings) -> None:
+    """Tasks on the host, which are the scheduler's, write beside the logs that pods leave."""
+    if not settings.tasks_on_host:
+        return
+    folder, group = host_path(settings), f"g:{DAGS_USER}:rwX"
+    settled(
+        name="Let tasks on the host write logs beside those of pods",
+        test=f"getfacl -cp {folder} | grep -qx default:group:{DAGS_USER}:rwx",
+        commands=[f"setfacl -R -m {group},d:{group} {folder}"],
+        because="whatever is made there, both may write to",
+    )
 
 
 def _remote(logs: S3Logs | None) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""PostgreSQL from Debian: a role and a database of Airflow's own, reached over the socket only."""
+"""PostgreSQL from Debian: a database of Airflow's own, reached over the socket only.
+
+Its owner is the control plane's role; what runs DAGs' code has another one, with less rights.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, postgres, systemd
 
 from tasks.operations import settled
-from tasks.settings import Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, Settings
 
-DATABASE = "airflow"  # also the role's and the Linux user's name, as peer authentication wants it
+# Roles have the names of their Linux users, as peer authentication wants it.
+DATABASE = CONTROL_USER
 
 ORIGINAL = ".before-airflow"  # what a file of PostgreSQL's own was, for who removes Airflow
 
 PSQL = "runuser -u postgres -- psql -XAtqc"
+GRANTS = "/usr/local/lib/airflow/grants.sql"
 
 # A cluster loads its files when it starts or is told to, and a few options wait for a restart. The
 # cluster itself knows both: when it loaded its files, and whether an option waits.
@@ -52,8 +57,9 @@ def provide(settings: Settings) -> None:
         dest=access,
         user="postgres",
         group="postgres",
-        mode="640",
+        mode="600",
         database=DATABASE,
+        users=(CONTROL_USER, DAGS_USER),
     )
     systemd.service(name="Run PostgreSQL", service="postgresql", running=True, enabled=True)
     loaded = LOADED.format(files=f"{config} {access}")
@@ -69,7 +75,8 @@ def provide(settings: Settings) -> None:
         ],
         because="PostgreSQL runs with its files as they are",
     )
-    postgres.role(name="Create role airflow", role=DATABASE, _su_user="postgres")
+    for role in (CONTROL_USER, DAGS_USER):
+        postgres.role(name=f"Create role {role}", role=role, _su_user="postgres")
     postgres.database(
         name="Create database airflow",
         database=DATABASE,
@@ -79,4 +86,25 @@ def provide(settings: Settings) -> None:
         lc_collate="C.UTF-8",
         lc_ctype="C.UTF-8",
         _su_user="postgres",
+    )
+
+
+def grant(database: str = DATABASE, *, missing: bool = False) -> str:
+    """Shell command that gives DAGs' code its rights, or just prints what there is to be done."""
+    end = ";" if missing else r"\gexec"
+    return (
+        f"{{ cat {GRANTS}; echo '{end}'; }}"
+        f" | runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 {database}"
+    )
+
+
+@deploy("PostgreSQL")
+def provide_rights() -> None:
+    """What runs DAGs' code may do in the database what it has to, and no more."""
+    files.put(name="Write the rights of DAGs' code", src=f"files{GRANTS}", dest=GRANTS, mode="644")
+    settled(
+        name=f"Give the role {DAGS_USER} its rights",
+        test=f'missing=$({grant(missing=True)}) && test -z "$missing"',
+        commands=[grant()],
+        because="it has them, and no others",
     )

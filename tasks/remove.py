@@ -29,7 +29,7 @@ from tasks import (
     system,
 )
 from tasks.operations import INSTALLED, Output, settled
-from tasks.settings import MEMORY, VENVS, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, VENVS, Settings
 
 # What nothing is lost with, since a deploy makes it anew.
 PROGRAMS = [
@@ -51,12 +51,14 @@ MADE_ANEW = [
     dags.OWN,
     "/etc/airflow/*.*",
     kubernetes.KUBECONFIG,
+    kubernetes.TRIGGERERS_KUBECONFIG,
     services.STARTED_WITH,
 ]
 DATA = [
     "/opt/airflow",
     "/etc/airflow",
-    "/var/lib/airflow",
+    f"/var/lib/{CONTROL_USER}",
+    f"/var/lib/{DAGS_USER}",
     logs.FOLDER,
     backup.FOLDER,
 ]
@@ -114,12 +116,15 @@ def airflow(keep_data: bool = False) -> None:
         return
     _remove_database(settings)
     _remove_files("Airflow's files", [*PROGRAMS, *DATA])
+    # The groups go last: a user who has one for his own would keep it.
+    kinds = {"passwd": "userdel", "group": "groupdel"}
+    every = [(kind, name) for kind in kinds for name in (CONTROL_USER, DAGS_USER)]
     settled(
-        name="Remove the user and the group airflow",
-        test="! getent passwd airflow && ! getent group airflow",
+        name="Remove the users and the groups",
+        test=" && ".join(f"! getent {kind} {name}" for kind, name in every),
         commands=[
-            "if getent passwd airflow >/dev/null; then userdel airflow; fi",
-            "if getent group airflow >/dev/null; then groupdel airflow; fi",
+            f"if getent {kind} {name} >/dev/null; then {kinds[kind]} {name}; fi"
+            for kind, name in every
         ],
         because="they are gone",
     )
@@ -208,14 +213,17 @@ def _remove_objects(settings: Settings, keep_data: bool) -> None:
 def _remove_database(settings: Settings) -> None:
     config = f"/etc/postgresql/{settings.postgres_version}/main"
     settled(
-        name="Remove the database and the role airflow",
+        name="Remove the database and the roles",
         test=f"! test -e {config}/conf.d/airflow.conf",
         commands=[
             *(
                 f"runuser -u postgres -- dropdb --if-exists --force {postgres.DATABASE}{suffix}"
                 for suffix in ("", "_new", "_old")
             ),
-            f"runuser -u postgres -- dropuser --if-exists {postgres.DATABASE}",
+            *(
+                f"runuser -u postgres -- dropuser --if-exists {role}"
+                for role in (DAGS_USER, CONTROL_USER)
+            ),
             f"test ! -e {config}/pg_hba.conf{postgres.ORIGINAL} ||"
             f" mv {config}/pg_hba.conf{postgres.ORIGINAL} {config}/pg_hba.conf",
             f"rm {config}/conf.d/airflow.conf",

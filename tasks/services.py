@@ -14,10 +14,10 @@ from pyinfra.operations import files
 
 from tasks import dags, git
 from tasks.airflow import CONFIG, SECRETS
-from tasks.kubernetes import KUBECONFIG
+from tasks.kubernetes import KUBECONFIG, TRIGGERERS_KUBECONFIG
 from tasks.objects import WANTED as OBJECTS
 from tasks.operations import settled
-from tasks.settings import Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, Settings
 
 UNITS_DIRECTORY = "/etc/systemd/system"
 STOP_SCHEDULER = "/usr/local/lib/airflow/stop-scheduler"
@@ -30,6 +30,7 @@ class Service(NamedTuple):
     name: str
     command: str
     description: str
+    user: str
     secrets: tuple[str, ...]  # which of the secrets it is given
     after: tuple[str, ...] = ("airflow-api-server.service",)
     stop_seconds: int = 30
@@ -47,6 +48,7 @@ SERVICES = (
         name="api-server",
         command="api-server",
         description="web page, REST API and Execution API",
+        user=CONTROL_USER,
         secrets=("fernet-key", "jwt-secret", "api-secret-key"),
         after=(),
     ),
@@ -55,12 +57,14 @@ SERVICES = (
         # The log server is for tasks on the host, whose logs the web page reads from the folder.
         command="scheduler --skip-serve-logs",
         description="scheduler",
+        user=CONTROL_USER,
         secrets=("fernet-key", "jwt-secret", "api-secret-key"),
     ),
     Service(
         name="dag-processor",
         command="dag-processor",
         description="DAG processor",
+        user=DAGS_USER,
         secrets=("fernet-key",),
     ),
     Service(
@@ -68,6 +72,7 @@ SERVICES = (
         # Its own log server is for api-servers on other hosts, and costs 100 MB.
         command="triggerer --skip-serve-logs",
         description="triggerer",
+        user=DAGS_USER,
         secrets=("fernet-key", "api-secret-key"),
     ),
 )
@@ -81,11 +86,19 @@ def inputs(service: Service, settings: Settings) -> list[str]:
     return [
         f"{UNITS_DIRECTORY}/{service.unit}",
         CONFIG,
-        KUBECONFIG,
+        *kubeconfig(service, settings),
         *(f"{SECRETS}/{name}" for name in service.secrets),
         *(_inputs_of_dags(settings) if service.name == "dag-processor" else []),
         *([OBJECTS] if keeps_connection and settings.airflow_connections else []),
     ]
+
+
+def kubeconfig(service: Service, settings: Settings) -> list[str]:
+    """With which file it reaches the cluster, if it has to."""
+    if service.user == CONTROL_USER:
+        return [KUBECONFIG]
+    follows_pods = service.name == "triggerer" and settings.kubernetes_pod_operator
+    return [TRIGGERERS_KUBECONFIG] if follows_pods else []
 
 
 def _read_folders(service: Service, settings: Settings) -> list[str]:
@@ -183,7 +196,8 @@ def _write_units(settings: Settings) -> None:
             service=service,
             settings=settings,
             config=CONFIG,
-            kubeconfig=KUBECONFIG,
+            home=f"/var/lib/{service.user}",
+            kubeconfig=kubeconfig(service, settings),
             secrets_directory=SECRETS,
             started_with=STARTED_WITH,
             stop_scheduler=STOP_SCHEDULER,

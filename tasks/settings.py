@@ -45,6 +45,9 @@ from tasks.kubeconfig import is_this_host
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
 MEMORY = "/var/lib/airflow-deploy"  # folder on the host of what the deploy remembers
+# The Linux users, by what they run, and their roles in PostgreSQL.
+CONTROL_USER = "airflow"  # scheduler, api-server, command line: has the keys, owns the database
+DAGS_USER = "airflow-dags"  # what runs DAGs' code: dag-processor, triggerer
 VENVS = "/opt/airflow/venvs"  # on the host and in the worker image
 
 # Names that no git bundle may have: tasks/dags.py's own, and Airflow's.
@@ -104,7 +107,8 @@ class Settings(Part):
         50000,
         ge=100,
         le=65533,
-        description="User and group id of `airflow`, on the host and in pods.",
+        description="User and group id of what runs DAGs' code: task pods, and the host's user"
+        " `airflow-dags`.",
     )
     airflow_examples: bool = Field(True, description="Install the example DAGs.")
     airflow_smoke_test: bool = Field(

@@ -1,12 +1,12 @@
-"""The ground that the rest stands on: Debian packages, the airflow user, directories."""
+"""The ground that the rest stands on: Debian packages, Airflow's two users, directories."""
 
 from __future__ import annotations
 
 from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
-from tasks.operations import debian_packages
-from tasks.settings import MEMORY, Settings
+from tasks.operations import debian_packages, settled
+from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, Settings
 
 # What a node needs that runs Kubernetes itself (minikube's driver none):
 # https://minikube.sigs.k8s.io/docs/drivers/none/
@@ -47,46 +47,66 @@ def packages(settings: Settings) -> list[str]:
         names += IMAGE_PACKAGES
     if settings.worker_registry:
         names.append("skopeo")  # asks the registry, and copies the image there
+    if settings.tasks_on_host:
+        names.append("acl")
     return names
 
 
 PACKAGES_RECORD = f"{MEMORY}/packages"  # those that came with the deploy
 
-# path: (owner, group, mode)
+# path: (owner, group, mode). The control plane's user is in the group of the other one, and may
+# read what that one may; not the other way round.
 DIRECTORIES = {
-    "/etc/airflow": ("root", "airflow", "750"),
+    "/etc/airflow": ("root", DAGS_USER, "750"),
     "/etc/airflow/secrets": ("root", "root", "700"),
     "/opt/airflow": ("root", "root", "755"),
-    "/opt/airflow/dags": ("root", "airflow", "2775"),
-    "/opt/airflow/plugins": ("root", "airflow", "2755"),
-    "/var/lib/airflow": ("airflow", "airflow", "750"),
+    "/opt/airflow/dags": ("root", CONTROL_USER, "2775"),
+    "/opt/airflow/plugins": ("root", CONTROL_USER, "2755"),
+    f"/var/lib/{CONTROL_USER}": (CONTROL_USER, CONTROL_USER, "750"),
+    f"/var/lib/{DAGS_USER}": (DAGS_USER, DAGS_USER, "750"),
     # What the deploy remembers; root writes there, so nobody else may plant a link in it.
     MEMORY: ("root", "root", "700"),
-    "/var/log/airflow": ("airflow", "airflow", "2750"),
+    "/var/log/airflow": (DAGS_USER, DAGS_USER, "2770"),
 }
 
 
 @deploy("System")
 def prepare(settings: Settings) -> None:
-    """The host has the packages, the user and the directories that the other tasks use."""
+    """The host has the packages, the users and the directories that the other tasks use."""
     debian_packages(
         name="Install Debian packages (about a minute the first time)",
         packages=packages(settings),
         record=PACKAGES_RECORD,
     )
-    server.group(
-        name="Create group airflow", group="airflow", gid=settings.airflow_uid, system=True
+    settled(
+        name=f"Give {DAGS_USER} the id that was {CONTROL_USER}'s",  # when there was one user
+        test=f'test "$(id -u {CONTROL_USER} 2>/dev/null)" != {settings.airflow_uid}',
+        commands=[
+            f"systemctl stop airflow.target; sed -i -e 's/^{CONTROL_USER}:/{DAGS_USER}:/'"
+            f" -e '/^{DAGS_USER}:/s|/var/lib/{CONTROL_USER}:|/var/lib/{DAGS_USER}:|'"
+            " /etc/passwd /etc/group /etc/shadow /etc/gshadow"
+        ],
+        because=f"{CONTROL_USER} has another one",
     )
+    _create_user(DAGS_USER, "Apache Airflow, what runs DAGs' code", settings.airflow_uid)
+    _create_user(CONTROL_USER, "Apache Airflow", groups=[DAGS_USER])
+    for path, (owner, group, mode) in DIRECTORIES.items():
+        files.directory(name=f"Create {path}", path=path, user=owner, group=group, mode=mode)
+
+
+def _create_user(
+    name: str, comment: str, uid: int | None = None, groups: list[str] | None = None
+) -> None:
+    server.group(name=f"Create group {name}", group=name, gid=uid, system=True)
     server.user(
-        name="Create user airflow",
-        user="airflow",
-        uid=settings.airflow_uid,
-        group="airflow",
-        home="/var/lib/airflow",
+        name=f"Create user {name}",
+        user=name,
+        uid=uid,
+        group=name,
+        groups=groups,
+        home=f"/var/lib/{name}",
         shell="/usr/sbin/nologin",
-        comment="Apache Airflow",
+        comment=comment,
         ensure_home=False,
         system=True,
     )
-    for path, (owner, group, mode) in DIRECTORIES.items():
-        files.directory(name=f"Create {path}", path=path, user=owner, group=group, mode=mode)

@@ -15,7 +15,7 @@ from tasks.airflow import CONFIG
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.services import UNITS_DIRECTORY, written_folders
-from tasks.settings import Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, Settings
 
 CLEAN_HISTORY = "/usr/local/lib/airflow/clean-history"
 LIVENESS = "/usr/local/lib/airflow/liveness"
@@ -30,7 +30,7 @@ class Timer(NamedTuple):
     wanted: bool = True
     calendar: str = ""  # when, as OnCalendar= has it; a time that was missed is made up for
     every: str = ""  # or how long after it ended
-    user: str = "airflow"
+    user: str = CONTROL_USER
     sandbox: bool = True
     folders: tuple[str, ...] = ()  # outside of the units' own places that it writes to
     options: tuple[str, ...] = ()  # more lines of the service; they win over the sandbox
@@ -106,6 +106,7 @@ def timers(settings: Settings) -> list[Timer]:
             ],
             wanted=settings.airflow_log_days > 0,
             calendar="04:00",
+            user=DAGS_USER,
             folders=tuple(written_folders(settings)),
         ),
         Timer(
@@ -154,6 +155,7 @@ def _write(timer: Timer) -> None:
             dest=f"{UNITS_DIRECTORY}/{unit}",
             mode="644",
             timer=timer,
+            home=f"/var/lib/{DAGS_USER if timer.user == DAGS_USER else CONTROL_USER}",
             config=CONFIG,
             kubeconfig=KUBECONFIG,
         )

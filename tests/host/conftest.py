@@ -16,9 +16,9 @@ from pyinfra_cli.inventory import make_inventory
 
 from tasks import airflow, downloads, services, system, timers
 from tasks.dags import EXAMPLES, FOLDER, OWN, wanted
-from tasks.kubernetes import KUBECONFIG
+from tasks.kubernetes import KUBECONFIG, TRIGGERERS_KUBECONFIG
 from tasks.services import SERVICES, UNITS_DIRECTORY
-from tasks.settings import RELEASES, ROOT, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, RELEASES, ROOT, Settings
 from tests.host.support import Attributes, Host, Listener, Process, properties, python
 
 INVENTORY = "inventories/local.py"
@@ -92,18 +92,19 @@ def owned_paths(settings: Settings) -> dict[str, Attributes]:
     programs = ["/usr/local/bin/kubectl", services.STOP_SCHEDULER]
     programs += [timers.LIVENESS, timers.CLEAN_HISTORY]
     own = FOLDER if settings.airflow_dags_source == "host" else OWN
+    triggerers = [TRIGGERERS_KUBECONFIG] if settings.kubernetes_pod_operator else []
     smoke_test = ["/usr/local/bin/airflow-smoke-test"] if settings.airflow_smoke_test else []
     paths = {path: Attributes(*wanted) for path, wanted in system.DIRECTORIES.items()}
     for group, attributes in (
-        ([airflow.CONFIG, airflow.POD_TEMPLATE, KUBECONFIG], ("root", "airflow", "640")),
+        ([airflow.CONFIG], ("root", DAGS_USER, "640")),
+        ([airflow.POD_TEMPLATE, KUBECONFIG], ("root", CONTROL_USER, "640")),
+        (triggerers, ("root", DAGS_USER, "640")),
         ([*secrets, airflow.ADMIN_PASSWORD], ("root", "root", "600")),
         ([f"{UNITS_DIRECTORY}/{unit}" for unit in units], ("root", "root", "644")),
         ([airflow.CLI, *programs, *smoke_test], ("root", "root", "755")),
         ([f"{own}/{dag}.py" for dag in dags(settings)], ("root", "airflow", "644")),
-        (
-            [f"{postgres}/pg_hba.conf", f"{postgres}/conf.d/airflow.conf"],
-            ("postgres", "postgres", "640"),
-        ),
+        ([f"{postgres}/pg_hba.conf"], ("postgres", "postgres", "600")),
+        ([f"{postgres}/conf.d/airflow.conf"], ("postgres", "postgres", "640")),
         ([f"/var/lib/postgresql/{settings.postgres_version}/main"], ("postgres",) * 2 + ("700",)),
         (["/root/.kube/config"] if settings.uses_minikube else [], ("root", "root", "600")),
     ):

@@ -8,7 +8,7 @@ import pytest
 
 from tasks import dags
 from tasks.airflow import BUNDLES, UV
-from tasks.settings import Settings
+from tasks.settings import DAGS_USER, Settings
 from tasks.smoke import PASSED, STATE
 from tests.host.support import Host
 
@@ -76,10 +76,10 @@ def test_dags_of_a_source_are_where_the_dag_processor_may_read_them(
     pid = host.check_output("systemctl show -P MainPID airflow-dag-processor")
     assert int(pid)
     # As the unit sees it: with a /tmp and a /home of its own.
-    host.check_output(f"nsenter -t {pid} -m -- runuser -u airflow -- ls {folder}")
+    host.check_output(f"nsenter -t {pid} -m -- runuser -u {DAGS_USER} -- ls {folder}")
 
 
 def test_git_bundles_were_cloned_from_their_addresses(host: Host, settings: Settings) -> None:
     for name, bundle in settings.airflow_git_bundles.items():
-        config = f"{BUNDLES}/{name}/bare/config"
+        config = f"/var/lib/{DAGS_USER}/{BUNDLES}/{name}/bare/config"
         assert host.check_output(f"git config -f {config} remote.origin.url") == bundle.url

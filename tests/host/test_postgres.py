@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import pytest
 
 from tasks.airflow import CONFIG
-from tasks.settings import Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, Settings
 from tests.host.support import Host, Listener, python
 
 FACTS = """
@@ -20,9 +21,21 @@ select json_build_object(
     'owner', d.datdba::regrole,
     'access', (select json_agg(json_build_array(type, database, user_name, auth_method, error))
                from pg_hba_file_rules),
-    'role', (select to_json(r) from pg_roles r where rolname = 'airflow'),
-    'password', (select rolpassword is not null from pg_authid where rolname = 'airflow'),
-    'memberships', (select count(*) from pg_auth_members where member = 'airflow'::regrole),
+    'roles', (select json_object_agg(rolname, r) from pg_roles r where rolname like 'airflow%'),
+    'passwords', (select count(rolpassword) from pg_authid),
+    'memberships', (select count(*) from pg_auth_members
+                    where member::regrole::text like '%airflow%'),
+    'languages', (select json_agg(lanname order by lanname) from pg_language),
+    'ssl', current_setting('ssl'),
+    'password_encryption', current_setting('password_encryption'),
+    'logged', current_setting('log_connections') || ' ' || current_setting('log_disconnections'),
+    'readers_of_passwords', (select json_agg(rolname) from pg_roles
+                             where rolcanlogin and has_table_privilege(oid, 'pg_authid', 'select')),
+    'granted_to_all', (select count(*) from information_schema.role_table_grants
+                       where grantee = 'PUBLIC'
+                       and table_schema not in ('pg_catalog', 'information_schema')),
+    'granted_on', (select count(*) from information_schema.role_table_grants
+                   where is_grantable = 'YES' and grantee not in ('postgres', 'airflow')),
     'superusers', (select json_agg(rolname) from pg_roles where rolsuper),
     'restart_waits_for', (select count(*) from pg_settings where pending_restart),
     'not_airflows', (select count(*) from pg_tables
@@ -70,21 +83,51 @@ def test_only_linux_users_are_let_in(database: dict[str, Any], settings: Setting
     assert database["access"] == [
         ["local", ["all"], ["postgres"], "peer", None],
         ["local", ["airflow"], ["airflow"], "peer", None],
+        ["local", ["airflow"], ["airflow-dags"], "peer", None],
     ]
 
 
 @pytest.mark.parametrize(
     "right", ["rolsuper", "rolcreatedb", "rolcreaterole", "rolreplication", "rolbypassrls"]
 )
-def test_role_has_no_right_beyond_its_database(right: str, database: dict[str, Any]) -> None:
-    assert database["role"][right] is False
+def test_roles_have_no_right_beyond_their_database(right: str, database: dict[str, Any]) -> None:
+    assert set(database["roles"]) == {CONTROL_USER, DAGS_USER}
+    assert [role[right] for role in database["roles"].values()] == [False] * 2
 
 
-def test_role_has_no_password_and_no_other_roles_rights(database: dict[str, Any]) -> None:
-    assert database["role"]["rolcanlogin"] is True
-    assert database["password"] is False
+def test_roles_have_no_password_and_no_other_roles_rights(database: dict[str, Any]) -> None:
+    assert [role["rolcanlogin"] for role in database["roles"].values()] == [True] * 2
+    assert database["passwords"] == 0
     assert database["memberships"] == 0
     assert database["superusers"] == ["postgres"]
+
+
+# What more a baseline asks for: https://github.com/dev-sec/postgres-baseline
+
+
+def test_languages_are_those_of_a_new_cluster(database: dict[str, Any]) -> None:
+    assert database["languages"] == ["c", "internal", "plpgsql", "sql"]
+
+
+def test_who_had_a_password_or_came_by_network_would_be_protected(
+    database: dict[str, Any],
+) -> None:
+    assert database["password_encryption"] == "scram-sha-256"
+    assert database["ssl"] == "on"
+
+
+def test_who_comes_and_goes_is_logged(database: dict[str, Any], settings: Settings) -> None:
+    if {"log_connections", "log_disconnections"} & set(settings.postgres_config):
+        pytest.skip("the inventory says what is logged")
+    assert database["logged"] == "on on"
+
+
+def test_only_the_superuser_reads_passwords(database: dict[str, Any]) -> None:
+    assert database["readers_of_passwords"] == ["postgres"]
+
+
+def test_nothing_is_granted_to_everybody_or_to_be_granted_on(database: dict[str, Any]) -> None:
+    assert database["granted_to_all"] == database["granted_on"] == 0
 
 
 def test_database_is_airflows(database: dict[str, Any]) -> None:
@@ -98,6 +141,8 @@ def test_database_is_airflows(database: dict[str, Any]) -> None:
     ("user", "role", "says"),
     [
         ("airflow", "airflow", "1"),
+        ("airflow-dags", "airflow-dags", "1"),
+        ("airflow-dags", "airflow", "Peer authentication failed"),
         ("nobody", "airflow", "Peer authentication failed"),
         ("nobody", "nobody", "no pg_hba.conf entry"),
         ("nobody", "postgres", "Peer authentication failed"),
@@ -112,9 +157,43 @@ def test_who_is_let_in(user: str, role: str, says: str, host: Host) -> None:
     assert (done.rc == 0) == (says == "1")
 
 
-def test_both_urls_of_the_configuration_connect(host: Host, settings: Settings) -> None:
+@pytest.mark.parametrize("user", [CONTROL_USER, DAGS_USER])
+def test_both_urls_of_the_configuration_connect(user: str, host: Host, settings: Settings) -> None:
     interpreter = f"{settings.venv}/bin/python"
-    assert python(host, "engines", CONFIG, interpreter=interpreter, user="airflow") == {
-        "sync": "airflow",
-        "async": "airflow",
+    assert python(host, "engines", CONFIG, interpreter=interpreter, user=user) == {
+        "sync": user,
+        "async": user,
     }
+
+
+# What DAGs' code asks of the database, and whether it gets it.
+ASKED = {
+    "select count(*) from connection": True,
+    "select count(*) from serialized_dag": True,
+    "select count(*) from task_instance": True,
+    "update variable set val = val": True,
+    "delete from import_error": True,
+    "update connection set host = 'elsewhere'": False,
+    "delete from connection": False,
+    "select count(*) from ab_user": False,
+    "update ab_user set password = 'known'": False,
+    "insert into ab_user_role (user_id, role_id) values (1, 1)": False,
+    "select count(*) from session": False,
+    "insert into ab_role (name) values ('host-test')": False,
+    "truncate task_instance": False,
+    "create table host_test ()": False,
+    'alter role "airflow-dags" superuser': False,
+    "set role airflow": False,
+}
+
+
+@pytest.mark.parametrize("statement", ASKED)
+def test_what_dags_code_may_do_in_the_database(statement: str, host: Host) -> None:
+    # Whatever it may, nothing of it stays.
+    script = f"begin; {statement}; rollback"
+    done = host.run(
+        f"cd / && runuser -u {DAGS_USER} -- psql -XAtq -v ON_ERROR_STOP=1 airflow"
+        f" -c {shlex.quote(script)} 2>&1"
+    )
+    assert (done.rc == 0) is ASKED[statement], done.stdout
+    assert done.rc == 0 or "permission denied" in done.stdout or "must be" in done.stdout

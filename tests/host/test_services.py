@@ -23,7 +23,8 @@ def test_runs_and_starts_with_the_host(unit: str, units: dict[str, dict[str, str
     assert (units[unit]["ActiveState"], units[unit]["SubState"]) == ("active", "running")
     assert units[unit]["UnitFileState"] == "enabled"
     assert units[unit]["NeedDaemonReload"] == "no"
-    assert units[unit]["User"] == "airflow"
+    (service,) = [service for service in SERVICES if service.unit == unit]
+    assert units[unit]["User"] == units[unit]["Group"] == service.user
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_airflow_listens_on_no_other_port(
     assert ports == {settings.airflow_web_port}
 
 
-@pytest.mark.parametrize("user", ["nobody", "airflow"])
+@pytest.mark.parametrize("user", ["nobody", "airflow", "airflow-dags"])
 def test_the_command_airflow_is_roots(user: str, host: Host) -> None:
     done = host.run(f"cd / && runuser -u {shlex.quote(user)} -- /usr/local/bin/airflow version")
     assert done.rc == 1

@@ -8,7 +8,7 @@ import pytest
 
 from tasks import airflow
 from tasks.kubernetes import KUBECONFIG
-from tasks.settings import MEMORY, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, Settings
 from tests.host.conftest import owned_paths
 from tests.host.support import Attributes, Host
 
@@ -29,16 +29,23 @@ def test_package_is_installed(package: str, installed: set[str]) -> None:
     assert package in installed
 
 
-def test_user_can_not_log_in(host: Host, settings: Settings) -> None:
-    passwd, shadow, groups = host.check_output(
-        "getent passwd airflow && getent shadow airflow && id -Gn airflow"
+@pytest.mark.parametrize(
+    ("user", "groups"),
+    [
+        # Who has the keys may read what DAGs' code writes, and not the other way round.
+        (CONTROL_USER, [CONTROL_USER, DAGS_USER]),
+        (DAGS_USER, [DAGS_USER]),
+    ],
+)
+def test_user_can_not_log_in(user: str, groups: list[str], host: Host, settings: Settings) -> None:
+    passwd, shadow, group_names = host.check_output(
+        f"getent passwd {user} && getent shadow {user} && id -Gn {user}"
     ).splitlines()
     _, _, uid, gid, _, home, shell = passwd.split(":")
-    assert (int(uid), int(gid)) == (settings.airflow_uid, settings.airflow_uid)
-    assert (home, shell) == ("/var/lib/airflow", "/usr/sbin/nologin")
-    # Neither a password nor another group's rights.
-    assert shadow.split(":")[1][:1] in ("!", "*")
-    assert groups == "airflow"
+    assert (int(uid) == int(gid) == settings.airflow_uid) is (user == DAGS_USER)
+    assert (home, shell) == (f"/var/lib/{user}", "/usr/sbin/nologin")
+    assert shadow.split(":")[1][:1] in ("!", "*")  # no password
+    assert group_names.split() == groups
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +62,23 @@ def test_owner_and_mode(
     assert attributes.get(owned_path) == owned_paths(settings)[owned_path]
 
 
-def test_nothing_that_runs_can_be_changed_by_airflow(host: Host, settings: Settings) -> None:
-    changeable = "! -type l \\( -user airflow -o -perm -o+w -o -group airflow -perm -g+w \\)"
+@pytest.mark.parametrize("user", [CONTROL_USER, DAGS_USER])
+def test_nothing_that_runs_can_be_changed_by(user: str, host: Host, settings: Settings) -> None:
+    changeable = f"! -type l \\( -user {user} -o -perm -o+w -o -group {user} -perm -g+w \\)"
     folders = f"{settings.venv} {MEMORY} /usr/local/bin /etc/airflow /etc/systemd/system"
     # The last folder is Airflow's to write: it shows that the search finds what there is.
     found = host.check_output(
-        f"find {folders} {changeable} && find /var/lib/airflow -maxdepth 0 {changeable}"
+        f"find {folders} {changeable} && find /var/lib/{user} -maxdepth 0 {changeable}"
     )
-    assert found == "/var/lib/airflow"
+    assert found == f"/var/lib/{user}"
 
 
 @pytest.mark.parametrize(
     ("user", "readable"),
     [
         ("nobody", []),
-        ("airflow", [KUBECONFIG, airflow.CONFIG, airflow.POD_TEMPLATE]),
+        (CONTROL_USER, [KUBECONFIG, airflow.CONFIG, airflow.POD_TEMPLATE]),
+        (DAGS_USER, [airflow.CONFIG]),
         ("postgres", []),
         ("root", CLOSED),
     ],

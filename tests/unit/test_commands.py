@@ -80,7 +80,7 @@ def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
     kubectl.write_text(KUBECTL)
     kubectl.chmod(0o755)
     plan = fake.plan(fake.settings({"kubernetes_namespace": "team-a"}))
-    (command,) = plan.named("Write Airflow's kubeconfig").commands
+    (command,) = plan.named("Write the kubeconfig of airflow-control-plane").commands
     written = tmp_path / "kubeconfig"
     # The host has a group airflow; this machine need not.
     command = command.replace(KUBECONFIG, str(written)).replace("chown root:airflow", ": chown")

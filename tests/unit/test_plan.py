@@ -136,15 +136,15 @@ def test_the_pod_operators_example_comes_with_its_rights(wanted: bool) -> None:
 
 ORDER = [
     "Install Debian packages",
-    "Create group airflow",
-    "Create user airflow",
+    "Create group airflow-dags",
+    "Create user airflow-dags",
     "Create /etc/airflow/secrets",
     "Begin to start minikube",
     "Create database airflow",
     "Install Airflow",
     "Build the worker image",
     "Wait for minikube",
-    "Write Airflow's kubeconfig",
+    "Write the kubeconfig of airflow-control-plane",
     "Load the worker image",
     "Make the secrets",
     "Write airflow.cfg",

@@ -26,7 +26,8 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     "image": ({}, {"worker_apt_packages": ["jq"]}, set()),
     # These are in the database, in the cluster, or somebody else's.
     "pools": ({}, {"airflow_pools": {"narrow": {"slots": 2}}}, set()),
-    "rights": ({}, {"kubernetes_pod_operator": True}, set()),
+    # The triggerer follows the pods of deferred tasks.
+    "rights": ({}, {"kubernetes_pod_operator": True}, {"triggerer"}),
     "PostgreSQL": ({}, {"postgres_config": {"work_mem": "8MB"}}, set()),
     "retention": ({}, {"airflow_log_days": 1, "airflow_backups_kept": 1}, set()),
     "how long pods are kept": ({}, {"worker_failed_pods_minutes": 5}, set()),
@@ -59,7 +60,7 @@ def read(given: dict[str, Any]) -> dict[str, dict[str, str]]:
         for each in plan.operations
         for service in services.SERVICES
         for path in services.inputs(service, settings)
-        if re.search(rf"(\.new|>) {path}\b", " ".join(each.commands))
+        if re.search(rf"(\.new|>) {path}(?![\w-])", " ".join(each.commands))
     }
     hidden = {objects.WANTED: str(given.get("airflow_connections"))}
     known = {**written, **plan.uploads, **hidden}

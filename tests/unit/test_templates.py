@@ -358,10 +358,11 @@ def test_every_namespace_has_the_rights_and_accounts() -> None:
             place = each["metadata"]["namespace"]
             kinds.setdefault(place, set()).add((each["kind"], each["metadata"]["name"]))
     assert list(kinds) == ["airflow", "team-a", "team-b"]
-    # Only the scheduler's own account, and its token, are in one namespace.
+    # The accounts of what runs on the host, and their tokens, are in one namespace.
     only = {
-        ("ServiceAccount", "airflow-control-plane"),
-        ("Secret", "airflow-control-plane-token"),
+        (kind, f"airflow-{account}{suffix}")
+        for account in ("control-plane", "triggerer")
+        for kind, suffix in (("ServiceAccount", ""), ("Secret", "-token"))
     }
     assert kinds["team-a"] == kinds["team-b"] == kinds["airflow"] - only
     subjects = [
@@ -535,8 +536,12 @@ def test_no_secret_stands_in_a_unit(variant: Plan, service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_services_are_sandboxed(variant: Plan, service: str) -> None:
+    # What runs DAGs' code is another user than who has the keys.
+    user = "airflow-dags" if service in ("dag-processor", "triggerer") else "airflow"
     unit = unit_of(variant, f"airflow-{service}.service")
-    assert unit.one("Service.User") == "airflow"
+    assert unit.one("Service.User") == unit.one("Service.Group") == user
+    assert unit.environment["HOME"] == unit.environment["AIRFLOW_HOME"] == f"/var/lib/{user}"
+    assert f"/var/lib/{user}" in unit.all("Service.ReadWritePaths")[0].split()
     assert unit.one("Service.NoNewPrivileges") == "yes"
     assert unit.one("Service.ProtectSystem") == "strict"
     assert unit.one("Service.CapabilityBoundingSet") == ""
@@ -551,7 +556,7 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan, service: str) ->
     expected = {
         f"{UNITS}/{name}",
         unit.environment["AIRFLOW_CONFIG"],
-        unit.environment["KUBECONFIG"],
+        *([unit.environment["KUBECONFIG"]] if "KUBECONFIG" in unit.environment else []),
         *unit.all("Service.EnvironmentFile"),
     }
     if service == "dag-processor":  # and what else it would not notice
@@ -629,6 +634,7 @@ def test_postgres_lets_in_only_users_of_the_host(variant: Plan) -> None:
     assert set(rules) == {
         ("local", "all", "postgres", "peer"),
         ("local", "airflow", "airflow", "peer"),
+        ("local", "airflow", "airflow-dags", "peer"),
     }
 
 
