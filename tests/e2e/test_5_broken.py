@@ -16,6 +16,7 @@ from tests.e2e.support import Airflow, deploy, wait_for
 from tests.sandbox.machine import Machine
 
 GO_ON = "/opt/airflow/dags/e2e_go_on"
+API_OF_CLUSTER = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 ENDED = ("success", "failed")
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 
@@ -64,6 +65,11 @@ def runs_anew(shell: Shell, unit: str, before: str) -> bool:
 def healthy(airflow: Airflow) -> bool:
     """Whether all components are."""
     return set(airflow.health().values()) == {"healthy"}
+
+
+def cluster_answers(shell: Shell) -> bool:
+    """Whether the cluster's API is ready."""
+    return shell("kubectl get --raw /readyz 2>&1 || true").endswith("ok")
 
 
 def killed_by_liveness(shell: Shell, since: float) -> list[str]:
@@ -166,6 +172,51 @@ def test_postgres_away_for_half_a_minute(patient: str, airflow: Airflow, shell: 
     assert not killed_by_liveness(shell, began)
 
 
+def test_the_api_server_away_for_half_a_minute(
+    patient: str, airflow: Airflow, shell: Shell
+) -> None:
+    run = airflow.trigger("airflow_smoke_test")
+    shell(
+        "systemd-run --quiet --on-active=30 systemctl start airflow-api-server;"
+        " systemctl stop airflow-api-server"
+    )
+    assert airflow.health() == {}
+    wait_for(lambda: airflow.health(), 60, "it is back")
+    ends_well(airflow, "airflow_smoke_test", run)
+    assert {number for _, number in tries(airflow, "airflow_smoke_test", run).values()} == {1}
+
+
+# Forgotten
+
+
+def test_a_watch_that_the_cluster_knows_no_longer_loses_nothing(
+    patient: str, airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
+) -> None:
+    """The cluster's API starts anew while Airflow's watch of it stands still: it answers 410."""
+    began = shell("date +%s")
+    scheduler = process(shell, "airflow-scheduler")
+    connected = shell("ss -Htnp dport = :8443 | grep -o 'pid=[0-9]*' | sort -u").splitlines()
+    children = shell(f"cat /proc/{scheduler}/task/{scheduler}/children").split()
+    (watcher,) = [child for child in children if f"pid={child}" in connected]
+    shell(f"kill -STOP {watcher}; mv {API_OF_CLUSTER} /root/")
+    wait_for(lambda: not cluster_answers(shell), 60, "the cluster does not answer")
+    shell(f"mv /root/{Path(API_OF_CLUSTER).name} {API_OF_CLUSTER}")
+    wait_for(lambda: cluster_answers(shell), 120, "the cluster answers again", every=1)
+    shell(f"touch {GO_ON}")
+    ends_well(airflow, "e2e_waiting", patient)
+
+    def phases() -> list[str]:
+        pods = cluster.list_namespaced_pod("airflow", label_selector="dag_id=e2e_waiting").items
+        return [pod.status.phase for pod in pods]
+
+    wait_for(lambda: phases() == ["Succeeded"], 120, "the pod ended, and nobody saw it")
+    shell(f"kill -CONT {watcher}")
+    wait_for(lambda: phases() == [], 60, "the pod is deleted")
+    said = shell(f"journalctl -q -u airflow-scheduler -o cat --since=@{began}")
+    assert "resource version is too old" in said
+    assert process(shell, "airflow-scheduler") == scheduler
+
+
 # Slow
 
 
@@ -228,7 +279,7 @@ def test_a_pod_deleted_and_one_out_of_memory(
 def test_no_room_for_logs(airflow: Airflow, shell: Shell) -> None:
     folder, dag = "/var/log/airflow", "e2e_talkative"
     shell(
-        f"mount -t tmpfs -o size=8m,uid=airflow,gid=airflow,mode=2750 none {folder}"
+        f"mount -t tmpfs -o size=8m,uid=airflow-dags,gid=airflow-dags,mode=2770 none {folder}"
         f" && {{ ! cat /dev/zero 2>/dev/null > {folder}/full; }}"
     )
     try:
@@ -254,7 +305,7 @@ def test_a_token_that_is_no_longer_valid_is_replaced_by_the_deploy(
     )
     run = deploy()
     assert run.code == 0, run.output
-    assert "Kubernetes | Write Airflow's kubeconfig" in run.changed
+    assert "Kubernetes | Write the kubeconfig of airflow-control-plane" in run.changed
     assert "a task ran as a pod" in shell("airflow-smoke-test")
 
 
@@ -263,21 +314,16 @@ def test_a_token_that_is_no_longer_valid_is_replaced_by_the_deploy(
 
 def test_both_apis_away(patient: str, airflow: Airflow, shell: Shell) -> None:
     """The cluster's for two minutes, Airflow's for the first of them; then a new kubelet."""
-    manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
     shell(
-        f"systemd-run --quiet --on-active=120 mv /root/kube-apiserver.yaml {manifest};"
+        f"systemd-run --quiet --on-active=120 mv /root/kube-apiserver.yaml {API_OF_CLUSTER};"
         " systemd-run --quiet --on-active=60 systemctl start airflow-api-server;"
-        f" mv {manifest} /root/; systemctl stop airflow-api-server"
+        f" mv {API_OF_CLUSTER} /root/; systemctl stop airflow-api-server"
     )
-
-    def cluster_is(word: str) -> bool:
-        return shell("kubectl get --raw /readyz 2>&1 || true").endswith(word)
-
-    wait_for(lambda: not cluster_is("ok"), 60, "the cluster does not answer")
+    wait_for(lambda: not cluster_answers(shell), 60, "the cluster does not answer")
     wait_for(lambda: airflow.health(), 120, "the api-server is back")
-    assert not cluster_is("ok")
+    assert not cluster_answers(shell)
     run = airflow.trigger("airflow_smoke_test")
-    wait_for(lambda: cluster_is("ok"), 180, "the cluster is back", every=1)
+    wait_for(lambda: cluster_answers(shell), 180, "the cluster is back", every=1)
     shell("systemctl restart kubelet")
     # Who watched the cluster's API looks ever more seldom: it takes Kubernetes up to two minutes.
     ends_well(airflow, "airflow_smoke_test", run, 240)
