@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from kubernetes import client
 
 from tests.e2e.conftest import Shell
 from tests.e2e.support import Airflow, wait_for
+from tests.sandbox.machine import Machine
 
 # DAG: how many pods its run takes, each task being one, and a task with words of its log.
 EXAMPLES = {
@@ -77,3 +79,52 @@ def test_log_while_the_task_runs_and_after(
     log = airflow.log(slow_dag, run, task)
     assert "the first line" in log
     assert "the last line" in log
+
+
+def test_pods_pass_the_restricted_standard_but_for_the_nodes_folders(shell: Shell) -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
+    namespace = "e2e-restricted"
+    shell(
+        f"kubectl create namespace {namespace}"
+        f" && kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=restricted"
+        f" && kubectl -n {namespace} create serviceaccount airflow-worker"
+    )
+    try:
+        said = shell(
+            f"sed 's/namespace: airflow$/namespace: {namespace}/' /etc/airflow/pod_template.yaml"
+            " | kubectl create --dry-run=server -f - 2>&1 || true"
+        )
+    finally:
+        shell(f"kubectl delete namespace {namespace} --wait=false")
+    assert said.endswith(
+        'violates PodSecurity "restricted:latest": restricted volume types'
+        ' (volumes "dags", "logs" use restricted volume type "hostPath")'
+    )
+
+
+KNOCK = """
+import pathlib, socket, sys
+for port in (8080, 5432):
+    try:
+        socket.create_connection((sys.argv[1], port), 5).close()
+        print(port, "open")
+    except ConnectionRefusedError:
+        print(port, "refused")
+print("socket", pathlib.Path("/run/postgresql").exists())
+"""
+
+
+def test_the_database_is_out_of_a_pods_reach(machine: Machine, shell: Shell) -> None:
+    image = shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml")
+    pod, kubectl = "e2e-knock", "kubectl -n airflow"
+    ended = "--for=jsonpath='{.status.phase}'=Succeeded --timeout=60s"
+    shell(
+        f"{kubectl} run {pod} --quiet --restart=Never --image={image} --"
+        f" python -c {shlex.quote(KNOCK)} {machine.address}"
+    )
+    try:
+        shell(f"{kubectl} wait {ended} pod/{pod}")
+        said = shell(f"{kubectl} logs {pod}")
+    finally:
+        shell(f"{kubectl} delete pod {pod} --now")
+    assert said.splitlines() == ["8080 open", "5432 refused", "socket False"]

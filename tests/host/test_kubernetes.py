@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -82,6 +83,58 @@ ACCOUNTS = ["airflow-control-plane", "airflow-worker"]
 def test_pods_get_no_token_of(account: str, host: Host, settings: Settings) -> None:
     get = f"{settings.kubectl} -n {settings.kubernetes_namespace} get serviceaccount {account}"
     assert host.check_output(f"{get} -o jsonpath={{.automountServiceAccountToken}}") == "false"
+
+
+# What anybody may who has a token: ask what they may, and who they are.
+ANYBODYS = {
+    "create selfsubjectaccessreviews.authorization.k8s.io",
+    "create selfsubjectrulesreviews.authorization.k8s.io",
+    "create selfsubjectreviews.authentication.k8s.io",
+}
+WHOLE = "create get list watch patch delete"
+FOLLOWING = ("get pods/log", "list events", "watch events")
+# All that each account may do in the namespace of the tasks.
+RIGHTS = {
+    "airflow-control-plane": {*(f"{verb} pods" for verb in WHOLE.split()), "get pods/log"},
+    "airflow-worker": set[str](),
+    "airflow-triggerer": {
+        *(f"{verb} pods" for verb in WHOLE.split() if verb != "create"),
+        *FOLLOWING,
+    },
+    "airflow-pod-operator": {
+        *(f"{verb} pods" for verb in WHOLE.split()),
+        *FOLLOWING,
+        "create pods/exec",
+        "get pods/exec",
+    },
+}
+
+
+@pytest.mark.parametrize("account", RIGHTS)
+def test_rights_are_just_these(account: str, host: Host, settings: Settings) -> None:
+    if not settings.uses_minikube:
+        pytest.skip("an existing cluster's administrator may not be allowed to ask for others")
+    wants_it = "airflow-triggerer", "airflow-pod-operator"
+    if account in wants_it and not settings.kubernetes_pod_operator:
+        pytest.skip("there is no such account without kubernetes_pod_operator")
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": settings.kubernetes_namespace},
+    }
+    who = f"--as=system:serviceaccount:{settings.kubernetes_namespace}:{account}"
+    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    ask = f"{settings.kubectl} {who} create --raw {path} -f -"
+    answer = json.loads(host.check_output(f"echo {shlex.quote(json.dumps(review))} | {ask}"))
+    assert not answer["status"]["incomplete"]
+    may = {
+        " ".join([verb, ".".join(filter(None, [resource, group]))])
+        for rule in answer["status"]["resourceRules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        for group in rule["apiGroups"]
+    }
+    assert may == ANYBODYS | RIGHTS[account]
 
 
 def test_task_pods_may_nothing(host: Host, settings: Settings) -> None:
