@@ -31,6 +31,7 @@ FILES = [
 @deploy("Backup")
 def provide(settings: Settings) -> None:
     """The host has the commands that make backups and bring them back."""
+    files.directory(name=f"Create {FOLDER}", path=FOLDER, user="root", group="root", mode="700")
     files.template(
         name="Write the command airflow-backup",
         src=f"files{COMMAND}.j2",

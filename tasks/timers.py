@@ -5,6 +5,7 @@ systemctl list-timers 'airflow-*' shows each with its last and its next time.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from pyinfra.api import deploy
@@ -31,7 +32,6 @@ class Timer(NamedTuple):
     calendar: str = ""  # when, as OnCalendar= has it; a time that was missed is made up for
     every: str = ""  # or how long after it ended
     user: str = CONTROL_USER
-    sandbox: bool = True
     folders: tuple[str, ...] = ()  # outside of the units' own places that it writes to
     options: tuple[str, ...] = ()  # more lines of the service; they win over the sandbox
 
@@ -53,11 +53,13 @@ def timers(settings: Settings) -> list[Timer]:
             description="look for services that hang",
             commands=[f"{LIVENESS} {settings.web_url}"],
             every="10s",
-            user="root",
             options=(
-                "# To see and to kill what hangs.",
+                "# To see and to kill what hangs, whoever runs it.",
                 "ProtectProc=default",
                 "CapabilityBoundingSet=CAP_KILL",
+                "AmbientCapabilities=CAP_KILL",
+                *_reach_only(settings.airflow_web_host),
+                "UMask=0077",
                 "# Nothing of the six looks a minute, but what was restarted.",
                 "LogLevelMax=notice",
             ),
@@ -86,8 +88,16 @@ def timers(settings: Settings) -> list[Timer]:
             wanted=settings.airflow_backups_kept > 0,
             calendar="02:30",
             user="root",
-            # It becomes postgres, and reads all that the deploy wrote.
-            sandbox=False,
+            folders=(backup.FOLDER,),
+            options=(
+                "# It becomes postgres, whose socket it needs, and reads what is postgres' own.",
+                "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH",
+                "SystemCallFilter=@setuid",
+                "RestrictAddressFamilies=",
+                "RestrictAddressFamilies=AF_UNIX",
+                "PrivateNetwork=yes",
+                "UMask=0077",
+            ),
         ),
         Timer(
             name="cleanup-history",
@@ -116,8 +126,19 @@ def timers(settings: Settings) -> list[Timer]:
             wanted=settings.node_is_host,
             calendar="04:30",
             user="root",
+            options=("UMask=0077",),
         ),
     ]
+
+
+def _reach_only(host: str) -> tuple[str, ...]:
+    """Lines of a service that reaches nothing but this host's address; of a name, none."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ()
+    allowed = "localhost" if address.is_unspecified else address
+    return "IPAddressDeny=any", f"IPAddressAllow={allowed}"
 
 
 @deploy("Timers")
