@@ -90,9 +90,14 @@ class Airflow:
 
     def request(self, method: str, path: str, body: object = None) -> Any:
         """Ask; returns the parsed answer. Raises HTTPError for an answer that says no."""
+        self.log_in()
+        return self._send(method, f"/api/v2{path}", body)
+
+    def log_in(self) -> str:
+        """The person's token, which is got once."""
         if not self._token:
             self._token = self._send("POST", "/auth/token", self._login)["access_token"]
-        return self._send(method, f"/api/v2{path}", body)
+        return self._token
 
     def _send(self, method: str, path: str, body: object) -> Any:
         data = None if body is None else json.dumps(body).encode()
