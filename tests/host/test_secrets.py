@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.airflow import SECRET_FILES
+from tasks.settings import Settings
 from tests.host.support import Host, Process, python
 
 # Airflow's security model: only who mints or checks tokens has the key of the tokens.
@@ -18,9 +19,9 @@ HOLDERS = {
 
 
 @pytest.fixture(scope="module")
-def search(host: Host) -> dict[str, Any]:
+def search(host: Host, settings: Settings) -> dict[str, Any]:
     """In which places the values of which secrets were found."""
-    return dict(python(host, "secrets"))
+    return dict(python(host, "secrets", settings.kubectl, *settings.namespaces))
 
 
 @pytest.mark.parametrize("name", [*SECRET_FILES, "admin-password", "kubeconfig's token"])
@@ -30,6 +31,18 @@ def test_secret_is_long_and_the_search_finds_it(name: str, search: dict[str, Any
     assert name in search["places"]["the files they are kept in"]["secrets"]
 
 
+def test_secrets_that_the_inventory_gave_are_searched_for_too(
+    search: dict[str, Any], settings: Settings
+) -> None:
+    given = {name for name in search["lengths"] if name.startswith(("objects.json", "registry"))}
+    passwords = [c.password for c in settings.airflow_connections.values() if c.password]
+    registry = settings.worker_registry and settings.worker_registry.password
+    # A short one would be found by chance.
+    wanted = sum(len(p.get_secret_value()) >= 12 for p in passwords) + bool(registry)
+    assert len(given) >= wanted
+    assert given <= set(search["places"]["the files they are kept in"]["secrets"])
+
+
 @pytest.mark.parametrize(
     "place",
     [
@@ -37,6 +50,10 @@ def test_secret_is_long_and_the_search_finds_it(name: str, search: dict[str, Any
         "properties of units",
         "journal",
         "world-readable files",
+        "temporary files",
+        "logs of the host",
+        "histories of shells",
+        "pods and events",
         "configuration",
         "what pods mount",
     ],
