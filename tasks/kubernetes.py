@@ -18,6 +18,7 @@ from tasks.registry import PULL_SECRET
 from tasks.settings import CONTROL_USER, DAGS_USER, ROOT, Settings
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
+CONTROL_PLANE, TRIGGERER = "airflow-control-plane", "airflow-triggerer"
 KUBECONFIG = "/etc/airflow/kubeconfig"
 TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # where deferred tasks have pods
 
@@ -54,13 +55,54 @@ def connect(settings: Settings) -> None:
     )
     for key, claim in settings.claims.items():
         _find(key, claim, f"{in_namespace} get")
-    _write_kubeconfig(settings, "airflow-control-plane", KUBECONFIG, CONTROL_USER)
-    if settings.kubernetes_pod_operator:
-        _write_kubeconfig(settings, "airflow-triggerer", TRIGGERERS_KUBECONFIG, DAGS_USER)
-    else:
+    for account, (path, group) in accounts(settings).items():
+        settled(
+            name=f"Write the kubeconfig of {account}",
+            test=f"{{ {_kubeconfig(settings, account)}\n}} | cmp -s - {path} &&"
+            f" stat -c %U:%G:%a {path} | grep -qx root:{group}:640",
+            commands=[writing_kubeconfig(settings, account)],
+            because="it names the cluster and holds the service account's token",
+        )
+    if TRIGGERER not in accounts(settings):
         files.file(
             name="Remove the triggerer's kubeconfig", path=TRIGGERERS_KUBECONFIG, present=False
         )
+
+
+def accounts(settings: Settings) -> dict[str, tuple[str, str]]:
+    """The accounts of what runs on the host, each with its kubeconfig and who may read that."""
+    found = {CONTROL_PLANE: (KUBECONFIG, CONTROL_USER)}
+    if settings.kubernetes_pod_operator:
+        found[TRIGGERER] = (TRIGGERERS_KUBECONFIG, DAGS_USER)
+    return found
+
+
+def writing_kubeconfig(settings: Settings, account: str) -> str:
+    """Shell commands that write an account's kubeconfig, with the token that it has now."""
+    path, group = accounts(settings)[account]
+    token = f"{settings.kubectl} -n {settings.kubernetes_namespace} get secret {account}-token"
+    return (
+        f"umask 077; for i in $(seq 50); do"  # Kubernetes fills in the token a moment later
+        f" {token} -o jsonpath={{.data.token}} | grep -q . && break; sleep 0.2; done;"
+        f" {{ {_kubeconfig(settings, account)}\n}} > {path}.new"
+        f" && chown root:{group} {path}.new && chmod 640 {path}.new && mv {path}.new {path}"
+    )
+
+
+def replacing_accounts(settings: Settings) -> str:
+    """Shell commands that give the accounts other tokens.
+
+    The accounts are made anew: a token of the same one would be the same again. What they may do
+    is bound to their names, and stays.
+    """
+    names = {*accounts(settings), *(f"{account}-token" for account in accounts(settings))}
+    objects = [
+        each
+        for each in yaml.safe_load_all(render(MANIFEST, settings))
+        if each["kind"] in ("ServiceAccount", "Secret") and each["metadata"]["name"] in names
+    ]
+    manifest = f"printf %s {shlex.quote(yaml.safe_dump_all(objects))} | {settings.kubectl}"
+    return f"{manifest} delete --ignore-not-found -f - && {manifest} apply -f -"
 
 
 def _find(key: str, claim: Claim, get: str) -> None:
@@ -128,10 +170,10 @@ def _unwanted(settings: Settings) -> Iterator[str]:
     if not settings.kubernetes_pod_operator:
         yield from (
             f"{kind}/{account}"
-            for account in ("airflow-pod-operator", "airflow-triggerer")
+            for account in ("airflow-pod-operator", TRIGGERER)
             for kind in ("role", "rolebinding", "serviceaccount")
         )
-        yield "secret/airflow-triggerer-token"
+        yield f"secret/{TRIGGERER}-token"
     if not dags.objects(settings):
         yield f"configmap/{dags.CONFIG_MAP}"
     if not settings.kubernetes_network_policy:
@@ -155,24 +197,6 @@ CLUSTER = (
     )
     + "{{end}}"
 )
-
-
-def _write_kubeconfig(settings: Settings, account: str, path: str, group: str) -> None:
-    """The file holds the account's token, for a Linux group to read."""
-    content = _kubeconfig(settings, account)
-    token = f"{settings.kubectl} -n {settings.kubernetes_namespace} get secret {account}-token"
-    settled(
-        name=f"Write the kubeconfig of {account}",
-        test=f"{{ {content}\n}} | cmp -s - {path} &&"
-        f" stat -c %U:%G:%a {path} | grep -qx root:{group}:640",
-        commands=[
-            f"umask 077; for i in $(seq 50); do"  # Kubernetes fills in the token a moment later
-            f" {token} -o jsonpath={{.data.token}}"
-            f" | grep -q . && break; sleep 0.2; done; {{ {content}\n}} > {path}.new"
-            f" && chown root:{group} {path}.new && chmod 640 {path}.new && mv {path}.new {path}",
-        ],
-        because="it names the cluster and holds the service account's token",
-    )
 
 
 def _kubeconfig(settings: Settings, account: str) -> str:
