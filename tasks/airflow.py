@@ -39,6 +39,7 @@ SECRET_FILES = {
     "jwt-secret": ("AIRFLOW__API_AUTH__JWT_SECRET", "secrets.token_urlsafe(64)"),
     "api-secret-key": ("AIRFLOW__API__SECRET_KEY", "secrets.token_urlsafe(48)"),
 }
+NEW_PASSWORD = "secrets.token_urlsafe(18)"
 
 # The heads of the database's two schemas, Airflow's own and the login's, after the venv that
 # migrated them.
@@ -257,23 +258,35 @@ def worker_environment(settings: Settings) -> dict[str, str]:
 
 
 def _make_secrets() -> None:
-    paths = " && ".join(f"test -s {SECRETS}/{name}" for name in [*SECRET_FILES, "admin-password"])
-    make = "import base64, secrets; print({prefix!r} + {value})"
-    scripts = {
-        f"{SECRETS}/{name}": make.format(prefix=f"{variable}=", value=value)
-        for name, (variable, value) in SECRET_FILES.items()
-    }
-    scripts[ADMIN_PASSWORD] = make.format(prefix="", value="secrets.token_urlsafe(18)")
+    paths = {f"{SECRETS}/{name}": make for name, make in making_secrets().items()}
     settled(
         name="Make the secrets that are missing",
-        test=paths,
+        test=" && ".join(f"test -s {path}" for path in paths),
         commands=[
-            f"umask 077; test -s {path} || {{ python3 -c {shlex.quote(script)} > {path}.new"
-            f" && mv {path}.new {path}; }}"
-            for path, script in scripts.items()
+            f"umask 077; test -s {path} || {{ {make} > {path}.new && mv {path}.new {path}; }}"
+            for path, make in paths.items()
         ],
         because="all secrets were made before",
     )
+
+
+def making_secrets() -> dict[str, str]:
+    """Shell commands, by the secret's name, that print a new one as its file is to hold it."""
+    lines = {name: (f"{variable}=", value) for name, (variable, value) in SECRET_FILES.items()}
+    lines["admin-password"] = ("", NEW_PASSWORD)
+    return {
+        name: "python3 -c " + shlex.quote(f"import base64, secrets; print({prefix!r} + {value})")
+        for name, (prefix, value) in lines.items()
+    }
+
+
+def typing(path: str, command: str) -> str:
+    """Shell command that gives the password in a file to a command of Airflow's, which asks twice.
+
+    It is to come from the file, not from arguments that every user of the host can see; setsid
+    takes away the terminal that the command would else ask on.
+    """
+    return f"cat {path} {path} | setsid --wait {CLI} {command}"
 
 
 def _migrate(settings: Settings) -> None:
@@ -300,12 +313,11 @@ def _create_admin(settings: Settings) -> None:
         test="runuser -u postgres -- psql -XAtqd airflow -c"
         f" \"select 1 from ab_user where username = '{user}'\" | grep -q 1",
         commands=[
-            # The command asks for the password twice. It is to come from the file, not from
-            # arguments that every user of the host can see; setsid takes away the terminal that
-            # the command would else ask on.
-            f"cat {ADMIN_PASSWORD} {ADMIN_PASSWORD} | setsid --wait {CLI} users create"
-            f" --username {user} --role Admin --email {user}@localhost --firstname {user}"
-            " --lastname Airflow >/dev/null"
+            typing(
+                ADMIN_PASSWORD,
+                f"users create --username {user} --role Admin --email {user}@localhost"
+                f" --firstname {user} --lastname Airflow >/dev/null",
+            )
         ],
         because="the user exists",
     )

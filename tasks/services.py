@@ -123,6 +123,14 @@ def _inputs_of_dags(settings: Settings) -> list[str]:
     ]
 
 
+def runs_with_inputs(unit: str) -> str:
+    """Shell test whether a unit runs, with its inputs as they are."""
+    return (
+        f'test "$(systemctl is-active {unit})" = active'
+        f" && sha256sum --check --status {STARTED_WITH}/{unit}"
+    )
+
+
 def is_healthy(settings: Settings) -> str:
     """Shell test whether all of Airflow is; its answer stays in $h."""
     components = ("metadatabase", "scheduler", "dag_processor", "triggerer")
@@ -147,8 +155,7 @@ def run(settings: Settings) -> None:
     for service in SERVICES:
         settled(
             name=f"Run {service.unit.removesuffix('.service')}",
-            test=f'test "$(systemctl is-active {service.unit})" = active'
-            f" && sha256sum --check --status {STARTED_WITH}/{service.unit}",
+            test=runs_with_inputs(service.unit),
             commands=[
                 f"systemctl reset-failed {service.unit} 2>/dev/null;"
                 f" systemctl restart {service.unit} ||"
