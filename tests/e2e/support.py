@@ -83,25 +83,30 @@ def as_data(value: object) -> str:
 class Airflow:
     """Airflow's REST API, as a person who logged in."""
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    def __init__(self, url: str, user: str, password: Callable[[], str]) -> None:
         self.url = url
-        self._login = {"username": user, "password": password}
-        self._token = ""
+        self._user, self._password = user, password
+        self.token = ""
 
     def request(self, method: str, path: str, body: object = None) -> Any:
         """Ask; returns the parsed answer. Raises HTTPError for an answer that says no."""
-        self.log_in()
+        if self.token:
+            try:
+                return self._send(method, f"/api/v2{path}", body)
+            except urllib.error.HTTPError as error:
+                if error.code != 403:  # what it says of a token that a replaced key has signed
+                    raise
+        self.token = self.log_in(self._password())
         return self._send(method, f"/api/v2{path}", body)
 
-    def log_in(self) -> str:
-        """The person's token, which is got once."""
-        if not self._token:
-            self._token = self._send("POST", "/auth/token", self._login)["access_token"]
-        return self._token
+    def log_in(self, password: str) -> str:
+        """A token for who knows the password."""
+        login = {"username": self._user, "password": password}
+        return str(self._send("POST", "/auth/token", login)["access_token"])
 
     def _send(self, method: str, path: str, body: object) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.loads(answer.read() or "null")  # what was deleted has no content
@@ -155,7 +160,10 @@ class Airflow:
 
 def log_in(machine: Machine) -> Airflow:
     """The REST API of a machine, as the first user, whose password is there."""
-    password = machines.run(machine, "cat /etc/airflow/secrets/admin-password").stdout.strip()
+
+    def password() -> str:
+        return machines.run(machine, "cat /etc/airflow/secrets/admin-password").stdout.strip()
+
     return Airflow(f"http://{machine.address}:8080", "admin", password)
 
 
