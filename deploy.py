@@ -19,6 +19,7 @@ from tasks import (
     postgres,
     preflight,
     progress,
+    rotation,
     services,
     smoke,
     system,
@@ -47,6 +48,7 @@ dags.provide(settings)
 git.prepare(settings)
 services.run(settings)
 timers.run(settings)
+rotation.provide(settings)
 metrics.provide(settings)
 backup.end(settings)
 smoke.prove(settings)

@@ -6,9 +6,11 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks import lock, postgres, services
-from tasks.airflow import CLI, MIGRATED, POD_TEMPLATE, RUN, VENV, url
+from tasks.airflow import CLI, MIGRATED, POD_TEMPLATE, RUN, SECRETS, VENV, url
+from tasks.kubernetes import KUBECONFIG, TRIGGERERS_KUBECONFIG
 from tasks.operations import settled
 from tasks.postgres import DATABASE
+from tasks.rotation import JWT_DROP_IN, JWT_KEYS
 from tasks.settings import MEMORY, VENVS, Settings
 
 FOLDER = "/var/backups/airflow"
@@ -42,6 +44,8 @@ def provide(settings: Settings) -> None:
         files=FILES,
         migrated=MIGRATED,
         pod_template=POD_TEMPLATE,
+        secrets=SECRETS,
+        not_kept=[KUBECONFIG, TRIGGERERS_KUBECONFIG, JWT_KEYS, JWT_DROP_IN],
         kept=max(settings.airflow_backups_kept, 1),  # one made by hand is not deleted at once
         kept_before=KEPT_BEFORE,
     )
@@ -62,6 +66,7 @@ def provide(settings: Settings) -> None:
         run=RUN,
         backup=COMMAND,
         units=services.UNITS,
+        jwt_keys=JWT_KEYS,
         take_lock=lock.taking(),
         grant=postgres.grant(f"{DATABASE}_new"),
         becomes_healthy=services.becomes_healthy(settings),

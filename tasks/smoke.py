@@ -22,6 +22,7 @@ _INPUTS = [
 ]
 # Without connections of the inventory's there is no file of them.
 STATE = f"cat {' '.join(_INPUTS)} 2>/dev/null | sha256sum"
+REMEMBER = f"{STATE} > {PASSED}"
 
 
 @deploy("Smoke test")
@@ -43,6 +44,6 @@ def prove(settings: Settings) -> None:
     settled(
         name="Run a tiny DAG as a pod (about 10 s)",
         test=f'test "$({STATE})" = "$(cat {PASSED})"',
-        commands=[COMMAND, f"{STATE} > {PASSED}"],
+        commands=[COMMAND, REMEMBER],
         because="it ran with the host as it is",
     )

@@ -48,7 +48,7 @@ def dag(name: str, token: str) -> Any:
 def main() -> None:
     login = {"username": USER, "password": Path(PASSWORD_FILE).read_text().strip()}
     token = request("/auth/token", login)["access_token"]
-    key = Path(JWT_SECRET_FILE).read_text().strip().partition("=")[2].encode()
+    key = Path(JWT_SECRET_FILE).read_text().split()[0].partition("=")[2].encode()
     errors = request("/api/v2/importErrors?limit=500", token=token)["import_errors"]
     answer = {
         "version": request("/api/v2/version")["version"],

@@ -26,8 +26,12 @@ def output(*command: str) -> str:
 
 
 def secret_values() -> dict[str, bytes]:
-    lines = {name: read(f"{SECRETS}/{name}").strip() for name in os.listdir(SECRETS)}
-    return {name: line.partition(b"=")[2] or line for name, line in lines.items()}
+    found = {}
+    for name in os.listdir(SECRETS):
+        text = read(f"{SECRETS}/{name}")
+        variable = re.match(rb"[A-Z_]+=(\S+)", text)  # of several, the first one is the secret
+        found[name] = variable[1] if variable else text.strip()
+    return found
 
 
 def pids_of(unit: str) -> list[int]:

@@ -34,16 +34,18 @@ def read(path: str) -> bytes:
 
 
 def values() -> dict[str, bytes]:
-    found = {
-        name: read(f"{SECRETS}/{name}").strip().partition(b"=")[2]
-        or read(f"{SECRETS}/{name}").strip()
-        for name in os.listdir(SECRETS)
-        if not name.endswith(".json")
-    }
-    for path in glob.glob(f"{SECRETS}/*.json"):
-        found |= given(json.loads(read(path)), os.path.basename(path))
-    token = re.search(rb'token: *"?([^"}\s]+)', read("/etc/airflow/kubeconfig"))
-    return found | ({"kubeconfig's token": token[1]} if token else {})
+    found: dict[str, bytes] = {}
+    for name in os.listdir(SECRETS):
+        if name.endswith(".json"):
+            found |= given(json.loads(read(f"{SECRETS}/{name}")), name)
+            continue
+        text = read(f"{SECRETS}/{name}")
+        variable = re.match(rb"[A-Z_]+=(\S+)", text)  # of several, the first one is the secret
+        found[name] = variable[1] if variable else text.strip()
+    for path in glob.glob("/etc/airflow/kubeconfig*"):
+        if token := re.search(rb'token: *"?([^"}\s]+)', read(path)):
+            found[f"{os.path.basename(path)}'s token"] = token[1]
+    return found
 
 
 def given(part: Any, name: str) -> dict[str, bytes]:
@@ -103,7 +105,7 @@ def main() -> None:
     ]
     texts = {
         "the files they are kept in": map(
-            read, [*glob.glob(f"{SECRETS}/*"), "/etc/airflow/kubeconfig"]
+            read, [*glob.glob(f"{SECRETS}/*"), *glob.glob("/etc/airflow/kubeconfig*")]
         ),
         "arguments of processes": map(read, glob.glob("/proc/[0-9]*/cmdline")),
         "properties of units": [output("systemctl", "show", "*")],

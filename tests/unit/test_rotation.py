@@ -1,0 +1,265 @@
+"""The command airflow-rotate, run for real, with programs that stand in for those of a host."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tasks import lock, services, smoke
+from tasks.airflow import CLI, RUN, SECRET_FILES, SECRETS, making_secrets
+from tasks.kubernetes import KUBECONFIG
+from tasks.rotation import COMMAND, JWT_DROP_IN, JWT_KEYS
+from tests.unit import fake
+
+NAMES = [*SECRET_FILES, "cluster-token", "admin-password"]
+UNITS = [service.unit for service in services.SERVICES]
+HEALTHY = json.dumps(
+    {
+        name: {"status": "healthy"}
+        for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")
+    },
+    separators=(",", ":"),
+)
+
+# What a host does with the files; $here is the folder that stands for it.
+PROGRAMS = {
+    "id": "echo 0",
+    "chown": "",
+    "curl": f"echo '{HEALTHY}'",
+    "sleep": "touch $here/waited",
+    "mv": '/usr/bin/mv "$@"',
+    "rm": '/usr/bin/rm "$@"',
+    "systemctl": f"""
+case $1 in
+is-active) echo active ;;
+restart)
+    shift
+    for unit; do
+        unit=${{unit%.service}}.service
+        echo $unit >> $here/restarted
+        sha256sum {SECRETS}/*-key {SECRETS}/jwt-secret {KUBECONFIG} > {services.STARTED_WITH}/$unit
+        cp {SECRETS}/fernet-key $here/$unit.fernet
+    done
+    if test -e {JWT_DROP_IN}; then cp {JWT_KEYS} $here/accepted
+    else cp {SECRETS}/jwt-secret $here/accepted; fi ;;
+esac""",
+    # Encrypts with the first key what it can read with one of them.
+    "run": f"""
+case "$*" in
+*rotate-fernet-key)
+    keys=$(cut -d= -f2- {SECRETS}/fernet-key)
+    case ",$keys," in *",$(cat $here/data),"*) ;; *) exit 1 ;; esac
+    echo "${{keys%%,*}}" > $here/data ;;
+*get-value*) echo 600.0 ;;
+esac""",
+    "airflow-smoke-test": "",
+    "airflow": "read one; read two; test $one = $two && echo $one > $here/password",
+    "kubectl": """
+case "$*" in
+*delete*) echo $(($(cat $here/token) + 1)) > $here/token ;;
+*go-template=*) echo 'server: "https://192.0.2.7:6443"' ;;
+*data.token*) base64 < $here/token ;;
+esac""",
+}
+
+
+@cache
+def command() -> str:
+    """The command as it is written on a host."""
+    return fake.plan(fake.settings()).uploads[COMMAND]
+
+
+@cache
+def secrets() -> dict[str, str]:
+    """The files of secrets, as a first deploy makes them."""
+    return {
+        name: subprocess.check_output(["sh", "-c", make], text=True)
+        for name, make in making_secrets().items()
+    }
+
+
+class Host:
+    """A folder that stands for a host on which airflow-rotate runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.secrets = folder / "secrets"
+        self.places = {
+            SECRETS: self.secrets,
+            services.STARTED_WITH: folder / "started",
+            lock.FILE: folder / "lock",
+            RUN: folder / "bin/run",
+            f"{CLI} ": f"{folder}/bin/airflow ",
+            smoke.COMMAND: folder / "bin/airflow-smoke-test",
+            smoke.PASSED: folder / "passed",
+            KUBECONFIG: folder / "kubeconfig",
+            JWT_DROP_IN.rpartition("/")[0]: folder / "drop-ins",
+            "/usr/local/bin/kubectl": folder / "bin/kubectl",
+        }
+        for name in ("secrets", "started", "bin"):
+            (folder / name).mkdir()
+        for name, text in secrets().items():
+            (self.secrets / name).write_text(text)
+        self.data.write_text(self.value("fernet-key") + "\n")
+        (folder / "token").write_text("1\n")
+        (folder / "kubeconfig").write_text("token 1\n")
+        for name, script in PROGRAMS.items():
+            self.program(name, script)
+        self.script = folder / "airflow-rotate"
+        self.script.write_text(self.here(command()))
+        subprocess.run([folder / "bin/systemctl", "restart", *UNITS], check=True)
+        (folder / "restarted").unlink()
+
+    @property
+    def data(self) -> Path:
+        """The key that the database is encrypted with."""
+        return self.folder / "data"
+
+    def here(self, text: str) -> str:
+        """A text with the host's paths as they are in the folder."""
+        for path, place in self.places.items():
+            text = text.replace(path, str(place))
+        return text
+
+    def program(self, name: str, script: str) -> None:
+        """Add a program; one of them, by its number, kills all that runs instead."""
+        path = self.folder / "bin" / name
+        path.write_text(
+            f"#!/bin/sh\nhere={self.folder}\necho {name} >> $here/calls\n"
+            'test "$(wc -l < $here/calls)" != "$KILLED_AT" || kill -9 0\n' + self.here(script)
+        )
+        path.chmod(0o755)
+
+    def rotate(self, *names: str, killed_at: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the command; what one of its programs is called first ends it by force."""
+        (self.folder / "calls").write_text("")
+        environment = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "KILLED_AT": str(killed_at)}
+        return subprocess.run(
+            ["sh", str(self.script), *names],
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=20,
+            start_new_session=True,
+            check=False,
+        )
+
+    def value(self, name: str) -> str:
+        """A secret's value."""
+        if name == "cluster-token":
+            return (self.folder / "kubeconfig").read_text()
+        text = (self.secrets / name).read_text().split()[0]
+        return text.partition("=")[2] or text
+
+    def restarted(self) -> set[str]:
+        """Names of the services that were."""
+        path = self.folder / "restarted"
+        names = path.read_text().split() if path.exists() else []
+        return {name.removeprefix("airflow-").removesuffix(".service") for name in names}
+
+    def is_sound(self, old: dict[str, str]) -> None:
+        """Nothing is lost, whatever is under way."""
+        for path in self.folder.glob("*.fernet"):
+            assert self.data.read_text().strip() in path.read_text()
+        assert self.data.read_text().strip() in (self.secrets / "fernet-key").read_text()
+        if not (self.folder / "waited").exists():
+            accepted = (self.folder / "accepted").read_text()
+            jwk = base64.urlsafe_b64encode(old["jwt-secret"].encode()).decode().rstrip("=")
+            assert old["jwt-secret"] in accepted or jwk in accepted
+        files = [path for path in self.secrets.iterdir() if path.is_file()]
+        passwords = [path.read_text() for path in files if "password" in path.name]
+        known = (self.folder / "password").exists() and (self.folder / "password").read_text()
+        assert not known or known in passwords
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """One with secrets of its own."""
+    return Host(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_secret_is_replaced_and_the_others_stay(name: str, host: Host) -> None:
+    before = {each: host.value(each) for each in NAMES}
+    done = host.rotate(name)
+    assert (done.returncode, done.stderr) == (0, "")
+    after = {each: host.value(each) for each in NAMES}
+    assert {each for each in NAMES if before[each] != after[each]} == {name}
+    for value in {*before.values(), *after.values()}:
+        assert value not in done.stdout
+    assert {path.name for path in host.secrets.iterdir()} == set(making_secrets())
+    assert {path.stat().st_mode & 0o777 for path in host.secrets.glob(name)} <= {0o600}
+
+
+def test_the_database_is_encrypted_with_the_new_key(host: Host) -> None:
+    host.rotate("fernet-key")
+    assert host.data.read_text().strip() == host.value("fernet-key")
+    assert "," not in host.value("fernet-key")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_anywhere_it_loses_nothing_and_goes_on(name: str, tmp_path: Path) -> None:
+    at, code = 0, -9
+    while code:
+        at += 1
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        host = Host(folder)
+        old = {each: host.value(each) for each in NAMES}
+        code = host.rotate(name, killed_at=at).returncode
+        host.is_sound(old)
+        done = host.rotate(name)
+        assert (done.returncode, done.stderr) == (0, ""), at
+        host.is_sound(old)
+        assert host.value(name) != old[name] and "," not in host.value("fernet-key")
+        assert {path.name for path in host.secrets.iterdir()} == set(making_secrets()), at
+        assert not (folder / "drop-ins").exists()
+    assert at > 3
+
+
+def test_data_that_can_not_be_read_keeps_both_keys(host: Host) -> None:
+    old = host.value("fernet-key")
+    host.data.write_text("another\n")
+    done = host.rotate("fernet-key")
+    assert done.returncode == 1 and "run airflow-rotate fernet-key again" in done.stderr
+    assert host.value("fernet-key").endswith(f",{old}")
+
+
+def test_two_jwt_secrets_are_accepted_by_the_names_that_tokens_give(host: Host) -> None:
+    seen = []
+    for _ in range(2):
+        old = host.value("jwt-secret")
+        host.program("sleep", f"cp {JWT_KEYS} $here/seen")
+        host.rotate("jwt-secret")
+        keys = json.loads((host.folder / "seen").read_text())["keys"]
+        values = [base64.urlsafe_b64decode(key["k"] + "==").decode() for key in keys]
+        assert values == [old, host.value("jwt-secret")]
+        seen.append([key["kid"] for key in keys])
+    assert seen[0][0] == "not-used" and seen[0][1] == seen[1][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "name what is to be new"),
+        (("fernet-key", "fernet"), "there is no secret fernet,"),
+    ],
+)
+def test_nothing_is_changed_for_names_that_are_none(
+    arguments: tuple[str, ...], says: str, host: Host
+) -> None:
+    before = {each: host.value(each) for each in NAMES}
+    done = host.rotate(*arguments)
+    assert done.returncode == 1 and says in done.stderr and "nothing was changed" in done.stderr
+    assert before == {each: host.value(each) for each in NAMES}
+
+
+def test_airflow_that_was_stopped_is_not_started(host: Host) -> None:
+    host.program("systemctl", "echo inactive")
+    done = host.rotate("api-secret-key")
+    assert done.returncode == 1 and "Airflow is stopped" in done.stderr
