@@ -257,7 +257,9 @@ esac
 def pruning(settings: Settings, action: str) -> str:
     """Command that lists or removes the built images that the node can do without."""
     kept, current = settings.worker_images_kept, reference(settings)
-    return f"{PRUNE} {action} {kept} {current} {REPOSITORIES} {settings.kubectl}"
+    # minikube's own is in /root, which the timer does not see.
+    kubectl = "/usr/local/bin/kubectl --kubeconfig=/etc/kubernetes/admin.conf"
+    return f"{PRUNE} {action} {kept} {current} {REPOSITORIES} {kubectl}"
 
 
 @deploy("Worker image")

@@ -92,7 +92,7 @@ def timers(settings: Settings) -> list[Timer]:
             options=(
                 "# It becomes postgres, whose socket it needs, and reads what is postgres' own.",
                 "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH",
-                "SystemCallFilter=@setuid",
+                "SystemCallFilter=@setuid capset",
                 "RestrictAddressFamilies=",
                 "RestrictAddressFamilies=AF_UNIX",
                 "PrivateNetwork=yes",
@@ -126,7 +126,7 @@ def timers(settings: Settings) -> list[Timer]:
             wanted=settings.node_is_host,
             calendar="04:30",
             user="root",
-            options=("UMask=0077",),
+            options=("PrivateUsers=yes", "UMask=0077"),
         ),
     ]
 

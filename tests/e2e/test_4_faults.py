@@ -79,6 +79,14 @@ def test_edits_by_hand_are_put_back_and_just_what_reads_them_restarts(shell: She
     assert deploy().changed == []
 
 
+def test_what_timers_start_does_its_work_in_its_sandbox(shell: Shell) -> None:
+    shell("systemctl start 'airflow-cleanup-*.service' airflow-liveness")
+    count = "ls /var/backups/airflow/airflow-*.tar 2>/dev/null | wc -l"
+    before = int(shell(count))
+    shell("systemctl start airflow-backup")
+    assert int(shell(count)) == before + 1
+
+
 def test_stopped_service_is_started_again(shell: Shell) -> None:
     shell("systemctl stop airflow-dag-processor")
     run = deploy()
