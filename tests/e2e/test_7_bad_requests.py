@@ -106,7 +106,7 @@ def test_the_execution_api_refuses_what_is_not_the_tasks_own(
         return {t["task_id"]: t["id"] for t in tasks} if states == {"running"} else {}
 
     ids = wait_for(running, 90, "both tasks run")
-    key = shell("sed 's/^[^=]*=//' /etc/airflow/secrets/jwt-secret")
+    key = shell("sed '1!d; s/^[^=]*=//' /etc/airflow/secrets/jwt-secret")
     # As the task has them itself: the one that its pod began with, and the one got for that.
     first = token(key, ids["ask"], IN_TIME, scope="workload")
     own = token(key, ids["ask"], IN_TIME)
@@ -301,7 +301,9 @@ def test_links_that_a_task_left_lead_nowhere(
         assert not [word for word in words if word in body.replace(target, "")], target
     # What is in the api-server's environment.
     names = ("fernet-key", "jwt-secret", "api-secret-key")
-    for secret in shell(f"cd /etc/airflow/secrets && sed 's/^[^=]*=//' {' '.join(names)}").split():
+    for secret in shell(
+        f"cd /etc/airflow/secrets && sed -s '1!d; s/^[^=]*=//' {' '.join(names)}"
+    ).split():
         assert secret not in body
 
 

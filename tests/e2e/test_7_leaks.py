@@ -108,7 +108,8 @@ def secrets(shell: Shell) -> dict[str, str]:
     """All secret values: those that the host made, and those that the inventory gave."""
     names = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password")
     values = {
-        name: shell(f"sed 's/^AIRFLOW[A-Z_]*=//' /etc/airflow/secrets/{name}") for name in names
+        name: shell(f"sed '1!d; s/^AIRFLOW[A-Z_]*=//' /etc/airflow/secrets/{name}")
+        for name in names
     }
     kubeconfig = "/etc/airflow/kubeconfig"
     values["token"] = shell(
