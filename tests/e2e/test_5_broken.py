@@ -186,37 +186,6 @@ def test_the_api_server_away_for_half_a_minute(
     assert {number for _, number in tries(airflow, "airflow_smoke_test", run).values()} == {1}
 
 
-# Forgotten
-
-
-def test_a_watch_that_the_cluster_knows_no_longer_loses_nothing(
-    patient: str, airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
-) -> None:
-    """The cluster's API starts anew while Airflow's watch of it stands still: it answers 410."""
-    began = shell("date +%s")
-    scheduler = process(shell, "airflow-scheduler")
-    connected = shell("ss -Htnp dport = :8443 | grep -o 'pid=[0-9]*' | sort -u").splitlines()
-    children = shell(f"cat /proc/{scheduler}/task/{scheduler}/children").split()
-    (watcher,) = [child for child in children if f"pid={child}" in connected]
-    shell(f"kill -STOP {watcher}; mv {API_OF_CLUSTER} /root/")
-    wait_for(lambda: not cluster_answers(shell), 60, "the cluster does not answer")
-    shell(f"mv /root/{Path(API_OF_CLUSTER).name} {API_OF_CLUSTER}")
-    wait_for(lambda: cluster_answers(shell), 120, "the cluster answers again", every=1)
-    shell(f"touch {GO_ON}")
-    ends_well(airflow, "e2e_waiting", patient)
-
-    def phases() -> list[str]:
-        pods = cluster.list_namespaced_pod("airflow", label_selector="dag_id=e2e_waiting").items
-        return [pod.status.phase for pod in pods]
-
-    wait_for(lambda: phases() == ["Succeeded"], 120, "the pod ended, and nobody saw it")
-    shell(f"kill -CONT {watcher}")
-    wait_for(lambda: phases() == [], 60, "the pod is deleted")
-    said = shell(f"journalctl -q -u airflow-scheduler -o cat --since=@{began}")
-    assert "resource version is too old" in said
-    assert process(shell, "airflow-scheduler") == scheduler
-
-
 # Slow
 
 
