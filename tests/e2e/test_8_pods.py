@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -338,8 +339,12 @@ def where(airflow: Airflow, run: str) -> dict[str, bool]:
         task: airflow.log("e2e_executors", run, task)
         for task in ("by_default", "in_a_pod", "on_the_host")
     }
-    assert all("uid 50000 in a pod: " in log for log in logs.values()), logs
-    return {task: "in a pod: True" in log for task, log in logs.items()}
+    said = {task: re.search(r"uid (\d+) in a pod: (\w+)", log) for task, log in logs.items()}
+    found = {task: words.groups() for task, words in said.items() if words}
+    assert len(found) == len(logs), logs
+    # The scheduler's tasks run as its own user.
+    assert all((uid == "50000") == (pod == "True") for uid, pod in found.values()), found
+    return {task: pod == "True" for task, (_, pod) in found.items()}
 
 
 def test_a_task_may_ask_to_run_on_the_host(
