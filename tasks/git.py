@@ -11,7 +11,7 @@ from pyinfra.operations import files
 from tasks import dags
 from tasks.airflow import BUNDLES, RUN
 from tasks.operations import settled
-from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, Settings, digest
+from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, MEMORY, Settings, digest
 
 PROGRAM = "/usr/local/lib/airflow/ask-git"
 # The connections of the repositories as the dag-processor was given them: a checksum each.
@@ -53,7 +53,7 @@ def _forget_unfit_clones(settings: Settings) -> None:
     tests = {}
     users = [DAGS_USER, *([CONTROL_USER] if settings.tasks_on_host else [])]
     for user, (name, bundle) in product(users, settings.airflow_git_bundles.items()):
-        folder, branch = f"/var/lib/{user}/{BUNDLES}/{name}", bundle.branch
+        folder, branch = f"{HOMES[user]}/{BUNDLES}/{name}", bundle.branch
         config, known = f"{folder}/bare/config", f"git -C {folder}/tracking_repo rev-parse"
         tests[folder] = (
             f"{{ test ! -e {config} || git config -f {config} remote.origin.url"

@@ -11,7 +11,7 @@ from pyinfra.operations import files
 from tasks.operations import debian_packages, settled
 from tasks.postgres import DATABASE
 from tasks.services import STARTED_WITH, UNITS_DIRECTORY
-from tasks.settings import CONTROL_USER, Settings, in_url
+from tasks.settings import CONTROL_USER, HOMES, Settings, in_url
 from tasks.system import PACKAGES_RECORD
 
 PACKAGE = "prometheus-postgres-exporter"
@@ -43,7 +43,7 @@ def provide(settings: Settings) -> None:
         dest=DROP_IN,
         mode="644",
         address=address,
-        home=f"/var/lib/{CONTROL_USER}",
+        home=HOMES[CONTROL_USER],
         database=DATABASE,
         queries=QUERIES,
         drop_in=DROP_IN,

@@ -29,7 +29,7 @@ from tasks import (
     system,
 )
 from tasks.operations import INSTALLED, Output, settled
-from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, VENVS, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, MEMORY, VENVS, Settings
 
 # What nothing is lost with, since a deploy makes it anew.
 PROGRAMS = [
@@ -57,8 +57,7 @@ MADE_ANEW = [
 DATA = [
     "/opt/airflow",
     "/etc/airflow",
-    f"/var/lib/{CONTROL_USER}",
-    f"/var/lib/{DAGS_USER}",
+    *HOMES.values(),
     logs.FOLDER,
     backup.FOLDER,
 ]

@@ -17,7 +17,7 @@ from tasks.airflow import CONFIG, SECRETS
 from tasks.kubernetes import KUBECONFIG, TRIGGERERS_KUBECONFIG
 from tasks.objects import WANTED as OBJECTS
 from tasks.operations import settled
-from tasks.settings import CONTROL_USER, DAGS_USER, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, Settings
 
 UNITS_DIRECTORY = "/etc/systemd/system"
 STOP_SCHEDULER = "/usr/local/lib/airflow/stop-scheduler"
@@ -203,7 +203,7 @@ def _write_units(settings: Settings) -> None:
             service=service,
             settings=settings,
             config=CONFIG,
-            home=f"/var/lib/{service.user}",
+            home=HOMES[service.user],
             kubeconfig=kubeconfig(service, settings),
             secrets_directory=SECRETS,
             started_with=STARTED_WITH,

@@ -48,6 +48,7 @@ MEMORY = "/var/lib/airflow-deploy"  # folder on the host of what the deploy reme
 # The Linux users, by what they run, and their roles in PostgreSQL.
 CONTROL_USER = "airflow"  # scheduler, api-server, command line: has the keys, owns the database
 DAGS_USER = "airflow-dags"  # what runs DAGs' code: dag-processor, triggerer
+HOMES = {user: f"/var/lib/{user}" for user in (CONTROL_USER, DAGS_USER)}
 VENVS = "/opt/airflow/venvs"  # on the host and in the worker image
 
 # Names that no git bundle may have: tasks/dags.py's own, and Airflow's.

@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
 from tasks.operations import debian_packages, settled
-from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, MEMORY, Settings
 
 # What a node needs that runs Kubernetes itself (minikube's driver none):
 # https://minikube.sigs.k8s.io/docs/drivers/none/
@@ -62,8 +62,7 @@ DIRECTORIES = {
     "/opt/airflow": ("root", "root", "755"),
     "/opt/airflow/dags": ("root", CONTROL_USER, "2775"),
     "/opt/airflow/plugins": ("root", CONTROL_USER, "2755"),
-    f"/var/lib/{CONTROL_USER}": (CONTROL_USER, CONTROL_USER, "750"),
-    f"/var/lib/{DAGS_USER}": (DAGS_USER, DAGS_USER, "750"),
+    **{home: (user, user, "750") for user, home in HOMES.items()},
     # What the deploy remembers; root writes there, so nobody else may plant a link in it.
     MEMORY: ("root", "root", "700"),
     "/var/log/airflow": (DAGS_USER, DAGS_USER, "2770"),
@@ -83,7 +82,7 @@ def prepare(settings: Settings) -> None:
         test=f'test "$(id -u {CONTROL_USER} 2>/dev/null)" != {settings.airflow_uid}',
         commands=[
             f"systemctl stop airflow.target; sed -i -e 's/^{CONTROL_USER}:/{DAGS_USER}:/'"
-            f" -e '/^{DAGS_USER}:/s|/var/lib/{CONTROL_USER}:|/var/lib/{DAGS_USER}:|'"
+            f" -e '/^{DAGS_USER}:/s|{HOMES[CONTROL_USER]}:|{HOMES[DAGS_USER]}:|'"
             " /etc/passwd /etc/group /etc/shadow /etc/gshadow"
         ],
         because=f"{CONTROL_USER} has another one",
@@ -104,7 +103,7 @@ def _create_user(
         uid=uid,
         group=name,
         groups=groups,
-        home=f"/var/lib/{name}",
+        home=HOMES[name],
         shell="/usr/sbin/nologin",
         comment=comment,
         ensure_home=False,

@@ -16,7 +16,7 @@ from tasks.airflow import CONFIG
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.services import UNITS_DIRECTORY, written_folders
-from tasks.settings import CONTROL_USER, DAGS_USER, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, Settings
 
 CLEAN_HISTORY = "/usr/local/lib/airflow/clean-history"
 LIVENESS = "/usr/local/lib/airflow/liveness"
@@ -176,7 +176,7 @@ def _write(timer: Timer) -> None:
             dest=f"{UNITS_DIRECTORY}/{unit}",
             mode="644",
             timer=timer,
-            home=f"/var/lib/{DAGS_USER if timer.user == DAGS_USER else CONTROL_USER}",
+            home=HOMES.get(timer.user, HOMES[CONTROL_USER]),
             config=CONFIG,
             kubeconfig=KUBECONFIG,
         )
