@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks.services import SERVICES
-from tests.e2e.support import Airflow, deploy, log_in, machine_name, wait_for
+from tests.e2e.support import Airflow, bring_dag, deploy, log_in, machine_name, wait_for
 from tests.sandbox import machine as machines
 
 DAGS = Path(__file__).parent / "dags"
@@ -35,7 +35,7 @@ def airflow() -> Airflow:
 def install_dags() -> None:
     """Put the DAGs of the benchmark on the machine."""
     for path in DAGS.glob("*.py"):
-        shell(f"cat > /opt/airflow/dags/{path.name} <<'EOF'\n{path.read_text()}\nEOF")
+        bring_dag(path.stem, shell, path.read_text())
 
 
 def rerun() -> None:

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -165,6 +166,27 @@ def log_in(machine: Machine) -> Airflow:
         return machines.run(machine, "cat /etc/airflow/secrets/admin-password").stdout.strip()
 
     return Airflow(f"http://{machine.address}:8080", "admin", password)
+
+
+def bring_dag(name: str, shell: Callable[[str], str], text: str | None = None) -> None:
+    """Put a DAG file onto the machine: with this text, or as dags/ has it."""
+    if text is None:
+        text = Path(__file__).parent.joinpath(f"dags/{name}.py").read_text()
+    shell(f"cat > /opt/airflow/dags/{name}.py <<'EOF'\n{text}\nEOF")
+
+
+def host_tests(
+    machine: Machine, what: str = "tests/host", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the tests of a person's own host against the machine."""
+    return subprocess.run(
+        ["pytest", what, f"--hosts=ssh://{machine.name}", f"--ssh-config={machine.ssh_config}"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def machine_name() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import shlex
 import subprocess
 import urllib.request
@@ -19,6 +18,7 @@ from tests.e2e.support import (
     Airflow,
     as_data,
     deploy,
+    host_tests,
     machine_name,
     wait_for,
 )
@@ -81,15 +81,7 @@ def test_no_secret_is_in_the_output(shell: Shell, outputs: list[str]) -> None:
 
 
 def test_the_hosts_own_tests_pass(machine: Machine) -> None:
-    command = ["pytest", "tests/host", f"--hosts=ssh://{machine.name}"]
-    done = subprocess.run(
-        [*command, f"--ssh-config={machine.ssh_config}"],
-        cwd=ROOT,
-        env=os.environ | {"AIRFLOW_INVENTORY": "inventories/sandbox.py"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = host_tests(machine, AIRFLOW_INVENTORY="inventories/sandbox.py")
     assert done.returncode == 0, done.stdout
     assert machine_name() == machine.name
 

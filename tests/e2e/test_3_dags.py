@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 import pytest
 from kubernetes import client
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, wait_for
+from tests.e2e.support import Airflow, bring_dag, wait_for
 from tests.sandbox.machine import Machine
 
 # DAG: how many pods its run takes, each task being one, and a task with words of its log.
@@ -56,8 +55,7 @@ def test_pod_override_shapes_the_pod(airflow: Airflow) -> None:
 @pytest.fixture(scope="module")
 def slow_dag(shell: Shell) -> str:
     """A DAG whose task takes half a minute."""
-    text = (Path(__file__).parent / "dags/e2e_slow.py").read_text()
-    shell(f"cat > /opt/airflow/dags/e2e_slow.py <<'EOF'\n{text}\nEOF")
+    bring_dag("e2e_slow", shell)
     return "e2e_slow"
 
 

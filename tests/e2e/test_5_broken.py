@@ -12,7 +12,7 @@ import pytest
 from kubernetes import client
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, deploy, wait_for
+from tests.e2e.support import Airflow, bring_dag, deploy, wait_for
 from tests.sandbox.machine import Machine
 
 GO_ON = "/opt/airflow/dags/e2e_go_on"
@@ -24,8 +24,7 @@ SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 @pytest.fixture(scope="module", autouse=True)
 def dags(shell: Shell) -> Iterator[None]:
     """The DAGs of these tests."""
-    text = (Path(__file__).parent / "dags/e2e_broken.py").read_text()
-    shell(f"cat > /opt/airflow/dags/e2e_broken.py <<'EOF'\n{text}\nEOF")
+    bring_dag("e2e_broken", shell)
     yield
     shell(f"rm -f /opt/airflow/dags/e2e_broken.py {GO_ON}")
 

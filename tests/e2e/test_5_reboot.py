@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, deploy, machine_name, wait_for
+from tests.e2e.support import Airflow, bring_dag, deploy, machine_name, wait_for
 from tests.sandbox import machine as machines
 
 DAG = "e2e_interrupted"
@@ -17,8 +16,7 @@ DAG = "e2e_interrupted"
 @pytest.fixture
 def running(airflow: Airflow, shell: Shell) -> Iterator[str]:
     """A run whose task is running, and would for longer than the machine."""
-    text = (Path(__file__).parent / f"dags/{DAG}.py").read_text()
-    shell(f"cat > /opt/airflow/dags/{DAG}.py <<'EOF'\n{text}\nEOF")
+    bring_dag(DAG, shell)
     run = airflow.trigger(DAG)
     wait_for(lambda: "try 1 began" in airflow.log(DAG, run, "interrupted"), 60, "it runs")
     yield run

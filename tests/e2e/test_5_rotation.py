@@ -17,7 +17,7 @@ from tasks.airflow import SECRETS
 from tasks.services import SERVICES
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
-from tests.e2e.support import Airflow, deploy, wait_for
+from tests.e2e.support import Airflow, bring_dag, deploy, wait_for
 
 SECRET = token_urlsafe(16)
 DAG = CONNECTION = "e2e_rotation"
@@ -35,7 +35,8 @@ HASTY = " ".join(
 @pytest.fixture(scope="module")
 def runs(airflow: Airflow, shell: Shell) -> Iterator[Runs]:
     """Airflow with some data, and its secrets of before aside."""
-    shell(f"cat > {FILE} <<'END'\n{dag(DAG, 'one')}\nEND\ncp -r {SECRETS} {BEFORE}")
+    bring_dag(DAG, shell, dag(DAG, "one"))
+    shell(f"cp -r {SECRETS} {BEFORE}")
     shell(f"cp /etc/airflow/kubeconfig {BEFORE}/cluster-token")
     body = {"connection_id": CONNECTION, "conn_type": "http", "password": SECRET}
     airflow.request("POST", "/connections", body)

@@ -16,14 +16,13 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from random import Random
 from urllib.parse import quote
 
 import pytest
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, wait_for
+from tests.e2e.support import Airflow, bring_dag, wait_for
 from tests.sandbox.machine import Machine
 
 DAG = "e2e_bad_requests"
@@ -35,8 +34,7 @@ LONG_AGO, IN_TIME = -3600, 600
 @pytest.fixture(scope="module", autouse=True)
 def dags(shell: Shell) -> Iterator[None]:
     """The DAGs of these tests."""
-    text = (Path(__file__).parent / "dags/e2e_bad_requests.py").read_text()
-    shell(f"cat > /opt/airflow/dags/e2e_bad_requests.py <<'EOF'\n{text}\nEOF")
+    bring_dag("e2e_bad_requests", shell)
     yield
     shell("rm -f /opt/airflow/dags/e2e_bad_requests.py /var/log/airflow/e2e_inside")
     shell("rm -rf /var/log/airflow/dag_id=e2e_links")

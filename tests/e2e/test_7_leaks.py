@@ -16,7 +16,7 @@ import pytest
 
 from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, deploy, machine_name, wait_for
+from tests.e2e.support import Airflow, bring_dag, deploy, host_tests, machine_name, wait_for
 from tests.sandbox.machine import Machine
 
 # As the README has it: what is secret comes from the environment of who runs the deploy.
@@ -140,8 +140,7 @@ def run(
 @pytest.fixture(scope="module", autouse=True)
 def as_before(shell: Shell, airflow: Airflow) -> Iterator[None]:
     """Write down all arguments of processes meanwhile; afterwards deploy the default settings."""
-    text = (Path(__file__).parent / "dags/e2e_leaks.py").read_text()
-    shell(f"cat > /opt/airflow/dags/e2e_leaks.py <<'EOF'\n{text}\nEOF")
+    bring_dag("e2e_leaks", shell)
     shell(f"cat > /root/e2e-watch.py <<'EOF'\n{WATCHER}\nEOF\nrm -f /root/e2e-arguments")
     shell("systemd-run --quiet --collect --unit=e2e-watch python3 /root/e2e-watch.py")
     yield
@@ -235,16 +234,8 @@ def test_no_secret_is_in_what_a_task_says(
 def test_no_secret_is_anywhere_else_on_the_host(
     outputs: dict[str, str], inventory: str, machine: Machine
 ) -> None:
-    command = ["pytest", "tests/host/test_secrets.py", f"--hosts=ssh://{machine.name}"]
-    env = {"AIRFLOW_INVENTORY": inventory, "E2E_LEAKS": json.dumps(settings())}
-    done = subprocess.run(
-        [*command, f"--ssh-config={machine.ssh_config}"],
-        cwd=ROOT,
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {"AIRFLOW_INVENTORY": inventory, "E2E_LEAKS": json.dumps(settings())}
+    done = host_tests(machine, "tests/host/test_secrets.py", **environment)
     assert done.returncode == 0, done.stdout
 
 

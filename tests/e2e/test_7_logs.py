@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from kubernetes import client
 
 from tests.e2e.conftest import Shell
 from tests.e2e.servers import RestServer, S3Server
-from tests.e2e.support import Airflow, deploy, wait_for
+from tests.e2e.support import Airflow, bring_dag, deploy, wait_for
 from tests.sandbox.machine import Machine
 
 DAG = "e2e_logs"
@@ -84,8 +83,7 @@ def store(request: pytest.FixtureRequest, shell: Shell, s3: S3Server, rest: Rest
         "volume_claim": {"airflow_logs": "volume_claim", "airflow_logs_claim": CLAIM},
         "s3": s3_settings(s3, rest),
     }
-    text = (Path(__file__).parent / "dags/e2e_logs.py").read_text()
-    shell(f"cat > /opt/airflow/dags/e2e_logs.py <<'EOF'\n{text}\nEOF")
+    bring_dag("e2e_logs", shell)
     run = deploy(settings=settings[name])
     assert run.code == 0, run.output
     assert deploy(settings=settings[name]).changed == []

@@ -13,7 +13,7 @@ import pytest
 from kubernetes import client
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, Deploy, deploy, wait_for
+from tests.e2e.support import Airflow, Deploy, bring_dag, deploy, wait_for
 
 DAGS = Path(__file__).parent / "dags"
 ENDED = ("success", "failed")
@@ -79,8 +79,7 @@ OTHER: dict[str, object] = {
 def write_dag(name: str, shell: Shell) -> None:
     """Put a DAG file onto the machine, with the worker image's name in it."""
     image = shell("sed -n 's/^ *image: //p' /etc/airflow/pod_template.yaml | head -n 1")
-    text = (DAGS / f"{name}.py").read_text().replace("@IMAGE@", image)
-    shell(f"cat > /opt/airflow/dags/{name}.py <<'EOF'\n{text}\nEOF")
+    bring_dag(name, shell, (DAGS / f"{name}.py").read_text().replace("@IMAGE@", image))
 
 
 class Pods:

@@ -11,7 +11,7 @@ import pytest
 from tasks.backup import FOLDER
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
-from tests.e2e.support import Airflow, deploy, log_in
+from tests.e2e.support import Airflow, bring_dag, deploy, log_in
 from tests.sandbox.machine import Machine
 
 OLD, NEW = "3.3.1", "3.3.2"
@@ -33,7 +33,7 @@ def runs(machine: Machine, shell: Shell) -> Runs:
     )
     run = deploy(settings={"airflow_version": OLD})
     assert run.code == 0, run.output
-    shell(f"cat > {FILE} <<'END'\n{dag(DAG, 'one')}\nEND")
+    bring_dag(DAG, shell, dag(DAG, "one"))
     # The first user was made anew, with the password that is there.
     runs = Runs(log_in(machine))
     runs.airflow.request("POST", "/connections", connection("e2e_before"))

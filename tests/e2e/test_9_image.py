@@ -6,7 +6,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -15,7 +14,7 @@ from kubernetes import client
 
 from tests.e2e.conftest import Shell
 from tests.e2e.servers import RegistryServer
-from tests.e2e.support import Airflow, deploy, wait_for
+from tests.e2e.support import Airflow, bring_dag, deploy, wait_for
 from tests.sandbox.machine import Machine
 
 DAGS = "/opt/airflow/dags"
@@ -28,8 +27,7 @@ TRY = "Worker image | Try the worker image in a pod (about 10 s)"
 @pytest.fixture(scope="module", autouse=True)
 def machine_as_it_was(shell: Shell) -> Iterator[None]:
     """The tests' DAGs are there, and afterwards the machine is as the default settings have it."""
-    text = (Path(__file__).parent / "dags/e2e_image.py").read_text()
-    shell(f"cat > {DAGS}/e2e_image.py <<'EOF'\n{text}\nEOF")
+    bring_dag("e2e_image", shell)
     yield
     shell(f"rm -f {DAGS}/e2e_image.py {DAGS}/e2e_go_on; rm -rf /etc/contain*/certs.d")
     shell("ctr -n k8s.io images ls -q | grep /e2e-own: | xargs -r ctr -n k8s.io images rm")
