@@ -82,7 +82,8 @@ def dags(settings: Settings) -> list[str]:
 
 def owned_paths(settings: Settings) -> dict[str, Attributes]:
     """Whose the deploy's folders and files must be. Only secrets of units are root's alone."""
-    postgres = f"/etc/postgresql/{settings.postgres_version}/main"
+    version = settings.postgres_version
+    postgres = f"/etc/postgresql/{version}/main"
     secrets = [*(f"{airflow.SECRETS}/{name}" for name in airflow.SECRET_FILES)]
     units = [
         "airflow.target",
@@ -105,7 +106,8 @@ def owned_paths(settings: Settings) -> dict[str, Attributes]:
         ([f"{own}/{dag}.py" for dag in dags(settings)], ("root", "airflow", "644")),
         ([f"{postgres}/pg_hba.conf"], ("postgres", "postgres", "600")),
         ([f"{postgres}/conf.d/airflow.conf"], ("postgres", "postgres", "640")),
-        ([f"/var/lib/postgresql/{settings.postgres_version}/main"], ("postgres",) * 2 + ("700",)),
+        ([f"/var/lib/postgresql/{version}/main"], ("postgres", "postgres", "700")),
+        ([f"/var/log/postgresql/postgresql-{version}-main.log"], ("postgres", "adm", "640")),
         (["/root/.kube/config"] if settings.uses_minikube else [], ("root", "root", "600")),
     ):
         paths |= {path: Attributes(*attributes) for path in group}
