@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
+from tasks import dags
 from tasks.operations import debian_packages, settled
 from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, MEMORY, Settings
 
@@ -60,7 +61,7 @@ DIRECTORIES = {
     "/etc/airflow": ("root", DAGS_USER, "750"),
     "/etc/airflow/secrets": ("root", "root", "700"),
     "/opt/airflow": ("root", "root", "755"),
-    "/opt/airflow/dags": ("root", CONTROL_USER, "2775"),
+    dags.FOLDER: ("root", CONTROL_USER, "2775"),
     "/opt/airflow/plugins": ("root", CONTROL_USER, "2755"),
     **{home: (user, user, "750") for user, home in HOMES.items()},
     # What the deploy remembers; root writes there, so nobody else may plant a link in it.
@@ -91,6 +92,12 @@ def prepare(settings: Settings) -> None:
     _create_user(CONTROL_USER, "Apache Airflow", groups=[DAGS_USER])
     for path, (owner, group, mode) in DIRECTORIES.items():
         files.directory(name=f"Create {path}", path=path, user=owner, group=group, mode=mode)
+    settled(
+        name=f"Give DAG files to the group {CONTROL_USER}",
+        test=f'test -z "$(find {dags.FOLDER} -group {DAGS_USER} -print -quit 2>/dev/null)"',
+        commands=[f"chgrp -hR {CONTROL_USER} {dags.FOLDER}"],
+        because="none is the group's that runs them, and could change them",
+    )
 
 
 def _create_user(
