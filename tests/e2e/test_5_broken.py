@@ -223,6 +223,58 @@ def test_a_slow_cluster_is_not_taken_for_a_scheduler_that_hangs(
     assert not killed_by_liveness(shell, began)
 
 
+# Forgotten
+
+
+@pytest.fixture
+def aged_watch(shell: Shell) -> Iterator[None]:
+    """The scheduler begins anew, and watches the cluster from a state that is too old."""
+    text = (Path(__file__).parent / "aged_proxy.py").read_text()
+    kubeconfig, drop_in = (
+        "/etc/airflow/e2e-kubeconfig",
+        "/run/systemd/system/airflow-scheduler.service.d",
+    )
+    shell(
+        f"cat > /root/aged_proxy.py <<'EOF'\n{text}\nEOF\n"
+        # It speaks for root; in plain HTTP, where the other one can read.
+        "systemd-run --quiet --unit=e2e-kubectl kubectl --kubeconfig=/root/.kube/config"
+        " proxy --port=18002;"
+        " systemd-run --quiet --unit=e2e-aged python3 /root/aged_proxy.py 18001 127.0.0.1 18002;"
+        f" kubectl --kubeconfig={kubeconfig} config set-cluster e2e --server=http://127.0.0.1:18001;"
+        f" kubectl --kubeconfig={kubeconfig} config set-context e2e --cluster=e2e;"
+        f" kubectl --kubeconfig={kubeconfig} config use-context e2e;"
+        f" chmod 644 {kubeconfig}; mkdir -p {drop_in};"
+        " printf '[Service]\nEnvironment=AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE=%s\n'"
+        f" {kubeconfig} > {drop_in}/e2e.conf;"
+        " systemctl daemon-reload; systemctl restart airflow-scheduler"
+    )
+    yield
+    shell(
+        f"rm {drop_in}/e2e.conf {kubeconfig}; rmdir {drop_in}; systemctl daemon-reload;"
+        " systemctl restart airflow-scheduler; systemctl stop e2e-aged e2e-kubectl"
+    )
+
+
+def test_a_watch_that_the_cluster_knows_no_longer_loses_nothing(
+    patient: str, aged_watch: None, airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
+) -> None:
+    """The cluster's API answers 410: resource version too old."""
+    since = shell("systemctl show -P ActiveEnterTimestamp airflow-scheduler")
+    said = f"journalctl -q -u airflow-scheduler -o cat --since='{since}'"
+    wait_for(
+        lambda: "too old resource version: 1 " in shell(said), 60, "the cluster refuses the watch"
+    )
+    shell(f"touch {GO_ON}")
+    ends_well(airflow, "e2e_waiting", patient)
+
+    def pods() -> list[str]:
+        found = cluster.list_namespaced_pod("airflow", label_selector="dag_id=e2e_waiting").items
+        return [pod.status.phase for pod in found]
+
+    # By the next watch. Who looks for pods that ended unseen comes once a minute.
+    wait_for(lambda: pods() == [], 30, "its end is seen, and the pod deleted")
+
+
 # Tasks that are ended from outside
 
 
