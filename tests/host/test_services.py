@@ -10,10 +10,16 @@ import pytest
 from tasks.services import SERVICES, STARTED_WITH, inputs
 from tasks.settings import Settings
 from tasks.timers import timers
-from tests.host.support import Host, Listener, Process, complaints, each_unit, properties
+from tests.host.support import (
+    MAX_EXPOSURE,
+    Host,
+    Listener,
+    Process,
+    complaints,
+    each_unit,
+    properties,
+)
 
-# Exposure as systemd computes it, times 10: from 0 to 100. Services without a sandbox have 92.
-MAX_EXPOSURE = 15
 # Bytes. All four use about 1.1 GiB; each more worker of the api-server adds to it.
 MAX_MEMORY, MAX_MEMORY_OF_A_WORKER = 1.5 * 2**30, 0.4 * 2**30
 

@@ -18,6 +18,7 @@ import yaml
 
 from tasks.airflow import SECRET_FILES
 from tasks.settings import ROOT
+from tests.host.support import MAX_EXPOSURE
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
@@ -546,6 +547,32 @@ def test_services_are_sandboxed(variant: Plan, service: str) -> None:
     assert unit.one("Service.NoNewPrivileges") == "yes"
     assert unit.one("Service.ProtectSystem") == "strict"
     assert unit.one("Service.CapabilityBoundingSet") == ""
+
+
+def exposures(folder: Path, plan: Plan, pattern: str) -> subprocess.CompletedProcess[str]:
+    """What systemd says of the written units so named; an error if one is exposed too much."""
+    written = {Path(path): text for path, text in plan.uploads.items()}
+    units = [folder / path.name for path in written if path.match(f"{UNITS}/{pattern}")]
+    assert units
+    for unit in units:
+        unit.write_text(written[Path(UNITS, unit.name)])
+    judge = ["systemd-analyze", "security", "--no-pager", "--offline=true"]  # Debian's systemd
+    return subprocess.run(
+        [*judge, f"--threshold={MAX_EXPOSURE}", *units], text=True, capture_output=True
+    )
+
+
+def test_services_and_what_timers_start_are_closed_in(variant: Plan, tmp_path: Path) -> None:
+    done = exposures(tmp_path, variant, "airflow-*.service")
+    levels = [line for line in done.stdout.splitlines() if "Overall exposure level" in line]
+    assert done.returncode == 0, done.stderr + "\n".join(levels)
+    assert len(levels) > len(SERVICES)
+
+
+def test_what_is_not_closed_in_would_be_noticed(plan: Plan, tmp_path: Path) -> None:
+    done = exposures(tmp_path, plan, "*.service")  # minikube's is root's, and needs the host
+    assert done.returncode != 0
+    assert "minikube.service" in done.stdout
 
 
 @pytest.mark.parametrize("service", SERVICES)
