@@ -8,11 +8,12 @@ import yaml
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import dags, image, logs, pods, postgres
+from tasks import dags, image, logs, pods, postgres, tools
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.postgres import DATABASE
 from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, VENVS, Settings
+from tasks.tools import REQUIREMENTS, UV, UV_ENVIRONMENT
 
 CONFIG = "/etc/airflow/airflow.cfg"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
@@ -22,12 +23,6 @@ CLI = "/usr/local/bin/airflow"
 RUN = "/usr/local/lib/airflow/run"
 VENV = "/opt/airflow/venv"  # the one in use, for people and the command line
 BUNDLES = "bundles"  # clones of git repositories, in the home of who reads them
-
-REQUIREMENTS = "/opt/airflow/requirements"
-UV = "/opt/airflow/uv"
-# The system's certificate store, so that an organisation's own CA is trusted; copies instead of
-# links, so that nothing in a venv shares its content with uv's cache.
-UV_ENVIRONMENT = "UV_SYSTEM_CERTS=true UV_LINK_MODE=copy UV_NO_PROGRESS=true"
 
 # One file a secret, so that each unit is given just those that it needs. Each is a line
 # NAME=value; the Python expression makes the value.
@@ -49,25 +44,8 @@ MIGRATED = f"{MEMORY}/migrated"
 @deploy("Airflow")
 def install(settings: Settings) -> None:
     """The venv with Airflow stands, complete and compiled; older ones stand beside it."""
-    for what, lock in {"uv": "uv.txt", "Airflow": settings.lock_path.name}.items():
-        files.put(
-            name=f"Write the lock file of {what}",
-            src=f"files/opt/airflow/requirements/{lock}",
-            dest=f"{REQUIREMENTS}/{lock}",
-            mode="644",
-        )
-    settled(
-        name="Install uv",
-        test=f"cmp -s {REQUIREMENTS}/uv.txt {UV}/installed.txt",
-        commands=[
-            f"rm -rf {UV} && python3 -m venv {UV}",
-            "PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
-            f" {UV}/bin/pip --quiet --disable-pip-version-check install --require-hashes"
-            f" --only-binary :all: -r {REQUIREMENTS}/uv.txt",
-            f"cp {REQUIREMENTS}/uv.txt {UV}/installed.txt",
-        ],
-        because="it is installed in the locked version",
-    )
+    tools.install_uv()
+    tools.write_lock("Airflow", settings.lock_path.name)
     _install_venv(settings)
 
 

@@ -13,16 +13,19 @@ from pathlib import Path
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import dags, pods, registry
+from tasks import dags, pods, registry, tools
 from tasks.kinds import Registry
 from tasks.operations import settled
 from tasks.settings import MEMORY, ROOT, Settings, digest
+from tasks.tools import UV
 
 DIRECTORY = "/opt/airflow/image"
 LOCAL_REPOSITORY = "localhost/airflow-worker"
 # In buildah's store: what images that differ only in their DAGs are made of.
 BASE_REPOSITORY = "localhost/airflow-worker-base"
 START_TASK = "/usr/local/lib/airflow/start-task"  # in the image
+# In the image: what is in it, in the format CycloneDX; on the host in a folder named as its tag.
+SBOM = "/usr/share/sbom"
 PRUNE = "/usr/local/lib/airflow/prune-images"
 CONTAINER = "airflow-worker-build"  # buildah's working container, gone when the image is built
 
@@ -69,6 +72,12 @@ def _recipe(settings: Settings) -> list[str]:
         f'mkdir -p "$root{venv}" && cp -a {venv}/. "$root{venv}"',
         f'mkdir -p "$root$(dirname {START_TASK})" && printf %s {shlex.quote(start_task)}'
         f' > "$root{START_TASK}"',
+        f'mkdir "$root{SBOM}" && {UV}/bin/debsbom generate --sbom-type cdx --cdx-schema-version 1.6'
+        f" --distro-name debian --distro-version {settings.release.number}"
+        f' --root "$root" --out "$root{SBOM}/debian"',
+        # To look whether what it wrote is valid would take it 16 s.
+        f"{UV}/bin/cyclonedx-py environment --no-validate --output-reproducible"
+        f' --output-file "$root{SBOM}/python.cdx.json" {venv}',
         f"buildah config --user {uid}:{uid} --env PATH={venv}/bin:/usr/local/bin:/usr/bin:/bin"
         " --env LANG=C.UTF-8 --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONUNBUFFERED=1"
         " --env AIRFLOW_CONFIG=/etc/airflow/airflow.cfg"
@@ -77,7 +86,11 @@ def _recipe(settings: Settings) -> list[str]:
 
 
 def _archive(settings: Settings) -> str:
-    return f"{DIRECTORY}/{reference(settings).rpartition(':')[2]}.tar"
+    return f"{DIRECTORY}/{_tag(settings)}.tar"
+
+
+def _tag(settings: Settings) -> str:
+    return reference(settings).rpartition(":")[2]
 
 
 def _in_cluster(settings: Settings) -> str:
@@ -118,6 +131,7 @@ def build(settings: Settings) -> None:
     if settings.worker_image is not None:
         return
     files.directory(name=f"Create {DIRECTORY}", path=DIRECTORY, mode="755")
+    tools.install_listers()
     archive = _archive(settings)
     if settings.worker_registry:
         _push(settings, settings.worker_registry)
@@ -147,12 +161,14 @@ def _push(settings: Settings, server: Registry) -> None:
 
 def _script(settings: Settings) -> str:
     """Shell commands that build the image as an archive."""
-    archive = _archive(settings)
+    archive, listed = _archive(settings), f"{DIRECTORY}/{_tag(settings)}"
     script = [
         "set -e",
         # What a killed run may have left.
-        f"rm -rf {DIRECTORY}/*; buildah rm {CONTAINER} >/dev/null 2>&1 || true",
+        f"rm -rf {DIRECTORY}/*.tar* {listed}; buildah rm {CONTAINER} >/dev/null 2>&1 || true",
         *_filled_container(settings),
+        f'cp -r "$root{SBOM}" {listed}',
+        f"ls -dt {DIRECTORY}/*/ | tail -n +{settings.worker_images_kept + 1} | xargs -r rm -r",
         f"buildah commit --quiet --rm {CONTAINER}"
         f" docker-archive:{archive}.new:{reference(settings)} >/dev/null",
         f"mv {archive}.new {archive}",

@@ -27,6 +27,7 @@ from tasks import (
     postgres,
     services,
     system,
+    tools,
 )
 from tasks.operations import INSTALLED, Output, settled
 from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, MEMORY, VENVS, Settings
@@ -44,8 +45,8 @@ MADE_ANEW = [
     *PROGRAMS,
     VENVS,
     airflow_itself.VENV,
-    airflow_itself.UV,
-    airflow_itself.REQUIREMENTS,
+    tools.UV,
+    tools.REQUIREMENTS,
     image.DIRECTORY,
     dags.BAKED,
     dags.OWN,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import shlex
 import subprocess
 import urllib.request
+from collections.abc import Iterator
 
 import pytest
 
-from tasks.settings import ROOT
+from tasks.image import SBOM
+from tasks.settings import ROOT, Settings
+from tasks.tools import UV
 from tests.e2e.conftest import Shell
 from tests.e2e.support import (
     HOST_BEFORE,
@@ -135,3 +139,53 @@ def test_login_page_is_found_under_the_name_that_was_asked(airflow: Airflow) -> 
 
 def test_smoke_test_by_hand(shell: Shell) -> None:
     assert "a task ran as a pod" in shell("airflow-smoke-test")
+
+
+@pytest.fixture
+def image_root(shell: Shell) -> Iterator[str]:
+    """Where the worker image's file system lies on the machine, for a while."""
+    image = shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml")
+    root = shell("mktemp -d")
+    shell(f"ctr -n k8s.io images mount {image} {root}")
+    yield root
+    shell(f"ctr -n k8s.io images unmount --rm {root}")
+
+
+# Run by the image's Python and by the one that has what wrote the lists.
+PACKAGES = """
+import json
+from importlib.metadata import distributions
+print(json.dumps({each.name: each.version for each in distributions()}))
+"""
+VALIDATE = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+print(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()))
+"""
+
+
+def test_the_worker_image_lists_what_is_in_it(shell: Shell, image_root: str) -> None:
+    lists = {}
+    for kind in ("debian", "python"):
+        path = f"{image_root}{SBOM}/{kind}.cdx.json"
+        lists[kind] = json.loads(shell(f"cat {path}"))
+        assert (lists[kind]["bomFormat"], lists[kind]["specVersion"]) == ("CycloneDX", "1.6")
+        assert shell(f"{UV}/bin/python -c {shlex.quote(VALIDATE)} {path}") == "None"
+        shell(f"cmp {path} $(ls -dt /opt/airflow/image/*/ | head -n 1){kind}.cdx.json")
+
+    def normal(packages: dict[str, str]) -> dict[str, str]:
+        return {re.sub("[-_.]+", "-", name).lower(): packages[name] for name in packages}
+
+    asked = f"chroot {image_root} $(readlink /opt/airflow/venv)/bin/python -c"
+    there = normal(json.loads(shell(f"{asked} {shlex.quote(PACKAGES)}")))
+    listed = normal({each["name"]: each["version"] for each in lists["python"]["components"]})
+    assert listed == there
+    assert listed["apache-airflow"] == Settings.from_data({}).airflow_version
+    query = f"dpkg-query --admindir={image_root}/var/lib/dpkg -Wf '${{Package}} ${{Version}}\n'"
+    components = [
+        each for each in lists["debian"]["components"] if "arch=source" not in each["purl"]
+    ]
+    listed = {each["name"]: each["version"] for each in components}
+    assert listed == dict(line.split() for line in shell(query).splitlines())
+    assert "python3" in listed

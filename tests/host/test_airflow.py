@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tasks import dags
-from tasks.airflow import BUNDLES, UV
+from tasks.airflow import BUNDLES
 from tasks.settings import DAGS_USER, Settings
 from tasks.smoke import PASSED, STATE
+from tasks.tools import UV
 from tests.host.support import Host
 
 

@@ -89,6 +89,7 @@ def test_a_given_image_is_not_built() -> None:
     plan = fake.plan(fake.settings({"worker_image": "registry.example/worker:1"}))
     assert not [name for name in plan.names if "the worker image" in name and "Try" not in name]
     assert "buildah" not in " ".join(plan.named("Install Debian packages").commands)
+    assert "/opt/airflow/requirements/sbom.txt" not in plan.uploads
 
 
 def test_the_registrys_password_is_in_no_command_and_in_no_file_that_pyinfra_shows() -> None:
