@@ -80,10 +80,13 @@ def prune(settings: Settings) -> None:
     Airflow's services run, so they run with the current one; pods have theirs in their image.
     """
     others = max(settings.worker_images_kept, 2) - 1  # one at least, to go back to
-    surplus = f"$(ls -dt {VENVS}/*/ | grep -vxF {settings.venv}/ | tail -n +{others + 1})"
+    # What a run that failed left behind counts for nothing.
+    complete = f"ls -t {VENVS}/*/.complete | sed 's/[.]complete$//'"
+    kept = f"$({complete} | grep -vxF {settings.venv}/ | head -n {others}; echo {settings.venv}/)"
+    surplus = f'$(ls -d {VENVS}/*/ | grep -vxF "{kept}")'
     settled(
         name="Remove old venvs",
-        test=f'test -z "{surplus}"',
+        test=f'surplus={surplus}; test -z "$surplus"',
         # First what says that it is complete: half a venv must not look like a whole one.
         commands=[f"for venv in {surplus}; do rm -f $venv.complete && rm -rf $venv; done"],
         because="there are no more than are wanted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 from tasks.airflow import SECRET_FILES, SECRETS
 from tasks.kubernetes import KUBECONFIG
+from tasks.settings import VENVS
 from tests.unit import fake
 from tests.unit.fake import Plan
 
@@ -99,3 +101,19 @@ def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
         "namespace": "team-a",
     }
     assert written.stat().st_mode & 0o777 == 0o640
+
+
+def test_half_a_venv_goes_and_takes_no_others_place(plan: Plan, tmp_path: Path) -> None:
+    current = fake.settings().venv.rpartition("/")[2]
+    for age, name in enumerate([current, "previous", "oldest"]):
+        tmp_path.joinpath(name, "bin").mkdir(parents=True)
+        complete = tmp_path / name / ".complete"
+        complete.touch()
+        os.utime(complete, (0, 1000 - age))
+    tmp_path.joinpath("half", "bin").mkdir(parents=True)
+    (command,) = plan.named("Remove old venvs").commands
+    (question,) = {fact for fact in plan.facts if f"surplus=$(ls -d {VENVS}" in fact}
+    assert sh(question.replace(VENVS, str(tmp_path))).stdout == ""
+    assert sh(command.replace(VENVS, str(tmp_path))).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {current, "previous"}
+    assert sh(question.replace(VENVS, str(tmp_path))).stdout == "yes\n"
