@@ -47,7 +47,8 @@ def debian_packages(packages: list[str], record: str) -> Generator[str, None, No
         f" test -e {record}.before || {{ {INSTALLED} > {record}.new &&"
         f" mv {record}.new {record}.before; }}; }}"
     )
-    yield f"{apt} update"
+    # An index whose signature is wrong is an error, also where an older one could be used.
+    yield f"{apt} update --error-on=any"
     yield f"{apt} install --yes --no-install-recommends {' '.join(missing)} >/dev/null"
     yield f"{INSTALLED} | comm -13 {record}.before - >> {record} && rm {record}.before"
 

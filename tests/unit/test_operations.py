@@ -127,7 +127,7 @@ def test_installed_packages_need_no_apt() -> None:
 def test_missing_packages_are_installed_after_a_refresh() -> None:
     _, *planned, _ = packages("git", "curl", "socat")
     update, install = (shlex.split(command) for command in planned)
-    assert update[-1] == "update"
+    assert update[-2:] == ["update", "--error-on=any"]
     assert install[install.index("install") :] == [
         "install",
         "--yes",
