@@ -225,9 +225,11 @@ def pinned_file(
         else f"curl -fsSL --retry 3 -o {dest}.new {download.url}"
     )
     yield fetch
-    yield f"echo '{sha256}  {dest}.new' | sha256sum --check --status || " + _fail(
+    damaged = _fail(
         f"{download.file} does not have the pinned checksum {sha256}; it was not installed"
     )
+    checks = f"echo '{sha256}  {dest}.new' | sha256sum --check --status"
+    yield f"{checks} || {{ rm {dest}.new; {damaged}; }}"
     if member:
         yield f"tar -xzOf {dest}.new {member} > {dest}.part && mv {dest}.part {dest}.new"
     yield f"chmod 755 {dest}.new && mv {dest}.new {dest}"

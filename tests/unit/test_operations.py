@@ -327,6 +327,7 @@ def test_a_wrong_checksum_leaves_the_old_file_in_place(
     assert result.did_error()
     assert f"{name} does not have the pinned checksum" in result.stderr
     assert dest.read_text() == "old\n"
+    assert not Path(f"{dest}.new").exists()
 
 
 @pytest.mark.parametrize(("name", "member"), [("program", None), ("program.tar.gz", "program")])
