@@ -61,7 +61,8 @@ def _recipe(settings: Settings) -> list[str]:
     )
     return [
         # The host's own apt sources: a mirror that serves the host serves the image.
-        f"mmdebstrap --quiet --variant=minbase --mode=root --format=directory {unneeded}"
+        # With --quiet it would not say why apt ended.
+        f"mmdebstrap --variant=minbase --mode=root --format=directory {unneeded}"
         f' --include={packages} {settings.codename} "$root" $(ls /etc/apt/sources.list'
         " /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null)",
         f'echo airflow:x:{uid}:{uid}::/tmp:/usr/sbin/nologin >> "$root/etc/passwd"',
