@@ -18,6 +18,7 @@ from tests.e2e.support import Airflow, bring_dag, deploy, wait_for
 from tests.sandbox.machine import Machine
 
 DAGS = "/opt/airflow/dags"
+STATSD = "/root/e2e-statsd"  # what Airflow's metrics were
 REPOSITORY = f"team/airflow-{token_hex(4)}"  # the registry keeps what earlier runs brought
 PUSH = "Worker image | Build the worker image and push it (about 2 minutes)"
 PRUNE = "Worker image | Remove old worker images"
@@ -100,7 +101,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     airflow: Airflow, cluster: client.CoreV1Api, shell: Shell, registry: RegistryServer
 ) -> None:
     old = current(shell)
-    assert "jq: False, cowsay: False" in said_by_the_image(airflow)
+    assert "jq: False, statsd: False" in said_by_the_image(airflow)
     patient = airflow.trigger("e2e_patient")
     wait_for(lambda: airflow.tasks("e2e_patient", patient)[0]["state"] == "running", 60, "it runs")
     (pod,) = running_pods(cluster, "e2e_patient")
@@ -108,7 +109,12 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     shell("cd /opt/airflow/venvs && mkdir -p 3.0.0-old && touch -d 2020-01-01 3.0.0-old")
 
     settings = {
-        "airflow_extra_requirements": ["cowsay==6.1"],
+        "airflow_extra_requirements": ["statsd==4.0.1"],
+        "airflow_config": {"metrics": {"statsd_on": "True"}},
+        "worker_env": {
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "$(HOST_IP)",
+        },
         "worker_apt_packages": ["jq"],
         "worker_images_kept": 1,
         "worker_registry": settings_for(registry),
@@ -122,7 +128,16 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     assert PUSH in run.changed and TRY in run.changed
     assert new.startswith(f"{registry.address}/{REPOSITORY}:")
     assert registry.tags(REPOSITORY) == [new.rpartition(":")[2]]
-    assert "jq: True, cowsay: True" in said_by_the_image(airflow)
+    shell(f"systemd-run --quiet --unit=e2e-statsd socat -u UDP4-RECV:8125 OPEN:{STATSD},creat")
+    assert "jq: True, statsd: True" in said_by_the_image(airflow)
+    metrics = ("scheduler_heartbeat:", "dag_processing.", "triggers.", "ti.start.e2e_image.look:")
+
+    def told() -> bool:
+        said = shell(f"cat {STATSD}")
+        return all(f"airflow.{metric}" in said for metric in metrics)
+
+    wait_for(told, 60, "scheduler, dag-processor, triggerer, and pod tell StatsD")
+    shell(f"systemctl stop e2e-statsd; rm {STATSD}")
 
     assert built(shell) == {old, new}, "the old image is in use"
     venvs = shell("ls /opt/airflow/venvs").split()

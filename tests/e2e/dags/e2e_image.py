@@ -16,7 +16,7 @@ def e2e_image() -> None:
 
     @task
     def look() -> None:
-        print(f"jq: {shutil.which('jq') is not None}, cowsay: {find_spec('cowsay') is not None}")
+        print(f"jq: {shutil.which('jq') is not None}, statsd: {find_spec('statsd') is not None}")
 
     look()
 
