@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import ssl
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -84,8 +88,15 @@ def as_data(value: object) -> str:
 class Airflow:
     """Airflow's REST API, as a person who logged in."""
 
-    def __init__(self, url: str, user: str, password: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        password: Callable[[], str],
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self.url = url
+        self._context = context
         self._user, self._password = user, password
         self.token = ""
 
@@ -109,7 +120,7 @@ class Airflow:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=20, context=self._context) as answer:
             return json.loads(answer.read() or "null")  # what was deleted has no content
 
     def health(self) -> dict[str, str | None]:
@@ -159,13 +170,43 @@ class Airflow:
         return "\n".join(str(line.get("event", line)) for line in content)
 
 
-def log_in(machine: Machine) -> Airflow:
-    """The REST API of a machine, as the first user, whose password is there."""
+def log_in(machine: Machine, context: ssl.SSLContext | None = None) -> Airflow:
+    """The REST API of a machine, as the first user, whose password is there; of its proxy, if it is
+    said whom to trust."""
 
     def password() -> str:
         return machines.run(machine, "cat /etc/airflow/secrets/admin-password").stdout.strip()
 
-    return Airflow(f"http://{machine.address}:8080", "admin", password)
+    url = f"https://{machine.address}" if context else f"http://{machine.address}:8080"
+    return Airflow(url, "admin", password, context)
+
+
+class Browser:
+    """Who logged in to the web page."""
+
+    def __init__(self, url: str, password: str, context: ssl.SSLContext | None = None) -> None:
+        self.url = url
+        self.cookies = CookieJar()
+        self.opener = urllib.request.build_opener(
+            urllib.request.HTTPCookieProcessor(self.cookies),
+            urllib.request.HTTPSHandler(context=context),
+        )
+        # Where a login over TLS comes from, its page wants to know.
+        self.opener.addheaders = [("Referer", f"{url}/auth/login/")]
+        page = self.get("/auth/login/")
+        (token,) = set(re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', page))
+        form = {"username": "admin", "password": password, "csrf_token": token}
+        self.get("/auth/login/", urllib.parse.urlencode(form).encode())
+
+    def get(self, path: str, body: bytes | None = None) -> str:
+        """A page's text."""
+        with self.opener.open(self.url + path, body, timeout=20) as answer:
+            return str(answer.read().decode())
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the login's own pages know the session."""
+        return 'name="password"' not in self.get("/auth/users/userinfo/")
 
 
 def bring_dag(name: str, shell: Callable[[str], str], text: str | None = None) -> None:

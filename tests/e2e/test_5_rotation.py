@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from http.cookiejar import CookieJar
 from secrets import token_urlsafe
 
 import pytest
@@ -17,7 +14,7 @@ from tasks.airflow import SECRETS
 from tasks.services import SERVICES
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
-from tests.e2e.support import Airflow, bring_dag, deploy, wait_for
+from tests.e2e.support import Airflow, Browser, bring_dag, deploy, wait_for
 
 SECRET = token_urlsafe(16)
 DAG = CONNECTION = "e2e_rotation"
@@ -152,29 +149,6 @@ for path in sys.argv[1:]:
         f"python -c '{script}' {BEFORE}/fernet-key {SECRETS}/fernet-key"
     )
     assert said.split() == ["unreadable", "unreadable", SECRET, "wait"]
-
-
-class Browser:
-    """Who logged in to the web page."""
-
-    def __init__(self, url: str, password: str) -> None:
-        self.url = url
-        jar = urllib.request.HTTPCookieProcessor(CookieJar())
-        self.opener = urllib.request.build_opener(jar)
-        page = self.get("/auth/login/")
-        (token,) = set(re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', page))
-        form = {"username": "admin", "password": password, "csrf_token": token}
-        self.get("/auth/login/", urllib.parse.urlencode(form).encode())
-
-    def get(self, path: str, body: bytes | None = None) -> str:
-        """A page's text."""
-        with self.opener.open(self.url + path, body, timeout=20) as answer:
-            return str(answer.read().decode())
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the login's own pages know the session."""
-        return 'name="password"' not in self.get("/auth/users/userinfo/")
 
 
 def test_api_secret_key(under_way: str, airflow: Airflow, shell: Shell) -> None:
