@@ -19,6 +19,7 @@ from tasks import (
     postgres,
     preflight,
     progress,
+    proxy,
     rotation,
     services,
     smoke,
@@ -33,6 +34,7 @@ settings = preflight.check(Settings.from_data(host.data.dict()))
 
 system.prepare(settings)
 minikube.begin(settings)
+proxy.provide(settings)
 postgres.provide(settings)
 airflow.install(settings)
 dags.bring(settings)
@@ -50,6 +52,7 @@ services.run(settings)
 timers.run(settings)
 rotation.provide(settings)
 metrics.provide(settings)
+proxy.end(settings)
 backup.end(settings)
 smoke.prove(settings)
 image.prune(settings)

@@ -8,7 +8,7 @@ import yaml
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import dags, image, logs, pods, postgres, tools
+from tasks import dags, image, logs, pods, postgres, tls, tools
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.postgres import DATABASE
@@ -162,7 +162,7 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
             "sql_alchemy_conn_async": url("psycopg"),
         },
         "api": {
-            "host": settings.airflow_web_host,
+            "host": settings.api_host,
             "port": str(settings.airflow_web_port),
             "workers": "1",
             # Without it links are relative, and work under whatever name the host is reached.
@@ -194,6 +194,8 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
             "orphaned_tasks_check_interval": "60",
         },
         "usage_data_collection": {"enabled": "False"},
+        # The cookie of the token is so by itself where the proxy says that it speaks TLS.
+        **({"fab": {"cookie_secure": "True"}} if settings.airflow_proxy else {}),
     }
     for section, given in settings.airflow_config.items():
         wanted.setdefault(section, {}).update(given)
@@ -211,6 +213,7 @@ def _pod(settings: Settings) -> pods.Manifest:
         image.reference(settings),
         worker_environment(settings),
         [*dags.volumes(settings), *logs.volumes(settings)],
+        tls.volumes(settings),
     )
 
 
@@ -232,6 +235,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
         **logs.environment(settings),
+        **tls.environment(settings),
         # Where a DAG names an executor, Airflow looks whether there is one.
         "AIRFLOW__CORE__EXECUTOR": settings.airflow_executor,
         **settings.worker_env,

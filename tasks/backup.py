@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import lock, postgres, services
+from tasks import lock, postgres, services, tls
 from tasks.airflow import CLI, MIGRATED, POD_TEMPLATE, RUN, SECRETS, VENV, url
 from tasks.kubernetes import KUBECONFIG, TRIGGERERS_KUBECONFIG
 from tasks.operations import settled
@@ -45,7 +45,7 @@ def provide(settings: Settings) -> None:
         migrated=MIGRATED,
         pod_template=POD_TEMPLATE,
         secrets=SECRETS,
-        not_kept=[KUBECONFIG, TRIGGERERS_KUBECONFIG, JWT_KEYS, JWT_DROP_IN],
+        not_kept=[KUBECONFIG, TRIGGERERS_KUBECONFIG, JWT_KEYS, JWT_DROP_IN, tls.FOLDER],
         kept=max(settings.airflow_backups_kept, 1),  # one made by hand is not deleted at once
         kept_before=KEPT_BEFORE,
     )

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import dags
+from tasks import dags, tls
 from tasks.kinds import Claim
 from tasks.operations import settled
 from tasks.registry import PULL_SECRET
@@ -53,6 +53,7 @@ def connect(settings: Settings) -> None:
         ],
         because="the cluster has them as they are to be",
     )
+    tls.share(settings)
     for key, claim in settings.claims.items():
         _find(key, claim, f"{in_namespace} get")
     for account, (path, group) in accounts(settings).items():
@@ -176,6 +177,8 @@ def _unwanted(settings: Settings) -> Iterator[str]:
         yield f"secret/{TRIGGERER}-token"
     if not dags.objects(settings):
         yield f"configmap/{dags.CONFIG_MAP}"
+    if not tls.volumes(settings):
+        yield f"configmap/{tls.CONFIG_MAP}"
     if not settings.kubernetes_network_policy:
         yield "networkpolicy/airflow-worker"
     if not settings.pulls_with_login:

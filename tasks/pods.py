@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,12 +64,17 @@ def options(settings: Settings) -> dict[str, str]:
 
 
 def template(
-    settings: Settings, image: str, environment: dict[str, str], volumes: list[Volume]
+    settings: Settings,
+    image: str,
+    environment: dict[str, str],
+    volumes: list[Volume],
+    needed: Sequence[Volume] = (),
 ) -> Manifest:
-    """The manifest that every task's pod begins with."""
+    """The manifest that every task's pod begins with; what is needed, one's own must have too."""
     if settings.worker_pod_template:
-        return _completed(own_template(settings.worker_pod_template), image, environment)
-    return merged(_generated(settings, image, environment, volumes), dict(settings.worker_pod))
+        return _completed(own_template(settings.worker_pod_template), image, environment, needed)
+    generated = _generated(settings, image, environment, [*volumes, *needed])
+    return merged(generated, dict(settings.worker_pod))
 
 
 def _generated(
@@ -153,15 +159,24 @@ def own_template(path: str) -> Manifest:
     return pod
 
 
-def _completed(pod: Manifest, image: str, environment: dict[str, str]) -> Manifest:
+def _completed(
+    pod: Manifest, image: str, environment: dict[str, str], needed: Sequence[Volume]
+) -> Manifest:
     """A template of one's own with what only the deploy knows, where it is left out."""
     base, *others = pod["spec"]["containers"]
+    there = {volume["name"] for volume in pod["spec"].get("volumes") or []}
+    more = [volume for volume in needed if volume.volume["name"] not in there]
     own = base.get("env") or []
     names = {variable["name"] for variable in own}
     missing = [each for each in _variables(environment) if each["name"] not in names]
     # The missing ones first: variables may use those above them.
     completed = {"image": image, **base, "env": [*missing, *own]}
-    return {**pod, "spec": {**pod["spec"], "containers": [completed, *others]}}
+    spec = {**pod["spec"], "containers": [completed, *others]}
+    if more:
+        mounts = base.get("volumeMounts") or []
+        completed["volumeMounts"] = [*mounts, *(volume.mount for volume in more)]
+        spec["volumes"] = [*(spec.get("volumes") or []), *(volume.volume for volume in more)]
+    return {**pod, "spec": spec}
 
 
 # More of the manifest, by the rules of Airflow's PodGenerator.reconcile_pods, which merge a task's

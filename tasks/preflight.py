@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pyinfra import host, logger
 from pyinfra.api import DeployError, FactBase
 
-from tasks import downloads, kubeconfig, lock, metrics, pods, registry
+from tasks import downloads, kubeconfig, lock, metrics, pods, proxy, registry
 from tasks.airflow import ADMIN_PASSWORD, MIGRATED
 from tasks.settings import RELEASES, Settings
 
@@ -170,10 +170,12 @@ def check(settings: Settings) -> Settings:
             + "\n".join(f"  - {finding}" for finding in found)
         )
     if not report.one("installed"):
+        page = f"port {settings.airflow_web_port} of the host"
+        if settings.airflow_proxy:
+            page = f"port {settings.airflow_proxy.port} of the host, with https"
         logger.info(
             "    First deploy of this host: about 4 minutes with a fast connection. Then the web\n"
-            f"    page is at port {settings.airflow_web_port} of the host, for the user"
-            f" {settings.airflow_admin_user}; root finds the\n"
+            f"    page is at {page}, for the user {settings.airflow_admin_user}; root finds the\n"
             f"    password in {ADMIN_PASSWORD} on the host."
         )
     return settings.on_release(report.one("system").split()[1])
@@ -305,10 +307,8 @@ def _clock(report: Report, now: float) -> Iterator[str]:
 
 def _own_ports(settings: Settings) -> dict[int, tuple[str, str]]:
     """Ports of the deploy's own services: the setting, and the unit that may hold it."""
-    ports = {settings.airflow_web_port: ("airflow_web_port", "airflow-api-server")}
-    if settings.airflow_metrics_port:
-        ports[settings.airflow_metrics_port] = ("airflow_metrics_port", metrics.UNIT)
-    return ports
+    units = {"airflow_web_port": "airflow-api-server", "airflow_metrics_port": metrics.UNIT}
+    return {port: (key, units.get(key, proxy.UNIT)) for key, port in settings.ports.items()}
 
 
 def _ports(settings: Settings, report: Report) -> Iterator[str]:

@@ -25,6 +25,7 @@ from tasks import (
     metrics,
     minikube,
     postgres,
+    proxy,
     services,
     system,
     tools,
@@ -107,6 +108,7 @@ def airflow(keep_data: bool = False) -> None:
     settings = settings.on_release(release)
     _remove_services()
     metrics.remove()
+    proxy.remove()
     if settings.uses_minikube:
         _remove_minikube(settings)
     else:
@@ -251,6 +253,8 @@ def _remove_packages(settings: Settings) -> None:
             " find $folder -mindepth 1 -delete; rmdir $folder 2>/dev/null; done; true",
             # These may be somebody's.
             "rmdir /etc/cni/net.d /etc/cni /etc/postgresql /var/lib/postgresql 2>/dev/null; true",
+            f"test -e /usr/sbin/nginx || {{ rm -f {proxy.WELCOME_PAGE};"
+            f" rmdir -p $(dirname {proxy.WELCOME_PAGE}) 2>/dev/null; }}; true",
             f"rm {record} {record}.sorted",
         ],
         because="none are left",

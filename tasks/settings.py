@@ -33,11 +33,13 @@ from tasks.kinds import (
     PodManifest,
     Pool,
     Port,
+    Proxy,
     Registry,
     S3Logs,
     Sha256,
     Variable,
     Version,
+    WebUrl,
     Word,
 )
 from tasks.kubeconfig import is_this_host
@@ -54,7 +56,13 @@ VENVS = "/opt/airflow/venvs"  # on the host and in the worker image
 # Names that no git bundle may have: tasks/dags.py's own, and Airflow's.
 RESERVED_BUNDLES = ("dags-folder", "deploy", "example_dags")
 # Settings whose values are not repeated when they are wrong, since they may hold something secret.
-HIDDEN = ("airflow_connections", "airflow_git_bundles", "airflow_variables", "worker_registry")
+HIDDEN = (
+    "airflow_connections",
+    "airflow_git_bundles",
+    "airflow_proxy",
+    "airflow_variables",
+    "worker_registry",
+)
 
 
 class Release(NamedTuple):
@@ -93,8 +101,13 @@ class Settings(Part):
         "0.0.0.0", description="Address that the web page and the APIs listen on; pods need it."
     )
     airflow_web_port: Port = Field(8080, description="Port of the web page and the APIs.")
-    airflow_base_url: str | None = Field(
+    airflow_base_url: WebUrl | None = Field(
         None, description="Address of the web page as its users type it; links in mails need it."
+    )
+    airflow_proxy: Proxy | None = Field(
+        None,
+        description="Proxy with TLS in front of the web page and the APIs, which then listen on the"
+        " host itself only; `{}`: with a certificate that the host makes; none: plain HTTP.",
     )
     airflow_metrics_port: Port | None = Field(
         None,
@@ -279,6 +292,7 @@ class Settings(Part):
     @model_validator(mode="after")
     def _combinations(self) -> Self:
         if conflicts := [
+            *self._port_conflicts(),
             *self._cluster_conflicts(),
             *self._source_conflicts(),
             *self._pod_conflicts(),
@@ -286,17 +300,26 @@ class Settings(Part):
             raise ValueError("\n".join(conflicts))
         return self
 
+    def _port_conflicts(self) -> Iterator[str]:
+        taken: dict[int, str] = {}
+        for key, port in self.ports.items():
+            if port in taken:
+                yield f"{key}: {port} is {taken[port]}: write another one"
+            taken[port] = key
+        if self.airflow_proxy:
+            yield from (f"airflow_proxy: {each}" for each in self.airflow_proxy.conflicts())
+            if self.airflow_proxy.certificate and self.airflow_address_for_pods is None:
+                yield (
+                    "airflow_address_for_pods: pods would reach the host under an address that an"
+                    " own certificate (airflow_proxy) hardly names: write a name that it has"
+                )
+
     def _cluster_conflicts(self) -> Iterator[str]:
         if not self.lock_path.is_file():
             locked = ", ".join(sorted(path.stem for path in REQUIREMENTS.glob("[0-9]*.txt")))
             yield (
                 f"airflow_version: there is no lock file for {self.airflow_version};"
                 f" write one of: {locked}"
-            )
-        if self.airflow_metrics_port == self.airflow_web_port:
-            yield (
-                f"airflow_metrics_port: {self.airflow_metrics_port} is airflow_web_port: write"
-                " another one"
             )
         if is_this_host(self.airflow_address_for_pods or ""):
             yield (
@@ -492,8 +515,26 @@ class Settings(Part):
         return self.worker_failed_pods_minutes > 0
 
     @property
+    def ports(self) -> dict[str, int]:
+        """The ports that the deploy's own services listen on, by what sets them."""
+        ports = {"airflow_web_port": self.airflow_web_port}
+        if self.airflow_metrics_port:
+            ports["airflow_metrics_port"] = self.airflow_metrics_port
+        if self.airflow_proxy:
+            ports["airflow_proxy.port"] = self.airflow_proxy.port
+            ports["airflow_proxy.pods_port"] = self.airflow_proxy.pods_port
+        return ports
+
+    @property
+    def api_host(self) -> str:
+        """The address that the api-server itself listens on."""
+        return "127.0.0.1" if self.airflow_proxy else self.airflow_web_host
+
+    @property
     def web_url(self) -> str:
         """The api-server's address on the host itself."""
+        if self.airflow_proxy:
+            return f"http://{self.api_host}:{self.airflow_web_port}"
         return f"http://{self.address_on_host(self.airflow_web_port)}"
 
     def address_on_host(self, port: int) -> str:
@@ -540,6 +581,18 @@ class Settings(Part):
             return None
 
     @property
+    def address_for_pods(self) -> str | None:
+        """The address or name under which pods reach the host; none: that of their node."""
+        return self.airflow_address_for_pods or (
+            None if self.node_is_host else "host.minikube.internal"
+        )
+
+    @property
+    def execution_api_port(self) -> int:
+        """The port on which pods reach the Execution API."""
+        return self.airflow_proxy.pods_port if self.airflow_proxy else self.airflow_web_port
+
+    @property
     def execution_api_url(self) -> str:
         """The Execution API's address as a pod sees it.
 
@@ -547,10 +600,9 @@ class Settings(Part):
         address (status.hostIP) and no address is written anywhere that could go stale. The other
         drivers of minikube give the host a name inside the cluster.
         """
-        address = self.airflow_address_for_pods or (
-            "$(HOST_IP)" if self.node_is_host else "host.minikube.internal"
-        )
-        return f"http://{in_url(address)}:{self.airflow_web_port}/execution/"
+        scheme = "https" if self.airflow_proxy else "http"
+        address = in_url(self.address_for_pods or "$(HOST_IP)")
+        return f"{scheme}://{address}:{self.execution_api_port}/execution/"
 
 
 def in_url(address: str) -> str:

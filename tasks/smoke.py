@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import logs
+from tasks import logs, proxy, tls
 from tasks.airflow import ADMIN_PASSWORD, CONFIG, POD_TEMPLATE
 from tasks.dags import bundle_of_own
 from tasks.kubernetes import KUBECONFIG
@@ -17,10 +17,10 @@ from tasks.settings import MEMORY, Settings
 COMMAND = "/usr/local/bin/airflow-smoke-test"
 PASSED = f"{MEMORY}/smoke-test-passed"
 _INPUTS = [
-    *(CONFIG, POD_TEMPLATE, KUBECONFIG, OBJECTS),
+    *(CONFIG, POD_TEMPLATE, KUBECONFIG, OBJECTS, proxy.SITE, tls.AUTHORITY),
     *(f"{UNITS_DIRECTORY}/{service.unit}" for service in SERVICES),
 ]
-# Without connections of the inventory's there is no file of them.
+# Without connections of the inventory's there is no file of them, without a proxy none of it.
 STATE = f"cat {' '.join(_INPUTS)} 2>/dev/null | sha256sum"
 REMEMBER = f"{STATE} > {PASSED}"
 

@@ -50,6 +50,8 @@ def packages(settings: Settings) -> list[str]:
         names.append("skopeo")  # asks the registry, and copies the image there
     if settings.tasks_on_host:
         names.append("acl")
+    if settings.airflow_proxy:
+        names += ["nginx", "openssl"]
     return names
 
 

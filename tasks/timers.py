@@ -11,11 +11,11 @@ from typing import NamedTuple
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks import backup, image, logs
+from tasks import backup, image, logs, proxy, tls
 from tasks.airflow import CONFIG
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
-from tasks.services import UNITS_DIRECTORY, written_folders
+from tasks.services import STARTED_WITH, UNITS_DIRECTORY, written_folders
 from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, Settings
 
 CLEAN_HISTORY = "/usr/local/lib/airflow/clean-history"
@@ -58,7 +58,7 @@ def timers(settings: Settings) -> list[Timer]:
                 "ProtectProc=default",
                 "CapabilityBoundingSet=CAP_KILL",
                 "AmbientCapabilities=CAP_KILL",
-                *_reach_only(settings.airflow_web_host),
+                *_reach_only(settings.api_host),
                 "UMask=0077",
                 "# Nothing of the six looks a minute, but what was restarted.",
                 "LogLevelMax=notice",
@@ -127,6 +127,25 @@ def timers(settings: Settings) -> list[Timer]:
             calendar="04:30",
             user="root",
             options=("PrivateUsers=yes", "UMask=0077"),
+        ),
+        Timer(
+            name="certificate",
+            description="renewal of the proxy's certificate",
+            commands=[tls.making("make", settings)],
+            wanted=tls.is_made(settings),
+            calendar="05:00",
+            user="root",
+            folders=(tls.FOLDER,),
+            options=(
+                "# To ask for the host's own address.",
+                "RestrictAddressFamilies=",
+                "RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK",
+                "PrivateUsers=yes",
+                "UMask=0077",
+                "# Outside of the sandbox, and only if there is another one.",
+                f"ExecStartPost=+/bin/sh -c 'sha256sum --check --status {STARTED_WITH}/{proxy.UNIT}"
+                f" || systemctl try-reload-or-restart {proxy.UNIT}'",
+            ),
         ),
     ]
 

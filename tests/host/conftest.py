@@ -14,7 +14,7 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
-from tasks import airflow, downloads, services, system, timers
+from tasks import airflow, downloads, services, system, timers, tls
 from tasks.dags import EXAMPLES, FOLDER, OWN, wanted
 from tasks.kubernetes import KUBECONFIG, TRIGGERERS_KUBECONFIG
 from tasks.services import SERVICES, UNITS_DIRECTORY
@@ -94,6 +94,11 @@ def owned_paths(settings: Settings) -> dict[str, Attributes]:
     programs += [timers.LIVENESS, timers.CLEAN_HISTORY]
     own = FOLDER if settings.airflow_dags_source == "host" else OWN
     triggerers = [TRIGGERERS_KUBECONFIG] if settings.kubernetes_pod_operator else []
+    if settings.airflow_proxy:
+        secrets.append(tls.SERVER)
+        programs.append(tls.PROGRAM)
+    if tls.is_made(settings):
+        secrets.append(tls.AUTHORITYS_KEY)
     smoke_test = ["/usr/local/bin/airflow-smoke-test"] if settings.airflow_smoke_test else []
     paths = {path: Attributes(*wanted) for path, wanted in system.DIRECTORIES.items()}
     for group, attributes in (

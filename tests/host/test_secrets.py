@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasks import tls
 from tasks.airflow import SECRET_FILES
 from tasks.settings import Settings
 from tests.host.support import Host, Process, python
@@ -41,6 +42,15 @@ def test_secrets_that_the_inventory_gave_are_searched_for_too(
     wanted = sum(len(p.get_secret_value()) >= 12 for p in passwords) + bool(registry)
     assert len(given) >= wanted
     assert given <= set(search["places"]["the files they are kept in"]["secrets"])
+
+
+def test_keys_of_certificates_are_searched_for_too(
+    search: dict[str, Any], settings: Settings
+) -> None:
+    keys = {name for name in search["lengths"] if name.endswith(".pem's key")}
+    assert ("server.pem's key" in keys) is (settings.airflow_proxy is not None)
+    assert ("ca-key.pem's key" in keys) is tls.is_made(settings)
+    assert keys <= set(search["places"]["the files they are kept in"]["secrets"])
 
 
 @pytest.mark.parametrize(

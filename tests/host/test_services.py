@@ -103,7 +103,7 @@ def test_api_server_listens_where_the_settings_say(
 ) -> None:
     (listener,) = [each for each in listeners if each.port == settings.airflow_web_port]
     assert listener.pid in processes["airflow-api-server.service"].pids
-    assert listener.address.strip("[]") in (settings.airflow_web_host, "*")
+    assert listener.address.strip("[]") in (settings.api_host, "*")
 
 
 def test_airflow_listens_on_no_other_port(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -50,6 +51,24 @@ ANOTHER_DRIVER = {
     "airflow_dags_source": "image",
     "airflow_dags_from": "tests/e2e/dags",
 }
+
+
+def pair() -> dict[str, str]:
+    """A certificate, of no authority, and its key."""
+    made = subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-noenc", "-subj", "/CN=airflow.example"),
+            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", "-"),
+        ],
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout
+    key, begin, certificate = made.partition("-----BEGIN CERTIFICATE-----")
+    return {"certificate": begin + certificate, "key": key}
+
+
+PAIR = pair()
 
 # Settings that take different ways through the deploy.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -108,6 +127,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
     },
     "registry without a login": {"worker_registry": {"repository": "registry.example/airflow"}},
+    "proxy": {"airflow_proxy": {"names": ["airflow.example"]}},
+    "proxy with an own certificate": {
+        "airflow_proxy": {**PAIR, "ca_certificate": PAIR["certificate"], "port": 8443},
+        "airflow_address_for_pods": "airflow.example",
+        "airflow_base_url": "https://airflow.example:8443/team",
+    },
     "metrics": {"airflow_metrics_port": 9187, "airflow_web_host": "::"},
     "addons": {"minikube_addons": ["dashboard", "metrics-server"]},
     "pods to measure": {

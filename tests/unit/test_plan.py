@@ -102,6 +102,37 @@ def test_the_registrys_password_is_in_no_command_and_in_no_file_that_pyinfra_sho
     assert any(command.startswith("umask 077; cat >") for command in commands)
 
 
+def test_the_key_of_an_own_certificate_is_in_nothing_that_pyinfra_shows() -> None:
+    plan = fake.plan(fake.settings(fake.VARIANTS["proxy with an own certificate"]))
+    commands = [command for each in plan.operations for command in each.commands]
+    said = [*plan.names, *plan.facts, *plan.uploads.values(), *commands]
+    secret = fake.PAIR["key"].splitlines()[1]
+    assert not [text for text in said if secret in text]
+    (command,) = plan.named("Write the certificate and its key").commands
+    assert command.startswith("umask 077; cat > /etc/airflow/tls/server.pem.new")
+
+
+def test_pods_are_sent_to_the_proxy_when_it_is_there_and_it_goes_when_they_do_without() -> None:
+    order = [
+        "Make the certificate",
+        "Write nginx's site airflow",
+        "Run nginx",
+        "Give the cluster the certificate's authority",
+        "Write pod_template.yaml",
+        "Run airflow-api-server",
+        "Write airflow-certificate.timer",
+    ]
+    plan = fake.plan(fake.settings(fake.VARIANTS["proxy"]))
+    places = [plan.position(name) for name in order]
+    assert places == sorted(places)
+    check, *_ = plan.named("Run nginx").commands
+    assert check == "nginx -t -q"
+    plan = fake.plan(fake.settings())
+    assert plan.position("Run airflow-api-server") < plan.position("Remove the proxy")
+    (_, taken_away) = plan.named("Apply Airflow's objects").commands[:2]
+    assert "configmap/airflow-authority" in taken_away
+
+
 def test_an_image_for_a_registry_is_pushed_and_tried_before_airflow_is_switched() -> None:
     plan = fake.plan(fake.settings(fake.VARIANTS["registry"]))
     (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.yaml"])

@@ -178,6 +178,12 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
             "9187 is held by nginx (process 42)",
             "airflow_metrics_port",
         ),
+        (
+            {"port": ["443 42 apache2"]},
+            {"airflow_proxy": {}},
+            "443 is held by apache2 (process 42)",
+            "airflow_proxy.port",
+        ),
         ({"port": ["8443 42 k3s server"]}, {}, "8443 is held by k3s server", "stop it"),
         ({"kubeconfig": ["missing"]}, CLUSTER, "/root/cluster.yaml is not there", "copy"),
         ({"told": TOLD}, CLUSTER, "https://192.0.2.9:6443, which does not", "check the address"),

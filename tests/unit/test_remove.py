@@ -33,6 +33,7 @@ def test_data_is_kept_when_it_is_asked_for() -> None:
     for folder in ("/opt/airflow", "/etc/airflow", "/var/log/airflow", "/var/backups/airflow"):
         assert folder not in said.split()
     whole = " ".join(c for each in fake.removal({}, False).operations for c in each.commands)
+    assert "rm -rf /etc/nginx/sites-available/airflow /etc/airflow/tls" in said
     assert "dropdb" in whole and "/var/backups/airflow" in whole.split()
 
 

@@ -16,6 +16,8 @@ S3 = fake.VARIANTS["s3 logs"]
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     # All four read airflow.cfg.
     "port": ({}, {"airflow_web_port": 8081}, ALL),
+    "proxy": ({}, {"airflow_proxy": {}}, ALL),
+    "logins": ({"airflow_proxy": {}}, {"airflow_proxy": {"logins_per_minute": 5}}, set()),
     "option": ({}, {"airflow_config": {"core": {"parallelism": "8"}}}, ALL),
     "packages": ({}, {"airflow_extra_requirements": ["cowsay"]}, ALL),
     "git": ({}, fake.VARIANTS["git"], ALL),

@@ -12,8 +12,9 @@ from pyinfra.api import DeployError
 from tasks import image
 from tasks.settings import Settings
 from tests.unit import fake
-from tests.unit.fake import DEFAULTS, EXISTING
+from tests.unit.fake import DEFAULTS, EXISTING, PAIR
 
+NAMED = {"airflow_address_for_pods": "airflow.example"}
 BUNDLES = {"airflow_git_bundles": {"team": {"url": "https://git.example/dags.git"}}}
 
 
@@ -106,6 +107,11 @@ def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> Non
         ("postgres_version", 13),
         ("worker_image", "image name"),
         ("airflow_web_host", "$(reboot)"),
+        ("airflow_base_url", "airflow.example"),
+        ("airflow_base_url", 'https://airflow.example/";'),
+        ("airflow_proxy", {"names": ["airflow example"]}),
+        ("airflow_proxy", {"logins_per_minute": 0}),
+        ("airflow_proxy", {"certificate": "/etc/ssl/own.pem", "key": "hidden"}),
         ("kubernetes_namespace", "123"),
     ],
 )
@@ -197,6 +203,8 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
             {"worker_registry": {"repository": "r.example/b", "password": ["s3cret"]}},
             "worker_registry.password",
         ),
+        ({"airflow_proxy": {"key": ["s3cret"]}}, "airflow_proxy.key"),
+        ({"airflow_proxy": {**PAIR, "key": "s3cret"}, **NAMED}, "airflow_proxy: key can't be read"),
     ],
 )
 def test_what_may_be_secret_is_not_repeated(given: dict[str, Any], key: str) -> None:
@@ -280,6 +288,11 @@ def test_only_pyinfras_own_private_names_are_let_through() -> None:
         # RFC 3986, 3.2.2: an IPv6 address stands between brackets.
         ({"airflow_address_for_pods": "2001:db8::7"}, "http://[2001:db8::7]:8080/execution/"),
         (EXISTING, "http://192.0.2.7:8080/execution/"),
+        ({"airflow_proxy": {}, "airflow_web_port": 9000}, "https://$(HOST_IP):8081/execution/"),
+        (
+            {"airflow_proxy": {"pods_port": 9443}, **fake.ANOTHER_DRIVER},
+            "https://host.minikube.internal:9443/execution/",
+        ),
     ],
 )
 def test_address_of_the_execution_api(given: dict[str, Any], url: str) -> None:
@@ -307,6 +320,7 @@ OTHER: dict[str, Any] = {
     "airflow_web_port": 8081,
     "airflow_metrics_port": 9187,
     "airflow_base_url": "https://airflow.example",
+    "airflow_proxy": {"logins_per_minute": 5},
     "airflow_address_for_pods": "192.0.2.8",
     "airflow_admin_user": "ada",
     "airflow_uid": 50001,
@@ -449,7 +463,29 @@ def test_a_given_image_is_taken_as_it_is() -> None:
 
 # What can't work together, and words of the sentence that says so.
 CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
-    ({"airflow_metrics_port": 8080}, "airflow_metrics_port", "another one"),
+    ({"airflow_metrics_port": 8080}, "airflow_metrics_port: 8080", "another one"),
+    ({"airflow_proxy": {"port": 8080}}, "airflow_proxy.port: 8080 is airflow_web_port", "another"),
+    ({"airflow_proxy": {"port": 8081}}, "airflow_proxy.pods_port: 8081", "another one"),
+    (
+        {"airflow_proxy": {}, "airflow_metrics_port": 8081},
+        "airflow_proxy.pods_port: 8081 is airflow_metrics_port",
+        "another one",
+    ),
+    ({"airflow_proxy": PAIR}, "airflow_address_for_pods", "write a name that it has"),
+    *(
+        ({"airflow_proxy": wrong, **NAMED}, "airflow_proxy: ", words)
+        for wrong, words in (
+            ({"certificate": PAIR["certificate"]}, "write both, or none"),
+            ({"key": PAIR["key"]}, "write both, or none"),
+            ({"ca_certificate": PAIR["certificate"]}, "write that too, or none"),
+            ({**PAIR, "names": ["airflow.example"]}, "leave them out"),
+            ({**PAIR, "key": fake.pair()["key"]}, "write those of one pair"),
+            (
+                {**PAIR, "certificate": "-----BEGIN CERTIFICATE-----\nx"},
+                "certificate can't be read",
+            ),
+        )
+    ),
     (
         {"worker_pod": {"spec": {"containers": [{"name": "sidecar"}]}}},
         "worker_pod",

@@ -40,7 +40,7 @@ import sys
 from tests.unit import fake
 opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
-names = ("pod operator", "objects", "git", "metrics")
+names = ("pod operator", "objects", "git", "metrics", "proxy")
 given = {key: value for name in names for key, value in fake.VARIANTS[name].items()}
 plan = fake.plan(fake.settings(given))
 opened.update(str(source) for each in plan.operations for source in each.sources)

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 KUBECTL, *NAMESPACES = sys.argv[1:]
 SECRETS = "/etc/airflow/secrets"
+CERTIFICATES = "/etc/airflow/tls/*.pem"
 BIGGEST = 2 * 2**20  # bytes; what a leak would be in is smaller
 NAMED_SECRET = re.compile("pass|secret|token|key|auth", re.IGNORECASE)
 NEWEST = 2000  # task logs; a host may have kept years of them
@@ -45,6 +46,9 @@ def values() -> dict[str, bytes]:
     for path in glob.glob("/etc/airflow/kubeconfig*"):
         if token := re.search(rb'token: *"?([^"}\s]+)', read(path)):
             found[f"{os.path.basename(path)}'s token"] = token[1]
+    for path in glob.glob(CERTIFICATES):
+        if key := re.search(rb"PRIVATE KEY-----\n(\S+)", read(path)):
+            found[f"{os.path.basename(path)}'s key"] = key[1]
     return found
 
 
@@ -105,7 +109,12 @@ def main() -> None:
     ]
     texts = {
         "the files they are kept in": map(
-            read, [*glob.glob(f"{SECRETS}/*"), *glob.glob("/etc/airflow/kubeconfig*")]
+            read,
+            [
+                path
+                for kept in (f"{SECRETS}/*", "/etc/airflow/kubeconfig*", CERTIFICATES)
+                for path in glob.glob(kept)
+            ],
         ),
         "arguments of processes": map(read, glob.glob("/proc/[0-9]*/cmdline")),
         "properties of units": [output("systemctl", "show", "*")],

@@ -1,0 +1,129 @@
+"""TLS in front of the api-server: a site of Debian's nginx."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks import progress, tls
+from tasks.kinds import Proxy
+from tasks.operations import settled
+from tasks.services import STARTED_WITH, UNITS_DIRECTORY
+from tasks.settings import Settings, in_url
+
+UNIT = "nginx.service"
+SITE = "/etc/nginx/sites-available/airflow"
+ENABLED = "/etc/nginx/sites-enabled"
+DROP_INS = f"{UNITS_DIRECTORY}/{UNIT}.d"
+DROP_IN = f"{DROP_INS}/airflow.conf"
+WELCOME = "/etc/nginx/sites-available/default"
+WELCOME_PAGE = "/var/www/html/index.nginx-debian.html"
+
+
+@deploy("Proxy")
+def provide(settings: Settings) -> None:
+    """The proxy is there if it is wanted: before pods are sent to it."""
+    if settings.airflow_proxy is None:
+        return
+    tls.provide(settings, settings.airflow_proxy)
+    _write_site(settings, settings.airflow_proxy)
+    answers = " && ".join(_answers(settings, settings.airflow_proxy))
+    settled(
+        name="Run nginx",
+        test=f"systemctl is-active {UNIT} && systemctl is-enabled {UNIT}"
+        f" && sha256sum --check --status {STARTED_WITH}/{UNIT} && {answers}",
+        commands=[
+            "nginx -t -q",
+            f"systemctl daemon-reload; systemctl enable --quiet {UNIT};"
+            f" systemctl reload-or-restart {UNIT}",
+            # A reload is asynchronous, and one that finds no free port fails in silence.
+            f"for i in $(seq 50); do {{ {answers}; }} && exit; sleep 0.2; done;"
+            ' echo "nginx does not serve its site airflow: look at journalctl -t nginx" >&2;'
+            " exit 1",
+        ],
+        because="it runs with its inputs as they are",
+    )
+
+
+@deploy("Proxy")
+def end(settings: Settings) -> None:
+    """No proxy is there that is not wanted, once the api-server can be reached without it."""
+    if settings.airflow_proxy is None:
+        remove()
+        return
+    _say_where(settings, settings.airflow_proxy)
+
+
+def _write_site(settings: Settings, proxy: Proxy) -> None:
+    files.template(
+        name=f"Write how {UNIT} runs",
+        src=f"files{DROP_IN}.j2",
+        dest=DROP_IN,
+        mode="644",
+        inputs=[DROP_IN, SITE, tls.SERVER],
+        started_with=STARTED_WITH,
+    )
+    files.template(
+        name="Write nginx's site airflow",
+        src=f"files{SITE}.j2",
+        dest=SITE,
+        mode="644",
+        proxy=proxy,
+        address=in_url(settings.airflow_web_host),
+        certificate=tls.SERVER,
+        prefix=_prefix(settings),
+        api_server=settings.web_url,
+    )
+    files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=SITE)
+    unchanged = f"! dpkg --verify nginx-common | grep -q ' {WELCOME}$'"
+    settled(
+        name="Disable nginx's welcome page",
+        test=f'test "$(readlink -f {ENABLED}/default)" != {WELCOME} || ! {{ {unchanged}; }}',
+        commands=[f"rm {ENABLED}/default"],
+        because="there is none, or it is somebody's own",
+    )
+
+
+def _prefix(settings: Settings) -> str:
+    """The path of Airflow's address, which it takes off that of a request, as an expression."""
+    path = urlsplit(settings.airflow_base_url or "").path.rstrip("/")
+    return f"(?:{re.escape(path)})?" if path else ""
+
+
+def _answers(settings: Settings, proxy: Proxy) -> list[str]:
+    """Shell tests whether nginx has the site: what it refuses, it answers by itself."""
+    refused = {proxy.port: "/execution/", proxy.pods_port: "/"}
+    return [
+        "test $(curl -ks --noproxy '*' -m 5 -o /dev/null -w '%{http_code}'"
+        f" https://{settings.address_on_host(port)}{path}) = 404"
+        for port, path in refused.items()
+    ]
+
+
+def _say_where(settings: Settings, proxy: Proxy) -> None:
+    port = "" if proxy.port == 443 else f":{proxy.port}"
+    said = f"The web page is at {settings.airflow_base_url or f'https://the-host{port}'}."
+    if tls.is_made(settings):
+        said += f" Browsers that are to trust it need {tls.AUTHORITY} of the host."
+    progress.say_at_end(said)
+
+
+def remove() -> None:
+    """No proxy; the package stays, and nginx runs if it has other sites."""
+    there = [SITE, DROP_IN, tls.FOLDER]
+    settled(
+        name="Remove the proxy",
+        test=" && ".join(f"! test -e {path}" for path in there),
+        commands=[
+            f"rm -rf {ENABLED}/airflow {DROP_IN} {STARTED_WITH}/{UNIT};"
+            f" rmdir {DROP_INS} 2>/dev/null; systemctl daemon-reload",
+            f"if ls {ENABLED}/* /etc/nginx/conf.d/*.conf 2>/dev/null | grep -q .;"
+            f" then systemctl try-reload-or-restart {UNIT};"
+            f" else systemctl disable --quiet --now {UNIT}; fi",
+            f"rm -rf {SITE} {tls.FOLDER}",
+        ],
+        because="there is none",
+    )

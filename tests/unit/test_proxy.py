@@ -1,0 +1,290 @@
+"""nginx in front of the api-server, the certificate that it shows, and who trusts that."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import tls
+from tests.unit import fake, formats
+from tests.unit.fake import FILES, Plan
+from tests.unit.formats import Unit
+
+MADE = fake.VARIANTS["proxy"]
+OWN = fake.VARIANTS["proxy with an own certificate"]
+SITE = "/etc/nginx/sites-available/airflow"
+UNITS = "/etc/systemd/system"
+
+
+def plan_of(given: dict[str, Any]) -> Plan:
+    """What the deploy does."""
+    return fake.plan(fake.settings(given))
+
+
+def servers(plan: Plan) -> tuple[str, str]:
+    """The parts of the site for people and for pods."""
+    _, page, pods = re.split(r"^server {$", plan.uploads[SITE], flags=re.M)
+    return page, pods
+
+
+# Who listens where
+
+
+@pytest.mark.parametrize(
+    ("given", "listens"),
+    [
+        ({}, ["0.0.0.0:443 ssl", "0.0.0.0:8081 ssl"]),
+        ({"airflow_web_host": "::"}, ["[::]:443 ssl ipv6only=off", "[::]:8081 ssl ipv6only=off"]),
+        ({"airflow_web_host": "192.0.2.7"}, ["192.0.2.7:443 ssl", "192.0.2.7:8081 ssl"]),
+    ],
+)
+def test_only_nginx_listens_to_others(given: dict[str, Any], listens: list[str]) -> None:
+    plan = plan_of({**MADE, **given})
+    assert re.findall(r"^    listen (.*);$", plan.uploads[SITE], re.M) == listens
+    assert set(re.findall("proxy_pass (.*);", plan.uploads[SITE])) == {"http://127.0.0.1:8080"}
+    config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
+    assert config["api"]["host"] == "127.0.0.1"
+    assert config["core"]["execution_api_server_url"] == "http://127.0.0.1:8080/execution/"
+    liveness = Unit.parse(plan.uploads[f"{UNITS}/airflow-liveness.service"])
+    assert liveness.one("Service.IPAddressAllow") == "127.0.0.1"
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(MADE, True), ({}, False)])
+def test_airflow_believes_the_proxy_and_its_cookies_are_secure(
+    given: dict[str, Any], wanted: bool
+) -> None:
+    plan = plan_of(given)
+    unit = Unit.parse(plan.uploads[f"{UNITS}/airflow-api-server.service"])
+    words = formats.unit_words(unit.one("Service.ExecStart"))
+    assert words[1:] == ["api-server", *(["--proxy-headers"] if wanted else [])]
+    config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
+    assert config.getboolean("fab", "cookie_secure", fallback=False) is wanted
+
+
+def test_logins_are_limited_under_the_path_of_airflows_address_too() -> None:
+    for given, path in ((MADE, "/auth/token"), (OWN, "/team/auth/login/")):
+        site = plan_of({**given}).uploads[SITE]
+        (limited,) = re.findall(r'"~(\^POST .*)" \$binary_remote_addr;', site)
+        assert re.search(limited, f"POST {path}")
+        assert not re.search(limited, f"GET {path}") and not re.search(limited, "POST /api/v2/dags")
+    other = plan_of({"airflow_proxy": {"logins_per_minute": 3}})
+    assert "rate=3r/m;" in other.uploads[SITE] and "burst=3 nodelay;" in servers(other)[0]
+    assert "limit_req " not in servers(other)[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "refused"),
+    [
+        (MADE, "/execution", True),
+        (MADE, "/execution/health", True),
+        (MADE, "/dags/execution/runs", False),
+        (MADE, "/executions", False),
+        (OWN, "/team/execution/health", True),
+        (OWN, "/execution/health", True),
+        (OWN, "/other/execution/health", False),
+    ],
+)
+def test_the_page_has_no_execution_api(given: dict[str, Any], path: str, refused: bool) -> None:
+    page, pods = servers(plan_of(given))
+    (expression,) = re.findall('location ~ "(.*)" {\n        return 404;', page)
+    assert bool(re.search(expression, path)) is refused
+    assert re.findall(r"location (\S+) {\n +(\w+)", pods) == [
+        ("/", "return"),
+        ("/execution/", "proxy_pass"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "refused"),
+    [
+        ("/dags/../execution/health", True),
+        ("/dags/%2E%2e/execution", True),
+        ("/dags/..%2Fexecution", True),
+        ("/dags/..", True),
+        ("/dags/a..b/runs", False),
+        ("/dags?search=/../x", False),
+    ],
+)
+def test_paths_that_airflow_reads_in_another_way_are_refused(path: str, refused: bool) -> None:
+    for server in servers(plan_of(MADE)):
+        (expression,) = re.findall(r'if \(\$request_uri ~\* "(.*)"\)', server)
+        assert bool(re.search(expression, path, re.I)) is refused
+
+
+def test_a_policy_lets_pods_reach_their_port() -> None:
+    given = {"kubernetes_network_policy": True, "airflow_address_for_pods": "192.0.2.7"}
+    (command, *_) = plan_of({**MADE, **given}).named("Apply Airflow's objects").commands
+    assert "{protocol: TCP, port: 8081}" in command and "port: 8080" not in command
+
+
+def test_a_start_and_a_reload_record_what_nginx_reads() -> None:
+    plan = plan_of(MADE)
+    unit = Unit.parse(plan.uploads[f"{UNITS}/nginx.service.d/airflow.conf"])
+    (record,) = {unit.one("Service.ExecStartPre"), unit.one("Service.ExecReload")}
+    files, into = record.rstrip("'").split("sha256sum ", 1)[1].split(" > ")
+    read = re.findall("ssl_certificate(?:_key)? (.*);", plan.uploads[SITE])
+    assert set(files.split()) == {f"{UNITS}/nginx.service.d/airflow.conf", SITE, *read}
+    question = f"sha256sum --check --status {into.replace('%n', 'nginx.service')}"
+    assert any(question in fact for fact in plan.facts)
+    renewal = Unit.parse(plan.uploads[f"{UNITS}/airflow-certificate.service"])
+    assert question in renewal.one("Service.ExecStartPost")
+
+
+# Who trusts it
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (MADE, True),
+        (OWN, True),
+        ({**OWN, "airflow_proxy": fake.PAIR}, False),  # of a public authority
+        ({}, False),
+    ],
+)
+def test_pods_are_told_an_authority_that_they_do_not_know(
+    given: dict[str, Any], told: bool
+) -> None:
+    plan = plan_of(given)
+    spec = formats.pod(plan)["spec"]
+    (path,) = [
+        each["value"]
+        for each in spec["containers"][0]["env"]
+        if each["name"] == "AIRFLOW__API__SSL_CERT"
+    ] or [None]
+    mounts = {each["mountPath"]: each["name"] for each in spec["containers"][0]["volumeMounts"]}
+    volumes = {each["name"]: each.get("configMap") for each in spec["volumes"]}
+    assert (path is not None) is told
+    assert any("Give the cluster the certificate" in name for name in plan.names) is told
+    if path:
+        assert volumes[mounts[str(Path(path).parent)]] == {"name": tls.CONFIG_MAP}
+
+
+def test_a_template_of_ones_own_gets_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "{kind: Pod, spec: {restartPolicy: Never, volumes: [{name: own, emptyDir: {}}],"
+        " containers: [{name: base, volumeMounts: [{name: own, mountPath: /own}]}]}}"
+    )
+    spec = formats.pod(plan_of({**MADE, "worker_pod_template": str(path)}))["spec"]
+    assert [each["name"] for each in spec["volumes"]] == ["own", "authority"]
+    mounts = spec["containers"][0]["volumeMounts"]
+    assert [each["mountPath"] for each in mounts] == ["/own", "/opt/airflow/tls"]
+    path.write_text(path.read_text().replace("own, emptyDir: {}", "authority, secret: {}"))
+    spec = formats.pod(plan_of({**MADE, "worker_pod_template": str(path)}))["spec"]
+    assert spec["volumes"] == [{"name": "authority", "secret": {}}]
+
+
+def test_an_own_certificate_is_not_renewed() -> None:
+    plan = plan_of(OWN)
+    assert f"{UNITS}/airflow-certificate.timer" not in plan.uploads
+    assert not [name for name in plan.names if name.endswith("Make the certificate")]
+
+
+# The certificate that the host makes
+
+
+class Maker:
+    """The program, in a folder of its own; the host's names are stood in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.programs = folder / "tls", folder / "bin"
+        self.script = (FILES / tls.PROGRAM.lstrip("/")).read_text()
+        for path in (self.folder, self.programs):
+            path.mkdir()
+        self.program("hostname", 'test "$*" || echo me; test -z "$*" || echo me.example')
+        self.program("ip", "echo '192.0.2.1 via 192.0.2.254 dev eth0 src 192.0.2.7 uid 0'")
+
+    def program(self, name: str, script: str) -> None:
+        """Put a program in the place of another."""
+        (self.programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (self.programs / name).chmod(0o755)
+
+    def run(self, action: str, *names: str) -> int:
+        """Run it; returns its status."""
+        done = subprocess.run(
+            ["sh", "-s", action, str(self.folder), *names],
+            input=self.script,
+            env={"PATH": f"{self.programs}:/usr/sbin:/usr/bin:/sbin:/bin"},
+            text=True,
+            capture_output=True,
+        )
+        assert done.stdout == done.stderr == ""
+        return done.returncode
+
+    def made(self, *names: str) -> tuple[str, str]:
+        """Authority and certificate after it has run, as it says itself that they are right."""
+        assert self.run("make", *names) == 0
+        assert self.run("check", *names) == 0
+        return tuple((self.folder / name).read_text() for name in ("ca.pem", "server.pem"))  # type: ignore[return-value]
+
+    def holds_for(self, option: str, name: str) -> bool:
+        """Whether who is strict trusts it under a name."""
+        verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "ca.pem"]
+        command = [*verify, option, name, "server.pem"]
+        return not subprocess.run(command, cwd=self.folder, capture_output=True).returncode
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Maker:
+    """An empty one."""
+    return Maker(tmp_path)
+
+
+def test_a_certificate_holds_for_the_hosts_names_and_those_given(maker: Maker) -> None:
+    assert maker.run("check") == 1
+    maker.made("airflow.example", "2001:db8::7", "localhost")
+    for name in ("me", "me.example", "localhost", "airflow.example"):
+        assert maker.holds_for("-verify_hostname", name)
+    for address in ("127.0.0.1", "192.0.2.7", "2001:db8::7"):
+        assert maker.holds_for("-verify_ip", address)
+    assert not maker.holds_for("-verify_hostname", "other.example")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in maker.folder.iterdir()}
+    assert modes == {"ca.pem": 0o644, "ca-key.pem": 0o600, "server.pem": 0o600}
+
+
+def test_a_certificate_is_made_anew_only_if_it_must_be(maker: Maker) -> None:
+    authority, first = maker.made("airflow.example")
+    assert maker.made("airflow.example") == (authority, first)
+    # A name that is wanted no longer does no harm, and the name service may be away.
+    maker.program("hostname", 'test -z "$*" && echo me')
+    assert maker.made() == (authority, first)
+    same, second = maker.made("other.example")
+    assert same == authority and second != first
+    maker.program("ip", "echo '192.0.2.1 dev eth0 src 192.0.2.8 uid 0'")
+    same, third = maker.made("other.example")
+    assert same == authority and third != second and maker.holds_for("-verify_ip", "192.0.2.8")
+
+
+@pytest.mark.parametrize(("days", "again"), [(29, True), (31, False)])
+def test_a_certificate_is_renewed_before_it_ends(maker: Maker, days: int, again: bool) -> None:
+    whole = maker.script
+    maker.script = whole.replace("new Airflow 825 ", f"new Airflow {days} ")
+    maker.run("make")
+    before = (maker.folder / "server.pem").read_text()
+    maker.script = whole
+    authority = (maker.folder / "ca.pem").read_text()
+    same, after = maker.made()
+    assert same == authority and (after != before) is again
+
+
+@pytest.mark.parametrize("left", ["ca.pem", "ca-key.pem", "server.pem"])
+def test_a_half_of_it_is_made_whole(maker: Maker, left: str) -> None:
+    maker.made()
+    for path in maker.folder.iterdir():
+        if path.name != left:
+            path.unlink()
+    maker.made()
+    assert maker.holds_for("-verify_hostname", "me")
+
+
+def test_a_certificate_of_somebody_else_is_replaced(maker: Maker) -> None:
+    # As an own certificate leaves it, with its authority.
+    (maker.folder / "server.pem").write_text(fake.PAIR["certificate"] + fake.PAIR["key"])
+    (maker.folder / "ca.pem").write_text(fake.PAIR["certificate"])
+    authority, certificate = maker.made("airflow.example")
+    assert fake.PAIR["certificate"] not in (authority, certificate)
