@@ -151,8 +151,10 @@ def finish(settings: Settings) -> None:
         name="Wait for minikube (1 to 2 minutes the first time)",
         test=f"systemctl is-active minikube && {answers}",
         commands=[
-            # A unit that is active while its cluster is not was stopped behind systemd's back.
-            f"systemctl start minikube && {answers} || systemctl restart minikube && {answers} ||"
+            # A unit that is active while its cluster is not was stopped behind systemd's back, or
+            # is another one since: with the version that is wanted now.
+            "systemctl daemon-reload;"
+            f" systemctl start minikube && {answers} || systemctl restart minikube && {answers} ||"
             " { journalctl -u minikube -n 30 -o cat --no-pager; echo 'minikube does not run"
             f" Kubernetes v{settings.kubernetes_version}; its last words are above, the rest is in"
             " journalctl -u minikube -u kubelet' >&2; exit 1; }",
