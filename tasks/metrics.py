@@ -10,7 +10,7 @@ from pyinfra.operations import files
 
 from tasks.operations import debian_packages, settled
 from tasks.postgres import DATABASE
-from tasks.services import STARTED_WITH, UNITS_DIRECTORY
+from tasks.services import STARTED_WITH, UNITS_DIRECTORY, runs_with_inputs
 from tasks.settings import CONTROL_USER, HOMES, Settings, in_url
 from tasks.system import PACKAGES_RECORD
 
@@ -52,8 +52,7 @@ def provide(settings: Settings) -> None:
     debian_packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
     settled(
         name=f"Run {PACKAGE}",
-        test=f"systemctl is-active {UNIT} && systemctl is-enabled {UNIT}"
-        f" && sha256sum --check --status {STARTED_WITH}/{UNIT}",
+        test=f"systemctl is-enabled {UNIT} && {runs_with_inputs(UNIT)}",
         commands=[
             f"systemctl daemon-reload; systemctl enable --quiet {UNIT}; systemctl restart {UNIT}",
             # Ready is who answers: it may end again at once.

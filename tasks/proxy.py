@@ -11,7 +11,7 @@ from pyinfra.operations import files
 from tasks import progress, tls
 from tasks.kinds import Proxy
 from tasks.operations import settled
-from tasks.services import STARTED_WITH, UNITS_DIRECTORY
+from tasks.services import STARTED_WITH, UNITS_DIRECTORY, runs_with_inputs
 from tasks.settings import Settings, in_url
 
 UNIT = "nginx.service"
@@ -33,8 +33,7 @@ def provide(settings: Settings) -> None:
     answers = " && ".join(_answers(settings, settings.airflow_proxy))
     settled(
         name="Run nginx",
-        test=f"systemctl is-active {UNIT} && systemctl is-enabled {UNIT}"
-        f" && sha256sum --check --status {STARTED_WITH}/{UNIT} && {answers}",
+        test=f"systemctl is-enabled {UNIT} && {runs_with_inputs(UNIT)} && {answers}",
         commands=[
             "nginx -t -q",
             f"systemctl daemon-reload; systemctl enable --quiet {UNIT};"

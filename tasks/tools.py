@@ -26,31 +26,35 @@ def write_lock(what: str, lock: str) -> None:
 
 def install_uv() -> None:
     """The venv with uv stands."""
-    write_lock("uv", "uv.txt")
-    settled(
-        name="Install uv",
-        test=f"cmp -s {REQUIREMENTS}/uv.txt {UV}/installed.txt",
-        commands=[
-            f"rm -rf {UV} && python3 -m venv {UV}",
-            "PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
-            f" {UV}/bin/pip --quiet --disable-pip-version-check install --require-hashes"
-            f" --only-binary :all: -r {REQUIREMENTS}/uv.txt",
-            f"cp {REQUIREMENTS}/uv.txt {UV}/installed.txt",
-        ],
-        because="it is installed in the locked version",
+    _install(
+        "uv",
+        "uv.txt",
+        "installed.txt",
+        f"rm -rf {UV} && python3 -m venv {UV}",
+        "PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
+        f" {UV}/bin/pip --quiet --disable-pip-version-check install --require-hashes"
+        f" --only-binary :all: -r {REQUIREMENTS}/uv.txt",
     )
 
 
 def install_listers() -> None:
     """In the same venv is what lists the packages of the worker image."""
-    write_lock("what lists packages", "sbom.txt")
+    _install(
+        "what lists the image's packages",
+        "sbom.txt",
+        "installed-sbom.txt",
+        f"{UV_ENVIRONMENT} {UV}/bin/uv pip install --quiet --python {UV}/bin/python"
+        f" --only-binary :all: --require-hashes -r {REQUIREMENTS}/sbom.txt",
+    )
+
+
+def _install(what: str, lock: str, record: str, *commands: str) -> None:
+    """What a lock file names is in the venv; the record is a copy of it, made when it is."""
+    write_lock(what, lock)
+    wanted, installed = f"{REQUIREMENTS}/{lock}", f"{UV}/{record}"
     settled(
-        name="Install what lists the image's packages",
-        test=f"cmp -s {REQUIREMENTS}/sbom.txt {UV}/installed-sbom.txt",
-        commands=[
-            f"{UV_ENVIRONMENT} {UV}/bin/uv pip install --quiet --python {UV}/bin/python"
-            f" --only-binary :all: --require-hashes -r {REQUIREMENTS}/sbom.txt",
-            f"cp {REQUIREMENTS}/sbom.txt {UV}/installed-sbom.txt",
-        ],
+        name=f"Install {what}",
+        test=f"cmp -s {wanted} {installed}",
+        commands=[*commands, f"cp {wanted} {installed}"],
         because="it is installed in the locked version",
     )
