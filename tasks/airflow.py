@@ -12,7 +12,7 @@ from tasks import dags, image, logs, pods, postgres, tls, tools
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.postgres import DATABASE
-from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, VENVS, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, LOOPBACK, MEMORY, VENVS, Settings
 from tasks.tools import REQUIREMENTS, UV, UV_ENVIRONMENT
 
 CONFIG = "/etc/airflow/airflow.cfg"
@@ -162,7 +162,7 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
             "sql_alchemy_conn_async": url("psycopg"),
         },
         "api": {
-            "host": settings.api_host,
+            "host": LOOPBACK,
             "port": str(settings.airflow_web_port),
             "workers": "1",
             # Without it links are relative, and work under whatever name the host is reached.
@@ -195,7 +195,7 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
         },
         "usage_data_collection": {"enabled": "False"},
         # The cookie of the token is so by itself where the proxy says that it speaks TLS.
-        **({"fab": {"cookie_secure": "True"}} if settings.airflow_proxy else {}),
+        **({"fab": {"cookie_secure": "True"}} if settings.page_is_public else {}),
     }
     for section, given in settings.airflow_config.items():
         wanted.setdefault(section, {}).update(given)
@@ -213,7 +213,7 @@ def _pod(settings: Settings) -> pods.Manifest:
         image.reference(settings),
         worker_environment(settings),
         [*dags.volumes(settings), *logs.volumes(settings)],
-        tls.volumes(settings),
+        [tls.volume()],
     )
 
 
@@ -235,7 +235,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
         **logs.environment(settings),
-        **tls.environment(settings),
+        **tls.environment(),
         # Where a DAG names an executor, Airflow looks whether there is one.
         "AIRFLOW__CORE__EXECUTOR": settings.airflow_executor,
         **settings.worker_env,

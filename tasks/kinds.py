@@ -108,48 +108,26 @@ class Pool(Part):
     include_deferred: bool = False
 
 
-class Proxy(Part):
-    """TLS in front of the api-server."""
+class WebCertificate(Part):
+    """What the web page shows to browsers."""
 
-    port: Port = 443  # of the web page and the REST API
-    pods_port: Port = 8081  # of the Execution API
-    certificate: Certificate | None = None  # with those between it and its authority
-    key: SecretStr | None = None
-    ca_certificate: Certificate | None = None  # of an own authority that pods are to trust
-    names: list[Address] = []  # more names and addresses for a certificate that the host makes
-    logins_per_minute: int = Field(10, ge=1)  # of one address
-
-    @property
-    def authority_is_own(self) -> bool:
-        """Whether pods have to be told whom to trust."""
-        return self.certificate is None or self.ca_certificate is not None
+    certificate: Certificate  # with those between it and its authority
+    key: SecretStr
 
     def conflicts(self) -> Iterator[str]:
-        """What of the certificate can't work; nothing of its key is repeated."""
-        if (self.certificate is None) != (self.key is None):
-            yield "certificate and key belong together: write both, or none"
-        elif self.certificate is None or self.key is None:
-            if self.ca_certificate:
-                yield "ca_certificate belongs to an own certificate: write that too, or none"
-        else:
-            if self.names:
-                yield "names are for a certificate that the host makes: leave them out"
-            yield from _pair_conflicts(self.certificate, self.key)
-
-
-def _pair_conflicts(certificate: str, key: SecretStr) -> Iterator[str]:
-    try:
-        first, *_ = load_pem_x509_certificates(certificate.encode())
-    except ValueError:
-        yield "certificate can't be read: write it as PEM, as its file has it"
-        return
-    try:
-        known = load_pem_private_key(key.get_secret_value().encode(), None)
-    except (TypeError, ValueError):  # one that is encrypted, or none at all
-        yield "key can't be read: write it as PEM, without a passphrase"
-        return
-    if known.public_key() != first.public_key():
-        yield "key is another one than that of the certificate: write those of one pair"
+        """What can't work; nothing of the key is repeated."""
+        try:
+            first, *_ = load_pem_x509_certificates(self.certificate.encode())
+        except ValueError:
+            yield "certificate can't be read: write it as PEM, as its file has it"
+            return
+        try:
+            known = load_pem_private_key(self.key.get_secret_value().encode(), None)
+        except (TypeError, ValueError):  # one that is encrypted, or none at all
+            yield "key can't be read: write it as PEM, without a passphrase"
+            return
+        if known.public_key() != first.public_key():
+            yield "key is another one than that of the certificate: write those of one pair"
 
 
 class Registry(Part):

@@ -177,8 +177,6 @@ def _unwanted(settings: Settings) -> Iterator[str]:
         yield f"secret/{TRIGGERER}-token"
     if not dags.objects(settings):
         yield f"configmap/{dags.CONFIG_MAP}"
-    if not tls.volumes(settings):
-        yield f"configmap/{tls.CONFIG_MAP}"
     if not settings.kubernetes_network_policy:
         yield "networkpolicy/airflow-worker"
     if not settings.pulls_with_login:

@@ -11,7 +11,7 @@ from pyinfra.operations import files
 from tasks.operations import debian_packages, settled
 from tasks.postgres import DATABASE
 from tasks.services import STARTED_WITH, UNITS_DIRECTORY, runs_with_inputs
-from tasks.settings import CONTROL_USER, HOMES, Settings, in_url
+from tasks.settings import CONTROL_USER, HOMES, LOOPBACK, Settings
 from tasks.system import PACKAGES_RECORD
 
 PACKAGE = "prometheus-postgres-exporter"
@@ -27,7 +27,7 @@ def provide(settings: Settings) -> None:
     if settings.airflow_metrics_port is None:
         remove()
         return
-    address = f"{in_url(settings.airflow_web_host)}:{settings.airflow_metrics_port}"
+    address = f"{settings.all_addresses}:{settings.airflow_metrics_port}"
     files.put(
         name="Write what the exporter asks",
         src=f"files{QUERIES}",
@@ -57,7 +57,7 @@ def provide(settings: Settings) -> None:
             f"systemctl daemon-reload; systemctl enable --quiet {UNIT}; systemctl restart {UNIT}",
             # Ready is who answers: it may end again at once.
             "curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors"
-            f" http://{settings.address_on_host(settings.airflow_metrics_port)}/metrics"
+            f" http://{LOOPBACK}:{settings.airflow_metrics_port}/metrics"
             f" || {{ journalctl -u {UNIT} -n 10 -o cat --no-pager; exit 1; }} >&2",
         ],
         because="it runs with its inputs as they are",

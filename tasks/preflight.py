@@ -170,9 +170,9 @@ def check(settings: Settings) -> Settings:
             + "\n".join(f"  - {finding}" for finding in found)
         )
     if not report.one("installed"):
-        page = f"port {settings.airflow_web_port} of the host"
-        if settings.airflow_proxy:
-            page = f"port {settings.airflow_proxy.port} of the host, with https"
+        page = f"http://localhost:{settings.airflow_web_port} of the host itself"
+        if settings.page_is_public:
+            page = f"port {settings.airflow_https_port} of the host, with https"
         logger.info(
             "    First deploy of this host: about 4 minutes with a fast connection. Then the web\n"
             f"    page is at {page}, for the user {settings.airflow_admin_user}; root finds the\n"

@@ -1,4 +1,5 @@
-"""TLS in front of the api-server: a site of Debian's nginx."""
+"""TLS in front of the api-server: a site of Debian's nginx, for task pods and, if others than the
+host itself are to reach the web page, for people."""
 
 from __future__ import annotations
 
@@ -9,10 +10,9 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks import progress, tls
-from tasks.kinds import Proxy
 from tasks.operations import settled
 from tasks.services import STARTED_WITH, UNITS_DIRECTORY, runs_with_inputs
-from tasks.settings import Settings, in_url
+from tasks.settings import LOOPBACK, Settings, in_url
 
 UNIT = "nginx.service"
 SITE = "/etc/nginx/sites-available/airflow"
@@ -25,12 +25,10 @@ WELCOME_PAGE = "/var/www/html/index.nginx-debian.html"
 
 @deploy("Proxy")
 def provide(settings: Settings) -> None:
-    """The proxy is there if it is wanted: before pods are sent to it."""
-    if settings.airflow_proxy is None:
-        return
-    tls.provide(settings, settings.airflow_proxy)
-    _write_site(settings, settings.airflow_proxy)
-    answers = " && ".join(_answers(settings, settings.airflow_proxy))
+    """nginx serves the site, before pods are sent to it."""
+    tls.provide(settings)
+    _write_site(settings)
+    answers = " && ".join(_answers(settings))
     settled(
         name="Run nginx",
         test=f"systemctl is-enabled {UNIT} && {runs_with_inputs(UNIT)} && {answers}",
@@ -47,22 +45,14 @@ def provide(settings: Settings) -> None:
     )
 
 
-@deploy("Proxy")
-def end(settings: Settings) -> None:
-    """No proxy is there that is not wanted, once the api-server can be reached without it."""
-    if settings.airflow_proxy is None:
-        remove()
-        return
-    _say_where(settings, settings.airflow_proxy)
-
-
-def _write_site(settings: Settings, proxy: Proxy) -> None:
+def _write_site(settings: Settings) -> None:
+    certificate = tls.of_page(settings)
     files.template(
         name=f"Write how {UNIT} runs",
         src=f"files{DROP_IN}.j2",
         dest=DROP_IN,
         mode="644",
-        inputs=[DROP_IN, SITE, tls.SERVER],
+        inputs=sorted({DROP_IN, SITE, tls.MADE, certificate}),
         started_with=STARTED_WITH,
     )
     files.template(
@@ -70,11 +60,11 @@ def _write_site(settings: Settings, proxy: Proxy) -> None:
         src=f"files{SITE}.j2",
         dest=SITE,
         mode="644",
-        proxy=proxy,
-        address=in_url(settings.airflow_web_host),
-        certificate=tls.SERVER,
+        settings=settings,
+        web_address=in_url(settings.airflow_web_host),
+        web_certificate=certificate,
+        pods_certificate=tls.MADE,
         prefix=_prefix(settings),
-        api_server=settings.web_url,
     )
     files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=SITE)
     unchanged = f"! dpkg --verify nginx-common | grep -q ' {WELCOME}$'"
@@ -92,20 +82,32 @@ def _prefix(settings: Settings) -> str:
     return f"(?:{re.escape(path)})?" if path else ""
 
 
-def _answers(settings: Settings, proxy: Proxy) -> list[str]:
+def _answers(settings: Settings) -> list[str]:
     """Shell tests whether nginx has the site: what it refuses, it answers by itself."""
-    refused = {proxy.port: "/execution/", proxy.pods_port: "/"}
+    refused = [f"{LOOPBACK}:{settings.airflow_pods_port}/"]
+    if settings.page_is_public:
+        refused.append(f"{settings.page_on_host}/execution/")
     return [
         "test $(curl -ks --noproxy '*' -m 5 -o /dev/null -w '%{http_code}'"
-        f" https://{settings.address_on_host(port)}{path}) = 404"
-        for port, path in refused.items()
+        f" https://{address}) = 404"
+        for address in refused
     ]
 
 
-def _say_where(settings: Settings, proxy: Proxy) -> None:
-    port = "" if proxy.port == 443 else f":{proxy.port}"
-    said = f"The web page is at {settings.airflow_base_url or f'https://the-host{port}'}."
-    if tls.is_made(settings):
+@deploy("Proxy")
+def tell(settings: Settings) -> None:
+    """Who runs the deploy is told where the web page is."""
+    if not settings.page_is_public:
+        port = settings.airflow_web_port
+        progress.say_at_end(
+            f"The web page is at http://localhost:{port} of the host itself. From elsewhere:"
+            f" ssh -L {port}:localhost:{port} the-host"
+        )
+        return
+    https = settings.airflow_https_port
+    page = settings.airflow_base_url or "https://the-host" + (f":{https}" if https != 443 else "")
+    said = f"The web page is at {page}."
+    if settings.airflow_web_certificate is None:
         said += f" Browsers that are to trust it need {tls.AUTHORITY} of the host."
     progress.say_at_end(said)
 

@@ -33,12 +33,12 @@ from tasks.kinds import (
     PodManifest,
     Pool,
     Port,
-    Proxy,
     Registry,
     S3Logs,
     Sha256,
     Variable,
     Version,
+    WebCertificate,
     WebUrl,
     Word,
 )
@@ -51,6 +51,7 @@ MEMORY = "/var/lib/airflow-deploy"  # folder on the host of what the deploy reme
 CONTROL_USER = "airflow"  # scheduler, api-server, command line: has the keys, owns the database
 DAGS_USER = "airflow-dags"  # what runs DAGs' code: dag-processor, triggerer
 HOMES = {user: f"/var/lib/{user}" for user in (CONTROL_USER, DAGS_USER)}
+LOOPBACK = "127.0.0.1"  # that the api-server listens on
 VENVS = "/opt/airflow/venvs"  # on the host and in the worker image
 
 # Names that no git bundle may have: tasks/dags.py's own, and Airflow's.
@@ -59,8 +60,8 @@ RESERVED_BUNDLES = ("dags-folder", "deploy", "example_dags")
 HIDDEN = (
     "airflow_connections",
     "airflow_git_bundles",
-    "airflow_proxy",
     "airflow_variables",
+    "airflow_web_certificate",
     "worker_registry",
 )
 
@@ -98,20 +99,35 @@ class Settings(Part):
         " that name it run on the host.",
     )
     airflow_web_host: Address = Field(
-        "0.0.0.0", description="Address that the web page and the APIs listen on; pods need it."
+        "127.0.0.1",
+        description="Address that the web page and the REST API are at: the host's own, for itself"
+        " only, or another one, as `0.0.0.0` for all; then with TLS.",
     )
-    airflow_web_port: Port = Field(8080, description="Port of the web page and the APIs.")
+    airflow_web_port: Port = Field(
+        8080, description="Port of the web page and the APIs on the host itself, without TLS."
+    )
+    airflow_https_port: Port = Field(
+        443, description="Port of the web page and the REST API at `airflow_web_host`, with TLS."
+    )
+    airflow_pods_port: Port = Field(
+        8081, description="Port of the Execution API for task pods, with TLS."
+    )
     airflow_base_url: WebUrl | None = Field(
         None, description="Address of the web page as its users type it; links in mails need it."
     )
-    airflow_proxy: Proxy | None = Field(
+    airflow_web_certificate: WebCertificate | None = Field(
         None,
-        description="Proxy with TLS in front of the web page and the APIs, which then listen on the"
-        " host itself only; `{}`: with a certificate that the host makes; none: plain HTTP.",
+        description="Certificate of the web page, with its key; none: one that the host makes.",
+    )
+    airflow_host_names: list[Address] = Field(
+        [], description="More names and addresses for the certificate that the host makes."
+    )
+    airflow_logins_per_minute: int = Field(
+        10, ge=1, description="How many logins one address may try in a minute, over TLS."
     )
     airflow_metrics_port: Port | None = Field(
         None,
-        description="Port of an endpoint for Prometheus, at the same address; none: there is none.",
+        description="Port of an endpoint for Prometheus, on all addresses; none: there is none.",
     )
     airflow_address_for_pods: Address | None = Field(
         None, description="Name or address under which pods reach this host, without port."
@@ -306,13 +322,15 @@ class Settings(Part):
             if port in taken:
                 yield f"{key}: {port} is {taken[port]}: write another one"
             taken[port] = key
-        if self.airflow_proxy:
-            yield from (f"airflow_proxy: {each}" for each in self.airflow_proxy.conflicts())
-            if self.airflow_proxy.certificate and self.airflow_address_for_pods is None:
-                yield (
-                    "airflow_address_for_pods: pods would reach the host under an address that an"
-                    " own certificate (airflow_proxy) hardly names: write a name that it has"
-                )
+        if self.airflow_web_certificate is None:
+            return
+        if not self.page_is_public:
+            yield (
+                "airflow_web_certificate has no meaning with airflow_web_host ="
+                f' "{self.airflow_web_host}": write the address there that the web page is to be at'
+            )
+        conflicts = self.airflow_web_certificate.conflicts()
+        yield from (f"airflow_web_certificate: {each}" for each in conflicts)
 
     def _cluster_conflicts(self) -> Iterator[str]:
         if not self.lock_path.is_file():
@@ -517,31 +535,41 @@ class Settings(Part):
     @property
     def ports(self) -> dict[str, int]:
         """The ports that the deploy's own services listen on, by what sets them."""
-        ports = {"airflow_web_port": self.airflow_web_port}
+        ports = {
+            "airflow_web_port": self.airflow_web_port,
+            "airflow_pods_port": self.airflow_pods_port,
+        }
+        if self.page_is_public:
+            ports["airflow_https_port"] = self.airflow_https_port
         if self.airflow_metrics_port:
             ports["airflow_metrics_port"] = self.airflow_metrics_port
-        if self.airflow_proxy:
-            ports["airflow_proxy.port"] = self.airflow_proxy.port
-            ports["airflow_proxy.pods_port"] = self.airflow_proxy.pods_port
         return ports
 
     @property
-    def api_host(self) -> str:
-        """The address that the api-server itself listens on."""
-        return "127.0.0.1" if self.airflow_proxy else self.airflow_web_host
+    def page_is_public(self) -> bool:
+        """Whether others than the host itself reach the web page."""
+        return not is_this_host(self.airflow_web_host)
 
     @property
     def web_url(self) -> str:
         """The api-server's address on the host itself."""
-        if self.airflow_proxy:
-            return f"http://{self.api_host}:{self.airflow_web_port}"
-        return f"http://{self.address_on_host(self.airflow_web_port)}"
+        return f"http://{LOOPBACK}:{self.airflow_web_port}"
 
-    def address_on_host(self, port: int) -> str:
-        """Where the host itself reaches what listens on airflow_web_host."""
+    @property
+    def page_on_host(self) -> str:
+        """Where the host itself reaches the web page that others reach: address and port."""
         everywhere = self.airflow_web_host in ("0.0.0.0", "::")
-        address = "127.0.0.1" if everywhere else self.airflow_web_host
-        return f"{in_url(address)}:{port}"
+        address = LOOPBACK if everywhere else self.airflow_web_host
+        return f"{in_url(address)}:{self.airflow_https_port}"
+
+    @property
+    def all_addresses(self) -> str:
+        """What listens on all of the host's addresses listens on, as it stands before a port.
+
+        Not always those of IPv6 too: a host may be without.
+        """
+        given = (self.airflow_web_host, self.airflow_address_for_pods or "")
+        return "[::]" if any(":" in address for address in given) else "0.0.0.0"
 
     @property
     def pulls_with_login(self) -> bool:
@@ -588,11 +616,6 @@ class Settings(Part):
         )
 
     @property
-    def execution_api_port(self) -> int:
-        """The port on which pods reach the Execution API."""
-        return self.airflow_proxy.pods_port if self.airflow_proxy else self.airflow_web_port
-
-    @property
     def execution_api_url(self) -> str:
         """The Execution API's address as a pod sees it.
 
@@ -600,9 +623,8 @@ class Settings(Part):
         address (status.hostIP) and no address is written anywhere that could go stale. The other
         drivers of minikube give the host a name inside the cluster.
         """
-        scheme = "https" if self.airflow_proxy else "http"
         address = in_url(self.address_for_pods or "$(HOST_IP)")
-        return f"{scheme}://{address}:{self.execution_api_port}/execution/"
+        return f"https://{address}:{self.airflow_pods_port}/execution/"
 
 
 def in_url(address: str) -> str:

@@ -37,7 +37,9 @@ def packages(settings: Settings) -> list[str]:
         "diffutils",  # kubectl diff calls it
         "git",  # GitDagBundle calls it
         "iproute2",
+        "nginx",
         "openssh-client",  # git calls it
+        "openssl",
         f"postgresql-{settings.postgres_version}",
         "python3",
         "python3-venv",
@@ -50,8 +52,6 @@ def packages(settings: Settings) -> list[str]:
         names.append("skopeo")  # asks the registry, and copies the image there
     if settings.tasks_on_host:
         names.append("acl")
-    if settings.airflow_proxy:
-        names += ["nginx", "openssl"]
     return names
 
 

@@ -5,7 +5,6 @@ systemctl list-timers 'airflow-*' shows each with its last and its next time.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from pyinfra.api import deploy
@@ -16,7 +15,7 @@ from tasks.airflow import CONFIG
 from tasks.kubernetes import KUBECONFIG
 from tasks.operations import settled
 from tasks.services import STARTED_WITH, UNITS_DIRECTORY, written_folders
-from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, Settings
+from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, LOOPBACK, Settings
 
 CLEAN_HISTORY = "/usr/local/lib/airflow/clean-history"
 LIVENESS = "/usr/local/lib/airflow/liveness"
@@ -58,7 +57,8 @@ def timers(settings: Settings) -> list[Timer]:
                 "ProtectProc=default",
                 "CapabilityBoundingSet=CAP_KILL",
                 "AmbientCapabilities=CAP_KILL",
-                *_reach_only(settings.api_host),
+                "IPAddressDeny=any",
+                f"IPAddressAllow={LOOPBACK}",
                 "UMask=0077",
                 "# Nothing of the six looks a minute, but what was restarted.",
                 "LogLevelMax=notice",
@@ -132,7 +132,6 @@ def timers(settings: Settings) -> list[Timer]:
             name="certificate",
             description="renewal of the proxy's certificate",
             commands=[tls.making("make", settings)],
-            wanted=tls.is_made(settings),
             calendar="05:00",
             user="root",
             folders=(tls.FOLDER,),
@@ -148,16 +147,6 @@ def timers(settings: Settings) -> list[Timer]:
             ),
         ),
     ]
-
-
-def _reach_only(host: str) -> tuple[str, ...]:
-    """Lines of a service that reaches nothing but this host's address; of a name, none."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return ()
-    allowed = "localhost" if address.is_unspecified else address
-    return "IPAddressDeny=any", f"IPAddressAllow={allowed}"
 
 
 @deploy("Timers")

@@ -13,11 +13,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from tasks import tls
 from tasks.settings import ROOT
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
@@ -89,16 +91,16 @@ class Airflow:
     """Airflow's REST API, as a person who logged in."""
 
     def __init__(
-        self,
-        url: str,
-        user: str,
-        password: Callable[[], str],
-        context: ssl.SSLContext | None = None,
+        self, url: str, user: str, password: Callable[[], str], authority: Callable[[], str]
     ) -> None:
         self.url = url
-        self._context = context
-        self._user, self._password = user, password
+        self._user, self._password, self._authority = user, password, authority
         self.token = ""
+
+    @cached_property
+    def trusting(self) -> ssl.SSLContext:
+        """Trusts the machine's authority, and nobody else."""
+        return ssl.create_default_context(cadata=self._authority())
 
     def request(self, method: str, path: str, body: object = None) -> Any:
         """Ask; returns the parsed answer. Raises HTTPError for an answer that says no."""
@@ -120,7 +122,7 @@ class Airflow:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=20, context=self._context) as answer:
+        with urllib.request.urlopen(request, timeout=20, context=self.trusting) as answer:
             return json.loads(answer.read() or "null")  # what was deleted has no content
 
     def health(self) -> dict[str, str | None]:
@@ -170,26 +172,25 @@ class Airflow:
         return "\n".join(str(line.get("event", line)) for line in content)
 
 
-def log_in(machine: Machine, context: ssl.SSLContext | None = None) -> Airflow:
-    """The REST API of a machine, as the first user, whose password is there; of its proxy, if it is
-    said whom to trust."""
+def log_in(machine: Machine) -> Airflow:
+    """The REST API of a machine, as the first user, whose password is there."""
 
-    def password() -> str:
-        return machines.run(machine, "cat /etc/airflow/secrets/admin-password").stdout.strip()
+    def reading(path: str) -> Callable[[], str]:
+        return lambda: machines.run(machine, f"cat {path}").stdout.strip()
 
-    url = f"https://{machine.address}" if context else f"http://{machine.address}:8080"
-    return Airflow(url, "admin", password, context)
+    password, authority = reading("/etc/airflow/secrets/admin-password"), reading(tls.AUTHORITY)
+    return Airflow(f"https://{machine.address}", "admin", password, authority)
 
 
 class Browser:
     """Who logged in to the web page."""
 
-    def __init__(self, url: str, password: str, context: ssl.SSLContext | None = None) -> None:
-        self.url = url
+    def __init__(self, airflow: Airflow, password: str) -> None:
+        url = self.url = airflow.url
         self.cookies = CookieJar()
         self.opener = urllib.request.build_opener(
             urllib.request.HTTPCookieProcessor(self.cookies),
-            urllib.request.HTTPSHandler(context=context),
+            urllib.request.HTTPSHandler(context=airflow.trusting),
         )
         # Where a login over TLS comes from, its page wants to know.
         self.opener.addheaders = [("Referer", f"{url}/auth/login/")]

@@ -102,7 +102,7 @@ def test_pods_pass_the_restricted_standard_but_for_the_nodes_folders(shell: Shel
 
 KNOCK = """
 import pathlib, socket, sys
-for port in (8080, 5432):
+for port in (8081, 8080, 5432):
     try:
         socket.create_connection((sys.argv[1], port), 5).close()
         print(port, "open")
@@ -125,4 +125,4 @@ def test_the_database_is_out_of_a_pods_reach(machine: Machine, shell: Shell) -> 
         said = shell(f"{kubectl} logs {pod}")
     finally:
         shell(f"{kubectl} delete pod {pod} --now")
-    assert said.splitlines() == ["8080 open", "5432 refused", "socket False"]
+    assert said.splitlines() == ["8081 open", "8080 refused", "5432 refused", "socket False"]

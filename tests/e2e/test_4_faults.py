@@ -131,7 +131,7 @@ BROKEN_LINKS = {
         ["failed at image:", "localhost/airflow-worker:not-there", "the pod's events:"],
     ),
     "pod to Execution API": (
-        "sed -i 's|http://$(HOST_IP):8080|http://127.0.0.1:8080|' /etc/airflow/pod_template.yaml",
+        "sed -i 's|https://$(HOST_IP):|https://127.0.0.1:|' /etc/airflow/pod_template.yaml",
         ["failed at pod to Execution API:", "the pod's last lines:", "the pod's events:"],
     ),
 }

@@ -1,7 +1,8 @@
-"""nginx stands in front of Airflow with TLS, for people and for pods, and is taken away again."""
+"""Who reaches what: people the web page with TLS, if they are to, and pods the Execution API."""
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import urllib.error
@@ -14,19 +15,11 @@ import pytest
 from tasks import tls
 from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
-from tests.e2e.support import (
-    Airflow,
-    Browser,
-    deploy,
-    host_tests,
-    log_in,
-    machine_name,
-    wait_for,
-)
+from tests.e2e.support import Airflow, Browser, deploy, host_tests, machine_name, wait_for
 from tests.sandbox.machine import Machine
 
 PORTS = {"page": 443, "pods": 8081}
-MADE: dict[str, object] = {"airflow_proxy": {"names": ["airflow.example"]}}
+CLOSED: dict[str, object] = {"airflow_web_host": "127.0.0.1"}  # the default
 INVENTORY = f"""\
 import sys
 
@@ -34,40 +27,20 @@ sys.path.insert(0, {str(ROOT)!r})
 from tests.sandbox import inventory
 
 name, data = inventory.host({machine_name()!r})
-hosts = [(name, data | {MADE!r})]
+hosts = [(name, data | {CLOSED!r})]
 """
 SMOKE_TEST = "Smoke test | Run a tiny DAG as a pod (about 10 s)"
 BROKEN = "/etc/nginx/conf.d/e2e.conf"
-AUTHORITY = "/root/e2e-ca.pem"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def proxy(shell: Shell) -> Iterator[None]:
-    """The proxy with a certificate of the machine's own; afterwards it is taken away again."""
-    run = deploy(settings=MADE)
-    assert run.code == 0, run.output
-    assert {"Proxy | Make the certificate", "Proxy | Run nginx", SMOKE_TEST} <= set(run.changed)
-    assert "The web page is at https://the-host." in run.output
+def machine_as_it_was(shell: Shell) -> Iterator[None]:
+    """Afterwards the machine is as its own settings have it."""
     yield
-    shell(f"rm -f {BROKEN} {AUTHORITY}")
+    shell(f"rm -f {BROKEN}")
     run = deploy()
     assert run.code == 0, run.output
-    assert "Proxy | Remove the proxy" in run.changed
-    assert shell("ss -Hltn '( sport = :443 or sport = :8081 )'") == ""
-    assert shell(f"ls -d {tls.FOLDER} /etc/nginx/sites-*/airflow 2>/dev/null || true") == ""
     assert deploy().changed == []
-
-
-@pytest.fixture(scope="module")
-def trusting(shell: Shell) -> ssl.SSLContext:
-    """Trusts the machine's authority, and nobody else."""
-    return ssl.create_default_context(cadata=shell(f"cat {tls.AUTHORITY}"))
-
-
-@pytest.fixture(scope="module")
-def secure(machine: Machine, trusting: ssl.SSLContext) -> Airflow:
-    """The REST API as it is reached from outside."""
-    return log_in(machine, trusting)
 
 
 def status(
@@ -83,36 +56,29 @@ def status(
         return error.code
 
 
-def shown(machine: Machine) -> set[str]:
-    """The certificates that the two ports show."""
-    return {ssl.get_server_certificate((machine.address, port)) for port in PORTS.values()}
+def shown(machine: Machine, *ports: str) -> set[str]:
+    """The certificates that these ports show."""
+    return {ssl.get_server_certificate((machine.address, PORTS[port])) for port in ports}
 
 
-def test_second_run_changes_nothing() -> None:
-    assert deploy(settings=MADE).changed == []
-
-
-def test_the_hosts_own_tests_pass(
-    machine: Machine, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.mktemp("inventory") / "inventory.py"
-    path.write_text(INVENTORY)
-    for what in ("proxy", "secrets", "services", "system"):
-        done = host_tests(machine, f"tests/host/test_{what}.py", AIRFLOW_INVENTORY=str(path))
-        assert done.returncode == 0, done.stdout
+def is_open(machine: Machine, port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection((machine.address, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def test_only_nginxs_site_is_reached_from_outside(
-    machine: Machine, shell: Shell, trusting: ssl.SSLContext
+    machine: Machine, airflow: Airflow, shell: Shell
 ) -> None:
-    page = PORTS["page"]
     assert shell("ss -Hltn sport = :80") == "", "Debian's welcome page is there"
-    with urllib.request.urlopen(f"https://{machine.address}/", timeout=20, context=trusting) as it:
-        assert "<title>Airflow" in it.read().decode()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((machine.address, 8080), timeout=5)
+    with urllib.request.urlopen(airflow.url, timeout=20, context=airflow.trusting) as page:
+        assert "<title>Airflow" in page.read().decode()
+    assert [port for port in (443, 8080, 8081) if is_open(machine, port)] == [443, 8081]
     with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
-        status(machine, page, "/", ssl.create_default_context())
+        status(machine, PORTS["page"], "/", ssl.create_default_context())
 
 
 @pytest.mark.parametrize(
@@ -132,52 +98,39 @@ def test_only_nginxs_site_is_reached_from_outside(
     ],
 )
 def test_people_and_pods_have_a_port_each(
-    port: str, path: str, expected: int, machine: Machine, trusting: ssl.SSLContext
+    port: str, path: str, expected: int, machine: Machine, airflow: Airflow
 ) -> None:
-    assert status(machine, PORTS[port], path, trusting) == expected
+    assert status(machine, PORTS[port], path, airflow.trusting) == expected
 
 
-def test_cookies_are_for_tls_only_and_redirects_stay_there(
-    secure: Airflow, shell: Shell, trusting: ssl.SSLContext
-) -> None:
-    browser = Browser(secure.url, shell("cat /etc/airflow/secrets/admin-password"), trusting)
+def test_cookies_are_for_tls_only_and_redirects_stay_there(airflow: Airflow, shell: Shell) -> None:
+    browser = Browser(airflow, shell("cat /etc/airflow/secrets/admin-password"))
     assert browser.is_known
     cookies = {cookie.name: cookie.secure for cookie in browser.cookies}
     assert cookies == {"session": True, "_token": True}
     for path in ("/auth/login/", "/api/v2/auth/login", "/auth"):
-        with browser.opener.open(secure.url + path, timeout=20) as page:
-            assert page.url.startswith(f"{secure.url}/")
-
-
-def test_a_task_runs_as_a_pod_and_its_log_is_read_over_tls(secure: Airflow, shell: Shell) -> None:
-    assert f"https://$(HOST_IP):{PORTS['pods']}/execution/" in shell(
-        "cat /etc/airflow/pod_template.yaml"
-    )
-    run = secure.trigger("airflow_smoke_test")
-    ended = ("success", "failed")
-    wait_for(lambda: secure.run_state("airflow_smoke_test", run) in ended, 90, "the run ends")
-    assert secure.run_state("airflow_smoke_test", run) == "success"
-    assert "Hello from a pod" in secure.log("airflow_smoke_test", run, "greet")
+        with browser.opener.open(airflow.url + path, timeout=20) as page:
+            assert page.url.startswith(f"{airflow.url}/")
 
 
 def test_the_timer_makes_another_certificate_and_nginx_shows_it(
-    machine: Machine, shell: Shell, trusting: ssl.SSLContext
+    machine: Machine, airflow: Airflow, shell: Shell
 ) -> None:
-    before = shown(machine)
-    shell(f"rm {tls.SERVER} && systemctl start airflow-certificate")
-    wait_for(lambda: shown(machine).isdisjoint(before), 20, "another certificate is shown")
-    assert status(machine, PORTS["page"], "/api/v2/version", trusting) == 200
-    assert deploy(settings=MADE).changed == []
+    before = shown(machine, *PORTS)
+    shell(f"rm {tls.MADE} && systemctl start airflow-certificate")
+    wait_for(lambda: shown(machine, *PORTS).isdisjoint(before), 20, "another certificate is shown")
+    assert status(machine, PORTS["page"], "/api/v2/version", airflow.trusting) == 200
+    assert deploy().changed == []
 
 
 def test_what_nginx_can_not_read_is_not_loaded(machine: Machine, shell: Shell) -> None:
-    more: dict[str, object] = {"airflow_proxy": {"names": ["airflow.example", "another.example"]}}
-    before = shown(machine)
+    more: dict[str, object] = {"airflow_host_names": ["another.example"]}
+    before = shown(machine, *PORTS)
     shell(f"echo nonsense > {BROKEN}")
     run = deploy(settings=more)
     assert run.code != 0
     assert 'unexpected end of file, expecting ";" or "}"' in run.output
-    assert shown(machine) == before
+    assert shown(machine, *PORTS) == before
     shell(f"rm {BROKEN}")
     run = deploy(settings=more)
     assert run.code == 0, run.output
@@ -186,52 +139,77 @@ def test_what_nginx_can_not_read_is_not_loaded(machine: Machine, shell: Shell) -
         "Timers | Write airflow-certificate.service",
         "Timers | Run the timers",
     ]
-    assert len(before | shown(machine)) == 2
+    assert shown(machine, *PORTS).isdisjoint(before)
 
 
-def own_certificate(machine: Machine, shell: Shell) -> dict[str, Any]:
-    """What the inventory says of one, of an authority that nobody else knows."""
+def own_certificate(machine: Machine, shell: Shell) -> tuple[dict[str, Any], str]:
+    """What the inventory says of one, and its authority, which nobody else knows."""
     folder = "/root/e2e-tls"
     shell(f"rm -rf {folder} && mkdir {folder} && {tls.PROGRAM} make {folder} {machine.address}")
-    shell(f"cp {folder}/ca.pem {AUTHORITY}")
-    files = {"certificate": "certificate", "key": "key", "ca_certificate": AUTHORITY}
-    shell(f"cd {folder} && openssl x509 -in server.pem -out certificate")
-    shell(f"cd {folder} && openssl pkey -in server.pem -out key")
-    texts = {name: shell(f"cd {folder} && cat {path}") + "\n" for name, path in files.items()}
-    shell(f"rm -r {folder}")
-    return {"airflow_proxy": texts, "airflow_address_for_pods": machine.address}
+    files = {"certificate": "x509", "key": "pkey"}
+    texts = {name: shell(f"openssl {kind} -in {folder}/server.pem") for name, kind in files.items()}
+    authority = shell(f"cat {folder}/ca.pem; rm -r {folder}")
+    return {"airflow_web_certificate": texts}, authority
 
 
-def test_an_own_certificate_takes_the_place_of_the_hosts_if_it_can_be_read(
-    machine: Machine, shell: Shell
+def test_an_own_certificate_is_for_the_page_if_it_can_be_read(
+    machine: Machine, airflow: Airflow, shell: Shell
 ) -> None:
-    given = own_certificate(machine, shell)
-    before, key = shown(machine), given["airflow_proxy"]["key"].splitlines()[1]
+    given, authority = own_certificate(machine, shell)
+    before, key = shown(machine, *PORTS), given["airflow_web_certificate"]["key"].splitlines()[1]
     garbage = "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"
-    broken = {**given, "airflow_proxy": {**given["airflow_proxy"], "certificate": garbage}}
+    broken: dict[str, object] = {
+        "airflow_web_certificate": {**given["airflow_web_certificate"], "certificate": garbage}
+    }
     run = deploy(settings=broken)
     assert run.code != 0
-    assert "airflow_proxy: certificate can't be read" in run.output and key not in run.output
-    assert shown(machine) == before
+    assert "airflow_web_certificate: certificate can't be read" in run.output
+    assert key not in run.output
+    assert shown(machine, *PORTS) == before
 
     run = deploy("-vvv", "--diff", settings=given)
     assert run.code == 0, run.output
-    assert {SMOKE_TEST, "Timers | Remove airflow-certificate"} <= set(run.changed)
     assert key not in run.output
-    # The smoke test's pod has trusted it.
-    context = ssl.create_default_context(cadata=given["airflow_proxy"]["ca_certificate"])
+    # Pods go on with what they trust.
+    assert not [name for name in run.changed if name.startswith(("Airflow | ", "Services | "))]
+    assert shown(machine, "pods") <= before
+    context = ssl.create_default_context(cadata=authority)
     assert status(machine, PORTS["page"], "/api/v2/version", context) == 200
-    assert shell(f"test -e {tls.AUTHORITYS_KEY} && echo there || echo gone") == "gone"
+    assert status(machine, PORTS["pods"], "/execution/health", airflow.trusting) == 200
     assert deploy(settings=given).changed == []
+    assert deploy().changed
+    assert shown(machine, *PORTS) == shown(machine, "pods")
 
 
-def test_who_tries_passwords_is_slowed_down(machine: Machine, shell: Shell) -> None:
-    context = ssl.create_default_context(cadata=shell(f"cat {tls.AUTHORITY}"))
+def test_who_tries_passwords_is_slowed_down(
+    machine: Machine, airflow: Airflow, shell: Shell
+) -> None:
     wrong = b'{"username": "admin", "password": "wrong"}'
     answers = [
-        status(machine, PORTS["page"], "/auth/token", context, wrong) for attempt in range(30)
+        status(machine, PORTS["page"], "/auth/token", airflow.trusting, wrong)
+        for attempt in range(30)
     ]
-    assert answers[-1] == 429 and answers[0] == 401
+    assert answers[-1] == 429 and set(answers) == {401, 429}
     # Everything else goes on, and so do programs of the host itself.
-    assert status(machine, PORTS["page"], "/api/v2/version", context) == 200
+    assert status(machine, PORTS["page"], "/api/v2/version", airflow.trusting) == 200
     assert "a task ran as a pod" in shell("airflow-smoke-test")
+
+
+def test_by_default_the_page_is_for_the_host_itself(
+    machine: Machine, shell: Shell, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run = deploy(settings=CLOSED)
+    assert run.code == 0, run.output
+    assert SMOKE_TEST in run.changed
+    assert "ssh -L 8080:localhost:8080 the-host" in run.output
+    assert [port for port in (443, 8080, 8081) if is_open(machine, port)] == [8081]
+    # Browsers would not send them otherwise: there is no TLS.
+    headers = shell("curl -fsSI http://localhost:8080/auth/login/").lower()
+    assert re.search("set-cookie: session=.*httponly", headers)
+    assert "secure" not in headers
+    assert deploy(settings=CLOSED).changed == []
+    path = tmp_path_factory.mktemp("inventory") / "inventory.py"
+    path.write_text(INVENTORY)
+    for what in ("proxy", "services"):
+        done = host_tests(machine, f"tests/host/test_{what}.py", AIRFLOW_INVENTORY=str(path))
+        assert done.returncode == 0, done.stdout

@@ -94,11 +94,8 @@ def owned_paths(settings: Settings) -> dict[str, Attributes]:
     programs += [timers.LIVENESS, timers.CLEAN_HISTORY]
     own = FOLDER if settings.airflow_dags_source == "host" else OWN
     triggerers = [TRIGGERERS_KUBECONFIG] if settings.kubernetes_pod_operator else []
-    if settings.airflow_proxy:
-        secrets.append(tls.SERVER)
-        programs.append(tls.PROGRAM)
-    if tls.is_made(settings):
-        secrets.append(tls.AUTHORITYS_KEY)
+    secrets += sorted({tls.AUTHORITYS_KEY, tls.MADE, tls.of_page(settings)})
+    programs.append(tls.PROGRAM)
     smoke_test = ["/usr/local/bin/airflow-smoke-test"] if settings.airflow_smoke_test else []
     paths = {path: Attributes(*wanted) for path, wanted in system.DIRECTORIES.items()}
     for group, attributes in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,8 +49,8 @@ def test_keys_of_certificates_are_searched_for_too(
     search: dict[str, Any], settings: Settings
 ) -> None:
     keys = {name for name in search["lengths"] if name.endswith(".pem's key")}
-    assert ("server.pem's key" in keys) is (settings.airflow_proxy is not None)
-    assert ("ca-key.pem's key" in keys) is tls.is_made(settings)
+    kept = {tls.AUTHORITYS_KEY, tls.MADE, tls.of_page(settings)}
+    assert keys == {f"{Path(path).name}'s key" for path in kept}
     assert keys <= set(search["places"]["the files they are kept in"]["secrets"])
 
 

@@ -32,6 +32,7 @@ def connection(name: str) -> dict[str, Any]:
 def settings(offline_dir: str | None) -> dict[str, Any]:
     """What differs from the defaults."""
     needed: dict[str, Any] = {
+        "airflow_web_host": "0.0.0.0",
         "kubernetes_pod_operator": True,
         "minikube_start_args": [IGNORED_CHECKS],
     }

@@ -35,7 +35,7 @@ def up(release: str) -> int:
         f"""
 {smoke}
 
-  Web page   http://{made.address}:8080
+  Web page   https://{made.address} (its certificate is its own)
   User       admin
   Password   {_ssh()} cat /etc/airflow/secrets/admin-password
   Look       {_ssh()}

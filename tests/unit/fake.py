@@ -127,13 +127,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
     },
     "registry without a login": {"worker_registry": {"repository": "registry.example/airflow"}},
-    "proxy": {"airflow_proxy": {"names": ["airflow.example"]}},
-    "proxy with an own certificate": {
-        "airflow_proxy": {**PAIR, "ca_certificate": PAIR["certificate"], "port": 8443},
-        "airflow_address_for_pods": "airflow.example",
+    "page with TLS": {"airflow_web_host": "0.0.0.0", "airflow_host_names": ["airflow.example"]},
+    "page with an own certificate": {
+        "airflow_web_host": "::",
+        "airflow_https_port": 8443,
+        "airflow_web_certificate": PAIR,
         "airflow_base_url": "https://airflow.example:8443/team",
     },
-    "metrics": {"airflow_metrics_port": 9187, "airflow_web_host": "::"},
+    "metrics": {"airflow_metrics_port": 9187},
     "addons": {"minikube_addons": ["dashboard", "metrics-server"]},
     "pods to measure": {
         "airflow_executor": "LocalExecutor,KubernetesExecutor",

@@ -180,9 +180,9 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ),
         (
             {"port": ["443 42 apache2"]},
-            {"airflow_proxy": {}},
+            {"airflow_web_host": "0.0.0.0"},
             "443 is held by apache2 (process 42)",
-            "airflow_proxy.port",
+            "airflow_https_port",
         ),
         ({"port": ["8443 42 k3s server"]}, {}, "8443 is held by k3s server", "stop it"),
         ({"kubeconfig": ["missing"]}, CLUSTER, "/root/cluster.yaml is not there", "copy"),

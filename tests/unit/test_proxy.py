@@ -14,8 +14,8 @@ from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
 
-MADE = fake.VARIANTS["proxy"]
-OWN = fake.VARIANTS["proxy with an own certificate"]
+PUBLIC = fake.VARIANTS["page with TLS"]
+OWN = fake.VARIANTS["page with an own certificate"]
 SITE = "/etc/nginx/sites-available/airflow"
 UNITS = "/etc/systemd/system"
 
@@ -26,9 +26,9 @@ def plan_of(given: dict[str, Any]) -> Plan:
 
 
 def servers(plan: Plan) -> tuple[str, str]:
-    """The parts of the site for people and for pods."""
-    _, page, pods = re.split(r"^server {$", plan.uploads[SITE], flags=re.M)
-    return page, pods
+    """The parts of the site for pods and for people."""
+    _, pods, page = re.split(r"^server {$", plan.uploads[SITE], flags=re.M)
+    return pods, page
 
 
 # Who listens where
@@ -37,13 +37,16 @@ def servers(plan: Plan) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("given", "listens"),
     [
-        ({}, ["0.0.0.0:443 ssl", "0.0.0.0:8081 ssl"]),
-        ({"airflow_web_host": "::"}, ["[::]:443 ssl ipv6only=off", "[::]:8081 ssl ipv6only=off"]),
-        ({"airflow_web_host": "192.0.2.7"}, ["192.0.2.7:443 ssl", "192.0.2.7:8081 ssl"]),
+        ({}, ["0.0.0.0:8081 ssl"]),
+        ({"airflow_web_host": "localhost"}, ["0.0.0.0:8081 ssl"]),
+        ({"airflow_address_for_pods": "2001:db8::7"}, ["[::]:8081 ssl ipv6only=off"]),
+        ({"airflow_web_host": "0.0.0.0"}, ["0.0.0.0:8081 ssl", "0.0.0.0:443 ssl"]),
+        ({"airflow_web_host": "::"}, ["[::]:8081 ssl ipv6only=off", "[::]:443 ssl ipv6only=off"]),
+        ({"airflow_web_host": "192.0.2.7"}, ["0.0.0.0:8081 ssl", "192.0.2.7:443 ssl"]),
     ],
 )
 def test_only_nginx_listens_to_others(given: dict[str, Any], listens: list[str]) -> None:
-    plan = plan_of({**MADE, **given})
+    plan = plan_of(given)
     assert re.findall(r"^    listen (.*);$", plan.uploads[SITE], re.M) == listens
     assert set(re.findall("proxy_pass (.*);", plan.uploads[SITE])) == {"http://127.0.0.1:8080"}
     config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
@@ -53,7 +56,7 @@ def test_only_nginx_listens_to_others(given: dict[str, Any], listens: list[str])
     assert liveness.one("Service.IPAddressAllow") == "127.0.0.1"
 
 
-@pytest.mark.parametrize(("given", "wanted"), [(MADE, True), ({}, False)])
+@pytest.mark.parametrize(("given", "wanted"), [(PUBLIC, True), ({}, False)])
 def test_airflow_believes_the_proxy_and_its_cookies_are_secure(
     given: dict[str, Any], wanted: bool
 ) -> None:
@@ -66,30 +69,30 @@ def test_airflow_believes_the_proxy_and_its_cookies_are_secure(
 
 
 def test_logins_are_limited_under_the_path_of_airflows_address_too() -> None:
-    for given, path in ((MADE, "/auth/token"), (OWN, "/team/auth/login/")):
+    for given, path in ((PUBLIC, "/auth/token"), (OWN, "/team/auth/login/")):
         site = plan_of({**given}).uploads[SITE]
         (limited,) = re.findall(r'"~(\^POST .*)" \$binary_remote_addr;', site)
         assert re.search(limited, f"POST {path}")
         assert not re.search(limited, f"GET {path}") and not re.search(limited, "POST /api/v2/dags")
-    other = plan_of({"airflow_proxy": {"logins_per_minute": 3}})
-    assert "rate=3r/m;" in other.uploads[SITE] and "burst=3 nodelay;" in servers(other)[0]
-    assert "limit_req " not in servers(other)[1]
+    other = plan_of({**PUBLIC, "airflow_logins_per_minute": 3})
+    assert "rate=3r/m;" in other.uploads[SITE] and "burst=3 nodelay;" in servers(other)[1]
+    assert "limit_req " not in servers(other)[0]
 
 
 @pytest.mark.parametrize(
     ("given", "path", "refused"),
     [
-        (MADE, "/execution", True),
-        (MADE, "/execution/health", True),
-        (MADE, "/dags/execution/runs", False),
-        (MADE, "/executions", False),
+        (PUBLIC, "/execution", True),
+        (PUBLIC, "/execution/health", True),
+        (PUBLIC, "/dags/execution/runs", False),
+        (PUBLIC, "/executions", False),
         (OWN, "/team/execution/health", True),
         (OWN, "/execution/health", True),
         (OWN, "/other/execution/health", False),
     ],
 )
 def test_the_page_has_no_execution_api(given: dict[str, Any], path: str, refused: bool) -> None:
-    page, pods = servers(plan_of(given))
+    pods, page = servers(plan_of(given))
     (expression,) = re.findall('location ~ "(.*)" {\n        return 404;', page)
     assert bool(re.search(expression, path)) is refused
     assert re.findall(r"location (\S+) {\n +(\w+)", pods) == [
@@ -110,19 +113,19 @@ def test_the_page_has_no_execution_api(given: dict[str, Any], path: str, refused
     ],
 )
 def test_paths_that_airflow_reads_in_another_way_are_refused(path: str, refused: bool) -> None:
-    for server in servers(plan_of(MADE)):
+    for server in servers(plan_of(PUBLIC)):
         (expression,) = re.findall(r'if \(\$request_uri ~\* "(.*)"\)', server)
         assert bool(re.search(expression, path, re.I)) is refused
 
 
 def test_a_policy_lets_pods_reach_their_port() -> None:
     given = {"kubernetes_network_policy": True, "airflow_address_for_pods": "192.0.2.7"}
-    (command, *_) = plan_of({**MADE, **given}).named("Apply Airflow's objects").commands
+    (command, *_) = plan_of(given).named("Apply Airflow's objects").commands
     assert "{protocol: TCP, port: 8081}" in command and "port: 8080" not in command
 
 
 def test_a_start_and_a_reload_record_what_nginx_reads() -> None:
-    plan = plan_of(MADE)
+    plan = plan_of(PUBLIC)
     unit = Unit.parse(plan.uploads[f"{UNITS}/nginx.service.d/airflow.conf"])
     (record,) = {unit.one("Service.ExecStartPre"), unit.one("Service.ExecReload")}
     files, into = record.rstrip("'").split("sha256sum ", 1)[1].split(" > ")
@@ -137,31 +140,24 @@ def test_a_start_and_a_reload_record_what_nginx_reads() -> None:
 # Who trusts it
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        (MADE, True),
-        (OWN, True),
-        ({**OWN, "airflow_proxy": fake.PAIR}, False),  # of a public authority
-        ({}, False),
-    ],
-)
-def test_pods_are_told_an_authority_that_they_do_not_know(
-    given: dict[str, Any], told: bool
-) -> None:
+@pytest.mark.parametrize("given", [{}, PUBLIC, OWN])
+def test_pods_are_told_the_hosts_authority(given: dict[str, Any]) -> None:
     plan = plan_of(given)
     spec = formats.pod(plan)["spec"]
-    (path,) = [
-        each["value"]
-        for each in spec["containers"][0]["env"]
-        if each["name"] == "AIRFLOW__API__SSL_CERT"
-    ] or [None]
+    environment = {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}
+    path = Path(environment["AIRFLOW__API__SSL_CERT"])
     mounts = {each["mountPath"]: each["name"] for each in spec["containers"][0]["volumeMounts"]}
     volumes = {each["name"]: each.get("configMap") for each in spec["volumes"]}
-    assert (path is not None) is told
-    assert any("Give the cluster the certificate" in name for name in plan.names) is told
-    if path:
-        assert volumes[mounts[str(Path(path).parent)]] == {"name": tls.CONFIG_MAP}
+    assert volumes[mounts[str(path.parent)]] == {"name": tls.CONFIG_MAP}
+    assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].startswith("https://")
+
+
+def test_an_own_certificate_is_what_browsers_see_and_pods_do_not() -> None:
+    shows = [
+        set(re.findall("ssl_certificate(?:_key)? (.*);", server))
+        for server in servers(plan_of(OWN))
+    ]
+    assert shows == [{tls.MADE}, {tls.GIVEN}]
 
 
 def test_a_template_of_ones_own_gets_it_too(tmp_path: Path) -> None:
@@ -170,19 +166,13 @@ def test_a_template_of_ones_own_gets_it_too(tmp_path: Path) -> None:
         "{kind: Pod, spec: {restartPolicy: Never, volumes: [{name: own, emptyDir: {}}],"
         " containers: [{name: base, volumeMounts: [{name: own, mountPath: /own}]}]}}"
     )
-    spec = formats.pod(plan_of({**MADE, "worker_pod_template": str(path)}))["spec"]
+    spec = formats.pod(plan_of({"worker_pod_template": str(path)}))["spec"]
     assert [each["name"] for each in spec["volumes"]] == ["own", "authority"]
     mounts = spec["containers"][0]["volumeMounts"]
     assert [each["mountPath"] for each in mounts] == ["/own", "/opt/airflow/tls"]
     path.write_text(path.read_text().replace("own, emptyDir: {}", "authority, secret: {}"))
-    spec = formats.pod(plan_of({**MADE, "worker_pod_template": str(path)}))["spec"]
+    spec = formats.pod(plan_of({"worker_pod_template": str(path)}))["spec"]
     assert spec["volumes"] == [{"name": "authority", "secret": {}}]
-
-
-def test_an_own_certificate_is_not_renewed() -> None:
-    plan = plan_of(OWN)
-    assert f"{UNITS}/airflow-certificate.timer" not in plan.uploads
-    assert not [name for name in plan.names if name.endswith("Make the certificate")]
 
 
 # The certificate that the host makes

@@ -11,13 +11,16 @@ from tasks import objects, services
 from tests.unit import fake
 
 ALL = {"api-server", "scheduler", "dag-processor", "triggerer"}
+PUBLIC = {"airflow_web_host": "0.0.0.0"}
 S3 = fake.VARIANTS["s3 logs"]
 # What is changed, to which settings, and who starts anew.
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     # All four read airflow.cfg.
-    "port": ({}, {"airflow_web_port": 8081}, ALL),
-    "proxy": ({}, {"airflow_proxy": {}}, ALL),
-    "logins": ({"airflow_proxy": {}}, {"airflow_proxy": {"logins_per_minute": 5}}, set()),
+    "port": ({}, {"airflow_web_port": 8090}, ALL),
+    "page with TLS": ({}, PUBLIC, ALL),
+    "names": (PUBLIC, {**PUBLIC, "airflow_host_names": ["another.example"]}, set()),
+    "logins": (PUBLIC, {**PUBLIC, "airflow_logins_per_minute": 5}, set()),
+    "certificate": (PUBLIC, {**PUBLIC, "airflow_web_certificate": fake.PAIR}, set()),
     "option": ({}, {"airflow_config": {"core": {"parallelism": "8"}}}, ALL),
     "packages": ({}, {"airflow_extra_requirements": ["cowsay"]}, ALL),
     "git": ({}, fake.VARIANTS["git"], ALL),

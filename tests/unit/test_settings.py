@@ -14,7 +14,7 @@ from tasks.settings import Settings
 from tests.unit import fake
 from tests.unit.fake import DEFAULTS, EXISTING, PAIR
 
-NAMED = {"airflow_address_for_pods": "airflow.example"}
+PUBLIC = {"airflow_web_host": "0.0.0.0"}
 BUNDLES = {"airflow_git_bundles": {"team": {"url": "https://git.example/dags.git"}}}
 
 
@@ -109,9 +109,9 @@ def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> Non
         ("airflow_web_host", "$(reboot)"),
         ("airflow_base_url", "airflow.example"),
         ("airflow_base_url", 'https://airflow.example/";'),
-        ("airflow_proxy", {"names": ["airflow example"]}),
-        ("airflow_proxy", {"logins_per_minute": 0}),
-        ("airflow_proxy", {"certificate": "/etc/ssl/own.pem", "key": "hidden"}),
+        ("airflow_host_names", ["airflow example"]),
+        ("airflow_logins_per_minute", 0),
+        ("airflow_web_certificate", {"certificate": "/etc/ssl/own.pem", "key": "hidden"}),
         ("kubernetes_namespace", "123"),
     ],
 )
@@ -203,8 +203,14 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
             {"worker_registry": {"repository": "r.example/b", "password": ["s3cret"]}},
             "worker_registry.password",
         ),
-        ({"airflow_proxy": {"key": ["s3cret"]}}, "airflow_proxy.key"),
-        ({"airflow_proxy": {**PAIR, "key": "s3cret"}, **NAMED}, "airflow_proxy: key can't be read"),
+        (
+            {"airflow_web_certificate": {**PAIR, "key": ["s3cret"]}},
+            "airflow_web_certificate.key",
+        ),
+        (
+            {"airflow_web_certificate": {**PAIR, "key": "s3cret"}, **PUBLIC},
+            "airflow_web_certificate: key can't be read",
+        ),
     ],
 )
 def test_what_may_be_secret_is_not_repeated(given: dict[str, Any], key: str) -> None:
@@ -280,19 +286,14 @@ def test_only_pyinfras_own_private_names_are_let_through() -> None:
 @pytest.mark.parametrize(
     ("given", "url"),
     [
-        ({}, "http://$(HOST_IP):8080/execution/"),
-        ({"airflow_web_port": 9000}, "http://$(HOST_IP):9000/execution/"),
-        (fake.ANOTHER_DRIVER, "http://host.minikube.internal:8080/execution/"),
-        ({"airflow_address_for_pods": "192.0.2.7"}, "http://192.0.2.7:8080/execution/"),
-        ({"airflow_address_for_pods": "host.example"}, "http://host.example:8080/execution/"),
+        ({}, "https://$(HOST_IP):8081/execution/"),
+        ({"airflow_pods_port": 9443}, "https://$(HOST_IP):9443/execution/"),
+        (fake.ANOTHER_DRIVER, "https://host.minikube.internal:8081/execution/"),
+        ({"airflow_address_for_pods": "192.0.2.7"}, "https://192.0.2.7:8081/execution/"),
+        ({"airflow_address_for_pods": "host.example"}, "https://host.example:8081/execution/"),
         # RFC 3986, 3.2.2: an IPv6 address stands between brackets.
-        ({"airflow_address_for_pods": "2001:db8::7"}, "http://[2001:db8::7]:8080/execution/"),
-        (EXISTING, "http://192.0.2.7:8080/execution/"),
-        ({"airflow_proxy": {}, "airflow_web_port": 9000}, "https://$(HOST_IP):8081/execution/"),
-        (
-            {"airflow_proxy": {"pods_port": 9443}, **fake.ANOTHER_DRIVER},
-            "https://host.minikube.internal:9443/execution/",
-        ),
+        ({"airflow_address_for_pods": "2001:db8::7"}, "https://[2001:db8::7]:8081/execution/"),
+        (EXISTING, "https://192.0.2.7:8081/execution/"),
     ],
 )
 def test_address_of_the_execution_api(given: dict[str, Any], url: str) -> None:
@@ -316,11 +317,15 @@ OTHER: dict[str, Any] = {
     "airflow_extra_requirements": ["boto3==1.40.0"],
     "airflow_config": {"core": {"parallelism": "4"}},
     "airflow_executor": "LocalExecutor,KubernetesExecutor",
-    "airflow_web_host": "127.0.0.1",
-    "airflow_web_port": 8081,
+    "airflow_web_host": "0.0.0.0",
+    "airflow_web_port": 8090,
+    "airflow_https_port": 8443,
+    "airflow_pods_port": 8444,
     "airflow_metrics_port": 9187,
     "airflow_base_url": "https://airflow.example",
-    "airflow_proxy": {"logins_per_minute": 5},
+    "airflow_web_certificate": PAIR,
+    "airflow_host_names": ["airflow.example"],
+    "airflow_logins_per_minute": 5,
     "airflow_address_for_pods": "192.0.2.8",
     "airflow_admin_user": "ada",
     "airflow_uid": 50001,
@@ -388,6 +393,7 @@ BASES: dict[str, dict[str, Any]] = {
         "airflow_logs_claim": {"name": "other", "host_path": "/srv/logs"},
     },
     "airflow_logs_s3": {"airflow_logs": "s3", "airflow_logs_s3": S3},
+    "airflow_web_certificate": {**PUBLIC, "airflow_web_certificate": fake.pair()},
     "minikube_driver": {**fake.ANOTHER_DRIVER, "minikube_driver": "none"},
     "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
     "kubernetes_kubeconfig": EXISTING,
@@ -464,26 +470,14 @@ def test_a_given_image_is_taken_as_it_is() -> None:
 # What can't work together, and words of the sentence that says so.
 CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
     ({"airflow_metrics_port": 8080}, "airflow_metrics_port: 8080", "another one"),
-    ({"airflow_proxy": {"port": 8080}}, "airflow_proxy.port: 8080 is airflow_web_port", "another"),
-    ({"airflow_proxy": {"port": 8081}}, "airflow_proxy.pods_port: 8081", "another one"),
-    (
-        {"airflow_proxy": {}, "airflow_metrics_port": 8081},
-        "airflow_proxy.pods_port: 8081 is airflow_metrics_port",
-        "another one",
-    ),
-    ({"airflow_proxy": PAIR}, "airflow_address_for_pods", "write a name that it has"),
+    ({"airflow_pods_port": 8080}, "airflow_pods_port: 8080 is airflow_web_port", "another one"),
+    ({**PUBLIC, "airflow_https_port": 8081}, "airflow_https_port: 8081", "another one"),
+    ({"airflow_web_certificate": PAIR}, "airflow_web_certificate", "is to be at"),
     *(
-        ({"airflow_proxy": wrong, **NAMED}, "airflow_proxy: ", words)
+        ({"airflow_web_certificate": {**PAIR, **wrong}, **PUBLIC}, "airflow_web_certificate", words)
         for wrong, words in (
-            ({"certificate": PAIR["certificate"]}, "write both, or none"),
-            ({"key": PAIR["key"]}, "write both, or none"),
-            ({"ca_certificate": PAIR["certificate"]}, "write that too, or none"),
-            ({**PAIR, "names": ["airflow.example"]}, "leave them out"),
-            ({**PAIR, "key": fake.pair()["key"]}, "write those of one pair"),
-            (
-                {**PAIR, "certificate": "-----BEGIN CERTIFICATE-----\nx"},
-                "certificate can't be read",
-            ),
+            ({"key": fake.pair()["key"]}, "write those of one pair"),
+            ({"certificate": "-----BEGIN CERTIFICATE-----\nx"}, "certificate can't be read"),
         )
     ),
     (

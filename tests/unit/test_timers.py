@@ -80,6 +80,7 @@ def test_zero_days_is_not_at_all() -> None:
     assert [Path(path).stem for path in plan.uploads if path.endswith(".timer")] == [
         "airflow-liveness",
         "airflow-cleanup-images",
+        "airflow-certificate",
     ]
     for name in ("cleanup-pods", "cleanup-history", "cleanup-logs"):
         (command,) = plan.named(f"Remove airflow-{name}").commands

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -28,8 +29,9 @@ def status(method, url, token, body):
         headers["Authorization"] = f"Bearer {token}"
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)
+    trusting = ssl.create_default_context(cafile=os.environ["AIRFLOW__API__SSL_CERT"])
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=20, context=trusting) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
