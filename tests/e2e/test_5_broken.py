@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -188,15 +189,18 @@ def test_the_api_server_away_for_half_a_minute(
 # Slow
 
 
+def relay(unit: str, port: int, to: str, how: str) -> str:
+    """Command that runs relay.py as a unit."""
+    program = shlex.quote((Path(__file__).parent / "relay.py").read_text())
+    return f"systemd-run --quiet --unit={unit} python3 -c {program} {port} {to} {how}"
+
+
 @pytest.fixture
 def slow_cluster(machine: Machine, shell: Shell) -> Iterator[None]:
     """The cluster's API takes two seconds for each call of Airflow's."""
-    text = (Path(__file__).parent / "slow_proxy.py").read_text()
-    shell(f"cat > /root/slow_proxy.py <<'EOF'\n{text}\nEOF")
     rule = "OUTPUT -p tcp --dport 8443 -m owner --uid-owner airflow -j REDIRECT --to-ports 18443"
     shell(
-        "systemd-run --quiet --unit=e2e-slow python3 /root/slow_proxy.py"
-        f" 18443 {machine.address} 8443 2 && iptables -t nat -I {rule}"
+        f"{relay('e2e-slow', 18443, f'{machine.address} 8443', '2')} && iptables -t nat -I {rule}"
         " && systemctl restart airflow-scheduler"  # with new connections
     )
     yield
@@ -229,17 +233,15 @@ def test_a_slow_cluster_is_not_taken_for_a_scheduler_that_hangs(
 @pytest.fixture
 def aged_watch(shell: Shell) -> Iterator[None]:
     """The scheduler begins anew, and watches the cluster from a state that is too old."""
-    text = (Path(__file__).parent / "aged_proxy.py").read_text()
     kubeconfig, drop_in = (
         "/etc/airflow/e2e-kubeconfig",
         "/run/systemd/system/airflow-scheduler.service.d",
     )
     shell(
-        f"cat > /root/aged_proxy.py <<'EOF'\n{text}\nEOF\n"
         # It speaks for root; in plain HTTP, where the other one can read.
         "systemd-run --quiet --unit=e2e-kubectl kubectl --kubeconfig=/root/.kube/config"
         " proxy --port=18002;"
-        " systemd-run --quiet --unit=e2e-aged python3 /root/aged_proxy.py 18001 127.0.0.1 18002;"
+        f" {relay('e2e-aged', 18001, '127.0.0.1 18002', '0 resourceVersion=0 resourceVersion=1')};"
         f" kubectl --kubeconfig={kubeconfig} config set-cluster e2e --server=http://127.0.0.1:18001;"
         f" kubectl --kubeconfig={kubeconfig} config set-context e2e --cluster=e2e;"
         f" kubectl --kubeconfig={kubeconfig} config use-context e2e;"
