@@ -14,6 +14,7 @@ import shutil
 import sys
 import tarfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.sandbox import gotools
@@ -29,10 +30,22 @@ from tests.sandbox.common import (
 from tests.sandbox.gotools import Tool, require_go
 from tests.sandbox.images import Image, write_archive
 
-KUBERNETES = "v1.33.1"
-MINIKUBE = "v1.36.0"
-ETCD = "3.5.21-0"
-COREDNS = "v1.12.0"
+
+@dataclass(frozen=True)
+class Versions:
+    """What a folder's cluster is made of, and how the names of its own modules end."""
+
+    kubernetes: str
+    minikube: str
+    etcd: str
+    coredns: str
+    modules: str = ""
+
+
+CURRENT = Versions("v1.33.1", "v1.36.0", "3.5.21-0", "v1.12.0")
+# What the tests of an upgrade begin with. Its minikube is the current one's code, which only calls
+# itself older: the checksum database confirms no other version's module.
+OLDER = Versions("v1.32.5", "v1.35.0", "3.5.16-0", "v1.11.3", modules="-older")
 CRICTL = "v1.30.0"
 PAUSE = "3.10"
 STORAGE_PROVISIONER = "v5"
@@ -44,66 +57,78 @@ KUBE_PROXY_RELEASE = "bookworm"
 KUBE_PROXY_PACKAGES = "iptables,nftables,kmod,conntrack"
 
 PROBES = (
-    ("dl.k8s.io", f"/{KUBERNETES}/bin/linux/amd64/kubectl.sha256"),
-    ("storage.googleapis.com", f"/minikube/releases/{MINIKUBE}/minikube-linux-amd64.sha256"),
+    ("dl.k8s.io", f"/{CURRENT.kubernetes}/bin/linux/amd64/kubectl.sha256"),
+    (
+        "storage.googleapis.com",
+        f"/minikube/releases/{CURRENT.minikube}/minikube-linux-amd64.sha256",
+    ),
 )
 PROBE_SECONDS = 5.0
 
 
-def _kubernetes() -> Tool:
+def _kubernetes(versions: Versions) -> Tool:
+    version = versions.kubernetes
     names = "kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubeadm kubelet"
     stamps = []
     for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
-        major, minor, _ = KUBERNETES.removeprefix("v").split(".")
-        stamps += [(f"{package}.gitVersion", KUBERNETES)]
+        major, minor, _ = version.removeprefix("v").split(".")
+        stamps += [(f"{package}.gitVersion", version)]
         stamps += [(f"{package}.gitMajor", major), (f"{package}.gitMinor", minor)]
     packages = tuple(f"k8s.io/kubernetes/cmd/{name}" for name in (*names.split(), "kubectl"))
-    return Tool("kubernetes", f"Kubernetes {KUBERNETES}", 8, packages, tuple(stamps))
+    module = f"kubernetes{versions.modules}"
+    return Tool(module, f"Kubernetes {version}", 8, packages, tuple(stamps))
 
 
-TOOLS = (
-    _kubernetes(),
-    Tool(
-        "minikube",
-        f"minikube {MINIKUBE}",
-        4,
-        ("k8s.io/minikube/cmd/minikube",),
-        (
-            ("k8s.io/minikube/pkg/version.version", MINIKUBE),
-            # Without it the addon's manifest names an image with an empty tag.
-            ("k8s.io/minikube/pkg/version.storageProvisionerVersion", STORAGE_PROVISIONER),
+def _tools(versions: Versions) -> tuple[Tool, ...]:
+    return (
+        _kubernetes(versions),
+        Tool(
+            "minikube",
+            f"minikube {versions.minikube}",
+            4,
+            ("k8s.io/minikube/cmd/minikube",),
+            (
+                ("k8s.io/minikube/pkg/version.version", versions.minikube),
+                # Without it the addon's manifest names an image with an empty tag.
+                ("k8s.io/minikube/pkg/version.storageProvisionerVersion", STORAGE_PROVISIONER),
+            ),
         ),
-    ),
-    Tool(
-        "storage-provisioner",
-        f"storage-provisioner {STORAGE_PROVISIONER}",
-        2,
-        ("k8s.io/minikube/cmd/storage-provisioner",),
-    ),
-    Tool(
-        "etcd",
-        f"etcd {ETCD}",
-        1,
-        ("go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/etcdctl/v3"),
-    ),
-    Tool("coredns", f"CoreDNS {COREDNS}", 2, ("github.com/coredns/coredns",)),
-    Tool(
-        "crictl",
-        f"crictl {CRICTL}",
-        1,
-        ("github.com/kubernetes-sigs/cri-tools/cmd/crictl",),
-        (("github.com/kubernetes-sigs/cri-tools/pkg/version.Version", CRICTL),),
-    ),
-    Tool("pause", f"pause {PAUSE}", 1, (".",)),
-)
+        Tool(
+            "storage-provisioner",
+            f"storage-provisioner {STORAGE_PROVISIONER}",
+            2,
+            ("k8s.io/minikube/cmd/storage-provisioner",),
+        ),
+        Tool(
+            f"etcd{versions.modules}",
+            f"etcd {versions.etcd}",
+            1,
+            ("go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/etcdctl/v3"),
+        ),
+        Tool(
+            f"coredns{versions.modules}",
+            f"CoreDNS {versions.coredns}",
+            2,
+            ("github.com/coredns/coredns",),
+        ),
+        Tool(
+            "crictl",
+            f"crictl {CRICTL}",
+            1,
+            ("github.com/kubernetes-sigs/cri-tools/cmd/crictl",),
+            (("github.com/kubernetes-sigs/cri-tools/pkg/version.Version", CRICTL),),
+        ),
+        Tool("pause", f"pause {PAUSE}", 1, (".",)),
+    )
 
 
-def ensure() -> Path:
+def ensure(versions: Versions = CURRENT) -> Path:
     """Return the complete offline folder; make it first when it is missing (about 20 minutes).
 
     Raises SandboxError when Go is missing or too old, or a build fails.
     """
-    folder = cache_dir() / "offline" / _key()
+    key = _key(versions)
+    folder = cache_dir() / "offline" / key
     if (folder / "SHA256SUMS").exists():
         return folder
     with locked("offline"):
@@ -112,11 +137,14 @@ def ensure() -> Path:
         require_go(
             OLDEST_GO, "the cluster's programs here because the official downloads are out of reach"
         )
-        built = {tool.module: _build(tool) for tool in TOOLS}
-        base = _kube_proxy_base()
+        # Kept until all are collected.
+        part = cache_dir() / "build"
+        tools = _tools(versions)
+        built = {it.module: gotools.build(it, part / f"{key}-{it.module}") for it in tools}
+        base = _kube_proxy_base(part / f"{key}-kube-proxy-base")
         progress("Collecting programs and images (about 1 minute, once)…")
         with fresh_folder(folder) as draft:
-            _collect(draft, built, base)
+            _collect(draft, versions, built, base)
         for done in {*built.values(), base.parent}:
             shutil.rmtree(done)
     return folder
@@ -148,22 +176,21 @@ def _answers(host: str, path: str) -> bool:
         connection.close()
 
 
-def _key() -> str:
-    versions = (KUBERNETES, MINIKUBE, ETCD, COREDNS, CRICTL)
+def _key(versions: Versions) -> str:
+    named = {
+        "k8s": versions.kubernetes,
+        "minikube": versions.minikube,
+        "etcd": versions.etcd,
+        "coredns": versions.coredns,
+        "crictl": CRICTL,
+    }
     bases = (KUBE_PROXY_RELEASE, KUBE_PROXY_PACKAGES, PAUSE, STORAGE_PROVISIONER)
-    names = ("k8s", "minikube", "etcd", "coredns", "crictl")
-    parts = [f"{name}-{version}" for name, version in zip(names, versions, strict=True)]
-    return "_".join([*parts, gotools.recipe(TOOLS, bases, _IMAGES)])
+    recipe = gotools.recipe(_tools(versions), bases, _images(versions))
+    return "_".join([*(f"{name}-{version}" for name, version in named.items()), recipe])
 
 
-def _build(tool: Tool) -> Path:
-    """Build one module's programs and return their folder; kept until all are collected."""
-    return gotools.build(tool, cache_dir() / "build" / f"{_key()}-{tool.module}")
-
-
-def _kube_proxy_base() -> Path:
-    """Return the layer with the firewall tools that kube-proxy calls."""
-    done = cache_dir() / "build" / f"{_key()}-kube-proxy-base"
+def _kube_proxy_base(done: Path) -> Path:
+    """Return the layer with the firewall tools that kube-proxy calls, kept in the folder `done`."""
     if not done.exists():
         ensure_packages("mmdebstrap", "debian-archive-keyring")
         progress("Making the root of the kube-proxy image (about 30 seconds, once)…")
@@ -181,38 +208,43 @@ def _kube_proxy_base() -> Path:
 
 # Each image: its reference, its programs as (path inside, module, file built), its entrypoint.
 _Program = tuple[str, str, str]
-_IMAGES: tuple[tuple[str, tuple[_Program, ...], str], ...] = (
-    *(
+
+
+def _images(versions: Versions) -> tuple[tuple[str, tuple[_Program, ...], str], ...]:
+    kubernetes, etcd = f"kubernetes{versions.modules}", f"etcd{versions.modules}"
+    control = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+    return (
+        *(
+            (
+                f"registry.k8s.io/{name}:{versions.kubernetes}",
+                ((f"/usr/local/bin/{name}", kubernetes, name),),
+                f"/usr/local/bin/{name}",
+            )
+            for name in control
+        ),
         (
-            f"registry.k8s.io/{name}:{KUBERNETES}",
-            ((f"/usr/local/bin/{name}", "kubernetes", name),),
-            f"/usr/local/bin/{name}",
-        )
-        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
-    ),
-    (
-        f"registry.k8s.io/etcd:{ETCD}",
-        (("/usr/local/bin/etcd", "etcd", "server"), ("/usr/local/bin/etcdctl", "etcd", "etcdctl")),
-        "/usr/local/bin/etcd",
-    ),
-    (
-        f"registry.k8s.io/coredns/coredns:{COREDNS}",
-        (("/coredns", "coredns", "coredns"),),
-        "/coredns",
-    ),
-    (f"registry.k8s.io/pause:{PAUSE}", (("/pause", "pause", "pause"),), "/pause"),
-    (
-        f"gcr.io/k8s-minikube/storage-provisioner:{STORAGE_PROVISIONER}",
-        (("/storage-provisioner", "storage-provisioner", "storage-provisioner"),),
-        "/storage-provisioner",
-    ),
-)
+            f"registry.k8s.io/etcd:{versions.etcd}",
+            (("/usr/local/bin/etcd", etcd, "server"), ("/usr/local/bin/etcdctl", etcd, "etcdctl")),
+            "/usr/local/bin/etcd",
+        ),
+        (
+            f"registry.k8s.io/coredns/coredns:{versions.coredns}",
+            (("/coredns", f"coredns{versions.modules}", "coredns"),),
+            "/coredns",
+        ),
+        (f"registry.k8s.io/pause:{PAUSE}", (("/pause", "pause", "pause"),), "/pause"),
+        (
+            f"gcr.io/k8s-minikube/storage-provisioner:{STORAGE_PROVISIONER}",
+            (("/storage-provisioner", "storage-provisioner", "storage-provisioner"),),
+            "/storage-provisioner",
+        ),
+    )
 
 
-def _collect(draft: Path, built: dict[str, Path], base: Path) -> None:
+def _collect(draft: Path, versions: Versions, built: dict[str, Path], base: Path) -> None:
     shutil.copy2(built["minikube"] / "minikube", draft / "minikube-linux-amd64")
     for name in ("kubectl", "kubelet", "kubeadm"):
-        shutil.copy2(built["kubernetes"] / name, draft / name)
+        shutil.copy2(built[f"kubernetes{versions.modules}"] / name, draft / name)
     crictl = (built["crictl"] / "crictl").read_bytes()
     with tarfile.open(draft / f"crictl-{CRICTL}-linux-amd64.tar.gz", "w:gz") as archive:
         entry = tarfile.TarInfo("crictl")
@@ -225,7 +257,7 @@ def _collect(draft: Path, built: dict[str, Path], base: Path) -> None:
             (entrypoint,),
             base if "/kube-proxy:" in reference else None,
         )
-        for reference, programs, entrypoint in _IMAGES
+        for reference, programs, entrypoint in _images(versions)
     ]
     scratch = draft / "scratch"
     scratch.mkdir()
