@@ -12,8 +12,16 @@ from pyinfra.operations import files
 
 from tasks import downloads, progress
 from tasks.operations import pinned_file, settled
-from tasks.settings import Settings
+from tasks.settings import MEMORY, Settings
 
+UNIT = "/etc/systemd/system/minikube.service"
+STARTED_WITH = f"{MEMORY}/minikube"  # checksum of the unit that the deploy started or reloaded last
+BEGUN_WITH = f"{STARTED_WITH}.begun"  # of the one that it is at; left where that was interrupted
+# What minikube gave kubeadm last. It notes this before it acts by it, so that after an interruption
+# it takes for done what is not, and waits in vain for the other version.
+KUBEADM = "/var/tmp/minikube/kubeadm.yaml"
+BEGINNING = f"{{ ! test -e {BEGUN_WITH} || rm -f {KUBEADM}; }} && sha256sum {UNIT} > {BEGUN_WITH}"
+PROFILE = "/root/.minikube/profiles/minikube/config.json"  # what minikube knows of its cluster
 CACHE = "/root/.minikube/cache/linux/amd64"
 DASHBOARD_PORT = 9090  # free for whoever looks at it
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
@@ -53,8 +61,8 @@ def begin(settings: Settings) -> None:
         _place_offline_files(settings, settings.offline_dir)
     files.template(
         name="Write minikube.service",
-        src="files/etc/systemd/system/minikube.service.j2",
-        dest="/etc/systemd/system/minikube.service",
+        src=f"files{UNIT}.j2",
+        dest=UNIT,
         mode="644",
         settings=settings,
         stand_ins=STAND_INS,
@@ -67,7 +75,7 @@ def begin(settings: Settings) -> None:
         commands=[
             "systemctl daemon-reload",
             "systemctl enable --quiet minikube",
-            "systemctl start --no-block minikube",
+            f"{BEGINNING} && systemctl start --no-block minikube",
         ],
         because="minikube is started and enabled",
     )
@@ -140,24 +148,28 @@ def _place_offline_files(settings: Settings, offline_dir: str) -> None:
 
 @deploy("minikube")
 def finish(settings: Settings) -> None:
-    """minikube runs in the version that the settings name, and answers."""
+    """minikube runs as the settings have it, in the version that they name, and answers."""
     if not settings.uses_minikube:
         return
     answers = (
         f"{settings.kubectl} get --raw=/version --request-timeout=10s"
         f" | grep -q '\"v{settings.kubernetes_version}\"'"
     )
+    ended = f"{answers} && mv {BEGUN_WITH} {STARTED_WITH}"
     settled(
         name="Wait for minikube (1 to 2 minutes the first time)",
-        test=f"systemctl is-active minikube && {answers}",
+        test=f"systemctl is-active minikube && sha256sum --check --status {STARTED_WITH}"
+        f" && ! test -e {BEGUN_WITH} && {answers}",
         commands=[
-            # A unit that is active while its cluster is not was stopped behind systemd's back, or
-            # is another one since: with the version that is wanted now.
-            "systemctl daemon-reload;"
-            f" systemctl start minikube && {answers} || systemctl restart minikube && {answers} ||"
-            " { journalctl -u minikube -n 30 -o cat --no-pager; echo 'minikube does not run"
-            f" Kubernetes v{settings.kubernetes_version}; its last words are above, the rest is in"
-            " journalctl -u minikube -u kubelet' >&2; exit 1; }",
+            # A start that is under way ends first. What the cluster is not yet then, the reload
+            # makes of it, and pods that run go on: another version, or up where it was stopped
+            # behind systemd's back.
+            "systemctl daemon-reload; systemctl start minikube"
+            f" && sha256sum --check --status {BEGUN_WITH} 2>/dev/null && {ended} ||"
+            f" {{ {BEGINNING} && systemctl reload-or-restart minikube && {ended}; }} ||"
+            " { journalctl -u minikube -t minikube -n 30 -o cat --no-pager; echo 'minikube does not"
+            f" run Kubernetes v{settings.kubernetes_version}; its last words are above, the rest is"
+            " in journalctl -u minikube -u kubelet' >&2; exit 1; }",
         ],
         because="minikube runs and answers",
     )

@@ -620,6 +620,22 @@ def test_minikube_is_started_with_driver_and_version(driver: str) -> None:
     assert {f"--driver={driver}", "--kubernetes-version=v1.33.2"} <= set(words)
     assert ("--container-runtime=containerd" in words) == (driver == "none")
     assert all(word.startswith("--") for word in words[2:])
+    # The same makes another version of a cluster that runs.
+    assert formats.unit_words(unit.one("Service.ExecReload")) == words
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kubernetes_version": "1.33.2"},
+        {"minikube_version": "1.36.1"},
+        {"minikube_start_args": ["--v=3"]},
+    ],
+)
+def test_what_minikube_is_to_be_shows_in_its_unit(plan: Plan, change: dict[str, Any]) -> None:
+    """It is the unit that the deploy compares."""
+    path = f"{UNITS}/minikube.service"
+    assert fake.plan(fake.settings(change)).uploads[path] != plan.uploads[path]
 
 
 @pytest.mark.parametrize(
