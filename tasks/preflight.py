@@ -12,6 +12,7 @@ from pyinfra.api import DeployError, FactBase
 
 from tasks import downloads, kubeconfig, lock, metrics, pods, proxy, registry
 from tasks.airflow import ADMIN_PASSWORD, MIGRATED
+from tasks.minikube import PROFILE
 from tasks.settings import RELEASES, Settings
 
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
@@ -71,6 +72,10 @@ for expected in $cluster_ports; do
     [ -n "$held" ] && [ "${held#* }" != "${expected#*:}" ] && say port "${expected%%:*} $held"
 done
 connects() { timeout 5 bash -c "</dev/tcp/$1/$2" 2>/dev/null; }
+if [ -n "$minikube_profile" ]; then
+    say kubernetes "$(sed -n 's/^[[:space:]]*"KubernetesVersion": "v\([0-9.]*\)".*/\1/p' \
+        "$minikube_profile" 2>/dev/null | head -n 1)"
+fi
 if [ -n "$kubeconfig" ]; then
     if [ ! -r "$kubeconfig" ]; then
         say kubeconfig missing
@@ -109,6 +114,11 @@ if [ -n "$offline_dir" ]; then
         for file in $offline_files; do
             [ -r "$file" ] || say offline "$file is missing"
             grep -q " [ *]$file\$" SHA256SUMS || say offline "SHA256SUMS does not name $file"
+        done
+        # minikube would take down a cluster that runs, for another version than it then finds.
+        for file in $minikube_files; do
+            [ ! -r $file ] || grep -aqF "$kubernetes_version" $file ||
+                say offline "$file is not of Kubernetes $kubernetes_version"
         done
         # Reading a gigabyte takes seconds: only files that changed since they were last used.
         if [ "$(eval "$offline_look")" != "$(cat $offline_stamp 2>/dev/null)" ]; then
@@ -195,6 +205,9 @@ def _variables(settings: Settings, lock_owner: str) -> str:
         "ask_holder": lock.other_holder(lock_owner),
         "kubectl": f"{settings.kubectl} -n {settings.kubernetes_namespace}",
         "own_ports": " ".join(f"{port}:{unit}" for port, (_, unit) in _own_ports(settings).items()),
+        "minikube_profile": PROFILE if settings.uses_minikube else "",
+        "minikube_files": "kubeadm kubelet" if settings.uses_minikube else "",
+        "kubernetes_version": f"v{settings.kubernetes_version}",
         "kubeconfig": settings.kubernetes_kubeconfig or "",
         "told_keys": "|".join(kubeconfig.TOLD_KEYS),
         "registry_host": settings.worker_registry.host if settings.worker_registry else "",
@@ -227,6 +240,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_system(report),
         *_resources(report),
         *_upgrade(settings, report),
+        *_kubernetes_version(settings, report),
         *_clock(report, now),
         *_ports(settings, report),
         *_cluster(settings, report),
@@ -290,6 +304,25 @@ def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
                     f"{free:.1f} GiB of disk are free in {place}, and another version or other"
                     f" packages of Airflow need {needed:.1f}, a backup among it: free some"
                 )
+
+
+def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:
+    """What minikube would refuse once the cluster is down, or Kubernetes does not support."""
+    there, wanted = report.one("kubernetes"), settings.kubernetes_version
+    if not there:
+        return
+    (major, minor, *_), now = _numbers(wanted), _numbers(there)
+    if _numbers(wanted) < now:
+        yield (
+            f"kubernetes_version: the cluster has Kubernetes {there}, and minikube takes none back"
+            f' to an older one, as {wanted}: write "{there}", or, where nobody needs more of the'
+            " cluster than the deploy brings, run `minikube delete` on the host first"
+        )
+    elif [major, minor - 1] > now[:2]:
+        yield (
+            f"kubernetes_version: the cluster has Kubernetes {there}, and none may skip a minor"
+            f" version on its way to {wanted}: deploy with one of {now[0]}.{now[1] + 1} first"
+        )
 
 
 def _numbers(version: str) -> list[int]:

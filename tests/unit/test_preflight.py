@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -153,6 +154,9 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         # Where Airflow is installed already, space is taken and nothing need be downloaded.
         ({"installed": ["yes"], "disk_kib": ["/opt 1", "/var 1"]}, {}),
         ({"installed": ["yes"], "unreachable": ["dl.k8s.io"]}, {}),
+        ({"kubernetes": ["1.33.1"]}, {"kubernetes_version": "1.33.1"}),
+        ({"kubernetes": ["1.33.9"]}, {"kubernetes_version": "1.33.10"}),
+        ({"kubernetes": ["1.32.13"]}, {"kubernetes_version": "1.33.1"}),
     ],
 )
 def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[str, Any]) -> None:
@@ -208,6 +212,18 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ),
         ({"told": ["|clusters: ["]}, CLUSTER, "is no kubeconfig", "--flatten"),
         ({}, CLUSTER, "is no kubeconfig", "--flatten"),
+        (
+            {"kubernetes": ["1.33.10"]},
+            {"kubernetes_version": "1.33.9"},
+            "the cluster has Kubernetes 1.33.10",
+            'write "1.33.10"',
+        ),
+        (
+            {"kubernetes": ["1.31.9"]},
+            {"kubernetes_version": "1.33.1"},
+            "none may skip a minor version on its way to 1.33.1",
+            "one of 1.32 first",
+        ),
         ({"registry": ["unreachable"]}, REGISTRY, "registry.example does not answer", "the port"),
         ({"offline": ["kubectl is missing"]}, OFFLINE, "/srv/offline: kubectl", "again"),
         ({"unreachable": ["dl.k8s.io"]}, {}, "dl.k8s.io", "offline_dir"),
@@ -313,6 +329,29 @@ def test_what_is_wrong_with_an_offline_folder_is_told_all_at_once(offline: Path)
         "kubectl does not have the checksum of SHA256SUMS",
         "minikube-linux-amd64 is missing",
     ]
+
+
+def test_an_offline_folder_of_another_kubernetes_is_told(offline: Path) -> None:
+    for name, version in (("kubeadm", "v1.33.1"), ("kubelet", "v1.32.5")):
+        (offline / name).write_bytes(b"\x7fELF\0" + version.encode() + b"\0")
+    there = ["kubelet is not of Kubernetes v1.33.1"]
+    assert ask(offline, {"kubernetes_version": "1.33.1"}).all("offline") == there
+    # Of an existing cluster nothing is installed but the client.
+    assert ask(offline, CLUSTER).all("offline") == []
+
+
+def test_the_clusters_version_is_told(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = tmp_path / "config.json"
+    monkeypatch.setattr(preflight, "PROFILE", str(profile))
+    assert ask(offline).one("kubernetes") == ""
+    known = {
+        "KubernetesConfig": {"KubernetesVersion": "v1.32.10", "ClusterName": "minikube"},
+        "Nodes": [{"Name": "", "KubernetesVersion": "v1.32.10"}],
+    }
+    profile.write_text(json.dumps(known, indent="\t"))
+    assert ask(offline).all("kubernetes") == ["1.32.10"]
 
 
 def test_a_missing_offline_folder_is_told(tmp_path: Path) -> None:
