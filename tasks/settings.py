@@ -309,6 +309,7 @@ class Settings(Part):
     def _combinations(self) -> Self:
         if conflicts := [
             *self._port_conflicts(),
+            *self._page_conflicts(),
             *self._cluster_conflicts(),
             *self._source_conflicts(),
             *self._pod_conflicts(),
@@ -322,6 +323,8 @@ class Settings(Part):
             if port in taken:
                 yield f"{key}: {port} is {taken[port]}: write another one"
             taken[port] = key
+
+    def _page_conflicts(self) -> Iterator[str]:
         if self.airflow_web_certificate is None:
             return
         if not self.page_is_public:
