@@ -52,7 +52,7 @@ async def main(
             passed_on(there[0], writer, 0, bytes),
         )
 
-    async with await asyncio.start_server(serve, "0.0.0.0", int(port)) as server:
+    async with await asyncio.start_server(serve, "127.0.0.1", int(port)) as server:
         await server.serve_forever()
 
 
