@@ -16,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks.services import SERVICES
-from tests.e2e.support import Airflow, bring_dag, deploy, log_in, machine_name, wait_for
+from tests.e2e.support import Airflow, bring_dag, deploy, log_in, machine_name
 from tests.sandbox import machine as machines
+from tests.support import wait_for
 
 DAGS = Path(__file__).parent / "dags"
 

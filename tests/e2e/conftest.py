@@ -1,18 +1,67 @@
-"""Fixtures: the machine, Airflow on it, and its cluster."""
+"""Fixtures: the machine, Airflow on it, and its cluster; and what is kept of a test that failed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import re
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 import pytest
 import yaml
 from kubernetes import client, config
 
-from tests.e2e.support import Airflow, log_in, machine_name
+from tests.e2e.support import Airflow, bring_dag, evidence_folder, log_in, machine_name
 from tests.sandbox import machine as machines
+from tests.sandbox.common import SandboxError
 from tests.sandbox.machine import Machine
 
 Shell = Callable[[str], str]
+
+# Each command prints one file of a failed test's evidence. Secrets are none of it.
+EVIDENCE = {
+    "journal": "journalctl --no-pager --boot --lines=20000",
+    "units": "systemctl --no-pager --all list-units 'airflow*' minikube kubelet postgresql* nginx",
+    "pods": "kubectl get pods --all-namespaces --output=wide;"
+    " kubectl describe pods --namespace=airflow;"
+    " kubectl get events --all-namespaces --sort-by=.lastTimestamp",
+    "processes": "free -m; df -h / /tmp /run; ps -eo pid,user,stat,etimes,rss,args --sort=-rss",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort a story's modules as its package says: they build on each other."""
+
+    def place(item: pytest.Item) -> tuple[str, int]:
+        package, _, module = item.module.__name__.rpartition(".")  # type: ignore[attr-defined]
+        order = getattr(importlib.import_module(package), "ORDER", ())
+        return package, order.index(module) if order else 0
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write down the state of the machine when a test fails."""
+    report = yield
+    folder = evidence_folder()
+    if report.failed and folder:
+        _keep_evidence(folder / re.sub(r"[^\w.-]+", "-", item.name), str(report.longrepr))
+    return report
+
+
+def _keep_evidence(folder: Path, said: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failure.txt").write_text(said)
+    for name, command in EVIDENCE.items():
+        try:
+            machine = machines.load(machine_name())
+            text = machines.run(machine, command, check=False, timeout=60).stdout
+        except SandboxError as error:  # the machine itself may be what failed
+            text = str(error)
+        (folder / f"{name}.txt").write_text(text)
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +87,10 @@ def cluster(shell: Shell) -> client.CoreV1Api:
     """The cluster as Airflow itself may see it."""
     kubeconfig = yaml.safe_load(shell("cat /etc/airflow/kubeconfig"))
     return client.CoreV1Api(config.new_client_from_config_dict(kubeconfig))
+
+
+@pytest.fixture(scope="module")
+def slow_dag(shell: Shell) -> str:
+    """A DAG whose task takes half a minute."""
+    bring_dag("e2e_slow", shell)
+    return "e2e_slow"

@@ -56,4 +56,5 @@ async def main(
         await server.serve_forever()
 
 
-asyncio.run(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import urllib.error
 
-from tests.e2e.support import Airflow, wait_for
+from tests.e2e.support import Airflow
+from tests.support import wait_for
 
 # A test that wants the first task to wait makes the variable; the second task comes after.
 DAG = """
@@ -19,8 +20,10 @@ def two_tasks():
     @task(retries=40, retry_delay=timedelta(seconds=3))
     def first():
         print("first says {words}", flush=True)
-        end = time.monotonic() + 600
-        while Variable.get("{name}", default="go") == "wait" and time.monotonic() < end:
+        end = time.monotonic() + 900
+        while Variable.get("{name}", default="go") == "wait":
+            if time.monotonic() > end:
+                raise TimeoutError("nobody let it end: the test was too slow")
             time.sleep(1)
 
     @task

@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from tests.e2e import rest_service
-from tests.e2e.support import wait_for
 from tests.sandbox import common, machine, versitygw
 from tests.sandbox.machine import Machine
+from tests.support import wait_for
 
 FOLDER = "/srv/test-servers"
 # What Debian's packages would start by themselves, on ports of their own choice.
@@ -110,6 +110,21 @@ class S3Server(Server):
     def endpoint(self) -> str:
         """URL that S3 clients are given; a bucket is the first part of the path."""
         return f"http://{self.address}"
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The server as a connection of Airflow."""
+        extra = {
+            "endpoint_url": self.endpoint,
+            "region_name": self.region,
+            "config_kwargs": {"s3": {"addressing_style": "path"}},
+        }
+        return {
+            "conn_type": "aws",
+            "login": self.access_key,
+            "password": self.secret_key,
+            "extra": extra,
+        }
 
     def start(self) -> Self:
         """Start the server, which is built first if need be (about 2 minutes, once)."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,25 +16,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
+
+from kubernetes import client
 
 from tasks import tls
 from tasks.settings import ROOT
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
+from tests.support import wait_for
 
-T = TypeVar("T")
 
-
-def wait_for(what: Callable[[], T], seconds: float, why: str, every: float = 0.3) -> T:
-    """The first true value that `what` returns; fails with `why` if there is none in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if result := what():
-            return result
-        time.sleep(every)
-    raise AssertionError(f"not within {seconds:.0f} s: {why}")
+def evidence_folder() -> Path | None:
+    """Folder for what is kept of a run of the tests, if it is wanted."""
+    chosen = os.environ.get("AIRFLOW_EVIDENCE")
+    return Path(chosen) if chosen else None
 
 
 @dataclass(frozen=True)
@@ -74,12 +71,24 @@ def deploy(
     apply = [] if "--dry" in arguments else ["--yes"]
     command = ["pyinfra", "--json", *apply, *arguments, *data, inventory, *what]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if folder := evidence_folder():
+        _keep_output(folder, command, done)
     lines = done.stdout.splitlines()
     return Deploy(
         done.returncode,
         done.stdout + done.stderr,
         json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {},
     )
+
+
+def _keep_output(
+    folder: Path, command: Sequence[str], done: subprocess.CompletedProcess[str]
+) -> None:
+    """Keep what a deploy said; of its settings only the names, since values may be secret."""
+    number = len(list(folder.glob("deploy-*.txt"))) + 1
+    words = [word.partition("=")[0] if word.startswith("--data=") else word for word in command]
+    text = f"{shlex.join(words)}\n{done.stderr}\n{done.stdout}\nended with {done.returncode}\n"
+    (folder / f"deploy-{number:02}.txt").write_text(text)
 
 
 def as_data(value: object) -> str:
@@ -210,11 +219,20 @@ class Browser:
         return 'name="password"' not in self.get("/auth/users/userinfo/")
 
 
+DAGS = Path(__file__).parent / "dags"
+
+
 def bring_dag(name: str, shell: Callable[[str], str], text: str | None = None) -> None:
     """Put a DAG file onto the machine: with this text, or as dags/ has it."""
     if text is None:
-        text = Path(__file__).parent.joinpath(f"dags/{name}.py").read_text()
+        text = DAGS.joinpath(f"{name}.py").read_text()
     shell(f"cat > /opt/airflow/dags/{name}.py <<'EOF'\n{text}\nEOF")
+
+
+def pods_of(cluster: client.CoreV1Api, dag: str) -> set[str]:
+    """Names of the DAG's pods that exist now."""
+    pods = cluster.list_namespaced_pod("airflow", label_selector=f"dag_id={dag}").items
+    return {pod.metadata.name for pod in pods}
 
 
 def host_tests(

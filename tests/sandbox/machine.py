@@ -1,7 +1,8 @@
 """Throwaway Debian machines: systemd as PID 1 in podman, reached by SSH as root.
 
 `python -m tests.sandbox.machine create NAME --release bookworm` makes one in a few seconds
-once the image and, where the official downloads are out of reach, the offline folder exist.
+once the bare system and, where the official downloads are out of reach, the offline folder exist.
+A stopped machine can be saved, and made again as it was then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from tests.sandbox import common, offline
+from tests.sandbox import common, disks, offline
 from tests.sandbox.common import (
     SandboxError,
     cache_dir,
@@ -28,24 +29,23 @@ from tests.sandbox.common import (
     wait_for,
     write_atomically,
 )
-from tests.sandbox.rootfs import RELEASES, ensure_image
+from tests.sandbox.rootfs import ensure_base
+from tests.stories import RELEASES
 
 OUTER_PACKAGES = (
     *("podman", "runc", "containernetworking-plugins", "netavark", "aardvark-dns"),
     *("iptables", "nftables", "openssh-client", "ca-certificates"),
 )
-NETWORK = "airflow-sandbox"
+NETWORK = "airflow-machines"
 LABEL = "airflow-sandbox-machine"
 OFFLINE_INSIDE = "/srv/offline"
-# Overlay does not stack on overlay, so what holds overlays or is bind-mounted gets a volume.
-VOLUMES = ("/var/lib/containerd", "/var/lib/kubelet", "/var/lib/containers")
 FILE_LIMIT = 20000
 # There is no console, and trixie's libkmod fails at each boot for want of a modules folder.
 MASKED = ("getty@tty1.service", "systemd-modules-load.service")
 
 STOP_SECONDS = 60
 SSH_SECONDS = 60
-BOOT_SECONDS = 120
+BOOT_SECONDS = 300  # with minikube and Airflow
 
 CAP_SYS_RESOURCE = 24
 OOM_DROP_IN = """\
@@ -71,6 +71,11 @@ class Machine:
     known_hosts: Path
     offline_dir: str | None
     """The offline folder's path inside the machine; None where nothing has to be offline."""
+
+    @property
+    def root(self) -> Path:
+        """Folder of this machine that holds the other's file system."""
+        return _root(self.name)
 
 
 def create(name: str, release: str = RELEASES[0]) -> Machine:
@@ -113,7 +118,7 @@ def load(name: str) -> Machine:
 
 
 def remove(name: str) -> None:
-    """Remove the machine `name` and its volumes; without one of that name, do nothing."""
+    """Remove the machine `name` and its disk; without one of that name, do nothing."""
     with locked(f"machine-{name}"):
         _remove(name)
 
@@ -122,7 +127,45 @@ def reboot(name: str) -> Machine:
     """Stop and start the machine `name` as a real reboot would, and wait until it is up."""
     machine = load(name)
     with locked(f"machine-{name}"):
-        common.run(["podman", "stop", "--time", str(STOP_SECONDS), name])
+        _stop(name)
+        _start(machine)
+        _finish_boot(machine)
+    return machine
+
+
+def save(name: str, state: str) -> None:
+    """Stop the machine `name` and keep what is on its disk as `state`.
+
+    All other states of this machine are removed: they are of other commits.
+    """
+    with locked(f"machine-{name}"):
+        _stop(name)
+        for old in states(name):
+            disks.delete(old)
+        # A copy appears at once and whole.
+        disks.copy(_folder(name), _state_folder(name, state))
+
+
+def has_state(name: str, state: str) -> bool:
+    """Tell whether the machine `name` was saved as `state`."""
+    return _state_folder(name, state).exists()
+
+
+def states(name: str) -> list[Path]:
+    """Return the folders of the saved states of the machine `name`."""
+    return sorted(disks.folder().glob(f".state-{name}@*"))
+
+
+def restore(name: str, state: str) -> Machine:
+    """Make the machine `name` as it was saved, at the same address, and wait until it is up.
+
+    Whatever runs under that name is removed first.
+    """
+    with locked(f"machine-{name}"):
+        _remove(name)
+        disks.copy(_state_folder(name, state), _folder(name))
+        machine = load(name)
+        _create_container(machine)
         _start(machine)
         _finish_boot(machine)
     return machine
@@ -145,7 +188,15 @@ def run(
 
 
 def _folder(name: str) -> Path:
-    return cache_dir() / "machines" / name
+    return disks.folder() / name
+
+
+def _root(name: str) -> Path:
+    return _folder(name) / "root"
+
+
+def _state_folder(name: str, state: str) -> Path:
+    return disks.folder() / f".state-{name}@{state}"
 
 
 def _record(name: str) -> Path:
@@ -164,19 +215,23 @@ def _state(name: str) -> str | None:
     return state
 
 
+def _stop(name: str) -> None:
+    common.run(["podman", "stop", "--time", str(STOP_SECONDS), name])
+
+
 def _remove(name: str) -> None:
     if shutil.which("podman") and _state(name) is not None:
-        common.run(["podman", "rm", "--force", "--volumes", "--time", "10", name])
-    shutil.rmtree(_folder(name), ignore_errors=True)
+        common.run(["podman", "rm", "--force", "--volumes", "--time", "0", name])
+    disks.delete(_folder(name))
 
 
 def _create(name: str, release: str) -> None:
-    """Make the container and its SSH keys; machine.json is written last, as the sign of it."""
-    image = ensure_image(release)
+    """Make the machine's disk, keys and container; machine.json is written last, as its sign."""
+    base = ensure_base(release)
     source = None if offline.official_downloads_reachable() else offline.ensure()
     folder = _folder(name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    disks.delete(folder)
+    disks.copy(base, folder)
     for key in ("id_ed25519", "host_ed25519"):
         common.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / key])
     # One at a time: two machines must not choose the same address.
@@ -191,10 +246,23 @@ def _create(name: str, release: str) -> None:
             offline_dir=OFFLINE_INSIDE if source else None,
         )
         _write_ssh_files(machine)
-        common.run([*_podman(), "create", *_create_options(machine, source), image])
-        common.run(["podman", "cp", "-", f"{name}:/"], stdin=_overlay(machine))
+        _unpack(_overlay(machine), name)
+        _create_container(machine)
         record = {key: _plain(value) for key, value in dataclasses.asdict(machine).items()}
         write_atomically(_record(name), json.dumps(record, indent=2) + "\n")
+
+
+def _create_container(machine: Machine) -> None:
+    source = offline.ensure() if machine.offline_dir else None
+    root = _root(machine.name)
+    init = "/lib/systemd/systemd"
+    common.run([*_podman(), "create", *_create_options(machine, source), "--rootfs", root, init])
+
+
+def _unpack(archive: bytes, name: str) -> None:
+    """Unpack a tar archive onto the disk of a machine."""
+    words = ["tar", "--extract", "--file=-", "--no-same-owner", f"--directory={_root(name)}"]
+    common.run(words, stdin=archive)
 
 
 def _plain(value: object) -> object:
@@ -217,7 +285,7 @@ def _create_options(machine: Machine, source: Path | None) -> list[str]:
         Path(mount.partition(":")[0]).mkdir(parents=True, exist_ok=True)
     if source:
         mounts.append(f"{source}:{OFFLINE_INSIDE}:ro")
-    volumes = [word for volume in (*VOLUMES, *mounts) for word in ("--volume", volume)]
+    volumes = [word for volume in mounts for word in ("--volume", volume)]
     limits = [f"--ulimit={kind}={FILE_LIMIT}:{FILE_LIMIT}" for kind in ("nofile", "nproc")]
     return [
         *("--name", machine.name, "--hostname", machine.name, "--label", f"{LABEL}=yes"),
@@ -236,7 +304,8 @@ def _free_address() -> str:
         common.run(["podman", "network", "create", "--disable-dns", NETWORK])
     shown = json.loads(common.run(["podman", "network", "inspect", NETWORK]).stdout)[0]
     subnet = shown["subnets"][0]
-    records = (cache_dir() / "machines").glob("*/machine.json")
+    # With those of saved machines, which begin with a dot.
+    records = disks.folder().glob("*/machine.json")
     taken = {json.loads(record.read_text())["address"] for record in records}
     taken.add(subnet["gateway"])
     for address in ipaddress.ip_network(subnet["subnet"]).hosts():
@@ -337,7 +406,7 @@ def _start(machine: Machine) -> None:
     progress(f"Starting the machine {machine.name} (about 10 seconds)…")
     # At each start: this machine's extra authorities may have changed since the last one.
     certificates = _archive([(path, text, 0o644) for path, text in _extra_certificates().items()])
-    common.run(["podman", "cp", "-", f"{machine.name}:/"], stdin=certificates)
+    _unpack(certificates, machine.name)
     common.run(["podman", "start", machine.name])
 
 

@@ -1,4 +1,4 @@
-"""Bare Debian root file systems with systemd and sshd, as podman images.
+"""Bare Debian root file systems with systemd and sshd.
 
 Nothing in them belongs to what is tested: no Python, no curl, no container runtime.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from tests.sandbox import disks
 from tests.sandbox.common import (
     SandboxError,
     cache_dir,
@@ -17,42 +18,46 @@ from tests.sandbox.common import (
     progress,
     run,
 )
+from tests.stories import RELEASES
 
-RELEASES = ("bookworm", "trixie")
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo"),
     *("ca-certificates", "iproute2", "procps"),
 )
 # Every machine gets host keys of its own, so the image has none.
 CUSTOMIZE = 'rm -f "$1"/etc/ssh/ssh_host_*'
-REPOSITORY = "localhost/airflow-sandbox-machine"
 
 
-def ensure_image(release: str) -> str:
-    """Return the podman image of a bare Debian `release`; make it first when it is missing.
+def ensure_base(release: str) -> Path:
+    """Return the subvolume with a bare Debian `release` in its folder `root`; make it if missing.
 
     Raises SandboxError for another release or when a package cannot be fetched.
     """
     if release not in RELEASES:
         raise SandboxError(f"Debian {release!r} is not known: choose {' or '.join(RELEASES)}.")
-    image = f"{REPOSITORY}:{release}-{_recipe(release)}"
-    if _exists(image):
-        return image
-    with locked(f"image-{release}"):
-        if not _exists(image):
+    base = disks.folder() / f".base-{release}-{_recipe(release)}"
+    if base.exists():
+        return base
+    with locked(f"base-{release}"):
+        if not base.exists():
             archive = _rootfs(release)
-            progress(f"Importing Debian {release} into podman (about 10 seconds, once)…")
+            draft = base.with_name(base.name + ".partial")
+            disks.delete(draft)
+            disks.create(draft)
+            # A folder in the subvolume: if systemd finds that its root is one, it makes more.
+            (draft / "root").mkdir()
             run(
                 [
-                    *("podman", "import", "--change", 'CMD ["/lib/systemd/systemd"]'),
-                    *("--change", "STOPSIGNAL SIGRTMIN+3", archive, image),
+                    "tar",
+                    "--extract",
+                    "--numeric-owner",
+                    "--xattrs",
+                    f"--file={archive}",
+                    f"--directory={draft / 'root'}",
                 ]
             )
-    return image
-
-
-def _exists(image: str) -> bool:
-    return run(["podman", "image", "exists", image], check=False).returncode == 0
+            draft.rename(base)
+    return base
 
 
 def _rootfs(release: str) -> Path:

@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 from tasks.settings import ROOT
-from tests.sandbox import common, machine
-from tests.sandbox.rootfs import RELEASES
+from tests.sandbox import common, disks, machine
+from tests.stories import RELEASES
 
 NAME = os.environ.get("AIRFLOW_SANDBOX", "airflow-sandbox")
 
@@ -50,10 +50,13 @@ def _ssh() -> str:
 
 
 def down(cache: bool) -> int:
-    """Remove the machine, and all that was built for it if `cache` is true."""
+    """Remove the machine; if `cache` is true, all machines and all that was built for them."""
     machine.remove(NAME)
     folder = common.cache_dir()
     if cache:
+        for path in disks.folder().glob("[!.]*"):
+            machine.remove(path.name)
+        disks.unmount()
         shutil.rmtree(folder)
     else:
         print(f"{NAME} is removed. {folder} stays for the next one; down --cache removes it too.")

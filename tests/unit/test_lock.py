@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from tasks import lock
-from tests.e2e.support import wait_for
+from tests.support import wait_for
 
 
 def holder(owner: str, file: Path) -> subprocess.Popen[bytes]:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from tasks.downloads import Download
 from tasks.operations import BUSY, brought, debian_packages, pinned_file, secret_file, settled
-from tests.e2e.support import wait_for
+from tests.support import wait_for
 from tests.unit import fake
 
 PROGRAM = b"#!/bin/sh\necho hello\n"

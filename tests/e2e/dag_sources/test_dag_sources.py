@@ -1,0 +1,259 @@
+"""DAGs from each source are seen by the host and run in pods, also while they change or are away.
+
+In the order of the file: a deploy costs half a minute, so that most of them serve several tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from kubernetes import client
+
+from tests.e2e.conftest import Shell
+from tests.e2e.runs import Runs, dag
+from tests.e2e.servers import GitServer
+from tests.e2e.support import Airflow, deploy
+from tests.sandbox.machine import Machine
+from tests.support import wait_for
+
+FROM_YOURS = "/opt/airflow/dags/e2e_yours.py"
+
+
+@pytest.fixture(scope="module")
+def runs(airflow: Airflow) -> Runs:
+    """Runs on the machine."""
+    return Runs(airflow)
+
+
+@pytest.fixture(scope="module")
+def git(machine: Machine, shell: Shell) -> Iterator[GitServer]:
+    """A git server with a repository for each of the bundles."""
+    server = GitServer(machine).start()
+    for name in ("keyed", "token"):
+        server.create(name)
+        server.push(name, {f"dags/e2e_{name}.py": dag(f"e2e_{name}", "one")})
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def git_settings(git: GitServer) -> dict[str, object]:
+    """A bundle read with a deploy key, and one with a token."""
+    return {
+        # A try that could not fetch its repository counts as lost only then; 5 minutes by default.
+        "airflow_config": {"scheduler": {"task_instance_heartbeat_timeout": "60"}},
+        "airflow_git_bundles": {
+            "keyed": {
+                "url": git.ssh_url("keyed"),
+                "folder": "dags",
+                "refresh_seconds": 5,
+                "connection": "git_key",
+            },
+            "token": {
+                "url": git.http_url("token"),
+                "branch": "production",
+                "folder": "dags",
+                "refresh_seconds": 5,
+                "connection": "git_token",
+            },
+        },
+        "airflow_connections": {
+            "git_key": {
+                "conn_type": "git",
+                "extra": {
+                    "private_key": git.private_key,
+                    "strict_host_key_checking": "accept-new",
+                },
+            },
+            "git_token": {"conn_type": "git", "login": git.user, "password": git.token},
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DAGs on the machine that the deploy is run from."""
+    top = tmp_path_factory.mktemp("dags")
+    (top / "team").mkdir()
+    (top / "team/e2e_brought.py").write_text(dag("e2e_brought", "one"))
+    return top
+
+
+def test_folder_is_brought_and_repositories_that_say_no_are_told(
+    git: GitServer, git_settings: dict[str, object], folder: Path, runs: Runs, shell: Shell
+) -> None:
+    shell(f"cat > {FROM_YOURS} <<'END'\n{dag('e2e_yours', 'one')}\nEND")
+    # Another key than the one that the server lets in; and there is no branch production yet.
+    other = dataclasses.replace(git, private_key=GitServer(git.machine).private_key).private_key
+    wrong = json.loads(json.dumps(git_settings))
+    wrong["airflow_connections"]["git_key"]["extra"]["private_key"] = other
+    wrong["airflow_git_bundles"]["nobody"] = {"url": f"http://{git.machine.address}:1/x.git"}
+    run = deploy(settings={**wrong, "airflow_dags_from": str(folder)})
+    print(run.output)
+    assert run.code != 0
+    assert f"keyed: {git.ssh_url('keyed')}: git@" in run.output
+    assert "Permission denied" in run.output
+    assert "token" in run.output and "it has no branch or tag production, but: main" in run.output
+    assert "nobody" in run.output and "Failed to connect" in run.output
+    # All else works.
+    runs.whole("e2e_brought", "one")
+    runs.whole("e2e_yours", "one")
+    assert not any(secret in run.output for secret in (git.token, other.splitlines()[2]))
+
+
+def test_git_alone(git: GitServer, git_settings: dict[str, object], runs: Runs) -> None:
+    git.push("token", {"dags/e2e_token.py": dag("e2e_token", "one")}, branch="production")
+    given = {**git_settings, "airflow_dags_source": "git"}
+    run = deploy(settings=given)
+    assert run.code == 0, run.output
+    # The smoke test's DAG is in a bundle of the deploy's own.
+    assert "Smoke test | Run a tiny DAG as a pod (about 10 s)" in run.changed
+    assert deploy(settings=given).changed == []
+    runs.whole("e2e_token", "one")
+
+
+def test_a_run_keeps_its_commit_and_pods_hold_no_secret(
+    git: GitServer, runs: Runs, shell: Shell
+) -> None:
+    runs.hold("e2e_keyed")
+    under_way = runs.begin("e2e_keyed", "one")
+    pods = shell("kubectl -n airflow get pods -l dag_id=e2e_keyed -o yaml")
+    assert "e2e_keyed" in pods
+    git.push("keyed", {"dags/e2e_keyed.py": dag("e2e_keyed", "two")})
+    commit = shell("runuser -u git -- git -C /srv/git/keyed.git rev-parse main")
+
+    def read() -> bool:
+        # Later than the bundle's own version: the dag-processor fetches first, then reads.
+        return bool(runs.airflow.request("GET", "/dags/e2e_keyed")["bundle_version"] == commit)
+
+    wait_for(read, 120, "the new commit's DAG is read", every=1)
+    later = runs.begin("e2e_keyed", "two")
+    runs.release("e2e_keyed")
+    runs.end("e2e_keyed", later, "two")
+    runs.end("e2e_keyed", under_way, "one")
+    files = shell("cat /etc/airflow/pod_template.yaml /etc/airflow/airflow.cfg")
+    for secret in (git.token, git.private_key.splitlines()[2]):
+        assert secret not in pods and secret not in files
+
+
+def test_a_repository_that_is_down(
+    git: GitServer, runs: Runs, airflow: Airflow, shell: Shell
+) -> None:
+    git.stop()
+    # Worse than a repository that the dag-processor has a clone of: one that it starts without.
+    shell("systemctl restart airflow-dag-processor")
+    run = airflow.trigger("e2e_token")
+
+    def failed() -> bool:
+        first = [t for t in airflow.tasks("e2e_token", run) if t["task_id"] == "first"]
+        return bool(first) and first[0]["state"] == "up_for_retry"
+
+    wait_for(failed, 180, "the task's first try fails", every=0.5)
+    path = f"/dags/e2e_token/dagRuns/{quote(run)}/taskInstances/first/logs/1?full_content=true"
+    log = json.dumps(airflow.request("GET", path))  # git's words stand beside a line's own
+    assert "Failed to connect" in log
+    assert "first says" not in log
+    # What is known stays known.
+    said = "journalctl -u airflow-dag-processor -o cat --since -5min"
+    wait_for(lambda: "Error initializing bundle token" in shell(said), 60, "no clone", every=1)
+    assert airflow.request("GET", "/dags/e2e_token")["is_stale"] is False
+    git.start()
+    runs.end("e2e_token", run, "one")
+
+
+CLAIM = {"name": "e2e-made", "host_path": "/tmp/hostpath-provisioner/airflow/e2e-made"}
+
+
+def test_a_claim_that_is_not_there_is_told_first(shell: Shell) -> None:
+    before = shell("sha256sum /etc/airflow/*.*")
+    claim = {"name": "e2e-nobodys", "host_path": "/srv/e2e-nothing"}
+    run = deploy(settings={"airflow_dags_source": "volume_claim", "airflow_dags_claim": claim})
+    assert run.code != 0
+    assert "Starting operation" not in run.output
+    assert "there is no claim e2e-nobodys in the namespace airflow" in run.output
+    assert "the host has no folder /srv/e2e-nothing," in run.output
+    assert shell("sha256sum /etc/airflow/*.*") == before
+
+
+def test_a_claim_that_the_deploy_makes(runs: Runs, shell: Shell) -> None:
+    given: dict[str, object] = {
+        "airflow_dags_source": "volume_claim",
+        "airflow_dags_claim": {**CLAIM, "size": "10Mi"},
+    }
+    run = deploy(settings=given)
+    assert run.code == 0, run.output
+    shell(f"cat > {CLAIM['host_path']}/e2e_claim.py <<'END'\n{dag('e2e_claim', 'made')}\nEND")
+    runs.whole("e2e_claim", "made")
+
+
+VOLUME = """
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: e2e-given}
+spec:
+  capacity: {storage: 10Mi}
+  accessModes: [ReadWriteMany]
+  storageClassName: e2e
+  hostPath: {path: /srv/e2e-dags, type: DirectoryOrCreate}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: e2e-given, namespace: airflow}
+spec:
+  accessModes: [ReadWriteMany]
+  storageClassName: e2e
+  volumeName: e2e-given
+  resources: {requests: {storage: 10Mi}}
+"""
+
+
+def test_a_claim_that_is_there(runs: Runs, shell: Shell) -> None:
+    shell(f"kubectl apply -f - <<'END'\n{VOLUME}\nEND")
+    shell(
+        "mkdir -p /srv/e2e-dags/team && cat > /srv/e2e-dags/team/e2e_claim.py"
+        f" <<'END'\n{dag('e2e_claim', 'given')}\nEND"
+    )
+    claim = {"name": "e2e-given", "host_path": "/srv/e2e-dags/team", "subpath": "team"}
+    run = deploy(settings={"airflow_dags_source": "volume_claim", "airflow_dags_claim": claim})
+    assert run.code == 0, run.output
+    runs.whole("e2e_claim", "given")
+
+
+def test_another_image_while_a_task_runs(
+    folder: Path, runs: Runs, cluster: client.CoreV1Api
+) -> None:
+    given: dict[str, object] = {"airflow_dags_source": "image", "airflow_dags_from": str(folder)}
+    run = deploy(settings=given)
+    assert run.code == 0, run.output
+    runs.hold("e2e_brought")
+    under_way = runs.begin("e2e_brought", "one")
+
+    (folder / "team/e2e_brought.py").write_text(dag("e2e_brought", "two"))
+    run = deploy(settings=given)
+    assert run.code == 0, run.output
+    restarted = [name for name in run.changed if name.startswith("Services | Run ")]
+    assert restarted == ["Services | Run airflow-dag-processor"]
+    later = runs.begin("e2e_brought", "two")
+    pods = cluster.list_namespaced_pod("airflow", label_selector="dag_id=e2e_brought").items
+    assert len({pod.spec.containers[0].image for pod in pods}) == 2
+    runs.release("e2e_brought")
+    runs.end("e2e_brought", later, "two")
+    # Its first task ended in the pod that it began in.
+    wait_for(lambda: runs.airflow.run_state("e2e_brought", under_way) == "success", 120, "it ends")
+    first = runs.airflow.log("e2e_brought", under_way, "first")
+    assert "first says one" in first and "first says two" not in first
+    tries = {t["task_id"]: t["try_number"] for t in runs.airflow.tasks("e2e_brought", under_way)}
+    assert tries == {"first": 1, "second": 1}
+
+
+def test_without_the_settings_only_your_own_files_are_left(shell: Shell) -> None:
+    run = deploy()
+    assert run.code == 0, run.output
+    left = shell("cd /opt/airflow/dags && find . -name e2e_yours.py -o -name e2e_brought.py")
+    assert left == "./e2e_yours.py"
+    assert deploy().changed == []

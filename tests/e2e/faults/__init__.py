@@ -1,0 +1,5 @@
+"""Killed, stopped and edited parts come back by themselves or with the next deploy."""
+
+START = "deployed"
+MINUTES = 7
+ORDER = ("test_faults", "test_reboot")

@@ -1,0 +1,224 @@
+"""The worker image: it changes under running tasks, old ones go, a registry may hold it, and it may
+be somebody's own."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from tests.e2e.conftest import Shell
+from tests.e2e.servers import RegistryServer
+from tests.e2e.support import Airflow, bring_dag, deploy
+from tests.sandbox.machine import Machine
+from tests.support import wait_for
+
+DAGS = "/opt/airflow/dags"
+STATSD = "/root/e2e-statsd"  # what Airflow's metrics were
+REPOSITORY = "team/airflow"
+PUSH = "Worker image | Build the worker image and push it (about 2 minutes)"
+PRUNE = "Worker image | Remove old worker images"
+TRY = "Worker image | Try the worker image in a pod (about 10 s)"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dags(shell: Shell) -> None:
+    """The DAGs of these tests."""
+    bring_dag("e2e_image", shell)
+
+
+@pytest.fixture(scope="module")
+def registry(machine: Machine) -> Iterator[RegistryServer]:
+    """A registry that wants a login, with a certificate of its own authority."""
+    server = RegistryServer(machine).start()
+    yield server
+    server.stop()
+
+
+def settings_for(registry: RegistryServer) -> dict[str, Any]:
+    """What the inventory says of it."""
+    return {
+        "repository": f"{registry.address}/{REPOSITORY}",
+        "username": registry.user,
+        "password": registry.password,
+        "ca_certificate": registry.ca_certificate,
+    }
+
+
+def built(shell: Shell) -> set[str]:
+    """The built images that the node has, by their tags."""
+    names = shell(f"ctr -n k8s.io images ls -q | grep -E '/airflow-worker:|/{REPOSITORY}:'")
+    return set(names.split())
+
+
+def current(shell: Shell) -> str:
+    """The image that the next task gets."""
+    return shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml")
+
+
+def running_pods(cluster: client.CoreV1Api, dag: str) -> set[str]:
+    """Names of the DAG's pods that run now."""
+    which = {"label_selector": f"dag_id={dag}", "field_selector": "status.phase=Running"}
+    return {pod.metadata.name for pod in cluster.list_namespaced_pod("airflow", **which).items}
+
+
+def said_by_the_image(airflow: Airflow) -> str:
+    """What a task sees of the image that it runs in."""
+    run = airflow.trigger("e2e_image")
+    wait_for(lambda: airflow.run_state("e2e_image", run) == "success", 90, "the task succeeds")
+    return airflow.log("e2e_image", run, "look")
+
+
+def test_a_registry_that_says_no_stops_the_deploy_before_airflow_is_switched(
+    registry: RegistryServer, shell: Shell
+) -> None:
+    before = current(shell)
+    wrong = settings_for(replace(registry, password="not-the-password"))
+    run = deploy(settings={"worker_registry": wrong})
+    assert run.code != 0
+    assert f"{registry.address} does not let the user {registry.user} in" in run.output
+    assert "not-the-password" not in run.output
+    unknown = {**settings_for(registry), "ca_certificate": None}
+    shell("rm -r /etc/containers/certs.d")
+    run = deploy(settings={"worker_registry": unknown})
+    assert run.code != 0
+    assert f"the certificate of {registry.address} is of no authority" in run.output
+    assert registry.tags(REPOSITORY) == []
+    assert current(shell) == before
+
+
+def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
+    airflow: Airflow, cluster: client.CoreV1Api, shell: Shell, registry: RegistryServer
+) -> None:
+    old = current(shell)
+    assert "jq: False, statsd: False" in said_by_the_image(airflow)
+    patient = airflow.trigger("e2e_patient")
+    wait_for(lambda: airflow.tasks("e2e_patient", patient)[0]["state"] == "running", 60, "it runs")
+    (pod,) = running_pods(cluster, "e2e_patient")
+    # A venv older than the previous one, which is kept.
+    shell("cd /opt/airflow/venvs && mkdir -p 3.0.0-old && touch -d 2020-01-01 3.0.0-old")
+
+    settings = {
+        "airflow_extra_requirements": ["statsd==4.0.1"],
+        "airflow_config": {"metrics": {"statsd_on": "True"}},
+        "worker_env": {
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "$(HOST_IP)",
+        },
+        "worker_apt_packages": ["jq"],
+        "worker_images_kept": 1,
+        "worker_registry": settings_for(registry),
+    }
+    run = deploy("-vvv", "--diff", settings=settings)
+    assert run.code == 0, run.output
+    login = b64encode(f"{registry.user}:{registry.password}".encode()).decode()
+    for secret in (registry.password, login, b64encode(login.encode()).decode()):
+        assert secret not in run.output
+    new = current(shell)
+    assert PUSH in run.changed and TRY in run.changed
+    assert new.startswith(f"{registry.address}/{REPOSITORY}:")
+    assert registry.tags(REPOSITORY) == [new.rpartition(":")[2]]
+    shell(f"systemd-run --quiet --unit=e2e-statsd socat -u UDP4-RECV:8125 OPEN:{STATSD},creat")
+    assert "jq: True, statsd: True" in said_by_the_image(airflow)
+    metrics = ("scheduler_heartbeat:", "dag_processing.", "triggers.", "ti.start.e2e_image.look:")
+
+    def told() -> bool:
+        said = shell(f"cat {STATSD}")
+        return all(f"airflow.{metric}" in said for metric in metrics)
+
+    wait_for(told, 60, "scheduler, dag-processor, triggerer, and pod tell StatsD")
+    shell(f"systemctl stop e2e-statsd; rm {STATSD}")
+
+    assert built(shell) == {old, new}, "the old image is in use"
+    venvs = shell("ls /opt/airflow/venvs").split()
+    assert len(venvs) == 2 and "3.0.0-old" not in venvs
+    assert deploy(settings=settings).changed == []
+    assert running_pods(cluster, "e2e_patient") == {pod}
+    shell(f"touch {DAGS}/e2e_go_on")
+    wait_for(lambda: airflow.run_state("e2e_patient", patient) == "success", 60, "it ends")
+    (task,) = airflow.tasks("e2e_patient", patient)
+    assert (task["state"], task["try_number"]) == ("success", 1)
+
+
+def test_going_back_builds_nothing_and_what_nobody_needs_goes(shell: Shell) -> None:
+    newer = current(shell)
+    run = deploy(settings={"worker_images_kept": 1})
+    assert run.code == 0, run.output
+    assert not [name for name in run.changed if "Build the worker image" in name]
+    assert PRUNE in run.changed
+    assert current(shell) != newer
+    assert built(shell) == {current(shell)}
+    # Also without a deploy.
+    old = "localhost/airflow-worker:e2e-old"
+    make_image(shell, old)
+    assert built(shell) == {current(shell), old}
+    shell("systemctl start airflow-cleanup-images")
+    assert built(shell) == {current(shell)}
+    assert "registry" not in shell(
+        "ls /etc/airflow/secrets; kubectl -n airflow get secrets -o name"
+    )
+
+
+# How an image is made that is not for this Airflow, and what must be said of it.
+MAKE_IMAGE = """set -e
+buildah rm e2e-own >/dev/null 2>&1 || true
+buildah from --name e2e-own scratch >/dev/null
+root=$(buildah mount e2e-own)
+mkdir -p $root/usr/bin $root/usr/lib/python3/dist-packages $root/usr/lib64 $root/tmp
+for name in bin lib lib64; do ln -s usr/$name $root/$name; done
+FILL
+buildah config --env PATH=/usr/bin:/bin e2e-own
+buildah commit --quiet --rm e2e-own docker-archive:/tmp/e2e-own.tar:IMAGE >/dev/null
+ctr -n k8s.io images import /tmp/e2e-own.tar >/dev/null
+rm /tmp/e2e-own.tar"""
+DEBIANS_PYTHON = """
+cp -L --parents /usr/bin/python3 $(ldd /usr/bin/python3 | grep -o '/[^ ]*') $root
+cp -a --parents $(python3 -c 'import os; print(os.path.dirname(os.__file__))') $root
+ln -s python3 $root/usr/bin/python
+cd $root/usr/lib/python3/dist-packages"""
+OTHER_AIRFLOW = f"""{DEBIANS_PYTHON}
+mkdir -p airflow/sdk/execution_time apache_airflow_core-3.0.0.dist-info
+touch airflow/sdk/execution_time/execute_workload.py
+cd apache_airflow_core-3.0.0.dist-info
+printf 'Name: apache-airflow-core\nVersion: 3.0.0\n' > METADATA"""
+UNFIT: dict[str, tuple[str, str]] = {
+    "empty": ("", "there is no python in it"),
+    "no-airflow": (DEBIANS_PYTHON, "No module named 'airflow'"),
+    "another-version": (OTHER_AIRFLOW, "it has Airflow and Python 3.0.0 3.11, the host has 3.3.2"),
+}
+
+
+def make_image(shell: Shell, name: str, fill: str = "") -> None:
+    """The node has an image of this name, with nothing in it but what shell commands put there."""
+    shell(MAKE_IMAGE.replace("FILL", fill).replace("IMAGE", name))
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_an_image_that_does_not_fit_is_refused_before_the_switch(kind: str, shell: Shell) -> None:
+    before, image = current(shell), f"localhost/e2e-own:{kind}"
+    fill, said = UNFIT[kind]
+    make_image(shell, image, fill)
+    run = deploy(settings={"worker_image": image})
+    assert run.code != 0
+    assert image in run.output and said in run.output
+    assert current(shell) == before
+
+
+def test_somebodys_own_image_that_fits_runs_tasks_and_an_addon_is_enabled(
+    airflow: Airflow, shell: Shell
+) -> None:
+    image = "localhost/e2e-own:fits"
+    shell(f"ctr -n k8s.io images tag {current(shell)} {image}")
+    shell("HOME=/root minikube addons disable storage-provisioner")
+    addons = {"minikube_addons": ["default-storageclass", "storage-provisioner"]}
+    run = deploy(settings={"worker_image": image, **addons})
+    assert run.code == 0, run.output
+    assert TRY in run.changed
+    assert "minikube | Enable minikube's addons (about 10 s)" in run.changed
+    assert current(shell) == image
+    assert deploy(settings={"worker_image": image, **addons}).changed == []
+    assert "jq: False" in said_by_the_image(airflow)

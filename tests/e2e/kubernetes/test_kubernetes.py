@@ -1,0 +1,148 @@
+"""Kubernetes becomes a newer version under running tasks."""
+
+from __future__ import annotations
+
+import subprocess
+from secrets import token_urlsafe
+from typing import Any
+
+import pytest
+
+from tasks.minikube import KUBEADM
+from tasks.settings import ROOT, Settings
+from tests.e2e.conftest import Shell
+from tests.e2e.runs import Runs, dag
+from tests.e2e.support import bring_dag, deploy, log_in
+from tests.sandbox import common, offline
+from tests.sandbox.machine import Machine
+
+OLDER_FOLDER = "/srv/offline-older"
+OLDER: dict[str, Any] = {
+    "kubernetes_version": offline.OLDER.kubernetes.lstrip("v"),
+    "minikube_version": offline.OLDER.minikube.lstrip("v"),
+    "crictl_version": offline.CRICTL.lstrip("v"),
+    "offline_dir": OLDER_FOLDER,
+}
+DAG = "e2e_kubernetes"
+SECRET = token_urlsafe(16)
+# What a person has put into the cluster.
+OWN = f"""
+kubectl create namespace kept
+kubectl -n kept create configmap kept --from-literal=word={SECRET}
+kubectl -n kept create secret generic kept --from-literal=word={SECRET}
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(machine: Machine, shell: Shell) -> Runs:
+    """Airflow with a cluster of the older version, in which a person has something."""
+    folder = offline.ensure(offline.OLDER)
+    common.run(["cp", "--recursive", folder, f"{machine.root}{OLDER_FOLDER}"])
+    run = deploy(settings=OLDER)
+    assert run.code == 0, run.output
+    bring_dag(DAG, shell, dag(DAG, "one"))
+    shell(OWN)
+    return Runs(log_in(machine))
+
+
+def versions(shell: Shell) -> set[str]:
+    """Of Kubernetes: what the processes that run say, the node, the API and the client."""
+    names = ("kubelet", "kube-apiserver", "kube-controller", "kube-scheduler", "kube-proxy")
+    said = shell(
+        f"for name in {' '.join(names)}; do"
+        " echo $name $(/proc/$(pgrep -ox $name)/exe --version); done;"
+        " kubectl get nodes -o jsonpath='node node {.items[*].status.nodeInfo.kubeletVersion}';"
+        """ echo; kubectl version -o json | sed -n 's/"gitVersion": "\\(.*\\)",/api api \\1/p'"""
+    ).splitlines()
+    assert len(said) == len(names) + 3, said
+    return {line.split()[2] for line in said}
+
+
+def of_etcd(shell: Shell) -> str:
+    """The version of etcd's process."""
+    said = shell("/proc/$(pgrep -ox etcd)/exe --version").splitlines()[0]
+    return f"{said.split()[-1]}-0"  # as its image has it
+
+
+def objects(shell: Shell) -> str:
+    """The objects of Airflow and of the person, as the very ones that they are, and what is in."""
+    kinds = "serviceaccounts,secrets,configmaps,roles,rolebindings"
+    form = "{range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.data}{'\\n'}{end}"
+    return shell(
+        f"for namespace in airflow kept; do kubectl get namespace $namespace -o"
+        f" jsonpath='{{.metadata.uid}}'; kubectl -n $namespace get {kinds} -o jsonpath=\"{form}\";"
+        " done"
+    )
+
+
+def becomes_current(runs: Runs, shell: Shell, under_way: str) -> None:
+    """Deploy; then the version is the current one, and a run that is under way ends well."""
+    run = deploy()
+    assert run.code == 0, run.output
+    assert deploy().changed == []
+    wanted = Settings.from_data({})
+    assert versions(shell) == {f"v{wanted.kubernetes_version}"}
+    assert of_etcd(shell) == offline.CURRENT.etcd
+    assert shell("minikube version --short") == f"v{wanted.minikube_version}"
+    runs.release(DAG)
+    runs.end(DAG, under_way, "one")
+    tries = {t["task_id"]: t["try_number"] for t in runs.airflow.tasks(DAG, under_way)}
+    assert tries == {"first": 1, "second": 1}
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+
+
+def test_upgrade_while_a_task_runs(runs: Runs, shell: Shell) -> None:
+    assert versions(shell) == {offline.OLDER.kubernetes}
+    assert of_etcd(shell) == offline.OLDER.etcd
+    assert shell("minikube version --short") == offline.OLDER.minikube
+    before = runs.begin(DAG, "one")
+    runs.end(DAG, before, "one")
+    kept = objects(shell)
+    runs.hold(DAG)
+    becomes_current(runs, shell, runs.begin(DAG, "one"))
+    assert objects(shell) == kept
+    assert runs.airflow.run_state(DAG, before) == "success"
+    assert "second says one" in runs.airflow.log(DAG, before, "second")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (OLDER, "minikube takes none back to an older one"),
+        ({"kubernetes_version": "1.99.0"}, "none may skip a minor version on its way to 1.99.0"),
+    ],
+)
+def test_what_kubernetes_does_not_support_is_refused(
+    wanted: dict[str, Any], said: str, runs: Runs, shell: Shell
+) -> None:
+    there = Settings.from_data({}).kubernetes_version
+    run = deploy(settings=wanted)
+    assert run.code != 0
+    assert f"kubernetes_version: the cluster has Kubernetes {there}" in run.output
+    assert said in run.output and "Starting operation" not in run.output
+    assert versions(shell) == {f"v{there}"}
+
+
+def test_killed_upgrade_is_healed_by_the_next_deploy(runs: Runs, shell: Shell) -> None:
+    """On a cluster that was made anew, which is the way back to the older version."""
+    shell("HOME=/root minikube delete")
+    run = deploy(settings=OLDER)
+    assert run.code == 0, run.output
+    assert versions(shell) == {offline.OLDER.kubernetes}
+    shell(OWN)
+    kept = objects(shell)
+    runs.hold(DAG)
+    under_way = runs.begin(DAG, "one")
+    command = ["pyinfra", "--yes", "inventories/sandbox.py", "deploy.py"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as killed:
+        wanted = f"kubernetesVersion: {offline.CURRENT.kubernetes}"
+        # The moment that minikube itself does not come back from.
+        shell(
+            f"timeout 120 sh -c 'until grep -qsF \"{wanted}\" {KUBEADM}; do sleep 0.05; done'"
+            " && systemctl kill --signal=KILL minikube"
+        )
+        _, said = killed.communicate(timeout=60)
+    assert killed.returncode != 0
+    assert "minikube does not run Kubernetes" in said
+    becomes_current(runs, shell, under_way)
+    assert objects(shell) == kept

@@ -1,0 +1,4 @@
+"""Airflow is removed, with its data and without; a backup comes back on the empty host."""
+
+START = "deployed"
+MINUTES = 9

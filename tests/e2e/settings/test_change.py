@@ -1,0 +1,87 @@
+"""A setting is changed: just the units that read it start anew, once; a running task goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.conftest import Shell
+from tests.e2e.runs import Runs, dag
+from tests.e2e.support import Airflow, bring_dag, deploy
+
+DAG = "e2e_change"
+ALL = {"api-server", "scheduler", "dag-processor", "triggerer"}
+OWN = re.compile(
+    r"(?:airflow-)?(api-server|scheduler|dag-processor|triggerer|postgresql|nginx|containerd"
+    r"|kubelet|minikube)(?:@.*)?\.service"
+)
+# "Unit has finished starting": https://www.freedesktop.org/software/systemd/man/sd-messages.html
+STARTED = "39f53479d3a045ac8e11786248231fbf"
+
+# What is added to the settings, one after the other, and who starts anew.
+CHANGES: dict[str, tuple[dict[str, object], set[str]]] = {
+    "option": ({"airflow_config": {"core": {"parallelism": "8"}}}, ALL),
+    "rights": ({"kubernetes_pod_operator": False}, {"triggerer"}),
+    "of PostgreSQL, nginx, pods, the database and timers": (
+        {
+            "postgres_config": {"work_mem": "16MB"},
+            "airflow_logins_per_minute": 20,
+            "worker_env": {"COLOUR": "green"},
+            "airflow_pools": {"narrow": {"slots": 2}},
+            "airflow_log_days": 30,
+        },
+        set(),
+    ),
+    "of PostgreSQL as it starts": (
+        {"postgres_config": {"work_mem": "16MB", "max_connections": "120"}},
+        {"postgresql"},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def under_way(airflow: Airflow, shell: Shell) -> Callable[[], list[tuple[str, int]]]:
+    """A task runs meanwhile; called, it may end, and its run's states and tries are told."""
+    bring_dag(DAG, shell, dag(DAG, "one"))
+    runs = Runs(airflow)
+    runs.hold(DAG)
+    run = runs.begin(DAG, "one")
+
+    def ended() -> list[tuple[str, int]]:
+        runs.release(DAG)
+        runs.end(DAG, run, "one")
+        return [(task["state"], task["try_number"]) for task in airflow.tasks(DAG, run)]
+
+    return ended
+
+
+def deployed(shell: Shell, settings: dict[str, object]) -> list[str]:
+    """Deploy with these settings; returns who was started, in the order of the journal."""
+    # After a cursor, Debian 12's journalctl leaves out the first of those that match.
+    since = shell("date +@%s.%6N")
+    run = deploy(settings=settings)
+    assert run.code == 0, run.output
+    assert run.changed
+    lines = shell(f"journalctl -q -o json --since={since} MESSAGE_ID={STARTED}")
+    found = [OWN.fullmatch(json.loads(line)["UNIT"]) for line in lines.splitlines()]
+    return [each[1] for each in found if each]
+
+
+def test_just_who_reads_a_setting_starts_anew(
+    under_way: Callable[[], list[tuple[str, int]]], shell: Shell
+) -> None:
+    settings: dict[str, object] = {}
+    for what, (change, expected) in CHANGES.items():
+        settings |= change
+        started = deployed(shell, settings)
+        assert sorted(started) == sorted(expected), what
+        # The others ask it.
+        assert "api-server" not in started or started[0] == "api-server", what
+    assert deploy(settings=settings).changed == []
+    assert shell("runuser -u postgres -- psql -XAtqc 'show work_mem'") == "16MB"
+    assert sorted(deployed(shell, {})) == sorted({*ALL, "postgresql"})
+    assert deploy().changed == []
+    assert under_way() == [("success", 1)] * 2
