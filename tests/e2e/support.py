@@ -11,7 +11,7 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from http.cookiejar import CookieJar
@@ -247,6 +247,26 @@ def host_tests(
         text=True,
         check=False,
     )
+
+
+_INVENTORY = """\
+import sys
+
+sys.path.insert(0, {root!r})
+from tests.sandbox import inventory
+
+name, data = inventory.host({name!r})
+hosts = [(name, data | {settings!r})]
+"""
+
+
+def inventory_with(settings: Mapping[str, object], folder: Path) -> str:
+    """Path of an inventory for the machine under test, with these settings, made in a folder."""
+    path = folder / "inventory.py"
+    path.touch(mode=0o600)
+    text = _INVENTORY.format(root=str(ROOT), name=machine_name(), settings=dict(settings))
+    path.write_text(text)
+    return str(path)
 
 
 def machine_name() -> str:

@@ -222,7 +222,24 @@ def _stop(name: str) -> None:
 def _remove(name: str) -> None:
     if shutil.which("podman") and _state(name) is not None:
         common.run(["podman", "rm", "--force", "--volumes", "--time", "0", name])
+    if _record(name).exists():
+        packages, kept = _packages(name)
+        _copy_packages(packages, kept)
     disks.delete(_folder(name))
+
+
+def _packages(name: str) -> tuple[Path, Path]:
+    """Return where a machine has its downloaded Debian packages, and where they are kept."""
+    kept = disks.folder() / f".packages-{load(name).release}"
+    return _root(name) / "var/cache/apt/archives", kept
+
+
+def _copy_packages(source: Path, target: Path) -> None:
+    """Copy the packages that the target lacks. Each machine has its own, since apt locks them."""
+    target.mkdir(exist_ok=True)
+    found = [path for path in source.glob("*.deb") if not (target / path.name).exists()]
+    if found:
+        common.run(["cp", "--archive", "--reflink=auto", *found, target])
 
 
 def _create(name: str, release: str) -> None:
@@ -250,6 +267,8 @@ def _create(name: str, release: str) -> None:
         _create_container(machine)
         record = {key: _plain(value) for key, value in dataclasses.asdict(machine).items()}
         write_atomically(_record(name), json.dumps(record, indent=2) + "\n")
+    packages, kept = _packages(name)
+    _copy_packages(kept, packages)
 
 
 def _create_container(machine: Machine) -> None:
@@ -279,10 +298,9 @@ def _podman() -> list[str]:
 
 
 def _create_options(machine: Machine, source: Path | None) -> list[str]:
-    archives = cache_dir() / "apt" / machine.release
-    mounts = [f"{cache_dir() / 'uv'}:/root/.cache/uv", f"{archives}:/var/cache/apt/archives"]
-    for mount in mounts:
-        Path(mount.partition(":")[0]).mkdir(parents=True, exist_ok=True)
+    wheels = cache_dir() / "uv"
+    wheels.mkdir(exist_ok=True)
+    mounts = [f"{wheels}:/root/.cache/uv"]
     if source:
         mounts.append(f"{source}:{OFFLINE_INSIDE}:ro")
     volumes = [word for volume in mounts for word in ("--volume", volume)]

@@ -1,5 +1,4 @@
 """Killed, stopped and edited parts come back by themselves or with the next deploy."""
 
 START = "deployed"
-MINUTES = 7
-ORDER = ("test_faults", "test_reboot")
+MINUTES = 5

@@ -7,28 +7,19 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks import tls
-from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, Browser, deploy, host_tests, machine_name
+from tests.e2e.support import Airflow, Browser, deploy, host_tests, inventory_with
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 PORTS = {"page": 443, "pods": 8081}
 CLOSED: dict[str, object] = {"airflow_web_host": "127.0.0.1"}  # the default
-INVENTORY = f"""\
-import sys
-
-sys.path.insert(0, {str(ROOT)!r})
-from tests.sandbox import inventory
-
-name, data = inventory.host({machine_name()!r})
-hosts = [(name, data | {CLOSED!r})]
-"""
 SMOKE_TEST = "Smoke test | Run a tiny DAG as a pod (about 10 s)"
 BROKEN = "/etc/nginx/conf.d/e2e.conf"
 
@@ -186,7 +177,7 @@ def test_who_tries_passwords_is_slowed_down(
 
 
 def test_by_default_the_page_is_for_the_host_itself(
-    machine: Machine, shell: Shell, tmp_path_factory: pytest.TempPathFactory
+    machine: Machine, shell: Shell, tmp_path: Path
 ) -> None:
     run = deploy(settings=CLOSED)
     assert run.code == 0, run.output
@@ -198,8 +189,7 @@ def test_by_default_the_page_is_for_the_host_itself(
     assert re.search("set-cookie: session=.*httponly", headers)
     assert "secure" not in headers
     assert deploy(settings=CLOSED).changed == []
-    path = tmp_path_factory.mktemp("inventory") / "inventory.py"
-    path.write_text(INVENTORY)
+    inventory = inventory_with(CLOSED, tmp_path)
     for what in ("proxy", "services"):
-        done = host_tests(machine, f"tests/host/test_{what}.py", AIRFLOW_INVENTORY=str(path))
+        done = host_tests(machine, f"tests/host/test_{what}.py", AIRFLOW_INVENTORY=inventory)
         assert done.returncode == 0, done.stdout

@@ -1,0 +1,119 @@
+"""Settings of every kind at once: DAGs from git, logs in S3, the image from a registry, metrics."""
+
+from __future__ import annotations
+
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from tests.e2e.conftest import Shell
+from tests.e2e.runs import Runs, dag
+from tests.e2e.servers import GitServer, RegistryServer, S3Server
+from tests.e2e.support import Airflow, deploy, host_tests, inventory_with
+from tests.sandbox.machine import Machine
+from tests.support import wait_for
+
+BUCKET = "airflow-logs"
+DAG = "e2e_team"
+METRICS_PORT = 9187
+
+
+@pytest.fixture(scope="module")
+def s3(machine: Machine) -> S3Server:
+    """An S3 server with a bucket."""
+    server = S3Server(machine).start()
+    server.create_bucket(BUCKET)
+    return server
+
+
+@pytest.fixture(scope="module")
+def registry(machine: Machine) -> RegistryServer:
+    """A registry for the worker image."""
+    return RegistryServer(machine).start()
+
+
+@pytest.fixture(scope="module")
+def settings(machine: Machine, s3: S3Server, registry: RegistryServer) -> dict[str, Any]:
+    """The settings, and the servers that they need."""
+    git = GitServer(machine).start()
+    git.create("team")
+    git.push("team", {f"dags/{DAG}.py": dag(DAG, "from git")})
+    return {
+        "airflow_executor": "KubernetesExecutor,LocalExecutor",
+        "airflow_git_bundles": {
+            "team": {
+                "url": git.http_url("team"),
+                "folder": "dags",
+                "refresh_seconds": 5,
+                "connection": "git",
+            }
+        },
+        "airflow_logs": "s3",
+        "airflow_logs_s3": {"folder": f"s3://{BUCKET}/tasks", "connection": "logs"},
+        "airflow_connections": {
+            "git": {"conn_type": "git", "login": git.user, "password": git.token},
+            "logs": s3.connection,
+        },
+        "airflow_pools": {"narrow": {"slots": 2}},
+        "airflow_metrics_port": METRICS_PORT,
+        "worker_apt_packages": ["jq"],
+        "worker_registry": {
+            "repository": f"{registry.address}/team/airflow",
+            "username": registry.user,
+            "password": registry.password,
+            "ca_certificate": registry.ca_certificate,
+        },
+        "worker_pod": {"metadata": {"labels": {"team": "e2e"}}},
+    }
+
+
+def test_deployed_at_once(settings: dict[str, Any], registry: RegistryServer) -> None:
+    run = deploy(settings=settings)
+    assert run.code == 0, run.output
+    assert "Smoke test | Run a tiny DAG as a pod (about 10 s)" in run.changed
+    assert registry.tags("team/airflow")
+    assert deploy(settings=settings).changed == []
+
+
+def test_a_task_from_git_runs_in_the_image_of_the_registry(
+    airflow: Airflow, cluster: client.CoreV1Api, registry: RegistryServer, s3: S3Server
+) -> None:
+    runs = Runs(airflow)
+    runs.hold(DAG)
+    run = runs.begin(DAG, "from git")
+    (pod,) = cluster.list_namespaced_pod("airflow", label_selector=f"dag_id={DAG},team=e2e").items
+    assert pod.spec.containers[0].image.startswith(f"{registry.address}/team/airflow:")
+    runs.release(DAG)
+    runs.end(DAG, run, "from git")
+    # A pod uploads its log after it has said that its task succeeded.
+    wait_for(
+        lambda: [key for key in s3.objects(BUCKET) if DAG in key and "task_id=second" in key],
+        60,
+        "the log is in S3",
+    )
+
+
+def test_metrics_are_served(machine: Machine) -> None:
+    url = f"http://{machine.address}:{METRICS_PORT}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    assert 'airflow_pool_slots{pool="narrow"} 2' in lines
+
+
+def test_the_hosts_own_tests_pass(
+    settings: dict[str, Any], machine: Machine, tmp_path: Path
+) -> None:
+    """With a bundle of git, which they compare."""
+    inventory = inventory_with(settings, tmp_path)
+    done = host_tests(machine, AIRFLOW_INVENTORY=inventory)
+    assert done.returncode == 0, done.stdout
+
+
+def test_back_to_the_defaults(shell: Shell) -> None:
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    assert deploy().changed == []
