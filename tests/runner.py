@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from tests.support import wait_for
 DEPLOYED_FROM = ("deploy.py", "tasks", "files", "inventories", "uv.lock", "tests/sandbox")
 DEPLOY_MINUTES = 3
 HEALTHY_SECONDS = 240
+RUNS_KEPT = 20
 MOST_FAILURES = 5  # of one story: what follows is unlikely to say more
 STATIC_CHECKS = (
     ("ruff", "check", "--quiet", "."),
@@ -281,7 +283,7 @@ class Runner:
             line = (line + text).rpartition("\n")[2] if "\n" in text else line + text
             # pytest names a test before it begins, and ends the line afterwards.
             if "::" in line:
-                run.step = line.split()[0].removeprefix(f"tests/e2e/{run.story.name}/")
+                run.step = line.strip().removeprefix(f"tests/e2e/{run.story.name}/")
 
     @staticmethod
     def outcome(run: Run) -> str:
@@ -367,7 +369,7 @@ def _run(chosen: argparse.Namespace) -> int:
     runs = chosen_runs(chosen)
     if not runs:
         return 1 if failed else 0
-    folder = cache_dir() / "runs" / time.strftime("%Y-%m-%dT%H-%M-%S")
+    folder = new_folder()
     progress(f"What each story says: {folder}")
     ensure_packages(*machine.OUTER_PACKAGES)
     if not offline.official_downloads_reachable():
@@ -388,6 +390,15 @@ def _run(chosen: argparse.Namespace) -> int:
     failed += sum(run.failed or not run.ok for run in runs)
     progress(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
+
+
+def new_folder() -> Path:
+    """Make the folder for what the stories of this run say; those of old runs are removed."""
+    every = cache_dir() / "runs"
+    every.mkdir(exist_ok=True)
+    for old in sorted(every.iterdir())[: -RUNS_KEPT + 1]:
+        shutil.rmtree(old)
+    return Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%dT%H-%M-%S-"), dir=every))
 
 
 def show_failure(run: Run, evidence: Path) -> None:

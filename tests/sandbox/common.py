@@ -122,16 +122,21 @@ def ensure_packages(*names: str) -> None:
     """Install the apt packages that this machine lacks; raises SandboxError when it cannot."""
     if shutil.which("apt-get") is None:
         raise SandboxError("The sandbox needs Debian or Ubuntu: this machine has no apt-get.")
-    missing = [name for name in names if not _installed(name)]
-    if not missing:
+    if not _missing(names):
         return
     if os.geteuid() != 0:
-        raise SandboxError(f"As root, run: apt-get install {' '.join(missing)}")
-    progress(f"Installing {', '.join(missing)} (about 1 minute, once)…")
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "update", "-q"], env=quiet)
-    run(install, env=quiet)
+        raise SandboxError(f"As root, run: apt-get install {' '.join(_missing(names))}")
+    with locked("apt"):  # a second apt-get would not wait
+        if missing := _missing(names):
+            progress(f"Installing {', '.join(missing)} (about 1 minute, once)…")
+            install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
+            quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+            run(["apt-get", "update", "-q"], env=quiet)
+            run(install, env=quiet)
+
+
+def _missing(names: Sequence[str]) -> list[str]:
+    return [name for name in names if not _installed(name)]
 
 
 def _installed(package: str) -> bool:

@@ -1,0 +1,95 @@
+"""What `tests/run` takes for an order, and what it makes of how stories ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.settings import ROOT
+from tests import runner, stories
+from tests.runner import Run
+from tests.stories import Story
+
+STORY = Story("main", "It works.", 5, "bare")
+
+
+def order(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command behind tests/run."""
+    command = [sys.executable, "-m", "tests.stories", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_every_folder_with_tests_is_a_story_that_says_what_it_is() -> None:
+    folders = {path.parent.name for path in stories.FOLDER.glob("*/test_*.py")}
+    found = stories.stories()
+    assert {story.name for story in found} == folders
+    assert found[0].name == "main"
+    for story in found:
+        assert story.sentence.endswith(".") and "\n" not in story.sentence, story.name
+        assert story.start in ("bare", "deployed"), story.name
+        assert story.minutes > 0, story.name
+    assert not [story for story in found if any(letter.isdigit() for letter in story.name)]
+
+
+def test_the_list_names_each_story_once() -> None:
+    lines = order("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [story.name for story in stories.stories()]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["bokworm"], ["main", "bokworm"], ["all", "--from", "bokworm"], ["all", "--from", "unit"]],
+)
+def test_an_unknown_story_ends_it_with_the_list(words: list[str]) -> None:
+    done = order(*words)
+    assert done.returncode == 2
+    assert f"there is no story {words[-1]!r}" in done.stderr
+    assert stories.listing() in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["all", "main"],
+        ["list", "unit"],
+        ["--from", "main"],
+        ["main", "--from", "main"],
+        ["main", "--jobs", "0"],
+        ["main", "--release", "buster"],
+        ["main", "--fast"],
+    ],
+)
+def test_what_makes_no_sense_is_refused(words: list[str]) -> None:
+    done = order(*words)
+    assert done.returncode == 2
+    assert "usage: ./tests/run" in done.stderr
+
+
+def test_only_what_ran_and_passed_counts_as_passed() -> None:
+    assert Run(STORY, "trixie", passed=1).ok
+    assert not Run(STORY, "trixie").ok
+    assert not Run(STORY, "trixie", passed=9, failed=1).ok
+    assert not Run(STORY, "trixie", passed=9, error="1 skipped").ok
+
+
+def test_two_runs_take_different_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_SANDBOX_CACHE", str(tmp_path))
+    with runner.slot() as first, runner.slot() as second:
+        assert first != second
+    with runner.slot() as again:
+        assert again == first
+
+
+def test_a_changed_file_of_the_deploy_wants_another_machine() -> None:
+    before = runner.deployed_state("trixie")
+    assert before != runner.deployed_state("bookworm")
+    new = ROOT / "tasks" / "of_a_test.py"
+    try:
+        new.write_text("")
+        assert runner.deployed_state("trixie") != before
+    finally:
+        new.unlink()
+    assert runner.deployed_state("trixie") == before
