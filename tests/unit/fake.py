@@ -192,7 +192,9 @@ class Plan(NamedTuple):
         return {dest: text for each in self.operations for dest, text in each.uploads.items()}
 
     def position(self, name: str) -> int:
-        """Where the one operation stands whose name contains this."""
+        """Where the one operation stands whose name is this, or else contains it."""
+        if name in self.names:
+            return self.names.index(name)
         found = [place for place, each in enumerate(self.names) if name in each]
         assert len(found) == 1, f"{len(found)} operations are named like {name!r}: {self.names}"
         return found[0]
