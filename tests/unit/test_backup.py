@@ -76,9 +76,10 @@ class Host:
         self.scripts = root / "scripts"
         self.scripts.mkdir()
         plan = fake.plan(fake.settings({"airflow_backups_kept": kept}))
-        for path, name in ((COMMAND, "airflow-backup"), (RESTORE, "airflow-rollback")):
+        for command, name in ((COMMAND, "airflow-backup"), (RESTORE, "airflow-rollback")):
+            text = plan.uploads[command]
             # The whole paths are those of the folder.
-            text = re.sub(r"(?<![\w.*])/(etc|var|run)/", rf"{self.root}/\1/", plan.uploads[path])
+            text = re.sub(r"(?<![\w.*])/(etc|var|run)/", rf"{self.root}/\1/", text)
             text = text.replace("\ncd /\n", f"\ncd {self.root}\n")
             (self.scripts / name).write_text(text.replace("tar -C /", f"tar -C {self.root}"))
         (self.root / "run/lock").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Who may do what with the folders and files that the deploy makes, against lists written by hand."""
+"""Who may do what with the folders and files that the deploy makes, by lists written by hand."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def rights(operation: Planned, path: str) -> Rights:
 
 
 def test_each_folder_has_the_rights_of_the_list(variants: dict[str, Plan]) -> None:
-    seen = {}
+    seen: dict[str, Rights] = {}
     for plan in variants.values():
         for operation in plan.operations:
             if match := re.search(r"Create (/\S+)$", operation.name):
