@@ -11,8 +11,9 @@ import ast
 import functools
 import importlib
 import json
+import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -190,6 +191,18 @@ class Plan(NamedTuple):
     def uploads(self) -> dict[str, str]:
         """The text of each file that is written, by destination."""
         return {dest: text for each in self.operations for dest, text in each.uploads.items()}
+
+    def contents(self, paths: Iterable[str]) -> dict[str, str]:
+        """What is written into these files; what commands write counts as what they say and are
+        given. One that nothing writes has none."""
+        found = dict.fromkeys(paths, "")
+        for path in found:
+            for each in self.operations:
+                if path in each.uploads:
+                    found[path] = each.uploads[path]
+                elif re.search(rf"(\.new|>) {path}(?![\w-])", " ".join(each.commands)):
+                    found[path] = " ".join([*each.commands, *each.inputs])
+        return found
 
     def position(self, name: str) -> int:
         """Where the one operation stands whose name is this, or else contains it."""

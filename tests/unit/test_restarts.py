@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -59,17 +58,8 @@ def read(given: dict[str, Any]) -> dict[str, dict[str, str]]:
     """The files that each service reads as it starts, by their paths."""
     settings = fake.settings(given)
     plan = fake.plan(settings)
-    # What commands write counts as what they say and are given.
-    written = {
-        path: " ".join([*each.commands, *each.uploads.values(), *each.inputs])
-        for each in plan.operations
-        for service in services.SERVICES
-        for path in services.inputs(service, settings)
-        if re.search(rf"(\.new|>) {path}(?![\w-])", " ".join(each.commands))
-    }
-    known = {**written, **plan.uploads}
     return {
-        service.name: {path: known.get(path, "") for path in services.inputs(service, settings)}
+        service.name: plan.contents(services.inputs(service, settings))
         for service in services.SERVICES
     }
 
