@@ -63,12 +63,13 @@ DATA = [
     logs.FOLDER,
     backup.FOLDER,
 ]
+MINIKUBE = "/root/.minikube"  # its profiles, and what it downloaded
 # Kubernetes on the host, as `minikube delete` leaves it: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-reset/
 NODE = [
     "/etc/cni/net.d/*",
     "/etc/kubernetes",
     "/opt/cni",
-    "/root/.minikube",
+    MINIKUBE,
     "/var/lib/cni",
     "/var/lib/kubelet/*",
     "/var/lib/minikube",
@@ -117,7 +118,7 @@ def airflow(keep_data: bool = False) -> None:
         _remove_files("what a deploy makes anew", MADE_ANEW)
         return
     _remove_database(settings)
-    _remove_files("Airflow's files", [*PROGRAMS, *DATA])
+    _remove_files("Airflow's files", [*PROGRAMS, *DATA, services.STARTED_WITH])
     # The groups go last: a user who has one for his own would keep it.
     kinds = {"passwd": "userdel", "group": "groupdel"}
     every = [(kind, name) for kind in kinds for name in (CONTROL_USER, DAGS_USER)]
@@ -161,7 +162,19 @@ def _remove_minikube(settings: Settings) -> None:
         ],
         because="there is none",
     )
+    settled(
+        name="Remove the kubeconfig that minikube made",
+        test="! test -e /root/.kube/config || kubectl config get-contexts -o name | grep -q .",
+        commands=[_rm(["/root/.kube"])],
+        because="there is none, or it knows other clusters",
+    )
     if not settings.node_is_host:
+        settled(
+            name="Remove what minikube downloaded",
+            test=f"! test -e {MINIKUBE} || ls {MINIKUBE}/profiles 2>/dev/null | grep -q .",
+            commands=[_rm([MINIKUBE])],
+            because="there is none, or it knows other clusters",
+        )
         return
     # The rules that kube-proxy and the network plugin made.
     clean = " ".join(
@@ -184,12 +197,6 @@ def _remove_minikube(settings: Settings) -> None:
             "systemctl daemon-reload",
         ],
         because="nothing of Kubernetes is left",
-    )
-    settled(
-        name="Remove the kubeconfig that minikube made",
-        test="! test -e /root/.kube/config || kubectl config get-contexts -o name | grep -q .",
-        commands=[_rm(["/root/.kube"])],
-        because="there is none, or it knows other clusters",
     )
 
 

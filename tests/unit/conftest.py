@@ -13,7 +13,13 @@ def plan() -> fake.Plan:
     return fake.plan(fake.settings())
 
 
-@pytest.fixture(scope="session", params=fake.VARIANTS)
+@pytest.fixture(params=fake.VARIANTS)
 def variant(request: pytest.FixtureRequest) -> fake.Plan:
     """What the deploy does on a bare host, with different settings one after the other."""
     return fake.plan(fake.settings(fake.VARIANTS[request.param]))
+
+
+@pytest.fixture(scope="session")
+def variants() -> dict[str, fake.Plan]:
+    """What the deploy does on a bare host, with all of these settings, by their names."""
+    return {name: fake.plan(fake.settings(given)) for name, given in fake.VARIANTS.items()}

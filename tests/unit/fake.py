@@ -8,14 +8,22 @@ for real on this machine: give them paths in a temporary directory only.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
-import subprocess
+import json
+import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
 from pyinfra.api import Config, FactBase, FileUploadCommand, Inventory, State
+from pyinfra.api import arguments as pyinfra_arguments
 from pyinfra.api.connect import connect_all
 from pyinfra.api.deploy import add_deploy
 from pyinfra.api.exceptions import PyinfraError
@@ -24,11 +32,13 @@ from pyinfra.api.operation import OperationMeta, add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
-from tasks import remove
-from tasks.operations import ALONE
+from tasks import operations, remove
 from tasks.settings import ROOT, Settings
 
 FILES = ROOT / "files"
+
+# pyinfra looks up its own annotations again for each operation and question: a third of a plan.
+pyinfra_arguments.all_global_arguments = functools.cache(pyinfra_arguments.all_global_arguments)
 
 # What pyinfra's own operations want to know of a host before they plan anything. Nothing else is
 # answered: to all facts the host is bare.
@@ -55,17 +65,18 @@ ANOTHER_DRIVER = {
 
 def pair() -> dict[str, str]:
     """A certificate, of no authority, and its key."""
-    made = subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-noenc", "-subj", "/CN=airflow.example"),
-            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", "-"),
-        ],
-        text=True,
-        capture_output=True,
-        check=True,
-    ).stdout
-    key, begin, certificate = made.partition("-----BEGIN CERTIFICATE-----")
-    return {"certificate": begin + certificate, "key": key}
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "airflow.example")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return {"certificate": certificate.public_bytes(pem).decode(), "key": secret.decode()}
 
 
 PAIR = pair()
@@ -162,6 +173,7 @@ class Planned(NamedTuple):
     commands: list[str]
     uploads: dict[str, str]  # text by destination
     sources: list[Path]  # files that are uploaded as they are
+    inputs: list[str]  # what commands read from their standard input; pyinfra shows none of it
 
 
 class Plan(NamedTuple):
@@ -180,8 +192,22 @@ class Plan(NamedTuple):
         """The text of each file that is written, by destination."""
         return {dest: text for each in self.operations for dest, text in each.uploads.items()}
 
+    def contents(self, paths: Iterable[str]) -> dict[str, str]:
+        """What is written into these files; what commands write counts as what they say and are
+        given. One that nothing writes has none."""
+        found = dict.fromkeys(paths, "")
+        for path in found:
+            for each in self.operations:
+                if path in each.uploads:
+                    found[path] = each.uploads[path]
+                elif re.search(rf"(\.new|>) {path}(?![\w-])", " ".join(each.commands)):
+                    found[path] = " ".join([*each.commands, *each.inputs])
+        return found
+
     def position(self, name: str) -> int:
-        """Where the one operation stands whose name contains this."""
+        """Where the one operation stands whose name is this, or else contains it."""
+        if name in self.names:
+            return self.names.index(name)
         found = [place for place, each in enumerate(self.names) if name in each]
         assert len(found) == 1, f"{len(found)} operations are named like {name!r}: {self.names}"
         return found[0]
@@ -209,21 +235,40 @@ def steps() -> Iterator[Callable[[Settings], None]]:
                 yield getattr(importlib.import_module(f"tasks.{module}"), function)
 
 
-def plan(settings: Settings, responses: Mapping[str, Any] | None = None) -> Plan:
-    """What the deploy does on a host that answers its facts with `responses`."""
-    state = _state("@fake", responses)
+_plans: dict[str, Plan] = {}
+
+
+def plan(settings: Settings) -> Plan:
+    """What the deploy does on a bare host; planned once for the same settings.
+
+    Nobody may change it.
+    """
+    named = sorted(settings.model_fields_set)
+    key = json.dumps([settings.codename, named, settings.model_dump()], default=_revealed)
+    # A folder or file of the test's own may have changed since.
+    if settings.worker_pod_template or Path(settings.airflow_dags_from or "").is_absolute():
+        return _plan(settings)
+    if key not in _plans:
+        _plans[key] = _plan(settings)
+    return _plans[key]
+
+
+def _revealed(secret: SecretStr) -> str:
+    return secret.get_secret_value()
+
+
+def _plan(settings: Settings) -> Plan:
+    state = _state("@fake")
     for step in steps():
         add_deploy(state, step, settings=settings)
-    operations = list(_operations(state))
-    return Plan(operations, list(_host(state).connector.executed_commands))
+    return _planned(state)
 
 
 def removal(given: Mapping[str, Any], keep_data: bool) -> Plan:
     """What the removal does on Debian 12, were there anything."""
     state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, given)
     add_deploy(state, remove.airflow, keep_data=keep_data)
-    operations = list(_operations(state))
-    return Plan(operations, list(_host(state).connector.executed_commands))
+    return _planned(state)
 
 
 def commands(
@@ -271,6 +316,11 @@ def _state(
     return state
 
 
+def _planned(state: State) -> Plan:
+    operations = list(_operations(state))
+    return Plan(operations, list(_host(state).connector.executed_commands))
+
+
 def _host(state: State) -> Any:
     return next(iter(state.inventory))
 
@@ -280,7 +330,7 @@ def _operations(state: State) -> Iterator[Planned]:
     with ctx_state.use(state), ctx_host.use(host):
         for key in state.get_op_order():
             (name,) = state.op_meta[key].names
-            planned = Planned(name, set(state.op_meta[key].args), [], {}, [])
+            planned = Planned(name, set(state.op_meta[key].args), [], {}, [], [])
             for command in state.ops[host][key].command_generator():
                 _add(planned, command)
             yield planned
@@ -289,7 +339,9 @@ def _operations(state: State) -> Iterator[Planned]:
 def _add(planned: Planned, command: Any) -> None:
     if not isinstance(command, FileUploadCommand):
         text = command if isinstance(command, str) else str(command.get_raw_value())
-        planned.commands.append(text.removeprefix(ALONE))
+        planned.commands.append(text.removeprefix(operations.ALONE))
+        if given := getattr(command, "connector_arguments", {}).get("_stdin"):
+            planned.inputs.append(given.getvalue())
     elif command.dest.endswith(".tar"):
         with tarfile.open(fileobj=cast(BinaryIO, command.src)) as archive:
             for member in archive:

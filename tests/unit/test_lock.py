@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tasks import lock
 from tests.support import wait_for
 
@@ -26,10 +28,15 @@ def let_go(process: subprocess.Popen[bytes]) -> None:
     process.wait(10)
 
 
-def test_one_holds_the_lock_and_the_next_gets_it_when_nobody_reads_any_more(tmp_path: Path) -> None:
+def test_one_holds_the_lock_and_the_next_gets_it_when_nobody_reads_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "WAIT", 1)
     file = tmp_path / "lock"
     first = holder("ada, it's 10:00", file)
-    wait_for(lambda: file.exists() and file.read_text() == "ada, it's 10:00\n", 5, "it is taken")
+    wait_for(
+        lambda: file.exists() and file.read_text() == "ada, it's 10:00\n", 5, "it is taken", 0.02
+    )
     second = holder("grace", file)
     assert said(lock.other_holder("grace", str(file))) == "ada, it's 10:00\n"
     assert said(lock.other_holder("ada, it's 10:00", str(file))) == ""
@@ -38,5 +45,5 @@ def test_one_holds_the_lock_and_the_next_gets_it_when_nobody_reads_any_more(tmp_
     assert file.read_text() == "ada, it's 10:00\n" and first.poll() is None
     third = holder("grace", file)  # waits for a run that just ends
     let_go(first)
-    wait_for(lambda: file.read_text() == "grace\n", lock.WAIT, "the next one has it")
+    wait_for(lambda: file.read_text() == "grace\n", 5, "the next one has it", 0.02)
     let_go(third)

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from tasks import operations
 from tasks.downloads import Download
-from tasks.operations import BUSY, brought, debian_packages, pinned_file, secret_file, settled
+from tasks.operations import brought, debian_packages, pinned_file, secret_file, settled
 from tests.support import wait_for
 from tests.unit import fake
 
@@ -25,6 +26,14 @@ PROGRAM = b"#!/bin/sh\necho hello\n"
 def sha256(content: bytes) -> str:
     """Checksum as hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What commands lock: a file of the test's own, so that it waits for no deploy of this host."""
+    path = tmp_path / "busy"
+    monkeypatch.setattr(operations, "ALONE", operations.ALONE.replace(operations.BUSY, str(path)))
+    return path
 
 
 # settled
@@ -96,12 +105,27 @@ def test_a_command_that_fails_stops_the_operation(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_a_command_waits_for_one_that_a_killed_deploy_left(tmp_path: Path) -> None:
-    made, left = tmp_path / "made", f"exec 8>>{BUSY}; flock 8; sleep 1; touch {tmp_path}/left"
-    with subprocess.Popen(["sh", "-c", left]):
-        wait_for(lambda: subprocess.run(["flock", "-n", BUSY, "true"]).returncode, 5, "it works")
-        command = f"test -e {tmp_path}/left && touch {made}"
+# Holds the lock until somebody waits for it: https://man7.org/linux/man-pages/man5/proc_locks.5.html
+LEFT_BEHIND = """
+exec 8>>"$1"
+flock 8
+touch "$1.held"
+inode=$(stat -c %i "$1")
+for i in $(seq 600); do
+    grep -q -- "-> FLOCK .*:$inode " /proc/locks && break
+    sleep 0.05
+done
+touch "$1.done"
+"""
+
+
+def test_a_command_waits_for_one_that_a_killed_deploy_left(tmp_path: Path, busy: Path) -> None:
+    made, held, done = tmp_path / "made", Path(f"{busy}.held"), Path(f"{busy}.done")
+    with subprocess.Popen(["sh", "-c", LEFT_BEHIND, "sh", str(busy)]) as left:
+        wait_for(held.exists, 5, "the command of the killed deploy is at work", every=0.02)
+        command = f"test -e {done} && touch {made}"
         fake.run(settled, test=f"test -e {made}", commands=[command], because="it is so")
+        left.kill()
     assert made.exists()
 
 
@@ -373,7 +397,7 @@ def test_a_right_file_is_not_fetched_again() -> None:
     assert shlex.split(fetch)[0] == "curl" and shlex.split(fetch)[-1] == download.url
 
 
-def test_a_secret_file_is_closed_from_its_first_moment_and_written_once(tmp_path: Path) -> None:
+def test_a_secret_file_is_written_once(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     arguments: dict[str, Any] = {
         "path": str(path),
@@ -386,3 +410,16 @@ def test_a_secret_file_is_closed_from_its_first_moment_and_written_once(tmp_path
     path.chmod(0o644)
     assert fake.run(secret_file, **arguments).did_change()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_secret_file_is_closed_from_its_first_moment(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    (command,) = fake.commands(secret_file, {}, path=str(path), content=SecretStr("hidden"))
+    # Who looks sees it already while its content is still on the way.
+    with subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, text=True) as writer:
+        wait_for(lambda: list(tmp_path.glob("secret*")), 5, "the file is made", every=0.02)
+        (made,) = tmp_path.glob("secret*")
+        assert made.stat().st_mode & 0o777 == 0o600
+        writer.communicate("hidden\n")
+    assert writer.returncode == 0
+    assert path.read_text() == "hidden\n" and path.stat().st_mode & 0o777 == 0o600

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import time
@@ -259,8 +258,8 @@ def test_all_findings_come_at_once() -> None:
     assert len(set(sentences)) == len(sentences)
 
 
-def test_an_image_that_no_registry_has_is_a_finding() -> None:
-    given = {"worker_image": f"localhost:{closed_port()}/worker:1"}
+def test_an_image_that_no_registry_has_is_a_finding(closed_port: int) -> None:
+    given = {"worker_image": f"localhost:{closed_port}/worker:1"}
     (finding,) = found({}, given)
     assert finding.startswith("worker_image: the registry localhost:")
 
@@ -268,10 +267,12 @@ def test_an_image_that_no_registry_has_is_a_finding() -> None:
 # The questions, asked for real
 
 
-def closed_port() -> int:
-    """A port of this machine where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine where nobody listens, nor can begin to."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 @pytest.fixture
@@ -373,7 +374,6 @@ def test_a_folder_that_was_used_is_not_read_again_until_it_changes(offline: Path
     assert ask(offline).all("offline") == ["kubectl does not have the checksum of SHA256SUMS"]
 
 
-@pytest.mark.skipif(not shutil.which("ss"), reason="iproute2 is not installed")
 def test_a_port_that_is_held_is_told_with_who_holds_it(offline: Path, open_port: int) -> None:
     (answer,) = ask(offline, {"airflow_web_port": open_port}).all("port")
     port, pid, name = answer.split(maxsplit=2)
@@ -381,9 +381,9 @@ def test_a_port_that_is_held_is_told_with_who_holds_it(offline: Path, open_port:
     assert name == Path("/proc/self/comm").read_text().strip()
 
 
-def test_a_free_port_is_not_told(offline: Path) -> None:
+def test_a_free_port_is_not_told(offline: Path, closed_port: int) -> None:
     # Another driver's node is not the host, whose other ports then do not matter.
-    given = {**ANOTHER_DRIVER, "airflow_web_port": closed_port()}
+    given = {**ANOTHER_DRIVER, "airflow_web_port": closed_port}
     assert ask(offline, given).all("port") == []
 
 
@@ -393,25 +393,40 @@ def kubeconfig(path: Path, text: str) -> dict[str, Any]:
     return {**EXISTING, "kubernetes_kubeconfig": str(path)}
 
 
-@pytest.mark.parametrize(
-    "form", ["https://127.0.0.1:{}", '"https://localhost:{}/k8s"', "'https://[::1]:{}'"]
-)
-def test_a_cluster_that_answers_is_reached(offline: Path, tmp_path: Path, form: str) -> None:
-    try:
-        server = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-    except (OSError, ValueError):
-        pytest.skip("this machine has no IPv6")
-    with server:
-        url = form.format(server.getsockname()[1])
-        text = KUBECONFIG.replace("https://192.0.2.9:6443", url)
-        report = ask(offline, kubeconfig(tmp_path / "config", text))
-    assert report.all("reached") == [url.strip("\"'")]
-
-
-def test_a_cluster_that_does_not_answer_is_not_reached(offline: Path, tmp_path: Path) -> None:
-    url = f"https://127.0.0.1:{closed_port()}"
+def test_a_cluster_that_answers_is_reached(offline: Path, tmp_path: Path, open_port: int) -> None:
+    url = f"https://127.0.0.1:{open_port}"
     text = KUBECONFIG.replace("https://192.0.2.9:6443", url)
+    assert ask(offline, kubeconfig(tmp_path / "config", text)).all("reached") == [url]
+
+
+def test_a_cluster_that_does_not_answer_is_not_reached(
+    offline: Path, tmp_path: Path, closed_port: int
+) -> None:
+    text = KUBECONFIG.replace("https://192.0.2.9:6443", f"https://127.0.0.1:{closed_port}")
     assert ask(offline, kubeconfig(tmp_path / "config", text)).all("reached") == []
+
+
+@pytest.mark.parametrize(
+    ("server", "place"),
+    [
+        ("https://192.0.2.9", "192.0.2.9/443"),
+        ('"https://localhost:6443/k8s"', "localhost/6443"),
+        ("'https://[2001:db8::1]:8443'", "2001:db8::1/8443"),
+        ("https://[2001:db8::1]/k8s", "2001:db8::1/443"),
+    ],
+)
+def test_a_cluster_is_looked_for_where_its_address_says(
+    offline: Path, tmp_path: Path, server: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the place of the program that would connect.
+    timeout = tmp_path / "timeout"
+    timeout.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    timeout.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    text = KUBECONFIG.replace("https://192.0.2.9:6443", server)
+    report = ask(offline, kubeconfig(tmp_path / "config", text))
+    assert server.strip("\"'") in report.all("reached")
+    assert f"5 bash -c </dev/tcp/{place}" in (tmp_path / "asked").read_text().splitlines()
 
 
 def test_what_a_kubeconfig_names_is_looked_for(offline: Path, tmp_path: Path) -> None:
@@ -426,8 +441,9 @@ def test_what_a_kubeconfig_names_is_looked_for(offline: Path, tmp_path: Path) ->
 
 
 def test_no_secret_of_a_kubeconfig_leaves_the_host(offline: Path, tmp_path: Path) -> None:
+    text = KUBECONFIG.replace("https://", "http://127.0.0.1:1/")  # nobody to wait for
     flow = "- name: eve\n  user: {token: c2VjcmV0}\n"
-    report = ask(offline, kubeconfig(tmp_path / "config", KUBECONFIG + flow))
+    report = ask(offline, kubeconfig(tmp_path / "config", text + flow))
     assert report.all("told")
     assert not [value for values in report.values.values() for value in values if "c2Vj" in value]
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
+import re
+import shlex
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit import fake
+from tasks.settings import ROOT
+from tests.unit import fake, shell
+from tests.unit.fake import Plan
 
 
 @pytest.fixture(scope="module", params=["defaults", "existing cluster", "another driver"])
@@ -16,30 +22,199 @@ def given(request: pytest.FixtureRequest) -> dict[str, Any]:
     return fake.VARIANTS[request.param]
 
 
+def commands_of(plan: Plan) -> list[str]:
+    """All commands of all operations."""
+    return [command for each in plan.operations for command in each.commands]
+
+
 @pytest.mark.parametrize("keep_data", [False, True])
 def test_commands_and_questions_are_shell(given: dict[str, Any], keep_data: bool) -> None:
     plan = fake.removal(given, keep_data)
-    commands = [command for each in plan.operations for command in each.commands]
+    commands = commands_of(plan)
     assert len(commands) > 3
-    for text in {*commands, *plan.facts}:
-        done = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True)
-        assert done.returncode == 0, f"{done.stderr}{text}"
+    assert shell.unreadable({*commands, *plan.facts}) == []
+
+
+# A path as it stands in a command; what the shell puts in later is not followed.
+PATH = r"/(?:etc|opt|root|run|srv|tmp|usr|var)/[\w./@+*-]*[\w*]"
+# What a command makes: the end of a redirection, what is moved, copied or linked, a folder.
+MADE = re.compile(
+    rf">>? ?({PATH})|\bmkdir (?:-p )?({PATH})|\binstall -d -m \d+ ({PATH})"
+    rf"|\b(?:mv|cp|ln)(?: -\w+)* \S+ ({PATH})|\bvenv[^;&]* ({PATH})"
+)
+# What the deploy makes and the removal leaves, each with the reason.
+LEFT = {
+    "/etc/postgresql/15/main": "Debian's; what the deploy has changed in it is put back",
+    "/etc/containerd": "purged with the package, and then emptied",
+    "/etc/containers": "purged with the package, and then emptied",
+    "/usr/local/bin": "Debian's",
+    "/etc/systemd/system": "Debian's",
+    "/etc/nginx/sites-available": "Debian's",
+    "/etc/nginx/sites-enabled": "Debian's",
+    "/run/lock/airflow-deploy-command": "in memory, and harmless",
+}
+# What a removal that keeps the data leaves beside.
+DATA = {
+    "/etc/airflow": "the folder of the secrets",
+    "/etc/airflow/secrets": "what the data is encrypted with",
+    "/opt/airflow": "the folder of the DAGs",
+    "/opt/airflow/dags": "people's, with those of the deploy",
+    "/opt/airflow/plugins": "people's",
+    "/var/lib/airflow": "homes",
+    "/var/lib/airflow-dags": "homes",
+    "/var/lib/airflow-deploy": "what the database and the folders are like",
+    "/var/log/airflow": "logs",
+    "/var/backups/airflow": "backups",
+}
+
+
+def made(plan: Plan) -> set[str]:
+    """The paths on the host that a deploy makes, but for those that it only has for a moment."""
+    paths = set(plan.uploads)
+    units = [text for path, text in plan.uploads.items() if path.endswith(".service")]
+    for command in [*commands_of(plan), *units]:
+        paths |= {path for found in MADE.findall(command) for path in found if path}
+    return {path for path in paths if not re.search(r"\.(new|part|before|tar)$", path)}
+
+
+def deleted(plan: Plan) -> set[str]:
+    """The patterns of all paths that a removal deletes with what is in them."""
+    found: set[str] = set()
+    for command in commands_of(plan):
+        for words in re.findall(r"\brm ((?:-\w+ )?(?:\S+ ?)+)", re.sub("[;&|}]", "\n", command)):
+            found |= set(re.findall(PATH, words))
+    return found
+
+
+def is_deleted(path: str, patterns: Iterable[str]) -> bool:
+    """Whether it is, or a folder that it is in; by patterns as a shell has them."""
+    whole = Path(path)
+    return any(is_like(each, pattern) for each in (whole, *whole.parents) for pattern in patterns)
+
+
+def is_like(path: Path, pattern: str) -> bool:
+    """Whether a path is one of a pattern, of which no part reaches over a slash."""
+    parts = Path(pattern).parts
+    return len(path.parts) == len(parts) and all(map(fnmatch, path.parts, parts))
+
+
+def left(plan: Plan, removal: Plan) -> set[str]:
+    """What a deploy makes and a removal leaves; what claims hold is not the deploy's."""
+    patterns = deleted(removal)
+    empty = {path for each in commands_of(removal) for path in re.findall(f"rmdir ({PATH})", each)}
+    return {path for path in made(plan) - empty if not is_deleted(path, [*patterns, "/srv"])}
+
+
+def reasons(path: str, known: Iterable[str]) -> set[str]:
+    """Why it is left: entries of a list for itself, or for a folder that holds only such things."""
+    inside = {"/etc/postgresql/15/main", "/etc/containerd", "/etc/containers", *DATA} - {
+        "/etc/airflow",
+        "/opt/airflow",
+    }
+    return {each for each in known if path == each or (each in inside and is_deleted(path, [each]))}
+
+
+@pytest.mark.parametrize("keep_data", [False, True])
+def test_all_that_a_deploy_makes_is_removed_or_has_a_reason_to_stay(
+    variants: dict[str, Plan], keep_data: bool
+) -> None:
+    known = {**LEFT, **(DATA if keep_data else {})}
+    used = {"/run/lock/airflow-deploy-command"}  # which these plans do not show
+    for name, plan in variants.items():
+        paths = made(plan)
+        assert {"/etc/airflow/airflow.cfg", "/var/log/airflow", "/run/airflow"} <= paths
+        for path in left(plan, fake.removal(fake.VARIANTS[name], keep_data)):
+            assert reasons(path, known), f"{name}: the removal leaves {path}"
+            used |= reasons(path, known)
+    assert used == known.keys()
 
 
 def test_data_is_kept_when_it_is_asked_for() -> None:
-    said = " ".join(c for each in fake.removal({}, True).operations for c in each.commands)
-    for kept in ("dropdb", "userdel", "apt-get", "/etc/airflow/secrets", "/opt/airflow/dags"):
-        assert kept not in said
-    for folder in ("/opt/airflow", "/etc/airflow", "/var/log/airflow", "/var/backups/airflow"):
-        assert folder not in said.split()
-    whole = " ".join(c for each in fake.removal({}, False).operations for c in each.commands)
-    assert "rm -rf /etc/nginx/sites-available/airflow /etc/airflow/tls" in said
-    assert "dropdb" in whole and "/var/backups/airflow" in whole.split()
+    patterns = deleted(fake.removal({}, True))
+    for path in (
+        "/etc/airflow/secrets/objects.json",
+        "/opt/airflow/dags/team.py",
+        "/opt/airflow/plugins/team.py",
+        "/var/lib/airflow-deploy/migrated",
+        "/var/log/airflow/dag_id=a/task.log",
+        "/var/backups/airflow/airflow-20260101T023000Z.tar",
+        "/etc/postgresql/15/main/conf.d/airflow.conf",
+    ):
+        assert not is_deleted(path, patterns), path
+
+
+# What programs that the deploy runs leave on a node, as their manuals say:
+# https://minikube.sigs.k8s.io/docs/handbook/persistent_volumes/,
+# https://kubernetes.io/docs/reference/setup-tools/kubeadm/implementation-details/
+OF_THE_NODE = {
+    "/root/.minikube": "profiles, certificates, and what was downloaded",
+    "/root/.kube": "the kubeconfig of the cluster",
+    "/etc/kubernetes": "kubeadm's manifests, and the administrator's kubeconfig",
+    "/var/lib/minikube": "certificates, the programs, and etcd's data",
+    "/var/lib/kubelet/pods": "volumes of pods",
+    "/etc/cni/net.d/1-k8s.conflist": "the network of the pods",
+    "/var/lib/cni": "addresses of pods",
+    "/opt/cni": "the link to Debian's plugins",
+    "/tmp/hostpath-provisioner": "volumes of claims",
+    "/tmp/hostpath_pv": "volumes that minikube makes",
+    "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf": "how kubelet is started",
+    "/usr/lib/systemd/system/kubelet.service": "kubelet's unit",
+    "/usr/libexec/kubernetes": "kubelet's plugins",
+    "/usr/share/ca-certificates/minikubeCA.pem": "the authority of the cluster",
+    "/etc/crictl.yaml": "where crictl finds the runtime",
+}
+
+
+def test_what_kubernetes_leaves_on_the_node_is_removed() -> None:
+    patterns = deleted(fake.removal({}, False))
+    assert [path for path in OF_THE_NODE if not is_deleted(path, patterns)] == []
+    # With another node there is none of it here, but what minikube itself has.
+    elsewhere = commands_of(fake.removal(fake.ANOTHER_DRIVER, False))
+    assert any("minikube delete" in command for command in elsewhere)
+
+
+def test_what_the_readme_says_is_on_the_host_is_removed() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    begin = next(at for at, line in enumerate(lines) if line.startswith("## What it puts on the"))
+    rows = [line.split("|")[1:4] for line in lines[begin:] if line.startswith("| ")]
+    end = next(at for at, row in enumerate(rows) if "Listening ports" in row[0])
+    paths = {path for _, where, _ in rows[1:end] for path in re.findall(rf"`({PATH})`", where)}
+    assert len(paths) > 20
+    given = {**fake.VARIANTS["registry"], **fake.VARIANTS["metrics"]}
+    plan = fake.removal(given, False)
+    patterns = deleted(plan)
+    purged = {"/etc/containerd/config.toml", "/etc/containers/certs.d", "/etc/containerd/certs.d"}
+    # Files of PostgreSQL's own folder, which the table names with a pattern.
+    left = {path for path in paths if not is_deleted(path.removesuffix("*"), patterns)}
+    assert left == {"/etc/postgresql/*/main", *purged}
+
+
+def test_what_was_postgres_own_is_put_back() -> None:
+    commands = fake.removal({}, False).named("Remove the database and the roles").commands
+    access = "/etc/postgresql/15/main/pg_hba.conf"
+    assert f"test ! -e {access}.before-airflow || mv {access}.before-airflow {access}" in commands
+    assert "rm /etc/postgresql/15/main/conf.d/airflow.conf" in commands
+    dropped = [shlex.split(each)[4:] for each in commands if each.startswith("runuser")]
+    # A role goes after what it owns; the other two are what a restore may leave.
+    assert [(words[0], words[-1]) for words in dropped] == [
+        ("dropdb", "airflow"),
+        ("dropdb", "airflow_new"),
+        ("dropdb", "airflow_old"),
+        ("dropuser", "airflow-dags"),
+        ("dropuser", "airflow"),
+    ]
+
+
+def test_users_and_packages_go_with_the_data_only() -> None:
+    for keep_data in (False, True):
+        said = " ".join(commands_of(fake.removal({}, keep_data)))
+        for word in ("dropdb", "userdel airflow", "groupdel airflow-dags", "purge"):
+            assert (word in said) is not keep_data
 
 
 def test_the_people_who_own_a_cluster_keep_it() -> None:
     plan = fake.removal(fake.VARIANTS["existing cluster"], False)
-    said = " ".join(command for each in plan.operations for command in each.commands)
+    said = " ".join(commands_of(plan))
     assert "minikube delete" not in said and "iptables" not in said
     (manifest,) = plan.named("Delete Airflow's objects").commands
     assert "kind: Namespace" in manifest

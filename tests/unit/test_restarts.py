@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 
-from tasks import objects, services
+from tasks import services
 from tests.unit import fake
 
 ALL = {"api-server", "scheduler", "dag-processor", "triggerer"}
@@ -59,18 +58,8 @@ def read(given: dict[str, Any]) -> dict[str, dict[str, str]]:
     """The files that each service reads as it starts, by their paths."""
     settings = fake.settings(given)
     plan = fake.plan(settings)
-    # What commands write counts as what they say.
-    written = {
-        path: " ".join([*each.commands, *each.uploads.values()])
-        for each in plan.operations
-        for service in services.SERVICES
-        for path in services.inputs(service, settings)
-        if re.search(rf"(\.new|>) {path}(?![\w-])", " ".join(each.commands))
-    }
-    hidden = {objects.WANTED: str(given.get("airflow_connections"))}
-    known = {**written, **plan.uploads, **hidden}
     return {
-        service.name: {path: known.get(path, "") for path in services.inputs(service, settings)}
+        service.name: plan.contents(services.inputs(service, settings))
         for service in services.SERVICES
     }
 

@@ -68,6 +68,14 @@ esac""",
 }
 
 
+# Begins each of them: the one with this number ends all that runs by force.
+COUNT = """read -r calls < $here/calls
+calls=$((calls + 1))
+echo $calls > $here/calls
+test $calls != "$KILLED_AT" || kill -9 0
+"""
+
+
 @cache
 def command() -> str:
     """The command as it is written on a host."""
@@ -105,14 +113,18 @@ class Host:
             (folder / name).mkdir()
         for name, text in secrets().items():
             (self.secrets / name).write_text(text)
+            (self.secrets / name).chmod(0o600)
         self.data.write_text(self.value("fernet-key") + "\n")
         (folder / "token").write_text("1\n")
         (folder / "kubeconfig").write_text("token 1\n")
+        (folder / "kubeconfig").chmod(0o600)
+        (folder / "calls").write_text("0\n")
         for name, script in PROGRAMS.items():
             self.program(name, script)
         self.script = folder / "airflow-rotate"
         self.script.write_text(self.here(command()))
-        subprocess.run([folder / "bin/systemctl", "restart", *UNITS], check=True)
+        environment = {"PATH": "/usr/bin:/bin", "KILLED_AT": "0"}
+        subprocess.run([folder / "bin/systemctl", "restart", *UNITS], env=environment, check=True)
         (folder / "restarted").unlink()
 
     @property
@@ -129,15 +141,12 @@ class Host:
     def program(self, name: str, script: str) -> None:
         """Add a program; one of them, by its number, kills all that runs instead."""
         path = self.folder / "bin" / name
-        path.write_text(
-            f"#!/bin/sh\nhere={self.folder}\necho {name} >> $here/calls\n"
-            'test "$(wc -l < $here/calls)" != "$KILLED_AT" || kill -9 0\n' + self.here(script)
-        )
+        path.write_text(f"#!/bin/sh\nhere={self.folder}\n{COUNT}{self.here(script)}")
         path.chmod(0o755)
 
     def rotate(self, *names: str, killed_at: int = 0) -> subprocess.CompletedProcess[str]:
         """Run the command; what one of its programs is called first ends it by force."""
-        (self.folder / "calls").write_text("")
+        (self.folder / "calls").write_text("0\n")
         environment = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "KILLED_AT": str(killed_at)}
         return subprocess.run(
             ["sh", str(self.script), *names],
@@ -193,7 +202,11 @@ def test_a_secret_is_replaced_and_the_others_stay(name: str, host: Host) -> None
     for value in {*before.values(), *after.values()}:
         assert value not in done.stdout
     assert {path.name for path in host.secrets.iterdir()} == set(making_secrets())
-    assert {path.stat().st_mode & 0o777 for path in host.secrets.glob(name)} <= {0o600}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in host.secrets.iterdir()}
+    assert modes == dict.fromkeys(making_secrets(), 0o600)
+    # The scheduler's group may read the kubeconfig.
+    kubeconfig = (host.folder / "kubeconfig").stat().st_mode & 0o777
+    assert kubeconfig == (0o640 if name == "cluster-token" else 0o600)
 
 
 def test_the_database_is_encrypted_with_the_new_key(host: Host) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import http.server
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,17 +17,18 @@ from typing import Any
 
 import pytest
 
-from tasks import image, services, timers
+from tasks import backup, image, services, timers
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
 
 UNITS = services.UNITS_DIRECTORY
-NOTHING_KEPT = {
-    "worker_failed_pods_minutes": 0,
-    "airflow_log_days": 0,
-    "airflow_history_days": 0,
-    "airflow_backups_kept": 0,
+# Which setting decides about a timer, and where its number is seen.
+KEPT = {
+    "worker_failed_pods_minutes": "cleanup-pods",
+    "airflow_log_days": "cleanup-logs",
+    "airflow_history_days": "cleanup-history",
+    "airflow_backups_kept": "backup",
 }
 
 
@@ -55,36 +58,85 @@ def test_each_timer_belongs_to_the_target_and_is_told_when(variant: Plan) -> Non
     assert set(shlex.split(command)[4:]) == {Path(path).name for path in written}
 
 
-# The backup becomes postgres, and reads what is postgres' own.
-CAPABILITIES = {
-    "liveness": ["CAP_KILL"],
-    "backup": ["CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH"],
+# Who each of them is, when it comes, and which rights it has beside those of the sandbox: none, but
+# to kill what hangs; and to become postgres, and read what is postgres' own.
+TIMERS: dict[str, tuple[str, str, list[str]]] = {
+    "liveness": ("airflow", "10s", ["CAP_KILL"]),
+    "cleanup-pods": ("airflow", "10min", []),
+    "backup": ("root", "02:30", ["CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH"]),
+    "cleanup-history": ("airflow", "03:30", []),
+    "cleanup-logs": ("airflow-dags", "04:00", []),  # the logs are theirs
+    "cleanup-images": ("root", "04:30", []),
+    "certificate": ("root", "05:00", []),
 }
 
 
 def test_what_timers_start_is_sandboxed(variant: Plan) -> None:
-    for timer in timers.timers(fake.DEFAULTS.on_release("bookworm")):
-        if f"{UNITS}/{timer.units[1]}" not in variant.uploads:
-            continue
-        _, service = units(variant, timer.name)
-        assert service.one("Service.User") == timer.user
+    written = [Path(path).stem for path in variant.uploads if path.endswith(".timer")]
+    for name in (stem.removeprefix("airflow-") for stem in written):
+        user, when, capabilities = TIMERS[name]
+        timer, service = units(variant, name)
+        assert service.one("Service.User") == service.one("Service.Group") == user
         assert service.one("Service.ProtectSystem") == "strict"
         assert service.one("Service.NoNewPrivileges") == "yes"
-        capabilities = service.all("Service.CapabilityBoundingSet")[1:]
-        assert capabilities == CAPABILITIES.get(timer.name, [])
+        assert service.all("Service.CapabilityBoundingSet") == ["", *capabilities]
         assert not service.all("Service.EnvironmentFile")
+        if ":" in when:
+            assert timer.one("Timer.OnCalendar") == when
+            assert timer.one("Timer.Persistent") == "yes"  # a time that was missed is made up for
+        else:
+            assert timer.one("Timer.OnUnitInactiveSec") == when
 
 
-def test_zero_days_is_not_at_all() -> None:
-    plan = fake.plan(fake.settings(NOTHING_KEPT))
-    assert [Path(path).stem for path in plan.uploads if path.endswith(".timer")] == [
-        "airflow-liveness",
-        "airflow-cleanup-images",
-        "airflow-certificate",
-    ]
-    for name in ("cleanup-pods", "cleanup-history", "cleanup-logs"):
-        (command,) = plan.named(f"Remove airflow-{name}").commands
-        assert f"disable --quiet --now airflow-{name}.timer" in command
+def test_all_timers_are_written_by_default(plan: Plan) -> None:
+    written = [Path(path).stem for path in plan.uploads if path.endswith(".timer")]
+    assert written == [f"airflow-{name}" for name in TIMERS]
+
+
+@pytest.mark.parametrize("setting", KEPT)
+def test_zero_is_not_at_all(plan: Plan, setting: str) -> None:
+    name = KEPT[setting]
+    other = fake.plan(fake.settings({setting: 0}))
+    path = f"{UNITS}/airflow-{name}"
+    gone = {path for path in plan.uploads.keys() - other.uploads.keys() if path.startswith(UNITS)}
+    assert gone == {f"{path}.timer", f"{path}.service"}
+    (command,) = other.named(f"Remove airflow-{name}").commands
+    assert f"disable --quiet --now airflow-{name}.timer" in command
+    assert f"rm -f {path}.timer {path}.service" in command
+
+
+def test_each_retention_is_where_it_counts() -> None:
+    # Four numbers that differ from each other and from the defaults.
+    given = {
+        "worker_failed_pods_minutes": 41,
+        "airflow_log_days": 42,
+        "airflow_history_days": 43,
+        "airflow_backups_kept": 44,
+        "worker_images_kept": 45,
+    }
+    plan = fake.plan(fake.settings(given))
+    commands = {
+        name: [formats.unit_words(line) for line in service.all("Service.ExecStart")]
+        for name in TIMERS
+        for _, service in [units(plan, name)]
+    }
+    (pods,) = commands["cleanup-pods"]
+    assert "--min-completed-minutes=41" in pods and "--min-pending-minutes=41" in pods
+    # find counts whole days that are over: more than 41 of them are 42 or more.
+    assert commands["cleanup-logs"][0][-3:] == ["-mtime", "+41", "-delete"]
+    (history,) = commands["cleanup-history"]
+    assert history[:2] == [timers.CLEAN_HISTORY, "43"]
+    assert commands["backup"] == [[backup.COMMAND]]
+    assert re.search("^keep airflow 44$", plan.uploads[backup.COMMAND], re.M)
+    (images,) = commands["cleanup-images"]
+    assert images[:3] == [image.PRUNE, "remove", "45"]
+
+
+def test_a_pod_that_can_not_start_has_half_an_hour() -> None:
+    # Airflow itself must have given it up before.
+    _, service = units(fake.plan(fake.settings({"worker_failed_pods_minutes": 5})), "cleanup-pods")
+    words = formats.unit_words(service.one("Service.ExecStart"))
+    assert {"--min-completed-minutes=5", "--min-pending-minutes=30"} <= set(words)
 
 
 def test_log_files_are_found_where_they_are_written() -> None:
@@ -138,11 +190,19 @@ class Stage:
         return str(path)
 
     def run(self, script: str, *arguments: str) -> str:
-        """Run one of the deploy's scripts; returns what it prints."""
+        """Run one of the deploy's scripts, with what units started with in a folder of its own;
+        returns what it prints."""
+        copy = self.folder / "script"
+        text = (FILES / script.lstrip("/")).read_text()
+        copy.write_text(text.replace(services.STARTED_WITH, str(self.folder)))
         environment = {"PATH": f"{self.folder}:/usr/bin:/bin"}
-        command = ["sh", str(FILES / script.lstrip("/")), *arguments]
         done = subprocess.run(
-            command, env=environment, text=True, capture_output=True, check=True, timeout=20
+            ["sh", str(copy), *arguments],
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=True,
+            timeout=20,
         )
         assert done.stderr == ""
         return done.stdout
@@ -198,92 +258,162 @@ LOOKS = {
 }
 
 
+class Api(http.server.BaseHTTPRequestHandler):
+    """The api-server: `server.answers` has, by path, what it says one time after the other."""
+
+    server: ApiServer
+
+    def do_GET(self) -> None:
+        """Answer; or, with nothing to say, hang up, as if nothing had come in time."""
+        answers = self.server.answers.get(self.path, [SILENT])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer == SILENT:
+            self.close_connection = True
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Be quiet."""
+
+
+class ApiServer(http.server.ThreadingHTTPServer):
+    """On a port of this machine that is free."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Api)
+        self.answers: dict[str, list[str]] = {}
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+HEALTH = "/api/v2/monitor/health"
+
+
+class Host:
+    """A machine on which Airflow's services run, each a process that stands still."""
+
+    def __init__(self, stage: Stage, api: ApiServer) -> None:
+        self.stage, self.api = stage, api
+        self.running = {
+            f"airflow-{service.name}": subprocess.Popen(["sleep", "60"])
+            for service in services.SERVICES
+        }
+        self.states = dict.fromkeys(self.running, "active")
+        for unit in self.running:
+            self.started(unit, seconds=300)
+        stage.program("curl", 'exec /usr/bin/curl "$@"')
+        stage.program("sleep")
+
+    def started(self, unit: str, seconds: float) -> None:
+        """Make a unit one that started so long ago; each start leaves this file behind."""
+        path = self.stage.folder / f"{unit}.service"
+        path.touch()
+        _age(path, seconds / 86400)
+
+    def look(self) -> list[str]:
+        """Run the script; returns what it says, a line each."""
+        cases = [
+            *(f'"is-active {unit}") echo {state} ;;' for unit, state in self.states.items()),
+            *(
+                f'"show -P MainPID {unit}") echo {process.pid} ;;'
+                for unit, process in self.running.items()
+            ),
+        ]
+        # What it does not know is an error, which nobody expects.
+        script = f'case "$*" in {" ".join(cases)} *) echo "unexpected: $*" >&2 ;; esac'
+        self.stage.program("systemctl", script)
+        return self.stage.run(timers.LIVENESS, self.api.url).splitlines()
+
+    def killed(self) -> set[str]:
+        """End all services; returns those that were killed before."""
+        for process in self.running.values():
+            process.terminate()  # to a process that was killed it means nothing
+            process.send_signal(signal.SIGCONT)
+        return {unit for unit, each in self.running.items() if each.wait(5) == -signal.SIGKILL}
+
+
 @pytest.fixture
-def services_up(stage: Stage) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """A process for each unit, which systemctl knows; they stand still."""
-    running = {
-        f"airflow-{service.name}": subprocess.Popen(["sleep", "60"])
-        for service in services.SERVICES
-    }
-    pids = " ".join(f"{unit}) echo {process.pid} ;;" for unit, process in running.items())
-    stage.program(
-        "systemctl",
-        f"case $1 in is-active) echo active ;; show) case $4 in {pids} esac ;; esac",
-    )
-    stage.program("find", "echo found")
-    yield running
-    for process in running.values():
-        process.kill()
-        process.wait()
+def api() -> Iterator[ApiServer]:
+    """An api-server that answers nothing yet."""
+    with ApiServer() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
 
 
-def ended(running: dict[str, subprocess.Popen[bytes]]) -> set[str]:
-    """Units whose process was killed; the others are seen to go on."""
-    left = {}
-    for unit, process in running.items():
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            left[unit] = process.wait(0.1)
-    assert set(left.values()) <= {-signal.SIGKILL}
-    return set(left)
+@pytest.fixture
+def host(stage: Stage, api: ApiServer) -> Iterator[Host]:
+    """One on which all services run, and have for a while."""
+    host = Host(stage, api)
+    yield host
+    host.killed()
 
 
 @pytest.mark.parametrize("case", LOOKS)
-def test_what_hangs_is_killed(
-    case: str, stage: Stage, services_up: dict[str, subprocess.Popen[bytes]]
-) -> None:
+def test_what_hangs_is_killed(case: str, host: Host) -> None:
     answers, killed = LOOKS[case]
-    for number, answer in enumerate(answers):
-        (stage.folder / f"answer-{number}").write_text(answer)
     # The first look is before the pause, the second after it.
-    stage.program(
-        "curl",
-        f"answer={stage.folder}/answer-$(grep -c ^sleep {stage.calls})\n"
-        'test -s "$answer" || exit 28\ncat "$answer"',
-    )
-    stage.program("sleep")
-    said = stage.run(timers.LIVENESS, "http://127.0.0.1:8080")
-    assert ended(services_up) == set(killed)
+    host.api.answers = {HEALTH: [*answers]}
+    said = host.look()
+    assert host.killed() == set(killed)
     # One line of a level that the unit lets through.
-    assert [line.split()[0] for line in said.splitlines()] == [f"<4>{unit}" for unit in killed]
-    assert len(stage.called("sleep")) == len(answers) - 1
+    assert [line.split()[0] for line in said] == [f"<4>{unit}" for unit in killed]
+    assert len(host.stage.called("sleep")) == len(answers) - 1
+    for words in host.stage.called("curl"):
+        assert words[words.index("-m") + 1] == "10"
+        assert words[words.index("--noproxy") + 1] == "*"
 
 
 @pytest.mark.parametrize(("age", "killed"), [(60, False), (290, False), (310, True)])
-def test_what_gets_on_in_silence_has_five_minutes(age: float, killed: bool, stage: Stage) -> None:
-    stage.program("curl", f"echo '{health(age=age, scheduler='unhealthy')}'")
-    stage.program("find", "echo found")
-    stage.program("sleep", "/usr/bin/sleep 1")
-    with subprocess.Popen(["sh", "-c", "for i in $(seq 200); do sleep 0.1; done"]) as busy:
-        stage.program(
-            "systemctl", f"case $1 in is-active) echo active ;; show) echo {busy.pid} ;; esac"
+@pytest.mark.parametrize("stands_still", [False, True])
+def test_what_gets_on_in_silence_has_five_minutes(
+    age: float, killed: bool, stands_still: bool, host: Host
+) -> None:
+    host.api.answers = {HEALTH: [health(age=age, scheduler="unhealthy")]}
+    host.running["airflow-scheduler"].kill()
+    host.running["airflow-scheduler"].wait(5)
+    busy = subprocess.Popen(["sh", "-c", "for i in $(seq 400); do sleep 0.05; done"])
+    host.running["airflow-scheduler"] = busy
+    if stands_still:
+        busy.send_signal(signal.SIGSTOP)
+    else:  # the pause is over when it got on
+        host.stage.program(
+            "sleep",
+            f"was=$(grep ctxt /proc/{busy.pid}/status); for i in $(seq 100); do"
+            f' test "$(grep ctxt /proc/{busy.pid}/status)" = "$was" || exit 0;'
+            " /usr/bin/sleep 0.05; done",
         )
-        assert bool(stage.run(timers.LIVENESS, "http://127.0.0.1:8080")) is killed
-        if not killed:
-            busy.send_signal(signal.SIGSTOP)
-            assert stage.run(timers.LIVENESS, "http://127.0.0.1:8080") != ""
-        assert busy.wait(5) == -signal.SIGKILL
+    host.look()
+    assert host.killed() == ({"airflow-scheduler"} if killed or stands_still else set())
 
 
-@pytest.mark.parametrize(
-    ("state", "age"),
-    [("inactive", "old"), ("activating", "old"), ("deactivating", "old"), ("active", "")],
-)
-def test_what_was_stopped_or_just_started_is_left_alone(state: str, age: str, stage: Stage) -> None:
-    stage.program("curl", f"echo '{ALL_OLD}'")
-    stage.program("sleep")
-    stage.program("find", f"echo {age}" if age else "")
-    stage.program("systemctl", f"echo {state}")
-    assert stage.run(timers.LIVENESS, "http://127.0.0.1:8080") == ""
-    assert {words[0] for words in stage.called("systemctl")} == {"show", "is-active"}
-    # What each start of a unit leaves behind.
-    for words in stage.called("find"):
-        assert words[0].startswith(f"{services.STARTED_WITH}/airflow-")
+@pytest.mark.parametrize("state", ["inactive", "activating", "deactivating", "failed"])
+def test_what_was_stopped_or_starts_is_left_alone(state: str, host: Host) -> None:
+    host.api.answers = {HEALTH: [ALL_OLD]}
+    host.states = dict.fromkeys(host.states, state)
+    assert host.look() == []
+    assert host.killed() == set()
 
 
-def test_a_database_that_hangs_is_not_the_api_servers_fault(stage: Stage) -> None:
-    stage.program("curl", 'case "$*" in */health) exit 28 ;; *) exit 0 ;; esac')
-    assert stage.run(timers.LIVENESS, "http://127.0.0.1:8080") == ""
-    assert not stage.called("systemctl")
+def test_what_started_less_than_a_minute_ago_is_left_alone(host: Host) -> None:
+    host.api.answers = {HEALTH: [ALL_OLD]}
+    host.started("airflow-scheduler", seconds=40)
+    host.started("airflow-triggerer", seconds=61)
+    host.look()
+    assert host.killed() == {"airflow-triggerer", "airflow-dag-processor"}
+
+
+def test_a_database_that_hangs_is_not_the_api_servers_fault(host: Host) -> None:
+    host.api.answers = {HEALTH: [SILENT], "/no-such-page": ["there is none"]}
+    assert host.look() == []
+    assert host.killed() == set()
+    assert not host.stage.called("systemctl")
 
 
 # Images

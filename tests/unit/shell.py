@@ -1,0 +1,24 @@
+"""Whether texts are shell, asked in one process for many of them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# Ends well in any case: what is wrong is what it prints.
+READ_EACH = 'cd "$1"; for file in *; do said=$(sh -n "$file" 2>&1) || echo "$said" "$file"; done'
+
+
+def unreadable(texts: Iterable[str]) -> list[str]:
+    """Those that are no shell, each with what sh says of it."""
+    numbered = {str(number): text for number, text in enumerate(sorted(set(texts)))}
+    assert numbered
+    with TemporaryDirectory() as folder:
+        for name, text in numbered.items():
+            Path(folder, name).write_text(text)
+        done = subprocess.run(
+            ["sh", "-c", READ_EACH, "sh", folder], text=True, capture_output=True, check=True
+        )
+    return [f"{line}\n{numbered[line.split()[-1]]}" for line in done.stdout.splitlines()]

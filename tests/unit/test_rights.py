@@ -1,0 +1,120 @@
+"""Who may do what with the folders and files that the deploy makes, by lists written by hand."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatch
+from typing import NamedTuple
+
+from tests.unit import fake
+from tests.unit.fake import Plan, Planned
+
+# Each folder with a reason; what runs DAGs' code is airflow-dags, the control plane is airflow,
+# which is in the group of the former, and not the other way round.
+FOLDERS = {
+    # Both read airflow.cfg there; nobody else has to.
+    "/etc/airflow": ("root:airflow-dags", "750"),
+    # systemd, which is root, gives each unit those that it needs.
+    "/etc/airflow/secrets": ("root:root", "700"),
+    # Everybody may read whom to trust; keys have modes of their own.
+    "/etc/airflow/tls": ("root:root", "755"),
+    "/opt/airflow": ("root:root", "755"),
+    "/opt/airflow/image": ("", "755"),
+    # People of the group airflow put DAGs there. Code of DAGs must not change DAGs.
+    "/opt/airflow/dags": ("root:airflow", "2775"),
+    # What is in there runs in the api-server, with all keys: nobody but root may write.
+    "/opt/airflow/plugins": ("root:airflow", "2755"),
+    # DAGs that the deploy brings for other sources: only it writes.
+    "/opt/airflow/baked-dags": ("root:airflow", "755"),
+    "/opt/airflow/deploy-dags": ("root:airflow", "2755"),
+    "/var/lib/airflow": ("airflow:airflow", "750"),
+    "/var/lib/airflow-dags": ("airflow-dags:airflow-dags", "750"),
+    # Root writes there: nobody may leave a link in its way.
+    "/var/lib/airflow-deploy": ("root:root", "700"),
+    # Pods write as airflow-dags, the web page reads by the group; logs may quote secrets.
+    "/var/log/airflow": ("airflow-dags:airflow-dags", "2770"),
+    # A backup holds every key.
+    "/var/backups/airflow": ("root:root", "700"),
+    # The registry's authority, for the tools of containers.
+    "/etc/containers/certs.d": ("", "755"),
+    "/etc/containers/certs.d/registry.example:5000": ("", "755"),
+    "/etc/containerd/certs.d": ("", "755"),
+    "/etc/containerd/certs.d/registry.example:5000": ("", "755"),
+}
+# Files, by patterns, of which the first counts. Without an owner they are root's, who makes them.
+FILES = {
+    # Options may be secret, as a mail server's password.
+    "/etc/airflow/airflow.cfg": ("root:airflow-dags", "640"),
+    "/etc/airflow/pod_template.yaml": ("root:airflow", "640"),
+    "/etc/airflow/metrics.yaml": ("root:airflow", "640"),
+    "/etc/postgresql/15/main/conf.d/airflow.conf": ("postgres:postgres", "640"),
+    "/etc/postgresql/15/main/pg_hba.conf": ("postgres:postgres", "600"),
+    "/etc/systemd/system/*": ("", "644"),
+    "/etc/nginx/sites-available/airflow": ("", "644"),
+    "/etc/container*/certs.d/*": ("", "644"),
+    "/opt/airflow/requirements/*.txt": ("", "644"),
+    # These are given to a program, and are none.
+    "/usr/local/lib/airflow/grants.sql": ("", "644"),
+    "/usr/local/lib/airflow/objects": ("", "644"),
+    "/usr/local/lib/airflow/ask-git": ("", "644"),
+    "/usr/local/lib/airflow/*": ("", "755"),
+    "/usr/local/bin/airflow*": ("", "755"),
+}
+
+
+class Rights(NamedTuple):
+    """Owner and group, empty where they are root's who made it, and the mode."""
+
+    owner: str
+    mode: str
+
+
+def rights(operation: Planned, path: str) -> Rights:
+    """What an operation says of a path."""
+    commands = operation.commands
+    owners = [c.split()[1] for c in commands if re.fullmatch(rf"chown \S+ {re.escape(path)}", c)]
+    (mode,) = [c.split()[1] for c in commands if re.fullmatch(rf"chmod \S+ {re.escape(path)}", c)]
+    return Rights("".join(owners), mode)
+
+
+def test_each_folder_has_the_rights_of_the_list(variants: dict[str, Plan]) -> None:
+    seen: dict[str, Rights] = {}
+    for plan in variants.values():
+        for operation in plan.operations:
+            if match := re.search(r"Create (/\S+)$", operation.name):
+                found = rights(operation, match[1])
+                assert seen.setdefault(match[1], found) == found
+    assert seen == FOLDERS
+
+
+def test_each_file_has_the_rights_of_the_list(variants: dict[str, Plan]) -> None:
+    used = set()
+    for plan in variants.values():
+        for operation in plan.operations:
+            if any("\numask 022\n" in command for command in operation.commands):
+                continue  # files of an archive have the modes that it gives them
+            for path in operation.uploads:
+                pattern = next((each for each in FILES if fnmatch(path, each)), None)
+                assert pattern, f"write down who may read and change {path}"
+                assert rights(operation, path) == FILES[pattern], path
+                used.add(pattern)
+    assert used == FILES.keys()
+
+
+def test_of_the_two_users_only_the_control_plane_is_in_the_others_group(plan: Plan) -> None:
+    groups = {}
+    for name in ("airflow", "airflow-dags"):
+        (command,) = plan.named(f"System | Create user {name}").commands
+        (groups[name],) = re.findall(r"-g (\S+)(?: -G (\S+))?", command)
+        assert "-s /usr/sbin/nologin" in command and f"-d /var/lib/{name} " in command
+    assert groups == {
+        "airflow": ("airflow", "airflow-dags"),
+        "airflow-dags": ("airflow-dags", ""),
+    }
+
+
+def test_what_runs_in_pods_has_the_id_of_the_setting() -> None:
+    plan = fake.plan(fake.settings({"airflow_uid": 4321}))
+    for kind, option in (("group", "--gid"), ("user", "--uid")):
+        (command,) = plan.named(f"System | Create {kind} airflow-dags").commands
+        assert f"{option} 4321 " in f"{command} "
