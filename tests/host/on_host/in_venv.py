@@ -1,4 +1,5 @@
-"""Prints what Airflow makes of pairs of pods (its argument, JSON): the first with the second."""
+"""What only Airflow's own Python can say: its options in force, and what it makes of pairs of pods
+(the first with the second). Its argument is both as JSON."""
 
 from __future__ import annotations
 
@@ -6,9 +7,12 @@ import json
 import sys
 from typing import Any
 
+from airflow.configuration import conf  # type: ignore[import-not-found]
 from airflow.providers.cncf.kubernetes.pod_generator import (  # type: ignore[import-not-found]
     PodGenerator,
 )
+
+GIVEN = json.loads(sys.argv[1])
 
 
 def model(manifest: dict[str, Any]) -> Any:
@@ -19,8 +23,11 @@ def model(manifest: dict[str, Any]) -> Any:
     return PodGenerator.deserialize_model_dict(manifest)
 
 
-merged = [
-    PodGenerator.serialize_pod(PodGenerator.reconcile_pods(model(base), model(more)))
-    for base, more in json.loads(sys.argv[1])
-]
-print(json.dumps(merged))
+answer = {
+    "options": [conf.get(section, name, fallback=None) for section, name in GIVEN["options"]],
+    "pods": [
+        PodGenerator.serialize_pod(PodGenerator.reconcile_pods(model(base), model(more)))
+        for base, more in GIVEN["pods"]
+    ],
+}
+print(json.dumps(answer))
