@@ -20,6 +20,7 @@ from pyinfra_cli.inventory import make_inventory
 
 from tasks.settings import RELEASES, ROOT, Settings
 from tests.host import expected, mergers
+from tests.host.given import not_searched_for
 from tests.host.support import Facts, Host, InVenv, Listener, Process, properties, python
 
 INVENTORY = "inventories/local.py"
@@ -154,6 +155,8 @@ def pytest_terminal_summary(
         for test, count in tests.items():
             whole = [name for name in names if name.partition("[")[0] == test]
             lines.append(f"    {whole[0]}" if count == 1 else f"    {test}, {count} times")
+    if FACTS in config.stash:
+        lines += not_searched_for(config.stash[FACTS].settings)
     if lines:
         terminalreporter.section("not looked at")
         terminalreporter.write("\n".join([*lines, ""]))
