@@ -103,7 +103,7 @@ def _inventory_data(name: str) -> dict[str, Any]:
 # Arguments of tests that the settings decide on, by their names.
 PARAMETERS: dict[str, Callable[[Settings], Sequence[str]]] = {
     "dag": lambda settings: [dag.name for dag in expected.wanted(expected.DAGS, settings)],
-    "path": lambda settings: [row.path for row in expected.paths(settings)],
+    "path": lambda settings: list(expected.paths(settings)),
     "package": expected.packages,
 }
 

@@ -64,12 +64,9 @@ def if_wanted(row: expected.Row, otherwise: str) -> pytest.MarkDecorator:
 class Listener(NamedTuple):
     """A TCP or UDP socket that waits for others."""
 
-    protocol: str
+    who: str  # the unit that has it; of what runs in a pod, the program
     address: str
-    port: int
-    pid: int
-    program: str
-    unit: str  # systemd's unit that the program belongs to; empty for a pod's
+    port: str
 
 
 class Process(NamedTuple):

@@ -12,7 +12,7 @@ from tasks.settings import Settings
 from tests.host import expected
 from tests.host.support import Facts, Host, Listener, only_if, python
 
-ROLES = [user.name for user in expected.USERS]
+ROLES = list(expected.USERS)
 
 FACTS = """
 select json_build_object(
@@ -78,7 +78,9 @@ def test_runs_with_the_configuration_on_the_disk(database: dict[str, Any]) -> No
 )
 def test_listens_on_no_port(database: dict[str, Any], listeners: list[Listener]) -> None:
     assert database["listen_addresses"] == ""
-    assert not [each for each in listeners if each.port == 5432 or "postgres" in each.program]
+    assert not [
+        each for each in listeners if each.port == "5432" or each.who.startswith("postgresql")
+    ]
 
 
 def test_only_linux_users_are_let_in(database: dict[str, Any], settings: Settings) -> None:

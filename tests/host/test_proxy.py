@@ -76,11 +76,11 @@ def test_a_request_may_have_64_mb(port: str, proxy: dict[str, Any]) -> None:
 def test_other_sites_of_nginx_are_served(
     proxy: dict[str, Any], listeners: list[Listener], facts: Facts
 ) -> None:
-    nginx = {each.port for each in listeners if each.program == "nginx"}
+    nginx = {each.port for each in listeners if each.who == "nginx.service"}
     for site in facts.sites:
         assert site in proxy["listens"]
-        ports = [int(where.rpartition(":")[2]) for where in proxy["listens"][site]]
-        assert set(ports) <= nginx, site
+        ports = {where.rpartition(":")[2] for where in proxy["listens"][site]}
+        assert ports <= nginx, site
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,52 +14,65 @@ from tests.host.given import searched_for
 from tests.host.support import Facts, Host, Process, each_unit, only_if, python
 
 MADE = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password")
-KEPT = "the files they are kept in"
 # Where a login or a variable may be for a good reason: a task printed it, or a person typed it.
 OPEN_TO_TASKS = ("what pods mount", "histories of shells")
 
 
-@pytest.fixture(scope="module")
-def names(settings: Settings) -> list[str]:
-    """The secrets of this host: its own, and what the inventory gave."""
-    on_this_host = [
-        *("client.key's key", "ca.key's key"),  # of the cluster's administrator and authority
-    ]
-    return [
-        *MADE,
-        *("kubeconfig's token", "ca-key.pem's key", "server.pem's key"),
-        *(["kubeconfig-triggerer's token"] if settings.kubernetes_pod_operator else []),
-        *(["web.pem's key"] if settings.airflow_web_certificate else []),
-        *(on_this_host if expected.node_is_this_host(settings) else []),
-        *(["registry-login.json's password"] if expected.registry_needs_login(settings) else []),
-        *(value.name for value in searched_for(settings)),
-    ]
+class Kept(NamedTuple):
+    """A secret of the host's own: how it is written, and where."""
+
+    kind: str
+    path: str
+    when: expected.Condition = expected.always
+
+
+KEPT = [
+    *(Kept("secret", f"/etc/airflow/secrets/{name}") for name in MADE),
+    Kept("kubeconfig", "/etc/airflow/kubeconfig"),
+    Kept("kubeconfig", "/etc/airflow/kubeconfig-triggerer", expected.has_pod_operator),
+    Kept("key", "/etc/airflow/tls/ca-key.pem"),
+    Kept("key", "/etc/airflow/tls/server.pem"),
+    Kept("key", "/etc/airflow/tls/web.pem", expected.page_has_own_certificate),
+    # Of the cluster's administrator, and of its authority.
+    Kept("key", "/root/.minikube/profiles/minikube/client.key", expected.node_is_this_host),
+    Kept("key", "/var/lib/minikube/certs/ca.key", expected.node_is_this_host),
+    Kept("login", "/etc/airflow/secrets/registry-login.json", expected.registry_needs_login),
+]
 
 
 @pytest.fixture(scope="module")
-def search(host: Host, facts: Facts) -> dict[str, Any]:
-    """In which places the values of which secrets were found."""
+def wanted(facts: Facts) -> dict[str, Any]:
+    """What to search for, and where."""
     settings = facts.settings
-    wanted = {
-        "secrets": MADE,
+    return {
+        "kept": {row.path: (row.kind, row.path) for row in expected.wanted(KEPT, settings)},
         "objects": {value.name: value.path for value in searched_for(settings)},
         "kubectl": shlex.split(settings.kubectl),
         "namespaces": settings.namespaces,
         "histories": facts.histories,
     }
+
+
+@pytest.fixture(scope="module")
+def search(host: Host, wanted: dict[str, Any]) -> dict[str, Any]:
+    """In which places the values of which secrets were found."""
     return dict(python(host, "secrets", json.dumps(wanted)))
 
 
-def test_search_knows_every_secret_and_finds_it(search: dict[str, Any], names: list[str]) -> None:
+def test_search_finds_every_secret_where_it_is_kept(
+    search: dict[str, Any], wanted: dict[str, Any]
+) -> None:
     # If this fails the tests below prove nothing.
-    assert set(search["lengths"]) == set(names)
-    assert set(search["places"][KEPT]["secrets"]) == set(names)
+    names = {*wanted["kept"], *wanted["objects"]}
+    assert set(search["places"]["the files they are kept in"]["secrets"]) == names
 
 
-def test_secrets_that_the_host_made_are_long(search: dict[str, Any]) -> None:
-    # 24 characters of the shortest alphabet used here, Base64, hold 144 bits.
-    made = [*MADE, "kubeconfig's token"]
-    assert [name for name in made if search["lengths"][name] < 24] == []
+def test_secrets_that_the_host_made_are_long(
+    search: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    # 24 characters of Base64 hold 144 bits. Of a file with several lines this is one of them.
+    ours = [path for path, (kind, _) in wanted["kept"].items() if kind != "login"]
+    assert [path for path in ours if search["lengths"][path] < 24] == []
 
 
 @pytest.mark.parametrize(
@@ -91,7 +104,7 @@ def test_no_secret_is_in(place: str, search: dict[str, Any], settings: Settings)
 # The api-server overwrites its environment with its title; its unit and its tokens are asked below.
 @pytest.mark.parametrize("unit", [unit for unit in expected.UNITS if unit != expected.API_SERVER])
 def test_service_holds_just_the_secrets_it_needs(unit: str, processes: dict[str, Process]) -> None:
-    assert processes[unit].secrets == list(expected.service(unit).secrets)
+    assert processes[unit].secrets == list(expected.SERVICES[unit].secrets)
 
 
 @pytest.mark.parametrize("unit", [expected.DAG_PROCESSOR, expected.TRIGGERER])
@@ -107,7 +120,7 @@ def test_unit_is_given_just_the_secrets_it_needs(
 ) -> None:
     lines = units[unit]["EnvironmentFiles"].splitlines()
     given = {line.partition(" ")[0] for line in lines}
-    assert given == {f"/etc/airflow/secrets/{name}" for name in expected.service(unit).secrets}
+    assert given == {f"/etc/airflow/secrets/{name}" for name in expected.SERVICES[unit].secrets}
 
 
 def test_api_server_signs_tokens_with_the_secret(api: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def test_runs_and_starts_with_the_host(unit: str, units: Units) -> None:
     assert (units[unit]["ActiveState"], units[unit]["SubState"]) == ("active", "running")
     assert units[unit]["UnitFileState"] == "enabled"
     assert units[unit]["NeedDaemonReload"] == "no"
-    user = expected.service(unit).user
+    user = expected.SERVICES[unit].user
     assert units[unit]["User"] == units[unit]["Group"] == user
 
 
@@ -108,8 +108,7 @@ def started_with(host: Host) -> dict[str, set[str]]:
 def test_runs_with_its_inputs_as_they_are(
     unit: str, started_with: dict[str, set[str]], settings: Settings
 ) -> None:
-    rows = expected.wanted(expected.INPUTS, settings)
-    assert started_with[unit] == {row.path for row in rows if unit in row.units}
+    assert started_with[unit] == expected.inputs(unit, settings)
     # What the deploy compares is the same.
     (planned,) = [each for each in PLANNED if each.unit == unit]
     assert started_with[unit] == set(planned_inputs(planned, settings))

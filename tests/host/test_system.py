@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from typing import NamedTuple
 
 import pytest
 
 from tasks import metrics, system
 from tasks.settings import Settings
 from tests.host import expected
+from tests.host.expected import Attributes
 from tests.host.support import Host
 
 CLOSED = [
@@ -18,7 +18,7 @@ CLOSED = [
     "/etc/airflow/pod_template.yaml",
     "/etc/airflow/secrets/admin-password",
 ]
-each_user = pytest.mark.parametrize("user", [user.name for user in expected.USERS])
+each_user = pytest.mark.parametrize("user", expected.USERS)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,6 @@ def test_every_package_of_the_deploy_has_a_reason(settings: Settings) -> None:
 
 @each_user
 def test_user_can_not_log_in(user: str, host: Host, settings: Settings) -> None:
-    (row,) = [each for each in expected.USERS if each.name == user]
     passwd, shadow, group_names = host.check_output(
         f"getent passwd {user} && getent shadow {user} && id -Gn {user}"
     ).splitlines()
@@ -52,32 +51,23 @@ def test_user_can_not_log_in(user: str, host: Host, settings: Settings) -> None:
     assert (int(uid) == int(gid) == settings.airflow_uid) is (user == "airflow-dags")
     assert (home, shell) == (f"/var/lib/{user}", "/usr/sbin/nologin")
     assert shadow.split(":")[1][:1] in ("!", "*")  # no password
-    assert group_names.split() == row.groups
-
-
-class Attributes(NamedTuple):
-    """Who may do what with a file."""
-
-    owner: str
-    group: str
-    mode: str
+    assert group_names.split() == expected.USERS[user]
 
 
 @pytest.fixture(scope="module")
 def attributes(host: Host, settings: Settings) -> dict[str, Attributes]:
     """Owner, group and mode of the deploy's files; those that are missing are left out."""
-    paths = " ".join(shlex.quote(row.path) for row in expected.paths(settings))
+    paths = " ".join(shlex.quote(path) for path in expected.paths(settings))
     lines = host.run(f"stat -c '%n %U %G %a' {paths}").stdout.splitlines()
     return {path: Attributes(*rest) for path, *rest in (line.split() for line in lines)}
 
 
 def test_owner_and_mode(path: str, attributes: dict[str, Attributes], settings: Settings) -> None:
-    (row,) = [row for row in expected.paths(settings) if row.path == path]
-    assert attributes.get(path) == Attributes(row.owner, row.group, row.mode), row.why
+    assert attributes.get(path) == expected.paths(settings)[path]
 
 
 def test_every_folder_of_the_deploy_has_a_reason(settings: Settings) -> None:
-    assert set(system.DIRECTORIES) <= {row.path for row in expected.paths(settings)}
+    assert set(system.DIRECTORIES) <= set(expected.paths(settings))
 
 
 def test_only_root_reads_what_lies_among_the_secrets(host: Host) -> None:
@@ -90,7 +80,7 @@ def test_only_root_reads_what_lies_among_the_secrets(host: Host) -> None:
 
 
 def test_links_lead_where_they_must(host: Host, settings: Settings) -> None:
-    links = {link.path: link.leads_to for link in expected.wanted(expected.LINKS, settings)}
+    links = expected.links(settings)
     found = host.check_output(f"readlink {' '.join(links)}").splitlines()
     assert dict(zip(links, found, strict=True)) == links
 

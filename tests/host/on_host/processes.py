@@ -70,14 +70,13 @@ def memory(pid: int) -> int:
     return int(share[1]) * 1024 if share else 0
 
 
-def listeners(groups: dict[int, str]) -> list[tuple[str, str, int, int, str, str]]:
+def listeners(groups: dict[int, str]) -> list[tuple[str, str, str]]:
     found = []
     for line in output("ss", "-Hlntup").splitlines():
-        protocol, _, _, _, local = line.split()[:5]
-        address, _, port = local.rpartition(":")
+        address, _, port = line.split()[4].rpartition(":")
         holder = re.search(r'\(\("([^"]*)",pid=(\d+)', line)
-        program, pid = (holder[1], int(holder[2])) if holder else ("", 0)
-        found.append((protocol, address, int(port), pid, program, groups.get(pid, "")))
+        program, group = (holder[1], groups.get(int(holder[2]), "")) if holder else ("", "")
+        found.append((program if group in ("", "pods") else group, address, port))
     return found
 
 

@@ -18,12 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 WANTED: dict[str, Any] = json.loads(sys.argv[1])
-SECRETS = "/etc/airflow/secrets"
-KEYS = (
-    "/etc/airflow/tls/*.pem",
-    "/root/.minikube/profiles/minikube/client.key",  # the cluster's administrator
-    "/var/lib/minikube/certs/ca.key",  # its authority
-)
+KEPT: dict[str, tuple[str, str]] = WANTED["kept"]  # kind and file of each of the host's own
 BIGGEST = 2 * 2**20  # bytes; what a leak would be in is smaller
 NEWEST = 2000  # task logs; a host may have kept years of them
 PART, OVERLAP = 2**24, 2**14  # bytes; no secret's line is as long as the second
@@ -38,25 +33,36 @@ def read(path: str) -> bytes:
 
 
 def values() -> dict[str, str]:
-    found = {}
-    for name in WANTED["secrets"]:
-        text = read(f"{SECRETS}/{name}").decode()
-        variable = re.match(r"[A-Z_]+=(\S+)", text)  # of several, the first one is the secret
-        found[name] = variable[1] if variable else text.strip()
-    for path in glob.glob("/etc/airflow/kubeconfig*"):
-        if token := re.search(rb'token: *"?([^"}\s]+)', read(path)):
-            found[f"{os.path.basename(path)}'s token"] = token[1].decode()
-    for path in (path for pattern in KEYS for path in glob.glob(pattern)):
-        if key := re.search(r"PRIVATE KEY-----\n(.+?)\n-----END", read(path).decode(), re.DOTALL):
-            found[f"{os.path.basename(path)}'s key"] = key[1]
-    if login := read(f"{SECRETS}/registry-login.json"):
-        (registry,) = json.loads(login)["auths"].values()
-        pair = base64.b64decode(registry["auth"]).decode()
-        found["registry-login.json's password"] = pair.partition(":")[2]
-    objects = json.loads(read(f"{SECRETS}/objects.json") or "{}")
+    """What to look for, by its name in WANTED."""
+    found = {name: TAKEN_FROM[kind](read(path).decode()) for name, (kind, path) in KEPT.items()}
+    objects = json.loads(read("/etc/airflow/secrets/objects.json") or "{}")
     for name, path in WANTED["objects"].items():
         found[name] = inside(objects, path)
     return {name: telling(value) for name, value in found.items()}
+
+
+def secret(text: str) -> str:
+    variable = re.match(r"[A-Z_]+=(\S+)", text)  # of several, the first one is the secret
+    return variable[1] if variable else text.strip()
+
+
+def token(text: str) -> str:
+    found = re.search(r'token: *"?([^"}\s]+)', text)
+    return found[1] if found else ""
+
+
+def key(text: str) -> str:
+    found = re.search(r"PRIVATE KEY-----\n(.+?)\n-----END", text, re.DOTALL)
+    return found[1] if found else ""
+
+
+def login(text: str) -> str:
+    (registry,) = json.loads(text)["auths"].values()
+    return base64.b64decode(registry["auth"]).decode().partition(":")[2]
+
+
+# How a secret is taken from the file that it is kept in.
+TAKEN_FROM = {"secret": secret, "kubeconfig": token, "key": key, "login": login}
 
 
 def inside(part: Any, path: list[str]) -> str:
@@ -122,13 +128,11 @@ def main() -> None:
     logs = sorted(files("/var/log/airflow"), key=os.path.getmtime)[-NEWEST:]
     open_folders = ("/etc", "/usr/local", "/run/airflow", "/tmp", "/var/tmp")
     homes = ("/var/lib/airflow", "/var/lib/airflow-dags", "/opt/airflow/image")
-    kept = (f"{SECRETS}/*", "/etc/airflow/kubeconfig*", *KEYS)
+    kept = {path for _, path in KEPT.values()} | {"/etc/airflow/secrets/objects.json"}
     # A folder's name is a text, too: it shows that the folder was looked into.
     temporary = ("/tmp", "/var/tmp", "/dev/shm")
     places: dict[str, Iterable[bytes]] = {
-        "the files they are kept in": map(
-            read, [p for pattern in kept for p in glob.glob(pattern)]
-        ),
+        "the files they are kept in": map(read, kept),
         "arguments of processes": map(read, glob.glob("/proc/[0-9]*/cmdline")),
         "properties of units": [output("systemctl", "show", "*")],
         "journal": parts("journalctl", "-q", "-b", "-o", "cat"),
