@@ -85,7 +85,7 @@ def listens() -> dict[str, list[str]]:
     """Where each file of nginx's running configuration lets it listen."""
     parts = re.split(r"^# configuration file (\S+):$", output("nginx", "-T"), flags=re.MULTILINE)
     return {
-        path: re.findall(r"^\s*listen\s+([^\s;]+)", text, re.MULTILINE)
+        path: re.findall(r"\blisten\s+([^\s;]+)", re.sub("#.*", "", text))
         for path, text in zip(parts[1::2], parts[2::2], strict=True)
     }
 
