@@ -12,6 +12,7 @@ UV = "/opt/airflow/uv"
 # The system's certificate store, so that an organisation's own CA is trusted; copies instead of
 # links, so that nothing in a venv shares its content with uv's cache.
 UV_ENVIRONMENT = "UV_SYSTEM_CERTS=true UV_LINK_MODE=copy UV_NO_PROGRESS=true"
+LOCK = f"{UV}/.lock"  # uv leaves it behind, and lets every user write to it
 
 
 def write_lock(what: str, lock: str) -> None:
@@ -45,6 +46,7 @@ def install_listers() -> None:
         "installed-sbom.txt",
         f"{UV_ENVIRONMENT} {UV}/bin/uv pip install --quiet --python {UV}/bin/python"
         f" --only-binary :all: --require-hashes -r {REQUIREMENTS}/sbom.txt",
+        f"rm -f {LOCK}",
     )
 
 
@@ -54,7 +56,7 @@ def _install(what: str, lock: str, record: str, *commands: str) -> None:
     wanted, installed = f"{REQUIREMENTS}/{lock}", f"{UV}/{record}"
     settled(
         name=f"Install {what}",
-        test=f"cmp -s {wanted} {installed}",
+        test=f"cmp -s {wanted} {installed} && ! test -e {LOCK}",
         commands=[*commands, f"cp {wanted} {installed}"],
         because="it is installed in the locked version",
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +18,21 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
-from tasks import airflow, downloads, services, system, timers, tls
-from tasks.dags import EXAMPLES, FOLDER, OWN, wanted
-from tasks.kubernetes import KUBECONFIG, TRIGGERERS_KUBECONFIG
-from tasks.services import SERVICES, UNITS_DIRECTORY
-from tasks.settings import CONTROL_USER, DAGS_USER, RELEASES, ROOT, Settings
-from tests.host.support import Attributes, Host, Listener, Process, properties, python
+from tasks.settings import RELEASES, ROOT, Settings
+from tests.host import expected, mergers
+from tests.host.given import not_searched_for
+from tests.host.support import Facts, Host, InVenv, Listener, Process, properties, python
 
 INVENTORY = "inventories/local.py"
 HOST = pytest.StashKey[Host]()
-SETTINGS = pytest.StashKey[Settings]()
+FACTS = pytest.StashKey[Facts]()
+LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()  # names of tests, by why
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Connect, and find the host's settings: they decide which tests there are."""
+    config.addinivalue_line("markers", "only_if(condition, otherwise): see support.only_if")
+    config.stash[LEFT_OUT] = {}
     chosen = config.option.hosts
     # Without it testinfra takes the machine that the tests are run on.
     if not chosen or "," in chosen:
@@ -36,14 +41,34 @@ def pytest_configure(config: pytest.Config) -> None:
             " --hosts=local:// as root on the host itself"
         )
     options = ("connection", "ssh_config", "ssh_extra_args", "ssh_identity_file", "sudo")
-    host = testinfra.get_host(chosen, **{name: config.getoption(name) for name in options})
+    host = testinfra.get_host(
+        chosen,
+        **{name: config.getoption(name) for name in options},
+        controlpath=_shared_connection(config),
+    )
     codename = _codename(host, chosen)
     try:
-        settings = Settings.from_data(_inventory_data(host.backend.hostname or ""))
+        given = Settings.from_data(_inventory_data(host.backend.hostname or ""))
     except PyinfraError as error:
         raise pytest.UsageError(f"tests/host: {error}") from None
     config.stash[HOST] = host
-    config.stash[SETTINGS] = settings.on_release(codename)
+    config.stash[FACTS] = Facts(given.on_release(codename), given, **python(host, "facts"))
+
+
+def _shared_connection(config: pytest.Config) -> str:
+    """Path of the socket through which all SSH sessions share one connection, until the end."""
+    folder = tempfile.TemporaryDirectory(prefix="tests-host-")
+    path = f"{folder.name}/ssh"
+
+    def close() -> None:
+        if Path(path).exists():
+            # The socket says which connection; the name only has to be there.
+            leave = ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "host"]
+            subprocess.run(leave, stderr=subprocess.DEVNULL, check=False)
+        folder.cleanup()
+
+    config.add_cleanup(close)
+    return path
 
 
 def _codename(host: Host, chosen: str) -> str:
@@ -75,55 +100,11 @@ def _inventory_data(name: str) -> dict[str, Any]:
     raise pytest.UsageError(f"tests/host: {path} has no host {name}, but {', '.join(hosts)}")
 
 
-def dags(settings: Settings) -> list[str]:
-    """The DAGs that the deploy brings with these settings."""
-    return [path.stem for path in EXAMPLES.glob("*.py") if wanted(path.stem, settings)]
-
-
-def owned_paths(settings: Settings) -> dict[str, Attributes]:
-    """Whose the deploy's folders and files must be. Only secrets of units are root's alone."""
-    version = settings.postgres_version
-    postgres = f"/etc/postgresql/{version}/main"
-    secrets = [*(f"{airflow.SECRETS}/{name}" for name in airflow.SECRET_FILES)]
-    units = [
-        "airflow.target",
-        *(service.unit for service in SERVICES),
-        *(unit for timer in timers.timers(settings) if timer.wanted for unit in timer.units),
-    ]
-    programs = ["/usr/local/bin/kubectl", services.STOP_SCHEDULER]
-    programs += [timers.LIVENESS, timers.CLEAN_HISTORY]
-    own = FOLDER if settings.airflow_dags_source == "host" else OWN
-    triggerers = [TRIGGERERS_KUBECONFIG] if settings.kubernetes_pod_operator else []
-    secrets += sorted({tls.AUTHORITYS_KEY, tls.MADE, tls.of_page(settings)})
-    programs.append(tls.PROGRAM)
-    smoke_test = ["/usr/local/bin/airflow-smoke-test"] if settings.airflow_smoke_test else []
-    paths = {path: Attributes(*wanted) for path, wanted in system.DIRECTORIES.items()}
-    for group, attributes in (
-        ([airflow.CONFIG], ("root", DAGS_USER, "640")),
-        ([airflow.POD_TEMPLATE, KUBECONFIG], ("root", CONTROL_USER, "640")),
-        (triggerers, ("root", DAGS_USER, "640")),
-        ([*secrets, airflow.ADMIN_PASSWORD], ("root", "root", "600")),
-        ([f"{UNITS_DIRECTORY}/{unit}" for unit in units], ("root", "root", "644")),
-        ([airflow.CLI, *programs, *smoke_test], ("root", "root", "755")),
-        ([f"{own}/{dag}.py" for dag in dags(settings)], ("root", "airflow", "644")),
-        ([f"{postgres}/pg_hba.conf"], ("postgres", "postgres", "600")),
-        ([f"{postgres}/conf.d/airflow.conf"], ("postgres", "postgres", "640")),
-        ([f"/var/lib/postgresql/{version}/main"], ("postgres", "postgres", "700")),
-        ([f"/var/log/postgresql/postgresql-{version}-main.log"], ("postgres", "adm", "640")),
-        (["/root/.kube/config"] if settings.uses_minikube else [], ("root", "root", "600")),
-    ):
-        paths |= {path: Attributes(*attributes) for path in group}
-    return paths
-
-
-# Arguments of tests that the settings decide on.
-PARAMETERS: dict[str, Callable[[Settings], Sequence[Any]]] = {
-    "dag": dags,
-    "download": lambda settings: [
-        download for download in downloads.needed(settings) if "crictl" not in download.file
-    ],
-    "owned_path": lambda settings: list(owned_paths(settings)),
-    "package": system.packages,
+# Arguments of tests that the settings decide on, by their names.
+PARAMETERS: dict[str, Callable[[Settings], Sequence[str]]] = {
+    "dag": lambda settings: [dag.name for dag in expected.wanted(expected.DAGS, settings)],
+    "path": lambda settings: list(expected.paths(settings)),
+    "package": expected.packages,
 }
 
 
@@ -131,8 +112,54 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each package, file and so on of this host's settings."""
     for name, values in PARAMETERS.items():
         if name in metafunc.fixturenames:
-            given = values(metafunc.config.stash[SETTINGS])
-            metafunc.parametrize(name, given, ids=lambda value: getattr(value, "file", str(value)))
+            metafunc.parametrize(name, values(metafunc.config.stash[FACTS].settings))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what there is nothing to look at for, and remember why."""
+    left_out = config.stash[LEFT_OUT]
+    kept, gone = [], []
+    for item in items:
+        for mark in item.iter_markers("only_if"):
+            condition, otherwise = mark.args
+            if not condition(config.stash[FACTS]):
+                file, _, name = item.nodeid.rpartition("::")
+                left_out.setdefault(otherwise, []).append(f"{Path(file).name}::{name}")
+                gone.append(item)
+                break
+        else:
+            kept.append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=gone)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that skips itself fails: whoever reads the exit code would not know of it."""
+    report = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = "a host's tests may not skip: mark the test with only_if"
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what was not looked at, and why."""
+    lines = []
+    for otherwise, names in config.stash[LEFT_OUT].items():
+        lines.append(f"{otherwise}:")
+        # Not each of a test's parameters, unless it is the only one.
+        tests = Counter(name.partition("[")[0] for name in names)
+        for test, count in tests.items():
+            whole = [name for name in names if name.partition("[")[0] == test]
+            lines.append(f"    {whole[0]}" if count == 1 else f"    {test}, {count} times")
+    if FACTS in config.stash:
+        lines += not_searched_for(config.stash[FACTS].settings)
+    if lines:
+        terminalreporter.section("not looked at")
+        terminalreporter.write("\n".join([*lines, ""]))
 
 
 @pytest.fixture(scope="session")
@@ -142,24 +169,34 @@ def host(pytestconfig: pytest.Config) -> Host:
 
 
 @pytest.fixture(scope="session")
-def settings(pytestconfig: pytest.Config) -> Settings:
+def facts(pytestconfig: pytest.Config) -> Facts:
+    """What there is to look at."""
+    return pytestconfig.stash[FACTS]
+
+
+@pytest.fixture(scope="session")
+def settings(facts: Facts) -> Settings:
     """The settings that the host was deployed with."""
-    return pytestconfig.stash[SETTINGS]
+    return facts.settings
 
 
 @pytest.fixture(scope="session")
 def units(host: Host, settings: Settings) -> dict[str, dict[str, str]]:
-    """What systemd says of the deploy's units."""
-    names = [service.unit for service in SERVICES]
-    others = ["airflow.target", "airflow-webserver.service", "postgresql.service"]
-    cluster = f"postgresql@{settings.postgres_version}-main.service"
-    return properties(host, *names, *others, cluster, "minikube.service")
+    """What systemd says of the deploy's units, and of those that it should not know."""
+    return properties(
+        host,
+        *expected.UNITS,
+        *(unit for timer in expected.TIMERS for unit in (timer.timer, timer.service)),
+        *("airflow.target", "airflow-webserver.service", "minikube.service", "nginx.service"),
+        *("postgresql.service", f"postgresql@{settings.postgres_version}-main.service"),
+        "prometheus-postgres-exporter.service",
+    )
 
 
 @pytest.fixture(scope="session")
 def running(host: Host) -> dict[str, Any]:
     """Processes of Airflow's units, and who listens, read in one go."""
-    return dict(python(host, "processes", *(service.unit for service in SERVICES)))
+    return dict(python(host, "processes", *expected.UNITS))
 
 
 @pytest.fixture(scope="session")
@@ -170,7 +207,7 @@ def processes(running: dict[str, Any]) -> dict[str, Process]:
 
 @pytest.fixture(scope="session")
 def listeners(running: dict[str, Any]) -> list[Listener]:
-    """All that accept TCP connections."""
+    """All that wait for others."""
     return [Listener(*each) for each in running["listeners"]]
 
 
@@ -181,10 +218,45 @@ def api(host: Host, settings: Settings) -> dict[str, Any]:
         python(
             host,
             "airflow_api",
-            settings.web_url,
+            f"http://127.0.0.1:{settings.airflow_web_port}",
             settings.airflow_admin_user,
-            airflow.ADMIN_PASSWORD,
-            f"{airflow.SECRETS}/jwt-secret",
-            *dags(settings),
+            "/etc/airflow/secrets/admin-password",
+            "/etc/airflow/secrets/jwt-secret",
+            *PARAMETERS["dag"](settings),
         )
     )
+
+
+@pytest.fixture(scope="session")
+def proxy(host: Host, settings: Settings) -> dict[str, Any]:
+    """What nginx shows and answers."""
+    # Where this host reaches nginx, and whether the host's own authority vouches for it there.
+    ports = {"pods": ("127.0.0.1", settings.airflow_pods_port, True)}
+    if expected.page_is_open(settings):
+        everywhere = settings.airflow_web_host in ("0.0.0.0", "::")
+        address = "127.0.0.1" if everywhere else settings.airflow_web_host
+        # The inventory's certificate may be for a name that this host does not know.
+        own = expected.page_has_own_certificate(settings)
+        ports["page"] = (address, settings.airflow_https_port, not own)
+    return dict(python(host, "proxy", json.dumps(ports)))
+
+
+@pytest.fixture(scope="session")
+def in_venv(host: Host) -> InVenv:
+    """What Airflow's own Python says, run as the services run it."""
+    options = [(option.section, option.name) for option in expected.OPTIONS]
+    options.append(("dag_processor", "dag_bundle_config_list"))
+    pairs = [[mergers.BASE, more] for more in mergers.MERGED.values()]
+    given = json.dumps({"options": options, "pods": pairs})
+    answer = python(host, "in_venv", given, interpreter="/usr/local/lib/airflow/run python")
+    return InVenv(
+        options=dict(zip(options, answer["options"], strict=True)),
+        pods=dict(zip(mergers.MERGED, answer["pods"], strict=True)),
+    )
+
+
+@pytest.fixture(scope="session")
+def pod(host: Host, settings: Settings) -> dict[str, Any]:
+    """The pod that the cluster would make of the template; it checks all and creates nothing."""
+    create = "create --dry-run=server -f /etc/airflow/pod_template.yaml -o json"
+    return dict(json.loads(host.check_output(f"{settings.kubectl} {create}")))

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from testinfra.host import Host
 
-from tasks.services import SERVICES
+from tasks.settings import Settings
+from tests.host import expected
 
 __all__ = [
     "MAX_EXPOSURE",
-    "Attributes",
+    "Facts",
     "Host",
+    "InVenv",
     "Listener",
     "Process",
-    "complaints",
     "each_unit",
+    "if_wanted",
+    "only_if",
     "properties",
     "python",
 ]
@@ -29,24 +33,40 @@ ON_HOST = Path(__file__).parent / "on_host"
 # Exposure as systemd computes it, times 10: from 0 to 100. Services without a sandbox have 92.
 MAX_EXPOSURE = 15
 
-each_unit = pytest.mark.parametrize("unit", [service.unit for service in SERVICES])
+each_unit = pytest.mark.parametrize("unit", expected.UNITS)
 
 
-class Attributes(NamedTuple):
-    """Who may do what with a file."""
+class Facts(NamedTuple):
+    """What decides which tests a host has."""
 
-    owner: str
-    group: str
-    mode: str
+    settings: Settings
+    given: Settings  # without what depends on the Debian release
+    backups: dict[str, float]  # when each was made, by its path; the newest first
+    backup_program: float  # when the program that makes them was written
+    nightly_backup: float  # when the timer last began to make one, with success; 0 if never
+    histories: list[str]  # files in which shells keep what was typed
+    sites: list[str]  # nginx's configuration beside the deploy's
+
+
+def only_if(condition: Callable[[Facts], object], otherwise: str) -> pytest.MarkDecorator:
+    """Leave a test out, and print why, if the condition does not hold.
+
+    Tests must not skip themselves: a host would pass however little of it was looked at.
+    """
+    return pytest.mark.only_if.with_args(condition, otherwise)
+
+
+def if_wanted(row: expected.Row, otherwise: str) -> pytest.MarkDecorator:
+    """Leave a test out where a row of a table does not hold."""
+    return only_if(lambda facts: row.when(facts.settings), otherwise)
 
 
 class Listener(NamedTuple):
-    """A TCP socket that waits for connections."""
+    """A TCP or UDP socket that waits for others."""
 
+    who: str  # the unit that has it; of what runs in a pod, the program
     address: str
-    port: int
-    pid: int
-    process: str
+    port: str
 
 
 class Process(NamedTuple):
@@ -56,30 +76,26 @@ class Process(NamedTuple):
     venvs: list[str]  # of which venvs the main process has loaded libraries
     variables: list[str]  # names in its environment, none if it has overwritten that
     secrets: list[str]  # names of the secrets whose values are in any process's environment
-    memory: int  # bytes; what processes share is counted once
     pids: list[int]
 
 
-def python(
-    host: Host, script: str, *arguments: str, interpreter: str = "/usr/bin/python3", user: str = ""
-) -> Any:
-    """Run a script of on_host/ on the host, as root if no user is given; what it prints, parsed."""
-    words = [interpreter, "-c", (ON_HOST / f"{script}.py").read_text(), *arguments]
-    if user:
-        words = ["runuser", "-u", user, "--", *words]
-    return json.loads(host.check_output(f"cd / && {shlex.join(words)}"))
+class InVenv(NamedTuple):
+    """What Airflow's own Python says."""
+
+    options: dict[tuple[str, str], str | None]  # those in force, by section and name
+    pods: dict[str, Any]  # what Airflow makes of the pairs in mergers.py
+
+
+def python(host: Host, script: str, *arguments: str, interpreter: str = "/usr/bin/python3") -> Any:
+    """Run a script of on_host/ on the host; what it prints, parsed."""
+    words = shlex.join(["-c", (ON_HOST / f"{script}.py").read_text(), *arguments])
+    return json.loads(host.check_output(f"cd / && {interpreter} {words}"))
 
 
 def properties(host: Host, *units: str) -> dict[str, dict[str, str]]:
     """What systemd says of each unit, by the name asked for; a repeated property has lines."""
     blocks = host.check_output(f"systemctl show {' '.join(units)}").split("\n\n")
     return dict(zip(units, map(_pairs, blocks), strict=True))
-
-
-def complaints(host: Host, unit: str) -> list[str]:
-    """What systemd has to say against a unit; of the units around it, it may say more."""
-    said = host.run(f"systemd-analyze verify {unit} 2>&1").stdout.splitlines()
-    return [line for line in said if unit in line]
 
 
 def _pairs(block: str) -> dict[str, str]:

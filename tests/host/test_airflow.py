@@ -1,17 +1,15 @@
-"""Airflow itself: its version, its health, its venv, its DAGs."""
+"""Airflow itself: its version, its health, its venv, its options, its DAGs."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from tasks import dags
-from tasks.airflow import BUNDLES
-from tasks.settings import DAGS_USER, Settings
-from tasks.smoke import PASSED, STATE
-from tasks.tools import UV
-from tests.host.support import Host
+from tasks.settings import Settings
+from tests.host import expected
+from tests.host.support import Host, InVenv, if_wanted, only_if
 
 
 def test_running_version(api: dict[str, Any], settings: Settings) -> None:
@@ -36,8 +34,48 @@ def test_dag_file_has_no_import_error(dag: str, api: dict[str, Any]) -> None:
 
 
 def test_command_airflow_reads_the_configuration(host: Host, settings: Settings) -> None:
-    executor = settings.airflow_config.get("core", {}).get("executor", "KubernetesExecutor")
-    assert host.check_output("/usr/local/bin/airflow config get-value core executor") == executor
+    printed = host.check_output("/usr/local/bin/airflow config get-value core executor")
+    assert printed == settings.airflow_config.get("core", {}).get(
+        "executor", settings.airflow_executor
+    )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        pytest.param(
+            option,
+            id=f"{option.section}.{option.name}",
+            marks=if_wanted(option, "the settings leave the option to Airflow"),
+        )
+        for option in expected.OPTIONS
+    ],
+)
+def test_option_is_in_force(option: expected.Option, in_venv: InVenv, settings: Settings) -> None:
+    # The inventory's own options win over the deploy's.
+    given = settings.airflow_config.get(option.section, {}).get(option.name)
+    wanted = option.value(settings) if given is None else given
+    assert in_venv.options[option.section, option.name] == wanted, option.why
+
+
+def test_services_are_told_no_other_options(units: dict[str, dict[str, str]]) -> None:
+    # Variables would win over the file that the options above are from. A change of the
+    # jwt-secret, which one names, is not under way.
+    for unit in expected.UNITS:
+        assert "AIRFLOW__" not in units[unit]["Environment"], unit
+
+
+@only_if(
+    lambda facts: (
+        "dag_bundle_config_list" not in facts.settings.airflow_config.get("dag_processor", {})
+    ),
+    "the inventory writes the DAG bundles itself",
+)
+def test_new_dag_files_are_seen_in_time(in_venv: InVenv, settings: Settings) -> None:
+    configured = in_venv.options["dag_processor", "dag_bundle_config_list"]
+    assert configured is not None
+    found = {each["name"]: each["kwargs"]["refresh_interval"] for each in json.loads(configured)}
+    assert found == expected.bundles(settings)
 
 
 def test_venv_is_the_one_that_people_find(host: Host, settings: Settings) -> None:
@@ -46,14 +84,16 @@ def test_venv_is_the_one_that_people_find(host: Host, settings: Settings) -> Non
 
 
 def test_packages_go_together(host: Host, settings: Settings) -> None:
-    check = f"{UV}/bin/uv --no-cache pip check --python {settings.venv}/bin/python 2>&1"
-    assert "All installed packages are compatible" in host.check_output(check)
+    uv = "/opt/airflow/uv/bin/uv --no-cache"
+    said = host.check_output(f"{uv} pip check --python {settings.venv}/bin/python 2>&1")
+    assert "All installed packages are compatible" in said
 
 
 def test_venv_is_compiled(host: Host, settings: Settings) -> None:
     # Services must not write bytecode; without it each start compiles for many seconds.
-    folder = f"{settings.venv}/lib/python{settings.release.python}/site-packages/airflow"
-    tag = f"cpython-{settings.release.python.replace('.', '')}"
+    version = expected.PYTHON[settings.codename]
+    folder = f"/opt/airflow/venv/lib/python{version}/site-packages/airflow"
+    tag = f"cpython-{version.replace('.', '')}"
     sources, compiled, main = host.check_output(
         f"cd {folder} && find . -name '*.py' | wc -l && find . -name '*.{tag}.pyc' | wc -l"
         f" && ls __pycache__/__init__.{tag}.pyc"
@@ -63,24 +103,44 @@ def test_venv_is_compiled(host: Host, settings: Settings) -> None:
     assert int(compiled) >= 0.9 * int(sources)
 
 
-def test_smoke_test_passed_with_the_host_as_it_is(host: Host, settings: Settings) -> None:
-    if not settings.airflow_smoke_test:
-        pytest.skip("the inventory turned the smoke test off")
-    now, then = host.check_output(f"{STATE}; cat {PASSED}").splitlines()
+@only_if(lambda facts: facts.settings.airflow_smoke_test, "the inventory turns the smoke test off")
+def test_smoke_test_passed_with_the_host_as_it_is(host: Host) -> None:
+    # The files that are not there with these settings add nothing.
+    files = " ".join(expected.PROVEN_BY_SMOKE_TEST)
+    now, then = host.check_output(
+        f"cat {files} 2>/dev/null | sha256sum; cat /var/lib/airflow-deploy/smoke-test-passed"
+    ).splitlines()
     assert now == then
 
 
-def test_dags_of_a_source_are_where_the_dag_processor_may_read_them(
-    host: Host, settings: Settings
-) -> None:
-    folder = dags.folder_on_host(settings)
-    pid = host.check_output("systemctl show -P MainPID airflow-dag-processor")
-    assert int(pid)
+def test_dag_processor_may_read_the_dags(host: Host, settings: Settings) -> None:
+    claim = settings.airflow_dags_claim
+    folder = {
+        "image": "/opt/airflow/baked-dags/current",
+        "volume_claim": claim.host_path if claim else "",
+        "git": "/opt/airflow/deploy-dags",
+    }.get(settings.airflow_dags_source, "/opt/airflow/dags")
     # As the unit sees it: with a /tmp and a /home of its own.
-    host.check_output(f"nsenter -t {pid} -m -- runuser -u {DAGS_USER} -- ls {folder}")
+    host.check_output(
+        "pid=$(systemctl show -P MainPID airflow-dag-processor) && test $pid -gt 0"
+        f" && nsenter -t $pid -m -- runuser -u airflow-dags -- ls {folder}"
+    )
 
 
+@only_if(lambda facts: facts.settings.airflow_git_bundles, "the inventory names no git repository")
 def test_git_bundles_were_cloned_from_their_addresses(host: Host, settings: Settings) -> None:
-    for name, bundle in settings.airflow_git_bundles.items():
-        config = f"/var/lib/{DAGS_USER}/{BUNDLES}/{name}/bare/config"
-        assert host.check_output(f"git config -f {config} remote.origin.url") == bundle.url
+    found = {
+        name: host.check_output(
+            f"git config -f /var/lib/airflow-dags/bundles/{name}/bare/config remote.origin.url"
+        )
+        for name in settings.airflow_git_bundles
+    }
+    assert found == {name: bundle.url for name, bundle in settings.airflow_git_bundles.items()}
+
+
+@only_if(lambda facts: facts.settings.airflow_git_bundles, "the inventory names no git repository")
+def test_git_bundles_were_read(host: Host, settings: Settings) -> None:
+    # A commit that the dag-processor read is a version of the bundle.
+    query = "select name from dag_bundle where active and version is not null"
+    found = host.check_output(f"cd / && runuser -u postgres -- psql -XAtqd airflow -c '{query}'")
+    assert set(found.split()) == set(settings.airflow_git_bundles)

@@ -3,62 +3,128 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import pytest
 
 from tasks import image, pods
-from tasks.airflow import POD_TEMPLATE
-from tasks.downloads import Download
-from tasks.kubernetes import KUBECONFIG
 from tasks.settings import Settings
-from tests.host.support import Host, python
+from tests.host import expected, mergers
+from tests.host.support import Host, InVenv, only_if
 
-AIRFLOWS_KUBECTL = f"/usr/local/bin/kubectl --kubeconfig={KUBECONFIG}"
+AIRFLOWS_KUBECTL = "/usr/local/bin/kubectl --kubeconfig=/etc/airflow/kubeconfig"
+if_cluster_is_ours = only_if(
+    lambda facts: expected.with_minikube(facts.settings),
+    "an existing cluster's administrator may not be allowed to ask for others",
+)
+if_pods_are_the_deploys = only_if(
+    lambda facts: expected.shapes_pods(facts.settings), "the inventory shapes the tasks' pods"
+)
+if_pods_may_start_pods = only_if(
+    lambda facts: facts.settings.kubernetes_pod_operator,
+    "kubernetes_pod_operator is off, and there is no such account",
+)
+
+
+class Right(NamedTuple):
+    """What somebody may do or not; without a namespace, in that of the task pods."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    namespace: str | None = None  # "": in all of them
+
+    def review(self, namespace: str) -> str:
+        """The question whether who asks may do it."""
+        resource, _, subresource = self.resource.partition("/")
+        attributes = {
+            "verb": self.verb,
+            "resource": resource,
+            "subresource": subresource,
+            "group": self.group,
+            "namespace": namespace if self.namespace is None else self.namespace,
+        }
+        kind = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        return json.dumps({**kind, "spec": {"resourceAttributes": attributes}})
+
+
+RBAC = "rbac.authorization.k8s.io"
 MAY = [
-    *(f"{verb} pods" for verb in ("create", "get", "list", "watch", "patch", "delete")),
-    "get pods --subresource=log",
+    *(Right(verb, "pods") for verb in ("create", "get", "list", "watch", "patch", "delete")),
+    Right("get", "pods/log"),
 ]
 MAY_NOT = [
-    "get secrets",
-    "list secrets",
-    "get configmaps",
-    "create pods --subresource=exec",
-    "create serviceaccounts --subresource=token",  # another account's rights
-    "patch roles",
-    "create rolebindings",
-    "deletecollection pods",
-    "get nodes",
-    "get namespaces",
-    "create pods -n kube-system",
-    "list pods --all-namespaces",
-    "get secrets -n kube-system",
+    Right("get", "secrets"),
+    Right("list", "secrets"),
+    Right("get", "configmaps"),
+    Right("create", "pods/exec"),
+    Right("create", "serviceaccounts/token"),  # another account's rights
+    Right("patch", "roles", RBAC),
+    Right("create", "rolebindings", RBAC),
+    Right("deletecollection", "pods"),
+    Right("get", "nodes", namespace=""),
+    Right("get", "namespaces", namespace=""),
+    Right("create", "pods", namespace="kube-system"),
+    Right("list", "pods", namespace=""),
+    Right("get", "secrets", namespace="kube-system"),
 ]
+each_right = pytest.mark.parametrize(
+    "right",
+    [*MAY, *MAY_NOT],
+    ids=lambda right: f"{right.verb} {right.resource} {right.namespace or ''}".strip(),
+)
 
 
-def answers(host: Host, kubectl: str, questions: list[str]) -> dict[str, str]:
-    """«yes» or «no» to each question of `kubectl auth can-i`, in one round trip."""
-    asked = [f"{kubectl} auth can-i {question} 2>/dev/null" for question in questions]
-    # The question's exit code is the answer, too.
-    lines = host.run("; ".join(asked)).stdout.splitlines()
-    return dict(zip(questions, lines, strict=True))
+def allowed(host: Host, kubectl: str, namespace: str) -> dict[Right, bool]:
+    """The cluster's answers, in one round trip."""
+    rights = [*MAY, *MAY_NOT]
+    asked = shlex.quote("\n".join(right.review(namespace) for right in rights))
+    # To validate, kubectl would ask for what these accounts may not see.
+    create = f"{kubectl} create --validate=false -o json -f -"
+    answers = objects(host.check_output(f"printf %s {asked} | {create}"))
+    return {
+        right: bool(answer["status"]["allowed"])
+        for right, answer in zip(rights, answers, strict=True)
+    }
+
+
+def objects(text: str) -> Iterator[dict[str, Any]]:
+    """The objects that a text of JSON has one after the other."""
+    decoder = json.JSONDecoder()
+    while text := text.lstrip():
+        found, end = decoder.raw_decode(text)
+        yield found
+        text = text[end:]
 
 
 @pytest.fixture(scope="module")
-def rights(host: Host) -> dict[str, str]:
+def of_control_plane(host: Host, settings: Settings) -> dict[Right, bool]:
     """What Airflow's account may do."""
-    return answers(host, AIRFLOWS_KUBECTL, [*MAY, *MAY_NOT])
+    return allowed(host, AIRFLOWS_KUBECTL, settings.kubernetes_namespace)
 
 
-@pytest.mark.parametrize("what", MAY)
-def test_control_plane_may(what: str, rights: dict[str, str]) -> None:
-    assert rights[what] == "yes"
+@pytest.fixture(scope="module")
+def of_task_pods(host: Host, settings: Settings) -> dict[Right, bool]:
+    """What the account of task pods may do."""
+    namespace = settings.kubernetes_namespace
+    account = f"system:serviceaccount:{namespace}:airflow-worker"
+    return allowed(host, f"{settings.kubectl} --as={account}", namespace)
 
 
-@pytest.mark.parametrize("what", MAY_NOT)
-def test_control_plane_may_not(what: str, rights: dict[str, str]) -> None:
-    assert rights[what] == "no"
+@each_right
+def test_control_plane_may_just_do_its_work(
+    right: Right, of_control_plane: dict[Right, bool]
+) -> None:
+    assert of_control_plane[right] is (right in MAY)
+
+
+@if_cluster_is_ours
+@each_right
+def test_task_pods_may_nothing(right: Right, of_task_pods: dict[Right, bool]) -> None:
+    assert of_task_pods[right] is False
 
 
 def test_control_plane_is_a_service_account(host: Host, settings: Settings) -> None:
@@ -76,13 +142,18 @@ def test_kubeconfig_holds_a_token_and_no_certificate(host: Host, settings: Setti
     assert "insecure-skip-tls-verify" not in seen["clusters"][0]["cluster"]
 
 
-ACCOUNTS = ["airflow-control-plane", "airflow-worker"]
-
-
-@pytest.mark.parametrize("account", ACCOUNTS)
-def test_pods_get_no_token_of(account: str, host: Host, settings: Settings) -> None:
-    get = f"{settings.kubectl} -n {settings.kubernetes_namespace} get serviceaccount {account}"
-    assert host.check_output(f"{get} -o jsonpath={{.automountServiceAccountToken}}") == "false"
+def test_pods_get_no_token_by_themselves(host: Host, settings: Settings) -> None:
+    get = f"{settings.kubectl} -n {settings.kubernetes_namespace} get serviceaccounts -o json"
+    accounts = {
+        each["metadata"]["name"]: each.get("automountServiceAccountToken")
+        for each in json.loads(host.check_output(get))["items"]
+    }
+    assert accounts["airflow-control-plane"] is False
+    assert accounts["airflow-worker"] is False
+    # A task asks for this one, and gets its token.
+    wanted = settings.kubernetes_pod_operator
+    assert ("airflow-pod-operator" in accounts) is wanted
+    assert accounts.get("airflow-triggerer") is (False if wanted else None)
 
 
 # What anybody may who has a token: ask what they may, and who they are.
@@ -110,13 +181,17 @@ RIGHTS = {
 }
 
 
-@pytest.mark.parametrize("account", RIGHTS)
+@if_cluster_is_ours
+@pytest.mark.parametrize(
+    "account",
+    [
+        "airflow-control-plane",
+        "airflow-worker",
+        pytest.param("airflow-triggerer", marks=if_pods_may_start_pods),
+        pytest.param("airflow-pod-operator", marks=if_pods_may_start_pods),
+    ],
+)
 def test_rights_are_just_these(account: str, host: Host, settings: Settings) -> None:
-    if not settings.uses_minikube:
-        pytest.skip("an existing cluster's administrator may not be allowed to ask for others")
-    wants_it = "airflow-triggerer", "airflow-pod-operator"
-    if account in wants_it and not settings.kubernetes_pod_operator:
-        pytest.skip("there is no such account without kubernetes_pod_operator")
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",
@@ -137,37 +212,24 @@ def test_rights_are_just_these(account: str, host: Host, settings: Settings) -> 
     assert may == ANYBODYS | RIGHTS[account]
 
 
-def test_task_pods_may_nothing(host: Host, settings: Settings) -> None:
-    if not settings.uses_minikube:
-        pytest.skip("an existing cluster's administrator may not be allowed to ask for others")
-    account = f"system:serviceaccount:{settings.kubernetes_namespace}:airflow-worker"
-    kubectl = f"{settings.kubectl} -n {settings.kubernetes_namespace} --as={account}"
-    assert set(answers(host, kubectl, [*MAY, *MAY_NOT]).values()) == {"no"}
-
-
-@pytest.fixture(scope="module")
-def pod(host: Host, settings: Settings) -> dict[str, Any]:
-    """The pod that the cluster would make of the template; it checks all and creates nothing."""
-    create = f"create --dry-run=server -f {POD_TEMPLATE} -o json"
-    return dict(json.loads(host.check_output(f"{settings.kubectl} {create}")))
-
-
 def test_cluster_accepts_the_pod_template(pod: dict[str, Any], settings: Settings) -> None:
     assert pod["metadata"]["namespace"] == settings.kubernetes_namespace
-    container = pod["spec"]["containers"][0]
-    assert container["name"] == "base"
-    if not shaped_by_hand(settings):
-        assert container["image"] == image.reference(settings)
+    assert pod["spec"]["containers"][0]["name"] == "base"
 
 
-def shaped_by_hand(settings: Settings) -> bool:
-    """Whether the inventory says itself what a task's pod is like."""
-    return bool(settings.worker_pod or settings.worker_pod_template)
+@if_pods_are_the_deploys
+def test_task_pods_run_the_worker_image(pod: dict[str, Any], settings: Settings) -> None:
+    found = pod["spec"]["containers"][0]["image"]
+    registry = settings.worker_registry
+    repository = registry.repository if registry else "localhost/airflow-worker"
+    built = rf"{re.escape(repository)}:{re.escape(settings.airflow_version)}-[0-9a-f]{{12}}"
+    assert re.fullmatch(re.escape(settings.worker_image or "") or built, found)
+    # It is the one that the next deploy would make.
+    assert found == image.reference(settings)
 
 
+@if_pods_are_the_deploys
 def test_task_pods_are_confined(pod: dict[str, Any], settings: Settings) -> None:
-    if shaped_by_hand(settings):
-        pytest.skip("the inventory may ask for other pods")
     spec, (container,) = pod["spec"], pod["spec"]["containers"]
     assert spec["serviceAccountName"] == "airflow-worker"
     assert spec["automountServiceAccountToken"] is False
@@ -175,100 +237,49 @@ def test_task_pods_are_confined(pod: dict[str, Any], settings: Settings) -> None
     assert spec["securityContext"]["runAsUser"] == settings.airflow_uid
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert container["resources"] == settings.worker_resources
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
-    mounted = {volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume}
-    assert mounted <= {"/opt/airflow/dags", "/var/log/airflow"}
-    if settings.airflow_dags_source == "host":
-        assert "/opt/airflow/dags" in mounted
+    assert "envFrom" not in container
 
 
-def test_task_pods_know_no_database_and_no_key(pod: dict[str, Any], settings: Settings) -> None:
-    container = pod["spec"]["containers"][0]
-    names = {variable["name"] for variable in container["env"]}
+@if_pods_are_the_deploys
+def test_task_pods_see_only_dags_and_logs_of_the_host(
+    pod: dict[str, Any], settings: Settings
+) -> None:
+    paths = {
+        volume["name"]: volume["hostPath"]["path"]
+        for volume in pod["spec"]["volumes"]
+        if "hostPath" in volume
+    }
+    read_only = {
+        paths[mount["name"]]: mount.get("readOnly", False)
+        for mount in pod["spec"]["containers"][0]["volumeMounts"]
+        if mount["name"] in paths
+    }
+    wanted = {"/opt/airflow/dags": True} if settings.airflow_dags_source == "host" else {}
+    # Also with a store: a pod that is killed uploads nothing.
+    if settings.airflow_logs == "host" or (
+        settings.airflow_logs == "s3" and expected.node_is_this_host(settings)
+    ):
+        wanted["/var/log/airflow"] = False
+    assert read_only == wanted
+
+
+def test_task_pods_know_no_database_and_no_key(pod: dict[str, Any]) -> None:
+    names = {variable["name"] for variable in pod["spec"]["containers"][0]["env"]}
     assert "AIRFLOW__CORE__EXECUTION_API_SERVER_URL" in names
     assert not [n for n in names if n.startswith("AIRFLOW__DATABASE") or n.endswith("_SECRET")]
-    assert shaped_by_hand(settings) or "envFrom" not in container
 
 
-# Pairs of a pod and what is merged into it.
-BASE: dict[str, Any] = {
-    "metadata": {"name": "worker", "labels": {"a": "1", "b": "1"}},
-    "spec": {
-        "serviceAccountName": "worker",
-        "enableServiceLinks": True,
-        "nodeSelector": {"disk": "ssd"},
-        "tolerations": [{"key": "a", "operator": "Exists"}],
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 50000},
-        "volumes": [{"name": "dags", "emptyDir": {"sizeLimit": "1Gi"}}],
-        "initContainers": [{"name": "first", "image": "first:1"}],
-        "containers": [
-            {
-                "name": "base",
-                "image": "worker:1",
-                "env": [{"name": "A", "value": "1"}],
-                "volumeMounts": [{"name": "dags", "mountPath": "/dags"}],
-                "resources": {"limits": {"memory": "1Gi"}},
-            },
-            {"name": "second", "image": "second:1"},
-        ],
-    },
-}
-MERGED: dict[str, dict[str, Any]] = {
-    "metadata": {"metadata": {"labels": {"b": "2", "c": "2"}, "annotations": {"d": "2"}}},
-    "metadata alone beside a spec": {"metadata": {"finalizers": ["example.com/x"]}},
-    "lists that are added to": {
-        "spec": {
-            "volumes": [{"name": "more", "emptyDir": {"sizeLimit": "2Gi"}}],
-            "containers": [
-                {
-                    "name": "base",
-                    "env": [{"name": "B", "value": "2"}],
-                    "volumeMounts": [{"name": "more", "mountPath": "/more"}],
-                    "ports": [{"containerPort": 9}],
-                }
-            ],
-        }
-    },
-    "what is replaced": {
-        "spec": {
-            "serviceAccountName": "other",
-            "securityContext": {"fsGroup": 7},
-            "tolerations": [{"key": "b", "operator": "Exists"}],
-            "nodeSelector": {"zone": "x"},
-            "containers": [{"name": "base", "resources": {"requests": {"cpu": "1"}}}],
-        }
-    },
-    "false values": {
-        "spec": {"enableServiceLinks": False, "containers": [{"name": "base", "image": ""}]}
-    },
-    "more containers": {
-        "spec": {
-            "containers": [
-                {"name": "base"},
-                {"name": "second", "image": "second:2"},
-                {"name": "third", "image": "third:2"},
-            ],
-            "initContainers": [
-                {"name": "zeroth", "image": "zeroth:2"},
-                {"name": "first", "args": ["x"]},
-            ],
-        }
-    },
-}
-
-
-def test_worker_pod_is_merged_as_airflow_merges(host: Host, settings: Settings) -> None:
-    interpreter = f"{settings.venv}/bin/python"
-    given = json.dumps([[BASE, more] for more in MERGED.values()])
-    theirs = python(host, "merge_pods", given, interpreter=interpreter)
-    for (name, more), wanted in zip(MERGED.items(), theirs, strict=True):
-        assert pods.merged(BASE, more) == wanted, name
+@pytest.mark.parametrize("name", mergers.MERGED)
+def test_worker_pod_is_merged_as_airflow_merges(name: str, in_venv: InVenv) -> None:
+    assert pods.merged(mergers.BASE, mergers.MERGED[name]) == in_venv.pods[name]
 
 
 @pytest.fixture(scope="module")
 def checksums(host: Host, settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
-    """Checksums of the programs that are there, by path, and of an offline folder, by file."""
-    programs = host.run("sha256sum /usr/local/bin/kubectl /usr/local/bin/minikube").stdout
+    """Checksums of the programs that are there, and of an offline folder, by file."""
+    programs = host.run("cd /usr/local/bin && sha256sum kubectl minikube").stdout
     offline = ""
     if settings.offline_dir:
         offline = host.check_output("cat %s", f"{settings.offline_dir}/SHA256SUMS")
@@ -279,9 +290,26 @@ def checksums(host: Host, settings: Settings) -> tuple[dict[str, str], dict[str,
     return actual, given
 
 
+@pytest.mark.parametrize(
+    ("program", "download"),
+    [
+        ("kubectl", "kubectl"),
+        pytest.param(
+            "minikube",
+            "minikube-linux-amd64",
+            marks=only_if(
+                lambda facts: expected.with_minikube(facts.settings),
+                "the cluster is not the deploy's",
+            ),
+        ),
+    ],
+)
 def test_program_has_the_pinned_checksum(
-    download: Download, checksums: tuple[dict[str, str], dict[str, str]], settings: Settings
+    program: str,
+    download: str,
+    checksums: tuple[dict[str, str], dict[str, str]],
+    settings: Settings,
 ) -> None:
-    actual, given = checksums
-    wanted = given[download.file] if settings.offline_dir else download.sha256
-    assert actual[f"/usr/local/bin/{download.file.partition('-')[0]}"] == wanted
+    actual, offline = checksums
+    pinned = {"kubectl": settings.kubectl_sha256, "minikube": settings.minikube_sha256}
+    assert actual[program] == (offline[download] if settings.offline_dir else pinned[program])

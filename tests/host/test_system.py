@@ -1,4 +1,4 @@
-"""Packages, the user, folders and files."""
+"""Packages, the users, folders and files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import shlex
 
 import pytest
 
-from tasks import airflow
-from tasks.kubernetes import KUBECONFIG
-from tasks.settings import CONTROL_USER, DAGS_USER, MEMORY, Settings
-from tests.host.conftest import owned_paths
-from tests.host.support import Attributes, Host
+from tasks import metrics, system
+from tasks.settings import Settings
+from tests.host import expected
+from tests.host.expected import Attributes
+from tests.host.support import Host
 
-CLOSED = [KUBECONFIG, airflow.CONFIG, airflow.POD_TEMPLATE, airflow.ADMIN_PASSWORD]
+CLOSED = [
+    "/etc/airflow/kubeconfig",
+    "/etc/airflow/airflow.cfg",
+    "/etc/airflow/pod_template.yaml",
+    "/etc/airflow/secrets/admin-password",
+]
+each_user = pytest.mark.parametrize("user", expected.USERS)
 
 
 @pytest.fixture(scope="module")
@@ -29,46 +35,69 @@ def test_package_is_installed(package: str, installed: set[str]) -> None:
     assert package in installed
 
 
-@pytest.mark.parametrize(
-    ("user", "groups"),
-    [
-        # Who has the keys may read what DAGs' code writes, and not the other way round.
-        (CONTROL_USER, [CONTROL_USER, DAGS_USER]),
-        (DAGS_USER, [DAGS_USER]),
-    ],
-)
-def test_user_can_not_log_in(user: str, groups: list[str], host: Host, settings: Settings) -> None:
+def test_every_package_of_the_deploy_has_a_reason(settings: Settings) -> None:
+    # On a host, a package that the deploy forgot may be there for another package's sake.
+    asked = {*system.packages(settings)}
+    asked |= {metrics.PACKAGE} if settings.airflow_metrics_port else set()
+    assert asked == set(expected.packages(settings))
+
+
+@each_user
+def test_user_can_not_log_in(user: str, host: Host, settings: Settings) -> None:
     passwd, shadow, group_names = host.check_output(
         f"getent passwd {user} && getent shadow {user} && id -Gn {user}"
     ).splitlines()
     _, _, uid, gid, _, home, shell = passwd.split(":")
-    assert (int(uid) == int(gid) == settings.airflow_uid) is (user == DAGS_USER)
+    assert (int(uid) == int(gid) == settings.airflow_uid) is (user == "airflow-dags")
     assert (home, shell) == (f"/var/lib/{user}", "/usr/sbin/nologin")
     assert shadow.split(":")[1][:1] in ("!", "*")  # no password
-    assert group_names.split() == groups
+    assert group_names.split() == expected.USERS[user]
 
 
 @pytest.fixture(scope="module")
 def attributes(host: Host, settings: Settings) -> dict[str, Attributes]:
     """Owner, group and mode of the deploy's files; those that are missing are left out."""
-    paths = " ".join(map(shlex.quote, owned_paths(settings)))
+    paths = " ".join(shlex.quote(path) for path in expected.paths(settings))
     lines = host.run(f"stat -c '%n %U %G %a' {paths}").stdout.splitlines()
     return {path: Attributes(*rest) for path, *rest in (line.split() for line in lines)}
 
 
-def test_owner_and_mode(
-    owned_path: str, attributes: dict[str, Attributes], settings: Settings
-) -> None:
-    assert attributes.get(owned_path) == owned_paths(settings)[owned_path]
+def test_owner_and_mode(path: str, attributes: dict[str, Attributes], settings: Settings) -> None:
+    assert attributes.get(path) == expected.paths(settings)[path]
 
 
-@pytest.mark.parametrize("user", [CONTROL_USER, DAGS_USER])
+def test_every_folder_of_the_deploy_has_a_reason(settings: Settings) -> None:
+    assert set(system.DIRECTORIES) <= set(expected.paths(settings))
+
+
+def test_only_root_reads_what_lies_among_the_secrets(host: Host) -> None:
+    # Also a file that no table knows of, as one that a killed run left behind.
+    mine = "-user root -group root -perm 600"
+    found = host.check_output(
+        f"cd /etc/airflow/secrets && find . -mindepth 1 ! \\( {mine} \\) && find . -name jwt-secret"
+    )
+    assert found == "./jwt-secret"
+
+
+def test_links_lead_where_they_must(host: Host, settings: Settings) -> None:
+    links = expected.links(settings)
+    found = host.check_output(f"readlink {' '.join(links)}").splitlines()
+    assert dict(zip(links, found, strict=True)) == links
+
+
+@each_user
 def test_nothing_that_runs_can_be_changed_by(user: str, host: Host, settings: Settings) -> None:
     changeable = f"! -type l \\( -user {user} -o -perm -o+w -o -group {user} -perm -g+w \\)"
-    folders = f"{settings.venv} {MEMORY} /usr/local/bin /etc/airflow /etc/systemd/system"
-    # The last folder is Airflow's to write: it shows that the search finds what there is.
+    folders = [
+        *("/opt/airflow/venv/", "/opt/airflow/uv", "/opt/airflow/plugins", "/etc/systemd/system"),
+        *("/usr/local/bin", "/usr/local/lib/airflow", "/etc/airflow", "/etc/nginx"),
+        "/var/lib/airflow-deploy",
+        # What people put here is theirs to change, and not that of the user who runs it.
+        *(["/opt/airflow/dags"] if user == "airflow-dags" else []),
+    ]
+    # The last folder is the user's own: it shows that the search finds what there is.
     found = host.check_output(
-        f"find {folders} {changeable} && find /var/lib/{user} -maxdepth 0 {changeable}"
+        f"find {' '.join(folders)} {changeable} && find /var/lib/{user} -maxdepth 0 {changeable}"
     )
     assert found == f"/var/lib/{user}"
 
@@ -77,8 +106,8 @@ def test_nothing_that_runs_can_be_changed_by(user: str, host: Host, settings: Se
     ("user", "readable"),
     [
         ("nobody", []),
-        (CONTROL_USER, [KUBECONFIG, airflow.CONFIG, airflow.POD_TEMPLATE]),
-        (DAGS_USER, [airflow.CONFIG]),
+        ("airflow", CLOSED[:3]),
+        ("airflow-dags", ["/etc/airflow/airflow.cfg"]),
         ("postgres", []),
         ("root", CLOSED),
     ],

@@ -1,4 +1,4 @@
-"""What the processes of the given units are made of and hold; a second list has the listeners."""
+"""What the processes of the given units are made of and hold, who listens, and who uses memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
+UNITS = sys.argv[1:]
 SECRETS = "/etc/airflow/secrets"
 
 
@@ -34,17 +35,18 @@ def secret_values() -> dict[str, bytes]:
     return found
 
 
-def pids_of(unit: str) -> list[int]:
-    line = re.compile(rf"/{re.escape(unit)}(/.*)?$".encode(), re.MULTILINE)
-    paths = glob.glob("/proc/[0-9]*/cgroup")
-    return [int(path.split("/")[2]) for path in paths if line.search(read(path))]
+def group_of(pid: int) -> str:
+    """The unit that a process belongs to, or «pods»; empty for one of neither."""
+    text = read(f"/proc/{pid}/cgroup").decode()
+    if "kubepods" in text:
+        return "pods"
+    unit = re.search(r"/([^/\n]+\.(?:service|scope))(?:/.*)?$", text, re.MULTILINE)
+    return unit[1] if unit else ""
 
 
-def look(unit: str) -> dict[str, Any]:
-    pids = pids_of(unit)
-    main = f"/proc/{output('systemctl', 'show', '-P', 'MainPID', unit).strip()}"
+def look(unit: str, pids: list[int], secrets: dict[str, bytes]) -> dict[str, Any]:
+    main = f"/proc/{main_pids[unit]}"
     environments = b"\0".join(read(f"/proc/{pid}/environ") for pid in pids)
-    shares = [re.search(rb"^Pss: +(\d+)", read(f"/proc/{p}/smaps_rollup"), re.M) for p in pids]
     return {
         "executable": os.readlink(f"{main}/exe"),
         "venvs": sorted(
@@ -57,21 +59,39 @@ def look(unit: str) -> dict[str, Any]:
             )
             if equals
         ],
-        "secrets": sorted(n for n, value in secret_values().items() if value in environments),
-        "memory": sum(int(share[1]) * 1024 for share in shares if share),
+        "secrets": sorted(name for name, value in secrets.items() if value in environments),
         "pids": pids,
     }
 
 
-def listeners() -> list[tuple[str, int, int, str]]:
+def memory(pid: int) -> int:
+    """Bytes; what processes share is divided among them."""
+    share = re.search(rb"^Pss: +(\d+)", read(f"/proc/{pid}/smaps_rollup"), re.MULTILINE)
+    return int(share[1]) * 1024 if share else 0
+
+
+def listeners(groups: dict[int, str]) -> list[tuple[str, str, str]]:
     found = []
-    for line in output("ss", "-Hltnp").splitlines():
-        address, _, port = line.split()[3].rpartition(":")
+    for line in output("ss", "-Hlntup").splitlines():
+        address, _, port = line.split()[4].rpartition(":")
         holder = re.search(r'\(\("([^"]*)",pid=(\d+)', line)
-        name, pid = (holder[1], int(holder[2])) if holder else ("", 0)
-        found.append((address, int(port), pid, name))
+        program, group = (holder[1], groups.get(int(holder[2]), "")) if holder else ("", "")
+        found.append((program if group in ("", "pods") else group, address, port))
     return found
 
 
-units = {unit: look(unit) for unit in sys.argv[1:]}
-print(json.dumps({"units": units, "listeners": listeners()}))
+groups = {pid: group_of(pid) for pid in map(int, (path[6:] for path in glob.glob("/proc/[0-9]*")))}
+asked = output("systemctl", "show", "-P", "MainPID", *UNITS).split()
+main_pids = dict(zip(UNITS, asked, strict=True))
+secrets = secret_values()
+members = {unit: [pid for pid, group in groups.items() if group == unit] for unit in UNITS}
+used: dict[str, int] = {}
+for pid, group in groups.items():
+    name = read(f"/proc/{pid}/comm").decode().strip() if group == "pods" else group
+    used[name] = used.get(name, 0) + memory(pid)
+answer = {
+    "units": {unit: look(unit, members[unit], secrets) for unit in UNITS},
+    "listeners": listeners(groups),
+    "memory": used,
+}
+print(json.dumps(answer))

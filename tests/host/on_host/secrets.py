@@ -1,4 +1,4 @@
-"""Where the values of Airflow's secrets can be found: kubectl's command, the namespaces.
+"""Where the values of secrets can be found: what to look for and where, as JSON.
 
 Prints names of secrets and of places.
 """
@@ -10,7 +10,6 @@ import glob
 import json
 import os
 import re
-import shlex
 import stat
 import subprocess
 import sys
@@ -18,12 +17,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-KUBECTL, *NAMESPACES = sys.argv[1:]
-SECRETS = "/etc/airflow/secrets"
-CERTIFICATES = "/etc/airflow/tls/*.pem"
+WANTED: dict[str, Any] = json.loads(sys.argv[1])
+KEPT: dict[str, tuple[str, str]] = WANTED["kept"]  # kind and file of each of the host's own
 BIGGEST = 2 * 2**20  # bytes; what a leak would be in is smaller
-NAMED_SECRET = re.compile("pass|secret|token|key|auth", re.IGNORECASE)
 NEWEST = 2000  # task logs; a host may have kept years of them
+PART, OVERLAP = 2**24, 2**14  # bytes; no secret's line is as long as the second
 
 
 def read(path: str) -> bytes:
@@ -34,36 +32,52 @@ def read(path: str) -> bytes:
         return b""
 
 
-def values() -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for name in os.listdir(SECRETS):
-        if name.endswith(".json"):
-            found |= given(json.loads(read(f"{SECRETS}/{name}")), name)
-            continue
-        text = read(f"{SECRETS}/{name}")
-        variable = re.match(rb"[A-Z_]+=(\S+)", text)  # of several, the first one is the secret
-        found[name] = variable[1] if variable else text.strip()
-    for path in glob.glob("/etc/airflow/kubeconfig*"):
-        if token := re.search(rb'token: *"?([^"}\s]+)', read(path)):
-            found[f"{os.path.basename(path)}'s token"] = token[1]
-    for path in glob.glob(CERTIFICATES):
-        if key := re.search(rb"PRIVATE KEY-----\n(\S+)", read(path)):
-            found[f"{os.path.basename(path)}'s key"] = key[1]
-    return found
+def values() -> dict[str, str]:
+    """What to look for, by its name in WANTED."""
+    found = {name: TAKEN_FROM[kind](read(path).decode()) for name, (kind, path) in KEPT.items()}
+    objects = json.loads(read("/etc/airflow/secrets/objects.json") or "{}")
+    for name, path in WANTED["objects"].items():
+        found[name] = inside(objects, path)
+    return {name: telling(value) for name, value in found.items()}
 
 
-def given(part: Any, name: str) -> dict[str, bytes]:
-    """Values that the inventory gave, as far as their names say that they are secret."""
-    found: dict[str, bytes] = {}
-    for key, value in part.items() if isinstance(part, dict) else ():
-        if isinstance(value, dict):
-            found |= given(value, f"{name}: {key}")
-        elif isinstance(value, str) and len(value) >= 12 and NAMED_SECRET.search(key):
-            found[f"{name}: {key}"] = value.encode()
-    return found
+def secret(text: str) -> str:
+    variable = re.match(r"[A-Z_]+=(\S+)", text)  # of several, the first one is the secret
+    return variable[1] if variable else text.strip()
 
 
-def small_files(*roots: str) -> Iterator[str]:
+def token(text: str) -> str:
+    found = re.search(r'token: *"?([^"}\s]+)', text)
+    return found[1] if found else ""
+
+
+def key(text: str) -> str:
+    found = re.search(r"PRIVATE KEY-----\n(.+?)\n-----END", text, re.DOTALL)
+    return found[1] if found else ""
+
+
+def login(text: str) -> str:
+    (registry,) = json.loads(text)["auths"].values()
+    return base64.b64decode(registry["auth"]).decode().partition(":")[2]
+
+
+# How a secret is taken from the file that it is kept in.
+TAKEN_FROM = {"secret": secret, "kubeconfig": token, "key": key, "login": login}
+
+
+def inside(part: Any, path: list[str]) -> str:
+    for key in path:
+        part = part[int(key) if isinstance(part, list) else key]
+    return str(part)
+
+
+def telling(value: str) -> str:
+    """The line in the middle: the first ones of a key's file are the same for many keys."""
+    lines = [line for line in value.splitlines() if line and "-----" not in line]
+    return lines[len(lines) // 2]
+
+
+def files(*roots: str) -> Iterator[str]:
     for root in roots:
         for folder, _, names in os.walk(root):
             for path in (os.path.join(folder, name) for name in names):
@@ -86,57 +100,68 @@ def output(*command: str) -> bytes:
     return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
 
 
-def in_some_form(value: bytes, text: bytes) -> bool:
+def parts(*command: str) -> Iterator[bytes]:
+    """What a command prints, in parts that overlap: a host may have gigabytes of a journal."""
+    kept = b""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        while part := process.stdout.read(PART):
+            yield kept + part
+            kept = part[-OVERLAP:]
+        if process.wait():
+            raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def forms(value: str) -> list[bytes]:
     """Also in JSON, in a URL, or in Base64, as the cluster keeps its secrets."""
-    written = value.decode()
-    forms = [value, json.dumps(written)[1:-1].encode(), quote(written, safe="").encode()]
+    raw = value.encode()
+    found = [raw, json.dumps(value)[1:-1].encode(), quote(value, safe="").encode()]
     for before in range(3):
-        encoded = base64.b64encode(b"\0" * before + value)
+        encoded = base64.b64encode(b"\0" * before + raw)
         # Without the characters that hold bits of what stands beside it.
-        forms.append(encoded[-(-before * 8 // 6) : (before + len(value)) * 8 // 6])
-    return any(form in text for form in forms)
+        found.append(encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6])
+    return [*dict.fromkeys(found)]
 
 
 def main() -> None:
-    secrets = values()
-    logs = sorted(small_files("/var/log/airflow"), key=os.path.getmtime)[-NEWEST:]
-    open_folders = ("/etc", "/usr/local", "/run/airflow", "/var/lib/airflow", "/tmp", "/var/tmp")
-    homes = ("/root", "/home/*", "/var/lib/postgresql", "/var/lib/airflow")
-    histories = [path for home in homes for path in glob.glob(f"{home}/.*hist*")]
-    listed = [
-        output(*shlex.split(KUBECTL), "-n", namespace, "get", "pods,events", "-o", "json")
-        for namespace in NAMESPACES
-    ]
-    texts = {
-        "the files they are kept in": map(
-            read,
-            [
-                path
-                for kept in (f"{SECRETS}/*", "/etc/airflow/kubeconfig*", CERTIFICATES)
-                for path in glob.glob(kept)
-            ],
-        ),
+    kubectl, histories = WANTED["kubectl"], WANTED["histories"]
+    logs = sorted(files("/var/log/airflow"), key=os.path.getmtime)[-NEWEST:]
+    open_folders = ("/etc", "/usr/local", "/run/airflow", "/tmp", "/var/tmp")
+    homes = ("/var/lib/airflow", "/var/lib/airflow-dags", "/opt/airflow/image")
+    kept = {path for _, path in KEPT.values()} | {"/etc/airflow/secrets/objects.json"}
+    # A folder's name is a text, too: it shows that the folder was looked into.
+    temporary = ("/tmp", "/var/tmp", "/dev/shm")
+    places: dict[str, Iterable[bytes]] = {
+        "the files they are kept in": map(read, kept),
         "arguments of processes": map(read, glob.glob("/proc/[0-9]*/cmdline")),
         "properties of units": [output("systemctl", "show", "*")],
-        "journal": [output("journalctl", "-q", "-b", "-n", "20000", "-o", "cat")],
-        "world-readable files": map(read, world_readable(small_files(*open_folders))),
+        "journal": parts("journalctl", "-q", "-b", "-o", "cat"),
+        "world-readable files": map(read, world_readable(files(*open_folders, *homes))),
         # Of units too, which have folders of their own in there.
-        "temporary files": map(read, small_files("/tmp", "/var/tmp", "/dev/shm")),
+        "temporary files": [
+            *(folder.encode() for root in temporary for folder, _, _ in os.walk(root)),
+            *map(read, files(*temporary)),
+        ],
         "logs of the host": map(
-            read, but_not(small_files("/var/log"), "/var/log/journal", "/var/log/airflow")
+            read, but_not(files("/var/log"), "/var/log/journal", "/var/log/airflow")
         ),
-        "histories of shells": [*map(str.encode, homes), *map(read, histories)],
-        "pods and events": listed,
+        "histories of shells": map(read, histories),
+        "pods and events": [
+            output(*kubectl, "-n", each, "get", "pods,events,configmaps", "-o", "json")
+            for each in WANTED["namespaces"]
+        ],
         "configuration": map(read, ["/etc/airflow/airflow.cfg", "/etc/airflow/pod_template.yaml"]),
-        "what pods mount": map(read, [*small_files("/opt/airflow/dags"), *logs]),
+        "what pods mount": map(read, [*files("/opt/airflow/dags"), *logs]),
     }
+    secrets = values()
+    searched = {name: forms(value) for name, value in secrets.items()}
     found = {}
-    for place, contents in texts.items():
-        text = b"\0".join(contents)
-        found[place] = {
-            "bytes": len(text),
-            "secrets": sorted(name for name, value in secrets.items() if in_some_form(value, text)),
-        }
+    for place, contents in places.items():
+        count, names = 0, set()
+        for text in contents:
+            count += bool(text)
+            names |= {name for name, each in searched.items() if any(form in text for form in each)}
+        found[place] = {"texts": count, "secrets": sorted(names)}
     lengths = {name: len(value) for name, value in secrets.items()}
     print(json.dumps({"lengths": lengths, "places": found}))
 

@@ -1,0 +1,681 @@
+"""What a deployed host must look like, written by hand from what README.md promises.
+
+Nothing here comes from tasks/: a wrong value there must not become the expected value here. Only
+the inventory's own values do, since they say what the host should have.
+
+A table is text: on each line some words, then the reason. Its parts hold for different settings.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeVar
+
+from tasks.settings import Settings
+
+Condition = Callable[[Settings], object]
+Table = dict[Condition, str]
+
+
+class Row(Protocol):
+    """Something that holds for some settings only."""
+
+    @property
+    def when(self) -> Condition:
+        """Whether it holds for these settings."""
+
+
+R = TypeVar("R", bound=Row)
+
+
+def wanted(rows: Iterable[R], settings: Settings) -> list[R]:
+    """The rows that hold for these settings."""
+    return [row for row in rows if row.when(settings)]
+
+
+def _lines(table: Table, settings: Settings, columns: int) -> Iterator[list[str]]:
+    """The lines of a table's parts that hold for these settings, each as columns and a reason."""
+    for when, text in table.items():
+        for line in text.splitlines() if when(settings) else []:
+            if line.strip():
+                yield line.split(None, columns)
+
+
+# Conditions: what the settings ask for.
+
+
+def always(settings: Settings) -> bool:
+    """Anything."""
+    return True
+
+
+def with_minikube(settings: Settings) -> bool:
+    """A cluster of the deploy's own."""
+    return settings.kubernetes_provider == "minikube"
+
+
+def node_is_this_host(settings: Settings) -> bool:
+    """Kubernetes on this host itself."""
+    return with_minikube(settings) and settings.minikube_driver == "none"
+
+
+def page_is_open(settings: Settings) -> bool:
+    """A web page that others than this host reach."""
+    try:
+        return not ipaddress.ip_address(settings.airflow_web_host).is_loopback
+    except ValueError:
+        return settings.airflow_web_host != "localhost"
+
+
+def page_has_own_certificate(settings: Settings) -> bool:
+    """A certificate of the inventory for the web page."""
+    return settings.airflow_web_certificate is not None
+
+
+def has_base_url(settings: Settings) -> bool:
+    """An address of the web page in links."""
+    return settings.airflow_base_url is not None
+
+
+def has_metrics(settings: Settings) -> bool:
+    """An endpoint for Prometheus."""
+    return settings.airflow_metrics_port is not None
+
+
+def builds_image(settings: Settings) -> bool:
+    """A worker image that the deploy builds."""
+    return settings.worker_image is None
+
+
+def shapes_pods(settings: Settings) -> bool:
+    """Pods in the shape that the deploy gives them."""
+    return not settings.worker_pod and not settings.worker_pod_template
+
+
+def has_smoke_test(settings: Settings) -> bool:
+    """The proof at the end of a deploy."""
+    return settings.airflow_smoke_test
+
+
+def has_pod_operator(settings: Settings) -> bool:
+    """Tasks that start pods of their own."""
+    return settings.kubernetes_pod_operator
+
+
+def may_run_tasks_here(settings: Settings) -> bool:
+    """Tasks on this host, too."""
+    return "LocalExecutor" in settings.airflow_executor
+
+
+def has_registry(settings: Settings) -> bool:
+    """A worker image that goes through a registry."""
+    return settings.worker_registry is not None
+
+
+def registry_needs_login(settings: Settings) -> bool:
+    """A registry that wants a login."""
+    return settings.worker_registry is not None and settings.worker_registry.password is not None
+
+
+def has_git(settings: Settings) -> bool:
+    """DAGs from git."""
+    return bool(settings.airflow_git_bundles)
+
+
+def git_needs_login(settings: Settings) -> bool:
+    """A git repository that is read with a connection."""
+    return any(bundle.connection for bundle in settings.airflow_git_bundles.values())
+
+
+def dags_are_here(settings: Settings) -> bool:
+    """DAGs in this host's folder."""
+    return settings.airflow_dags_source == "host"
+
+
+def dags_are_elsewhere(settings: Settings) -> bool:
+    """DAGs in another place than this host's folder."""
+    return not dags_are_here(settings)
+
+
+def dags_are_in_image(settings: Settings) -> bool:
+    """DAGs in the worker image."""
+    return settings.airflow_dags_source == "image"
+
+
+def names_objects(settings: Settings) -> bool:
+    """Connections, variables or pools."""
+    return bool(
+        settings.airflow_connections or settings.airflow_variables or settings.airflow_pools
+    )
+
+
+def logs_need_connection(settings: Settings) -> bool:
+    """Logs in a store, which is reached with a connection that the inventory names."""
+    return settings.airflow_logs == "s3" and bool(settings.airflow_connections)
+
+
+# What each Debian release brings: https://packages.debian.org/python3, …/postgresql
+PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
+POSTGRES = {"bookworm": 15, "trixie": 17}
+
+_PACKAGES: Table = {
+    always: """
+        ca-certificates        the authorities that downloads are checked against
+        curl                   units and the liveness check ask Airflow with it
+        diffutils              kubectl diff calls it
+        git                    Airflow's git bundles call it
+        iproute2               the certificate's program asks for the host's address
+        nginx                  TLS in front of Airflow
+        openssh-client         git calls it for ssh addresses
+        openssl                makes the certificates
+        postgresql-{postgres}  Airflow's database
+        python3                runs Airflow
+        python3-venv           makes the venv of uv
+    """,
+    # https://minikube.sigs.k8s.io/docs/drivers/none/
+    node_is_this_host: """
+        conntrack                   kubeadm's checks ask for it, kube-proxy calls it
+        containerd                  runs the pods
+        containernetworking-plugins the pods' network
+        ethtool                     kubeadm's checks ask for it
+        iptables                    kube-proxy's rules
+        kmod                        kubeadm loads modules with it
+        runc                        containerd calls it
+        socat                       kubeadm's checks ask for it
+    """,
+    builds_image: """
+        buildah     builds the worker image
+        mmdebstrap  makes the worker image's Debian
+        netavark    buildah of Debian 13 does not start without it
+    """,
+    has_registry: "skopeo asks the registry, and copies the image there",
+    may_run_tasks_here: "acl tasks on the host write logs beside those of pods",
+    has_metrics: "prometheus-postgres-exporter the endpoint for Prometheus",
+}
+
+
+def packages(settings: Settings) -> list[str]:
+    """The Debian packages that must be installed."""
+    names = (name for name, _ in _lines(_PACKAGES, settings, 1))
+    return [name.format(postgres=settings.postgres_version) for name in names]
+
+
+# The Linux users, with the groups of each. Who has the keys may read what DAGs' code writes, and
+# not the other way round.
+USERS = {"airflow": ["airflow", "airflow-dags"], "airflow-dags": ["airflow-dags"]}
+
+
+class Dag(NamedTuple):
+    """A DAG that the deploy brings."""
+
+    name: str
+    when: Condition
+
+
+def _has_examples(settings: Settings) -> bool:
+    return settings.airflow_examples
+
+
+def _has_example_of_pods(settings: Settings) -> bool:
+    return settings.airflow_examples and settings.kubernetes_pod_operator
+
+
+def _has_example_of_s3(settings: Settings) -> bool:
+    needed = {"example_rest", "example_s3"}
+    return settings.airflow_examples and needed <= set(settings.airflow_connections)
+
+
+DAGS = [
+    Dag("airflow_smoke_test", has_smoke_test),
+    Dag("example_bash", _has_examples),
+    Dag("example_pod_override", _has_examples),
+    Dag("example_pod_operator", _has_example_of_pods),
+    Dag("example_rest_to_s3", _has_example_of_s3),
+]
+
+
+class Service(NamedTuple):
+    """One of Airflow's four services."""
+
+    unit: str
+    user: str
+    secrets: tuple[str, ...]  # which of the keys it is given
+
+
+API_SERVER, SCHEDULER, DAG_PROCESSOR, TRIGGERER = UNITS = [
+    f"airflow-{name}.service" for name in ("api-server", "scheduler", "dag-processor", "triggerer")
+]
+# https://airflow.apache.org/docs/apache-airflow/3.3.2/security/security_model.html: only who makes
+# or checks tokens has their key.
+SERVICES = {
+    service.unit: service
+    for service in (
+        Service(API_SERVER, "airflow", ("api-secret-key", "fernet-key", "jwt-secret")),
+        Service(SCHEDULER, "airflow", ("api-secret-key", "fernet-key", "jwt-secret")),
+        Service(DAG_PROCESSOR, "airflow-dags", ("fernet-key",)),
+        Service(TRIGGERER, "airflow-dags", ("api-secret-key", "fernet-key")),
+    )
+}
+# Properties of each service, as `systemctl show` has them.
+RESTARTS = {
+    "Restart": "always",
+    "RestartUSec": "500ms",  # "started again after half a second"
+    "StartLimitIntervalUSec": "0",  # however long the database or the cluster is away
+}
+
+# The files that a service must be restarted for when they change.
+_INPUTS: dict[str, Table] = {
+    API_SERVER: {
+        always: "/etc/airflow/kubeconfig a token that was replaced",
+        logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
+    },
+    SCHEDULER: {always: "/etc/airflow/kubeconfig a token that was replaced"},
+    DAG_PROCESSOR: {
+        dags_are_in_image: "/opt/airflow/baked-dags/current.name it must read what new pods have",
+        git_needs_login: "/var/lib/airflow-deploy/git-connections it reads them when it starts",
+    },
+    TRIGGERER: {
+        has_pod_operator: "/etc/airflow/kubeconfig-triggerer a token that was replaced",
+        logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
+    },
+}
+
+
+def inputs(unit: str, settings: Settings) -> set[str]:
+    """The files that a running service must have started with."""
+    return {
+        f"/etc/systemd/system/{unit}",
+        "/etc/airflow/airflow.cfg",
+        *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
+        *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
+    }
+
+
+class Timer(NamedTuple):
+    """What is done from time to time."""
+
+    name: str
+    user: str
+    schedule: str  # as `systemctl show` has it
+    words: Callable[[Settings], list[str]]  # of its commands: they follow the settings
+    when: Condition = always
+
+    @property
+    def timer(self) -> str:
+        """The timer's unit."""
+        return f"{self.name}.timer"
+
+    @property
+    def service(self) -> str:
+        """The unit that it starts."""
+        return f"{self.name}.service"
+
+    @property
+    def is_daily(self) -> bool:
+        """Whether it has a time of the day."""
+        return self.schedule.startswith("OnCalendar=")
+
+
+TIMERS = [
+    Timer(  # looks for services that hang
+        "airflow-liveness",
+        "airflow",
+        "OnUnitInactiveUSec=10s",
+        lambda settings: [f"http://127.0.0.1:{settings.airflow_web_port} "],
+    ),
+    Timer(  # deletes pods that failed and were kept
+        "airflow-cleanup-pods",
+        "airflow",
+        "OnUnitInactiveUSec=10min",
+        lambda settings: [
+            f"--min-completed-minutes={settings.worker_failed_pods_minutes} ",
+            f"--namespace={settings.kubernetes_namespace} ",
+            *(f"--namespace={name} " for name in settings.kubernetes_more_namespaces),
+        ],
+        lambda settings: settings.worker_failed_pods_minutes > 0,
+    ),
+    Timer(  # makes a backup
+        "airflow-backup",
+        "root",
+        "OnCalendar=*-*-* 02:30:00",
+        lambda settings: ["/usr/local/bin/airflow-backup "],
+        lambda settings: settings.airflow_backups_kept > 0,
+    ),
+    Timer(  # deletes old runs from the database
+        "airflow-cleanup-history",
+        "airflow",
+        "OnCalendar=*-*-* 03:30:00",
+        lambda settings: [f"clean-history {settings.airflow_history_days} "],
+        lambda settings: settings.airflow_history_days > 0,
+    ),
+    Timer(  # deletes old log files; find takes +89 for 90 days and more
+        "airflow-cleanup-logs",
+        "airflow-dags",
+        "OnCalendar=*-*-* 04:00:00",
+        lambda settings: [
+            " /var/log/airflow ",
+            f" -name *.log -mtime +{settings.airflow_log_days - 1} -delete ",
+            *([f" {claim.host_path} "] if (claim := settings.airflow_logs_claim) else []),
+        ],
+        lambda settings: settings.airflow_log_days > 0,
+    ),
+    Timer(  # deletes built worker images that no pod uses any more
+        "airflow-cleanup-images",
+        "root",
+        "OnCalendar=*-*-* 04:30:00",
+        lambda settings: [f"prune-images remove {settings.worker_images_kept} "],
+        node_is_this_host,
+    ),
+    Timer(  # renews the certificate that the host made
+        "airflow-certificate",
+        "root",
+        "OnCalendar=*-*-* 05:00:00",
+        lambda settings: ["certificate make /etc/airflow/tls ", *settings.airflow_host_names],
+    ),
+]
+
+
+def stopped_by_target(settings: Settings) -> set[str]:
+    """Everything that `systemctl stop airflow.target` stops, and `start` starts."""
+    return {*UNITS, *(timer.timer for timer in wanted(TIMERS, settings))}
+
+
+# Path, owner, group and mode.
+_PATHS: Table = {
+    always: """
+        /etc/airflow             root         airflow-dags 750  both users read their options
+        /etc/airflow/secrets     root         root         700  systemd hands out what is needed
+        /etc/airflow/tls         root         root         755  the authority is public
+        /opt/airflow             root         root         755  public
+        /opt/airflow/venvs       root         root         755  public
+        /opt/airflow/requirements root        root         755  public
+        /opt/airflow/dags        root         airflow      2775 people write here; who runs it not
+        /opt/airflow/plugins     root         airflow      2755 the api-server, with keys, runs it
+        /usr/local/lib/airflow   root         root         755  public
+        /run/airflow             root         root         755  the liveness check looks there
+        /var/lib/airflow         airflow      airflow      750  home of who has the keys
+        /var/lib/airflow-dags    airflow-dags airflow-dags 750  home of who runs DAGs' code
+        /var/lib/airflow-deploy  root         root         700  no link may be planted there
+        /var/log/airflow         airflow-dags airflow-dags 2770 pods write, the web page reads
+        /var/backups/airflow     root         root         700  a backup has all keys
+
+        /etc/airflow/airflow.cfg         root airflow-dags 640  all services read it
+        /etc/airflow/pod_template.yaml   root airflow      640  the scheduler reads it
+        /etc/airflow/kubeconfig          root airflow      640  has a token of the cluster
+        /etc/airflow/secrets/fernet-key      root root     600  a key
+        /etc/airflow/secrets/jwt-secret      root root     600  a key
+        /etc/airflow/secrets/api-secret-key  root root     600  a key
+        /etc/airflow/secrets/admin-password  root root     600  a password
+        /etc/airflow/tls/ca.pem          root root         644  whom others are to trust
+        /etc/airflow/tls/ca-key.pem      root root         600  makes certificates that pods trust
+        /etc/airflow/tls/server.pem      root root         600  has a key
+
+        /etc/nginx/sites-available/airflow               root root 644  public
+        /etc/systemd/system/nginx.service.d/airflow.conf root root 644  public
+        /etc/systemd/system/airflow.target               root root 644  public
+        /etc/systemd/system/airflow-api-server.service   root root 644  public
+        /etc/systemd/system/airflow-scheduler.service    root root 644  public
+        /etc/systemd/system/airflow-dag-processor.service root root 644  public
+        /etc/systemd/system/airflow-triggerer.service    root root 644  public
+
+        /usr/local/bin/airflow           root root         755  public; it refuses all but root
+        /usr/local/bin/airflow-backup    root root         755  public; it refuses all but root
+        /usr/local/bin/airflow-restore   root root         755  public; it refuses all but root
+        /usr/local/bin/airflow-rotate    root root         755  public; it refuses all but root
+        /usr/local/bin/kubectl           root root         755  public
+        /usr/local/lib/airflow/run       root root         755  public; it refuses all but root
+        /usr/local/lib/airflow/certificate    root root    755  public
+        /usr/local/lib/airflow/clean-history  root root    755  airflow runs it
+        /usr/local/lib/airflow/liveness       root root    755  airflow runs it
+        /usr/local/lib/airflow/stop-scheduler root root    755  airflow runs it
+        /usr/local/lib/airflow/grants.sql     root root    644  postgres reads it
+
+        /etc/postgresql/{postgres}/main/pg_hba.conf         postgres postgres 600 who may log in
+        /etc/postgresql/{postgres}/main/conf.d/airflow.conf postgres postgres 640 may be secret
+        /var/lib/postgresql/{postgres}/main                 postgres postgres 700 the data
+        /var/log/postgresql/postgresql-{postgres}-main.log  postgres adm 640 has statements
+    """,
+    names_objects: """
+        /etc/airflow/secrets/objects.json  root root 600  has passwords
+        /usr/local/lib/airflow/objects     root root 644  public
+    """,
+    registry_needs_login: "/etc/airflow/secrets/registry-login.json root root 600 has a password",
+    page_has_own_certificate: "/etc/airflow/tls/web.pem root root 600 has a key",
+    has_pod_operator: "/etc/airflow/kubeconfig-triggerer root airflow-dags 640 has a token",
+    has_git: "/usr/local/lib/airflow/ask-git root root 644 public",
+    has_smoke_test: "/usr/local/bin/airflow-smoke-test root root 755 public",
+    has_metrics: """
+        /etc/airflow/metrics.yaml root airflow 640 the exporter reads it
+        /etc/systemd/system/prometheus-postgres-exporter.service.d/airflow.conf root root 644 public
+    """,
+    builds_image: "/opt/airflow/image root root 755 lists of what is in the images are public",
+    with_minikube: """
+        /etc/systemd/system/minikube.service  root root 644  public
+        /usr/local/bin/minikube               root root 755  public
+        /root/.kube/config                    root root 600  an administrator of the cluster
+    """,
+    node_is_this_host: """
+        /usr/local/bin/crictl                root root 755  public
+        /usr/local/lib/airflow/prune-images  root root 755  public
+    """,
+    dags_are_elsewhere: "/opt/airflow/deploy-dags root airflow 2755 the deploy's own DAGs",
+    dags_are_in_image: "/opt/airflow/baked-dags root airflow 755 the DAGs of the worker image",
+}
+
+
+class Attributes(NamedTuple):
+    """Who may do what with a file."""
+
+    owner: str
+    group: str
+    mode: str
+
+
+def paths(settings: Settings) -> dict[str, Attributes]:
+    """Whose the deploy's folders and files are."""
+    found = {
+        path.format(postgres=settings.postgres_version): Attributes(owner, group, mode)
+        for path, owner, group, mode, _ in _lines(_PATHS, settings, 4)
+    }
+    for timer in wanted(TIMERS, settings):
+        for unit in (timer.timer, timer.service):
+            found[f"/etc/systemd/system/{unit}"] = Attributes("root", "root", "644")
+    folder = "/opt/airflow/dags" if dags_are_here(settings) else "/opt/airflow/deploy-dags"
+    for dag in wanted(DAGS, settings):
+        found[f"{folder}/{dag.name}.py"] = Attributes("root", "airflow", "644")
+    return found
+
+
+# Path, and where it leads.
+_LINKS: Table = {
+    always: """
+        /usr/local/bin/airflow-rollback  /usr/local/bin/airflow-restore      it knows its name
+        /etc/nginx/sites-enabled/airflow /etc/nginx/sites-available/airflow  nginx reads it
+    """,
+    node_is_this_host: "/opt/cni/bin /usr/lib/cni Kubernetes looks for plugins there",
+}
+
+
+def links(settings: Settings) -> dict[str, str]:
+    """The deploy's symbolic links."""
+    return {path: leads_to for path, leads_to, _ in _lines(_LINKS, settings, 2)}
+
+
+# What a task that ran as a pod must follow, in the order in which the deploy sums it up.
+PROVEN_BY_SMOKE_TEST = [
+    "/etc/airflow/airflow.cfg",
+    "/etc/airflow/pod_template.yaml",
+    "/etc/airflow/kubeconfig",
+    "/etc/airflow/secrets/objects.json",
+    "/etc/nginx/sites-available/airflow",
+    "/etc/airflow/tls/ca.pem",
+    *(f"/etc/systemd/system/{unit}" for unit in UNITS),
+]
+
+
+class Option(NamedTuple):
+    """An option of Airflow as it is in force."""
+
+    section: str
+    name: str
+    value: Callable[[Settings], str]
+    why: str
+    when: Condition = always
+
+
+def _log_folder(settings: Settings) -> str:
+    claim = settings.airflow_logs_claim
+    return claim.host_path if claim else "/var/log/airflow"
+
+
+OPTIONS = [
+    Option("core", "executor", lambda settings: settings.airflow_executor, "where tasks run"),
+    Option("core", "load_examples", lambda _: "False", "Airflow's own examples stay out"),
+    Option("api", "host", lambda _: "127.0.0.1", "others reach it through nginx, with TLS"),
+    Option("api", "port", lambda settings: str(settings.airflow_web_port), "nginx asks there"),
+    Option(
+        "api",
+        "base_url",
+        lambda settings: settings.airflow_base_url or "",
+        "links in mails",
+        has_base_url,
+    ),
+    Option("fab", "cookie_secure", lambda _: "True", "cookies go over TLS only", page_is_open),
+    Option(
+        "kubernetes_executor",
+        "namespace",
+        lambda settings: settings.kubernetes_namespace,
+        "where task pods are",
+    ),
+    Option(
+        "kubernetes_executor",
+        "pod_template_file",
+        lambda _: "/etc/airflow/pod_template.yaml",
+        "the shape of task pods",
+    ),
+    Option(
+        "kubernetes_executor",
+        "delete_worker_pods",
+        lambda settings: str(settings.worker_delete_finished_pods),
+        "the pod of a task that ended well goes at once",
+    ),
+    Option("logging", "base_log_folder", _log_folder, "where the web page finds logs"),
+    Option("usage_data_collection", "enabled", lambda _: "False", "nobody is told of this host"),
+]
+REFRESH_SECONDS = 30  # until a new DAG file is seen
+
+
+def bundles(settings: Settings) -> dict[str, int]:
+    """The DAG bundles, each with the seconds between two looks at it."""
+    found = {}
+    if settings.airflow_dags_source != "git":
+        found["dags-folder"] = REFRESH_SECONDS
+    if dags_are_elsewhere(settings) and wanted(DAGS, settings):
+        found["deploy"] = REFRESH_SECONDS
+    for name, bundle in settings.airflow_git_bundles.items():
+        found[name] = bundle.refresh_seconds
+    return found
+
+
+# Figures for Prometheus, as the README's table has them.
+FIGURES = [
+    *(
+        f'airflow_heartbeat_age_seconds{{component="{component}"}}'
+        for component in ("scheduler", "dag_processor", "triggerer")
+    ),
+    *(
+        f'airflow_task_instances{{state="{state}"}}'
+        for state in ("scheduled", "queued", "running", "deferred", "up_for_retry")
+    ),
+    "airflow_oldest_queued_task_seconds",
+    *(f'airflow_dag_runs{{state="{state}"}}' for state in ("queued", "running")),
+    *(f'airflow_dag_runs_ended_last_hour{{state="{state}"}}' for state in ("success", "failed")),
+    "airflow_import_errors",
+    'airflow_pool_slots{pool="default_pool"}',
+    'airflow_pool_used{pool="default_pool"}',
+]
+
+# Who waits for others, at which address and port, as `ss` has them. Who it is, its unit says, or
+# for what runs in a pod the first 15 characters of the program's name. * is every address, of IPv6
+# too. Kubernetes' are those of https://kubernetes.io/docs/reference/networking/ports-and-protocols/
+# and its health checks.
+_LISTENERS: Table = {
+    always: """
+        airflow-api-server.service 127.0.0.1    {web}   Airflow, for this host only
+        nginx.service              {everywhere} {pods}  the Execution API, for pods
+    """,
+    page_is_open: "nginx.service {page} {https} the web page and the REST API, for people",
+    has_metrics: "prometheus-postgres-exporter.service * {metrics} figures for Prometheus",
+    node_is_this_host: """
+        kube-apiserver     *         8443  the cluster's API
+        kubelet.service    *         10250 the API server fetches logs here
+        kubelet.service    127.0.0.1 10248 health
+        kube-proxy         *         10256 health
+        kube-proxy         *         10249 metrics; minikube opens them to all
+        kube-controller    127.0.0.1 10257 health and metrics
+        kube-scheduler     127.0.0.1 10259 health and metrics
+        etcd               127.0.0.1 2379  the API server asks here
+        etcd               {node}    2379  the same, for other nodes
+        etcd               {node}    2380  other etcds
+        etcd               127.0.0.1 2381  health and metrics
+        containerd.service 127.0.0.1 any   kubectl exec, attach and port-forward
+    """,
+}
+
+
+def listeners(settings: Settings, node: str) -> set[tuple[str, str, str]]:
+    """Everything of the deploy's that waits for others: who, address, port."""
+    page = settings.airflow_web_host
+    # nginx listens on addresses of IPv6 only where the settings name one.
+    everywhere = "*" if ":" in f"{page} {settings.airflow_address_for_pods}" else "0.0.0.0"
+    values = {
+        "node": node,
+        "everywhere": everywhere,
+        "page": everywhere if page in ("0.0.0.0", "::") else f"[{page}]" if ":" in page else page,
+        "web": settings.airflow_web_port,
+        "pods": settings.airflow_pods_port,
+        "https": settings.airflow_https_port,
+        "metrics": settings.airflow_metrics_port,
+    }
+    return {
+        (who, address.format(**values), port.format(**values))
+        for who, address, port, _ in _lines(_LISTENERS, settings, 3)
+    }
+
+
+def runs(settings: Settings) -> list[str]:
+    """Everything that the deploy keeps running: units, and programs of Kubernetes' own pods."""
+    postgres = f"postgresql@{settings.postgres_version}-main.service"
+    found = [*UNITS, "nginx.service", postgres]
+    if has_metrics(settings):
+        found.append("prometheus-postgres-exporter.service")
+    if node_is_this_host(settings):
+        found += ["kubelet.service", "containerd.service", "coredns", "pause"]
+        found += ["etcd", "kube-apiserver", "kube-controller", "kube-proxy", "kube-scheduler"]
+    return found
+
+
+# A backup has at least these files and tables, and nothing of what the last ones name.
+BACKUP_HOLDS = [
+    "etc/airflow/airflow.cfg",
+    "etc/airflow/pod_template.yaml",
+    *(
+        f"etc/airflow/secrets/{name}"
+        for name in ("admin-password", "api-secret-key", "fernet-key", "jwt-secret")
+    ),
+    *(f"etc/systemd/system/{unit}" for unit in ("airflow.target", *UNITS)),
+    "usr/local/bin/airflow",
+    "usr/local/bin/airflow-restore",
+    "usr/local/lib/airflow/run",
+]
+BACKUP_TABLES = ["ab_user", "connection", "dag_run", "serialized_dag", "task_instance", "xcom"]
+BACKUP_LACKS = {
+    "etc/airflow/tls": "who steals a backup could make certificates that pods trust",
+    "etc/airflow/kubeconfig": "a rollback would bring back a token that was replaced",
+    "etc/airflow/kubeconfig-triggerer": "a rollback would bring back a token that was replaced",
+    "opt/airflow": "DAGs belong into a repository, and a deploy makes venvs again",
+    "var/log": "logs belong into a store of their own",
+    "root": "the cluster's administrator is there",
+}
+BACKUPS_BEFORE = 3  # kept of those that were made before an upgrade, a rollback or a restore

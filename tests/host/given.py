@@ -1,0 +1,94 @@
+"""What the inventory gives that nobody but root, Airflow and its tasks may read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
+
+from tasks.settings import Settings
+
+SHORTEST = 12  # characters; a shorter value is found by chance, in words that mean something else
+# Settings that hold secrets. What stands in another one as well is none.
+HOLDERS = {
+    "airflow_connections",
+    "airflow_variables",
+    "airflow_web_certificate",
+    "worker_registry",
+}
+# Parts of a connection's `extra` that are no secrets, and that error messages repeat.
+HARMLESS = {"endpoint_url", "region_name"}
+
+
+class Value(NamedTuple):
+    """A text of the inventory, and where it stands in the host's file of it."""
+
+    name: str
+    path: tuple[str, ...]
+    text: str
+    used_by_tasks: bool  # a task may print it, and a person may have typed it
+
+    @property
+    def too_short(self) -> bool:
+        """Whether other texts may have it by chance."""
+        return len(self.text) < SHORTEST
+
+
+def values(settings: Settings) -> Iterator[Value]:
+    """Logins, passwords and extras of connections, and variables."""
+    for name, connection in settings.airflow_connections.items():
+        dumped = connection.model_dump()
+        place = ("connections", name)
+        for field in ("login", "password"):
+            if text := dumped[field]:
+                plain = text.get_secret_value() if isinstance(text, SecretStr) else text
+                yield _value(settings, (*place, field), plain, used_by_tasks=field == "login")
+        for path, text in _texts(dumped["extra"], (*place, "extra")):
+            if not HARMLESS & set(path):
+                yield _value(settings, path, text, used_by_tasks=False)
+    for name, text in settings.airflow_variables.items():
+        yield _value(settings, ("variables", name), text, used_by_tasks=True)
+
+
+def _value(settings: Settings, path: tuple[str, ...], text: str, *, used_by_tasks: bool) -> Value:
+    return Value(" ".join(path), path, text, used_by_tasks)
+
+
+def _texts(part: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield from _texts(value, (*path, key))
+    elif isinstance(part, list):
+        for number, value in enumerate(part):
+            yield from _texts(value, (*path, str(number)))
+    elif isinstance(part, str):
+        yield path, part
+
+
+def is_shown_elsewhere(value: Value, settings: Settings) -> bool:
+    """Whether the inventory has the same text in a setting that is no secret."""
+    return value.text in settings.model_dump_json(exclude=HOLDERS)
+
+
+def searched_for(settings: Settings) -> list[Value]:
+    """The values that a search can tell from other texts."""
+    return [
+        value
+        for value in values(settings)
+        if not value.too_short and not is_shown_elsewhere(value, settings)
+    ]
+
+
+def not_searched_for(settings: Settings) -> list[str]:
+    """The other ones, each with the reason."""
+    return [
+        f"where the value of {value.name} lies: "
+        + (
+            f"it has fewer than {SHORTEST} characters, and would be found by chance"
+            if value.too_short
+            else "the inventory shows it in another setting as well"
+        )
+        for value in values(settings)
+        if value.too_short or is_shown_elsewhere(value, settings)
+    ]

@@ -1,0 +1,73 @@
+"""The endpoint for Prometheus: it is there if it is wanted, and needs nothing of Airflow's."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tasks.settings import Settings
+from tests.host import expected
+from tests.host.support import Host, only_if
+
+UNIT = "prometheus-postgres-exporter.service"
+DROP_IN = f"/etc/systemd/system/{UNIT}.d/airflow.conf"
+Units = dict[str, dict[str, str]]
+if_wanted = only_if(
+    lambda facts: expected.has_metrics(facts.settings), "airflow_metrics_port is not set"
+)
+
+
+@pytest.fixture(scope="module")
+def figures(host: Host, settings: Settings) -> dict[str, float]:
+    """What the endpoint tells; of a figure's labels those that are Airflow's."""
+    port = settings.airflow_metrics_port
+    text = host.check_output(f"curl -fsS --noproxy '*' -m 20 http://127.0.0.1:{port}/metrics")
+    found = {}
+    for name, labels, value in re.findall(r"^(\w+)(?:{(.*)})? (\S+)$", text, re.MULTILINE):
+        ours = re.findall(r'(?:component|pool|state)="[^"]*"', labels)
+        found[f"{name}{{{','.join(ours)}}}" if ours else name] = float(value)
+    return found
+
+
+@if_wanted
+def test_runs_and_starts_with_the_host(units: Units, host: Host) -> None:
+    found = units[UNIT]
+    assert (found["ActiveState"], found["UnitFileState"]) == ("active", "enabled")
+    assert found["NeedDaemonReload"] == "no"
+    assert found["User"] == found["Group"] == "airflow"
+    lines = host.check_output(f"sha256sum --check /run/airflow/{UNIT}").splitlines()
+    assert set(lines) == {f"{path}: OK" for path in (DROP_IN, "/etc/airflow/metrics.yaml")}
+
+
+@if_wanted
+@pytest.mark.parametrize(
+    "relation", ["Requires", "Requisite", "BindsTo", "PartOf", "Wants", "Conflicts", "After"]
+)
+def test_runs_while_airflow_stands_still(relation: str, units: Units) -> None:
+    others = units[UNIT].get(relation, "").split()
+    assert [unit for unit in others if unit.startswith("airflow")] == []
+
+
+@if_wanted
+@pytest.mark.parametrize("figure", expected.FIGURES)
+def test_figure_is_told(figure: str, figures: dict[str, float]) -> None:
+    assert figures[figure] >= 0
+
+
+@if_wanted
+def test_database_is_up_and_components_are_alive(figures: dict[str, float]) -> None:
+    assert figures["pg_up"] == 1
+    ages = [age for name, age in figures.items() if name.startswith("airflow_heartbeat_age")]
+    # The example's alert for a component that is silent.
+    assert len(ages) == 3
+    assert max(ages) < 60
+
+
+@only_if(
+    lambda facts: not expected.has_metrics(facts.settings), "there is an endpoint for Prometheus"
+)
+def test_there_is_none_unless_it_is_wanted(host: Host, units: Units) -> None:
+    assert host.run(f"ls {DROP_IN} /etc/airflow/metrics.yaml").stdout == ""
+    # Somebody else's may run.
+    assert "airflow" not in units[UNIT].get("DropInPaths", "")
