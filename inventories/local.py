@@ -1,4 +1,4 @@
-"""This machine. Settings go into the dictionary; README.md lists them all."""
+"""This machine. Settings go into the dictionary; README.md beside this file lists them."""
 
 hosts = [
     (

@@ -1,5 +1,8 @@
-"""The throwaway machine that ./tests/sandbox/up makes; its settings are the defaults but for what a
-machine inside a container, without the official downloads, needs."""
+"""The throwaway machine that ./tests/sandbox/up makes.
+
+Its settings are the defaults, except for what a machine inside a container needs that can't reach
+the official downloads.
+"""
 
 import os
 import sys

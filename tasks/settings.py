@@ -82,26 +82,31 @@ RELEASES = {
 
 
 class Settings(Part):
-    """What an inventory may say; README.md shows each in its table of settings."""
+    """What an inventory may say; inventories/README.md lists each of them."""
 
     airflow_version: Version = Field(
-        "3.3.2", description="Version of Airflow; there must be a lock file for it."
+        "3.3.2",
+        description="Version of Airflow; `files/opt/airflow/requirements/` must hold its lock"
+        " file.",
     )
     airflow_extra_requirements: list[str] = Field(
-        [], description="More Python requirements, on the host and in the worker image."
+        [], description="Additional Python requirements, on the host and in the worker image."
     )
     airflow_config: dict[str, dict[str, str]] = Field(
-        {}, description="More options of airflow.cfg, by section; they win over the deploy's own."
+        {},
+        description="Additional options of airflow.cfg, by section; they override the deploy's"
+        " own.",
     )
     airflow_executor: Executor = Field(
         "KubernetesExecutor",
-        description="What runs tasks, the first by default; with `LocalExecutor` beside it, tasks"
-        " that name it run on the host.",
+        description="Executors; the first runs each task that names none. With `LocalExecutor`"
+        " added, tasks that name it run on the host.",
     )
     airflow_web_host: Address = Field(
         "127.0.0.1",
-        description="Address that the web page and the REST API are at: the host's own, for itself"
-        " only, or another one, as `0.0.0.0` for all; then with TLS.",
+        description="Address that serves the web page and the REST API. The default is reachable"
+        " from the host only; any other, such as `0.0.0.0` for all, is served over"
+        " TLS.",
     )
     airflow_web_port: Port = Field(
         8080, description="Port of the web page and the APIs on the host itself, without TLS."
@@ -113,31 +118,31 @@ class Settings(Part):
         8081, description="Port of the Execution API for task pods, with TLS."
     )
     airflow_base_url: WebUrl | None = Field(
-        None, description="Address of the web page as its users type it; links in mails need it."
+        None, description="URL of the web page as its users type it; links in mails need it."
     )
     airflow_web_certificate: WebCertificate | None = Field(
         None,
-        description="Certificate of the web page, with its key; none: one that the host makes.",
+        description="Certificate and key of the web page; none uses the one that the host makes.",
     )
     airflow_host_names: list[Address] = Field(
-        [], description="More names and addresses for the certificate that the host makes."
+        [], description="Additional names and addresses in the certificate that the host makes."
     )
     airflow_logins_per_minute: int = Field(
-        10, ge=1, description="How many logins one address may try in a minute, over TLS."
+        10, ge=1, description="Logins per minute that one address may try over TLS."
     )
     airflow_metrics_port: Port | None = Field(
         None,
-        description="Port of an endpoint for Prometheus, on all addresses; none: there is none.",
+        description="Port of the Prometheus endpoint, on all addresses; none disables it.",
     )
     airflow_address_for_pods: Address | None = Field(
-        None, description="Name or address under which pods reach this host, without port."
+        None, description="Name or address, without a port, at which pods reach this host."
     )
     airflow_admin_user: LinuxName = Field("admin", description="First user of the web page.")
     airflow_uid: int = Field(
         50000,
         ge=100,
         le=65533,
-        description="User and group id of what runs DAGs' code: task pods, and the host's user"
+        description="User and group id that runs DAG code: in task pods, and as the host's user"
         " `airflow-dags`.",
     )
     airflow_examples: bool = Field(True, description="Install the example DAGs.")
@@ -146,52 +151,61 @@ class Settings(Part):
     )
     airflow_dags_source: Literal["host", "volume_claim", "image", "git"] = Field(
         "host",
-        description="Where DAGs are: the `host`'s folder `/opt/airflow/dags`, a `volume_claim`, the"
-        " worker `image`, or only in `git`.",
+        description="Where DAGs come from: the `host`'s folder `/opt/airflow/dags`, a"
+        " `volume_claim`, the worker `image`, or `git` alone.",
     )
     airflow_dags_from: str | None = Field(
         None,
-        description="Folder on your machine whose DAGs the deploy brings; the source `image` needs"
-        " it, the source `host` can do without.",
+        description="Folder on your machine whose DAGs the deploy copies; the source `image`"
+        " needs it, for the source `host` it is optional.",
     )
     airflow_dags_claim: Claim | None = Field(
-        None, description="The claim of the source `volume_claim`."
+        None, description="Volume claim of the source `volume_claim`."
     )
     airflow_git_bundles: dict[BundleName, GitBundle] = Field(
-        {}, description="Git repositories with DAGs, by name; beside any other source."
+        {}, description="Git repositories with DAGs, by name; they can be added to any source."
     )
     airflow_logs: Literal["host", "volume_claim", "s3"] = Field(
         "host",
         description="Where task logs are kept: the `host`'s folder `/var/log/airflow`, a"
         " `volume_claim`, or `s3`.",
     )
-    airflow_logs_claim: Claim | None = Field(None, description="The claim for `volume_claim` logs.")
+    airflow_logs_claim: Claim | None = Field(
+        None, description="Volume claim for `volume_claim` logs."
+    )
     airflow_logs_s3: S3Logs | None = Field(None, description="Folder and connection for `s3` logs.")
     airflow_log_days: int = Field(
         90,
         ge=0,
-        description="How long log files are kept, on the host and in a claim; 0: for ever.",
+        description="Days that log files are kept, on the host and in a claim; 0 keeps them for"
+        " ever.",
     )
     airflow_history_days: int = Field(
-        365, ge=0, description="How long runs that ended stay in the database; 0: for ever."
+        365,
+        ge=0,
+        description="Days that runs stay in the database after they ended; 0 keeps them for ever.",
     )
     airflow_connections: dict[ConnectionId, Connection] = Field(
-        {}, description="Connections, by id; the deploy makes and corrects them, and hides them."
+        {},
+        description="Connections, by id; the deploy creates and corrects them, and never shows"
+        " them.",
     )
     airflow_variables: dict[str, str] = Field(
-        {}, description="Variables of Airflow; the deploy makes and corrects them, and hides them."
+        {},
+        description="Variables of Airflow; the deploy creates and corrects them, and never shows"
+        " them.",
     )
     airflow_pools: dict[str, Pool] = Field(
-        {}, description="Pools, by name; the deploy makes and corrects them."
+        {}, description="Pools, by name; the deploy creates and corrects them."
     )
     airflow_backups_kept: int = Field(
-        7, ge=0, description="How many daily backups are kept on the host; 0: none are made."
+        7, ge=0, description="Daily backups that are kept on the host; 0 makes none."
     )
     postgres_version: int | None = Field(
-        None, ge=14, le=18, description="Major version of PostgreSQL; none: Debian's own."
+        None, ge=14, le=18, description="Major version of PostgreSQL; none uses Debian's own."
     )
     postgres_config: dict[str, str] = Field(
-        {}, description="More options of postgresql.conf; they win over the deploy's own."
+        {}, description="Additional options of postgresql.conf; they override the deploy's own."
     )
     kubernetes_provider: Literal["minikube", "existing"] = Field(
         "minikube", description="Install and run `minikube`, or use an `existing` cluster."
@@ -202,30 +216,33 @@ class Settings(Part):
         " a namespace.",
     )
     kubernetes_context: Word | None = Field(
-        None, description="Context of that kubeconfig; none: its current one."
+        None, description="Context of that kubeconfig; none uses its current one."
     )
     kubernetes_namespace: KubernetesName = Field(
         "airflow", description="Namespace of the task pods; the deploy owns it."
     )
     kubernetes_more_namespaces: list[KubernetesName] = Field(
-        [], description="More namespaces that tasks may ask for with `pod_override`."
+        [], description="Additional namespaces that tasks may choose with `pod_override`."
     )
     kubernetes_objects: list[KubernetesObject] = Field(
         [],
-        description="More objects of the cluster, as manifests: quotas, limits, priority classes;"
-        " leaving one out later does not delete it.",
+        description="Additional Kubernetes objects, as manifests: quotas, limits, priority"
+        " classes. Leaving one out later does not delete it.",
     )
     kubernetes_network_policy: bool = Field(
-        False, description="Let task pods reach only DNS, the Execution API and what follows."
+        False,
+        description="Let task pods reach only DNS, the Execution API and"
+        " `kubernetes_network_allowed`.",
     )
     kubernetes_network_allowed: list[Network] = Field(
-        [], description="Networks that task pods may reach despite the policy, as `10.0.0.0/8`."
+        [],
+        description="Networks that task pods may reach despite the policy, such as `10.0.0.0/8`.",
     )
     kubernetes_pod_operator: bool = Field(
         False, description="Let tasks start pods of their own with KubernetesPodOperator."
     )
     kubernetes_version: Version = Field(
-        "1.33.1", description="Version of Kubernetes that minikube runs, and of kubectl."
+        "1.33.1", description="Version of Kubernetes in minikube, and of kubectl."
     )
     kubectl_sha256: Sha256 = Field(
         "5de4e9f2266738fd112b721265a0c1cd7f4e5208b670f811861f699474a100a3",
@@ -240,55 +257,57 @@ class Settings(Part):
         "none", description="minikube's driver; `none` runs Kubernetes on the host itself."
     )
     minikube_start_args: list[str] = Field(
-        [], description="More arguments of `minikube start`, as they are."
+        [], description="Additional arguments of `minikube start`, passed on unchanged."
     )
     minikube_addons: list[LinuxName] = Field(
-        [], description="Addons of minikube to enable, as `dashboard` and `metrics-server`."
+        [], description="Addons of minikube to enable, such as `dashboard` and `metrics-server`."
     )
-    crictl_version: Version = Field("1.33.0", description="Version of crictl, for driver `none`.")
+    crictl_version: Version = Field(
+        "1.33.0", description="Version of crictl, which driver `none` needs."
+    )
     crictl_sha256: Sha256 = Field(
         "8307399e714626e69d1213a4cd18c8dec3d0201ecdac009b1802115df8973f0f",
-        description="Checksum of crictl's archive.",
+        description="Checksum of the crictl archive.",
     )
     worker_image: Word | None = Field(
-        None, description="Image of the task pods; none: built from the host's own venv."
+        None, description="Image of the task pods; none builds one from the host's own venv."
     )
     worker_apt_packages: list[DebianPackage] = Field(
-        [], description="More Debian packages in the worker image."
+        [], description="Additional Debian packages in the worker image."
     )
     worker_resources: dict[str, dict[str, str]] = Field(
         {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-        description="Resources of a task pod's container, as Kubernetes writes them.",
+        description="Resources of a task pod's container, in Kubernetes' notation.",
     )
     worker_registry: Registry | None = Field(
-        None, description="Registry that the built worker image is pushed to, and pulled from."
+        None, description="Registry that the built worker image is pushed to and pulled from."
     )
     worker_images_kept: int = Field(
         2,
         ge=1,
-        description="How many built worker images are kept, the current one among them; those that"
-        " pods use are kept as well, and as many venvs.",
+        description="Built worker images that are kept, including the current one, and as many"
+        " venvs; images that pods use are kept as well.",
     )
     worker_env: dict[Variable, str] = Field(
-        {}, description="More environment variables of the task pods; nothing secret."
+        {}, description="Additional environment variables of the task pods; not for secrets."
     )
     worker_pod: PodManifest = Field(
         PodManifest(),
-        description="More of the task pods' manifest; it is merged as a `pod_override` is.",
+        description="Additional parts of the task pods' manifest, merged like a `pod_override`.",
     )
     worker_pod_template: str | None = Field(
         None, description="File on your machine that replaces the generated pod template."
     )
     worker_delete_finished_pods: bool = Field(
         True,
-        description="Delete the pod of a task that ended well at once; else it is kept as one that"
-        " failed is.",
+        description="Delete a successful task's pod at once; otherwise keep it as long as a"
+        " failed one.",
     )
     worker_failed_pods_minutes: int = Field(
-        60, ge=0, description="How long a pod that failed is kept, at least; 0: not at all."
+        60, ge=0, description="Minutes that a failed pod is kept, at least; 0 deletes it at once."
     )
     offline_dir: AbsolutePath | None = Field(
-        None, description="Folder on the host with the files that would else be downloaded."
+        None, description="Folder on the host with the files that would otherwise be downloaded."
     )
     _codename: str = PrivateAttr("")  # of the host's release, once on_release() was called
 
@@ -654,7 +673,7 @@ def _sentence(error: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, Settings.model_fields, n=1)
-        hint = f"did you mean {close[0]}?" if close else "README.md lists the settings."
+        hint = f"did you mean {close[0]}?" if close else "inventories/README.md lists the settings."
         return f"{key} is not a setting; {hint}"
     if error["type"] == "value_error":
         said = str(error["ctx"]["error"])

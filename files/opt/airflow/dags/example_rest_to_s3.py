@@ -1,7 +1,7 @@
 """Ask a REST service, keep its answer in S3, and check what is there: each step a pod.
 
 Needs the connections example_rest and example_s3 and the variable example_bucket, which the deploy
-makes from the inventory; see README.md. The pool example_rest, if there is one, spares the service.
+makes from the inventory, as in inventories/examples/objects.py.
 """
 
 import json

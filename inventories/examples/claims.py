@@ -1,0 +1,32 @@
+"""DAGs and task logs in volume claims, on storage that the host mounts too, such as NFS."""
+
+hosts = [
+    (
+        "airflow.example.com",
+        {
+            "ssh_user": "ops",
+            "_sudo": True,
+            "airflow_dags_source": "volume_claim",
+            "airflow_dags_claim": {
+                # Without a size, the claim must exist. The deploy writes nothing into it.
+                "name": "dags",
+                # Pods see only this folder of the claim.
+                "subpath": "dags",
+                # Where the host sees the same files: that same folder. Not below /home or /root.
+                "host_path": "/srv/nfs/dags",
+            },
+            "airflow_logs": "volume_claim",
+            "airflow_logs_claim": {
+                "name": "logs",
+                "host_path": "/srv/nfs/logs",
+                # With a size, the deploy creates the claim; it never deletes it.
+                "size": "20Gi",
+                # Without it: the cluster's default. That of minikube's driver none is in /tmp.
+                "storage_class": "nfs",
+                "access_mode": "ReadWriteMany",
+            },
+            # The user id of task pods, which must be allowed to write logs.
+            "airflow_uid": 50000,
+        },
+    )
+]

@@ -1,0 +1,18 @@
+"""DAGs from a folder on your machine, copied to the host by each deploy."""
+
+from pathlib import Path
+
+hosts = [
+    (
+        "airflow.example.com",
+        {
+            "ssh_user": "ops",
+            "_sudo": True,
+            # The deploy copies the folder into /opt/airflow/dags. It removes what it copied before
+            # and no longer finds, and leaves alone what others put there.
+            "airflow_dags_from": str(Path.home() / "dags"),
+            # Your own DAGs only; the smoke test's DAG stays.
+            "airflow_examples": False,
+        },
+    )
+]

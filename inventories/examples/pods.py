@@ -1,0 +1,56 @@
+"""Task pods with a shape of their own, in several namespaces, with quotas and a network policy."""
+
+hosts = [
+    (
+        "airflow.example.com",
+        {
+            "ssh_user": "ops",
+            "_sudo": True,
+            # Variables of all task pods; nothing secret, since the manifest shows them.
+            "worker_env": {
+                "HTTPS_PROXY": "http://proxy.example.com:3128",
+                # Task pods reach the Execution API of the host without the proxy.
+                "NO_PROXY": "$(HOST_IP)",
+            },
+            # Merged into the pod's manifest as Airflow merges a task's pod_override.
+            "worker_pod": {
+                "metadata": {"labels": {"team": "data"}},
+                "spec": {
+                    "nodeSelector": {"disk": "ssd"},
+                    "tolerations": [{"key": "batch", "operator": "Exists"}],
+                    "volumes": [{"name": "scratch", "emptyDir": {}}],
+                    # The first container is the task's own, and its name is base.
+                    "containers": [
+                        {
+                            "name": "base",
+                            "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+                        }
+                    ],
+                },
+            },
+            # Keep pods that failed for two hours, to look at them.
+            "worker_failed_pods_minutes": 120,
+            # Tasks choose it with metadata.namespace of their pod_override.
+            "kubernetes_more_namespaces": ["team-a"],
+            # Manifests; one without a namespace goes into that of the task pods.
+            "kubernetes_objects": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "ResourceQuota",
+                    "metadata": {"name": "tasks", "namespace": "team-a"},
+                    "spec": {"hard": {"pods": "20", "requests.memory": "16Gi"}},
+                },
+                {
+                    "apiVersion": "scheduling.k8s.io/v1",
+                    "kind": "PriorityClass",
+                    "metadata": {"name": "urgent"},
+                    "value": 1000,
+                },
+            ],
+            # Pods reach DNS, the Execution API and these networks. It needs a network plugin that
+            # enforces policies; the one that minikube brings does not.
+            "kubernetes_network_policy": True,
+            "kubernetes_network_allowed": ["10.0.0.0/8"],
+        },
+    )
+]

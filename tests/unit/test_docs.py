@@ -1,0 +1,294 @@
+"""The documentation is true where a program can tell: links, lengths, and tables of the code."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import functools
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks import backup, remove, services, system, timers
+from tasks.settings import ROOT, Settings
+from tests import stories
+from tests.unit import fake, settings_table
+
+README_LINES = 260
+
+README = ROOT / "README.md"
+INVENTORIES = ROOT / "inventories/README.md"
+
+
+@functools.cache
+def tracked() -> list[Path]:
+    """All files of the repository, those that are not committed yet among them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    ).stdout.decode()
+    return sorted(path for name in {*listed.split("\0")} - {""} if (path := ROOT / name).is_file())
+
+
+def documents() -> list[Path]:
+    """The Markdown files."""
+    return [path for path in tracked() if path.suffix == ".md"]
+
+
+def prose(path: Path) -> str:
+    """A Markdown file's text without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@functools.cache
+def anchors(path: Path) -> set[str]:
+    """What GitHub makes of a file's headings."""
+    found: dict[str, int] = {}
+    result = set()
+    for heading in re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE):
+        words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading.strip()).lower()
+        anchor = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        number = found[anchor] = found.get(anchor, -1) + 1
+        result.add(f"{anchor}-{number}" if number else anchor)
+    return result
+
+
+def broken(link: str, folder: Path, document: Path | None = None) -> str:
+    """Why a relative link leads nowhere from a folder; empty if it leads somewhere."""
+    name, _, anchor = link.partition("#")
+    target = (folder / name).resolve() if name else document
+    assert target, f"{link} stands in no document"
+    if not target.exists():
+        return f"{link}: there is no such file"
+    if anchor and anchor not in anchors(target):
+        return f"{link}: {target.name} has no such heading"
+    return ""
+
+
+def section(path: Path, heading: str) -> str:
+    """The text between a heading and the next one of its level or a higher one."""
+    marks, _, _ = heading.partition(" ")
+    text = path.read_text()
+    assert f"\n{heading}\n" in text, f"{path.name} has no heading {heading!r}"
+    rest = text.partition(f"\n{heading}\n")[2]
+    return re.split(rf"^#{{1,{len(marks)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table(text: str, first: str) -> list[list[str]]:
+    """The rows of the table whose first column has this heading."""
+    lines = text.splitlines()
+    (start,) = [number for number, line in enumerate(lines) if line.startswith(f"| {first} |")]
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("| ").split(" | ")])
+    return rows
+
+
+def code(text: str) -> list[str]:
+    """What is marked as code."""
+    return re.findall(r"`([^`]+)`", text)
+
+
+# Links and lengths
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", prose(path))
+    relative = [link for link in links if not re.match(r"https?://", link)]
+    assert not [why for link in relative if (why := broken(link, path.parent, path))]
+
+
+def test_every_document_is_linked_from_another_one() -> None:
+    linked = {
+        (path.parent / link.partition("#")[0]).resolve()
+        for path in documents()
+        for link in re.findall(r"\]\(([^)\s:]+)\)", prose(path))
+        if not link.startswith("#")
+    }
+    assert {*documents()} - linked <= {README}
+
+
+def test_documents_that_code_names_are_there() -> None:
+    names = re.compile(r"(?<![\w/.])((?:[\w.-]+/)*[A-Z]+\.md(?:#[\w-]+)?)")
+    wrong = []
+    for path in tracked():
+        if path.suffix not in (".py", ".j2", ".yaml", ".yml", ".toml", ".sh"):
+            continue
+        for name in names.findall(path.read_text()):
+            # From the top, or beside the file that names it.
+            if all(broken(name, place) for place in (ROOT, path.parent, ROOT / ".github")):
+                wrong.append(f"{path.relative_to(ROOT)}: {name}")
+    assert not wrong
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= README_LINES
+
+
+# Settings and inventories
+
+
+def test_every_setting_has_one_place() -> None:
+    named = [name for names in settings_table.SECTIONS.values() for name in names]
+    assert sorted(named) == sorted(Settings.model_fields)
+
+
+@pytest.mark.parametrize("heading", settings_table.SECTIONS)
+def test_settings_are_documented(heading: str) -> None:
+    expected = settings_table.table(heading)
+    assert section(INVENTORIES, f"## {heading}").startswith(f"\n{expected}\n"), (
+        "paste what `python -m tests.unit.settings_table` prints"
+    )
+
+
+def test_the_tables_have_nothing_that_markdown_takes_for_a_border() -> None:
+    rows = [row for heading in settings_table.SECTIONS for row in settings_table.rows(heading)]
+    assert all("|" not in cell for row in rows for cell in row)
+
+
+def test_settings_that_are_named_exist() -> None:
+    prefixes = ("airflow", "crictl", "kubectl", "kubernetes", "minikube", "postgres", "worker")
+    allowed = {*Settings.model_fields, *metrics()}
+    for path in documents():
+        words = [word for span in code(prose(path)) for word in re.findall(r"\w+", span)]
+        named = {word for word in words if re.match(rf"({'|'.join(prefixes)})_[a-z]", word)}
+        assert named <= allowed, path.relative_to(ROOT)
+
+
+def test_example_inventories_are_listed() -> None:
+    folder = INVENTORIES.parent
+    paths = [*sorted(folder.glob("*.py")), *sorted((folder / "examples").glob("*.py"))]
+    expected = []
+    for path in paths:
+        name = path.relative_to(folder)
+        first, _, _ = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")
+        expected.append([f"[{name}]({name})", first])
+    assert table(section(INVENTORIES, "## Examples"), "Inventory") == expected
+
+
+# What runs on the host
+
+
+def test_timers_are_documented() -> None:
+    expected = {
+        f"`airflow-{timer.name}`": timer.calendar or timer.every
+        for timer in timers.timers(fake.settings())
+    }
+    rows = table(section(INVENTORIES, "## Retention and backups"), "Timer")
+    assert {name: code(when)[0] for name, when, _, _ in rows} == expected
+
+
+def test_a_timer_goes_with_its_setting() -> None:
+    rows = table(section(INVENTORIES, "## Retention and backups"), "Timer")
+    documented = {key: name.strip("`") for name, _, _, cell in rows for key in code(cell)}
+    for key, name in documented.items():
+        rules = Settings.model_fields[key].metadata
+        if any(getattr(rule, "ge", None) == 0 for rule in rules):
+            without = timers.timers(fake.settings({key: 0}))
+            assert [f"airflow-{timer.name}" for timer in without if not timer.wanted] == [name]
+
+
+def metrics() -> dict[str, list[str]]:
+    """The labels of each figure of the endpoint for Prometheus."""
+    queries: dict[str, Any] = yaml.safe_load((ROOT / "files/etc/airflow/metrics.yaml").read_text())
+    found: dict[str, list[str]] = {}
+    for name, query in queries.items():
+        usage = {column: of["usage"] for each in query["metrics"] for column, of in each.items()}
+        labels = [column for column, kind in usage.items() if kind == "LABEL"]
+        found |= {f"{name}_{column}": labels for column, kind in usage.items() if kind != "LABEL"}
+    return found
+
+
+def test_metrics_are_documented() -> None:
+    expected = {
+        f"`{name}{{{','.join(labels)}}}`" if labels else f"`{name}`"
+        for name, labels in metrics().items()
+    }
+    rows = table(section(INVENTORIES, "## Metrics"), "Figure")
+    assert {figure for figure, _ in rows} == expected
+
+
+def test_services_have_the_secrets_that_the_readme_says() -> None:
+    rows = table(section(README, "## How the parts fit"), "Service")
+    documented = {row[0]: (row[1].strip("`"), tuple(code(row[2]))) for row in rows}
+    assert documented == {
+        f"`airflow-{each.name}`": (each.user, each.secrets) for each in services.SERVICES
+    }
+
+
+def test_names_that_can_be_rotated_are_documented() -> None:
+    program = (ROOT / "files/usr/local/bin/airflow-rotate.j2").read_text()
+    (names,) = re.findall(r'^names=" (.*) "$', program, re.MULTILINE)
+    rows = table(section(README, "## Day two"), "Name")
+    assert [code(row[0])[0] for row in rows] == names.split()
+
+
+def test_commands_of_day_two_exist() -> None:
+    programs = {path.name.removesuffix(".j2") for path in (ROOT / "files/usr/local/bin").iterdir()}
+    programs.add(Path(backup.ROLLBACK).name)
+    named = set(re.findall(r"sudo (airflow[\w-]*)", README.read_text()))
+    assert named and named <= programs
+
+
+def test_messages_of_the_troubleshooting_are_said() -> None:
+    rows = table(section(README, "## Something is wrong?"), "What you see")
+    seen = [message for row in rows for message in re.findall("“(.+?)”", row[0])]
+    sources = [*(ROOT / "tasks").glob("*.py"), *(ROOT / "files/usr/local").rglob("*")]
+    said = "\n".join(path.read_text() for path in sources if path.is_file())
+    assert seen and not [message for message in seen if message not in said]
+
+
+# What is on the host
+
+
+def on_the_host() -> list[str]:
+    """The paths that the README says the deploy puts on the host, as patterns."""
+    rows = table(section(README, "## What it puts on the host, and how to undo it"), "What")
+    return [path for row in rows for path in code(row[1]) if path.startswith("/")]
+
+
+def covered(path: str, patterns: list[str]) -> bool:
+    """Whether a path is one of these or lies below one."""
+    return any(fnmatch.fnmatch(path, each) or path.startswith(f"{each}/") for each in patterns)
+
+
+def test_the_readme_lists_what_a_deploy_writes(variant: fake.Plan) -> None:
+    patterns = on_the_host()
+    written = [path for path in variant.uploads]
+    assert written and not [path for path in written if not covered(path, patterns)]
+
+
+def test_the_readme_lists_what_the_removal_takes_away() -> None:
+    patterns = on_the_host()
+    removed = [*remove.PROGRAMS, *remove.DATA, *system.DIRECTORIES]
+    assert not [path for path in removed if not covered(path, patterns)]
+
+
+def test_the_readme_lists_the_ports() -> None:
+    rows = table(section(README, "## What it puts on the host, and how to undo it"), "What")
+    (ports,) = [where for what, where, _ in rows if what == "Listening ports"]
+    public = fake.settings({"airflow_web_host": "0.0.0.0"})
+    assert {str(port) for port in public.ports.values()} <= set(re.findall(r"\d+", ports))
+
+
+# Code and tests
+
+
+def test_modules_are_listed() -> None:
+    text = (ROOT / "tasks/README.md").read_text()
+    listed = [re.findall(r"\((.*?)\)", row[0])[0] for row in table(text, "Module")]
+    assert sorted(listed) == sorted(
+        path.name for path in (ROOT / "tasks").glob("*.py") if path.name != "__init__.py"
+    )
+
+
+def test_stories_are_listed() -> None:
+    assert f"```\n{stories.listing()}\n```" in (ROOT / "tests/README.md").read_text(), (
+        "paste what ./tests/run list prints"
+    )

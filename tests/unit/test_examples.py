@@ -1,0 +1,70 @@
+"""The example inventories: each loads, has settings that work together, and keeps its secrets."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api.state import State
+from pyinfra.context import ctx_state
+from pyinfra_cli.inventory import make_inventory
+
+from tasks.settings import ROOT
+from tests.unit import fake
+
+EXAMPLES = sorted((ROOT / "inventories/examples").glob("*.py"))
+# Files that the examples read from the home of the person who deploys.
+CERTIFICATES = ("airflow.example.com.pem", "our-ca.pem")
+
+
+@pytest.fixture(params=EXAMPLES, ids=lambda path: path.stem)
+def example(request: pytest.FixtureRequest) -> Path:
+    """One inventory after the other."""
+    path: Path = request.param
+    return path
+
+
+@pytest.fixture
+def given(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A home with what the example reads, and its environment variables; returns these."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "hello.py").write_text("# a DAG\n")
+    for name in CERTIFICATES:
+        (tmp_path / name).write_text(fake.PAIR["certificate"])
+    names = re.findall(r'os\.environ\["(\w+)"\]', example.read_text())
+    values = {name: secrets.token_hex(8) for name in names}
+    if "AIRFLOW_TLS_KEY" in values:
+        values["AIRFLOW_TLS_KEY"] = fake.PAIR["key"]
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+def data(path: Path) -> dict[str, Any]:
+    """The data of an inventory's only host, as pyinfra loads it."""
+    with ctx_state.use(State()):
+        (host,) = make_inventory(str(path), cwd=str(ROOT))
+        return dict(host.data.dict())
+
+
+def test_deploys(example: Path, given: dict[str, str]) -> None:
+    chosen = data(example)
+    plan = fake.plan(fake.settings(chosen))
+    assert any("Run airflow-scheduler" in name for name in plan.names)
+    commands = [command for each in plan.operations for command in each.commands]
+    shown = [*plan.names, *plan.facts, *commands, *plan.uploads.values()]
+    for name, value in given.items():
+        # Of a key in several lines each would do harm.
+        needles = [line for line in value.splitlines() if len(line) > 10 and "---" not in line]
+        assert needles and any(needle in str(chosen) for needle in needles), f"{name} is not used"
+        assert not [text for text in shown for needle in needles if needle in text], name
+
+
+def test_is_documented(example: Path) -> None:
+    text = example.read_text()
+    assert re.match(r'"""[A-Z].*\."""\n', text), "begin with one sentence in one line"
+    assert text.count("            # ") >= 2, "say what the settings do"
