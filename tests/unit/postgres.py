@@ -56,11 +56,9 @@ def server() -> Iterator[Server]:
             user = NOBODY
             os.chown(folder, NOBODY, NOBODY)
         data, log = folder / "data", folder / "log"
+        initdb = [f"{PROGRAMS[-1]}/initdb", "--no-sync", "--auth=trust", "--username=postgres"]
         subprocess.run(
-            [
-                *(f"{PROGRAMS[-1]}/initdb", "--no-sync", "--auth=trust", "--username=postgres"),
-                *("--encoding=UTF8", "--locale=C", "-D", str(data)),
-            ],
+            [*initdb, "--encoding=UTF8", "--locale=C", f"--pgdata={data}"],
             user=user,
             cwd=folder,
             check=True,
@@ -76,7 +74,7 @@ def server() -> Iterator[Server]:
                 stderr=said,
             )
         try:
-            ready = [PROGRAMS[-1] / "pg_isready", "-q", "-h", name]
+            ready = [f"{PROGRAMS[-1]}/pg_isready", "-q", "-h", name]
             wait_for(
                 lambda: subprocess.run(ready).returncode == 0, 30, "PostgreSQL starts", every=0.05
             )

@@ -139,8 +139,8 @@ def test_figures_count_what_they_say(database: postgres.Server) -> None:
     states = sorted(TASK_GOES_ON | TASK_ENDED)
     for number, state in enumerate(states, start=1):
         rows += (
-            f"insert into task_instance select 'd', '{state}', now(),"
-            f" now() - interval '{number} seconds', 'narrow', 2 from generate_series(1, {number});\n"
+            f"insert into task_instance select 'd', '{state}', now(), now() - interval"
+            f" '{number} seconds', 'narrow', 2 from generate_series(1, {number});\n"
         )
     for number, state in enumerate(sorted(RUN_GOES_ON | RUN_ENDED), start=1):
         for minutes, many in ((59, number), (61, 10 * number)):  # ended within the hour, or before
