@@ -352,4 +352,6 @@ def _add(planned: Planned, command: Any) -> None:
         planned.sources.append(Path(command.src))
         planned.uploads[command.dest] = Path(command.src).read_text()
     else:
-        planned.uploads[command.dest] = str(command.src.getvalue())  # type: ignore[attr-defined]
+        content = command.src.getvalue()  # type: ignore[attr-defined]
+        text = content.decode() if isinstance(content, bytes) else content
+        planned.uploads[command.dest] = text

@@ -1,10 +1,11 @@
-"""Whether texts are shell, asked in one process for many of them."""
+"""Whether texts are good shell, asked in one process for many of them."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 
 # Ends well in any case: what is wrong is what it prints.
@@ -22,3 +23,21 @@ def unreadable(texts: Iterable[str]) -> list[str]:
             ["sh", "-c", READ_EACH, "sh", folder], text=True, capture_output=True, check=True
         )
     return [f"{line}\n{numbered[line.split()[-1]]}" for line in done.stdout.splitlines()]
+
+
+def remarks(texts: Iterable[str]) -> list[str]:
+    """What shellcheck says of them, of mere style nothing."""
+    program = which("shellcheck")
+    assert program, "run the tests with uv run, which brings shellcheck"
+    numbered = {str(number): text for number, text in enumerate(sorted(set(texts)))}
+    with TemporaryDirectory() as folder:
+        for name, text in numbered.items():
+            Path(folder, name).write_text(text)
+        done = subprocess.run(
+            [program, "--shell=sh", "--severity=warning", "--format=gcc", *numbered],
+            cwd=folder,
+            text=True,
+            capture_output=True,
+        )
+    assert done.returncode in (0, 1), done.stderr
+    return [f"{line}\n{numbered[line.partition(':')[0]]}" for line in done.stdout.splitlines()]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tasks import image
 from tasks.airflow import SECRET_FILES, SECRETS
 from tasks.kubernetes import KUBECONFIG
 from tasks.settings import VENVS
@@ -103,9 +104,14 @@ def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
     assert written.stat().st_mode & 0o777 == 0o640
 
 
-def test_half_a_venv_goes_and_takes_no_others_place(plan: Plan, tmp_path: Path) -> None:
-    current = fake.settings().venv.rpartition("/")[2]
-    for age, name in enumerate([current, "previous", "oldest"]):
+@pytest.mark.parametrize(("kept", "others"), [(1, 1), (2, 1), (3, 2), (9, 3)])
+def test_old_venvs_go_with_half_ones_but_one_to_go_back_to_stays(
+    kept: int, others: int, tmp_path: Path
+) -> None:
+    settings = fake.settings({"worker_images_kept": kept})
+    plan, current = fake.plan(settings), settings.venv.rpartition("/")[2]
+    ages = ["previous", "older", "oldest"]
+    for age, name in enumerate([*ages, current]):  # as after the way back: the current is no child
         tmp_path.joinpath(name, "bin").mkdir(parents=True)
         complete = tmp_path / name / ".complete"
         complete.touch()
@@ -115,5 +121,16 @@ def test_half_a_venv_goes_and_takes_no_others_place(plan: Plan, tmp_path: Path) 
     (question,) = {fact for fact in plan.facts if f"surplus=$(ls -d {VENVS}" in fact}
     assert sh(question.replace(VENVS, str(tmp_path))).stdout == ""
     assert sh(command.replace(VENVS, str(tmp_path))).returncode == 0
-    assert {path.name for path in tmp_path.iterdir()} == {current, "previous"}
+    assert {path.name for path in tmp_path.iterdir()} == {current, *ages[:others]}
     assert sh(question.replace(VENVS, str(tmp_path))).stdout == "yes\n"
+
+
+def test_lists_of_what_is_in_an_image_are_kept_for_the_youngest(tmp_path: Path) -> None:
+    plan = fake.plan(fake.settings({"worker_images_kept": 2}))
+    (script,) = plan.named("Build the worker image").commands
+    (command,) = (line for line in script.splitlines() if line.startswith("ls -dt "))
+    for age, name in enumerate(["b-youngest", "c-young", "a-old"]):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 1000 - age))
+    assert sh(command.replace(image.DIRECTORY, str(tmp_path))).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"b-youngest", "c-young"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from tasks import tls
 from tests.unit import fake, formats
@@ -235,6 +236,17 @@ def test_a_certificate_holds_for_the_hosts_names_and_those_given(maker: Maker) -
     assert not maker.holds_for("-verify_hostname", "other.example")
     modes = {path.name: path.stat().st_mode & 0o777 for path in maker.folder.iterdir()}
     assert modes == {"ca.pem": 0o644, "ca-key.pem": 0o600, "server.pem": 0o600}
+
+
+def test_the_authority_holds_ten_years_and_a_certificate_as_long_as_browsers_take_one(
+    maker: Maker,
+) -> None:
+    days = []
+    for text in maker.made():
+        certificate = x509.load_pem_x509_certificate(text.encode())
+        days.append((certificate.not_valid_after_utc - certificate.not_valid_before_utc).days)
+    # https://support.apple.com/en-us/103769
+    assert days[0] == 3650 and 90 < days[1] <= 825
 
 
 def test_a_certificate_is_made_anew_only_if_it_must_be(maker: Maker) -> None:

@@ -19,7 +19,7 @@ import yaml
 from tasks.airflow import SECRET_FILES
 from tasks.settings import ROOT
 from tests.support import MAX_EXPOSURE
-from tests.unit import fake, formats, shell
+from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
 
@@ -697,18 +697,6 @@ def test_postgres_lets_in_only_users_of_the_host(variant: Plan) -> None:
 
 
 # Programs
-
-
-def test_shell_scripts_are_shell(variants: dict[str, Plan]) -> None:
-    for plan in variants.values():
-        assert plan.uploads["/usr/local/bin/airflow"].startswith("#!/bin/sh\n")
-    scripts = {
-        text
-        for plan in variants.values()
-        for text in plan.uploads.values()
-        if text.startswith("#!/bin/sh\n")
-    }
-    assert shell.unreadable(scripts) == []
 
 
 @pytest.mark.parametrize(

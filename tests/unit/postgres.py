@@ -1,0 +1,85 @@
+"""A PostgreSQL of the tests' own, in a temporary folder, reached over its socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support import wait_for
+
+# Debian's; it starts for nobody but an ordinary user.
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+NOBODY = 65534
+
+
+class Server:
+    """One that runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads psql to it."""
+        return {
+            "PATH": f"{PROGRAMS[-1]}:/usr/bin:/bin",
+            "PGHOST": str(self.folder),
+            "PGUSER": "postgres",
+        }
+
+    def sql(self, text: str, database: str = "postgres") -> str:
+        """Run statements; returns what they print."""
+        done = subprocess.run(
+            ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", database],
+            env=self.environment,
+            input=text,
+            text=True,
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """Start one; it ends with the tests."""
+    assert PROGRAMS, "these tests need PostgreSQL's programs: apt install postgresql"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        user = None
+        if os.getuid() == 0:
+            user = NOBODY
+            os.chown(folder, NOBODY, NOBODY)
+        data, log = folder / "data", folder / "log"
+        initdb = [f"{PROGRAMS[-1]}/initdb", "--no-sync", "--auth=trust", "--username=postgres"]
+        subprocess.run(
+            [*initdb, "--encoding=UTF8", "--locale=C", f"--pgdata={data}"],
+            user=user,
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+        options = ["-F", "-k", name, "-c", "listen_addresses=", "-c", "shared_buffers=8MB"]
+        with log.open("w") as said:
+            running = subprocess.Popen(
+                [PROGRAMS[-1] / "postgres", "-D", data, *options],
+                user=user,
+                cwd=folder,
+                stdout=said,
+                stderr=said,
+            )
+        try:
+            ready = [f"{PROGRAMS[-1]}/pg_isready", "-q", "-h", name]
+            wait_for(
+                lambda: subprocess.run(ready).returncode == 0, 30, "PostgreSQL starts", every=0.05
+            )
+            yield Server(folder)
+        finally:
+            running.terminate()
+            running.wait(30)
+            shutil.rmtree(data, ignore_errors=True)

@@ -1,0 +1,154 @@
+"""Each file that lands on the host is one of its kind, by the strictest reader that is here."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import yaml
+
+from tasks.settings import ROOT
+from tests.unit import fake, formats, shell
+from tests.unit.fake import FILES, Plan
+
+OLDEST_PYTHON = (3, 11)  # Debian 12's
+LOCKED = re.compile(
+    r"[\w.-]+(\[[\w,-]+\])?==\S+( ; [^\\\n]+)? \\\n"
+    r"(    --hash=sha256:[0-9a-f]{64} \\\n)*    --hash=sha256:[0-9a-f]{64}\n"
+)
+
+
+def python(text: str) -> None:
+    """A program or a DAG."""
+    ast.parse(text, feature_version=OLDEST_PYTHON)
+
+
+def requirements(text: str) -> None:
+    """A lock file: each package in one version, with its checksums."""
+    lines = "".join(line for line in text.splitlines(True) if not line.startswith("#"))
+    assert not LOCKED.sub("", lines)
+
+
+def program(text: str) -> None:
+    """A shell program; sh reads all of them at once."""
+    assert text.startswith("#!/bin/sh\n")
+
+
+def like(expression: str) -> Callable[[str], None]:
+    """All of the text is as an expression says."""
+
+    def read(text: str) -> None:
+        assert re.fullmatch(expression, text)
+
+    return read
+
+
+def nginx(text: str) -> None:
+    """Statements and blocks; nginx itself reads it on a host."""
+    text = re.sub(r'"[^"\n]*"|#.*', "", text)
+    text = re.sub(r"[^{};]+;", "", text)
+    while (outer := re.sub(r"[^{};]+{\s*}", "", text)) != text:
+        text = outer
+    assert not text.strip()
+
+
+SUMS = like(r"([0-9a-f]{64}  .*\n|# .* is a program\n)*")
+# By the path on the host, the first that fits.
+KINDS: dict[str, Callable[[str], object]] = {
+    "/etc/airflow/airflow.cfg": formats.airflow_config,
+    "/etc/airflow/*.yaml": yaml.safe_load,
+    "/etc/containerd/certs.d/*/hosts.toml": tomllib.loads,
+    "/etc/containers/certs.d/*/ca.crt": like(r"-----BEGIN CERTIFICATE-----\n[^-]*-----END .*\n"),
+    "/etc/nginx/sites-available/airflow": nginx,
+    "/etc/postgresql/*/conf.d/airflow.conf": formats.postgres_config,
+    "/etc/postgresql/*/pg_hba.conf": like(r"(#.*\n|local +.* peer\n)+"),
+    "/etc/systemd/system/*": formats.Unit.parse,
+    "/opt/airflow/requirements/*.txt": requirements,
+    "/opt/airflow/*.py": python,
+    "/opt/airflow/*.sums.new": SUMS,
+    "/var/lib/airflow-deploy/*.new": SUMS,
+    "/usr/local/lib/airflow/grants.sql": like(r"(?:--.*\n)+select (?:.*\n)+"),
+    "/usr/local/lib/airflow/ask-git": python,
+    "/usr/local/lib/airflow/objects": python,
+    "/usr/local/bin/airflow-smoke-test": python,
+    "/usr/local/lib/airflow/*": program,
+    "/usr/local/bin/airflow*": program,
+}
+
+
+def test_each_file_is_one_of_its_kind(variants: dict[str, Plan]) -> None:
+    used, programs = set(), set()
+    for plan in variants.values():
+        for path, text in plan.uploads.items():
+            kind = next((each for each in KINDS if fnmatch(path, each)), None)
+            assert kind, f"say how {path} is to be read"
+            KINDS[kind](text)
+            used.add(kind)
+            if KINDS[kind] is program:
+                programs.add(text)
+    assert used == KINDS.keys()
+    assert len(programs) > 10
+    assert shell.unreadable(programs) == []
+
+
+def test_what_lands_elsewhere_is_one_of_its_kind() -> None:
+    python((FILES / "usr/local/lib/airflow/start-task").read_text())  # in the worker image
+    assert yaml.safe_load((FILES / "etc/prometheus/airflow.rules.yaml").read_text())
+
+
+# Linters
+
+
+def scripts() -> list[Path]:
+    """The shell programs that are files as they are, and no templates."""
+    found = (path for path in FILES.rglob("*") if path.is_file() and path.suffix != ".j2")
+    return [path for path in found if path.read_bytes().startswith(b"#!/bin/sh\n")]
+
+
+def test_shellcheck_and_shfmt_have_nothing_to_say_of_programs() -> None:
+    assert len(scripts()) >= 5
+    for command in (["shellcheck"], ["shfmt", "-i", "4", "-d"]):
+        done = subprocess.run([*command, *scripts()], text=True, capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_ruff_and_mypy_look_at_programs_without_a_suffix() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    there = {
+        str(path.relative_to(ROOT))
+        for path in (FILES / "usr").rglob("*")
+        if path.is_file() and re.match(r'"""|#!/usr/bin/python3', path.read_text())
+    }
+    assert set(config["ruff"]["extend-include"]) == there
+    assert there <= set(config["mypy"]["files"])
+
+
+# What shellcheck warns of, and is meant.
+MEANT = {
+    "SC1083": "braces of jsonpath, which kubectl reads",
+    "SC2010": "names that are the deploy's own",
+    "SC2034": "a counter that is only counted",
+    "SC2045": "names that are the deploy's own",
+    "SC2046": "words of a list, each an argument",
+    "SC2125": "a pattern that is used later",
+    "SC2145": "a folder before the first argument",
+}
+
+
+def test_shellcheck_warns_of_no_command_and_no_rendered_program(
+    variants: dict[str, Plan],
+) -> None:
+    texts = {text for plan in variants.values() for text in plan.uploads.values()}
+    texts = {text for text in texts if text.startswith("#!/bin/sh\n")}
+    for name, plan in variants.items():
+        for each in (plan, fake.removal(fake.VARIANTS[name], False)):
+            texts |= {command for operation in each.operations for command in operation.commands}
+    remarks = shell.remarks(texts)
+    assert [each for each in remarks if not any(f"[{code}]" in each for code in MEANT)] == []
+    # None is allowed that nobody needs.
+    assert all(any(f"[{code}]" in each for each in remarks) for code in MEANT)

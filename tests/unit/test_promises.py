@@ -1,0 +1,158 @@
+"""The numbers and the commands of the documentation are what the deploy does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tasks import preflight
+from tasks.settings import RELEASES, ROOT
+from tests.unit import fake, formats, shell
+from tests.unit.fake import FILES, Plan
+from tests.unit.formats import Unit
+from tests.unit.markdown import documents, section, table
+
+UNITS = "/etc/systemd/system"
+TEXT = "\n".join(path.read_text() for path in documents())
+
+# Numbers: what the text says, and whether the deploy does so
+
+Kept = Callable[[Plan, str], bool]
+WORDS = {"half": 0.5, "three": 3, "ten": 10}
+
+
+def number(said: str) -> float:
+    """A number that is written as a word, or in digits."""
+    return WORDS.get(said) or float(said)
+
+
+def services(plan: Plan, option: str) -> set[str]:
+    """The values of an option in the units of the four services."""
+    names = ("api-server", "scheduler", "dag-processor", "triggerer")
+    return {
+        Unit.parse(plan.uploads[f"{UNITS}/airflow-{name}.service"]).one(option) for name in names
+    }
+
+
+def intervals() -> set[int]:
+    """How often folders with DAGs are looked through, by the host and in pods, from any source."""
+    found = set()
+    for name in ("defaults", "claim", "another driver", "git"):
+        plan = fake.plan(fake.settings(fake.VARIANTS[name]))
+        config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
+        variables = formats.pod(plan)["spec"]["containers"][0]["env"]
+        in_pod = {each["name"]: each.get("value") for each in variables}
+        for bundles in (
+            config["dag_processor"]["dag_bundle_config_list"],
+            in_pod["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"],
+        ):
+            for bundle in json.loads(str(bundles)):
+                if bundle["classpath"].endswith(".LocalDagBundle"):
+                    found.add(bundle["kwargs"]["refresh_interval"])
+    return found
+
+
+def site() -> str:
+    """nginx's site with ports for pods and people."""
+    plan = fake.plan(fake.settings(fake.VARIANTS["page with TLS"]))
+    return plan.uploads["/etc/nginx/sites-available/airflow"]
+
+
+PROMISES: dict[str, Kept] = {
+    r"Airflow sees (?:it|a new file) within (\d+) seconds": lambda plan, said: (
+        intervals() == {int(said)}
+    ),
+    r"one that ends after (half) a second": lambda plan, said: (
+        services(plan, "Service.RestartSec") == {f"{number(said) * 1000:.0f}ms"}
+    ),
+    r"request can have (\d+) MB": lambda plan, said: (
+        re.findall(r"client_max_body_size (\w+);", site()) == [f"{said}m"] * 2
+    ),
+    r"too many logins gets status (\d+)": lambda plan, said: f"limit_req_status {said};" in site(),
+    r"authority lasts (ten) years": lambda plan, said: (
+        f'"Airflow\'s authority" {number(said) * 365:.0f} '
+        in plan.uploads["/usr/local/lib/airflow/certificate"]
+    ),
+    r"renews the certificate (\d+) days before": lambda plan, said: (
+        f"-checkend $(({said} * 86400))" in plan.uploads["/usr/local/lib/airflow/certificate"]
+    ),
+    r"the last (three) of those made before": lambda plan, said: (
+        f"\nkeep before {number(said):.0f}\n" in plan.uploads["/usr/local/bin/airflow-backup"]
+    ),
+    r"The user id of the pods, `(\d+)`": lambda plan, said: (
+        formats.pod(plan)["spec"]["securityContext"]["runAsUser"] == int(said)
+    ),
+    r"waits for these tasks, (ten) minutes at most": lambda plan, said: (
+        f"TimeoutStopSec={number(said) * 60:.0f}\n"
+        in fake.plan(
+            fake.settings({"airflow_executor": "KubernetesExecutor,LocalExecutor"})
+        ).uploads[f"{UNITS}/airflow-scheduler.service"]
+    ),
+    # A machine that is sold with so much has a little less.
+    r"(\d+) GB of memory": lambda plan, said: int(said) - 1 < preflight.MIN_MEMORY_GIB < int(said),
+    r"(\d+) GB of free disk": lambda plan, said: int(said) == preflight.MIN_DISK_GIB,
+    r"Python \((3\.\d+) on Debian 12": lambda plan, said: RELEASES["bookworm"].python == said,
+    r"(3\.\d+) on Debian 13\)": lambda plan, said: RELEASES["trixie"].python == said,
+}
+
+
+@pytest.mark.parametrize("words", PROMISES)
+def test_what_the_text_promises_is_what_the_deploy_does(words: str, plan: Plan) -> None:
+    found = re.findall(words, TEXT)
+    assert found, f"the documentation no longer says this in these words: {words}"
+    for said in found:
+        assert PROMISES[words](plan, said), said
+
+
+# Commands
+
+
+def blocks() -> list[str]:
+    """The blocks of commands; the others are pictures, and what commands print."""
+    fenced = re.findall(r"^```(?:bash|sh)?\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    commands = re.compile(r"(?:(?:\./tests|sudo |git |uv |cp |cd ).*\n)+")
+    return [text for text in fenced if commands.fullmatch(text)]
+
+
+def undo() -> list[str]:
+    """The commands of the table of what is on the host, but for single words."""
+    section_text = section(ROOT / "README.md", "## What it puts on the host, and how to undo it")
+    rows = table(section_text, "What")
+    cells = [row[-1] for row in rows]
+    return [code for cell in cells for code in cell.split("`")[1::2] if " " in code]
+
+
+def test_commands_are_shell() -> None:
+    assert len(undo()) > 10 and len(blocks()) > 4
+    assert shell.unreadable([*undo(), *blocks()]) == []
+    assert shell.remarks(undo()) == []
+
+
+# Lock files
+
+
+@pytest.mark.parametrize(
+    ("group", "lock"), [("airflow", f"{fake.DEFAULTS.airflow_version}.txt"), ("sbom", "sbom.txt")]
+)
+def test_a_lock_file_is_what_uv_exports(group: str, lock: str) -> None:
+    program = os.environ.get("UV") or shutil.which("uv")
+    assert program, "run the tests with uv run"
+    (command,) = re.findall(
+        rf"^uv (export --only-group {group} .*) -o files/opt/airflow/requirements/{lock}$",
+        TEXT,
+        re.MULTILINE,
+    )
+    done = subprocess.run(
+        [program, "--offline", *command.split(), "--frozen"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == (FILES / "opt/airflow/requirements" / lock).read_text()

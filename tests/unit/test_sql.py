@@ -1,0 +1,233 @@
+"""What the deploy asks of Airflow's database, asked of a real PostgreSQL with tables like it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks import timers
+from tests.unit import fake, postgres
+from tests.unit.fake import FILES
+
+# https://airflow.apache.org/docs/apache-airflow/3.3.2/_api/airflow/utils/state/index.html
+RUN_ENDED = {"success", "failed"}
+RUN_GOES_ON = {"queued", "running"}
+TASK_ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+TASK_GOES_ON = {
+    *("scheduled", "queued", "running", "restarting"),
+    *("up_for_retry", "up_for_reschedule", "deferred"),
+}
+
+# The columns that are asked for.
+TABLES = """
+create table dag_run (
+    dag_id text, run_id text, state text, start_date timestamptz, end_date timestamptz
+);
+create table task_instance (
+    dag_id text, state text, start_date timestamptz, queued_dttm timestamptz,
+    pool text, pool_slots int
+);
+create table job (job_type text, latest_heartbeat timestamptz);
+create table import_error (id int);
+create table slot_pool (pool text, slots int);
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    """One for all tests of this file."""
+    with postgres.server() as running:
+        running.sql("create database airflow")
+        running.sql(TABLES, "airflow")
+        yield running
+
+
+@pytest.fixture
+def database(server: postgres.Server) -> postgres.Server:
+    """One with empty tables."""
+    tables = ", ".join(re.findall("create table (\\w+)", TABLES))
+    server.sql(f"truncate {tables}", "airflow")
+    return server
+
+
+def clean_history(server: postgres.Server, folder: Path, days: int) -> dict[str, str]:
+    """Run the program; returns for each of its calls of Airflow which tables it cleans, and of
+    which DAGs not."""
+    airflow = folder / "airflow"
+    airflow.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {folder}/calls\n')
+    airflow.chmod(0o755)
+    subprocess.run(
+        ["sh", FILES / timers.CLEAN_HISTORY.lstrip("/"), str(days), airflow],
+        env=server.environment,
+        check=True,
+    )
+    calls = (folder / "calls").read_text().splitlines()
+    return {
+        re.findall(r"--tables (\S+)", call)[0]: "".join(
+            re.findall(r"--exclude-dag-ids (\S+)", call)
+        )
+        for call in calls
+    }
+
+
+def test_history_of_a_dag_stays_while_anything_of_it_goes_on(
+    database: postgres.Server, tmp_path: Path
+) -> None:
+    def runs(states: set[str], days: int) -> str:
+        return "".join(
+            f"insert into dag_run values ('run-{state}-{days}', 'r', '{state}',"
+            f" now() - interval '{days} days', null);\n"
+            for state in states
+        )
+
+    def tasks(states: set[str], days: int) -> str:
+        return "".join(
+            f"insert into task_instance values ('task-{state}-{days}', '{state}',"
+            f" now() - interval '{days} days', null, 'default_pool', 1);\n"
+            for state in states
+        )
+
+    # Some began before the day from which on all is kept, some after it.
+    for days in (11, 9):
+        database.sql(runs(RUN_ENDED | RUN_GOES_ON, days), "airflow")
+        database.sql(tasks(TASK_ENDED | TASK_GOES_ON, days), "airflow")
+    kept = {f"run-{state}-11" for state in RUN_GOES_ON}
+    kept |= {f"task-{state}-11" for state in TASK_GOES_ON}
+    others, of_runs = clean_history(database, tmp_path, days=10).items()
+    assert "dag_run" in of_runs[0].split(",") and set(of_runs[1].split(",")) == kept
+    assert "dag_run" not in others[0].split(",") and others[1] == ""
+
+
+def test_history_is_deleted_of_all_where_nothing_goes_on(
+    database: postgres.Server, tmp_path: Path
+) -> None:
+    database.sql("insert into dag_run values ('a', 'r', 'success', '2020-01-01', null)", "airflow")
+    assert set(clean_history(database, tmp_path, days=10).values()) == {""}
+
+
+# Figures for Prometheus
+
+
+def figures(server: postgres.Server) -> dict[str, Any]:
+    """What the exporter would give: a number by the figure and its label."""
+    queries = yaml.safe_load((FILES / "etc/airflow/metrics.yaml").read_text())
+    found: dict[str, Any] = {}
+    for query, each in queries.items():
+        usages = {
+            name: about["usage"] for metric in each["metrics"] for name, about in metric.items()
+        }
+        rows = server.sql(f"select json_agg(q) from ({each['query']}) q", "airflow")
+        for row in json.loads(rows or "null") or []:
+            assert row.keys() == usages.keys(), f"{query} has other columns than it names"
+            label = ",".join(str(row[name]) for name, usage in usages.items() if usage == "LABEL")
+            for name, usage in usages.items():
+                if usage == "GAUGE":
+                    found[f"{query}_{name}{{{label}}}" if label else f"{query}_{name}"] = row[name]
+    return found
+
+
+def test_figures_count_what_they_say(database: postgres.Server) -> None:
+    rows = ""
+    # As many tasks as the place of their state in the list, so that none is taken for another.
+    states = sorted(TASK_GOES_ON | TASK_ENDED)
+    for number, state in enumerate(states, start=1):
+        rows += (
+            f"insert into task_instance select 'd', '{state}', now(), now() - interval"
+            f" '{number} seconds', 'narrow', 2 from generate_series(1, {number});\n"
+        )
+    for number, state in enumerate(sorted(RUN_GOES_ON | RUN_ENDED), start=1):
+        for minutes, many in ((59, number), (61, 10 * number)):  # ended within the hour, or before
+            rows += (
+                f"insert into dag_run select 'd', 'r', '{state}', now(), now() - interval"
+                f" '{minutes} minutes' from generate_series(1, {many});\n"
+            )
+    rows += """
+insert into job values ('SchedulerJob', now() - interval '40 seconds');
+insert into job values ('SchedulerJob', now() - interval '1 day');
+insert into job values ('TriggererJob', now() - interval '50 seconds');
+insert into job values ('DagProcessorJob', now() - interval '60 seconds');
+insert into job values ('LocalTaskJob', now() - interval '90 seconds');
+insert into import_error values (1), (2), (3);
+insert into slot_pool values ('narrow', 128), ('default_pool', 7);
+"""
+    database.sql(rows, "airflow")
+    found = figures(database)
+    ages = {
+        name: found.pop(name)
+        for name in [name for name in found if name.startswith("airflow_heartbeat")]
+    }
+    components = {"scheduler": 40, "triggerer": 50, "dag_processor": 60}
+    assert ages.keys() == {
+        f"airflow_heartbeat_age_seconds{{{component}}}" for component in components
+    }
+    for component, age in components.items():
+        assert age <= ages[f"airflow_heartbeat_age_seconds{{{component}}}"] < age + 30
+    place = {state: number for number, state in enumerate(states, start=1)}
+    waits = found.pop("airflow_oldest_queued_task_seconds")
+    assert place["queued"] <= waits < place["queued"] + 30
+    runs = {state: number for number, state in enumerate(sorted(RUN_GOES_ON | RUN_ENDED), start=1)}
+    assert found == {
+        **{f"airflow_task_instances{{{state}}}": place[state] for state in TASK_GOES_ON},
+        **{f"airflow_dag_runs{{{state}}}": 11 * runs[state] for state in RUN_GOES_ON},
+        **{f"airflow_dag_runs_ended_last_hour{{{state}}}": runs[state] for state in RUN_ENDED},
+        "airflow_import_errors": 3,
+        "airflow_pool_slots{narrow}": 128,
+        "airflow_pool_used{narrow}": 2 * (place["queued"] + place["running"]),
+        "airflow_pool_slots{default_pool}": 7,
+        "airflow_pool_used{default_pool}": 0,
+    }
+
+
+def test_figures_of_an_idle_airflow_are_zero_and_not_missing(database: postgres.Server) -> None:
+    found = figures(database)
+    assert set(found.values()) == {0}
+    assert {"airflow_task_instances{queued}", "airflow_oldest_queued_task_seconds"} <= found.keys()
+
+
+# Rights
+
+
+def test_code_of_dags_may_read_connections_and_not_who_logs_in(server: postgres.Server) -> None:
+    server.sql("create database rights")
+    server.sql('create role "airflow-dags"')
+    names = ("dag_run", "connection", "ab_user", "ab_user_role", "session", "alembic_version")
+    server.sql("".join(f"create table {name} (id serial);" for name in names), "rights")
+    # One right too many, which goes.
+    server.sql('grant all on ab_user to "airflow-dags"', "rights")
+    grants = (FILES / "usr/local/lib/airflow/grants.sql").read_text()
+    assert server.sql(f"{grants};", "rights")
+    server.sql(f"{grants}\\gexec", "rights")
+    assert server.sql(f"{grants};", "rights") == ""
+    rows = server.sql(
+        "select table_name || ' ' || string_agg(lower(privilege_type), ' ' order by privilege_type)"
+        " from information_schema.role_table_grants where grantee = 'airflow-dags'"
+        " group by table_name",
+        "rights",
+    )
+    assert set(rows.splitlines()) == {
+        "dag_run delete insert select update",
+        "connection select",
+        "alembic_version select",
+    }
+    uses = "select has_sequence_privilege('airflow-dags', '{}_id_seq', 'usage')"
+    found = [server.sql(uses.format(name), "rights") for name in names]
+    assert found == ["t", "f", "f", "f", "f", "t"]
+
+
+def test_a_schema_is_known_by_its_heads(server: postgres.Server, plan: fake.Plan) -> None:
+    server.sql("create database heads")
+    server.sql(
+        "create table alembic_version as select 'abc' as version_num;"
+        "create table alembic_version_fab as select 'def' as version_num",
+        "heads",
+    )
+    _, note = plan.named("Migrate the database's schema").commands
+    (query,) = re.findall(r'-c "(select .*?)" > ', note)
+    assert server.sql(query, "heads") == f"{fake.settings().venv_key} abc def"
