@@ -71,7 +71,8 @@ def _write_site(settings: Settings) -> None:
     settled(
         name="Disable nginx's welcome page",
         test=f'test "$(readlink -f {ENABLED}/default)" != {WELCOME} || ! {{ {unchanged}; }}',
-        commands=[f"rm {ENABLED}/default"],
+        # Without what nginx was started with, the step that runs it reloads it.
+        commands=[f"rm -f {ENABLED}/default {STARTED_WITH}/{UNIT}"],
         because="there is none, or it is somebody's own",
     )
 

@@ -63,18 +63,19 @@ def down(cache: bool) -> int:
     return 0
 
 
-def main() -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="./tests/sandbox/up")
-    parser.add_argument("--release", choices=RELEASES, default=RELEASES[0])
-    parser.add_argument("--down", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--cache", action="store_true", help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    return down(chosen.cache) if chosen.down else up(chosen.release)
+def main(arguments: list[str]) -> int:
+    """Run the command line; its first word, which the commands themselves give, is their name."""
+    command, *options = arguments
+    parser = argparse.ArgumentParser(prog=f"./tests/sandbox/{command}")
+    if command == "up":
+        parser.add_argument("--release", choices=RELEASES, default=RELEASES[0])
+        return up(parser.parse_args(options).release)
+    parser.add_argument("--cache", action="store_true", help="also remove all that was built")
+    return down(parser.parse_args(options).cache)
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(sys.argv[1:]))
     except common.SandboxError as problem:
         sys.exit(str(problem))

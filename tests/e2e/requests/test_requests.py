@@ -309,8 +309,8 @@ def test_links_that_a_task_left_lead_nowhere(
 
 
 TABLES = ("connection", "variable", "slot_pool", "ab_user", "ab_role", "dag_run", "xcom")
-STATE = "; ".join(
-    f"runuser -u postgres -- psql -AtX airflow -c 'select * from {table} order by 1' | md5sum"
+STATE = "cd / && runuser -u postgres -- psql -XAtqd airflow -v ON_ERROR_STOP=1 " + " ".join(
+    f"-c \"select '{table}', md5(string_agg(x::text, chr(10) order by x::text)) from {table} x\""
     for table in TABLES
 )
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "PROPFIND", "BREW")
@@ -412,18 +412,13 @@ def stumbled(request: bytes, status: int) -> bool:
     return False
 
 
-def resident(shell: Shell, pid: str) -> int:
-    """Bytes of memory that a process holds."""
-    return 1024 * int(shell(f"awk '/^VmRSS/ {{print $2}}' /proc/{pid}/status"))
-
-
 def test_a_thousand_junk_requests_do_nothing(
     airflow: Airflow, machine: Machine, shell: Shell
 ) -> None:
     main_pid = "systemctl show -P MainPID airflow-api-server"
-    pid, before, memory = shell(main_pid), shell(STATE), resident(shell, shell(main_pid))
+    pid, before = shell(main_pid), shell(STATE)
     _, cursor = journal(shell)
-    random, began = Random(1), time.monotonic()  # the same junk each time
+    random = Random(1)  # the same junk each time
     held: list[socket.socket] = []
     try:
         for _ in range(HALF):
@@ -439,8 +434,6 @@ def test_a_thousand_junk_requests_do_nothing(
     finally:
         for connection in held:
             connection.close()
-    took = time.monotonic() - began
-    assert took < 60, f"{took:.0f} s"
     answers = Counter(each)
     assert answers[0] == 0, "each was answered"
     errors = [(r, code) for r, code in zip(requests, each, strict=True) if code >= 500]
@@ -451,8 +444,6 @@ def test_a_thousand_junk_requests_do_nothing(
     assert answered(log) >= WHOLE
     assert shell(main_pid) == pid
     assert shell(STATE) == before
-    # A request may leave something in a cache, but not what it sent.
-    assert resident(shell, pid) - memory < 100 * 2**20
     assert "a task ran as a pod" in shell("airflow-smoke-test")
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from tasks.settings import ROOT
+from tests.e2e import watcher
 from tests.e2e.conftest import Shell
 from tests.e2e.support import Airflow, bring_dag, host_tests, machine_name
 from tests.sandbox.machine import Machine
@@ -41,21 +42,18 @@ NEEDLES = {
     )
 }
 AWKWARD = "a/b %c\\\"$'ö"
-WATCHER = """\
-import glob, time
-seen = set()
-while True:
-    for path in glob.glob("/proc/[0-9]*/cmdline"):
-        try:
-            line = open(path, "rb").read()
-        except OSError:
-            continue
-        if line not in seen:
-            seen.add(line)
-            with open("/root/e2e-arguments", "ab") as file:
-                file.write(line + b"\\n")
-    time.sleep(0.02)
-"""
+ARGUMENTS = "/root/e2e-arguments"
+# Whose children run what a deploy starts: its commands, the services, the pods.
+WATCHED = "1 $(systemctl show -P MainPID ssh containerd)"
+SHORT = 200  # processes of a millisecond, of which none may be missed
+KUBECONFIGS = ("/etc/airflow/kubeconfig", "/etc/airflow/kubeconfig-triggerer")
+# The administrator's of the cluster, and those of its authority, of the host's and of nginx.
+PRIVATE_KEYS = (
+    "/root/.minikube/profiles/minikube/client.key",
+    "/var/lib/minikube/certs/ca.key",
+    "/etc/airflow/tls/ca-key.pem",
+    "/etc/airflow/tls/server.pem",
+)
 
 
 def forms(value: str) -> set[str]:
@@ -112,14 +110,11 @@ def secrets(shell: Shell) -> dict[str, str]:
         name: shell(f"sed '1!d; s/^AIRFLOW[A-Z_]*=//' /etc/airflow/secrets/{name}")
         for name in names
     }
-    kubeconfig = "/etc/airflow/kubeconfig"
-    values["token"] = shell(
-        f"kubectl --kubeconfig={kubeconfig} config view --raw -o jsonpath="
-        "'{.users[0].user.token}'"
-    )
-    # A line of each private key: the administrator's, and that of the cluster's authority.
-    for name in ("/root/.minikube/profiles/minikube/client.key", "/var/lib/minikube/certs/ca.key"):
-        values[name] = shell(f"sed -n 3p {name}")
+    for path in KUBECONFIGS:
+        token = "-o jsonpath='{.users[0].user.token}'"
+        values[path] = shell(f"kubectl --kubeconfig={path} config view --raw {token}")
+    for path in PRIVATE_KEYS:
+        values[path] = shell(f"sed -n '/PRIVATE KEY/ {{n; n; p; q}}' {path}")
     assert min(map(len, values.values())) >= 20, [*values]
     return values | NEEDLES
 
@@ -142,10 +137,26 @@ def run(
 def watched(shell: Shell) -> Iterator[None]:
     """The arguments of all processes are written down meanwhile."""
     bring_dag("e2e_leaks", shell)
-    shell(f"cat > /root/e2e-watch.py <<'EOF'\n{WATCHER}\nEOF")
-    shell("systemd-run --quiet --collect --unit=e2e-watch python3 /root/e2e-watch.py")
+    program = Path(watcher.__file__).read_text()
+    shell(
+        f"cat > /root/e2e-watcher.py <<'EOF'\n{program}\nEOF\n"
+        "systemd-run --quiet --collect --nice=-5 --unit=e2e-watcher"
+        f" python3 /root/e2e-watcher.py {ARGUMENTS} {WATCHED};"
+        f" timeout 20 sh -c 'until test -e {ARGUMENTS}; do sleep 0.1; done'"
+    )
     yield
-    shell("systemctl stop e2e-watch; rm -f /root/e2e-*")
+    shell("systemctl stop e2e-watcher")
+
+
+def test_no_process_is_too_short_to_be_seen(shell: Shell) -> None:
+    """Of a session, and of a service; if this fails the search of arguments proves nothing."""
+    many = f"for i in $(seq {SHORT}); do /bin/true e2e-{{}}-$i-; done"
+    shell(many.format("session"))
+    shell(f"systemd-run --quiet --collect --wait sh -c '{many.format('service')}'")
+    seen = shell(f"cat -v {ARGUMENTS}")
+    for where in ("session", "service"):
+        each = [f"e2e-{where}-{number}-" for number in range(1, SHORT + 1)]
+        assert [words for words in each if f"/bin/true^@{words}^@" not in seen] == []
 
 
 def test_the_search_finds_what_it_is_for(secrets: dict[str, str]) -> None:
@@ -213,8 +224,8 @@ def test_no_secret_is_in_what_the_deploy_prints(
 def test_no_secret_was_ever_an_argument_of_a_process(
     outputs: dict[str, str], secrets: dict[str, str], shell: Shell
 ) -> None:
-    arguments = shell("cat -v /root/e2e-arguments")
-    assert "/usr/local/lib/airflow/objects" in arguments  # the watcher was quick enough
+    arguments = shell(f"systemctl is-active e2e-watcher && cat -v {ARGUMENTS}")
+    assert "/usr/local/lib/airflow/objects" in arguments
     assert found_in(arguments, secrets) == []
 
 
