@@ -219,6 +219,11 @@ class GitServer(Server):
         key = common.run(["ssh-keygen", "-y", "-f", "/dev/stdin"], stdin=self.private_key.encode())
         keys = f"{self._home}/.ssh/authorized_keys"
         self._write(keys, f"restrict {key.stdout}".encode(), owner="git")
+        # From Debian 13 on sshd turns an address away for a while that came with a wrong key.
+        self._shell(
+            "! sshd -T | grep -q '^persourcepenalties ' || {"
+            " echo PerSourcePenalties no > /etc/ssh/sshd_config.d/e2e.conf; systemctl reload ssh; }"
+        )
 
         users, config = f"{FOLDER}/git/users", f"{FOLDER}/git/lighttpd.conf"
         self._write(users, f"{self.user}:{self.token}\n".encode(), owner="git")
