@@ -236,6 +236,12 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
         **logs.environment(settings),
         **tls.environment(),
+        # The links in mails are made where the task runs.
+        **(
+            {"AIRFLOW__API__BASE_URL": settings.airflow_base_url}
+            if settings.airflow_base_url
+            else {}
+        ),
         # Where a DAG names an executor, Airflow looks whether there is one.
         "AIRFLOW__CORE__EXECUTOR": settings.airflow_executor,
         **settings.worker_env,

@@ -4,7 +4,6 @@ host itself are to reach the web page, for people."""
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from pyinfra.api import deploy
 from pyinfra.operations import files
@@ -79,8 +78,7 @@ def _write_site(settings: Settings) -> None:
 
 def _prefix(settings: Settings) -> str:
     """The path of Airflow's address, which it takes off that of a request, as an expression."""
-    path = urlsplit(settings.airflow_base_url or "").path.rstrip("/")
-    return f"(?:{re.escape(path)})?" if path else ""
+    return f"(?:{re.escape(settings.base_path)})?" if settings.base_path else ""
 
 
 def _answers(settings: Settings) -> list[str]:

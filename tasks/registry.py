@@ -29,6 +29,8 @@ CERTIFICATES = "/etc/containers/certs.d"
 CONTAINERD_HOSTS = "/etc/containerd/certs.d"
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 
+DOCKER_HUB = "registry-1.docker.io"  # the server of the registry docker.io
+
 TIMEOUT = 10  # seconds for each of at most three requests
 MANIFESTS = ", ".join(
     (
@@ -54,9 +56,9 @@ class Reference(NamedTuple):
         name, _, digest = image.partition("@")
         first, slash, rest = name.partition("/")
         if not slash or not (re.search(r"[.:]", first) or first == "localhost"):
-            first, rest = "registry-1.docker.io", name if slash else f"library/{name}"
+            first, rest = DOCKER_HUB, name if slash else f"library/{name}"
         elif first in ("docker.io", "index.docker.io"):
-            first, rest = "registry-1.docker.io", rest if "/" in rest else f"library/{rest}"
+            first, rest = DOCKER_HUB, rest if "/" in rest else f"library/{rest}"
         repository, colon, tag = rest.partition(":")
         return cls(first, repository, digest or (tag if colon else "latest"))
 
@@ -140,10 +142,12 @@ def _trust(settings: Settings, registry: Registry, certificate: str) -> None:
     )
     if not settings.node_is_host:
         return
+    # Docker Hub's images are named after another server than the one that has them.
+    server = f"https://{DOCKER_HUB if registry.host == 'docker.io' else registry.host}"
     files.put(
         name="Let containerd trust the registry's authority",
         src=StringIO(
-            f'server = "https://{registry.host}"\n\n[host."https://{registry.host}"]\n'
+            f'server = "{server}"\n\n[host."{server}"]\n'
             f'  capabilities = ["pull", "resolve"]\n  ca = "{authority}"\n'
         ),
         dest=f"{CONTAINERD_HOSTS}/{registry.host}/hosts.toml",

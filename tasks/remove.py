@@ -26,18 +26,21 @@ from tasks import (
     minikube,
     postgres,
     proxy,
+    registry,
     services,
     system,
+    tls,
     tools,
 )
 from tasks.operations import INSTALLED, Output, settled
 from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, MEMORY, VENVS, Settings
 
 # What nothing is lost with, since a deploy makes it anew.
+KUBECTL = "/usr/local/bin/kubectl"
 PROGRAMS = [
     "/usr/local/bin/airflow*",
     "/usr/local/bin/crictl*",
-    "/usr/local/bin/kubectl",
+    KUBECTL,
     "/usr/local/bin/minikube",
     "/usr/local/lib/airflow",
     "/usr/local/lib/minikube",
@@ -92,6 +95,13 @@ LEFT_BY_PACKAGES = [
     "/run/containers",
     "/var/lib/containerd",
     "/var/lib/containers",
+]
+
+# What the deploy makes in the cluster beside its manifest.
+OTHER_OBJECTS = [
+    f"secret/{registry.PULL_SECRET}",
+    f"configmap/{tls.CONFIG_MAP}",
+    f"configmap/{dags.CONFIG_MAP}",
 ]
 
 
@@ -201,20 +211,31 @@ def _remove_minikube(settings: Settings) -> None:
 
 
 def _remove_objects(settings: Settings, keep_data: bool) -> None:
-    kept = ("Namespace", "PersistentVolumeClaim") if keep_data else ()
-    objects = [
-        each
-        for each in yaml.safe_load_all(kubernetes.render(kubernetes.MANIFEST, settings))
-        if each and each["kind"] not in kept
-    ]
-    manifest = shlex.quote(yaml.safe_dump_all(objects))
+    """Take Airflow's objects out of an existing cluster; claims stay with the data."""
+    if keep_data:
+        objects = [
+            each
+            for each in yaml.safe_load_all(kubernetes.render(kubernetes.MANIFEST, settings))
+            if each and each["kind"] not in ("Namespace", "PersistentVolumeClaim")
+        ]
+        manifest = f"printf %s {shlex.quote(yaml.safe_dump_all(objects))} |"
+        selected = [(manifest, "-f -")] + [
+            ("", f"-n {namespace} {' '.join(OTHER_OBJECTS)}") for namespace in settings.namespaces
+        ]
+    else:
+        # All of the rest is in them, and so may be the rights of who runs this.
+        selected = [("", f"namespace {' '.join(settings.namespaces)}")]
+    gets, deletes = (
+        [f"{source} {settings.kubectl} {verb} {which}" for source, which in selected]
+        for verb in ("get --ignore-not-found -o name", "delete --ignore-not-found")
+    )
+    none_left = " && ".join(f'found=$({get}) && test -z "$found"' for get in gets)
     settled(
         name="Delete Airflow's objects in the cluster",
-        test=f'test -z "$(printf %s {manifest} | {settings.kubectl} get -f - --ignore-not-found'
-        ' -o name)"',
-        commands=[
-            f"printf %s {manifest} | {settings.kubectl} delete --ignore-not-found -f - >/dev/null"
-        ],
+        # The client goes after them: without it there are none. A cluster that does not answer is
+        # an error.
+        test=f"! test -e {KUBECTL} || {{ {none_left}; }}",
+        commands=[f"{delete} >/dev/null" for delete in deletes],
         because="there are none",
     )
 

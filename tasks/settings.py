@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pyinfra.api import DeployError
@@ -573,9 +574,19 @@ class Settings(Part):
         return not is_this_host(self.airflow_web_host)
 
     @property
-    def web_url(self) -> str:
+    def api_server_url(self) -> str:
         """The api-server's address on the host itself."""
         return f"http://{LOOPBACK}:{self.airflow_web_port}"
+
+    @property
+    def base_path(self) -> str:
+        """The path of airflow_base_url, below which the api-server serves all that it has."""
+        return urlsplit(self.airflow_base_url or "").path.rstrip("/")
+
+    @property
+    def web_url(self) -> str:
+        """Airflow's address on the host itself."""
+        return self.api_server_url + self.base_path
 
     @property
     def page_on_host(self) -> str:

@@ -36,6 +36,7 @@ FOLDER = "/srv/test-servers"
 PACKAGED_SERVICES = ("docker-registry", "lighttpd")
 INSTALL_SECONDS = 300
 ANSWER_SECONDS = 30
+DOCKER_HUB = "registry-1.docker.io"  # the server of the registry docker.io
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,11 @@ class GitServer(Server):
         key = common.run(["ssh-keygen", "-y", "-f", "/dev/stdin"], stdin=self.private_key.encode())
         keys = f"{self._home}/.ssh/authorized_keys"
         self._write(keys, f"restrict {key.stdout}".encode(), owner="git")
+        # From Debian 13 on sshd turns an address away for a while that came with a wrong key.
+        self._shell(
+            "! sshd -T | grep -q '^persourcepenalties ' || {"
+            " echo PerSourcePenalties no > /etc/ssh/sshd_config.d/e2e.conf; systemctl reload ssh; }"
+        )
 
         users, config = f"{FOLDER}/git/users", f"{FOLDER}/git/lighttpd.conf"
         self._write(users, f"{self.user}:{self.token}\n".encode(), owner="git")
@@ -280,7 +286,7 @@ test ! -e server.crt || exit 0
 new='openssl req -x509 -newkey rsa:2048 -noenc -days 30'
 $new -subj '/CN=Test registry authority' -addext keyUsage=critical,keyCertSign \
 -keyout ca.key -out ca.crt
-$new -subj /CN=test-registry -addext subjectAltName=IP:{address} \
+$new -subj /CN=test-registry -addext subjectAltName=IP:{address},DNS:{hub} \
 -addext basicConstraints=critical,CA:FALSE -CA ca.crt -CAkey ca.key \
 -keyout server.key -out server.crt
 """
@@ -288,7 +294,10 @@ $new -subj /CN=test-registry -addext subjectAltName=IP:{address} \
 
 @dataclass(frozen=True)
 class RegistryServer(Server):
-    """A container registry, Debian's docker-registry, over TLS by an authority of its own."""
+    """A container registry, Debian's docker-registry, over TLS by an authority of its own.
+
+    Its certificate is for Docker Hub's server as well, in whose place a test may let it stand.
+    """
 
     user: str = "deploy"
     password: str = field(default_factory=lambda: token_hex(16), repr=False)
@@ -309,7 +318,11 @@ class RegistryServer(Server):
         """Start the registry."""
         self._install("docker-registry", "apache2-utils")
         folder = self._folder
-        self._shell(_CERTIFICATES.format(folder=f"{folder}/tls", address=self.machine.address))
+        self._shell(
+            _CERTIFICATES.format(
+                folder=f"{folder}/tls", address=self.machine.address, hub=DOCKER_HUB
+            )
+        )
         hashed = self._shell(f"htpasswd -niB {self.user}", self.password.encode())
         self._write(f"{folder}/htpasswd", hashed.encode())
         config = f"{folder}/config.yml"

@@ -27,6 +27,9 @@ from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
+SEEN_SECONDS = 30  # until a new DAG file is known, as README.md promises
+START_SECONDS = 30  # for a dag-processor that was just started, on a busy machine
+
 
 def evidence_folder() -> Path | None:
     """Folder for what is kept of a run of the tests, if it is wanted."""
@@ -155,7 +158,8 @@ class Airflow:
                 return None
             return str(run["dag_run_id"])
 
-        return str(wait_for(triggered, 90, f"the DAG {dag} is known"))
+        seconds = SEEN_SECONDS + START_SECONDS
+        return str(wait_for(triggered, seconds, f"the DAG {dag} is known"))
 
     def run_state(self, dag: str, run: str) -> str:
         """State of a run."""
@@ -181,14 +185,14 @@ class Airflow:
         return "\n".join(str(line.get("event", line)) for line in content)
 
 
-def log_in(machine: Machine) -> Airflow:
+def log_in(machine: Machine, user: str = "admin", port: int = 443) -> Airflow:
     """The REST API of a machine, as the first user, whose password is there."""
 
     def reading(path: str) -> Callable[[], str]:
         return lambda: machines.run(machine, f"cat {path}").stdout.strip()
 
     password, authority = reading("/etc/airflow/secrets/admin-password"), reading(tls.AUTHORITY)
-    return Airflow(f"https://{machine.address}", "admin", password, authority)
+    return Airflow(f"https://{machine.address}:{port}", user, password, authority)
 
 
 class Browser:

@@ -57,6 +57,17 @@ def test_only_nginx_listens_to_others(given: dict[str, Any], listens: list[str])
     assert liveness.one("Service.IPAddressAllow") == "127.0.0.1"
 
 
+def test_all_of_airflow_is_below_the_path_of_its_address() -> None:
+    plan = plan_of(OWN)
+    pods, page = servers(plan)
+    assert re.findall("proxy_pass (.*);", pods) == ["http://127.0.0.1:8080/team$request_uri"]
+    assert re.findall("proxy_pass (.*);", page) == ["http://127.0.0.1:8080"]
+    config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
+    assert config["core"]["execution_api_server_url"] == "http://127.0.0.1:8080/team/execution/"
+    unit = plan.uploads[f"{UNITS}/airflow-api-server.service"]
+    assert "http://127.0.0.1:8080/team/execution/health" in unit
+
+
 @pytest.mark.parametrize(("given", "wanted"), [(PUBLIC, True), ({}, False)])
 def test_airflow_believes_the_proxy_and_its_cookies_are_secure(
     given: dict[str, Any], wanted: bool

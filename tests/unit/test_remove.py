@@ -216,11 +216,9 @@ def test_the_people_who_own_a_cluster_keep_it() -> None:
     plan = fake.removal(fake.VARIANTS["existing cluster"], False)
     said = " ".join(commands_of(plan))
     assert "minikube delete" not in said and "iptables" not in said
-    (manifest,) = plan.named("Delete Airflow's objects").commands
-    assert "kind: Namespace" in manifest
-    (manifest,) = (
-        fake.removal(fake.VARIANTS["existing cluster"], True)
-        .named("Delete Airflow's objects")
-        .commands
-    )
+    (namespaces,) = plan.named("Delete Airflow's objects").commands
+    assert re.search("kubectl .* delete --ignore-not-found namespace airflow >", namespaces)
+    kept = fake.removal(fake.VARIANTS["existing cluster"], True)
+    manifest, others = kept.named("Delete Airflow's objects").commands
     assert "kind: Namespace" not in manifest and "kind: Role" in manifest
+    assert "secret/airflow-registry" in others and " namespace " not in others

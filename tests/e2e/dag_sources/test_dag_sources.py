@@ -5,10 +5,12 @@ In the order of the file: a deploy costs half a minute, so that most of them ser
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -32,21 +34,23 @@ def runs(airflow: Airflow) -> Runs:
 
 @pytest.fixture(scope="module")
 def git(machine: Machine, shell: Shell) -> Iterator[GitServer]:
-    """A git server with a repository for each of the bundles."""
+    """A git server with the repositories of the bundles; one has moved."""
     server = GitServer(machine).start()
-    for name in ("keyed", "token"):
+    for name in ("keyed", "token", "moving", "moved"):
         server.create(name)
+    for name in ("keyed", "token", "moving"):
         server.push(name, {f"dags/e2e_{name}.py": dag(f"e2e_{name}", "one")})
+    server.push("moved", {"dags/e2e_moving.py": dag("e2e_moving", "two")})
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
 def git_settings(git: GitServer) -> dict[str, object]:
-    """A bundle read with a deploy key, and one with a token."""
+    """Bundles read with a deploy key, and with a token."""
     return {
         # A try that could not fetch its repository counts as lost only then; 5 minutes by default.
-        "airflow_config": {"scheduler": {"task_instance_heartbeat_timeout": "60"}},
+        "airflow_config": {"scheduler": {"task_instance_heartbeat_timeout": "30"}},
         "airflow_git_bundles": {
             "keyed": {
                 "url": git.ssh_url("keyed"),
@@ -57,6 +61,12 @@ def git_settings(git: GitServer) -> dict[str, object]:
             "token": {
                 "url": git.http_url("token"),
                 "branch": "production",
+                "folder": "dags",
+                "refresh_seconds": 5,
+                "connection": "git_token",
+            },
+            "moving": {
+                "url": git.http_url("moved"),
                 "folder": "dags",
                 "refresh_seconds": 5,
                 "connection": "git_token",
@@ -90,9 +100,12 @@ def test_folder_is_brought_and_repositories_that_say_no_are_told(
     shell(f"cat > {FROM_YOURS} <<'END'\n{dag('e2e_yours', 'one')}\nEND")
     # Another key than the one that the server lets in; and there is no branch production yet.
     other = dataclasses.replace(git, private_key=GitServer(git.machine).private_key).private_key
-    wrong = json.loads(json.dumps(git_settings))
+    wrong: Any = copy.deepcopy(git_settings)
     wrong["airflow_connections"]["git_key"]["extra"]["private_key"] = other
-    wrong["airflow_git_bundles"]["nobody"] = {"url": f"http://{git.machine.address}:1/x.git"}
+    bundles = wrong["airflow_git_bundles"]
+    bundles["nobody"] = {"url": f"http://{git.machine.address}:1/x.git"}
+    bundles["elsewhere"] = {**bundles["moving"], "folder": "dags/nowhere"}
+    bundles["moving"]["url"] = git.http_url("moving")
     run = deploy(settings={**wrong, "airflow_dags_from": str(folder)})
     print(run.output)
     assert run.code != 0
@@ -100,9 +113,12 @@ def test_folder_is_brought_and_repositories_that_say_no_are_told(
     assert "Permission denied" in run.output
     assert "token" in run.output and "it has no branch or tag production, but: main" in run.output
     assert "nobody" in run.output and "Failed to connect" in run.output
+    nowhere = f"elsewhere: {git.http_url('moved')}: its branch main has no folder dags/nowhere"
+    assert nowhere in run.output
+    assert "airflow_git_bundles: moving:" not in run.output
     # All else works.
-    runs.whole("e2e_brought", "one")
-    runs.whole("e2e_yours", "one")
+    for name in ("e2e_brought", "e2e_yours", "e2e_moving"):
+        runs.whole(name, "one")
     assert not any(secret in run.output for secret in (git.token, other.splitlines()[2]))
 
 
@@ -117,6 +133,24 @@ def test_git_alone(git: GitServer, git_settings: dict[str, object], runs: Runs) 
     runs.whole("e2e_token", "one")
 
 
+def wait_until_read(repository: str, name: str, airflow: Airflow, shell: Shell) -> None:
+    """Wait until the repository's last commit is the one that new runs of a DAG are of."""
+    commit = shell(f"runuser -u git -- git -C /srv/git/{repository}.git rev-parse main")
+
+    def read() -> bool:
+        # Later than the bundle's own version: the dag-processor fetches first, then reads.
+        return bool(airflow.request("GET", f"/dags/{name}")["bundle_version"] == commit)
+
+    wait_for(read, 120, f"{repository}'s last commit is read", every=1)
+
+
+def test_a_bundle_whose_url_changed_is_cloned_again(
+    runs: Runs, airflow: Airflow, shell: Shell
+) -> None:
+    wait_until_read("moved", "e2e_moving", airflow, shell)
+    runs.whole("e2e_moving", "two")
+
+
 def test_a_run_keeps_its_commit_and_pods_hold_no_secret(
     git: GitServer, runs: Runs, shell: Shell
 ) -> None:
@@ -125,13 +159,7 @@ def test_a_run_keeps_its_commit_and_pods_hold_no_secret(
     pods = shell("kubectl -n airflow get pods -l dag_id=e2e_keyed -o yaml")
     assert "e2e_keyed" in pods
     git.push("keyed", {"dags/e2e_keyed.py": dag("e2e_keyed", "two")})
-    commit = shell("runuser -u git -- git -C /srv/git/keyed.git rev-parse main")
-
-    def read() -> bool:
-        # Later than the bundle's own version: the dag-processor fetches first, then reads.
-        return bool(runs.airflow.request("GET", "/dags/e2e_keyed")["bundle_version"] == commit)
-
-    wait_for(read, 120, "the new commit's DAG is read", every=1)
+    wait_until_read("keyed", "e2e_keyed", runs.airflow, shell)
     later = runs.begin("e2e_keyed", "two")
     runs.release("e2e_keyed")
     runs.end("e2e_keyed", later, "two")
@@ -166,9 +194,6 @@ def test_a_repository_that_is_down(
     runs.end("e2e_token", run, "one")
 
 
-CLAIM = {"name": "e2e-made", "host_path": "/tmp/hostpath-provisioner/airflow/e2e-made"}
-
-
 def test_a_claim_that_is_not_there_is_told_first(shell: Shell) -> None:
     before = shell("sha256sum /etc/airflow/*.*")
     claim = {"name": "e2e-nobodys", "host_path": "/srv/e2e-nothing"}
@@ -178,17 +203,6 @@ def test_a_claim_that_is_not_there_is_told_first(shell: Shell) -> None:
     assert "there is no claim e2e-nobodys in the namespace airflow" in run.output
     assert "the host has no folder /srv/e2e-nothing," in run.output
     assert shell("sha256sum /etc/airflow/*.*") == before
-
-
-def test_a_claim_that_the_deploy_makes(runs: Runs, shell: Shell) -> None:
-    given: dict[str, object] = {
-        "airflow_dags_source": "volume_claim",
-        "airflow_dags_claim": {**CLAIM, "size": "10Mi"},
-    }
-    run = deploy(settings=given)
-    assert run.code == 0, run.output
-    shell(f"cat > {CLAIM['host_path']}/e2e_claim.py <<'END'\n{dag('e2e_claim', 'made')}\nEND")
-    runs.whole("e2e_claim", "made")
 
 
 VOLUME = """
@@ -225,7 +239,7 @@ def test_a_claim_that_is_there(runs: Runs, shell: Shell) -> None:
 
 
 def test_another_image_while_a_task_runs(
-    folder: Path, runs: Runs, cluster: client.CoreV1Api
+    folder: Path, runs: Runs, cluster: client.CoreV1Api, shell: Shell
 ) -> None:
     given: dict[str, object] = {"airflow_dags_source": "image", "airflow_dags_from": str(folder)}
     run = deploy(settings=given)
@@ -240,7 +254,12 @@ def test_another_image_while_a_task_runs(
     assert restarted == ["Services | Run airflow-dag-processor"]
     later = runs.begin("e2e_brought", "two")
     pods = cluster.list_namespaced_pod("airflow", label_selector="dag_id=e2e_brought").items
-    assert len({pod.spec.containers[0].image for pod in pods}) == 2
+    images = {pod.spec.containers[0].image for pod in pods}
+    assert len(images) == 2
+    # As many lists of what is in an image as images are kept by default: that of the one before is
+    # gone.
+    lists = shell("cd /opt/airflow/image && ls -d */").split()
+    assert {f"localhost/airflow-worker:{each.rstrip('/')}" for each in lists} == images
     runs.release("e2e_brought")
     runs.end("e2e_brought", later, "two")
     # Its first task ended in the pod that it began in.

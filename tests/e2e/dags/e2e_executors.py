@@ -2,8 +2,11 @@
 
 import os
 import time
+from pathlib import Path
 
 from airflow.sdk import dag, task
+
+GO_ON = Path("/opt/airflow/dags/e2e_go_on")
 
 
 @dag(schedule=None, catchup=False)
@@ -28,7 +31,11 @@ def e2e_long_on_the_host() -> None:
     @task(executor="LocalExecutor")
     def take_your_time() -> None:
         print("the first line", flush=True)
-        time.sleep(12)
+        end = time.monotonic() + 300
+        while not GO_ON.exists():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{GO_ON} did not come")
+            time.sleep(0.5)
         print("the last line")
 
     take_your_time()

@@ -3,6 +3,7 @@ be somebody's own."""
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from kubernetes import client
 
 from tests.e2e.conftest import Shell
-from tests.e2e.servers import RegistryServer
+from tests.e2e.servers import DOCKER_HUB, RegistryServer
 from tests.e2e.support import Airflow, bring_dag, deploy
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
@@ -20,6 +21,7 @@ from tests.support import wait_for
 DAGS = "/opt/airflow/dags"
 STATSD = "/root/e2e-statsd"  # what Airflow's metrics were
 REPOSITORY = "team/airflow"
+HUB_ADDRESS = "192.0.2.80"  # nobody's: https://www.rfc-editor.org/rfc/rfc5737
 PUSH = "Worker image | Build the worker image and push it (about 2 minutes)"
 PRUNE = "Worker image | Remove old worker images"
 TRY = "Worker image | Try the worker image in a pod (about 10 s)"
@@ -39,10 +41,21 @@ def registry(machine: Machine) -> Iterator[RegistryServer]:
     server.stop()
 
 
-def settings_for(registry: RegistryServer) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def hub(registry: RegistryServer, shell: Shell) -> RegistryServer:
+    """The same registry in the place of Docker Hub, as this machine finds it."""
+    names = f"{HUB_ADDRESS} docker.io {DOCKER_HUB}"
+    shell(
+        f"echo {names} >> /etc/hosts; iptables -t nat -I OUTPUT -d {HUB_ADDRESS} -p tcp --dport 443"
+        f" -j DNAT --to-destination {registry.address}"
+    )
+    return registry
+
+
+def settings_for(registry: RegistryServer, host: str = "") -> dict[str, Any]:
     """What the inventory says of it."""
     return {
-        "repository": f"{registry.address}/{REPOSITORY}",
+        "repository": f"{host or registry.address}/{REPOSITORY}",
         "username": registry.user,
         "password": registry.password,
         "ca_certificate": registry.ca_certificate,
@@ -92,7 +105,7 @@ def test_a_registry_that_says_no_stops_the_deploy_before_airflow_is_switched(
 
 
 def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
-    airflow: Airflow, cluster: client.CoreV1Api, shell: Shell, registry: RegistryServer
+    airflow: Airflow, cluster: client.CoreV1Api, shell: Shell, hub: RegistryServer
 ) -> None:
     old = current(shell)
     assert "jq: False, statsd: False" in said_by_the_image(airflow)
@@ -111,17 +124,20 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
         },
         "worker_apt_packages": ["jq"],
         "worker_images_kept": 1,
-        "worker_registry": settings_for(registry),
+        "worker_registry": settings_for(hub, "docker.io"),
     }
     run = deploy("-vvv", "--diff", settings=settings)
     assert run.code == 0, run.output
-    login = b64encode(f"{registry.user}:{registry.password}".encode()).decode()
-    for secret in (registry.password, login, b64encode(login.encode()).decode()):
+    login = b64encode(f"{hub.user}:{hub.password}".encode()).decode()
+    for secret in (hub.password, login, b64encode(login.encode()).decode()):
         assert secret not in run.output
     new = current(shell)
     assert PUSH in run.changed and TRY in run.changed
-    assert new.startswith(f"{registry.address}/{REPOSITORY}:")
-    assert registry.tags(REPOSITORY) == [new.rpartition(":")[2]]
+    assert new.startswith(f"docker.io/{REPOSITORY}:")
+    tag = new.rpartition(":")[2]
+    assert hub.tags(REPOSITORY) == [tag]
+    # As many lists of what is in an image as images are kept.
+    assert shell("cd /opt/airflow/image && ls -d */") == f"{tag}/"
     shell(f"systemd-run --quiet --unit=e2e-statsd socat -u UDP4-RECV:8125 OPEN:{STATSD},creat")
     assert "jq: True, statsd: True" in said_by_the_image(airflow)
     metrics = ("scheduler_heartbeat:", "dag_processing.", "triggers.", "ti.start.e2e_image.look:")
@@ -188,8 +204,12 @@ printf 'Name: apache-airflow-core\nVersion: 3.0.0\n' > METADATA"""
 UNFIT: dict[str, tuple[str, str]] = {
     "empty": ("", "there is no python in it"),
     "no-airflow": (DEBIANS_PYTHON, "No module named 'airflow'"),
-    "another-version": (OTHER_AIRFLOW, "it has Airflow and Python 3.0.0 3.11, the host has 3.3.2"),
+    "another-version": (
+        OTHER_AIRFLOW,
+        "it has Airflow and Python 3.0.0 {python}, the host has 3.3.2 {python}",
+    ),
 }
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}  # https://packages.debian.org/python3
 
 
 def make_image(shell: Shell, name: str, fill: str = "") -> None:
@@ -198,27 +218,39 @@ def make_image(shell: Shell, name: str, fill: str = "") -> None:
 
 
 @pytest.mark.parametrize("kind", UNFIT)
-def test_an_image_that_does_not_fit_is_refused_before_the_switch(kind: str, shell: Shell) -> None:
+def test_an_image_that_does_not_fit_is_refused_before_the_switch(
+    kind: str, machine: Machine, shell: Shell
+) -> None:
     before, image = current(shell), f"localhost/e2e-own:{kind}"
     fill, said = UNFIT[kind]
     make_image(shell, image, fill)
     run = deploy(settings={"worker_image": image})
     assert run.code != 0
-    assert image in run.output and said in run.output
+    assert image in run.output
+    assert said.format(python=PYTHONS[machine.release]) in run.output
     assert current(shell) == before
 
 
-def test_somebodys_own_image_that_fits_runs_tasks_and_an_addon_is_enabled(
+def test_somebodys_own_image_that_fits_runs_tasks_and_addons_are_enabled(
     airflow: Airflow, shell: Shell
 ) -> None:
     image = "localhost/e2e-own:fits"
     shell(f"ctr -n k8s.io images tag {current(shell)} {image}")
     shell("HOME=/root minikube addons disable storage-provisioner")
-    addons = {"minikube_addons": ["default-storageclass", "storage-provisioner"]}
+    addons = {"minikube_addons": ["default-storageclass", "storage-provisioner", "dashboard"]}
     run = deploy(settings={"worker_image": image, **addons})
     assert run.code == 0, run.output
     assert TRY in run.changed
     assert "minikube | Enable minikube's addons (about 10 s)" in run.changed
+    # What the deploy says of the dashboard is true; its image is only in the internet.
+    said = re.search(
+        r"kubectl -n (\S+) port-forward (service/\S+) (\d+):(\d+)\s+and ssh -L (\S+)", run.output
+    )
+    assert said, run.output
+    namespace, service, local, port, forwarded = said.groups()
+    assert forwarded == f"{local}:127.0.0.1:{local}"
+    ports = f"kubectl -n {namespace} get {service} -o jsonpath='{{.spec.ports[*].port}}'"
+    assert shell(ports).split() == [port]
     assert current(shell) == image
     assert deploy(settings={"worker_image": image, **addons}).changed == []
     assert "jq: False" in said_by_the_image(airflow)

@@ -52,11 +52,12 @@ def s3_settings(s3: S3Server, rest: RestServer) -> dict[str, object]:
                 "conn_type": "http",
                 "host": host,
                 "port": int(port),
+                "schema": "measurements",
                 "password": rest.token,
             },
         },
         "airflow_variables": {"example_bucket": BUCKET},
-        "airflow_pools": {"example_rest": {"slots": 1}},
+        "airflow_pools": {"example_rest": {"slots": 1}, "example_other": {"slots": 2}},
     }
 
 
@@ -72,7 +73,8 @@ def store(request: pytest.FixtureRequest, shell: Shell, s3: S3Server, rest: Rest
     bring_dag("e2e_logs", shell)
     run = deploy(settings=settings[name])
     assert run.code == 0, run.output
-    assert deploy(settings=settings[name]).changed == []
+    if settings[name]:
+        assert deploy(settings=settings[name]).changed == []
     return name
 
 
@@ -107,9 +109,18 @@ def test_log_of_a_running_an_ended_and_a_killed_task(
     assert any(DAG in key for key in s3.objects(BUCKET)) == (store == "s3")
 
 
-def test_rest_to_s3(s3: S3Server, rest: RestServer, airflow: Airflow, shell: Shell) -> None:
+@pytest.fixture(scope="module")
+def in_s3(s3: S3Server, rest: RestServer) -> dict[str, object]:
+    """Settings with logs in S3, which are deployed."""
     settings = s3_settings(s3, rest)
-    assert deploy(settings=settings).code == 0
+    run = deploy(settings=settings)
+    assert run.code == 0, run.output
+    return settings
+
+
+def test_rest_to_s3(
+    in_s3: dict[str, object], s3: S3Server, rest: RestServer, airflow: Airflow, shell: Shell
+) -> None:
     rows = [{"station": "north", "celsius": 4.5}, {"station": "süd", "celsius": -1}]
     rest.publish(list(rows))
     run = airflow.trigger(STORY)
@@ -121,30 +132,59 @@ def test_rest_to_s3(s3: S3Server, rest: RestServer, airflow: Airflow, shell: She
         assert secret not in shell("kubectl get pods,events -A -o yaml; cat /etc/airflow/*.*")
 
 
-def test_connection_changed_by_hand_is_put_back(
-    s3: S3Server, rest: RestServer, airflow: Airflow
+def test_what_was_changed_by_hand_is_put_back(
+    in_s3: dict[str, object], s3: S3Server, rest: RestServer, airflow: Airflow
 ) -> None:
-    body = {"connection_id": "example_rest", "conn_type": "http", "host": "elsewhere.example"}
-    airflow.request("PATCH", "/connections/example_rest", body)
-    run = deploy(settings=s3_settings(s3, rest))
+    host, _, port = rest.address.partition(":")
+    wanted: dict[str, dict[str, object]] = {
+        "/connections/example_rest": {
+            "conn_type": "http",
+            "host": host,
+            "port": int(port),
+            "schema": "measurements",
+        },
+        "/variables/example_bucket": {"value": BUCKET},
+        "/pools/example_rest": {"slots": 1, "description": "", "include_deferred": False},
+    }
+    by_hand: dict[str, dict[str, object]] = {
+        "/connections/example_rest": {
+            "connection_id": "example_rest",
+            "conn_type": "ftp",
+            "host": "elsewhere.example",
+            "port": 1,
+            "schema": "other",
+        },
+        "/variables/example_bucket": {"key": "example_bucket", "value": "other"},
+        "/pools/example_rest": {"slots": 7, "description": "other", "include_deferred": True},
+    }
+
+    def there() -> dict[str, dict[str, object]]:
+        answers = {path: airflow.request("GET", path) for path in wanted}
+        return {path: {key: answers[path][key] for key in wanted[path]} for path in wanted}
+
+    assert there() == wanted
+    for path, body in by_hand.items():
+        airflow.request("PATCH", path, body)
+    airflow.request("DELETE", "/pools/example_other")
+    run = deploy(settings=in_s3)
     assert run.changed == ["Objects | Make connections, variables and pools what they are to be"]
-    assert airflow.request("GET", "/connections/example_rest")["host"] == rest.machine.address
+    assert there() == wanted
+    assert airflow.request("GET", "/pools/example_other")["slots"] == 2
     for secret in (s3.secret_key, rest.token):
         assert secret not in run.output
 
 
 def test_s3_that_says_no_is_named_and_loses_no_log(
-    s3: S3Server, rest: RestServer, airflow: Airflow
+    in_s3: dict[str, object], s3: S3Server, airflow: Airflow
 ) -> None:
-    settings = s3_settings(s3, rest)
-    connections: Any = settings["airflow_connections"]
+    connections: Any = in_s3["airflow_connections"]
     wrong = {**connections, "example_s3": replace(s3, secret_key="wrong").connection}
-    run = deploy(settings={**settings, "airflow_connections": wrong})
+    run = deploy(settings={**in_s3, "airflow_connections": wrong})
     assert run.code != 0
     assert "failed at log:" in run.output and "SignatureDoesNotMatch" in run.output, run.output
     smoke = airflow.request("GET", "/dags/airflow_smoke_test/dagRuns?order_by=-start_date")
     last = smoke["dag_runs"][0]["dag_run_id"]
     assert airflow.run_state("airflow_smoke_test", last) == "success"
-    assert deploy(settings=settings).code == 0
+    assert deploy(settings=in_s3).code == 0
     # What could not be uploaded was kept.
     assert "Hello from a pod" in airflow.log("airflow_smoke_test", last, "greet")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import urllib.error
 
 import pytest
 from kubernetes import client
 
+from tests.e2e import runs
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, pods_of
+from tests.e2e.support import SEEN_SECONDS, Airflow, bring_dag, pods_of
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
@@ -39,6 +41,24 @@ def test_example(dag: str, airflow: Airflow, cluster: client.CoreV1Api) -> None:
     # The pod is gone, its log is not.
     log = airflow.log(dag, run, task)
     assert [each for each in words if each not in log] == []
+
+
+def test_a_new_file_is_seen_within_30_seconds(airflow: Airflow, shell: Shell) -> None:
+    def is_known(dag: str) -> bool:
+        try:
+            return bool(airflow.request("GET", f"/dags/{dag}")["dag_id"])
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return False
+
+    def bring(dag: str) -> None:
+        bring_dag(dag, shell, runs.dag(dag, "something"))
+        wait_for(lambda: is_known(dag), SEEN_SECONDS, f"{dag} is known")
+
+    bring("e2e_new")
+    # The folder was looked at just now: this one waits as long as a file may have to.
+    bring("e2e_newer")
 
 
 def test_log_while_the_task_runs_and_after(

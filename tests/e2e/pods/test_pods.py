@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from tests.e2e.support import DAGS, Airflow, Deploy, bring_dag, deploy
 from tests.support import wait_for
 
 ENDED = ("success", "failed")
+GO_ON = "/opt/airflow/dags/e2e_go_on"
+STATE_AND_INVOCATION = ("ActiveState", "InvocationID")
 
 # Everything at once, since a deploy that changes something takes its time.
 SHAPED: dict[str, object] = {
@@ -149,29 +150,33 @@ def test_a_pod_that_the_cluster_would_refuse_is_not_switched_to(shell: Shell) ->
     assert shell(look) == before
 
 
-def test_a_pod_that_failed_is_kept_for_a_while(
-    airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
-) -> None:
+@pytest.fixture(scope="module")
+def failed(airflow: Airflow, cluster: client.CoreV1Api, shell: Shell) -> Pods:
+    """A pod that failed under the default settings."""
     write_dag("e2e_pods", shell)
     dag = "e2e_pod_that_fails"
     pods = Pods(cluster, dag)
     run_to_the_end(airflow, dag, pods)
     wait_for(lambda: [pod.status.phase for pod in pods.look()] == ["Failed"], 60, "the pod failed")
+    return pods
+
+
+def test_a_pod_that_failed_is_kept_for_a_while(failed: Pods, shell: Shell) -> None:
     shell("systemctl is-active airflow-cleanup-pods.timer && systemctl start airflow-cleanup-pods")
-    assert [pod.status.phase for pod in pods.look()] == ["Failed"]
+    assert [pod.status.phase for pod in failed.look()] == ["Failed"]
 
 
 # With settings that shape the pod
 
 
 @pytest.fixture(scope="module")
-def shaped(shell: Shell) -> Deploy:
+def shaped(failed: Pods, shell: Shell) -> Deploy:
     """The deploy with settings for all that follows."""
     image = shell("sed -n 's/^ *image: //p' /etc/airflow/pod_template.yaml | head -n 1")
     shell(f"ctr -n k8s.io images tag --force {image} localhost/e2e-worker:other")
     run = deploy(settings=SHAPED)
     assert run.code == 0, run.output
-    for name in ("e2e_pods", "e2e_executors", "e2e_pod_operator"):
+    for name in ("e2e_executors", "e2e_pod_operator"):
         write_dag(name, shell)
     return run
 
@@ -259,13 +264,13 @@ def test_objects_and_policy_are_in_the_cluster(seen: tuple[str, Pods], shell: Sh
 
 
 def test_a_pod_that_failed_may_be_deleted_at_once(
-    shaped: Deploy, airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
+    shaped: Deploy, failed: Pods, airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
 ) -> None:
     pods = Pods(cluster, "e2e_pod_that_fails")
-    kept = [pod.metadata.name for pod in pods.look()]  # by the settings before
+    (kept,) = failed.names  # by the settings before
     run_to_the_end(airflow, "e2e_pod_that_fails", pods)
-    assert len(pods.names) == len(kept) + 1
-    wait_for(lambda: [pod.metadata.name for pod in pods.look()] == kept, 60, "it is deleted")
+    assert len(pods.names - {kept}) == 1
+    wait_for(lambda: [pod.metadata.name for pod in pods.look()] == [kept], 60, "it is deleted")
     assert shell("systemctl list-unit-files 'airflow-cleanup-pods*' --no-legend || true") == ""
 
 
@@ -363,28 +368,33 @@ def test_the_host_may_be_the_default(
 def test_stopping_the_scheduler_waits_for_tasks_on_the_host(
     other: Deploy, airflow: Airflow, shell: Shell
 ) -> None:
-    dag = "e2e_long_on_the_host"
+    dag, unit = "e2e_long_on_the_host", "airflow-scheduler"
     run = airflow.trigger(dag)
-    wait_for(lambda: states(airflow, dag, run) == {"take_your_time": ("running", 1)}, 60, "it runs")
-    wait_for(lambda: "the first line" in airflow.log(dag, run, "take_your_time"), 30, "its log")
-    began = time.monotonic()
-    shell("systemctl restart airflow-scheduler")
-    assert time.monotonic() - began > 3, "it waited"
+    wait_for(lambda: "the first line" in airflow.log(dag, run, "take_your_time"), 90, "it runs")
+    state, invocation = (f"systemctl show -P {name} {unit}" for name in STATE_AND_INVOCATION)
+    before = shell(invocation)
+    shell(f"systemctl restart --no-block {unit}")
+    wait_for(lambda: shell(state) == "deactivating", 10, "systemd stops the scheduler")
+    # After a second it no longer waits for the watchers of the cluster, but only for the task.
+    waits = "pgrep -xP $(pgrep -of lib/airflow/stop-scheduler) tail || true"
+    wait_for(lambda: shell(waits), 20, "the stop waits for the task")
+    assert (shell(state), shell(invocation)) == ("deactivating", before)
+    assert states(airflow, dag, run) == {"take_your_time": ("running", 1)}
+    shell(f"touch {GO_ON}")
+    wait_for(lambda: airflow.run_state(dag, run) in ENDED, 90, "the run ends")
     assert states(airflow, dag, run) == {"take_your_time": ("success", 1)}
     assert "the last line" in airflow.log(dag, run, "take_your_time")
-    wait_for(lambda: airflow.run_state(dag, run) == "success", 60, "the run ends")
+    wait_for(lambda: shell(state) == "active", 90, "the next scheduler runs")
+    assert shell(invocation) != before
 
 
-def test_pods_that_ended_long_ago_are_cleaned_up(
-    other: Deploy, cluster: client.CoreV1Api, shell: Shell
-) -> None:
-    pods = Pods(cluster, "e2e_pod_that_fails")
-    assert pods.look()
+def test_pods_that_ended_long_ago_are_cleaned_up(other: Deploy, failed: Pods, shell: Shell) -> None:
+    assert failed.look()
     shell("systemctl is-active airflow-cleanup-pods.timer")
 
     def cleaned() -> bool:
         shell("systemctl start airflow-cleanup-pods")
-        return not pods.look()
+        return not failed.look()
 
     wait_for(cleaned, 90, "the pods are deleted", every=5)
 
