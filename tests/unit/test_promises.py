@@ -117,7 +117,7 @@ def test_what_the_text_promises_is_what_the_deploy_does(words: str, plan: Plan) 
 def blocks() -> list[str]:
     """The blocks of commands; the others are pictures, and what commands print."""
     fenced = re.findall(r"^```(?:bash|sh)?\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    commands = re.compile(r"(?:(?:\./tests|sudo |git |uv |cp |cd ).*\n)+")
+    commands = re.compile(r"(?:(?:\.|[A-Z_]+=|sudo |git |uv |cp |cd |pyinfra |kubectl |#).*\n|\n)+")
     return [text for text in fenced if commands.fullmatch(text)]
 
 
