@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks import preflight
+from tasks import downloads, preflight
 from tasks.settings import RELEASES, ROOT, Settings
 from tests.unit import fake, formats, settings_table, shell
 from tests.unit.fake import FILES, PAIR, Plan
@@ -282,12 +282,22 @@ PROMISES: dict[str, Kept] = {
             fake.settings({"airflow_executor": "KubernetesExecutor,LocalExecutor"})
         ).uploads[f"{UNITS}/airflow-scheduler.service"]
     ),
+    # Airflow would give a task up whose pod the cluster refuses to make.
+    r"task that finds a quota full (waits)": lambda plan, said: (
+        "\ntask_publish_max_retries = -1\n" in plan.uploads["/etc/airflow/airflow.cfg"]
+    ),
     # A machine that is sold with so much has a little less.
     r"(\d+) GB of memory": lambda plan, said: int(said) - 1 < preflight.MIN_MEMORY_GIB < int(said),
     r"(\d+) GB of free disk": lambda plan, said: int(said) == preflight.MIN_DISK_GIB,
     r"Python \((3\.\d+) on Debian 12": lambda plan, said: RELEASES["bookworm"].python == said,
     r"(3\.\d+) on Debian 13\)": lambda plan, said: RELEASES["trixie"].python == said,
 }
+
+
+def test_checksums_are_beside_what_the_deploy_downloads() -> None:
+    named = re.findall(r"https://\S+(?=\.sha256)", README)
+    downloaded = {download.url for download in downloads.needed(fake.DEFAULTS)}
+    assert len(named) == 2 and set(named) <= downloaded
 
 
 @pytest.mark.parametrize("words", PROMISES)
