@@ -77,6 +77,17 @@ def test_airflow_config_runs_tasks_as_pods_and_loads_no_foreign_examples(variant
     assert json.loads(config["dag_processor"]["dag_bundle_config_list"])
 
 
+def test_airflow_config_tells_nobody_and_lets_in_by_login(variant: Plan) -> None:
+    config = config_of(variant)
+    assert not config.getboolean("usage_data_collection", "enabled")
+    assert config["core"]["auth_manager"].endswith(".FabAuthManager")
+    assert config["core"]["plugins_folder"] == "/opt/airflow/plugins"  # in which only root writes
+    executor = config["kubernetes_executor"]
+    assert not executor.getboolean("in_cluster")
+    assert executor["config_file"] == "/etc/airflow/kubeconfig"  # of the account with least rights
+    assert executor["pod_template_file"] in variant.uploads
+
+
 def test_airflow_config_holds_no_secret(plan: Plan) -> None:
     config = config_of(plan)
     for option in ("sql_alchemy_conn", "sql_alchemy_conn_async"):
@@ -746,3 +757,22 @@ def test_alerts_name_figures_that_there_are() -> None:
     }
     assert asked - {"pg_up"} <= named
     assert len(group["rules"]) > 3 and len(asked) > 3
+
+
+def test_alerts_come_when_they_say() -> None:
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+    summaries = {rule["alert"]: rule["annotations"]["summary"] for rule in group["rules"]}
+    rules = {rule["alert"]: (rule["expr"], rule.get("for")) for rule in group["rules"]}
+    assert rules["AirflowTasksWait"] == ("airflow_oldest_queued_task_seconds > 600", None)
+    assert "for ten minutes" in summaries["AirflowTasksWait"]
+    assert rules["AirflowPoolFull"] == ("airflow_pool_used >= airflow_pool_slots", "15m")
+    assert "for 15 minutes" in summaries["AirflowPoolFull"]
+    assert rules["AirflowRunsFail"] == (
+        'airflow_dag_runs_ended_last_hour{state="failed"} > 0',
+        None,
+    )
+    assert "within an hour" in summaries["AirflowRunsFail"]
+    assert rules["AirflowDagsBroken"][0] == "airflow_import_errors > 0"
+    assert rules["AirflowDatabaseDown"][0] == "pg_up == 0"
+    # Twice the time after which Airflow itself takes a component for dead.
+    assert rules["AirflowComponentSilent"][0] == "airflow_heartbeat_age_seconds > 60"
