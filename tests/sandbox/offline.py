@@ -211,10 +211,13 @@ def _images(versions: Versions) -> tuple[tuple[str, str, str], ...]:
 
 
 def _collect(draft: Path, versions: Versions, programs: dict[str, Path], base: Path) -> None:
-    shutil.copy2(programs["minikube"], draft / "minikube-linux-amd64")
+    (draft / "minikube-linux-amd64").hardlink_to(programs["minikube"])
     for name in ("kubectl", "kubelet", "kubeadm"):
-        shutil.copy2(programs[name], draft / name)
-    with tarfile.open(draft / f"crictl-{CRICTL}-linux-amd64.tar.gz", "w:gz") as archive:
+        (draft / name).hardlink_to(programs[name])
+    # Packing it better would take seconds and save nothing.
+    with tarfile.open(
+        draft / f"crictl-{CRICTL}-linux-amd64.tar.gz", "w:gz", compresslevel=1
+    ) as archive:
         archive.add(programs["crictl"], "crictl")
     images = [
         Image(reference, inside, programs[name], base if name == "kube-proxy" else None)
