@@ -72,6 +72,19 @@ def build(tool: Tool, done: Path) -> Path:
     return done
 
 
+def fetch(tools: tuple[Tool, ...]) -> None:
+    """Download what building the tools needs, one after the other.
+
+    Raises SandboxError when something cannot be had, as building it would.
+    """
+    for tool in tools:
+        run(
+            ["go", "list", "-mod=readonly", "-deps", *tool.packages],
+            cwd=_MODULES / tool.module,
+            env=_TARGET,
+        )
+
+
 def _memory() -> dict[str, str]:
     """Return settings that let Go's programs collect garbage only when memory gets scarce."""
     meminfo = Path("/proc/meminfo").read_text()

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def _kubernetes(versions: Versions) -> Tool:
 
 
 def _tools(versions: Versions) -> tuple[Tool, ...]:
+    # Kubernetes, which has the most to download, comes after what gives it the time for it.
     return (
         Tool(
             "coredns",
@@ -124,8 +126,12 @@ def ensure(versions: Versions = CURRENT) -> Path:
         # Kept until all are collected.
         part = cache_dir() / "build"
         tools = _tools(versions)
-        built = [gotools.build(tool, part / f"{key}-{tool.name}") for tool in tools]
-        base = _kube_proxy_base(part / f"{key}-kube-proxy-base")
+        # The compiler need not wait for the network.
+        with ThreadPoolExecutor() as beside:
+            waiting = beside.submit(_kube_proxy_base, part / f"{key}-kube-proxy-base")
+            beside.submit(gotools.fetch, tools)
+            built = [gotools.build(tool, part / f"{key}-{tool.name}") for tool in tools]
+            base = waiting.result()
         progress("Collecting programs and images (about 15 seconds, once)…")
         programs = {path.name: path for done in built for path in done.iterdir()}
         with fresh_folder(folder) as draft:
