@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,19 @@ from pathlib import Path
 from tests.sandbox.common import SandboxError, fresh_folder, progress, run
 
 _MODULES = Path(__file__).parent / "gomodules"
+_TARGET = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": "amd64", "GOWORK": "off"}
+# With less than the largest packages take (700 MB), a compiler would do little but collect garbage.
+_ENOUGH_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
 class Tool:
-    """One Go module of `gomodules`: its packages and the version strings linked into them."""
+    """Packages of one Go module of `gomodules`, and the version strings linked into them."""
 
     module: str
-    label: str
-    minutes: int
+    name: str
+    version: str
+    takes: str
     packages: tuple[str, ...]
     stamps: tuple[tuple[str, str], ...] = ()
 
@@ -26,7 +31,8 @@ class Tool:
 def recipe(tools: tuple[Tool, ...], *more: object) -> str:
     """Return a short text that differs whenever the tools' programs, or `more`, would."""
     digest = hashlib.sha256()
-    paths = [path for tool in tools for path in (_MODULES / tool.module).rglob("*")]
+    modules = {tool.module for tool in tools}
+    paths = [path for module in modules for path in (_MODULES / module).rglob("*")]
     for path in sorted(paths):
         if path.is_file():
             digest.update(f"{path.relative_to(_MODULES)}\0".encode() + path.read_bytes())
@@ -46,20 +52,43 @@ def require_go(oldest: tuple[int, int], programs: str) -> None:
 
 
 def build(tool: Tool, done: Path) -> Path:
-    """Build one module's programs into the folder `done`, unless it exists, and return it."""
+    """Build the tool's programs into the folder `done`, unless it exists, and return it."""
     if done.exists():
         return done
-    minutes = f"about {tool.minutes} minute{'s' if tool.minutes > 1 else ''}"
-    progress(f"Building {tool.label} from Go modules ({minutes}, once)…")
+    what = f"{tool.name} {tool.version} from Go modules"
+    progress(f"Building {what} (about {tool.takes}, once)…")
     stamps = [f"-X {name}={value}" for name, value in tool.stamps]
     with fresh_folder(done) as draft:
         run(
             [
-                *("go", "build", "-trimpath", "-mod=readonly", "-ldflags"),
-                " ".join(["-s", "-w", *stamps]),
+                # What a debugger would need takes a sixth of the compiler's time.
+                *("go", "build", "-trimpath", "-mod=readonly", "-gcflags=all=-dwarf=false"),
+                *("-ldflags", " ".join(["-s", "-w", *stamps])),
                 *("-o", f"{draft}/", *tool.packages),
             ],
             cwd=_MODULES / tool.module,
-            env={"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": "amd64", "GOWORK": "off"},
+            env=_TARGET | _memory(),
         )
     return done
+
+
+def fetch(tools: tuple[Tool, ...]) -> None:
+    """Download what building the tools needs, one after the other.
+
+    Raises SandboxError when something cannot be had, as building it would.
+    """
+    for tool in tools:
+        run(
+            ["go", "list", "-mod=readonly", "-deps", *tool.packages],
+            cwd=_MODULES / tool.module,
+            env=_TARGET,
+        )
+
+
+def _memory() -> dict[str, str]:
+    """Return settings that let Go's programs collect garbage only when memory gets scarce."""
+    meminfo = Path("/proc/meminfo").read_text()
+    available = int(meminfo.partition("MemAvailable:")[2].split()[0]) << 10
+    # One compiler for each core, and what starts them.
+    share = available // ((os.cpu_count() or 1) + 1)
+    return {"GOGC": "off", "GOMEMLIMIT": str(share)} if share >= _ENOUGH_MEMORY else {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,72 +14,56 @@ PATH_ENTRY = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Image:
-    """One image: the programs put into it, by their path inside, over an optional base layer."""
+    """One image: a program, started at its path inside, over an optional base layer."""
 
     reference: str
-    programs: dict[str, Path]
-    entrypoint: tuple[str, ...]
+    inside: str
+    program: Path
     base_layer: Path | None = None
 
 
-def write_archive(target: Path, images: list[Image], scratch: Path) -> None:
+def write_archive(target: Path, images: list[Image]) -> None:
     """Write all images into the one archive `target`, as `podman save -m` would.
 
-    `scratch` is a folder for the layers while they are made. The same programs give the same
-    bytes, because all times and owners are zero.
+    The same programs give the same bytes, because all times and owners are zero.
     """
     manifest = []
+    scratch = target.with_name(target.name + ".layer")
     with tarfile.open(target, "w") as archive:
         for image in images:
-            layers = _layers(image, scratch)
-            config = _config(image, layers)
+            with tarfile.open(scratch, "w", format=tarfile.PAX_FORMAT) as layer:
+                _add_file(layer, image.inside.lstrip("/"), image.program, 0o755)
+            layers = [path for path in (image.base_layer, scratch) if path]
+            digests = [_digest(path) for path in layers]
+            config = _config(image, digests)
             config_name = hashlib.sha256(config).hexdigest() + ".json"
             _add_bytes(archive, config_name, config)
-            names = [_add_layer(archive, layer) for layer in layers]
+            names = [f"{digest}/layer.tar" for digest in digests]
+            for name, path in zip(names, layers, strict=True):
+                _add_file(archive, name, path, 0o644)
             manifest.append({"Config": config_name, "RepoTags": [image.reference], "Layers": names})
         _add_bytes(archive, "manifest.json", json.dumps(manifest).encode())
+    scratch.unlink()
 
 
-def _layers(image: Image, scratch: Path) -> list[Path]:
-    layer = scratch / "layer.tar"
-    with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as content:
-        for inside, program in image.programs.items():
-            entry = tarfile.TarInfo(inside.lstrip("/"))
-            entry.size = program.stat().st_size
-            entry.mode = 0o755
-            with program.open("rb") as source:
-                content.addfile(entry, source)
-    named = scratch / f"{_digest(layer)}.tar"
-    layer.rename(named)
-    if image.base_layer is None:
-        return [named]
-    base = scratch / f"{_digest(image.base_layer)}.tar"
-    if not base.exists():
-        shutil.copyfile(image.base_layer, base)
-    return [base, named]
-
-
-def _config(image: Image, layers: list[Path]) -> bytes:
+def _config(image: Image, digests: list[str]) -> bytes:
     config = {
         "architecture": "amd64",
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
-        "config": {"Env": [PATH_ENTRY], "Entrypoint": list(image.entrypoint)},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.stem}" for layer in layers]},
-        "history": [{"created": "1970-01-01T00:00:00Z"} for _ in layers],
+        "config": {"Env": [PATH_ENTRY], "Entrypoint": [image.inside]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        "history": [{"created": "1970-01-01T00:00:00Z"} for _ in digests],
     }
     return json.dumps(config, sort_keys=True).encode()
 
 
-def _add_layer(archive: tarfile.TarFile, layer: Path) -> str:
-    name = f"{layer.stem}/layer.tar"
-    if name not in archive.getnames():
-        entry = tarfile.TarInfo(name)
-        entry.size = layer.stat().st_size
-        entry.mode = 0o644
-        with layer.open("rb") as source:
-            archive.addfile(entry, source)
-    return name
+def _add_file(archive: tarfile.TarFile, name: str, path: Path, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = path.stat().st_size
+    entry.mode = mode
+    with path.open("rb") as content:
+        archive.addfile(entry, content)
 
 
 def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:

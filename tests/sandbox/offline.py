@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import io
 import shutil
 import sys
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,19 +33,20 @@ from tests.sandbox.images import Image, write_archive
 
 @dataclass(frozen=True)
 class Versions:
-    """What a folder's cluster is made of, and how the names of its own modules end."""
+    """What a folder's cluster is made of, and the modules that hold Kubernetes and CoreDNS."""
 
     kubernetes: str
     minikube: str
     etcd: str
     coredns: str
-    modules: str = ""
+    module: str
+    coredns_module: str
 
 
-CURRENT = Versions("v1.33.1", "v1.36.0", "3.5.21-0", "v1.12.0")
+CURRENT = Versions("v1.33.1", "v1.36.0", "3.5.21-0", "v1.12.0", "cluster", "coredns")
 # What the tests of an upgrade begin with. Its minikube is the current one's code, which only calls
 # itself older: the checksum database confirms no other version's module.
-OLDER = Versions("v1.32.5", "v1.35.0", "3.5.16-0", "v1.11.3", modules="-older")
+OLDER = Versions("v1.32.5", "v1.35.0", "3.5.16-0", "v1.11.3", "cluster-older", "cluster-older")
 CRICTL = "v1.30.0"
 PAUSE = "3.10"
 STORAGE_PROVISIONER = "v5"
@@ -75,55 +76,40 @@ def _kubernetes(versions: Versions) -> Tool:
         stamps += [(f"{package}.gitVersion", version)]
         stamps += [(f"{package}.gitMajor", major), (f"{package}.gitMinor", minor)]
     packages = tuple(f"k8s.io/kubernetes/cmd/{name}" for name in (*names.split(), "kubectl"))
-    module = f"kubernetes{versions.modules}"
-    return Tool(module, f"Kubernetes {version}", 8, packages, tuple(stamps))
+    return Tool(versions.module, "Kubernetes", version, "4 minutes", packages, tuple(stamps))
 
 
 def _tools(versions: Versions) -> tuple[Tool, ...]:
+    # Kubernetes, which has the most to download, comes after what gives it the time for it.
     return (
-        _kubernetes(versions),
         Tool(
+            "coredns",
+            "crictl",
+            CRICTL,
+            "1 minute",
+            ("github.com/kubernetes-sigs/cri-tools/cmd/crictl",),
+            (("github.com/kubernetes-sigs/cri-tools/pkg/version.Version", CRICTL),),
+        ),
+        Tool(versions.coredns_module, "CoreDNS", versions.coredns, "10 seconds", ("./coredns",)),
+        _kubernetes(versions),
+        Tool(versions.module, "etcd", versions.etcd, "20 seconds", ("go.etcd.io/etcd/server/v3",)),
+        Tool(
+            "cluster",
             "minikube",
-            f"minikube {versions.minikube}",
-            4,
-            ("k8s.io/minikube/cmd/minikube",),
+            versions.minikube,
+            "1 minute",
+            ("k8s.io/minikube/cmd/minikube", "./storage-provisioner", "./pause"),
             (
                 ("k8s.io/minikube/pkg/version.version", versions.minikube),
                 # Without it the addon's manifest names an image with an empty tag.
                 ("k8s.io/minikube/pkg/version.storageProvisionerVersion", STORAGE_PROVISIONER),
             ),
         ),
-        Tool(
-            "storage-provisioner",
-            f"storage-provisioner {STORAGE_PROVISIONER}",
-            2,
-            ("k8s.io/minikube/cmd/storage-provisioner",),
-        ),
-        Tool(
-            f"etcd{versions.modules}",
-            f"etcd {versions.etcd}",
-            1,
-            ("go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/etcdctl/v3"),
-        ),
-        Tool(
-            f"coredns{versions.modules}",
-            f"CoreDNS {versions.coredns}",
-            2,
-            ("github.com/coredns/coredns",),
-        ),
-        Tool(
-            "crictl",
-            f"crictl {CRICTL}",
-            1,
-            ("github.com/kubernetes-sigs/cri-tools/cmd/crictl",),
-            (("github.com/kubernetes-sigs/cri-tools/pkg/version.Version", CRICTL),),
-        ),
-        Tool("pause", f"pause {PAUSE}", 1, (".",)),
     )
 
 
 def ensure(versions: Versions = CURRENT) -> Path:
-    """Return the complete offline folder; make it first when it is missing (about 20 minutes).
+    """Return the complete offline folder; make it first when it is missing (about 7 minutes).
 
     Raises SandboxError when Go is missing or too old, or a build fails.
     """
@@ -140,12 +126,17 @@ def ensure(versions: Versions = CURRENT) -> Path:
         # Kept until all are collected.
         part = cache_dir() / "build"
         tools = _tools(versions)
-        built = {it.module: gotools.build(it, part / f"{key}-{it.module}") for it in tools}
-        base = _kube_proxy_base(part / f"{key}-kube-proxy-base")
-        progress("Collecting programs and images (about 1 minute, once)…")
+        # The compiler need not wait for the network.
+        with ThreadPoolExecutor() as beside:
+            waiting = beside.submit(_kube_proxy_base, part / f"{key}-kube-proxy-base")
+            beside.submit(gotools.fetch, tools)
+            built = [gotools.build(tool, part / f"{key}-{tool.name}") for tool in tools]
+            base = waiting.result()
+        progress("Collecting programs and images (about 15 seconds, once)…")
+        programs = {path.name: path for done in built for path in done.iterdir()}
         with fresh_folder(folder) as draft:
-            _collect(draft, versions, built, base)
-        for done in {*built.values(), base.parent}:
+            _collect(draft, versions, programs, base)
+        for done in (*built, base.parent):
             shutil.rmtree(done)
     return folder
 
@@ -206,63 +197,39 @@ def _kube_proxy_base(done: Path) -> Path:
     return done / "base.tar"
 
 
-# Each image: its reference, its programs as (path inside, module, file built), its entrypoint.
-_Program = tuple[str, str, str]
-
-
-def _images(versions: Versions) -> tuple[tuple[str, tuple[_Program, ...], str], ...]:
-    kubernetes, etcd = f"kubernetes{versions.modules}", f"etcd{versions.modules}"
+# Each image: its reference, its program's path inside, the name of the file built.
+def _images(versions: Versions) -> tuple[tuple[str, str, str], ...]:
     control = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
     return (
         *(
-            (
-                f"registry.k8s.io/{name}:{versions.kubernetes}",
-                ((f"/usr/local/bin/{name}", kubernetes, name),),
-                f"/usr/local/bin/{name}",
-            )
+            (f"registry.k8s.io/{name}:{versions.kubernetes}", f"/usr/local/bin/{name}", name)
             for name in control
         ),
-        (
-            f"registry.k8s.io/etcd:{versions.etcd}",
-            (("/usr/local/bin/etcd", etcd, "server"), ("/usr/local/bin/etcdctl", etcd, "etcdctl")),
-            "/usr/local/bin/etcd",
-        ),
-        (
-            f"registry.k8s.io/coredns/coredns:{versions.coredns}",
-            (("/coredns", f"coredns{versions.modules}", "coredns"),),
-            "/coredns",
-        ),
-        (f"registry.k8s.io/pause:{PAUSE}", (("/pause", "pause", "pause"),), "/pause"),
+        (f"registry.k8s.io/etcd:{versions.etcd}", "/usr/local/bin/etcd", "server"),
+        (f"registry.k8s.io/coredns/coredns:{versions.coredns}", "/coredns", "coredns"),
+        (f"registry.k8s.io/pause:{PAUSE}", "/pause", "pause"),
         (
             f"gcr.io/k8s-minikube/storage-provisioner:{STORAGE_PROVISIONER}",
-            (("/storage-provisioner", "storage-provisioner", "storage-provisioner"),),
             "/storage-provisioner",
+            "storage-provisioner",
         ),
     )
 
 
-def _collect(draft: Path, versions: Versions, built: dict[str, Path], base: Path) -> None:
-    shutil.copy2(built["minikube"] / "minikube", draft / "minikube-linux-amd64")
+def _collect(draft: Path, versions: Versions, programs: dict[str, Path], base: Path) -> None:
+    (draft / "minikube-linux-amd64").hardlink_to(programs["minikube"])
     for name in ("kubectl", "kubelet", "kubeadm"):
-        shutil.copy2(built[f"kubernetes{versions.modules}"] / name, draft / name)
-    crictl = (built["crictl"] / "crictl").read_bytes()
-    with tarfile.open(draft / f"crictl-{CRICTL}-linux-amd64.tar.gz", "w:gz") as archive:
-        entry = tarfile.TarInfo("crictl")
-        entry.size, entry.mode = len(crictl), 0o755
-        archive.addfile(entry, io.BytesIO(crictl))
+        (draft / name).hardlink_to(programs[name])
+    # Packing it better would take seconds and save nothing.
+    with tarfile.open(
+        draft / f"crictl-{CRICTL}-linux-amd64.tar.gz", "w:gz", compresslevel=1
+    ) as archive:
+        archive.add(programs["crictl"], "crictl")
     images = [
-        Image(
-            reference,
-            {inside: built[module] / name for inside, module, name in programs},
-            (entrypoint,),
-            base if "/kube-proxy:" in reference else None,
-        )
-        for reference, programs, entrypoint in _images(versions)
+        Image(reference, inside, programs[name], base if name == "kube-proxy" else None)
+        for reference, inside, name in _images(versions)
     ]
-    scratch = draft / "scratch"
-    scratch.mkdir()
-    write_archive(draft / "images.tar", images, scratch)
-    shutil.rmtree(scratch)
+    write_archive(draft / "images.tar", images)
     _write_sums(draft)
 
 

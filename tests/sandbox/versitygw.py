@@ -15,8 +15,9 @@ VERSION = "v1.8.0"
 
 _TOOL = gotools.Tool(
     "versitygw",
-    f"versitygw {VERSION}",
-    2,
+    "versitygw",
+    VERSION,
+    "2 minutes",
     ("github.com/versity/versitygw/cmd/versitygw",),
     (("main.Version", VERSION),),
 )

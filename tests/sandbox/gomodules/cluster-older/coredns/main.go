@@ -1,0 +1,1 @@
+../../coredns/coredns/main.go

@@ -1,3 +1,0 @@
-module airflow-sandbox/pause
-
-go 1.22
