@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks import preflight
+from tasks import downloads, preflight
 from tasks.settings import RELEASES, ROOT
 from tests.unit import fake, formats, shell
 from tests.unit.fake import FILES, Plan
@@ -95,6 +95,10 @@ PROMISES: dict[str, Kept] = {
             fake.settings({"airflow_executor": "KubernetesExecutor,LocalExecutor"})
         ).uploads[f"{UNITS}/airflow-scheduler.service"]
     ),
+    # Airflow would give a task up whose pod the cluster refuses to make.
+    r"task that finds a quota full (waits)": lambda plan, said: (
+        "\ntask_publish_max_retries = -1\n" in plan.uploads["/etc/airflow/airflow.cfg"]
+    ),
     # A machine that is sold with so much has a little less.
     r"(\d+) GB of memory": lambda plan, said: int(said) - 1 < preflight.MIN_MEMORY_GIB < int(said),
     r"(\d+) GB of free disk": lambda plan, said: int(said) == preflight.MIN_DISK_GIB,
@@ -109,6 +113,12 @@ def test_what_the_text_promises_is_what_the_deploy_does(words: str, plan: Plan) 
     assert found, f"the documentation no longer says this in these words: {words}"
     for said in found:
         assert PROMISES[words](plan, said), said
+
+
+def test_checksums_are_beside_what_the_deploy_downloads() -> None:
+    named = re.findall(r"https://\S+(?=\.sha256)", TEXT)
+    downloaded = {download.url for download in downloads.needed(fake.DEFAULTS)}
+    assert len(named) == 2 and set(named) <= downloaded
 
 
 # Commands
