@@ -185,20 +185,23 @@ class Airflow:
         return "\n".join(str(line.get("event", line)) for line in content)
 
 
-def log_in(machine: Machine, user: str = "admin", port: int = 443) -> Airflow:
-    """The REST API of a machine, as the first user, whose password is there."""
+def log_in(machine: Machine, user: str = "admin", below: str = "") -> Airflow:
+    """The REST API of a machine, as the first user, whose password is there.
+
+    It is below the machine's address: a port, a path.
+    """
 
     def reading(path: str) -> Callable[[], str]:
         return lambda: machines.run(machine, f"cat {path}").stdout.strip()
 
     password, authority = reading("/etc/airflow/secrets/admin-password"), reading(tls.AUTHORITY)
-    return Airflow(f"https://{machine.address}:{port}", user, password, authority)
+    return Airflow(f"https://{machine.address}{below}", user, password, authority)
 
 
 class Browser:
     """Who logged in to the web page."""
 
-    def __init__(self, airflow: Airflow, password: str) -> None:
+    def __init__(self, airflow: Airflow, password: str, user: str = "admin") -> None:
         url = self.url = airflow.url
         self.cookies = CookieJar()
         self.opener = urllib.request.build_opener(
@@ -209,7 +212,7 @@ class Browser:
         self.opener.addheaders = [("Referer", f"{url}/auth/login/")]
         page = self.get("/auth/login/")
         (token,) = set(re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', page))
-        form = {"username": "admin", "password": password, "csrf_token": token}
+        form = {"username": user, "password": password, "csrf_token": token}
         self.get("/auth/login/", urllib.parse.urlencode(form).encode())
 
     def get(self, path: str, body: bytes | None = None) -> str:
