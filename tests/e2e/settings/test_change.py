@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 
@@ -21,23 +22,43 @@ OWN = re.compile(
 # "Unit has finished starting": https://www.freedesktop.org/software/systemd/man/sd-messages.html
 STARTED = "39f53479d3a045ac8e11786248231fbf"
 
-# What is added to the settings, one after the other, and who starts anew.
-CHANGES: dict[str, tuple[dict[str, object], set[str]]] = {
-    "option": ({"airflow_config": {"core": {"parallelism": "8"}}}, ALL),
-    "rights": ({"kubernetes_pod_operator": False}, {"triggerer"}),
-    "of PostgreSQL, nginx, pods, the database and timers": (
+SMOKE_TEST = "Smoke test | Run a tiny DAG as a pod (about 10 s)"
+
+
+class Change(NamedTuple):
+    """What is added to the settings, who starts anew, and whether a task proves that it works."""
+
+    settings: dict[str, object]
+    restarted: set[str]
+    proved: bool
+
+
+# One after the other.
+CHANGES = {
+    "option": Change({"airflow_config": {"core": {"parallelism": "8"}}}, ALL, proved=True),
+    "rights, nginx and the database": Change(
+        {
+            "kubernetes_pod_operator": False,
+            "airflow_logins_per_minute": 20,
+            "airflow_pools": {"narrow": {"slots": 2}},
+        },
+        {"triggerer"},
+        proved=True,
+    ),
+    # Of which the smoke test depends on the pods alone.
+    "PostgreSQL, pods and timers": Change(
         {
             "postgres_config": {"work_mem": "16MB"},
-            "airflow_logins_per_minute": 20,
             "worker_env": {"COLOUR": "green"},
-            "airflow_pools": {"narrow": {"slots": 2}},
             "airflow_log_days": 30,
         },
         set(),
+        proved=True,
     ),
-    "of PostgreSQL as it starts": (
+    "PostgreSQL as it starts": Change(
         {"postgres_config": {"work_mem": "16MB", "max_connections": "120"}},
         {"postgresql"},
+        proved=False,
     ),
 }
 
@@ -58,8 +79,8 @@ def under_way(airflow: Airflow, shell: Shell) -> Callable[[], list[tuple[str, in
     return ended
 
 
-def deployed(shell: Shell, settings: dict[str, object]) -> list[str]:
-    """Deploy with these settings; returns who was started, in the order of the journal."""
+def deployed(shell: Shell, settings: dict[str, object]) -> tuple[list[str], bool]:
+    """Deploy with these settings; tells who was started, in order, and if the smoke test ran."""
     # After a cursor, Debian 12's journalctl leaves out the first of those that match.
     since = shell("date +@%s.%6N")
     run = deploy(settings=settings)
@@ -67,21 +88,23 @@ def deployed(shell: Shell, settings: dict[str, object]) -> list[str]:
     assert run.changed
     lines = shell(f"journalctl -q -o json --since={since} MESSAGE_ID={STARTED}")
     found = [OWN.fullmatch(json.loads(line)["UNIT"]) for line in lines.splitlines()]
-    return [each[1] for each in found if each]
+    return [each[1] for each in found if each], SMOKE_TEST in run.changed
 
 
 def test_just_who_reads_a_setting_starts_anew(
     under_way: Callable[[], list[tuple[str, int]]], shell: Shell
 ) -> None:
     settings: dict[str, object] = {}
-    for what, (change, expected) in CHANGES.items():
-        settings |= change
-        started = deployed(shell, settings)
-        assert sorted(started) == sorted(expected), what
+    for what, change in CHANGES.items():
+        settings |= change.settings
+        started, proved = deployed(shell, settings)
+        assert sorted(started) == sorted(change.restarted), what
+        assert proved == change.proved, what
         # The others ask it.
         assert "api-server" not in started or started[0] == "api-server", what
     assert deploy(settings=settings).changed == []
     assert shell("runuser -u postgres -- psql -XAtqc 'show work_mem'") == "16MB"
-    assert sorted(deployed(shell, {})) == sorted({*ALL, "postgresql"})
+    started, proved = deployed(shell, {})
+    assert (sorted(started), proved) == (sorted({*ALL, "postgresql"}), True)
     assert deploy().changed == []
     assert under_way() == [("success", 1)] * 2

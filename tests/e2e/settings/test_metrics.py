@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, deploy
+from tests.e2e.data import PSQL
+from tests.e2e.support import Airflow, bring_dag, deploy
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 PORT = 9187
 RULES = ROOT / "files/etc/prometheus/airflow.rules.yaml"
-BROKEN = "/opt/airflow/dags/e2e_unreadable.py"
+DAG = "e2e_figures"
+BROKEN = ("e2e_unreadable", "e2e_unreadable_too")
+JOBS = {
+    "scheduler": "SchedulerJob",
+    "triggerer": "TriggererJob",
+    "dag_processor": "DagProcessorJob",
+}
+# The states of a task that has not ended, once it has one:
+# https://airflow.apache.org/docs/apache-airflow/3.3.2/core-concepts/tasks.html#task-instances
+TASK_STATES = (
+    *("scheduled", "queued", "running", "restarting", "deferred", "awaiting_input"),
+    *("up_for_retry", "up_for_reschedule"),
+)
 FOLDER = "/root/prometheus"
+# The endpoint takes a second to say that PostgreSQL does not answer.
 CONFIG = f"""
-global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+global: {{scrape_interval: 3s, scrape_timeout: 3s, evaluation_interval: 1s}}
 rule_files: [{FOLDER}/{RULES.name}]
 scrape_configs:
   - job_name: airflow
@@ -40,20 +58,22 @@ def endpoint(shell: Shell) -> Iterator[None]:
     assert shell(f"ss -Hltn sport = :{PORT}") == ""
 
 
-@pytest.fixture(scope="module")
-def prometheus(shell: Shell) -> Iterator[str]:
-    """Debian's Prometheus, without its service and its other packages."""
+@pytest.fixture
+def prometheus(shell: Shell) -> Iterator[None]:
+    """Debian's Prometheus, without its service and its other packages; its alerts are at once."""
+    rules, shortened = re.subn(r"(?m)^( *for:) \w+$", r"\1 1s", RULES.read_text())
+    assert shortened
     shell(
         f"mkdir -p {FOLDER} && cd {FOLDER} && apt-get -qq update && apt-get -qq download prometheus"
         f" && dpkg -x prometheus_*.deb . && echo '{CONFIG}' > prometheus.yaml"
-        f" && cat > {RULES.name} <<'END'\n{RULES.read_text()}\nEND"
+        f" && cat > {RULES.name} <<'END'\n{rules}\nEND"
     )
     shell(
         f"systemd-run --quiet --unit=e2e-prometheus {FOLDER}/usr/bin/prometheus"
         f" --config.file={FOLDER}/prometheus.yaml --storage.tsdb.path={FOLDER}/data"
         " --web.listen-address=127.0.0.1:9090"
     )
-    yield FOLDER
+    yield
     shell(f"systemctl stop e2e-prometheus; rm -r {FOLDER}")
 
 
@@ -67,37 +87,132 @@ def figures(machine: Machine) -> dict[str, float]:
     }
 
 
+def alerts(shell: Shell) -> dict[str, set[str]]:
+    """What Prometheus alerts of, each with the components or pools that it is about."""
+    said = shell("curl -fsS http://127.0.0.1:9090/api/v1/rules || echo '{}'")
+    rules = [rule for group in json.loads(said)["data"]["groups"] for rule in group["rules"]]
+    return {
+        rule["name"]: {
+            alert["labels"].get("component", alert["labels"].get("pool", ""))
+            for alert in rule["alerts"]
+            if alert["state"] == "firing"
+        }
+        for rule in rules
+    }
+
+
+def entries(airflow: Airflow, path: str) -> int:
+    """How many there are of what a path of the REST API lists."""
+    return int(
+        airflow.request("GET", f"{path}{'&' if '?' in path else '?'}limit=1")["total_entries"]
+    )
+
+
+def moment(text: str) -> float:
+    """A time of the REST API's, as time.time() has it."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def standstill(airflow: Airflow, shell: Shell) -> None:
+    """Let there be some of everything that is counted, and nothing that changes it."""
+    pools = ({"name": "e2e_narrow", "slots": 4}, {"name": "e2e_wide", "slots": 99})
+    for pool in pools:
+        airflow.request("POST", "/pools", {**pool, "include_deferred": pool["slots"] == 99})
+    bring_dag(DAG, shell)
+    for name in BROKEN:
+        bring_dag(name, shell, "from airflow.sdk import dag, no_such_thing")
+    airflow.trigger(DAG)  # which waits until the DAG is known
+    wait_for(lambda: entries(airflow, "/importErrors") == len(BROKEN), 90, "they are told")
+    shell("systemctl stop airflow-scheduler airflow-dag-processor airflow-triggerer")
+
+    run, *ended = [airflow.trigger(DAG) for _ in range(5)]
+    for other, state in zip(ended, ("success", "failed", "failed", "failed"), strict=True):
+        airflow.request("PATCH", f"/dags/{DAG}/dagRuns/{quote(other)}", {"state": state})
+    shell(
+        f"{PSQL} \"update dag_run set end_date = now() - interval '61 min'"
+        f" where run_id = '{ended[-1]}';"
+        f" update dag_run set state = 'running', start_date = now() where run_id = '{run}';"
+        " update task_instance set start_date = now(), state = split_part(task_id, '-', 1),"
+        " queued_dttm = now() - case task_id when 'queued-0' then interval '11 min'"
+        " when 'queued-1' then interval '5 min' else interval '1 hour' end"
+        f" where run_id = '{run}'\""
+    )
+    for _ in range(2):
+        airflow.trigger(DAG)
+
+
+def asked(airflow: Airflow) -> tuple[dict[str, float], dict[str, float]]:
+    """The figures as the REST API has them: what is counted, and since when something lasts."""
+    runs, tasks = "/dags/~/dagRuns", "/dags/~/dagRuns/~/taskInstances"
+    counts: dict[str, float] = {"airflow_import_errors": entries(airflow, "/importErrors")}
+    for state in TASK_STATES:
+        name = f'airflow_task_instances state="{state}"'
+        counts[name] = entries(airflow, f"{tasks}?state={state}")
+    for state in ("queued", "running"):
+        counts[f'airflow_dag_runs state="{state}"'] = entries(airflow, f"{runs}?state={state}")
+    hour_ago = quote((datetime.now(UTC) - timedelta(hours=1)).isoformat())
+    for state in ("success", "failed"):
+        name = f'airflow_dag_runs_ended_last_hour state="{state}"'
+        counts[name] = entries(airflow, f"{runs}?state={state}&end_date_gte={hour_ago}")
+    for pool in airflow.request("GET", "/pools")["pools"]:
+        label = f'pool="{pool["name"]}"'
+        counts[f"airflow_pool_slots {label}"] = pool["slots"]
+        counts[f"airflow_pool_used {label}"] = pool["occupied_slots"]
+
+    queued: list[dict[str, Any]] = airflow.request("GET", f"{tasks}?state=queued")["task_instances"]
+    since = {"airflow_oldest_queued_task_seconds": min(moment(t["queued_when"]) for t in queued)}
+    for component, job in JOBS.items():
+        path = f"/jobs?job_type={job}&order_by=-latest_heartbeat&limit=1"
+        (last,) = airflow.request("GET", path)["jobs"]
+        name = f'airflow_heartbeat_age_seconds component="{component}"'
+        since[name] = moment(last["latest_heartbeat"])
+    return counts, since
+
+
 def test_second_run_changes_nothing() -> None:
     assert deploy(settings={"airflow_metrics_port": PORT}).changed == []
 
 
-def test_figures_are_airflows(machine: Machine, airflow: Airflow) -> None:
+def test_figures_and_alerts_while_airflow_stands_still(
+    machine: Machine, airflow: Airflow, shell: Shell, prometheus: None
+) -> None:
+    up = "curl -fsS http://127.0.0.1:9090/api/v1/query?query=pg_up"
+    wait_for(lambda: '"1"]' in shell(f"{up} || true"), 60, "Prometheus asks the endpoint")
+    names = set(re.findall(r"(?m)^ *- alert: (\w+)$", RULES.read_text()))
+    assert alerts(shell) == {name: set() for name in names}
+
+    standstill(airflow, shell)
+    counts, since = asked(airflow)
+    shell("systemctl stop airflow.target")
+    wait_for(lambda: airflow.health() == {}, 60, "Airflow is stopped")
+    before = time.time()
     found = figures(machine)
+    after = time.time()
     assert found["pg_up"] == 1
-    for component in ("scheduler", "triggerer", "dag_processor"):
-        assert 0 <= found[f'airflow_heartbeat_age_seconds component="{component}"'] < 30
-    pool = airflow.request("GET", "/pools/default_pool")
-    assert found['airflow_pool_slots pool="default_pool"'] == pool["slots"]
-    queued = airflow.request("GET", "/dags/~/dagRuns/~/taskInstances?state=queued&limit=1")
-    assert found['airflow_task_instances state="queued"'] == queued["total_entries"]
-    ended = airflow.request("GET", "/dags/~/dagRuns?state=success&limit=1")["total_entries"]
-    assert 0 < found['airflow_dag_runs_ended_last_hour state="success"'] <= ended
+    assert 0 not in {value for name, value in counts.items() if "default_pool" not in name}
+    told = {name: value for name, value in found.items() if name.startswith("airflow_")}
+    assert {name: value for name, value in told.items() if name not in since} == counts
+    for name, moment_ in since.items():
+        assert before - 0.1 <= moment_ + told[name] <= after + 0.1, name
 
+    raised = {
+        "AirflowComponentSilent": set(JOBS),
+        "AirflowTasksWait": {""},
+        "AirflowRunsFail": {""},
+        "AirflowDagsBroken": {""},
+        "AirflowPoolFull": {"e2e_narrow"},
+        "AirflowDatabaseDown": set[str](),
+    }
+    assert raised.keys() == names
+    # A component is silent when its last sign of life is a minute old.
+    wait_for(lambda: alerts(shell) == raised, 120, f"the alerts are raised: {raised}")
+    shell("systemctl stop postgresql")
+    wait_for(lambda: alerts(shell)["AirflowDatabaseDown"] == {""}, 60, "the last one is raised")
+    assert figures(machine)["pg_up"] == 0
 
-def test_alerts_of_the_example_are_raised(machine: Machine, shell: Shell, prometheus: str) -> None:
-    checked = shell(f"{prometheus}/usr/bin/promtool check rules {prometheus}/{RULES.name} 2>&1")
-    assert "SUCCESS" in checked
-
-    def alerts() -> dict[str, str]:
-        said = shell("curl -fsS http://127.0.0.1:9090/api/v1/rules || echo '{}'")
-        groups = json.loads(said).get("data", {}).get("groups", [])
-        return {rule["name"]: rule["state"] for group in groups for rule in group["rules"]}
-
-    wait_for(lambda: alerts().get("AirflowDagsBroken") == "inactive", 60, "Prometheus runs")
-    shell(f"echo 'from airflow.sdk import dag, no_such_thing' > {BROKEN}")
-    try:
-        wait_for(lambda: alerts()["AirflowDagsBroken"] == "pending", 90, "the alert is raised")
-        assert figures(machine)["airflow_import_errors"] > 0
-        assert alerts()["AirflowDatabaseDown"] == alerts()["AirflowComponentSilent"] == "inactive"
-    finally:
-        shell(f"rm {BROKEN}")
+    shell("systemctl start postgresql")
+    wait_for(lambda: figures(machine)["pg_up"] == 1, 60, "the endpoint reaches PostgreSQL again")
+    files = " ".join(f"/opt/airflow/dags/{name}.py" for name in (DAG, *BROKEN))
+    shell(f"rm {files}; {PSQL} \"delete from dag_run where dag_id = '{DAG}'\"")
+    shell("systemctl start airflow.target")
+    wait_for(lambda: {*airflow.health().values()} == {"healthy"}, 180, "Airflow is healthy again")
