@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from kubernetes import client, config
 
-from tests.e2e.support import Airflow, bring_dag, evidence_folder, log_in, machine_name
+from tests.e2e import runs
+from tests.e2e.support import SLACK, Airflow, bring_dag, evidence_folder, log_in, machine_name
 from tests.sandbox import machine as machines
 from tests.sandbox.common import SandboxError
 from tests.sandbox.machine import Machine
+from tests.support import wait_for
 
 Shell = Callable[[str], str]
 
@@ -87,6 +89,26 @@ def cluster(shell: Shell) -> client.CoreV1Api:
     """The cluster as Airflow itself may see it."""
     kubeconfig = yaml.safe_load(shell("cat /etc/airflow/kubeconfig"))
     return client.CoreV1Api(config.new_client_from_config_dict(kubeconfig))
+
+
+GO_ON = "/opt/airflow/dags/e2e_go_on"
+
+
+@pytest.fixture
+def patient(airflow: Airflow, shell: Shell) -> Iterator[str]:
+    """A run whose task runs until GO_ON is there; afterwards it must end well, on its first try."""
+    bring_dag("e2e_broken", shell)
+    shell(f"rm -f {GO_ON}")
+    run = airflow.trigger("e2e_waiting")
+    wait_for(
+        lambda: runs.tries(airflow, "e2e_waiting", run) == {"wait": ("running", 1)},
+        60 + SLACK,
+        "it runs",
+    )
+    yield run
+    shell(f"touch {GO_ON}")
+    runs.ends_well(airflow, "e2e_waiting", run)
+    assert runs.tries(airflow, "e2e_waiting", run) == {"wait": ("success", 1)}
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
-"""DAGs of two tasks whose first one waits for as long as a test wants."""
+"""Runs of DAGs: how far they are, and DAGs of two tasks whose first one waits as a test wants."""
 
 from __future__ import annotations
 
 import urllib.error
 
-from tests.e2e.support import Airflow
+from tests.e2e.support import SLACK, Airflow
 from tests.support import wait_for
 
 # A test that wants the first task to wait makes the variable; the second task comes after.
@@ -38,6 +38,33 @@ def two_tasks():
 
 two_tasks()
 """
+
+
+ENDED = ("success", "failed")
+
+
+def state(airflow: Airflow, dag: str, run: str) -> str:
+    """State of a run; nothing while the api-server is away."""
+    try:
+        return airflow.run_state(dag, run)
+    except OSError:
+        return ""
+
+
+def tries(airflow: Airflow, dag: str, run: str) -> dict[str, tuple[str, int]]:
+    """State and number of the try of each task."""
+    return {t["task_id"]: (t["state"], t["try_number"]) for t in airflow.tasks(dag, run)}
+
+
+def ends_well(airflow: Airflow, dag: str, run: str, seconds: float = 120 + SLACK) -> None:
+    """Wait for the run's success."""
+    found = wait_for(lambda: (s := state(airflow, dag, run)) in ENDED and s, seconds, "it ends")
+    assert found == "success", [airflow.log(dag, run, task) for task in tries(airflow, dag, run)]
+
+
+def healthy(airflow: Airflow) -> bool:
+    """Whether all components are."""
+    return set(airflow.health().values()) == {"healthy"}
 
 
 def dag(name: str, words: str) -> str:

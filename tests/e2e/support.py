@@ -29,6 +29,8 @@ from tests.support import wait_for
 
 SEEN_SECONDS = 30  # until a new DAG file is known, as README.md promises
 START_SECONDS = 30  # for a dag-processor that was just started, on a busy machine
+# Seconds that a wait may be longer where another story has the same machine.
+SLACK = 60
 
 
 def evidence_folder() -> Path | None:
@@ -234,6 +236,20 @@ def bring_dag(name: str, shell: Callable[[str], str], text: str | None = None) -
     if text is None:
         text = DAGS.joinpath(f"{name}.py").read_text()
     shell(f"cat > /opt/airflow/dags/{name}.py <<'EOF'\n{text}\nEOF")
+
+
+def properties(shell: Callable[[str], str], unit: str, *names: str) -> list[str]:
+    """Values of properties of a systemd unit, in this order."""
+    shown = shell(f"systemctl show {unit} --property={','.join(names)}")
+    values = dict(line.split("=", 1) for line in shown.splitlines())
+    return [values[name] for name in names]
+
+
+def killed_by_liveness(shell: Callable[[str], str], since: float) -> dict[str, float]:
+    """Units that were found to hang since a time.time(), each with the time of the last one."""
+    said = shell(f"journalctl -q -u airflow-liveness -o short-unix --since=@{since:.6f}")
+    found = re.findall(r"(?m)^(\S+) .*?: (airflow-\S+) hangs: ", said)
+    return {unit: float(at) for at, unit in found}
 
 
 def pods_of(cluster: client.CoreV1Api, dag: str) -> set[str]:

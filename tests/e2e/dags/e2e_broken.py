@@ -7,7 +7,7 @@ from pathlib import Path
 from airflow.sdk import dag, task
 from kubernetes.client import models as k8s
 
-GO_ON = Path("/opt/airflow/dags/e2e_go_on")
+GO_ON, SPARED = Path("/opt/airflow/dags/e2e_go_on"), Path("/opt/airflow/dags/e2e_spared")
 LITTLE_MEMORY = {
     "pod_override": k8s.V1Pod(
         spec=k8s.V1PodSpec(
@@ -20,6 +20,15 @@ LITTLE_MEMORY = {
         )
     )
 }
+
+
+def wait_until_there(path: Path) -> None:
+    """Return when there is such a file; it must come within ten minutes."""
+    end = time.monotonic() + 600
+    while not path.exists():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{path} did not come")
+        time.sleep(0.5)
 
 
 @dag(schedule=None, catchup=False, max_active_tasks=6)
@@ -58,11 +67,7 @@ def e2e_waiting() -> None:
 
     @task
     def wait() -> str:
-        end = time.monotonic() + 600
-        while not GO_ON.exists():
-            if time.monotonic() > end:
-                raise TimeoutError(f"{GO_ON} did not come")
-            time.sleep(0.5)
+        wait_until_there(GO_ON)
         return "done"
 
     wait()
@@ -78,17 +83,24 @@ def e2e_unlucky() -> None:
     @task(retries=1, retry_delay=1)
     def deleted(ti=None) -> None:  # type: ignore[no-untyped-def]
         print(f"try {ti.try_number} began", flush=True)
-        if ti.try_number == 1:
-            time.sleep(300)  # until its pod is deleted
+        for _ in range(300 if ti.try_number == 1 else 0):  # until its pod has ended
+            print(f"still there at {time.time()}", flush=True)
+            time.sleep(1)
 
-    @task(executor_config=LITTLE_MEMORY)
-    def greedy() -> None:
+    @task
+    def spared() -> None:
+        print("try 1 began", flush=True)
+        wait_until_there(SPARED)
+
+    @task(retries=1, retry_delay=1, executor_config=LITTLE_MEMORY)
+    def greedy(ti=None) -> None:  # type: ignore[no-untyped-def]
         hoard = []
-        while True:
+        while ti.try_number == 1:
             hoard.append(b"x" * 2**24)
             time.sleep(0.05)
 
     deleted()
+    spared()
     greedy()
 
 

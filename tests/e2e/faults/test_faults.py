@@ -1,55 +1,31 @@
-"""What is broken by force comes back by itself, or with the next deploy, and loses nothing."""
+"""What is broken by force comes back with the next deploy; until then it is named."""
 
 from __future__ import annotations
 
-import time
-
-import pytest
-from kubernetes import client
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, deploy, pods_of
+from tests.e2e.support import Airflow, deploy, properties
 from tests.support import wait_for
 
 # Waits if a service has just started; whether it has to is the machine's speed.
 WAIT = "Services | Wait until Airflow is healthy"
-
-
-def test_scheduler_killed_while_a_task_runs(
-    slow_dag: str, airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
-) -> None:
-    run, seen = airflow.trigger(slow_dag), set[str]()
-    wait_for(
-        lambda: [task for task in airflow.tasks(slow_dag, run) if task["state"] == "running"],
-        60,
-        "the task runs",
+POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
+SERVICES = [f"airflow-{name}" for name in ("api-server", "scheduler", "dag-processor", "triggerer")]
+TIMERS = [
+    f"airflow-{name}.timer"
+    for name in (
+        *("backup", "certificate", "liveness"),
+        *("cleanup-history", "cleanup-images", "cleanup-logs", "cleanup-pods"),
     )
-    shell("systemctl kill --signal=SIGKILL --kill-whom=main airflow-scheduler")
-    killed = time.monotonic()
-    wait_for(lambda: shell("systemctl is-active airflow-scheduler || true") == "active", 15, "back")
-    # Scheduling again: another run's task gets its pod while the first still runs.
-    airflow.trigger("airflow_smoke_test")
-    wait_for(lambda: pods_of(cluster, "airflow_smoke_test"), 15, "a new task gets a pod")
-    assert time.monotonic() - killed < 15
-
-    def ended() -> bool:
-        seen.update(pods_of(cluster, slow_dag))
-        return airflow.run_state(slow_dag, run) in ("success", "failed")
-
-    wait_for(ended, 90, "the run ends")
-    (task,) = airflow.tasks(slow_dag, run)
-    assert (task["state"], task["try_number"]) == ("success", 1)
-    assert len(seen) == 1, "the task ran once, in one pod"
-    # The new scheduler adopts the finished pod when the old one counts as dead.
-    wait_for(lambda: not pods_of(cluster, slow_dag), 150, "the pod is deleted")
-
-
+]
 # What somebody edits on the host or in the cluster, and the operations that put it back.
 EDITS = {
     "echo '# by hand' >> /etc/airflow/airflow.cfg": ["Airflow | Write airflow.cfg"],
     # It started with the edited file, the others with the right one.
     "systemctl restart airflow-triggerer": ["Services | Run airflow-triggerer"],
-    "echo '# by hand' >> /etc/airflow/pod_template.yaml": ["Airflow | Write pod_template.yaml"],
+    "systemctl stop airflow-dag-processor": ["Services | Run airflow-dag-processor"],
+    f"echo '# by hand' >> {POD_TEMPLATE}": ["Airflow | Write pod_template.yaml"],
     "echo '# by hand' >> /etc/systemd/system/airflow-api-server.service": [
         "Services | Write airflow-api-server.service",
         "Services | Make systemd load and enable the units",
@@ -77,37 +53,37 @@ def test_edits_by_hand_are_put_back_and_just_what_reads_them_restarts(shell: She
     assert deploy().changed == []
 
 
-def test_what_timers_start_does_its_work_in_its_sandbox(shell: Shell) -> None:
-    shell("systemctl start 'airflow-cleanup-*.service' airflow-liveness")
-    count = "ls /var/backups/airflow/airflow-*.tar 2>/dev/null | wc -l"
-    before = int(shell(count))
-    shell("systemctl start airflow-backup")
-    assert int(shell(count)) == before + 1
+def test_target_stops_starts_and_restarts_all_of_airflow(shell: Shell, airflow: Airflow) -> None:
+    units = [*SERVICES, *TIMERS]
 
+    def are(state: str) -> bool:
+        states = shell(f"systemctl is-active {' '.join(units)} || true").splitlines()
+        return states == [state] * len(units)
 
-def test_stopped_service_is_started_again(shell: Shell) -> None:
-    shell("systemctl stop airflow-dag-processor")
-    run = deploy()
-    assert set(run.changed) - {WAIT} == {"Services | Run airflow-dag-processor"}
+    def starts() -> dict[str, str]:
+        return {unit: properties(shell, unit, "ActiveEnterTimestamp")[0] for unit in units}
 
-
-def test_target_stops_and_starts_all_of_airflow(shell: Shell, airflow: Airflow) -> None:
-    units = "airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer"
-
-    def states() -> set[str]:
-        return set(shell(f"systemctl is-active {units} || true").splitlines())
+    assert are("active")
+    before = starts()
+    shell("systemctl restart airflow.target")
+    # The api-server may take two minutes to be ready, and the others start after it.
+    wait_for(lambda: all(before[u] != now for u, now in starts().items()), 180, "all are restarted")
+    wait_for(lambda: are("active"), 180, "all are active")
+    wait_for(lambda: {*airflow.health().values()} == {"healthy"}, 120, "Airflow is healthy")
 
     shell("systemctl stop airflow.target")
-    # By itself the scheduler would wait 20 s for its watcher of the cluster.
-    wait_for(
-        lambda: shell("systemctl is-active airflow-scheduler || true") == "inactive", 15, "end"
+    # One that did not end within 30 s would be killed, and be "failed".
+    wait_for(lambda: are("inactive"), 60, "all are stopped")
+    told, ended = properties(
+        shell,
+        "airflow-scheduler",
+        "ActiveExitTimestampMonotonic",
+        "InactiveEnterTimestampMonotonic",
     )
-    wait_for(lambda: states() == {"inactive"}, 60, "all units are stopped")
+    assert (int(ended) - int(told)) / 1e6 < 20, "by itself it waits 20 s for its watcher"
     shell("systemctl start airflow.target")
-    wait_for(lambda: states() == {"active"}, 60, "all units are active")
-    wait_for(
-        lambda: set(airflow.health().values()) == {"healthy"}, 60, "all components are healthy"
-    )
+    wait_for(lambda: are("active"), 180, "all are active again")
+    wait_for(lambda: {*airflow.health().values()} == {"healthy"}, 120, "Airflow is healthy again")
 
 
 def test_stopped_cluster_comes_back_with_the_deploy(shell: Shell) -> None:
@@ -120,30 +96,56 @@ def test_stopped_cluster_comes_back_with_the_deploy(shell: Shell) -> None:
     wait_for(lambda: deploy().changed == [], 120, "a further run changes nothing", every=5)
 
 
-# What is broken, and what the smoke test must say of it.
-BROKEN_LINKS = {
-    "scheduler": ("systemctl stop airflow-scheduler", ["scheduler"]),
-    "image": (
-        "sed -i 's|image: localhost/.*|image: localhost/airflow-worker:not-there|'"
-        " /etc/airflow/pod_template.yaml",
-        ["failed at image:", "localhost/airflow-worker:not-there", "the pod's events:"],
-    ),
-    "pod to Execution API": (
-        "sed -i 's|https://$(HOST_IP):|https://127.0.0.1:|' /etc/airflow/pod_template.yaml",
-        ["failed at pod to Execution API:", "the pod's last lines:", "the pod's events:"],
-    ),
+def smoke_test(shell: Shell) -> str:
+    """What the smoke test says; it must not pass."""
+    return shell("! airflow-smoke-test 2>&1")
+
+
+def test_a_scheduler_that_hangs_is_named(shell: Shell, airflow: Airflow) -> None:
+    """At first its last sign of life is fresh, and only a task that waits shows that it hangs."""
+    shell(
+        "systemctl stop airflow-liveness.timer airflow-liveness;"
+        " systemctl kill --signal=SIGSTOP --kill-whom=main airflow-scheduler"
+    )
+    with ThreadPoolExecutor() as at_once:
+        no_pod = at_once.submit(smoke_test, shell)
+        # Airflow's threshold is 30 s.
+        wait_for(lambda: airflow.health().get("scheduler") == "unhealthy", 60, "it is silent")
+        unhealthy, run = at_once.submit(smoke_test, shell), at_once.submit(deploy)
+    assert "failed at scheduler: the task is " in no_pod.result()
+    assert "failed at services: not healthy: {'scheduler': 'unhealthy'}" in unhealthy.result()
+    assert run.result().code != 0
+    assert "Airflow is not healthy after a minute: " in run.result().output
+    shell("systemctl kill --signal=SIGKILL --kill-whom=main airflow-scheduler")
+    healed = deploy()
+    assert healed.code == 0, healed.output
+    assert "Timers | Run the timers" in healed.changed
+
+
+# How the pod template is broken, and what the smoke test must say of it.
+BROKEN_PODS = {
+    "s|image: localhost/.*|image: localhost/airflow-worker:not-there|": [
+        "failed at image:",
+        "localhost/airflow-worker:not-there",
+        "the pod's events:",
+    ],
+    "s|https://$(HOST_IP):|https://127.0.0.1:|": [
+        "failed at pod to Execution API:",
+        "the pod's last lines:",
+        "the pod's events:",
+    ],
 }
 
 
-@pytest.mark.parametrize("link", BROKEN_LINKS)
-def test_smoke_test_names_the_broken_link(link: str, shell: Shell) -> None:
-    break_it, said = BROKEN_LINKS[link]
-    shell(break_it)
-    output = shell("airflow-smoke-test 2>&1 && echo PASSED || true")
-    shell("kubectl -n airflow delete pods --all --wait=false")
-    assert "PASSED" not in output
-    for words in said:
-        assert words in output
+def test_smoke_test_names_what_keeps_a_pod_from_its_task(shell: Shell) -> None:
+    right = "/root/pod_template.yaml"
+    shell(f"cp {POD_TEMPLATE} {right}")
+    for edit, said in BROKEN_PODS.items():
+        shell(f"sed '{edit}' {right} > {POD_TEMPLATE}; ! cmp -s {right} {POD_TEMPLATE}")
+        output = smoke_test(shell)
+        shell("kubectl -n airflow delete pods --all --wait=false")
+        assert [words for words in said if words not in output] == [], output
     run = deploy()
     assert run.code == 0, run.output
+    assert "Airflow | Write pod_template.yaml" in run.changed
     assert "a task ran as a pod" in shell("airflow-smoke-test")
