@@ -92,6 +92,8 @@ def timers(settings: Settings) -> list[Timer]:
             options=(
                 "# It becomes postgres, whose socket it needs, and reads what is postgres' own.",
                 "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH",
+                "# Without it systemd 257 takes this one away again, after it set the filter.",
+                "AmbientCapabilities=CAP_SETUID",
                 "SystemCallFilter=@setuid capset",
                 "RestrictAddressFamilies=",
                 "RestrictAddressFamilies=AF_UNIX",
