@@ -92,7 +92,7 @@ def timers(settings: Settings) -> list[Timer]:
             options=(
                 "# It becomes postgres, whose socket it needs, and reads what is postgres' own.",
                 "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH",
-                "# Otherwise systemd 257 takes it away, after it filtered the system calls.",
+                "# Otherwise systemd 257 takes CAP_SETUID away once it has set the filter.",
                 "AmbientCapabilities=CAP_SETUID",
                 "SystemCallFilter=@setuid capset",
                 "RestrictAddressFamilies=",
