@@ -112,7 +112,7 @@ def history(airflow: Airflow, shell: Shell) -> History:
 
     def waits() -> bool:
         tasks = airflow.tasks(BETWEEN, waiting) + airflow.tasks(BETWEEN, done)
-        states = sorted((task["task_id"], task["state"]) for task in tasks)
+        states = sorted((task["task_id"], str(task["state"])) for task in tasks)
         return states == [("nothing", "success")] * 2 + [("waits", "scheduled")] * 2
 
     wait_for(waits, 60, "the runs are between their tasks")
