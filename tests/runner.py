@@ -353,8 +353,18 @@ def chosen_runs(chosen: argparse.Namespace) -> list[Run]:
 
 def run(chosen: argparse.Namespace) -> int:
     """Run what the command line asks for; returns the exit code."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    # Also where nobody types: a shell lets what it starts in the background ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         return _run(chosen)
+    except KeyboardInterrupt:
+        progress("\nInterrupted; the machines of the stories were removed.")
+        return 130
     except SandboxError as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -375,11 +385,7 @@ def _run(chosen: argparse.Namespace) -> int:
     if not offline.official_downloads_reachable():
         offline.ensure()  # before the clock of the stories runs
     runner = Runner(runs, folder, chosen.keep)
-    try:
-        runner.run(1 if chosen.keep else chosen.jobs)
-    except KeyboardInterrupt:
-        progress("\nInterrupted; the machines were removed.")
-        return 130
+    runner.run(1 if chosen.keep else chosen.jobs)
     for run in runs:
         if run.began and not run.ok and run.evidence:
             show_failure(run, run.evidence)
