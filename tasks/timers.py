@@ -92,7 +92,7 @@ def timers(settings: Settings) -> list[Timer]:
             options=(
                 "# It becomes postgres, whose socket it needs, and reads what is postgres' own.",
                 "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH",
-                "# systemd 257 keeps this one from a filtered service that names its user, also root.",
+                "# systemd 257 takes it from a filtered service that names its user, even root.",
                 "AmbientCapabilities=CAP_SETUID",
                 "SystemCallFilter=@setuid capset",
                 "RestrictAddressFamilies=",
