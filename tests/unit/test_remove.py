@@ -184,9 +184,12 @@ def test_what_the_readme_says_is_on_the_host_is_removed() -> None:
     plan = fake.removal(given, False)
     patterns = deleted(plan)
     purged = {"/etc/containerd/config.toml", "/etc/containers/certs.d", "/etc/containerd/certs.d"}
-    # Files of PostgreSQL's own folder, which the table names with a pattern.
+    # They stand in PostgreSQL's own folder, which the table names with a pattern.
+    of_postgres = {
+        f"/etc/postgresql/*/main/{name}" for name in ("conf.d/airflow.conf", "pg_hba.conf")
+    }
     left = {path for path in paths if not is_deleted(path.removesuffix("*"), patterns)}
-    assert left == {"/etc/postgresql/*/main", *purged}
+    assert left == of_postgres | purged
 
 
 def test_what_was_postgres_own_is_put_back() -> None:

@@ -22,7 +22,7 @@ RUN_GOES_ON = {"queued", "running"}
 TASK_ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 TASK_GOES_ON = {
     *("scheduled", "queued", "running", "restarting"),
-    *("up_for_retry", "up_for_reschedule", "deferred"),
+    *("up_for_retry", "up_for_reschedule", "deferred", "awaiting_input"),
 }
 
 # The columns that are asked for.
@@ -36,7 +36,7 @@ create table task_instance (
 );
 create table job (job_type text, latest_heartbeat timestamptz);
 create table import_error (id int);
-create table slot_pool (pool text, slots int);
+create table slot_pool (pool text, slots int, include_deferred boolean);
 """
 
 
@@ -155,7 +155,8 @@ insert into job values ('TriggererJob', now() - interval '50 seconds');
 insert into job values ('DagProcessorJob', now() - interval '60 seconds');
 insert into job values ('LocalTaskJob', now() - interval '90 seconds');
 insert into import_error values (1), (2), (3);
-insert into slot_pool values ('narrow', 128), ('default_pool', 7);
+insert into slot_pool values ('narrow', 128, false), ('default_pool', 7, true);
+insert into task_instance values ('d', 'deferred', now(), null, 'default_pool', 3);
 """
     database.sql(rows, "airflow")
     found = figures(database)
@@ -175,13 +176,15 @@ insert into slot_pool values ('narrow', 128), ('default_pool', 7);
     runs = {state: number for number, state in enumerate(sorted(RUN_GOES_ON | RUN_ENDED), start=1)}
     assert found == {
         **{f"airflow_task_instances{{{state}}}": place[state] for state in TASK_GOES_ON},
+        "airflow_task_instances{deferred}": place["deferred"] + 1,
         **{f"airflow_dag_runs{{{state}}}": 11 * runs[state] for state in RUN_GOES_ON},
         **{f"airflow_dag_runs_ended_last_hour{{{state}}}": runs[state] for state in RUN_ENDED},
         "airflow_import_errors": 3,
         "airflow_pool_slots{narrow}": 128,
         "airflow_pool_used{narrow}": 2 * (place["queued"] + place["running"]),
         "airflow_pool_slots{default_pool}": 7,
-        "airflow_pool_used{default_pool}": 0,
+        # This one counts deferred tasks, the other one does not.
+        "airflow_pool_used{default_pool}": 3,
     }
 
 
