@@ -76,15 +76,25 @@ NODE = [
     "/var/lib/cni",
     "/var/lib/kubelet/*",
     "/var/lib/minikube",
+    "/var/log/containers",
+    "/var/log/pods",
+    "/var/tmp/minikube",
+    "/tmp/gvisor",
+    "/tmp/h.[0-9]*",  # /etc/hosts, as minikube changed it
     "/tmp/hostpath-provisioner",
     "/tmp/hostpath_pv",
     "/tmp/juju-mk*",
+    "/tmp/minikube_*.log",
     "/usr/lib/systemd/system/kubelet.service*",
     "/usr/libexec/kubernetes",
     "/usr/share/ca-certificates/minikubeCA.pem",
     "/etc/systemd/system/kubelet.service*",
     "/etc/crictl.yaml",
 ]
+# The names that minikube gives to addresses of the host.
+NAMES = "[[:space:]][a-z-]*\\.minikube\\.internal$"
+# When systemd last ran each timer.
+STAMPS = "/var/lib/systemd/timers/stamp-airflow-*"
 
 
 # What programs wrote, and their packages do not know of.
@@ -92,6 +102,7 @@ LEFT_BY_PACKAGES = [
     "/etc/containerd",
     "/etc/containers",
     "/opt/containerd",
+    "/run/containerd",
     "/run/containers",
     "/var/lib/containerd",
     "/var/lib/containers",
@@ -155,7 +166,8 @@ def _remove_services() -> None:
             f"for unit in $(cd {services.UNITS_DIRECTORY} && ls -d airflow*.timer airflow*.service"
             " airflow.target 2>/dev/null); do"
             " test -L /etc/systemd/system/$unit || systemctl disable --quiet $unit; done",
-            f"rm -rf {units}; systemctl daemon-reload; systemctl reset-failed 'airflow*' || true",
+            f"rm -rf {units} {STAMPS}; systemctl daemon-reload;"
+            " systemctl reset-failed 'airflow*' || true",
         ],
         because="there are none",
     )
@@ -194,7 +206,8 @@ def _remove_minikube(settings: Settings) -> None:
     images = "ctr -n k8s.io images ls -q"
     settled(
         name="Clean the node",
-        test=f"{_gone(NODE)} && ! iptables-save | grep -E 'KUBE-|CNI-'",
+        test=f"{_gone(NODE)} && ! grep '{NAMES}' /etc/hosts"
+        " && ! iptables-save | grep -E 'KUBE-|CNI-'",
         commands=[
             "systemctl stop kubelet 2>/dev/null; systemctl disable --quiet kubelet 2>/dev/null;"
             " crictl pods -q 2>/dev/null | xargs -r crictl rmp --force >/dev/null;"
@@ -202,8 +215,13 @@ def _remove_minikube(settings: Settings) -> None:
             f"{clean} for link in bridge cni0; do ip link delete $link 2>/dev/null; done; true",
             "findmnt -Rno TARGET -R /var/lib/kubelet 2>/dev/null | tail -n +2 | tac"
             " | xargs -r umount 2>/dev/null; true",
+            # Where / is not shared between namespaces, kubelet mounts its folder over itself.
+            "case $(findmnt -no FSROOT /var/lib/kubelet) in */var/lib/kubelet)"
+            " umount /var/lib/kubelet ;; esac",
             "find /etc/ssl/certs -lname '*/minikubeCA.pem' -delete",
+            f"sed -i '/{NAMES}/d' /etc/hosts",
             _rm(NODE),
+            "rmdir /var/lib/kubelet 2>/dev/null; true",
             "systemctl daemon-reload",
         ],
         because="nothing of Kubernetes is left",

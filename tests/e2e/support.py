@@ -279,16 +279,27 @@ sys.path.insert(0, {root!r})
 from tests.sandbox import inventory
 
 name, data = inventory.host({name!r})
-hosts = [(name, data | {settings!r})]
+hosts = [(name, {{key: data[key] for key in data if key not in {left_out!r}}} | {settings!r})]
 """
 
 
-def inventory_with(settings: Mapping[str, object], folder: Path) -> str:
-    """Path of an inventory for the machine under test, with these settings, made in a folder."""
+def inventory_with(
+    settings: Mapping[str, object], folder: Path, left_out: Sequence[str] = ()
+) -> str:
+    """Path of an inventory for the machine under test, with these settings, made in a folder.
+
+    What is left out of the sandbox's own settings has its default again.
+    """
     path = folder / "inventory.py"
     path.touch(mode=0o600)
-    text = _INVENTORY.format(root=str(ROOT), name=machine_name(), settings=dict(settings))
-    path.write_text(text)
+    path.write_text(
+        _INVENTORY.format(
+            root=str(ROOT),
+            name=machine_name(),
+            settings=dict(settings),
+            left_out=tuple(left_out),
+        )
+    )
     return str(path)
 
 
@@ -297,16 +308,19 @@ def machine_name() -> str:
     return os.environ.get("AIRFLOW_SANDBOX", "airflow-sandbox")
 
 
-HOST_BEFORE = "/root/host-before"  # how the machine was before the first deploy
+HOST_BEFORE = "/srv/host-before"  # how the machine was before the first deploy
 
 # Shell commands that print, a line each, packages, users, enabled units, listening ports, mounts,
-# links, firewall rules and files; without what changes by itself or belongs to the tests.
+# links, firewall rules, files, and checksums of those that hold configuration; without what changes
+# by itself or belongs to the tests.
 _CHANGING = " -o ".join(
     f"-path {path}"
     for path in (
-        *("/dev", "/proc", "/run", "/sys", "/tmp", "/root", "/home", "/srv"),
-        *("/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/log"),
-        *("/var/tmp", "/etc/ssl/certs", "'/etc/*-'", "/etc/.pwd.lock"),
+        *("/dev", "/proc", "/sys", "/srv", "/root/.cache/uv"),
+        *("/run/credentials", "/run/log", "/run/systemd", "/run/user"),
+        *("'/tmp/systemd-private-*'", "'/var/tmp/systemd-private-*'"),
+        *("/var/cache/apt", "/var/lib/apt", "/var/lib/dpkg", "/var/log/journal"),
+        *("'/etc/*-'", "/etc/.pwd.lock"),
     )
 )
 LOOK_AT_HOST = f"""
@@ -320,4 +334,6 @@ LOOK_AT_HOST = f"""
     ls /sys/class/net | sed 's/^/link /'
     iptables-save 2>/dev/null | grep -v '^[#:]' | sed 's/^/rule /'
     find / \\( {_CHANGING} \\) -prune -o -print | sed 's/^/file /'
+    find /etc /root /usr/local \\( {_CHANGING} \\) -prune -o -type f -exec sha256sum {{}} + |
+        sed 's/^/content /'
 }} | sort -u"""

@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL, SECRET, connection, counts, decrypted
-from tests.e2e.support import HOST_BEFORE, LOOK_AT_HOST, deploy, log_in
-from tests.sandbox.machine import Machine
-
-# What Debian's packages leave, or take with them, when they are purged: users and their groups, the
-# history of configuration files, the system's locale (by the package locales).
-LEFT = (
-    "[<>] ((user|group) (postgres|ssl-cert)|file /var/lib/ucf/.*|file /etc/default/locale"
-    "|file /etc/locale.conf|file /usr/lib/modules)$"
+from tests.e2e.support import (
+    HOST_BEFORE,
+    LOOK_AT_HOST,
+    Airflow,
+    deploy,
+    inventory_with,
+    log_in,
 )
+from tests.sandbox.machine import Machine
+from tests.support import wait_for
+
+REMOVAL = "tasks.remove.airflow"
+# Some of its steps, in order: what it is doing as it is killed.
+INTERRUPTED_AT = (
+    "Stop and remove Airflow's units",
+    "Remove the proxy",
+    "Delete the cluster",
+    "Clean the node",
+    "Remove the database and the roles",
+    "Purge the Debian packages",
+)
+# What Debian's packages leave, or take with them, when they are purged: users and their groups, the
+# history of configuration files, their own logs, the system's locale (by the package locales). And
+# what a reboot takes away: locks, this removal's own among them, and folders of programs.
+LEFT = (
+    r"[<>] ((user|group) (postgres|ssl-cert)|file /usr/lib/modules|file /var/lib/ucf/.*"
+    r"|content \w+  /etc/(passwd|shadow|group|gshadow)"
+    r"|(file|content \w+ ) /etc/(default/locale|locale\.conf)"
+    r"|file /var/(log/(apt/.*|alternatives\.log|dpkg\.log)|cache/debconf/.*)"
+    r"|file /run/(lock/(airflow-deploy(-command)?|netavark\.lock)|netns|podman.*|xtables\.lock))$"
+)
+# In the sandbox's inventory, and in nobody's who sets nothing.
+NOT_DEFAULT = ("airflow_web_host", "kubernetes_pod_operator")
+# What can't be made again, beside the database.
+KEPT = "/opt/airflow/dags /opt/airflow/plugins /etc/airflow/secrets /var/log/airflow"
+OTHER_SITE = "/etc/nginx/sites-enabled/e2e"
 
 
 @pytest.fixture(scope="module")
 def backup(machine: Machine, shell: Shell) -> str:
     """A backup with a connection, where no removal looks."""
-    shell("airflow connections delete e2e_kept >/dev/null 2>&1 || true")
     log_in(machine).request("POST", "/connections", connection("e2e_kept"))
-    return shell("cp $(airflow-backup) /root/kept.tar && echo /root/kept.tar")
+    return shell("cp $(airflow-backup) /srv/kept.tar && echo /srv/kept.tar")
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +65,19 @@ def rows(shell: Shell, backup: str) -> str:
     return counts(shell)
 
 
-REMOVAL = "tasks.remove.airflow"
+def files(shell: Shell) -> str:
+    """Checksums of the files that are to stay, and of the backups."""
+    return shell(f"find {KEPT} /var/backups/airflow -type f -exec sha256sum {{}} + | sort")
 
 
 def test_removal_that_keeps_data(rows: str, shell: Shell) -> None:
+    shell(
+        "echo '# mine' > /opt/airflow/dags/mine.py; echo '# mine' > /opt/airflow/plugins/mine.py;"
+        f" echo 'server {{ listen 8090; return 200 mine; }}' > {OTHER_SITE}"
+    )
+    before = files(shell)
+    for kind in ("mine.py", "fernet-key", "attempt=1.log", ".tar"):
+        assert f"{kind}\n" in f"{before}\n"
     run = deploy(what=(REMOVAL, "keep_data=True"))
     assert run.code == 0, run.output
     assert shell(
@@ -49,14 +90,34 @@ def test_removal_that_keeps_data(rows: str, shell: Shell) -> None:
         )
         == ""
     )
+    assert files(shell) == before
     assert shell(f"{PSQL} 'select count(*) from connection'") != "0"
+    # nginx goes on with what is somebody else's.
+    assert shell("curl -s http://127.0.0.1:8090/") == "mine"
+    shell(f"rm {OTHER_SITE}")
     run = deploy()
     assert run.code == 0, run.output
     assert counts(shell) == rows
     assert decrypted(shell, "e2e_kept") == SECRET
 
 
+def interrupted(operation: str) -> bool:
+    """Run the removal and kill it when it begins an operation; whether it did."""
+    command = ["pyinfra", "--yes", "inventories/sandbox.py", REMOVAL]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr
+        for line in run.stderr:
+            if f"Starting operation: Remove | {operation}" in line:
+                run.kill()
+                return True
+    return False
+
+
 def test_removal_leaves_the_host_as_it_was(backup: str, shell: Shell) -> None:
+    """Also if it is killed, over and over, and run again."""
+    assert [each for each in INTERRUPTED_AT if not interrupted(each)] == []
     run = deploy(what=(REMOVAL,))
     assert run.code == 0, run.output
     changed = shell(f"{LOOK_AT_HOST} | diff {HOST_BEFORE} - || true").splitlines()
@@ -66,16 +127,43 @@ def test_removal_leaves_the_host_as_it_was(backup: str, shell: Shell) -> None:
     assert run.changed == []
 
 
+@contextlib.contextmanager
+def forwarded(machine: Machine, port: int) -> Iterator[int]:
+    """A port of this machine that SSH forwards to one that only the host itself reaches."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number: int = free.getsockname()[1]
+    words = ["-N", "-L", f"{number}:localhost:{port}", machine.name]
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", number), 5):
+            return True
+        return False
+
+    with subprocess.Popen(["ssh", "-F", machine.ssh_config, *words]) as ssh:
+        try:
+            wait_for(answers, 20, "SSH forwards the port")
+            yield number
+        finally:
+            ssh.terminate()
+
+
 def test_backup_is_restored_on_an_empty_host(
-    backup: str, rows: str, machine: Machine, shell: Shell
+    backup: str, rows: str, machine: Machine, shell: Shell, tmp_path: Path
 ) -> None:
-    run = deploy()
+    """One that was deployed with nothing but the defaults."""
+    inventory = inventory_with({}, tmp_path, left_out=NOT_DEFAULT)
+    run = deploy(inventory=inventory)
     assert run.code == 0, run.output
+    assert "ssh -L 8080:localhost:8080 the-host" in run.output
+    assert shell("ss -Hltn sport = :443; ls /etc/airflow | grep triggerer || true") == ""
     assert shell(f"{PSQL} 'select count(*) from connection'") == "0"
     print(shell(f"airflow-restore {backup}"))
     assert counts(shell) == rows
     assert decrypted(shell, "e2e_kept") == SECRET
     # With the password of then.
-    assert log_in(machine).request("GET", "/connections/e2e_kept")["conn_type"] == "http"
-    assert deploy().code == 0
-    assert deploy().changed == []
+    password = shell(f"tar -xOf {backup} host.tar | tar -xO etc/airflow/secrets/admin-password")
+    with forwarded(machine, 8080) as port:
+        page = Airflow(f"http://localhost:{port}", "admin", lambda: password, lambda: "")
+        assert page.request("GET", "/connections/e2e_kept")["conn_type"] == "http"
+    assert deploy(inventory=inventory).code == 0
+    assert deploy(inventory=inventory).changed == []
