@@ -265,10 +265,13 @@ def _plan(settings: Settings) -> Plan:
 
 
 def removal(given: Mapping[str, Any], keep_data: bool) -> Plan:
-    """What the removal does on Debian 12, were there anything."""
-    state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, given)
-    add_deploy(state, remove.airflow, keep_data=keep_data)
-    return _planned(state)
+    """What the removal does on Debian 12, were there anything; planned once, as a deploy is."""
+    key = json.dumps(["removal", given, keep_data], default=_revealed)
+    if key not in _plans:
+        state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, given)
+        add_deploy(state, remove.airflow, keep_data=keep_data)
+        _plans[key] = _planned(state)
+    return _plans[key]
 
 
 def commands(
