@@ -140,7 +140,7 @@ def test_figures_count_what_they_say(database: postgres.Server) -> None:
     for number, state in enumerate(states, start=1):
         rows += (
             f"insert into task_instance select 'd', '{state}', now(), now() - interval"
-            f" '{number} seconds', 'narrow', 2 from generate_series(1, {number});\n"
+            f" '{number} minutes', 'narrow', 2 from generate_series(1, {number});\n"
         )
     for number, state in enumerate(sorted(RUN_GOES_ON | RUN_ENDED), start=1):
         for minutes, many in ((59, number), (61, 10 * number)):  # ended within the hour, or before
@@ -172,7 +172,7 @@ insert into task_instance values ('d', 'deferred', now(), null, 'default_pool', 
         assert age <= ages[f"airflow_heartbeat_age_seconds{{{component}}}"] < age + 30
     place = {state: number for number, state in enumerate(states, start=1)}
     waits = found.pop("airflow_oldest_queued_task_seconds")
-    assert place["queued"] <= waits < place["queued"] + 30
+    assert 60 * place["queued"] <= waits < 60 * place["queued"] + 30
     runs = {state: number for number, state in enumerate(sorted(RUN_GOES_ON | RUN_ENDED), start=1)}
     assert found == {
         **{f"airflow_task_instances{{{state}}}": place[state] for state in TASK_GOES_ON},
