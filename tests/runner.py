@@ -39,10 +39,12 @@ DEPLOY_MINUTES = 3
 HEALTHY_SECONDS = 240
 RUNS_KEPT = 20
 MOST_FAILURES = 5  # of one story: what follows is unlikely to say more
+SHELL = ("up", "down", "tools.sh")
 STATIC_CHECKS = (
     ("ruff", "check", "--quiet", "."),
     ("ruff", "format", "--check", "--quiet", "."),
     ("mypy",),
+    ("shellcheck", "-x", "tests/run", *(f"tests/sandbox/{name}" for name in SHELL), ".ci/run"),
 )
 
 
@@ -297,7 +299,9 @@ class Runner:
 
 def checks(*paths: str) -> tuple[int, int]:
     """Run the static checks and the unit tests; returns how many passed and failed."""
-    ensure_packages("systemd")  # systemd-analyze judges the units
+    ensure_packages("systemd", "iproute2", "openssl")  # systemd-analyze judges the units
+    if not list(Path("/usr/lib/postgresql").glob("*/bin")):
+        ensure_packages("postgresql")
     failed = 0
     for command in STATIC_CHECKS:
         if subprocess.run(command, cwd=ROOT, check=False).returncode:

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the commands beside it: puts uv, in the version that the deploy pins, on the PATH.
 tools=${AIRFLOW_SANDBOX_CACHE:-$HOME/.cache/airflow-sandbox}/tools
 lock=files/opt/airflow/requirements/uv.txt
