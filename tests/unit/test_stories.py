@@ -83,13 +83,16 @@ def test_two_runs_take_different_slots(tmp_path: Path, monkeypatch: pytest.Monke
         assert again == first
 
 
-def test_a_changed_file_of_the_deploy_wants_another_machine() -> None:
+def test_a_changed_file_of_the_deploy_wants_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/one.py").write_text("1")
     before = runner.deployed_state("trixie")
     assert before != runner.deployed_state("bookworm")
-    new = ROOT / "tasks" / "of_a_test.py"
-    try:
-        new.write_text("")
-        assert runner.deployed_state("trixie") != before
-    finally:
-        new.unlink()
+    (tmp_path / "README.md").write_text("1")
     assert runner.deployed_state("trixie") == before
+    (tmp_path / "tasks/one.py").write_text("2")
+    assert runner.deployed_state("trixie") != before

@@ -82,6 +82,10 @@ def test_reboot_while_a_task_runs(running: str, airflow: Airflow, shell: Shell) 
 
 
 def test_removed_with_one_command(shell: Shell) -> None:
+    # The servers of the tests need packages that came with the deploy, which would rather end.
+    shell(
+        "apt-get -qq purge -y apache2-utils docker-registry lighttpd && apt-get -qq autoremove -y"
+    )
     run = deploy(what=("tasks.remove.airflow",))
     assert run.code == 0, run.output
     left = shell(
