@@ -101,6 +101,25 @@ def as_data(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def killed_at(
+    operation: str,
+    settings: Mapping[str, object] | None = None,
+    what: Sequence[str] = ("deploy.py",),
+) -> bool:
+    """Run the deploy, or what is named, and kill it when it begins an operation; whether it did."""
+    data = [f"--data={key}={as_data(value)}" for key, value in (settings or {}).items()]
+    command = ["pyinfra", "--yes", *data, "inventories/sandbox.py", *what]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr
+        for line in run.stderr:
+            if f"Starting operation: {operation}" in line:
+                run.kill()
+                return True
+    return False
+
+
 class Airflow:
     """Airflow's REST API, as a person who logged in."""
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
-from typing import Any
 
-from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
-from tests.e2e.support import Airflow, as_data, deploy
+from tests.e2e.support import Airflow, deploy, killed_at
 
 # One a module, in the order of the deploy: what it is doing as it is killed.
 KILLED_AT = (
@@ -31,21 +28,6 @@ KILLED_AT = (
     "Upgrade | Keep the backup of before",
     "Smoke test | Run a tiny DAG as a pod",
 )
-
-
-def killed_at(operation: str, settings: dict[str, Any]) -> bool:
-    """Run the deploy and kill it when it begins an operation; whether it did."""
-    data = [f"--data={key}={as_data(value)}" for key, value in settings.items()]
-    command = ["pyinfra", "--yes", *data, "inventories/sandbox.py", "deploy.py"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as run:
-        assert run.stderr
-        for line in run.stderr:
-            if f"Starting operation: {operation}" in line:
-                run.kill()
-                return True
-    return False
 
 
 def test_killed_in_each_module(airflow: Airflow, shell: Shell, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL, SECRET, connection, counts, decrypted
 from tests.e2e.support import (
@@ -20,6 +19,7 @@ from tests.e2e.support import (
     Airflow,
     deploy,
     inventory_with,
+    killed_at,
     log_in,
 )
 from tests.sandbox.machine import Machine
@@ -101,23 +101,10 @@ def test_removal_that_keeps_data(rows: str, shell: Shell) -> None:
     assert decrypted(shell, "e2e_kept") == SECRET
 
 
-def interrupted(operation: str) -> bool:
-    """Run the removal and kill it when it begins an operation; whether it did."""
-    command = ["pyinfra", "--yes", "inventories/sandbox.py", REMOVAL]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as run:
-        assert run.stderr
-        for line in run.stderr:
-            if f"Starting operation: Remove | {operation}" in line:
-                run.kill()
-                return True
-    return False
-
-
 def test_removal_leaves_the_host_as_it_was(backup: str, shell: Shell) -> None:
     """Also if it is killed, over and over, and run again."""
-    assert [each for each in INTERRUPTED_AT if not interrupted(each)] == []
+    missed = [each for each in INTERRUPTED_AT if not killed_at(f"Remove | {each}", what=(REMOVAL,))]
+    assert missed == []
     run = deploy(what=(REMOVAL,))
     assert run.code == 0, run.output
     changed = shell(f"{LOOK_AT_HOST} | diff {HOST_BEFORE} - || true").splitlines()
