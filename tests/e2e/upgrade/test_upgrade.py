@@ -13,22 +13,18 @@ from tests.sandbox.machine import Machine
 
 OLD, NEW = "3.3.1", "3.3.2"
 DAG = "e2e_upgrade"
+# They belong to the cluster and the host as they are now: tokens, and the authority with its key.
+NOT_BACKED_UP = "/etc/airflow/kubeconfig* /etc/airflow/tls/*"
 CHECKED = "Airflow | Let the cluster check the pod template"  # the last one is remembered
 RAN = "Smoke test | Run a tiny DAG as a pod (about 10 s)"
 
 
 @pytest.fixture(scope="module")
 def runs(machine: Machine, shell: Shell) -> Runs:
-    """Airflow of the old version with some data, on a host that has had a newer one."""
-    shell(
-        "systemctl stop airflow.target 'airflow-*.service' &&"
-        " runuser -u postgres -- dropdb --force airflow &&"
-        f" rm -rf /var/lib/airflow-deploy/migrated {FOLDER}/before-*"
-    )
+    """Airflow of the old version with some data."""
     run = deploy(settings={"airflow_version": OLD})
     assert run.code == 0, run.output
     bring_dag(DAG, shell, dag(DAG, "one"))
-    # The first user was made anew, with the password that is there.
     runs = Runs(log_in(machine))
     runs.airflow.request("POST", "/connections", connection("e2e_before"))
     runs.whole(DAG, "one")
@@ -83,7 +79,11 @@ def test_rollback_brings_the_version_and_its_data_back(runs: Runs, shell: Shell)
         f"tar -xOf {upgraded} database.dump | pg_restore --data-only --table=connection -f -"
     )
     assert "e2e_before" in then and SECRET not in then
+    # The cluster does not accept the token of then any more, which has to stay replaced.
+    shell("airflow-rotate cluster-token")
+    ours = shell(f"sha256sum {NOT_BACKED_UP}")
     print(shell("airflow-rollback"))
+    assert shell(f"sha256sum {NOT_BACKED_UP}") == ours
     assert versions(shell, runs.airflow) == {OLD}
     assert decrypted(shell, "e2e_before") == SECRET
     assert shell(f"{PSQL} \"select conn_id from connection where conn_id like 'e2e_%'\"") == (
@@ -115,6 +115,10 @@ def test_what_is_no_good_backup_is_refused(runs: Runs, shell: Shell) -> None:
     file = shell("airflow-backup")
     assert shell(f"stat -c '%U %a' {file} {FOLDER}") == "root 600\nroot 700"
     assert SECRET not in shell(f"cat {file} | tr -d '\\0'")
+    held = shell(f"tar -xOf {file} host.tar | tar -t").splitlines()
+    assert {"etc/airflow/secrets/fernet-key", "etc/airflow/pod_template.yaml"} <= {*held}
+    there = shell(f"ls {NOT_BACKED_UP}").splitlines()
+    assert len(there) == 5 and {path.lstrip("/") for path in there}.isdisjoint(held)
     # One byte of the dump, and a file that is cut off.
     shell(
         f"cp {file} /root/flipped.tar;"
