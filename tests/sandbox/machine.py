@@ -43,6 +43,9 @@ FILE_LIMIT = 20000
 # There is no console, and trixie's libkmod fails at each boot for want of a modules folder.
 MASKED = ("getty@tty1.service", "systemd-modules-load.service")
 
+# The kernel counts these for all machines together, since root is the same user in each.
+# Debian's 128 are used up by the second cluster, whose kube-proxy then ends.
+INOTIFY_INSTANCES = 4096
 STOP_SECONDS = 60
 SSH_SECONDS = 60
 BOOT_SECONDS = 300  # with minikube and Airflow
@@ -420,7 +423,14 @@ def _has_sys_resource() -> bool:
     return bool(int(mask, 16) >> CAP_SYS_RESOURCE & 1)
 
 
+def _allow_inotify() -> None:
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(limit.read_text()) < INOTIFY_INSTANCES:
+        limit.write_text(f"{INOTIFY_INSTANCES}\n")
+
+
 def _start(machine: Machine) -> None:
+    _allow_inotify()
     progress(f"Starting the machine {machine.name} (about 10 seconds)…")
     # At each start: this machine's extra authorities may have changed since the last one.
     certificates = _archive([(path, text, 0o644) for path, text in _extra_certificates().items()])
