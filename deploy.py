@@ -3,58 +3,62 @@
 pyinfra inventories/local.py deploy.py
 """
 
+import pyinfra
 from pyinfra import host
 
-from tasks import (
-    airflow,
-    backup,
-    connection,
-    dags,
-    git,
-    image,
-    kubernetes,
-    metrics,
-    minikube,
-    objects,
-    postgres,
-    preflight,
-    progress,
-    proxy,
-    rotation,
-    services,
-    smoke,
-    system,
-    timers,
-)
+from tasks import preflight
+from tasks.airflow import config, database, objects, services, timers, venv
+from tasks.cluster import access, minikube
+from tasks.day2 import backup, cleanup, rotation, smoke_test, upgrade
+from tasks.host import metrics, postgres, proxy, system
+from tasks.lib import connection, progress
 from tasks.settings import Settings
+from tasks.worker import authority, dags, git, image
 
-progress.show()
-connection.hasten()
-settings = preflight.check(Settings.from_data(host.data.dict()))
 
-system.prepare(settings)
-minikube.begin(settings)
-proxy.provide(settings)
-postgres.provide(settings)
-airflow.install(settings)
-dags.bring(settings)
-image.build(settings)
-minikube.finish(settings)
-kubernetes.connect(settings)
-image.load(settings)
-backup.provide(settings)
-backup.begin(settings)
-airflow.configure(settings)
-objects.provide(settings)
-dags.provide(settings)
-git.prepare(settings)
-services.run(settings)
-timers.run(settings)
-rotation.provide(settings)
-metrics.provide(settings)
-proxy.tell(settings)
-backup.end(settings)
-smoke.prove(settings)
-image.prune(settings)
-airflow.prune(settings)
-git.ask(settings)
+def deploy(settings: Settings) -> None:
+    """Queue all operations of the deploy, in their order."""
+    # Prepare. An Airflow that runs is not touched. The cluster starts first, in the background,
+    # since it takes longest; the image is built from the virtual environment.
+    system.install(settings)
+    minikube.start(settings)
+    proxy.configure(settings)
+    postgres.configure(settings)
+    venv.install(settings)
+    dags.stage(settings)
+    image.build(settings)
+
+    # Connect. The cluster must run now: it gives the host its kubeconfig, and holds the image
+    # before anything asks for it.
+    minikube.wait(settings)
+    access.grant(settings, dags.objects(settings))
+    authority.share(settings)
+    image.load(settings)
+
+    # Switch. From here on Airflow changes. If its version does, it is stopped and backed up first,
+    # and starts again with its services. The database comes before its users: objects need its
+    # schema, services need all of them.
+    backup.install(settings)
+    with upgrade.guard(settings):
+        config.write(settings)
+        database.migrate(settings)
+        objects.sync(settings)
+        dags.publish(settings)
+        git.prepare(settings)
+        services.run(settings)
+
+    # Operate. These look after an Airflow that runs.
+    timers.run(settings)
+    rotation.install(settings)
+    metrics.run(settings)
+
+    # Verify, and tidy up only when the new state is known to work.
+    smoke_test.run(settings)
+    cleanup.run(settings)
+    git.verify(settings)
+
+
+if pyinfra.is_cli:
+    progress.show()
+    connection.disable_nagle()
+    deploy(preflight.check(Settings.from_data(host.data.dict())))

@@ -199,3 +199,13 @@ class KubernetesObject(TypedDict):
 Executor = Literal[
     "KubernetesExecutor", "KubernetesExecutor,LocalExecutor", "LocalExecutor,KubernetesExecutor"
 ]
+
+
+def is_this_host(address: str) -> bool:
+    """Whether an address means whoever uses it."""
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -13,27 +13,13 @@ import yaml
 from pyinfra import host
 from pyinfra.api import DeployError, deploy
 
-from tasks import airflow as airflow_itself
-from tasks import (
-    backup,
-    connection,
-    dags,
-    image,
-    kubernetes,
-    lock,
-    logs,
-    metrics,
-    minikube,
-    postgres,
-    proxy,
-    registry,
-    services,
-    system,
-    tls,
-    tools,
-)
-from tasks.operations import INSTALLED, Output, settled
-from tasks.settings import CONTROL_USER, DAGS_USER, HOMES, MEMORY, VENVS, Settings
+from tasks import layout
+from tasks.cluster import access
+from tasks.host import metrics, proxy
+from tasks.layout import CONTROL_USER, DAGS_USER, HOMES, STATE, VENVS
+from tasks.lib import connection, kubectl, lock
+from tasks.lib.operations import INSTALLED, Output, settled
+from tasks.settings import Settings
 
 # What nothing is lost with, since a deploy makes it anew.
 KUBECTL = "/usr/local/bin/kubectl"
@@ -48,23 +34,23 @@ PROGRAMS = [
 MADE_ANEW = [
     *PROGRAMS,
     VENVS,
-    airflow_itself.VENV,
-    tools.UV,
-    tools.REQUIREMENTS,
-    image.DIRECTORY,
-    dags.BAKED,
-    dags.OWN,
+    layout.VENV,
+    layout.UV,
+    layout.REQUIREMENTS,
+    layout.IMAGES,
+    layout.IMAGE_DAGS,
+    layout.BUILTIN_DAGS,
     "/etc/airflow/*.*",
-    kubernetes.KUBECONFIG,
-    kubernetes.TRIGGERERS_KUBECONFIG,
-    services.STARTED_WITH,
+    layout.KUBECONFIG,
+    layout.TRIGGERERS_KUBECONFIG,
+    layout.STARTED_WITH,
 ]
 DATA = [
     "/opt/airflow",
     "/etc/airflow",
     *HOMES.values(),
-    logs.FOLDER,
-    backup.FOLDER,
+    layout.LOGS,
+    layout.BACKUPS,
 ]
 MINIKUBE = "/root/.minikube"  # its profiles, and what it downloaded
 # Kubernetes on the host, as `minikube delete` leaves it: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-reset/
@@ -110,9 +96,9 @@ LEFT_BY_PACKAGES = [
 
 # What the deploy makes in the cluster beside its manifest.
 OTHER_OBJECTS = [
-    f"secret/{registry.PULL_SECRET}",
-    f"configmap/{tls.CONFIG_MAP}",
-    f"configmap/{dags.CONFIG_MAP}",
+    f"secret/{layout.PULL_SECRET}",
+    f"configmap/{layout.AUTHORITY_CONFIG_MAP}",
+    f"configmap/{layout.BUILTIN_DAGS_CONFIG_MAP}",
 ]
 
 
@@ -122,7 +108,7 @@ def airflow(keep_data: bool = False) -> None:
 
     What people put into the deploy's folders goes with them.
     """
-    connection.hasten()
+    connection.disable_nagle()
     settings = Settings.from_data(host.data.dict())
     if holder := host.get_fact(Output, script=lock.other_holder(lock.take())):
         raise DeployError(lock.refusal(holder))
@@ -139,7 +125,7 @@ def airflow(keep_data: bool = False) -> None:
         _remove_files("what a deploy makes anew", MADE_ANEW)
         return
     _remove_database(settings)
-    _remove_files("Airflow's files", [*PROGRAMS, *DATA, services.STARTED_WITH])
+    _remove_files("Airflow's files", [*PROGRAMS, *DATA, layout.STARTED_WITH])
     # The groups go last: a user who has one for his own would keep it.
     kinds = {"passwd": "userdel", "group": "groupdel"}
     every = [(kind, name) for kind in kinds for name in (CONTROL_USER, DAGS_USER)]
@@ -153,17 +139,17 @@ def airflow(keep_data: bool = False) -> None:
         because="they are gone",
     )
     _remove_packages(settings)
-    _remove_files("what the deploy remembers", [MEMORY])
+    _remove_files("what the deploy remembers", [STATE])
 
 
 def _remove_services() -> None:
-    units = f"{services.UNITS_DIRECTORY}/airflow*"
+    units = f"{layout.UNITS_DIRECTORY}/airflow*"
     settled(
         name="Stop and remove Airflow's units",
         test=_gone([units]),
         commands=[
             "systemctl stop airflow.target 'airflow-*.timer' 'airflow-*.service'",
-            f"for unit in $(cd {services.UNITS_DIRECTORY} && ls -d airflow*.timer airflow*.service"
+            f"for unit in $(cd {layout.UNITS_DIRECTORY} && ls -d airflow*.timer airflow*.service"
             " airflow.target 2>/dev/null); do"
             " test -L /etc/systemd/system/$unit || systemctl disable --quiet $unit; done",
             f"rm -rf {units} {STAMPS}; systemctl daemon-reload;"
@@ -174,12 +160,12 @@ def _remove_services() -> None:
 
 
 def _remove_minikube(settings: Settings) -> None:
-    unit = f"{services.UNITS_DIRECTORY}/minikube.service"
+    unit = f"{layout.UNITS_DIRECTORY}/minikube.service"
     settled(
         name="Delete the cluster (about 20 s)",
         test=f"! test -e {unit}",
         commands=[
-            f"PATH=$PATH:{minikube.STAND_INS} HOME=/root minikube delete >/dev/null",
+            f"PATH=$PATH:{layout.SHIMS} HOME=/root minikube delete >/dev/null",
             f"systemctl disable --quiet --now minikube; rm -f {unit}; systemctl daemon-reload",
         ],
         because="there is none",
@@ -233,7 +219,7 @@ def _remove_objects(settings: Settings, keep_data: bool) -> None:
     if keep_data:
         objects = [
             each
-            for each in yaml.safe_load_all(kubernetes.render(kubernetes.MANIFEST, settings))
+            for each in yaml.safe_load_all(kubectl.render(access.MANIFEST, settings))
             if each and each["kind"] not in ("Namespace", "PersistentVolumeClaim")
         ]
         manifest = f"printf %s {shlex.quote(yaml.safe_dump_all(objects))} |"
@@ -265,15 +251,15 @@ def _remove_database(settings: Settings) -> None:
         test=f"! test -e {config}/conf.d/airflow.conf",
         commands=[
             *(
-                f"runuser -u postgres -- dropdb --if-exists --force {postgres.DATABASE}{suffix}"
+                f"runuser -u postgres -- dropdb --if-exists --force {layout.DATABASE}{suffix}"
                 for suffix in ("", "_new", "_old")
             ),
             *(
                 f"runuser -u postgres -- dropuser --if-exists {role}"
                 for role in (DAGS_USER, CONTROL_USER)
             ),
-            f"test ! -e {config}/pg_hba.conf{postgres.ORIGINAL} ||"
-            f" mv {config}/pg_hba.conf{postgres.ORIGINAL} {config}/pg_hba.conf",
+            f"test ! -e {config}/pg_hba.conf{layout.ORIGINAL} ||"
+            f" mv {config}/pg_hba.conf{layout.ORIGINAL} {config}/pg_hba.conf",
             f"rm {config}/conf.d/airflow.conf",
             f"systemctl restart postgresql@{settings.postgres_version}-main",
         ],
@@ -282,7 +268,7 @@ def _remove_database(settings: Settings) -> None:
 
 
 def _remove_packages(settings: Settings) -> None:
-    record = system.PACKAGES_RECORD
+    record = layout.PACKAGES_RECORD
     packages = f"$({INSTALLED} | comm -12 - {record}.sorted)"
     apt = f"DEBIAN_FRONTEND=noninteractive apt-get -qq purge --yes {packages}"
     settled(

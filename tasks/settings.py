@@ -42,18 +42,11 @@ from tasks.kinds import (
     WebCertificate,
     WebUrl,
     Word,
+    is_this_host,
 )
-from tasks.kubeconfig import is_this_host
+from tasks.layout import LOOPBACK, ROOT, VENVS
 
-ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "files/opt/airflow/requirements"
-MEMORY = "/var/lib/airflow-deploy"  # folder on the host of what the deploy remembers
-# The Linux users, by what they run, and their roles in PostgreSQL.
-CONTROL_USER = "airflow"  # scheduler, api-server, command line: has the keys, owns the database
-DAGS_USER = "airflow-dags"  # what runs DAGs' code: dag-processor, triggerer
-HOMES = {user: f"/var/lib/{user}" for user in (CONTROL_USER, DAGS_USER)}
-LOOPBACK = "127.0.0.1"  # that the api-server listens on
-VENVS = "/opt/airflow/venvs"  # on the host and in the worker image
 
 # Names that no git bundle may have: tasks/dags.py's own, and Airflow's.
 RESERVED_BUNDLES = ("dags-folder", "deploy", "example_dags")

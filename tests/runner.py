@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests.e2e.support import HOST_BEFORE, LOOK_AT_HOST, log_in
 from tests.sandbox import disks, machine, offline
 from tests.sandbox.common import SandboxError, cache_dir, ensure_packages, progress
@@ -44,6 +44,7 @@ STATIC_CHECKS = (
     ("ruff", "check", "--quiet", "."),
     ("ruff", "format", "--check", "--quiet", "."),
     ("mypy",),
+    ("lint-imports", "--no-cache", "--no-logo"),
     ("shellcheck", "-x", "tests/run", *(f"tests/sandbox/{name}" for name in SHELL), ".ci/run"),
 )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from tasks.services import SERVICES
+from tasks.airflow.services import SERVICES
 from tests.e2e.support import Airflow, bring_dag, deploy, log_in, machine_name
 from tests.sandbox import machine as machines
 from tests.support import wait_for

@@ -21,8 +21,8 @@ from urllib.parse import quote
 
 from kubernetes import client
 
-from tasks import tls
-from tasks.settings import ROOT
+from tasks import layout
+from tasks.layout import ROOT
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
@@ -215,7 +215,7 @@ def log_in(machine: Machine, user: str = "admin", below: str = "") -> Airflow:
     def reading(path: str) -> Callable[[], str]:
         return lambda: machines.run(machine, f"cat {path}").stdout.strip()
 
-    password, authority = reading("/etc/airflow/secrets/admin-password"), reading(tls.AUTHORITY)
+    password, authority = reading("/etc/airflow/secrets/admin-password"), reading(layout.AUTHORITY)
     return Airflow(f"https://{machine.address}{below}", user, password, authority)
 
 

@@ -18,7 +18,8 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
-from tasks.settings import RELEASES, ROOT, Settings
+from tasks.layout import ROOT
+from tasks.settings import RELEASES, Settings
 from tests.host import expected, mergers
 from tests.host.given import not_searched_for
 from tests.host.support import Facts, Host, InVenv, Listener, Process, properties, python

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tasks import image, pods
 from tasks.settings import Settings
+from tasks.worker import image, pod
 from tests.host import expected, mergers
 from tests.host.support import Host, InVenv, only_if
 
@@ -273,7 +273,7 @@ def test_task_pods_know_no_database_and_no_key(pod: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", mergers.MERGED)
 def test_worker_pod_is_merged_as_airflow_merges(name: str, in_venv: InVenv) -> None:
-    assert pods.merged(mergers.BASE, mergers.MERGED[name]) == in_venv.pods[name]
+    assert pod.merged(mergers.BASE, mergers.MERGED[name]) == in_venv.pods[name]
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tasks.services import SERVICES as PLANNED
-from tasks.services import inputs as planned_inputs
+from tasks.airflow.services import SERVICES as PLANNED
+from tasks.airflow.services import inputs as planned_inputs
 from tasks.settings import Settings
 from tests.host import expected
 from tests.host.support import MAX_EXPOSURE, Host, Process, each_unit, if_wanted, only_if

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from tasks import metrics, system
+from tasks.host import metrics, system
 from tasks.settings import Settings
 from tests.host import expected
 from tests.host.expected import Attributes

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests.sandbox import common, disks, machine
 from tests.stories import RELEASES
 

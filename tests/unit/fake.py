@@ -7,13 +7,11 @@ for real on this machine: give them paths in a temporary directory only.
 
 from __future__ import annotations
 
-import ast
 import functools
-import importlib
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -32,8 +30,11 @@ from pyinfra.api.operation import OperationMeta, add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
-from tasks import operations, remove
-from tasks.settings import ROOT, Settings
+from deploy import deploy
+from tasks import remove
+from tasks.layout import ROOT
+from tasks.lib import operations
+from tasks.settings import Settings
 
 FILES = ROOT / "files"
 
@@ -222,19 +223,6 @@ def settings(given: Mapping[str, Any] | None = None) -> Settings:
     return Settings.from_data(given or {}).on_release("bookworm")
 
 
-def steps() -> Iterator[Callable[[Settings], None]]:
-    """The @deploy functions that deploy.py calls with the settings, in its order."""
-    for statement in ast.parse((ROOT / "deploy.py").read_text()).body:
-        match statement:
-            case ast.Expr(
-                ast.Call(
-                    func=ast.Attribute(value=ast.Name(id=module), attr=function),
-                    args=[ast.Name(id="settings")],
-                )
-            ):
-                yield getattr(importlib.import_module(f"tasks.{module}"), function)
-
-
 _plans: dict[str, Plan] = {}
 
 
@@ -259,8 +247,7 @@ def _revealed(secret: SecretStr) -> str:
 
 def _plan(settings: Settings) -> Plan:
     state = _state("@fake")
-    for step in steps():
-        add_deploy(state, step, settings=settings)
+    add_deploy(state, deploy, settings=settings)
     return _planned(state)
 
 

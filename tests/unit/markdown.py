@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 
 
 @functools.cache

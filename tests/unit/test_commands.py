@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import image
-from tasks.airflow import SECRET_FILES, SECRETS
-from tasks.kubernetes import KUBECONFIG
-from tasks.settings import VENVS
+from tasks import layout
+from tasks.airflow.secrets import FILES
+from tasks.layout import KUBECONFIG, SECRETS, VENVS
 from tests.unit import fake
 from tests.unit.fake import Plan
 
-NAMES = [*SECRET_FILES, "admin-password"]
+NAMES = [*FILES, "admin-password"]
 
 # Answers like kubectl, to what the deploy asks it for.
 KUBECTL = """#!/bin/sh
@@ -50,7 +49,7 @@ def test_secrets_are_made_for_the_services_to_read(plan: Plan, tmp_path: Path) -
     make_secrets(plan, tmp_path)
     made = contents(tmp_path)
     assert made.keys() == set(NAMES)
-    for name, (variable, _) in SECRET_FILES.items():
+    for name, (variable, _) in FILES.items():
         key, _, value = made[name].removesuffix("\n").partition("=")
         assert key == variable and len(value) >= 32 and "\n" not in value
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
@@ -132,5 +131,5 @@ def test_lists_of_what_is_in_an_image_are_kept_for_the_youngest(tmp_path: Path) 
     for age, name in enumerate(["b-youngest", "c-young", "a-old"]):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (0, 1000 - age))
-    assert sh(command.replace(image.DIRECTORY, str(tmp_path))).returncode == 0
+    assert sh(command.replace(layout.IMAGES, str(tmp_path))).returncode == 0
     assert {path.name for path in tmp_path.iterdir()} == {"b-youngest", "c-young"}

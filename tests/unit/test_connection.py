@@ -8,19 +8,19 @@ from types import SimpleNamespace
 import pytest
 from pyinfra.context import ctx_host
 
-from tasks import connection
+from tasks.lib import connection
 
 
-def hasten(connector: object) -> None:
+def disable_nagle(connector: object) -> None:
     """For a host with this connector."""
     with ctx_host.use(SimpleNamespace(connector=connector)):
-        connection.hasten()
+        connection.disable_nagle()
 
 
 def test_packets_are_not_held_back() -> None:
     with socket.socket() as sock:
         transport = SimpleNamespace(sock=sock)
-        hasten(SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport)))
+        disable_nagle(SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport)))
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
@@ -40,4 +40,4 @@ class Pipe:
     ],
 )
 def test_where_there_is_no_tcp_nothing_is_asked_of_the_connection(connector: object) -> None:
-    hasten(connector)  # what is not there raises
+    disable_nagle(connector)  # what is not there raises

@@ -6,14 +6,18 @@ import ast
 import fnmatch
 import functools
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tasks import backup, remove, services, system, timers
-from tasks.settings import ROOT, Settings
+from tasks import layout, remove
+from tasks.airflow import services, timers
+from tasks.host import system
+from tasks.layout import ROOT
+from tasks.settings import Settings
 from tests import stories
 from tests.unit import fake, settings_table
 from tests.unit.markdown import code, documents, prose, section, table, tracked
@@ -186,7 +190,7 @@ def test_names_that_can_be_rotated_are_documented() -> None:
 
 def test_commands_of_day_two_exist() -> None:
     programs = {path.name.removesuffix(".j2") for path in (ROOT / "files/usr/local/bin").iterdir()}
-    programs.add(Path(backup.ROLLBACK).name)
+    programs.add(Path(layout.ROLLBACK).name)
     named = set(re.findall(r"sudo (airflow[\w-]*)", README.read_text()))
     assert named and named <= programs
 
@@ -194,7 +198,7 @@ def test_commands_of_day_two_exist() -> None:
 def test_messages_of_the_troubleshooting_are_said() -> None:
     rows = table(section(README, "## Something is wrong?"), "What you see")
     seen = [message for row in rows for message in re.findall("“(.+?)”", row[0])]
-    sources = [*(ROOT / "tasks").glob("*.py"), *(ROOT / "files/usr/local").rglob("*")]
+    sources = [*(ROOT / "tasks").rglob("*.py"), *(ROOT / "files/usr/local").rglob("*")]
     said = "\n".join(path.read_text() for path in sources if path.is_file())
     assert seen and not [message for message in seen if message not in said]
 
@@ -238,9 +242,14 @@ def test_the_readme_lists_the_ports() -> None:
 def test_modules_are_listed() -> None:
     text = (ROOT / "tasks/README.md").read_text()
     listed = [re.findall(r"\((.*?)\)", row[0])[0] for row in table(text, "Module")]
-    assert sorted(listed) == sorted(
-        path.name for path in (ROOT / "tasks").glob("*.py") if path.name != "__init__.py"
-    )
+    modules = (path.relative_to(ROOT / "tasks") for path in (ROOT / "tasks").rglob("*.py"))
+    assert sorted(listed) == sorted(str(path) for path in modules if path.name != "__init__.py")
+
+
+def test_the_import_law_is_told() -> None:
+    law = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (contract["layers"] for contract in law["contracts"])
+    assert "\n".join(layers) in (ROOT / "tasks/README.md").read_text()
 
 
 def test_stories_are_listed() -> None:

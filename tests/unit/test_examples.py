@@ -12,7 +12,7 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests.unit import fake
 
 EXAMPLES = sorted((ROOT / "inventories/examples").glob("*.py"))

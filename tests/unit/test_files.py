@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests.unit import fake, formats, shell
 from tests.unit.fake import FILES, Plan
 

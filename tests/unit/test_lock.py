@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import lock
+from tasks.lib import lock
 from tests.support import wait_for
 
 

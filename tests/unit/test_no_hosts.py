@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 
 PYINFRA = Path(sys.executable).with_name("pyinfra")
 NO_HOST = "there is no host to work on"

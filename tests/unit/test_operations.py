@@ -14,9 +14,15 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tasks import operations
-from tasks.downloads import Download
-from tasks.operations import brought, debian_packages, pinned_file, secret_file, settled
+from tasks.lib import operations
+from tasks.lib.operations import (
+    Download,
+    brought,
+    debian_packages,
+    pinned_file,
+    secret_file,
+    settled,
+)
 from tests.support import wait_for
 from tests.unit import fake
 

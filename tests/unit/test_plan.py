@@ -9,8 +9,7 @@ from base64 import b64encode
 import pytest
 from pyinfra.api.arguments import all_argument_meta
 
-from tasks import operations
-from tasks.settings import ROOT
+from tasks.lib import operations
 from tests.unit import fake, shell
 from tests.unit.fake import Plan
 
@@ -74,12 +73,6 @@ def test_no_operation_has_a_parameter_that_pyinfra_would_take_away() -> None:
     for name, operation in own.items():
         parameters = inspect.signature(operation._inner).parameters
         assert parameters.keys().isdisjoint(all_argument_meta), name
-
-
-def test_steps_are_those_of_deploy_py() -> None:
-    # The plans here are made of what this function finds; it is not to miss a step.
-    lines = (ROOT / "deploy.py").read_text().splitlines()
-    assert len(list(fake.steps())) == sum(line.endswith("(settings)") for line in lines)
 
 
 def test_an_existing_cluster_gets_no_minikube() -> None:

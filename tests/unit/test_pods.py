@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pyinfra.api import DeployError
 
-from tasks import pods
+from tasks.worker import pod
 from tests.unit import fake, formats
 
 OWN: dict[str, Any] = {
@@ -77,7 +77,7 @@ def test_containers_that_run_before_are_merged_by_name() -> None:
             ]
         }
     }
-    assert pods.merged(ours, more)["spec"]["initContainers"] == [
+    assert pod.merged(ours, more)["spec"]["initContainers"] == [
         {"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}]},
         {"name": "b", "image": "b:1"},
     ]
@@ -85,12 +85,12 @@ def test_containers_that_run_before_are_merged_by_name() -> None:
 
 def test_a_false_value_changes_nothing() -> None:
     ours = {"spec": {"enableServiceLinks": True, "containers": [{"name": "base"}]}}
-    assert pods.merged(ours, {"spec": {"enableServiceLinks": False}}) == ours
+    assert pod.merged(ours, {"spec": {"enableServiceLinks": False}}) == ours
 
 
 def test_merging_leaves_both_as_they_were() -> None:
     ours, more = {"spec": {"volumes": [{"name": "a"}]}}, {"spec": {"volumes": [{"name": "b"}]}}
-    pods.merged(ours, more)
+    pod.merged(ours, more)
     assert (ours, more) == (
         {"spec": {"volumes": [{"name": "a"}]}},
         {"spec": {"volumes": [{"name": "b"}]}},
@@ -142,7 +142,7 @@ def test_a_file_that_is_no_pod_for_tasks_is_refused(text: str, words: str, tmp_p
     path = tmp_path / "own.yaml"
     path.write_text(text)
     with pytest.raises(DeployError) as error:
-        pods.own_template(str(path))
+        pod.own_template(str(path))
     sentence = str(error.value)
     assert sentence.startswith(f"worker_pod_template: {path}")
     assert words in sentence and "\n" not in sentence
@@ -150,7 +150,7 @@ def test_a_file_that_is_no_pod_for_tasks_is_refused(text: str, words: str, tmp_p
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="No such file"):
-        pods.own_template(str(tmp_path / "none.yaml"))
+        pod.own_template(str(tmp_path / "none.yaml"))
 
 
 # What kubectl says, and whether the deploy goes on.
@@ -173,7 +173,7 @@ def test_the_clusters_verdict_is_told_in_a_sentence(said: str, tmp_path: Path) -
     (command,) = fake.plan(fake.settings(given)).named("Let the cluster check").commands
     accepted = tmp_path / "accepted"
     command = command.replace("/usr/local/bin/kubectl", str(kubectl))
-    command = command.replace(pods.ACCEPTED, str(accepted))
+    command = command.replace(pod.ACCEPTED, str(accepted))
     done = subprocess.run(["sh", "-c", command], text=True, capture_output=True, check=False)
     assert (done.returncode == 0) is VERDICTS[said]
     assert accepted.exists() is VERDICTS[said]

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from tasks import downloads, preflight
-from tasks.kubeconfig import TOLD_KEYS
+from tasks import layout, preflight
+from tasks.cluster import programs
 from tasks.preflight import HostReport, Report, findings
+from tasks.preflight.kubeconfig import TOLD_KEYS
 from tasks.settings import Settings
 from tests.unit import fake
 from tests.unit.fake import ANOTHER_DRIVER, DEFAULTS, EXISTING
@@ -288,11 +289,11 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "offline"
     folder.mkdir()
     sums = ""
-    for download in downloads.needed(DEFAULTS):
+    for download in programs.needed(DEFAULTS):
         (folder / download.file).write_text(download.url)
         sums += f"{hashlib.sha256(download.url.encode()).hexdigest()}  {download.file}\n"
     (folder / "SHA256SUMS").write_text(sums)
-    monkeypatch.setattr(downloads, "OFFLINE_STAMP", str(tmp_path / "stamp"))
+    monkeypatch.setattr(layout, "OFFLINE_STAMP", str(tmp_path / "stamp"))
     return folder
 
 
@@ -326,7 +327,7 @@ def test_what_is_wrong_with_an_offline_folder_is_told_all_at_once(offline: Path)
     sums = offline / "SHA256SUMS"
     sums.write_text("".join(x for x in sums.open() if "crictl" not in x))
     assert sorted(ask(offline).all("offline")) == [
-        f"SHA256SUMS does not name {downloads.crictl(DEFAULTS).file}",
+        f"SHA256SUMS does not name {programs.crictl(DEFAULTS).file}",
         "kubectl does not have the checksum of SHA256SUMS",
         "minikube-linux-amd64 is missing",
     ]
@@ -345,7 +346,7 @@ def test_the_clusters_version_is_told(
     offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = tmp_path / "config.json"
-    monkeypatch.setattr(preflight, "PROFILE", str(profile))
+    monkeypatch.setattr(preflight, "MINIKUBE_PROFILE", str(profile))
     assert ask(offline).one("kubernetes") == ""
     known = {
         "KubernetesConfig": {"KubernetesVersion": "v1.32.10", "ClusterName": "minikube"},

@@ -11,7 +11,7 @@ from pyinfra.api.operation import add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.operations import server
 
-from tasks import progress
+from tasks.lib import progress
 
 
 def words_about(seconds: float, caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks import downloads, preflight
-from tasks.settings import RELEASES, ROOT
+from tasks import preflight
+from tasks.cluster import programs
+from tasks.layout import ROOT
+from tasks.settings import RELEASES
 from tests.unit import fake, formats, shell
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
@@ -117,7 +119,7 @@ def test_what_the_text_promises_is_what_the_deploy_does(words: str, plan: Plan) 
 
 def test_checksums_are_beside_what_the_deploy_downloads() -> None:
     named = re.findall(r"https://\S+(?=\.sha256)", TEXT)
-    downloaded = {download.url for download in downloads.needed(fake.DEFAULTS)}
+    downloaded = {download.url for download in programs.needed(fake.DEFAULTS)}
     assert len(named) == 2 and set(named) <= downloaded
 
 

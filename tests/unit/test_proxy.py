@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from tasks import tls
+from tasks import layout
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
@@ -160,7 +160,7 @@ def test_pods_are_told_the_hosts_authority(given: dict[str, Any]) -> None:
     path = Path(environment["AIRFLOW__API__SSL_CERT"])
     mounts = {each["mountPath"]: each["name"] for each in spec["containers"][0]["volumeMounts"]}
     volumes = {each["name"]: each.get("configMap") for each in spec["volumes"]}
-    assert volumes[mounts[str(path.parent)]] == {"name": tls.CONFIG_MAP}
+    assert volumes[mounts[str(path.parent)]] == {"name": layout.AUTHORITY_CONFIG_MAP}
     assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].startswith("https://")
 
 
@@ -169,7 +169,7 @@ def test_an_own_certificate_is_what_browsers_see_and_pods_do_not() -> None:
         set(re.findall("ssl_certificate(?:_key)? (.*);", server))
         for server in servers(plan_of(OWN))
     ]
-    assert shows == [{tls.MADE}, {tls.GIVEN}]
+    assert shows == [{layout.CERTIFICATE}, {layout.WEB_CERTIFICATE}]
 
 
 def test_a_template_of_ones_own_gets_it_too(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ class Maker:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.programs = folder / "tls", folder / "bin"
-        self.script = (FILES / tls.PROGRAM.lstrip("/")).read_text()
+        self.script = (FILES / layout.CERTIFICATE_PROGRAM.lstrip("/")).read_text()
         for path in (self.folder, self.programs):
             path.mkdir()
         self.program("hostname", 'test "$*" || echo me; test -z "$*" || echo me.example')

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.registry import Reference, problem
+from tasks.worker.registry import Reference, problem
 
 DIGEST = "sha256:" + "a" * 64
 DOCKER_HUB = "registry-1.docker.io"

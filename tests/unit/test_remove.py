@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests.unit import fake, shell
 from tests.unit.fake import Plan
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks import services
+from tasks.airflow import services
 from tests.unit import fake
 
 ALL = {"api-server", "scheduler", "dag-processor", "triggerer"}

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks import lock, services, smoke
-from tasks.airflow import CLI, RUN, SECRET_FILES, SECRETS, making_secrets
-from tasks.kubernetes import KUBECONFIG
-from tasks.rotation import COMMAND, JWT_DROP_IN, JWT_KEYS
+from tasks import layout
+from tasks.airflow import services
+from tasks.airflow.secrets import FILES, commands
+from tasks.layout import CLI, JWT_DROP_IN, JWT_KEYS, KUBECONFIG, ROTATE, RUN, SECRETS
+from tasks.lib import lock
 from tests.unit import fake
 
-NAMES = [*SECRET_FILES, "cluster-token", "admin-password"]
+NAMES = [*FILES, "cluster-token", "admin-password"]
 UNITS = [service.unit for service in services.SERVICES]
 HEALTHY = json.dumps(
     {
@@ -42,7 +43,7 @@ restart)
     for unit; do
         unit=${{unit%.service}}.service
         echo $unit >> $here/restarted
-        sha256sum {SECRETS}/*-key {SECRETS}/jwt-secret {KUBECONFIG} > {services.STARTED_WITH}/$unit
+        sha256sum {SECRETS}/*-key {SECRETS}/jwt-secret {KUBECONFIG} > {layout.STARTED_WITH}/$unit
         cp {SECRETS}/fernet-key $here/$unit.fernet
     done
     if test -e {JWT_DROP_IN}; then cp {JWT_KEYS} $here/accepted
@@ -79,7 +80,7 @@ test $calls != "$KILLED_AT" || kill -9 0
 @cache
 def command() -> str:
     """The command as it is written on a host."""
-    return fake.plan(fake.settings()).uploads[COMMAND]
+    return fake.plan(fake.settings()).uploads[ROTATE]
 
 
 @cache
@@ -87,7 +88,7 @@ def secrets() -> dict[str, str]:
     """The files of secrets, as a first deploy makes them."""
     return {
         name: subprocess.check_output(["sh", "-c", make], text=True)
-        for name, make in making_secrets().items()
+        for name, make in commands().items()
     }
 
 
@@ -99,12 +100,12 @@ class Host:
         self.secrets = folder / "secrets"
         self.places = {
             SECRETS: self.secrets,
-            services.STARTED_WITH: folder / "started",
+            layout.STARTED_WITH: folder / "started",
             lock.FILE: folder / "lock",
             RUN: folder / "bin/run",
             f"{CLI} ": f"{folder}/bin/airflow ",
-            smoke.COMMAND: folder / "bin/airflow-smoke-test",
-            smoke.PASSED: folder / "passed",
+            layout.SMOKE_TEST: folder / "bin/airflow-smoke-test",
+            layout.SMOKE_TEST_PASSED: folder / "passed",
             KUBECONFIG: folder / "kubeconfig",
             JWT_DROP_IN.rpartition("/")[0]: folder / "drop-ins",
             "/usr/local/bin/kubectl": folder / "bin/kubectl",
@@ -201,9 +202,9 @@ def test_a_secret_is_replaced_and_the_others_stay(name: str, host: Host) -> None
     assert {each for each in NAMES if before[each] != after[each]} == {name}
     for value in {*before.values(), *after.values()}:
         assert value not in done.stdout
-    assert {path.name for path in host.secrets.iterdir()} == set(making_secrets())
+    assert {path.name for path in host.secrets.iterdir()} == set(commands())
     modes = {path.name: path.stat().st_mode & 0o777 for path in host.secrets.iterdir()}
-    assert modes == dict.fromkeys(making_secrets(), 0o600)
+    assert modes == dict.fromkeys(commands(), 0o600)
     # The scheduler's group may read the kubeconfig.
     kubeconfig = (host.folder / "kubeconfig").stat().st_mode & 0o777
     assert kubeconfig == (0o640 if name == "cluster-token" else 0o600)
@@ -230,7 +231,7 @@ def test_killed_anywhere_it_loses_nothing_and_goes_on(name: str, tmp_path: Path)
         assert (done.returncode, done.stderr) == (0, ""), at
         host.is_sound(old)
         assert host.value(name) != old[name] and "," not in host.value("fernet-key")
-        assert {path.name for path in host.secrets.iterdir()} == set(making_secrets()), at
+        assert {path.name for path in host.secrets.iterdir()} == set(commands()), at
         assert not (folder / "drop-ins").exists()
     assert at > 3
 

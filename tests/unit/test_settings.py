@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 from pyinfra.api import DeployError
 
-from tasks import image
 from tasks.settings import Settings
+from tasks.worker import image
 from tests.unit import fake
 from tests.unit.fake import DEFAULTS, EXISTING, PAIR
 

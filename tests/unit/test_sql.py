@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks import timers
+from tasks.airflow import timers
 from tests.unit import fake, postgres
 from tests.unit.fake import FILES
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.image import START_TASK
+from tasks.worker.image import START_TASK
 from tests.unit.fake import FILES
 
 SCRIPT = FILES / START_TASK.removeprefix("/")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests import runner, stories
 from tests.runner import Run
 from tests.stories import Story

@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 
-from tasks import backup, image, services, timers
+from tasks import layout
+from tasks.airflow import services, timers
+from tasks.worker import image
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
 
-UNITS = services.UNITS_DIRECTORY
+UNITS = layout.UNITS_DIRECTORY
 # Which setting decides about a timer, and where its number is seen.
 KEPT = {
     "worker_failed_pods_minutes": "cleanup-pods",
@@ -126,8 +128,8 @@ def test_each_retention_is_where_it_counts() -> None:
     assert commands["cleanup-logs"][0][-3:] == ["-mtime", "+41", "-delete"]
     (history,) = commands["cleanup-history"]
     assert history[:2] == [timers.CLEAN_HISTORY, "43"]
-    assert commands["backup"] == [[backup.COMMAND]]
-    assert re.search("^keep airflow 44$", plan.uploads[backup.COMMAND], re.M)
+    assert commands["backup"] == [[layout.BACKUP]]
+    assert re.search("^keep airflow 44$", plan.uploads[layout.BACKUP], re.M)
     (images,) = commands["cleanup-images"]
     assert images[:3] == [image.PRUNE, "remove", "45"]
 
@@ -194,7 +196,7 @@ class Stage:
         returns what it prints."""
         copy = self.folder / "script"
         text = (FILES / script.lstrip("/")).read_text()
-        copy.write_text(text.replace(services.STARTED_WITH, str(self.folder)))
+        copy.write_text(text.replace(layout.STARTED_WITH, str(self.folder)))
         environment = {"PATH": f"{self.folder}:/usr/bin:/bin"}
         done = subprocess.run(
             ["sh", str(copy), *arguments],

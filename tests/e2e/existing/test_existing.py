@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubernetes import client, config
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL
 from tests.e2e.runs import Runs, dag

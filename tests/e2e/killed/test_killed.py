@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 
 import pytest
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
 from tests.e2e.servers import GitServer

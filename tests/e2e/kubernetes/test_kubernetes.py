@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.minikube import KUBEADM
+from tasks.cluster.minikube import KUBEADM
 from tasks.settings import Settings
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.image import SBOM
-from tasks.settings import ROOT, Settings
-from tasks.tools import UV
+from tasks.layout import ROOT, UV
+from tasks.settings import Settings
+from tasks.worker.image import SBOM
 from tests.e2e.conftest import Shell
 from tests.e2e.support import (
     HOST_BEFORE,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import tls
-from tasks.settings import ROOT
+from tasks import layout
+from tasks.layout import ROOT
 from tests.e2e.support import Airflow, machine_name
 from tests.sandbox import disks
 from tests.sandbox import machine as machines
@@ -86,7 +86,7 @@ def test_the_printed_address_and_login_are_right(printed: str) -> None:
         address,
         line(printed, "User"),
         lambda: run(line(printed, "Password")),
-        lambda: run(f"{look} cat {tls.AUTHORITY}"),
+        lambda: run(f"{look} cat {layout.AUTHORITY}"),
     )
     with urllib.request.urlopen(address, timeout=20, context=page.trusting) as answer:
         assert "<title>Airflow" in answer.read().decode()

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests.e2e import watcher
 from tests.e2e.conftest import Shell
 from tests.e2e.support import Airflow, bring_dag, host_tests, machine_name

@@ -9,8 +9,8 @@ from secrets import token_urlsafe
 
 import pytest
 
-from tasks.airflow import SECRETS
-from tasks.services import SERVICES
+from tasks.airflow.services import SERVICES
+from tasks.layout import SECRETS
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
 from tests.e2e.support import Airflow, Browser, bring_dag, deploy

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tasks.settings import ROOT
+from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL
 from tests.e2e.support import Airflow, bring_dag, deploy

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import downloads
-from tasks.settings import VENVS, Settings
-from tasks.tools import UV
+from tasks.cluster import programs
+from tasks.layout import UV, VENVS
+from tasks.settings import Settings
 from tests.e2e import flipping_proxy
 from tests.e2e.conftest import Shell
 from tests.e2e.support import deploy
@@ -132,7 +132,7 @@ def test_a_package_of_airflow(shell: Shell) -> None:
 
 def test_a_program(shell: Shell, machine: Machine) -> None:
     """Served are files that differ from those in place, so that they are fetched."""
-    files = downloads.needed(Settings.from_data(inventory.settings(machine.offline_dir)))
+    files = programs.needed(Settings.from_data(inventory.settings(machine.offline_dir)))
     hosts = sorted({each.host for each in files})
     names = ",".join(f"DNS:{host}" for host in hosts)
     shell(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.backup import FOLDER
+from tasks.layout import BACKUPS
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL, SECRET, connection, counts, decrypted
 from tests.e2e.runs import Runs, dag
@@ -74,7 +74,7 @@ def test_older_version_is_refused(runs: Runs, shell: Shell) -> None:
 
 def test_rollback_brings_the_version_and_its_data_back(runs: Runs, shell: Shell) -> None:
     runs.airflow.request("POST", "/connections", connection("e2e_after"))
-    upgraded = shell(f"ls {FOLDER}/before-upgrade-*.tar")
+    upgraded = shell(f"ls {BACKUPS}/before-upgrade-*.tar")
     then = shell(
         f"tar -xOf {upgraded} database.dump | pg_restore --data-only --table=connection -f -"
     )
@@ -100,20 +100,20 @@ def test_rollback_brings_the_version_and_its_data_back(runs: Runs, shell: Shell)
 
 
 def test_backup_that_finds_no_room_changes_nothing(runs: Runs, shell: Shell) -> None:
-    shell(f"mount -t tmpfs -o size=1m tmpfs {FOLDER}")
+    shell(f"mount -t tmpfs -o size=1m tmpfs {BACKUPS}")
     try:
         run = deploy()
         assert run.code != 0
         assert "free some; nothing was changed" in run.output
         assert versions(shell, runs.airflow) == {OLD}
     finally:
-        shell(f"umount {FOLDER}")
+        shell(f"umount {BACKUPS}")
 
 
 def test_what_is_no_good_backup_is_refused(runs: Runs, shell: Shell) -> None:
     before = counts(shell)
     file = shell("airflow-backup")
-    assert shell(f"stat -c '%U %a' {file} {FOLDER}") == "root 600\nroot 700"
+    assert shell(f"stat -c '%U %a' {file} {BACKUPS}") == "root 600\nroot 700"
     assert SECRET not in shell(f"cat {file} | tr -d '\\0'")
     held = shell(f"tar -xOf {file} host.tar | tar -t").splitlines()
     assert {"etc/airflow/secrets/fernet-key", "etc/airflow/pod_template.yaml"} <= {*held}

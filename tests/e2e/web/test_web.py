@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tasks import tls
+from tasks import layout
 from tests.e2e.conftest import Shell
 from tests.e2e.support import Airflow, Browser, deploy, host_tests, inventory_with, log_in
 from tests.sandbox.machine import Machine
@@ -144,7 +144,7 @@ def test_the_timer_makes_another_certificate_and_nginx_shows_it(
     machine: Machine, airflow: Airflow, shell: Shell
 ) -> None:
     before = shown(machine, *PORTS)
-    shell(f"rm {tls.MADE} && systemctl start airflow-certificate")
+    shell(f"rm {layout.CERTIFICATE} && systemctl start airflow-certificate")
     wait_for(lambda: shown(machine, *PORTS).isdisjoint(before), 20, "another certificate is shown")
     assert status(machine, PORTS["page"], "/api/v2/version", airflow.trusting) == 200
     assert deploy().changed == []
@@ -255,16 +255,16 @@ def test_another_authority_is_made_if_it_is_taken_away(
     machine: Machine, airflow: Airflow, shell: Shell
 ) -> None:
     """And the page has the host's own certificate again, if the inventory has none."""
-    old = shell(f"openssl x509 -noout -serial -dates -in {tls.AUTHORITY}")
+    old = shell(f"openssl x509 -noout -serial -dates -in {layout.AUTHORITY}")
     begin, end = (
         datetime.strptime(found, "%b %d %H:%M:%S %Y %Z")
         for found in re.findall("not(?:Before|After)=(.*)", old)
     )
     assert end - begin == TEN_YEARS
-    shell(f"rm -r {tls.FOLDER}")
+    shell(f"rm -r {layout.TLS}")
     run = deploy()
     assert run.code == 0, run.output
-    assert shell(f"openssl x509 -noout -serial -dates -in {tls.AUTHORITY}") != old
+    assert shell(f"openssl x509 -noout -serial -dates -in {layout.AUTHORITY}") != old
     assert len(shown(machine, *PORTS)) == 1
     new = log_in(machine).trusting
     for port, path in (("page", "/api/v2/version"), ("pods", "/execution/health")):

@@ -1,0 +1,60 @@
+"""Connections, variables and pools that the inventory names, in Airflow's database."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import SecretStr
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks.layout import OBJECTS, RUN
+from tasks.lib.operations import secret_file, settled
+from tasks.settings import Settings
+
+PROGRAM = "/usr/local/lib/airflow/objects"
+
+
+def wanted(settings: Settings) -> SecretStr:
+    """All of them as JSON, with the secrets in it."""
+    connections = {
+        name: connection.model_dump(by_alias=True)
+        for name, connection in settings.airflow_connections.items()
+    }
+    return SecretStr(
+        json.dumps(
+            {
+                "connections": connections,
+                "variables": settings.airflow_variables,
+                "pools": {name: pool.model_dump() for name, pool in settings.airflow_pools.items()},
+            },
+            default=_reveal,
+            indent=1,
+        )
+    )
+
+
+def _reveal(value: Any) -> str:
+    return str(value.get_secret_value())
+
+
+@deploy("Objects")
+def sync(settings: Settings) -> None:
+    """The database has them; those that people made themselves stay as they are."""
+    if not (settings.airflow_connections or settings.airflow_variables or settings.airflow_pools):
+        files.file(name=f"Remove {OBJECTS}", path=OBJECTS, present=False)
+        return
+    files.put(
+        name="Write what compares connections, variables and pools",
+        src=f"files{PROGRAM}",
+        dest=PROGRAM,
+        mode="644",
+    )
+    secret_file(name=f"Write {OBJECTS}", path=OBJECTS, content=wanted(settings))
+    settled(
+        name="Make connections, variables and pools what they are to be",
+        test=f"{RUN} python {PROGRAM} --check < {OBJECTS}",
+        commands=[f"{RUN} python {PROGRAM} < {OBJECTS} >/dev/null"],
+        because="they are",
+    )

@@ -1,0 +1,202 @@
+"""minikube: the cluster that the deploy brings along, as a systemd unit.
+
+It starts while the rest of the host is set up: start() starts it, wait() waits for it.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks import layout
+from tasks.cluster import programs
+from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS, STATE
+from tasks.lib import progress
+from tasks.lib.operations import pinned_file, settled
+from tasks.settings import Settings
+
+STARTED_WITH = f"{STATE}/minikube"  # checksum of the unit that the deploy started or reloaded last
+BEGUN_WITH = f"{STARTED_WITH}.begun"  # of the one that it is at; left where that was interrupted
+# What minikube gave kubeadm last. It notes this before it acts by it, so that after an interruption
+# it takes for done what is not, and waits in vain for the other version.
+KUBEADM = "/var/tmp/minikube/kubeadm.yaml"
+BEGINNING = (
+    f"{{ ! test -e {BEGUN_WITH} || rm -f {KUBEADM}; }} && sha256sum {MINIKUBE_UNIT} > {BEGUN_WITH}"
+)
+CACHE = "/root/.minikube/cache/linux/amd64"
+DASHBOARD_PORT = 9090  # free for whoever looks at it
+
+
+def install_kubectl(settings: Settings) -> None:
+    """kubectl in the cluster's version."""
+    pinned_file(
+        name="Install kubectl",
+        download=programs.kubectl(settings),
+        dest="/usr/local/bin/kubectl",
+        offline_dir=settings.offline_dir,
+    )
+
+
+@deploy("minikube")
+def start(settings: Settings) -> None:
+    """minikube is installed and starting."""
+    install_kubectl(settings)
+    if not settings.uses_minikube:
+        return
+    pinned_file(
+        name="Install minikube",
+        download=programs.minikube(settings),
+        dest="/usr/local/bin/minikube",
+        offline_dir=settings.offline_dir,
+    )
+    if settings.node_is_host:
+        _prepare_node(settings)
+    if settings.offline_dir:
+        _place_offline_files(settings, settings.offline_dir)
+    files.template(
+        name="Write minikube.service",
+        src=f"files{MINIKUBE_UNIT}.j2",
+        dest=MINIKUBE_UNIT,
+        mode="644",
+        settings=settings,
+        stand_ins=SHIMS,
+        quote=_quote,
+    )
+    settled(
+        name="Begin to start minikube",
+        test="systemctl is-enabled minikube && systemctl show -P ActiveState minikube"
+        " | grep -q ^activ",
+        commands=[
+            "systemctl daemon-reload",
+            "systemctl enable --quiet minikube",
+            f"{BEGINNING} && systemctl start --no-block minikube",
+        ],
+        because="minikube is started and enabled",
+    )
+
+
+def _prepare_node(settings: Settings) -> None:
+    """What the none driver expects of a host: https://minikube.sigs.k8s.io/docs/drivers/none/"""
+    pinned_file(
+        name="Install crictl",
+        download=programs.crictl(settings),
+        dest="/usr/local/bin/crictl",
+        offline_dir=settings.offline_dir,
+        member="crictl",
+    )
+    files.link(
+        name="Link /opt/cni/bin to Debian's CNI plugins",
+        path="/opt/cni/bin",
+        target="/usr/lib/cni",
+    )
+    files.link(
+        name="Give minikube a stand-in for docker",
+        path=f"{SHIMS}/docker",
+        target="/bin/false",
+    )
+    settled(
+        name="Write containerd's default configuration",
+        # minikube edits keys of this file, and Debian's own file has none of them.
+        test=f"grep -q sandbox_image {CONTAINERD_CONFIG}",
+        commands=[
+            f"mkdir -p /etc/containerd && containerd config default > {CONTAINERD_CONFIG}.new"
+            f" && mv {CONTAINERD_CONFIG}.new {CONTAINERD_CONFIG}",
+            "systemctl restart containerd",
+        ],
+        because="containerd's configuration has the keys that minikube edits",
+    )
+
+
+def _place_offline_files(settings: Settings, offline_dir: str) -> None:
+    """minikube finds Kubernetes' programs and images where it would else download them to."""
+    look = f"cd {offline_dir} && {programs.OFFLINE_LOOK}"
+    settled(
+        name="Remember the offline folder as verified",  # which preflight did, in this run
+        test=f"{look} | cmp -s - {layout.OFFLINE_STAMP}",
+        commands=[f"{look} > {layout.OFFLINE_STAMP}"],
+        because="it is as it was when it was verified",
+    )
+    names = "kubeadm kubectl kubelet"
+    cache = f"{CACHE}/v{settings.kubernetes_version}"
+    settled(
+        name="Place Kubernetes' programs in minikube's cache",
+        test=f"cd {offline_dir} && for f in {names}; do"
+        f' test "$(stat -c %s $f)" = "$(stat -c %s {cache}/$f)" || exit 1; done',
+        commands=[
+            f"mkdir -p {cache}",
+            f"cd {offline_dir} && for f in {names}; do"
+            f" install -m 755 $f {cache}/$f.new && mv {cache}/$f.new {cache}/$f; done",
+        ],
+        because="minikube's cache has them",
+    )
+    if not settings.node_is_host:
+        return
+    settled(
+        name="Import Kubernetes' images (about 15 s)",
+        test="ctr -n k8s.io images ls -q"
+        f" | grep -qx registry.k8s.io/kube-apiserver:v{settings.kubernetes_version}",
+        commands=[f"ctr -n k8s.io images import {offline_dir}/images.tar >/dev/null"],
+        because="containerd has them",
+    )
+
+
+@deploy("minikube")
+def wait(settings: Settings) -> None:
+    """minikube runs as the settings have it, in the version that they name, and answers."""
+    if not settings.uses_minikube:
+        return
+    answers = (
+        f"{settings.kubectl} get --raw=/version --request-timeout=10s"
+        f" | grep -q '\"v{settings.kubernetes_version}\"'"
+    )
+    ended = f"{answers} && mv {BEGUN_WITH} {STARTED_WITH}"
+    settled(
+        name="Wait for minikube (1 to 2 minutes the first time)",
+        test=f"systemctl is-active minikube && sha256sum --check --status {STARTED_WITH}"
+        f" && ! test -e {BEGUN_WITH} && {answers}",
+        commands=[
+            # A start that is under way ends first. What the cluster is not yet then, the reload
+            # makes of it, and pods that run go on: another version, or up where it was stopped
+            # behind systemd's back.
+            "systemctl daemon-reload; systemctl start minikube"
+            f" && sha256sum --check --status {BEGUN_WITH} 2>/dev/null && {ended} ||"
+            f" {{ {BEGINNING} && systemctl reload-or-restart minikube && {ended}; }} ||"
+            " { journalctl -u minikube -t minikube -n 30 -o cat --no-pager; echo 'minikube does not"
+            f" run Kubernetes v{settings.kubernetes_version}; its last words are above, the rest is"
+            " in journalctl -u minikube -u kubelet' >&2; exit 1; }",
+        ],
+        because="minikube runs and answers",
+    )
+    if settings.minikube_addons:
+        _enable_addons(settings.minikube_addons)
+
+
+def _enable_addons(addons: list[str]) -> None:
+    enabled = (
+        "import json, sys; has = json.load(sys.stdin);"
+        " sys.exit(any(has.get(name, {}).get('Status') != 'enabled' for name in sys.argv[1:]))"
+    )
+    settled(
+        name="Enable minikube's addons (about 10 s)",
+        test="HOME=/root minikube addons list -o json"
+        f" | python3 -c {shlex.quote(enabled)} {' '.join(addons)}",
+        commands=[f"HOME=/root minikube addons enable {addon} >/dev/null" for addon in addons],
+        because="they are enabled",
+    )
+    if "dashboard" in addons:
+        progress.say_at_end(
+            "The dashboard of Kubernetes listens only in the cluster. On the host, root makes it"
+            f" reachable at http://127.0.0.1:{DASHBOARD_PORT} with\n"
+            "    kubectl -n kubernetes-dashboard port-forward service/kubernetes-dashboard"
+            f" {DASHBOARD_PORT}:80\n"
+            f"    and ssh -L {DASHBOARD_PORT}:127.0.0.1:{DASHBOARD_PORT} brings it to your machine."
+        )
+
+
+def _quote(argument: str) -> str:
+    """A word of a unit's command line, as systemd.service(5) has it under «Command lines»."""
+    for character in '\\"':
+        argument = argument.replace(character, "\\" + character)
+    return '"' + argument.replace("%", "%%").replace("$", "$$") + '"'

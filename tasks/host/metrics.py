@@ -1,0 +1,87 @@
+"""Figures for Prometheus: Debian's exporter for PostgreSQL, which also asks Airflow's tables.
+
+It goes on while Airflow stands still, and so can tell that it does.
+"""
+
+from __future__ import annotations
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks.layout import (
+    CONTROL_USER,
+    DATABASE,
+    HOMES,
+    LOOPBACK,
+    METRICS_UNIT,
+    PACKAGES_RECORD,
+    STARTED_WITH,
+    UNITS_DIRECTORY,
+)
+from tasks.lib.operations import debian_packages, settled
+from tasks.lib.systemd import runs_with_inputs
+from tasks.settings import Settings
+
+PACKAGE = "prometheus-postgres-exporter"
+DROP_INS = f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d"
+DROP_IN = f"{DROP_INS}/airflow.conf"
+QUERIES = "/etc/airflow/metrics.yaml"
+
+
+@deploy("Metrics")
+def run(settings: Settings) -> None:
+    """The endpoint is there, or is not, as the settings say."""
+    if settings.airflow_metrics_port is None:
+        remove()
+        return
+    address = f"{settings.all_addresses}:{settings.airflow_metrics_port}"
+    files.put(
+        name="Write what the exporter asks",
+        src=f"files{QUERIES}",
+        dest=QUERIES,
+        user="root",
+        group="airflow",
+        mode="640",
+    )
+    # Before the package, which starts the unit.
+    files.template(
+        name=f"Write how {METRICS_UNIT} runs",
+        src=f"files{DROP_IN}.j2",
+        dest=DROP_IN,
+        mode="644",
+        address=address,
+        home=HOMES[CONTROL_USER],
+        database=DATABASE,
+        queries=QUERIES,
+        drop_in=DROP_IN,
+        started_with=STARTED_WITH,
+    )
+    debian_packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
+    settled(
+        name=f"Run {PACKAGE}",
+        test=f"systemctl is-enabled {METRICS_UNIT} && {runs_with_inputs(METRICS_UNIT)}",
+        commands=[
+            f"systemctl daemon-reload; systemctl enable --quiet {METRICS_UNIT};"
+            f" systemctl restart {METRICS_UNIT}",
+            # Ready is who answers: it may end again at once.
+            "curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors"
+            f" http://{LOOPBACK}:{settings.airflow_metrics_port}/metrics"
+            f" || {{ journalctl -u {METRICS_UNIT} -n 10 -o cat --no-pager; exit 1; }} >&2",
+        ],
+        because="it runs with its inputs as they are",
+    )
+
+
+def remove() -> None:
+    """No endpoint; the package stays, without running."""
+    settled(
+        name="Remove the endpoint for Prometheus",
+        test=f"! test -e {DROP_IN}",
+        commands=[
+            # Somebody may have a drop-in of their own there.
+            f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null; rm -f {DROP_IN}"
+            f" && {{ rmdir {DROP_INS} 2>/dev/null || true; }}"
+            f" && rm -f {QUERIES} {STARTED_WITH}/{METRICS_UNIT} && systemctl daemon-reload"
+        ],
+        because="there is none",
+    )

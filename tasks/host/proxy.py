@@ -1,0 +1,130 @@
+"""TLS in front of the api-server: a site of Debian's nginx, for task pods and, if others than the
+host itself are to reach the web page, for people."""
+
+from __future__ import annotations
+
+import re
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks import layout
+from tasks.host import tls
+from tasks.layout import LOOPBACK, NGINX_SITE, NGINX_UNIT, STARTED_WITH, UNITS_DIRECTORY
+from tasks.lib import progress
+from tasks.lib.operations import settled
+from tasks.lib.systemd import runs_with_inputs
+from tasks.settings import Settings, in_url
+
+ENABLED = "/etc/nginx/sites-enabled"
+DROP_INS = f"{UNITS_DIRECTORY}/{NGINX_UNIT}.d"
+DROP_IN = f"{DROP_INS}/airflow.conf"
+WELCOME = "/etc/nginx/sites-available/default"
+WELCOME_PAGE = "/var/www/html/index.nginx-debian.html"
+
+
+@deploy("Proxy")
+def configure(settings: Settings) -> None:
+    """nginx serves the site, before pods are sent to it."""
+    tls.configure(settings)
+    _write_site(settings)
+    answers = " && ".join(_answers(settings))
+    settled(
+        name="Run nginx",
+        test=f"systemctl is-enabled {NGINX_UNIT} && {runs_with_inputs(NGINX_UNIT)} && {answers}",
+        commands=[
+            "nginx -t -q",
+            f"systemctl daemon-reload; systemctl enable --quiet {NGINX_UNIT};"
+            f" systemctl reload-or-restart {NGINX_UNIT}",
+            # A reload is asynchronous, and one that finds no free port fails in silence.
+            f"for i in $(seq 50); do {{ {answers}; }} && exit; sleep 0.2; done;"
+            ' echo "nginx does not serve its site airflow: look at journalctl -t nginx" >&2;'
+            " exit 1",
+        ],
+        because="it runs with its inputs as they are",
+    )
+    _announce(settings)
+
+
+def _write_site(settings: Settings) -> None:
+    certificate = tls.of_page(settings)
+    files.template(
+        name=f"Write how {NGINX_UNIT} runs",
+        src=f"files{DROP_IN}.j2",
+        dest=DROP_IN,
+        mode="644",
+        inputs=sorted({DROP_IN, NGINX_SITE, layout.CERTIFICATE, certificate}),
+        started_with=STARTED_WITH,
+    )
+    files.template(
+        name="Write nginx's site airflow",
+        src=f"files{NGINX_SITE}.j2",
+        dest=NGINX_SITE,
+        mode="644",
+        settings=settings,
+        web_address=in_url(settings.airflow_web_host),
+        web_certificate=certificate,
+        pods_certificate=layout.CERTIFICATE,
+        prefix=_prefix(settings),
+    )
+    files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=NGINX_SITE)
+    unchanged = f"! dpkg --verify nginx-common | grep -q ' {WELCOME}$'"
+    settled(
+        name="Disable nginx's welcome page",
+        test=f'test "$(readlink -f {ENABLED}/default)" != {WELCOME} || ! {{ {unchanged}; }}',
+        # Without what nginx was started with, the step that runs it reloads it.
+        commands=[f"rm -f {ENABLED}/default {STARTED_WITH}/{NGINX_UNIT}"],
+        because="there is none, or it is somebody's own",
+    )
+
+
+def _prefix(settings: Settings) -> str:
+    """The path of Airflow's address, which it takes off that of a request, as an expression."""
+    return f"(?:{re.escape(settings.base_path)})?" if settings.base_path else ""
+
+
+def _answers(settings: Settings) -> list[str]:
+    """Shell tests whether nginx has the site: what it refuses, it answers by itself."""
+    refused = [f"{LOOPBACK}:{settings.airflow_pods_port}/"]
+    if settings.page_is_public:
+        refused.append(f"{settings.page_on_host}/execution/")
+    return [
+        "test $(curl -ks --noproxy '*' -m 5 -o /dev/null -w '%{http_code}'"
+        f" https://{address}) = 404"
+        for address in refused
+    ]
+
+
+def _announce(settings: Settings) -> None:
+    """At its end, the run says where the web page is."""
+    if not settings.page_is_public:
+        port = settings.airflow_web_port
+        progress.say_at_end(
+            f"The web page is at http://localhost:{port} of the host itself. From elsewhere:"
+            f" ssh -L {port}:localhost:{port} the-host"
+        )
+        return
+    https = settings.airflow_https_port
+    page = settings.airflow_base_url or "https://the-host" + (f":{https}" if https != 443 else "")
+    said = f"The web page is at {page}."
+    if settings.airflow_web_certificate is None:
+        said += f" Browsers that are to trust it need {layout.AUTHORITY} of the host."
+    progress.say_at_end(said)
+
+
+def remove() -> None:
+    """No proxy; the package stays, and nginx runs if it has other sites."""
+    there = [NGINX_SITE, DROP_IN, layout.TLS]
+    settled(
+        name="Remove the proxy",
+        test=" && ".join(f"! test -e {path}" for path in there),
+        commands=[
+            f"rm -rf {ENABLED}/airflow {DROP_IN} {STARTED_WITH}/{NGINX_UNIT};"
+            f" rmdir {DROP_INS} 2>/dev/null; systemctl daemon-reload",
+            f"if ls {ENABLED}/* /etc/nginx/conf.d/*.conf 2>/dev/null | grep -q .;"
+            f" then systemctl try-reload-or-restart {NGINX_UNIT};"
+            f" else systemctl disable --quiet --now {NGINX_UNIT}; fi",
+            f"rm -rf {NGINX_SITE} {layout.TLS}",
+        ],
+        because="there is none",
+    )

@@ -1,0 +1,119 @@
+"""The ground that the rest stands on: Debian packages, Airflow's two users, directories."""
+
+from __future__ import annotations
+
+from pyinfra.api import deploy
+from pyinfra.operations import files, server
+
+from tasks import layout
+from tasks.layout import CONTROL_USER, DAGS_USER, HOMES, PACKAGES_RECORD, STATE
+from tasks.lib.operations import debian_packages, settled
+from tasks.settings import Settings
+
+# What a node needs that runs Kubernetes itself (minikube's driver none):
+# https://minikube.sigs.k8s.io/docs/drivers/none/
+NODE_PACKAGES = [
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "ethtool",
+    "iptables",
+    "kmod",
+    "runc",
+    "socat",
+]
+# What builds the worker image.
+IMAGE_PACKAGES = [
+    "buildah",
+    "mmdebstrap",
+    "netavark",  # buildah of Debian 13 does not start without it, though it only recommends it
+]
+
+
+def packages(settings: Settings) -> list[str]:
+    """Every Debian package that the deploy installs, by name."""
+    names = [
+        "ca-certificates",
+        "curl",
+        "diffutils",  # kubectl diff calls it
+        "git",  # GitDagBundle calls it
+        "iproute2",
+        "nginx",
+        "openssh-client",  # git calls it
+        "openssl",
+        f"postgresql-{settings.postgres_version}",
+        "python3",
+        "python3-venv",
+    ]
+    if settings.node_is_host:
+        names += NODE_PACKAGES
+    if settings.worker_image is None:
+        names += IMAGE_PACKAGES
+    if settings.worker_registry:
+        names.append("skopeo")  # asks the registry, and copies the image there
+    if settings.tasks_on_host:
+        names.append("acl")
+    return names
+
+
+# path: (owner, group, mode). The control plane's user is in the group of the other one, and may
+# read what that one may; not the other way round.
+DIRECTORIES = {
+    "/etc/airflow": ("root", DAGS_USER, "750"),
+    "/etc/airflow/secrets": ("root", "root", "700"),
+    "/opt/airflow": ("root", "root", "755"),
+    layout.DAGS: ("root", CONTROL_USER, "2775"),
+    "/opt/airflow/plugins": ("root", CONTROL_USER, "2755"),
+    **{home: (user, user, "750") for user, home in HOMES.items()},
+    # What the deploy remembers; root writes there, so nobody else may plant a link in it.
+    STATE: ("root", "root", "700"),
+    "/var/log/airflow": (DAGS_USER, DAGS_USER, "2770"),
+}
+
+
+@deploy("System")
+def install(settings: Settings) -> None:
+    """The host has the packages, the users and the directories that the other tasks use."""
+    debian_packages(
+        name="Install Debian packages (about a minute the first time)",
+        packages=packages(settings),
+        record=PACKAGES_RECORD,
+    )
+    settled(
+        name=f"Give {DAGS_USER} the id that was {CONTROL_USER}'s",  # when there was one user
+        test=f'test "$(id -u {CONTROL_USER} 2>/dev/null)" != {settings.airflow_uid}',
+        commands=[
+            f"systemctl stop airflow.target; sed -i -e 's/^{CONTROL_USER}:/{DAGS_USER}:/'"
+            f" -e '/^{DAGS_USER}:/s|{HOMES[CONTROL_USER]}:|{HOMES[DAGS_USER]}:|'"
+            " /etc/passwd /etc/group /etc/shadow /etc/gshadow"
+        ],
+        because=f"{CONTROL_USER} has another one",
+    )
+    _create_user(DAGS_USER, "Apache Airflow, what runs DAGs' code", settings.airflow_uid)
+    _create_user(CONTROL_USER, "Apache Airflow", groups=[DAGS_USER])
+    for path, (owner, group, mode) in DIRECTORIES.items():
+        files.directory(name=f"Create {path}", path=path, user=owner, group=group, mode=mode)
+    settled(
+        name=f"Give DAG files to the group {CONTROL_USER}",
+        test=f'test -z "$(find {layout.DAGS} -group {DAGS_USER} -print -quit 2>/dev/null)"',
+        commands=[f"chgrp -hR {CONTROL_USER} {layout.DAGS}"],
+        because="none is the group's that runs them, and could change them",
+    )
+
+
+def _create_user(
+    name: str, comment: str, uid: int | None = None, groups: list[str] | None = None
+) -> None:
+    server.group(name=f"Create group {name}", group=name, gid=uid, system=True)
+    server.user(
+        name=f"Create user {name}",
+        user=name,
+        uid=uid,
+        group=name,
+        groups=groups,
+        home=HOMES[name],
+        shell="/usr/sbin/nologin",
+        comment=comment,
+        ensure_home=False,
+        system=True,
+    )

@@ -1,0 +1,58 @@
+"""The certificate that the host makes, of an authority (CA) of its own, and the pods' trust in it.
+
+Browsers are shown another one if the inventory has one.
+"""
+
+from __future__ import annotations
+
+import shlex
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from pyinfra.operations import files
+
+from tasks.layout import CERTIFICATE, CERTIFICATE_PROGRAM, TLS, WEB_CERTIFICATE
+from tasks.lib.operations import secret_file, settled
+from tasks.settings import Settings
+
+
+def configure(settings: Settings) -> None:
+    """The host has the certificates with their keys, and the authority that pods are to trust."""
+    files.directory(name=f"Create {TLS}", path=TLS, user="root", group="root", mode="755")
+    files.put(
+        name="Write what makes the certificate",
+        src=f"files{CERTIFICATE_PROGRAM}",
+        dest=CERTIFICATE_PROGRAM,
+        mode="755",
+    )
+    settled(
+        name="Make the certificate",
+        test=making("check", settings),
+        commands=[making("make", settings)],
+        because="it is of the host's own authority, for all of its names",
+    )
+    given = settings.airflow_web_certificate
+    if given is None:
+        files.file(
+            name="Remove the web page's own certificate", path=WEB_CERTIFICATE, present=False
+        )
+        return
+    both = f"{given.certificate.rstrip()}\n{given.key.get_secret_value()}"
+    secret_file(
+        name="Write the web page's own certificate", path=WEB_CERTIFICATE, content=SecretStr(both)
+    )
+
+
+def of_page(settings: Settings) -> str:
+    """Which file has what the web page shows to browsers."""
+    return WEB_CERTIFICATE if settings.airflow_web_certificate else CERTIFICATE
+
+
+def making(action: str, settings: Settings) -> str:
+    """Command that makes the certificate, or with `check` says whether it is as it is to be."""
+    named = [
+        settings.address_for_pods,
+        urlsplit(settings.airflow_base_url or "").hostname,
+        *settings.airflow_host_names,
+    ]
+    return shlex.join([CERTIFICATE_PROGRAM, action, TLS, *filter(None, named)])

@@ -1,0 +1,47 @@
+"""Objects of the cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+
+from tasks.kinds import Claim
+from tasks.settings import Settings
+
+Manifest = dict[str, Any]
+
+
+class Volume(NamedTuple):
+    """A volume of the pod, and how its container mounts it."""
+
+    volume: Manifest
+    mount: Manifest
+
+
+def host_folder(name: str, path: str, *, read_only: bool = False) -> Volume:
+    """A folder of the node, at the same path in the pod."""
+    return Volume(
+        {"name": name, "hostPath": {"path": path, "type": "Directory"}},
+        {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})},
+    )
+
+
+def claimed(name: str, claim: Claim, path: str, *, read_only: bool = False) -> Volume:
+    """A claim's volume, or a folder of it, at a path in the pod."""
+    return Volume(
+        {"name": name, "persistentVolumeClaim": {"claimName": claim.name}},
+        {
+            "name": name,
+            "mountPath": path,
+            **({"subPath": claim.subpath} if claim.subpath else {}),
+            **({"readOnly": True} if read_only else {}),
+        },
+    )
+
+
+def render(template: Path, settings: Settings) -> str:
+    """A template's text for these settings."""
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(template.read_text()).render(settings=settings)

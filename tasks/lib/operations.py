@@ -1,0 +1,267 @@
+"""The few operations that pyinfra does not have: each compares a fact, then acts.
+
+All commands of an operation run on the host. Secrets of the host's own never leave it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import tarfile
+from collections.abc import Generator, Iterable, Mapping
+from io import BytesIO, StringIO
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from pyinfra import host
+from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
+from pyinfra.facts.deb import DebPackages
+from pyinfra.facts.files import Sha256File
+
+
+class Download(NamedTuple):
+    """A pinned file. `sha256` is the official one; an offline folder has its own SHA256SUMS."""
+
+    url: str
+    sha256: str
+
+    @property
+    def file(self) -> str:
+        """Its name, in the offline folder too."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def host(self) -> str:
+        """Name of the server that it comes from."""
+        return urlsplit(self.url).hostname or ""
+
+
+BUSY = "/run/lock/airflow-deploy-command"  # locked while a command changes the host
+MAX_WAIT = 900  # seconds; the longest command takes a fifth of it
+
+INSTALLED = "dpkg-query -Wf '${db:Status-Abbrev}${Package}\\n' | sed -n 's/^ii *//p' | sort -u"
+
+
+@operation()
+def debian_packages(packages: list[str], record: str) -> Generator[str, None, None]:
+    """
+    Install Debian packages that are missing; refresh apt's lists only then.
+
+    + packages: names, without versions
+    + record: file on the host that lists what came thereby, also what the packages depend on
+    """
+    installed = host.get_fact(DebPackages)
+    missing = [package for package in packages if package not in installed]
+    if not missing:
+        host.noop("all packages are installed")
+        return
+    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Options::=--force-confold"
+    apt += f" -o DPkg::Lock::Timeout={MAX_WAIT}"  # somebody else's, or one of a killed run
+    # A run that was killed left its list of what was there before.
+    yield (
+        f"install -d -m 700 {shlex.quote(str(PurePosixPath(record).parent))} && {{"
+        f" test -e {record}.before || {{ {INSTALLED} > {record}.new &&"
+        f" mv {record}.new {record}.before; }}; }}"
+    )
+    # An index whose signature is wrong is an error, also where an older one could be used.
+    yield f"{apt} update --error-on=any"
+    yield f"{apt} install --yes --no-install-recommends {' '.join(missing)} >/dev/null"
+    yield f"{INSTALLED} | comm -13 {record}.before - >> {record} && rm {record}.before"
+
+
+class Output(FactBase[str]):
+    """What a shell command prints; the command must end with status 0 and change nothing."""
+
+    def command(self, script: str) -> str:
+        """The command as it is."""
+        return script
+
+    @staticmethod
+    def default() -> str:
+        """Nothing."""
+        return ""
+
+    def process(self, output: Iterable[str]) -> str:
+        """All of its lines."""
+        return "\n".join(output)
+
+
+@operation()
+def settled(test: str, commands: list[str], because: str) -> Generator[str, None, None]:
+    """
+    Run commands unless a test says that what they bring about is there already.
+
+    + test: shell command without side effects; status 0 if nothing is to be done
+    + commands: what brings the state about; afterwards the test must succeed
+    + because: what is true of the host when nothing is to be done
+    """
+    verdict = host.get_fact(Output, script=f"if ( {test}\n) >/dev/null 2>&1; then echo yes; fi")
+    if verdict == "yes":
+        host.noop(because)
+        return
+    yield from (ALONE + command for command in commands)
+
+
+@operation()
+def secret_file(path: str, content: SecretStr) -> Generator[StringCommand, None, None]:
+    """
+    Write a file that only root can read.
+
+    The content goes through the command's standard input: it is in no argument, no output and no
+    diff, and on the host never in a file that others can read.
+
+    + path: on the host
+    + content: what it is to hold; a newline at its end is added
+    """
+    text = content.get_secret_value().removesuffix("\n") + "\n"
+    # Not even a checksum of it is in what pyinfra tells of its questions; a stream has no text.
+    state = (
+        f'test "$(stat -c %U:%G:%a {path} 2>/dev/null)" = root:root:600 && cmp -s - {path}'
+        " && echo yes || cat >/dev/null"  # who writes to one that does not read fails
+    )
+    if host.get_fact(Output, script=state, _stdin=StringIO(text)) == "yes":
+        host.noop(f"{path} has the right content")
+        return
+    yield StringCommand(
+        f"umask 077; cat > {path}.new && chown root:root {path}.new && mv {path}.new {path}",
+        _stdin=StringIO(text),
+    )
+
+
+def checksums(sources: Mapping[str, Path]) -> str:
+    """Files as sha256sum lists them, by the paths given, and a comment for each program."""
+    lines = []
+    for name, path in sources.items():
+        lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n")
+        if _is_program(path):
+            lines.append(f"# {name} is a program\n")
+    return "".join(lines)
+
+
+def _is_program(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o100)
+
+
+@operation()
+def brought(
+    sources: Mapping[str, Path], dest: str, record: str
+) -> Generator[str | FileUploadCommand, None, None]:
+    """
+    Make a folder of the host have files of this machine, and no longer those brought earlier.
+
+    Other files of the folder stay as they are. Each file is replaced in one step.
+
+    + sources: the files, by their path in the folder
+    + dest: the folder
+    + record: file on the host that lists what was brought
+    """
+    wanted = checksums(sources)
+    checksum = hashlib.sha256(wanted.encode()).hexdigest()
+    there = (
+        f"echo '{checksum}  {record}' | sha256sum --check --status"
+        f" && cd {dest} && sha256sum --check --status {record}"
+        if sources
+        else f"test ! -s {record}"
+    )
+    verdict = host.get_fact(Output, script=f"if ( {there} ) >/dev/null 2>&1; then echo yes; fi")
+    if verdict == "yes":
+        host.noop(f"{dest} has the files")
+        return
+    yield FileUploadCommand(_archive(sources, dest), f"{record}.tar")
+    yield FileUploadCommand(BytesIO(wanted.encode()), f"{record}.new")
+    names = r"sed -n 's/^[0-9a-f]\{64\}  //p'"
+    yield f"""
+set -e
+umask 022
+mkdir -p {dest}
+cd {dest}
+tar -C / --no-same-owner --transform 's/$/.new/' -xf {record}.tar
+touch {record}
+# Whatever happens from here on, the record names all that was brought.
+cat {record}.new >> {record}
+{names} {record}.new | while IFS= read -r name; do mv -T -- "$name.new" "$name"; done
+{names} {record} | sort -u | while IFS= read -r name; do
+    grep -qxF -e "$name" <<END || {{
+$({names} {record}.new)
+END
+        rm -f -- "$name"
+        rmdir -p -- "$(dirname -- "$name")" 2>/dev/null || true
+    }}
+done
+mv {record}.new {record}
+rm {record}.tar"""
+
+
+def _archive(sources: Mapping[str, Path], dest: str) -> BytesIO:
+    """The files at their place on the host; with nobody's name and no time that would differ."""
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, path in sources.items():
+            entry = tarfile.TarInfo(f"{dest.lstrip('/')}/{name}")
+            entry.size, entry.mtime = path.stat().st_size, int(path.stat().st_mtime)
+            entry.mode = 0o755 if _is_program(path) else 0o644
+            archive.addfile(entry, BytesIO(path.read_bytes()))
+    content.seek(0)
+    return content
+
+
+@operation()
+def pinned_file(
+    download: Download, dest: str, offline_dir: str | None, member: str | None = None
+) -> Generator[str, None, None]:
+    """
+    Put a program in place whose checksum is known, from the internet or the offline folder.
+
+    Nothing is put in place whose checksum differs. A program out of an archive is known by the
+    archive's checksum, kept beside it.
+
+    + download: the file and its checksum; from an offline folder, SHA256SUMS has the checksum
+    + dest: path on the host
+    + offline_dir: folder on the host to take the file from instead
+    + member: the program's name in the archive that the file is
+    """
+    sha256 = download.sha256
+    if offline_dir:
+        sums = shlex.quote(f"{offline_dir}/SHA256SUMS")
+        sha256 = host.get_fact(
+            Output, script=f"awk '$2 ~ /^[*]?{download.file}$/ {{print $1}}' {sums}"
+        )
+    record = f"{dest}.sha256"
+    present = (
+        host.get_fact(Output, script=f"test -x {dest} && cat {record} 2>/dev/null; true")
+        if member
+        else host.get_fact(Sha256File, path=dest)
+    )
+    if sha256 and present == sha256:
+        host.noop(f"{dest} has the right checksum")
+        return
+    fetch = (
+        f"cp {shlex.quote(f'{offline_dir}/{download.file}')} {dest}.new"
+        if offline_dir
+        else f"curl -fsSL --retry 3 -o {dest}.new {download.url}"
+    )
+    yield fetch
+    damaged = _fail(
+        f"{download.file} does not have the pinned checksum {sha256}; it was not installed"
+    )
+    checks = f"echo '{sha256}  {dest}.new' | sha256sum --check --status"
+    yield f"{checks} || {{ rm {dest}.new; {damaged}; }}"
+    if member:
+        yield f"tar -xzOf {dest}.new {member} > {dest}.part && mv {dest}.part {dest}.new"
+    yield f"chmod 755 {dest}.new && mv {dest}.new {dest}"
+    if member:
+        yield f"echo {sha256} > {record}"
+
+
+def _fail(message: str) -> str:
+    """Shell command that says what is wrong and fails."""
+    return f"{{ echo {shlex.quote(message)} >&2; exit 1; }}"
+
+
+# Begins a command. One that a killed deploy left behind goes on, though its connection is gone, and
+# might be at the same work: it is waited for.
+ALONE = f"""exec 8>>{BUSY}
+flock -w {MAX_WAIT} 8 || {_fail("a command of an earlier deploy still runs: look at ps -ef")}
+"""

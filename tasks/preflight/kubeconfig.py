@@ -1,0 +1,87 @@
+"""What an existing cluster's kubeconfig says, as far as it is not secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import yaml
+
+from tasks.kinds import is_this_host
+
+# The keys whose lines may leave the host: they tell how the file is built, and hold no secret.
+# Without the values of the others, these lines still are YAML.
+TOLD_KEYS = (
+    *("apiVersion", "kind", "current-context", "clusters", "cluster", "contexts", "context"),
+    *("users", "user", "name", "namespace", "server", "certificate-authority"),
+    *("client-certificate", "client-key", "exec", "command", "env", "extensions", "extension"),
+)
+
+USER_FILES = ("client-certificate", "client-key")
+
+
+class Report(NamedTuple):
+    """What the host says about the file, and about what it names."""
+
+    told: Sequence[str]  # the file's lines with the keys above
+    reached: Sequence[str]  # servers that answer
+    no_file: Sequence[str]  # files that are not there
+    no_tool: Sequence[str]  # programs that are not there
+
+
+def findings(path: str, context: str | None, report: Report) -> Iterator[str]:
+    """What is wrong with the file, each with its cure."""
+    try:
+        content = yaml.safe_load("\n".join(report.told)) or {}
+        contexts, clusters, users = (
+            {each["name"]: each.get(kind) or {} for each in content.get(f"{kind}s") or []}
+            for kind in ("context", "cluster", "user")
+        )
+        wanted = context or content.get("current-context")
+        chosen: dict[str, Any] = contexts.get(wanted, {})
+        cluster = clusters.get(chosen.get("cluster"), {})
+        user = users.get(chosen.get("user"), {})
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        content, wanted, contexts, cluster, user = {}, None, {}, {}, {}
+    if not content:
+        yield (
+            f"kubernetes_kubeconfig: {path} is no kubeconfig in YAML: write it with"
+            " kubectl config view --minify --flatten --raw"
+        )
+        return
+    if wanted not in contexts:
+        known = ", ".join(sorted(contexts)) or "none"
+        yield (
+            f"kubernetes_context: {path} has no context {wanted or 'that is its current one'}:"
+            f" write one of its own, {known}"
+        )
+        return
+    yield from _server(path, wanted, str(cluster.get("server", "")), report.reached)
+    for name in (cluster.get("certificate-authority"), *map(user.get, USER_FILES)):
+        if name in report.no_file:
+            yield (
+                f"kubernetes_kubeconfig: {path} names the file {name}, which is not on the host:"
+                " copy what kubectl config view --minify --flatten --raw prints where that file is"
+            )
+    tool = (user.get("exec") or {}).get("command")
+    if tool in report.no_tool:
+        yield (
+            f"kubernetes_kubeconfig: {path} logs in with the program {tool}, which is not on the"
+            " host: install it there for root, or use a service account's token"
+        )
+
+
+def _server(path: str, context: Any, server: str, reached: Sequence[str]) -> Iterator[str]:
+    if not server:
+        yield (
+            f"kubernetes_kubeconfig: {path} names no server for the context {context} in a line"
+            " of its own: write the file with kubectl config view --minify --flatten --raw"
+        )
+    elif server not in reached:
+        cure = (
+            "that is this host itself: if the cluster is elsewhere, write its address there"
+            if is_this_host(urlsplit(server).hostname or "")
+            else "check the address and the network between the host and the cluster"
+        )
+        yield f"kubernetes_kubeconfig: {path} names {server}, which does not answer: {cure}"

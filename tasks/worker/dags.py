@@ -1,0 +1,198 @@
+"""Where DAGs come from: the same bundles for the dag-processor on the host and for the pods."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pyinfra.api import DeployError, deploy
+from pyinfra.operations import files
+
+from tasks.layout import (
+    BUILTIN_DAGS,
+    BUILTIN_DAGS_CONFIG_MAP,
+    DAGS,
+    IMAGE_DAGS,
+    IMAGE_DAGS_NAME,
+    ROOT,
+    STATE,
+)
+from tasks.lib.kubectl import Manifest, Volume, claimed, host_folder
+from tasks.lib.operations import brought, checksums, settled
+from tasks.settings import Settings, digest
+
+EXAMPLES = ROOT / "files/opt/airflow/dags"
+# How long the dag-processor leaves a folder alone. It asks only every 5 s whether that is over, and
+# then has to read the file: together this stays within the 30 s that README.md promises.
+REFRESH_SECONDS = 15
+
+
+def bundles(settings: Settings) -> str:
+    """The DAG bundles, for host and pods alike: they must agree on names."""
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    found: list[tuple[str, str, dict[str, object]]] = []
+    if settings.airflow_dags_source != "git":
+        found.append(("dags-folder", local, {"refresh_interval": REFRESH_SECONDS}))
+    if _own(settings):
+        found.append(("deploy", local, {"path": BUILTIN_DAGS, "refresh_interval": REFRESH_SECONDS}))
+    for name, bundle in settings.airflow_git_bundles.items():
+        options: dict[str, object] = {
+            "repo_url": bundle.url,
+            "tracking_ref": bundle.branch,
+            "subdir": bundle.folder,
+            "git_conn_id": bundle.connection,
+            "refresh_interval": bundle.refresh_seconds,
+        }
+        given = {key: value for key, value in options.items() if value is not None}
+        found.append((name, "airflow.providers.git.bundles.git.GitDagBundle", given))
+    return json.dumps(
+        [{"name": name, "classpath": path, "kwargs": given} for name, path, given in found]
+    )
+
+
+def bundle_of_own(settings: Settings) -> str:
+    """The bundle with the deploy's own DAGs."""
+    return "deploy" if _own(settings) else "dags-folder"
+
+
+def folder_on_host(settings: Settings) -> str:
+    """Where the dag-processor finds what pods have in DAGS."""
+    if settings.airflow_dags_claim:
+        return settings.airflow_dags_claim.host_path
+    return f"{IMAGE_DAGS}/current" if settings.airflow_dags_source == "image" else DAGS
+
+
+def volumes(settings: Settings) -> list[Volume]:
+    """What a pod mounts to have the DAGs."""
+    found = []
+    if settings.airflow_dags_source == "host":
+        found.append(host_folder("dags", DAGS, read_only=True))
+    if settings.airflow_dags_claim:
+        found.append(claimed("dags", settings.airflow_dags_claim, DAGS, read_only=True))
+    if _own(settings):
+        # Also while it is being taken away a pod is to start.
+        source = {"name": BUILTIN_DAGS_CONFIG_MAP, "optional": True}
+        found.append(
+            Volume(
+                {"name": "deploy-dags", "configMap": source},
+                {"name": "deploy-dags", "mountPath": BUILTIN_DAGS, "readOnly": True},
+            )
+        )
+    return found
+
+
+def objects(settings: Settings) -> list[Manifest]:
+    """What the cluster must have for the pods' volumes."""
+    if not (own := _own(settings)):
+        return []
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": BUILTIN_DAGS_CONFIG_MAP, "namespace": namespace},
+            "data": {name: path.read_text() for name, path in own.items()},
+        }
+        for namespace in settings.namespaces
+    ]
+
+
+def shipped(settings: Settings) -> dict[str, Path]:
+    """The deploy's own DAGs that are wanted: the smoke test's and the examples."""
+    return {
+        path.name: path for path in sorted(EXAMPLES.glob("*.py")) if wanted(path.stem, settings)
+    }
+
+
+def wanted(dag: str, settings: Settings) -> bool:
+    """Whether one of the deploy's own DAGs is to be there: an example needs what it shows."""
+    needed = {
+        "airflow_smoke_test": settings.airflow_smoke_test,
+        "example_pod_operator": settings.airflow_examples and settings.kubernetes_pod_operator,
+        "example_rest_to_s3": settings.airflow_examples
+        and {"example_rest", "example_s3"} <= settings.airflow_connections.keys(),
+    }
+    return needed.get(dag, settings.airflow_examples)
+
+
+def _own(settings: Settings) -> dict[str, Path]:
+    """What is in the bundle of the deploy's own."""
+    return {} if settings.airflow_dags_source == "host" else shipped(settings)
+
+
+def given(settings: Settings) -> dict[str, Path]:
+    """The files of airflow_dags_from, by their path in there."""
+    if not settings.airflow_dags_from:
+        return {}
+    top = Path(ROOT, settings.airflow_dags_from)
+    found = {
+        str(path.relative_to(top)): path
+        for path in sorted(top.rglob("*"))
+        if path.is_file() and not {"__pycache__", ".git"} & set(path.parts)
+    }
+    if strange := [name for name in found if "\n" in name or "\\" in name]:
+        raise DeployError(f"airflow_dags_from: rename {strange[0]!r}, which no tool can list")
+    return found
+
+
+def version(settings: Settings) -> str:
+    """A name for the content of airflow_dags_from."""
+    return digest(checksums(given(settings)))
+
+
+@deploy("DAGs")
+def stage(settings: Settings) -> None:
+    """The host has the DAGs that the worker image is to hold."""
+    if settings.airflow_dags_source != "image":
+        return
+    files.directory(
+        name=f"Create {IMAGE_DAGS}", path=IMAGE_DAGS, user="root", group="airflow", mode="755"
+    )
+    name = version(settings)
+    brought(
+        name=f"Copy the version {name} of the DAGs",
+        sources=given(settings),
+        dest=f"{IMAGE_DAGS}/{name}",
+        record=f"{IMAGE_DAGS}/{name}.sums",
+    )
+
+
+@deploy("DAGs")
+def publish(settings: Settings) -> None:
+    """The DAGs that the deploy brings are where the dag-processor reads them."""
+    if settings.airflow_dags_source == "host":
+        brought(
+            name="Copy the DAGs",
+            # Of two files of the same name yours wins.
+            sources={**shipped(settings), **given(settings)},
+            dest=DAGS,
+            record=f"{STATE}/dags",
+        )
+        return
+    files.directory(
+        name=f"Create {BUILTIN_DAGS}", path=BUILTIN_DAGS, user="root", group="airflow", mode="2755"
+    )
+    brought(
+        name="Copy the deploy's own DAGs",
+        sources=_own(settings),
+        dest=BUILTIN_DAGS,
+        record=f"{STATE}/deploy-dags",
+    )
+    if settings.airflow_dags_source == "image":
+        _switch(version(settings))
+
+
+def _switch(name: str) -> None:
+    """The dag-processor reads what new pods have; the version before stays for who reads it."""
+    settled(
+        name=f"Switch to the version {name} of the DAGs",
+        test=f'test "$(readlink {IMAGE_DAGS}/current)" = {name}'
+        f" && echo {name} | cmp -s - {IMAGE_DAGS_NAME}",
+        commands=[
+            f"cd {IMAGE_DAGS} && before=$(readlink current) || before={name};"
+            f" ln -sfn {name} current.new && mv -T current.new current &&"
+            f" echo {name} > {IMAGE_DAGS_NAME} &&"
+            f' for old in $(ls -d *.sums); do case ${{old%.sums}} in {name}|"$before") ;;'
+            ' *) rm -rf "$old" "${old%.sums}" ;; esac; done'
+        ],
+        because="the dag-processor reads it",
+    )

@@ -1,0 +1,234 @@
+"""The pod that every task runs in: the template that Airflow fills in with the task."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pyinfra.api import DeployError
+
+from tasks.layout import ROOT, STATE
+from tasks.lib.kubectl import Manifest, Volume
+from tasks.lib.operations import settled
+from tasks.settings import Settings, digest
+
+BASE = "base"  # Airflow's name for the container that runs the task
+ACCEPTED = f"{STATE}/pod-template-accepted"  # names the template that the cluster accepted last
+
+
+def options(settings: Settings) -> dict[str, str]:
+    """What airflow.cfg's section kubernetes_executor says of pods that ended, and of namespaces."""
+    chosen = {
+        "delete_worker_pods": str(settings.worker_delete_finished_pods),
+        "delete_worker_pods_on_failure": str(not settings.keeps_pods),
+    }
+    if settings.keeps_pods and settings.worker_delete_finished_pods:
+        # Airflow sees the end of a pod that failed again each half a minute for as long as the pod
+        # is kept, and would take it for the end of the new pod of the same try.
+        chosen["pod_launch_failure_retries"] = "0"
+    if settings.kubernetes_more_namespaces:
+        chosen["multi_namespace_mode"] = "True"
+        chosen["multi_namespace_mode_namespace_list"] = ",".join(settings.namespaces)
+    return chosen
+
+
+def template(
+    settings: Settings,
+    image: str,
+    environment: dict[str, str],
+    volumes: list[Volume],
+    needed: Sequence[Volume] = (),
+) -> Manifest:
+    """The manifest that every task's pod begins with; what is needed, one's own must have too."""
+    if settings.worker_pod_template:
+        return _completed(own_template(settings.worker_pod_template), image, environment, needed)
+    generated = _generated(settings, image, environment, [*volumes, *needed])
+    return merged(generated, dict(settings.worker_pod))
+
+
+def _generated(
+    settings: Settings, image: str, environment: dict[str, str], volumes: list[Volume]
+) -> Manifest:
+    """A pod that is not root, has no rights in the cluster, and no privilege to gain."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "airflow-worker", "namespace": settings.kubernetes_namespace},
+        "spec": {
+            "restartPolicy": "Never",
+            "serviceAccountName": "airflow-worker",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 60,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": settings.airflow_uid,
+                "runAsGroup": settings.airflow_uid,
+                "fsGroup": settings.airflow_uid,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": BASE,
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "resources": settings.worker_resources,
+                    "env": _variables(environment),
+                    "volumeMounts": [volume.mount for volume in volumes],
+                }
+            ],
+            "volumes": [volume.volume for volume in volumes],
+        },
+    }
+
+
+def _variables(environment: dict[str, str]) -> list[Manifest]:
+    return [
+        # The node's address; Kubernetes puts it in, also for $(HOST_IP) below.
+        {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
+        *({"name": name, "value": value} for name, value in environment.items()),
+    ]
+
+
+# A template of one's own
+
+
+def own_template(path: str) -> Manifest:
+    """The pod template in a file on this machine.
+
+    Raises DeployError with a sentence if Airflow could not make task pods of it.
+    """
+    says = f"worker_pod_template: {path}"
+    try:
+        pod = yaml.safe_load(Path(ROOT, path).read_text())
+    except OSError as error:
+        raise DeployError(
+            f"{says} can't be read ({error.strerror}): write the path of a file on your machine"
+        ) from None
+    except yaml.YAMLError as error:
+        raise DeployError(f"{says} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(pod, dict) or pod.get("kind") != "Pod":
+        raise DeployError(f"{says} holds no Pod: write its manifest, with kind: Pod")
+    spec = pod.get("spec") or {}
+    first: Manifest = next(iter(spec.get("containers") or []), {})
+    if first.get("name") != BASE:
+        raise DeployError(
+            f"{says}: the first of spec.containers runs the task and must have the name {BASE},"
+            f" not {first.get('name')!r}"
+        )
+    if spec.get("restartPolicy") != "Never":
+        raise DeployError(
+            f"{says}: write spec.restartPolicy: Never, or Kubernetes would run a task that ended"
+            " again and again"
+        )
+    return pod
+
+
+def _completed(
+    pod: Manifest, image: str, environment: dict[str, str], needed: Sequence[Volume]
+) -> Manifest:
+    """A template of one's own with what only the deploy knows, where it is left out."""
+    base, *others = pod["spec"]["containers"]
+    there = {volume["name"] for volume in pod["spec"].get("volumes") or []}
+    more = [volume for volume in needed if volume.volume["name"] not in there]
+    own = base.get("env") or []
+    names = {variable["name"] for variable in own}
+    missing = [each for each in _variables(environment) if each["name"] not in names]
+    # The missing ones first: variables may use those above them.
+    completed = {"image": image, **base, "env": [*missing, *own]}
+    spec = {**pod["spec"], "containers": [completed, *others]}
+    if more:
+        mounts = base.get("volumeMounts") or []
+        completed["volumeMounts"] = [*mounts, *(volume.mount for volume in more)]
+        spec["volumes"] = [*(spec.get("volumes") or []), *(volume.volume for volume in more)]
+    return {**pod, "spec": spec}
+
+
+# More of the manifest, by the rules of Airflow's PodGenerator.reconcile_pods, which merge a task's
+# pod_override too: the lists named here and labels and annotations are added to; another list, or
+# a structure as securityContext, takes the place of the one that is there.
+
+LISTS_OF_METADATA = ("finalizers", "managedFields", "ownerReferences")
+LISTS_OF_A_CONTAINER = ("env", "envFrom", "ports", "volumeDevices", "volumeMounts")
+
+
+def merged(pod: Manifest, more: Manifest) -> Manifest:
+    """A pod with more of its manifest; an empty or false value changes nothing."""
+    result = _filled(pod, more)
+    for key, merge in (("metadata", _metadata), ("spec", _spec)):
+        if pod.get(key) and more.get(key):
+            result[key] = merge(pod[key], more[key])
+    return result
+
+
+def _metadata(ours: Manifest, more: Manifest) -> Manifest:
+    result = _filled(ours, more, LISTS_OF_METADATA)
+    for key in ("labels", "annotations"):
+        if pairs := {**(ours.get(key) or {}), **(more.get(key) or {})}:
+            result[key] = pairs
+    return result
+
+
+def _spec(ours: Manifest, more: Manifest) -> Manifest:
+    result = _filled(ours, more, ("volumes",))
+    # Containers are merged by their position, those that run before them by their name.
+    our_containers, more_containers = ours.get("containers") or [], more.get("containers") or []
+    shared = min(len(our_containers), len(more_containers))
+    result["containers"] = [
+        *map(_container, our_containers[:shared], more_containers[:shared]),
+        *our_containers[shared:],
+        *more_containers[shared:],
+    ]
+    by_name = {each.get("name"): each for each in more.get("initContainers") or []}
+    if before := [
+        *(
+            _container(each, by_name.pop(each.get("name"), {}))
+            for each in ours.get("initContainers") or []
+        ),
+        *by_name.values(),
+    ]:
+        result["initContainers"] = before
+    return result
+
+
+def _container(ours: Manifest, more: Manifest) -> Manifest:
+    return _filled(ours, more, LISTS_OF_A_CONTAINER)
+
+
+def _filled(ours: Manifest, more: Manifest, lists: tuple[str, ...] = ()) -> Manifest:
+    result = {**ours, **{key: value for key, value in more.items() if value or key not in ours}}
+    for key in lists:
+        if both := [*(ours.get(key) or []), *(more.get(key) or [])]:
+            result[key] = both
+    return result
+
+
+def let_the_cluster_check(settings: Settings, manifest: str) -> None:
+    """Nothing else of the deploy sees a misspelt field, which would fail every task."""
+    given = [
+        key
+        for key in ("worker_pod_template", "worker_pod", "worker_env", "worker_resources")
+        if key in settings.model_fields_set and getattr(settings, key)
+    ]
+    create = f"{settings.kubectl} create --dry-run=server --validate=strict -f -"
+    # The same manifest may be wrong for another cluster.
+    key = digest(manifest, settings.kubectl, settings.kubernetes_version)
+    settled(
+        name="Let the cluster check the pod template",
+        test=f"grep -qx {key} {ACCEPTED}",
+        commands=[
+            # A quota is looked at last, and being full is no fault of the template.
+            f"said=$(printf %s {shlex.quote(manifest)} | {create} 2>&1) || case $said in"
+            ' *"exceeded quota"*) ;;'
+            f' *) echo "{", ".join(given) or "the pod template"}: the cluster refuses task pods'
+            ' like this, and nothing was switched to them: ${said#*STDIN???}" >&2; exit 1 ;;'
+            f" esac; echo {key} > {ACCEPTED}",
+        ],
+        because="the cluster accepted it as it is",
+    )
