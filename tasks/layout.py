@@ -62,8 +62,10 @@ IMAGE_DAGS = "/opt/airflow/baked-dags"
 IMAGE_DAGS_NAME = f"{IMAGE_DAGS}/current.name"
 BUNDLES = "bundles"  # clones of git repositories, in the home of the user who reads them
 
-# Programs.
+# Programs. They read the values of this host from HOST_ENV.
 LIB = "/usr/local/lib/airflow"
+HOST_ENV = "/etc/airflow/host.env"
+PROGRAMS_RECORD = f"{STATE}/programs"
 CLI = "/usr/local/bin/airflow"
 RUN = f"{LIB}/run"
 CERTIFICATE_PROGRAM = f"{LIB}/certificate"

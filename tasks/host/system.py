@@ -6,6 +6,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
 from tasks import layout
+from tasks.host import environment
 from tasks.layout import CONTROL_USER, DAGS_USER, HOMES, PACKAGES_RECORD, STATE
 from tasks.lib.operations import debian_packages, settled
 from tasks.settings import Settings
@@ -93,6 +94,7 @@ def install(settings: Settings) -> None:
     _create_user(CONTROL_USER, "Apache Airflow", groups=[DAGS_USER])
     for path, (owner, group, mode) in DIRECTORIES.items():
         files.directory(name=f"Create {path}", path=path, user=owner, group=group, mode=mode)
+    environment.install(settings)
     settled(
         name=f"Give DAG files to the group {CONTROL_USER}",
         test=f'test -z "$(find {layout.DAGS} -group {DAGS_USER} -print -quit 2>/dev/null)"',

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import tarfile
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -19,6 +19,8 @@ from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.files import Sha256File
+
+from tasks.layout import LIB
 
 
 class Download(NamedTuple):
@@ -102,6 +104,26 @@ def settled(test: str, commands: list[str], because: str) -> Generator[str, None
         host.noop(because)
         return
     yield from (ALONE + command for command in commands)
+
+
+@operation()
+def ensure(program: str, already: str, args: Sequence[str] = ()) -> Generator[str, None, None]:
+    """
+    Run a program of the deploy unless it says that there is nothing to do.
+
+    Each program has the same contract: `check` ends with 0 if there is nothing to do, and changes
+    nothing; `apply` makes it so, and may be killed and run again.
+
+    + program: its name in /usr/local/lib/airflow; one that is not there yet has something to do
+    + already: a sentence that is true of the host when there is nothing to do
+    + args: the program's arguments after `check` or `apply`; nothing secret
+    """
+    check, apply = (shlex.join([f"{LIB}/{program}", verb, *args]) for verb in ("check", "apply"))
+    verdict = host.get_fact(Output, script=f"if {check} >/dev/null 2>&1; then echo yes; fi")
+    if verdict == "yes":
+        host.noop(already)
+        return
+    yield ALONE + apply
 
 
 @operation()

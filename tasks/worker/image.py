@@ -55,7 +55,7 @@ def _base(settings: Settings) -> str:
 def _recipe(settings: Settings) -> list[str]:
     """Shell commands that fill the container; `$root` is its file system."""
     uid, venv = settings.airflow_uid, settings.venv
-    start_task = Path(ROOT, f"files{START_TASK}").read_text()
+    start_task = Path(ROOT, "files/image/start_task.py").read_text()
     packages = ",".join([*PACKAGES, *settings.worker_apt_packages])
     unneeded = " ".join(
         f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")

@@ -72,6 +72,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/opt/airflow/*.py": python,
     "/opt/airflow/*.sums.new": SUMS,
     "/var/lib/airflow-deploy/*.new": SUMS,
+    "/etc/airflow/host.env": like(r"#.*\n([A-Z_]+=.*\n)+"),
     "/usr/local/lib/airflow/grants.sql": like(r"(?:--.*\n)+select (?:.*\n)+"),
     "/usr/local/lib/airflow/ask-git": python,
     "/usr/local/lib/airflow/objects": python,
@@ -97,7 +98,7 @@ def test_each_file_is_one_of_its_kind(variants: dict[str, Plan]) -> None:
 
 
 def test_what_lands_elsewhere_is_one_of_its_kind() -> None:
-    python((FILES / "usr/local/lib/airflow/start-task").read_text())  # in the worker image
+    python((FILES / "image/start_task.py").read_text())  # in the worker image
     assert yaml.safe_load((FILES / "etc/prometheus/airflow.rules.yaml").read_text())
 
 

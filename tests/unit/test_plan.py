@@ -69,7 +69,14 @@ def test_no_operation_has_a_parameter_that_pyinfra_would_take_away() -> None:
         for name, value in vars(operations).items()
         if callable(value) and hasattr(value, "_inner")  # how pyinfra marks them
     }
-    assert own.keys() == {"brought", "debian_packages", "pinned_file", "secret_file", "settled"}
+    assert own.keys() == {
+        "brought",
+        "debian_packages",
+        "ensure",
+        "pinned_file",
+        "secret_file",
+        "settled",
+    }
     for name, operation in own.items():
         parameters = inspect.signature(operation._inner).parameters
         assert parameters.keys().isdisjoint(all_argument_meta), name

@@ -47,6 +47,7 @@ LEFT = {
     "/etc/postgresql/15/main": "Debian's; what the deploy has changed in it is put back",
     "/etc/containerd": "purged with the package, and then emptied",
     "/etc/containers": "purged with the package, and then emptied",
+    "/usr/local": "Debian's",
     "/usr/local/bin": "Debian's",
     "/etc/systemd/system": "Debian's",
     "/etc/nginx/sites-available": "Debian's",

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.worker.image import START_TASK
 from tests.unit.fake import FILES
 
-SCRIPT = FILES / START_TASK.removeprefix("/")
+SCRIPT = FILES / "image/start_task.py"
 # In the place of Airflow's program: what it finds, and how it is in and after two forks.
 PROGRAM = """
 import gc, os, sys

@@ -58,6 +58,8 @@ def test_no_template_is_written_as_it_is(variant: Plan) -> None:
     for operation in variant.operations:
         assert not [path for path in operation.sources if path.suffix == ".j2"]
         for dest, text in operation.uploads.items():
+            if dest.startswith("/usr/local/") and (FILES / dest[1:]).exists():
+                continue  # a program as it is
             left = re.sub("go-template='[^']*'", "", text)  # kubectl's own
             assert operation.sources or not re.search(r"{{|{%|%}", left), dest
 

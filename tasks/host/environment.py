@@ -1,0 +1,52 @@
+"""The values of this host that the programs in files/usr/local read: /etc/airflow/host.env."""
+
+from __future__ import annotations
+
+import shlex
+from io import StringIO
+
+from pyinfra.operations import files
+
+from tasks import layout
+from tasks.layout import HOST_ENV, ROOT
+from tasks.lib.operations import brought
+from tasks.settings import Settings
+
+
+def values(settings: Settings) -> dict[str, str]:
+    """Each value by its name. None of them is secret: every user of the host can read the file."""
+    return {
+        "STATE": layout.STATE,
+        "SECRETS": layout.SECRETS,
+        "KUBECTL": settings.kubectl,
+        "NAMESPACE": settings.kubernetes_namespace,
+    }
+
+
+def render(settings: Settings) -> str:
+    """The file, as sh and Python's shlex read it."""
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in values(settings).items()]
+    return "# The deploy writes this file; the programs in /usr/local read it.\n" + "".join(lines)
+
+
+def install(settings: Settings) -> None:
+    """The host has the deploy's programs, and the file with the values that they read."""
+    top = ROOT / "files/usr/local"
+    brought(
+        name="Install the deploy's programs",
+        sources={
+            str(path.relative_to(top)): path
+            for path in sorted(top.rglob("*"))
+            if path.is_file() and path.suffix != ".j2" and "__pycache__" not in path.parts
+        },
+        dest="/usr/local",
+        record=layout.PROGRAMS_RECORD,
+    )
+    files.put(
+        name=f"Write {HOST_ENV}",
+        src=StringIO(render(settings)),
+        dest=HOST_ENV,
+        user="root",
+        group="root",
+        mode="644",
+    )
