@@ -14,7 +14,7 @@ from tasks.settings import Settings
 
 
 def values(settings: Settings) -> dict[str, str]:
-    """Each value by its name. None of them is secret: every user of the host can read the file."""
+    """Each value by its name. None of them is secret: units of both users read the file."""
     return {
         "STATE": layout.STATE,
         "SECRETS": layout.SECRETS,

@@ -46,6 +46,8 @@ FILES = {
     # Options may be secret, as a mail server's password.
     "/etc/airflow/airflow.cfg": ("root:airflow-dags", "640"),
     "/etc/airflow/pod_template.yaml": ("root:airflow", "640"),
+    # Nothing of it is secret, and units of both users read it.
+    "/etc/airflow/host.env": ("root:root", "644"),
     "/etc/airflow/metrics.yaml": ("root:airflow", "640"),
     "/etc/postgresql/15/main/conf.d/airflow.conf": ("postgres:postgres", "640"),
     "/etc/postgresql/15/main/pg_hba.conf": ("postgres:postgres", "600"),
