@@ -1,0 +1,126 @@
+"""The last commit of version 0.1 deploys a host; this code takes it over.
+
+In between tasks/ got packages, settings got other names, and programs and units became files.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.layout import ROOT
+from tests.e2e.conftest import Shell
+from tests.e2e.data import SECRET, connection, counts, decrypted
+from tests.e2e.runs import Runs, dag, tries
+from tests.e2e.support import (
+    as_data,
+    bring_dag,
+    deploy,
+    host_tests,
+    inventory_with,
+    log_in,
+)
+from tests.sandbox.machine import Machine
+
+BEFORE = "817450a9cfd090826ea418cea47f767efa7be66b"
+DAG = "e2e_rebuilt"
+# The same settings by the names of then and of now. They reach each kind of a unit and program.
+SETTINGS = (
+    ("airflow_metrics_port", "metrics_port", 9187),
+    ("airflow_log_days", "retention_log_days", 30),
+    ("airflow_backups_kept", "retention_backups", 5),
+    ("worker_failed_pods_minutes", "retention_failed_pod_minutes", 45),
+    ("airflow_pods_port", "execution_api_port", 8082),
+    ("airflow_host_names", "web_host_names", ["rebuilt.example.com"]),
+    ("airflow_executor", "airflow_executor", "KubernetesExecutor,LocalExecutor"),
+    ("airflow_variables", "airflow_variables", {"e2e_rebuilt_kept": "yes"}),
+    ("kubernetes_more_namespaces", "kubernetes_extra_namespaces", ["team"]),
+    ("kubernetes_network_policy", "kubernetes_network_policy", True),
+)
+THEN = {then: value for then, _, value in SETTINGS}
+NOW = {now: value for _, now, value in SETTINGS}
+# Files of the deploy's own on the host.
+OURS = (
+    "find /usr/local/bin/airflow* /usr/local/lib/airflow /etc/systemd/system/airflow*"
+    " /etc/systemd/system/minikube.service* /etc/systemd/system/nginx.service.d"
+    " /etc/systemd/system/prometheus-postgres-exporter.service.d -type f | sort"
+)
+
+
+@pytest.fixture(scope="module")
+def before(machine: Machine, shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """A host that the code of before deployed, with some data."""
+    folder = tmp_path_factory.mktemp("before")
+    known = subprocess.run(["git", "cat-file", "-e", BEFORE], cwd=ROOT, check=False)
+    assert known.returncode == 0, f"this clone lacks {BEFORE}: git fetch --unshallow"
+    pack = f"git archive {BEFORE} | tar -x -C {shlex.quote(str(folder))}"
+    subprocess.run(pack, shell=True, cwd=ROOT, check=True)
+    data = shlex.join(f"--data={key}={as_data(value)}" for key, value in THEN.items())
+    run = f"uv run --quiet --frozen pyinfra --yes {data} inventories/sandbox.py deploy.py"
+    command = f". tests/sandbox/tools.sh; unset VIRTUAL_ENV; {run}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    bring_dag(DAG, shell, dag(DAG, "one"))
+    runs = Runs(log_in(machine))
+    runs.airflow.request("POST", "/connections", connection("e2e_rebuilt"))
+    runs.whole(DAG, "one")
+    return runs
+
+
+def test_a_task_goes_on_and_data_stays(before: Runs, shell: Shell) -> None:
+    rows, secrets = counts(shell), shell("sha256sum /etc/airflow/secrets/* /etc/airflow/tls/*")
+    database = shell("systemctl show -P InvocationID 'postgresql@*' minikube")
+    before.hold(DAG)
+    under_way = before.begin(DAG, "one")
+    run = deploy(settings=NOW)
+    assert run.code == 0, run.output
+    # No package changed: Airflow is not stopped for it, and the cluster is left alone.
+    assert "Upgrade | Stop Airflow and back it up" not in run.changed
+    assert shell("systemctl show -P InvocationID 'postgresql@*' minikube") == database
+    before.release(DAG)
+    before.end(DAG, under_way, "one")
+    assert tries(before.airflow, DAG, under_way) == {
+        "first": ("success", 1),
+        "second": ("success", 1),
+    }
+    assert shell("sha256sum /etc/airflow/secrets/* /etc/airflow/tls/*") == secrets
+    assert decrypted(shell, "e2e_rebuilt") == SECRET
+    # One more run of two tasks, and the variable that held it.
+    users_and_more = slice(0, 3)
+    assert counts(shell).split()[users_and_more] == rows.split()[users_and_more]
+    assert int(counts(shell).split()[3]) == int(rows.split()[3]) + 1
+
+
+def test_second_run_changes_nothing(before: Runs) -> None:
+    assert deploy("--dry", settings=NOW).planned == []
+    run = deploy(settings=NOW)
+    assert run.code == 0, run.output
+    assert run.changed == []
+
+
+def test_nothing_of_before_is_left(before: Runs, shell: Shell) -> None:
+    there = [Path(line) for line in shell(OURS).splitlines()]
+    assert len(there) > 20
+    known = (ROOT / "files" / str(path).lstrip("/") for path in there)
+    strange = [path for path in known if not (path.exists() or Path(f"{path}.j2").exists())]
+    assert strange == []
+
+
+def test_the_hosts_own_tests_pass(before: Runs, machine: Machine, tmp_path: Path) -> None:
+    done = host_tests(machine, AIRFLOW_INVENTORY=inventory_with(NOW, tmp_path))
+    assert done.returncode == 0, done.stdout
+
+
+def test_an_old_name_of_a_setting_ends_the_run_with_the_new_one(before: Runs) -> None:
+    run = deploy(settings={"airflow_metrics_port": 9187})
+    assert run.code != 0
+    assert "metrics_port" in run.output and "Starting operation" not in run.output
+
+
+def test_a_task_runs(before: Runs) -> None:
+    before.whole(DAG, "one")
