@@ -1,4 +1,4 @@
-"""A host deployed by the code before its rebuilding becomes one of this code under a running task."""
+"""A host deployed by the code before its rebuilding is taken over, under a running task."""
 
 START = "bare"
 MINUTES = 9
