@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.sandbox import common, disks, offline
@@ -139,12 +140,14 @@ def reboot(name: str) -> Machine:
 def save(name: str, state: str) -> None:
     """Stop the machine `name` and keep what is on its disk as `state`.
 
-    All other states of this machine are removed: they are of other commits.
+    Its other states of the same Debian release are removed: they are of other commits. The name of
+    a state begins with the release.
     """
     with locked(f"machine-{name}"):
         _stop(name)
         for old in states(name):
-            disks.delete(old)
+            if old.name.startswith(_state_folder(name, f"{load(name).release}-").name):
+                disks.delete(old)
         # A copy appears at once and whole.
         disks.copy(_folder(name), _state_folder(name, state))
 
@@ -247,8 +250,11 @@ def _copy_packages(source: Path, target: Path) -> None:
 
 def _create(name: str, release: str) -> None:
     """Make the machine's disk, keys and container; machine.json is written last, as its sign."""
-    base = ensure_base(release)
-    source = None if offline.official_downloads_reachable() else offline.ensure()
+    # Side by side: the first mostly downloads and unpacks, the second mostly compiles.
+    with ThreadPoolExecutor() as pool:
+        made = pool.submit(ensure_base, release)
+        source = None if offline.official_downloads_reachable() else offline.ensure()
+        base = made.result()
     folder = _folder(name)
     disks.delete(folder)
     disks.copy(base, folder)
