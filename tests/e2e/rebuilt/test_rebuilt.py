@@ -41,7 +41,7 @@ SETTINGS = (
     ("kubernetes_network_policy", "kubernetes_network_policy", True),
 )
 THEN = {then: value for then, _, value in SETTINGS}
-NOW = {now: value for _, now, value in SETTINGS}
+NOW: dict[str, object] = {now: value for _, now, value in SETTINGS}
 # Files of the deploy's own on the host.
 OURS = (
     "find /usr/local/bin/airflow* /usr/local/lib/airflow /etc/systemd/system/airflow*"
