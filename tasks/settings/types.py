@@ -1,10 +1,11 @@
-"""What a setting may be: the types of single values, and settings that have parts of their own."""
+"""The types of settings: single values, settings with several keys, and sections."""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
@@ -19,10 +20,10 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-# These come to stand in shell commands and YAML as they are.
+# Shell commands and YAML contain these without quotes.
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\w./+@-]*$")]
 Address = Annotated[str, StringConstraints(pattern=r"^[\w.:-]+$")]
-Word = Annotated[str, StringConstraints(pattern=r"^[\w./:@+-]+$")]
+Token = Annotated[str, StringConstraints(pattern=r"^[\w./:@+-]+$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
@@ -40,7 +41,7 @@ def _network(value: str) -> str:
 
 Network = Annotated[str, AfterValidator(_network)]
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9.]+([numkMGTPE]|[KMGTPE]i)?$")]
-# Airflow's own bound: https://airflow.apache.org/docs/apache-airflow/3.3.2/howto/connection.html
+# Airflow's own limit: https://airflow.apache.org/docs/apache-airflow/3.3.2/howto/connection.html
 ConnectionId = Annotated[str, StringConstraints(pattern=r"^[\w#!()\-.:/\\]{1,200}$")]
 BundleName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][\w-]*$")]
 GitUrl = Annotated[
@@ -50,48 +51,63 @@ WebUrl = Annotated[str, StringConstraints(pattern=r"^https?://[\w.:\[\]-]+(/[\w.
 BucketUrl = Annotated[str, StringConstraints(pattern=r"^s3://[\w.-]+(/[\w./=-]*)?$")]
 
 
-# One or more, as text.
+# One or more certificates, as PEM.
 Certificate = Annotated[str, StringConstraints(pattern=r"-----BEGIN CERTIFICATE-----")]
 
 
-class Part(BaseModel):
-    """A setting with parts of its own."""
+class Compound(BaseModel):
+    """A setting with several keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
-class Claim(Part):
+class Section(Compound):
+    """Settings that belong together: their keys begin with the name of the section.
+
+    No message repeats the value of a field with repr=False.
+    """
+
+    heading: ClassVar[str]  # in inventories/README.md
+
+    def conflicts(self) -> Iterator[str]:
+        """Sentences about settings of this section that can't work together."""
+        yield from ()
+
+
+class Claim(Compound):
     """A PersistentVolumeClaim in the namespace, and the host's folder with the same files."""
 
     name: KubernetesName
-    host_path: AbsolutePath  # holds what the pods see: the subpath's files, if there is one
+    host_path: (
+        AbsolutePath  # with the files that pods see, which are those of the subpath, if it is given
+    )
     subpath: str = Field("", pattern=r"^[\w.-]+(/[\w.-]+)*$|^$")
-    size: Quantity | None = None  # of the claim that the deploy makes; none: it must be there
-    storage_class: KubernetesName | None = None  # none: the cluster's default
+    size: Quantity | None = None  # of the claim that the deploy makes; none if the claim exists
+    storage_class: KubernetesName | None = None  # none for the cluster's default
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadOnlyMany"] = "ReadWriteMany"
 
 
-class GitBundle(Part):
+class GitBundle(Compound):
     """A git repository with DAGs: one of Airflow's DAG bundles."""
 
     url: GitUrl
-    branch: Word = "main"
+    branch: Token = "main"
     folder: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)*$")
     refresh_seconds: int = Field(60, ge=5)
-    connection: ConnectionId | None = None  # with the key or token; none: a public repository
+    connection: ConnectionId | None = None  # with the key or token; none for a public repository
 
 
-class S3Logs(Part):
-    """Where task logs are kept in an object store that speaks S3."""
+class S3Logs(Compound):
+    """The place of task logs in an object store that speaks S3."""
 
     folder: BucketUrl
     connection: ConnectionId
 
 
-class Connection(Part):
-    """A connection of Airflow; all but the type is secret."""
+class Connection(Compound):
+    """A connection of Airflow; everything but the type is secret."""
 
-    conn_type: Word
+    conn_type: Token
     host: str | None = None
     login: str | None = None
     password: SecretStr | None = None
@@ -100,46 +116,46 @@ class Connection(Part):
     extra: dict[str, Any] = {}
 
 
-class Pool(Part):
-    """A pool of Airflow: how many tasks that name it may run at once."""
+class Pool(Compound):
+    """A pool of Airflow: it limits how many of its tasks run at once."""
 
     slots: int = Field(ge=-1)
     description: str = ""
     include_deferred: bool = False
 
 
-class WebCertificate(Part):
-    """What the web page shows to browsers."""
+class WebCertificate(Compound):
+    """The certificate of the web page and its key."""
 
-    certificate: Certificate  # with those between it and its authority
+    certificate: Certificate  # with the certificates between it and its authority
     key: SecretStr
 
     def conflicts(self) -> Iterator[str]:
-        """What can't work; nothing of the key is repeated."""
+        """Sentences about a pair that can't work; they never repeat the key."""
         try:
             first, *_ = load_pem_x509_certificates(self.certificate.encode())
         except ValueError:
-            yield "certificate can't be read: write it as PEM, as its file has it"
+            yield "certificate can't be read: write it as PEM, like its file"
             return
         try:
             known = load_pem_private_key(self.key.get_secret_value().encode(), None)
-        except (TypeError, ValueError):  # one that is encrypted, or none at all
+        except (TypeError, ValueError):  # an encrypted key, or no key
             yield "key can't be read: write it as PEM, without a passphrase"
             return
         if known.public_key() != first.public_key():
-            yield "key is another one than that of the certificate: write those of one pair"
+            yield "key does not belong to the certificate: write those of one pair"
 
 
-class Registry(Part):
-    """A container registry that the worker image is pushed to and pulled from."""
+class Registry(Compound):
+    """A container registry that gets the worker image and serves it to the cluster."""
 
-    # With the registry's own name in front, which has a dot or a port.
+    # It begins with the name of the registry, which has a dot or a port.
     repository: Annotated[
         str, StringConstraints(pattern=r"^([\w-]+\.[\w.-]+(:\d+)?|[\w-]+:\d+)(/[\w.-]+)+$")
     ]
     username: Annotated[str, StringConstraints(pattern=r"^[^:\s]+$")] | None = None
     password: SecretStr | None = None
-    ca_certificate: Certificate | None = None  # of an own authority
+    ca_certificate: Certificate | None = None  # of a private authority
 
     @property
     def host(self) -> str:
@@ -152,7 +168,7 @@ _OPEN = ConfigDict(strict=True, extra="allow")
 
 @with_config(_OPEN)
 class PodMetadata(TypedDict, total=False):
-    """Of a pod's metadata, what must have a certain shape to be merged."""
+    """The parts of a pod's metadata that are merged and so need a certain shape."""
 
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -160,7 +176,7 @@ class PodMetadata(TypedDict, total=False):
 
 @with_config(_OPEN)
 class PodSpec(TypedDict, total=False):
-    """Of a pod's spec, what must have a certain shape to be merged."""
+    """The parts of a pod's spec that are merged and so need a certain shape."""
 
     containers: list[dict[str, Any]]
     initContainers: list[dict[str, Any]]
@@ -169,7 +185,7 @@ class PodSpec(TypedDict, total=False):
 
 @with_config(_OPEN)
 class PodManifest(TypedDict, total=False):
-    """A part of a Pod's manifest; whether the rest is right is for the cluster to say."""
+    """A part of a Pod's manifest; the cluster checks the rest."""
 
     metadata: PodMetadata
     spec: PodSpec
@@ -181,31 +197,44 @@ class _Name(TypedDict):
 
 @with_config(_OPEN)
 class ObjectMetadata(_Name, total=False):
-    """Which object it is; the rest is the cluster's to judge."""
+    """The identity of an object; the cluster checks the rest."""
 
     namespace: str
 
 
 @with_config(_OPEN)
 class KubernetesObject(TypedDict):
-    """The manifest of an object of the cluster."""
+    """The manifest of a Kubernetes object."""
 
     apiVersion: str
     kind: str
     metadata: ObjectMetadata
 
 
-# The first is what a task gets that does not ask for one.
+# The first one runs each task that names none.
 Executor = Literal[
     "KubernetesExecutor", "KubernetesExecutor,LocalExecutor", "LocalExecutor,KubernetesExecutor"
 ]
 
 
 def is_this_host(address: str) -> bool:
-    """Whether an address means whoever uses it."""
+    """Whether an address means the machine that uses it."""
     if address == "localhost":
         return True
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+def in_url(address: str) -> str:
+    """An address or name as a URL contains it, before a port."""
+    try:
+        return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
+    except ValueError:
+        return address
+
+
+def digest(*parts: str) -> str:
+    """A short name for the content of these texts together."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,333 @@
+"""Every setting of the deploy: its type, default and meaning, and the values derived from it.
+
+An inventory gives the settings flat: the key of `settings.kubernetes.version` is
+`kubernetes_version`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple, Self, TypeVar, cast
+
+from pydantic import PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
+from pyinfra.api import DeployError
+from pyinfra.api.arguments import all_global_arguments
+from pyinfra.api.connectors import get_all_connectors
+
+from tasks.layout import VENVS
+from tasks.settings.airflow import Airflow
+from tasks.settings.dags import Dags
+from tasks.settings.execution_api import ExecutionApi
+from tasks.settings.kubernetes import Kubernetes
+from tasks.settings.logs import Logs
+from tasks.settings.metrics import Metrics
+from tasks.settings.minikube import Minikube, Offline
+from tasks.settings.postgres import Postgres
+from tasks.settings.retention import Retention
+from tasks.settings.types import Claim, Compound, Section, digest, in_url
+from tasks.settings.web import Web
+from tasks.settings.worker import Worker
+
+# The settings whose names changed before the first release.
+RENAMED = {
+    "airflow_web_host": "web_host",
+    "airflow_web_port": "web_port",
+    "airflow_https_port": "web_https_port",
+    "airflow_base_url": "web_base_url",
+    "airflow_web_certificate": "web_certificate",
+    "airflow_host_names": "web_host_names",
+    "airflow_logins_per_minute": "web_logins_per_minute",
+    "airflow_admin_user": "web_admin_user",
+    "airflow_pods_port": "execution_api_port",
+    "airflow_address_for_pods": "execution_api_host",
+    "airflow_metrics_port": "metrics_port",
+    "airflow_dags_source": "dags_source",
+    "airflow_dags_from": "dags_local_folder",
+    "airflow_dags_claim": "dags_claim",
+    "airflow_git_bundles": "dags_git_bundles",
+    "airflow_logs": "logs_store",
+    "airflow_logs_claim": "logs_claim",
+    "airflow_logs_s3": "logs_s3",
+    "airflow_log_days": "retention_log_days",
+    "airflow_history_days": "retention_history_days",
+    "airflow_backups_kept": "retention_backups",
+    "worker_images_kept": "retention_worker_images",
+    "worker_failed_pods_minutes": "retention_failed_pod_minutes",
+    "worker_apt_packages": "worker_extra_apt_packages",
+    "worker_pod": "worker_pod_override",
+    "kubernetes_more_namespaces": "kubernetes_extra_namespaces",
+    "kubernetes_objects": "kubernetes_extra_manifests",
+    "kubernetes_network_allowed": "kubernetes_allowed_networks",
+    "kubectl_sha256": "kubernetes_kubectl_sha256",
+    "minikube_start_args": "minikube_extra_args",
+    "crictl_version": "minikube_crictl_version",
+    "crictl_sha256": "minikube_crictl_sha256",
+}
+
+
+class Release(NamedTuple):
+    """A Debian release that the deploy supports, and the versions of its packages."""
+
+    number: int
+    python: str
+    postgres: int
+
+
+# https://packages.debian.org: python3 and postgresql of each release.
+RELEASES = {
+    "bookworm": Release(number=12, python="3.11", postgres=15),
+    "trixie": Release(number=13, python="3.13", postgres=17),
+}
+
+
+class Settings(Compound):
+    """The settings of an inventory, by section; inventories/README.md lists each of them."""
+
+    airflow: Airflow = Airflow()
+    web: Web = Web()
+    execution_api: ExecutionApi = ExecutionApi()
+    dags: Dags = Dags()
+    logs: Logs = Logs()
+    retention: Retention = Retention()
+    metrics: Metrics = Metrics()
+    worker: Worker = Worker()
+    kubernetes: Kubernetes = Kubernetes()
+    minikube: Minikube = Minikube()
+    offline: Offline = Offline()
+    postgres: Postgres = Postgres()
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """Make the settings from a host's inventory data.
+
+        Keys that belong to pyinfra (connection data, global arguments) are left out.
+        Raises DeployError with a sentence for each key that is wrong.
+        """
+        own = _pyinfra_keys()
+        given: dict[str, dict[str, Any]] = {}
+        wrong = []
+        for key, value in data.items():
+            if setting := SETTINGS.get(key):
+                given.setdefault(setting.section, {})[setting.name] = value
+            elif key not in own:
+                wrong.append(_unknown(key))
+        try:
+            settings = cls.model_validate(given)
+        except ValidationError as error:
+            raise DeployError("\n".join([*wrong, *map(_sentence, error.errors())])) from None
+        if wrong := wrong or list(settings.conflicts()):
+            raise DeployError("\n".join(wrong))
+        return settings
+
+    def conflicts(self) -> Iterator[str]:
+        """Sentences about settings that can't work together, in a section or beyond it."""
+        for name in SECTIONS:
+            section: Section = getattr(self, name)
+            yield from section.conflicts()
+        yield from self._port_conflicts()
+        yield from self._cluster_conflicts()
+        if self.dags.source == "image" and self.worker.image:
+            yield (
+                'dags_source = "image" puts DAGs into the image that the deploy builds:'
+                " leave out worker_image, or choose another source"
+            )
+        if not self.worker.delete_finished_pods and not self.retention.keeps_pods:
+            yield (
+                "retention_failed_pod_minutes: worker_delete_finished_pods = false keeps pods for"
+                " that many minutes, and 0 keeps none: write another number"
+            )
+
+    def _port_conflicts(self) -> Iterator[str]:
+        taken: dict[int, str] = {}
+        for key, port in self.ports.items():
+            if port in taken:
+                yield f"{key}: {port} is {taken[port]}: write another one"
+            taken[port] = key
+
+    def _cluster_conflicts(self) -> Iterator[str]:
+        if self.dags.source == "host" and not self.node_is_host:
+            yield (
+                'dags_source: "host" needs a cluster whose node is the host'
+                ' (minikube_driver = "none"), since pods mount the host\'s folder: write "image",'
+                ' "git", or "volume_claim" with a claim for a folder that host and nodes share'
+            )
+        if self.kubernetes.network_policy and not (self.execution_api.network or self.node_is_host):
+            yield (
+                "kubernetes_network_policy: a policy contains addresses, not names: write"
+                " execution_api_host as an address"
+            )
+        if self.kubernetes.uses_minikube:
+            return
+        needs = 'kubernetes_provider = "existing" needs it; write'
+        if self.execution_api.host is None:
+            yield (
+                f"execution_api_host: {needs} the address at which the cluster's pods reach the"
+                " host"
+            )
+        if self.worker.image is None and self.worker.registry is None:
+            yield (
+                f"worker_image: {needs} an image that the cluster can pull (or use worker_registry)"
+            )
+        if self.minikube.addons:
+            yield (
+                "minikube_addons has no meaning with an existing cluster: leave it out, and ask for"
+                " the addons there"
+            )
+
+    def for_release(self, codename: str) -> HostSettings:
+        """These settings on a host with this Debian release, which decides the rest of them."""
+        version = self.postgres.version or RELEASES[codename].postgres
+        sections = {name: getattr(self, name) for name in SECTIONS}
+        sections["postgres"] = self.postgres.model_copy(update={"version": version})
+        return HostSettings(**sections, codename=codename)
+
+    @property
+    def node_is_host(self) -> bool:
+        """Whether the cluster's node is the host itself, so that both see the same files."""
+        return self.kubernetes.uses_minikube and self.minikube.driver == "none"
+
+    @property
+    def kubectl(self) -> str:
+        """kubectl with the rights to set up the namespace, as the beginning of a shell command."""
+        kubeconfig, context = self.kubernetes.admin_kubeconfig, self.kubernetes.context
+        chosen = f" --context={context}" if context else ""
+        return f"/usr/local/bin/kubectl --kubeconfig={kubeconfig}{chosen}"
+
+    @property
+    def claims(self) -> dict[str, Claim]:
+        """The claims in use, by the key of the setting that names them."""
+        given = {"dags_claim": self.dags.claim, "logs_claim": self.logs.claim}
+        return {key: claim for key, claim in given.items() if claim}
+
+    @property
+    def claims_to_make(self) -> list[Claim]:
+        """The claims that the deploy makes, each once."""
+        return list({it.name: it for it in self.claims.values() if it.size}.values())
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports of the deploy's own services, by the key of the setting."""
+        ports = {"web_port": self.web.port, "execution_api_port": self.execution_api.port}
+        if self.web.is_public:
+            ports["web_https_port"] = self.web.https_port
+        if self.metrics.port:
+            ports["metrics_port"] = self.metrics.port
+        return ports
+
+    @property
+    def wildcard_address(self) -> str:
+        """The address that stands for all of the host's addresses, as it precedes a port.
+
+        Not always that of IPv6: a host can be without.
+        """
+        given = (self.web.host, self.execution_api.host or "")
+        return "[::]" if any(":" in address for address in given) else "0.0.0.0"
+
+    @property
+    def address_for_pods(self) -> str | None:
+        """The address or name at which pods reach the host; none if it is that of their node."""
+        return self.execution_api.host or (None if self.node_is_host else "host.minikube.internal")
+
+    @property
+    def execution_api_url(self) -> str:
+        """The URL of the Execution API in a pod.
+
+        With driver `none` the pod's node is this host, so Kubernetes itself tells the pod the
+        address (status.hostIP), and no file has an address that could become wrong. The other
+        drivers of minikube give the host a name inside the cluster.
+        """
+        address = in_url(self.address_for_pods or "$(HOST_IP)")
+        return f"https://{address}:{self.execution_api.port}/execution/"
+
+
+class HostSettings(Settings):
+    """Settings completed by the Debian release of their host."""
+
+    codename: str  # of the release
+    _computed: dict[Callable[[HostSettings], Any], Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def release(self) -> Release:
+        """The host's Debian release."""
+        return RELEASES[self.codename]
+
+    @cached_property
+    def venv_key(self) -> str:
+        """The name of a venv with this content."""
+        return f"{self.airflow.version}-" + digest(
+            self.airflow.lock, *self.airflow.extra_requirements, self.release.python
+        )
+
+    @property
+    def venv(self) -> str:
+        """Path of the venv, on the host and in the worker image."""
+        return f"{VENVS}/{self.venv_key}"
+
+
+T = TypeVar("T")
+
+
+def computed_once(function: Callable[[HostSettings], T]) -> Callable[[HostSettings], T]:
+    """Keep the result of a function together with the settings that it was computed from."""
+
+    @functools.wraps(function)
+    def once(settings: HostSettings) -> T:
+        if function not in settings._computed:
+            settings._computed[function] = function(settings)
+        return cast(T, settings._computed[function])
+
+    return once
+
+
+SECTIONS = {
+    name: cast(type[Section], field.annotation) for name, field in Settings.model_fields.items()
+}
+
+
+class Setting(NamedTuple):
+    """A setting's place in its section."""
+
+    section: str
+    name: str
+    field: FieldInfo
+
+
+# Each setting by its key in an inventory.
+SETTINGS = {
+    f"{section}_{name}": Setting(section, name, field)
+    for section, model in SECTIONS.items()
+    for name, field in model.model_fields.items()
+}
+
+
+def _pyinfra_keys() -> set[str]:
+    connectors = get_all_connectors().values()
+    connection = {key for connector in connectors for key in connector.data_cls.__annotations__}
+    return connection | {name for name, _ in all_global_arguments()}
+
+
+def _unknown(key: str) -> str:
+    if key in RENAMED:
+        return f"{key} is now {RENAMED[key]}: write that name"
+    close = difflib.get_close_matches(key, SETTINGS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "inventories/README.md lists the settings."
+    return f"{key} is not a setting; {hint}"
+
+
+def _sentence(error: Any) -> str:
+    """A sentence about a wrong value, with the right form, from an error of pydantic."""
+    section, name, *rest = map(str, error["loc"])
+    setting = f"{section}_{name}"
+    key = ".".join([setting, *rest])
+    if error["type"] == "extra_forbidden":
+        return _unknown(key)
+    if error["type"] == "value_error":
+        return f"{key}: {error['ctx']['error']}"
+    message = error["msg"].replace("Input should be", "should be")
+    # A setting with repr=False may contain something secret, also where its type is wrong.
+    found = f", not {error['input']!r}" if SETTINGS[setting].field.repr else ""
+    return f"{key}: {message[0].lower()}{message[1:]}{found}"

@@ -1,0 +1,91 @@
+"""Settings of Airflow itself, and of the objects in its database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from tasks.layout import ROOT
+from tasks.settings.types import Connection, ConnectionId, Executor, Pool, Section, Version
+
+LOCKS = ROOT / "files/opt/airflow/requirements"
+
+
+class Airflow(Section):
+    """Airflow itself, and the objects in its database."""
+
+    heading: ClassVar[str] = "Airflow"
+
+    version: Version = Field(
+        default="3.3.2",
+        description="Version of Airflow; `files/opt/airflow/requirements/` must hold its lock"
+        " file.",
+    )
+    extra_requirements: list[str] = Field(
+        default=[],
+        description="Additional Python requirements, on the host and in the worker image.",
+    )
+    config: dict[str, dict[str, str]] = Field(
+        default={},
+        description="Additional options of airflow.cfg, by section; they override the deploy's"
+        " own.",
+    )
+    executor: Executor = Field(
+        default="KubernetesExecutor",
+        description="Executors; the first runs each task that names none. With `LocalExecutor`"
+        " added, tasks that name it run on the host.",
+    )
+    uid: int = Field(
+        default=50000,
+        ge=100,
+        le=65533,
+        description="User and group id that runs DAG code: in task pods, and as the host's user"
+        " `airflow-dags`.",
+    )
+    examples: bool = Field(default=True, description="Install the example DAGs.")
+    smoke_test: bool = Field(
+        default=True,
+        description="Run a tiny DAG as a pod at the end of a deploy that changed something.",
+    )
+    connections: dict[ConnectionId, Connection] = Field(
+        default={},
+        repr=False,
+        description="Connections, by id; the deploy creates and corrects them, and never shows"
+        " them.",
+    )
+    variables: dict[str, str] = Field(
+        default={},
+        repr=False,
+        description="Variables of Airflow; the deploy creates and corrects them, and never shows"
+        " them.",
+    )
+    pools: dict[str, Pool] = Field(
+        default={}, description="Pools, by name; the deploy creates and corrects them."
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        """A version that the repository has no lock file for."""
+        if not self.lock_path.is_file():
+            locked = ", ".join(sorted(path.stem for path in LOCKS.glob("[0-9]*.txt")))
+            yield (
+                f"airflow_version: there is no lock file for {self.version}; write one of: {locked}"
+            )
+
+    @property
+    def lock_path(self) -> Path:
+        """The lock file of this version, in the repository."""
+        return LOCKS / f"{self.version}.txt"
+
+    @cached_property
+    def lock(self) -> str:
+        """The content of the lock file."""
+        return self.lock_path.read_text()
+
+    @property
+    def tasks_on_host(self) -> bool:
+        """Whether tasks may also run on the host, outside pods."""
+        return "LocalExecutor" in self.executor

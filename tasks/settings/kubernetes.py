@@ -1,0 +1,111 @@
+"""Settings of the cluster, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from tasks.settings.types import (
+    AbsolutePath,
+    KubernetesName,
+    KubernetesObject,
+    Network,
+    Section,
+    Sha256,
+    Token,
+    Version,
+)
+
+
+class Kubernetes(Section):
+    """The cluster, and the namespace of the task pods."""
+
+    heading: ClassVar[str] = "Kubernetes"
+
+    provider: Literal["minikube", "existing"] = Field(
+        default="minikube", description="Install and run `minikube`, or use an `existing` cluster."
+    )
+    kubeconfig: AbsolutePath | None = Field(
+        default=None,
+        description="Path on the host of an existing cluster's kubeconfig, with rights to set up"
+        " a namespace.",
+    )
+    context: Token | None = Field(
+        default=None, description="Context of that kubeconfig; none uses its current one."
+    )
+    namespace: KubernetesName = Field(
+        default="airflow", description="Namespace of the task pods; the deploy owns it."
+    )
+    extra_namespaces: list[KubernetesName] = Field(
+        default=[], description="Additional namespaces that tasks may choose with `pod_override`."
+    )
+    extra_manifests: list[KubernetesObject] = Field(
+        default=[],
+        description="Manifests of additional Kubernetes objects: quotas, limits, priority"
+        " classes. Leaving one out later does not delete it.",
+    )
+    network_policy: bool = Field(
+        default=False,
+        description="Let task pods reach only DNS, the Execution API and"
+        " `kubernetes_allowed_networks`.",
+    )
+    allowed_networks: list[Network] = Field(
+        default=[],
+        description="Networks that task pods may reach despite the policy, such as `10.0.0.0/8`.",
+    )
+    pod_operator: bool = Field(
+        default=False, description="Let tasks start pods of their own with KubernetesPodOperator."
+    )
+    version: Version = Field(
+        default="1.33.1", description="Version of Kubernetes in minikube, and of kubectl."
+    )
+    kubectl_sha256: Sha256 = Field(
+        default="5de4e9f2266738fd112b721265a0c1cd7f4e5208b670f811861f699474a100a3",
+        description="Checksum of the kubectl binary.",
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        """Settings that the provider needs or does not use, and values that can't work."""
+        if self.uses_minikube and (self.kubeconfig or self.context):
+            yield (
+                "kubernetes_kubeconfig and kubernetes_context belong to an existing cluster:"
+                ' leave them out or write kubernetes_provider = "existing"'
+            )
+        if not self.uses_minikube and self.kubeconfig is None:
+            yield (
+                'kubernetes_kubeconfig: kubernetes_provider = "existing" needs it; write the path'
+                " on the host of the cluster's kubeconfig"
+            )
+        if len(set(self.namespaces)) < len(self.namespaces):
+            yield (
+                "kubernetes_extra_namespaces: write each namespace once, and not"
+                f" {self.namespace}, which is kubernetes_namespace"
+            )
+        for each in self.extra_manifests:
+            if each["kind"] == "Secret":
+                yield (
+                    f"kubernetes_extra_manifests: {each['metadata']['name']} is a Secret, and the"
+                    " run's output shows these manifests: make it on the host with kubectl"
+                )
+        if self.allowed_networks and not self.network_policy:
+            yield (
+                "kubernetes_allowed_networks has no meaning without kubernetes_network_policy ="
+                " true: write it, or leave the networks out"
+            )
+
+    @property
+    def uses_minikube(self) -> bool:
+        """Whether the deploy installs the cluster."""
+        return self.provider == "minikube"
+
+    @property
+    def namespaces(self) -> list[str]:
+        """All namespaces that tasks may run in, the default one first."""
+        return [self.namespace, *self.extra_namespaces]
+
+    @property
+    def admin_kubeconfig(self) -> str:
+        """Path on the host of the kubeconfig that sets up the namespace."""
+        return self.kubeconfig or "/root/.kube/config"

@@ -1,0 +1,87 @@
+"""Settings of the worker image and the task pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import Field
+
+from tasks.settings.types import (
+    DebianPackage,
+    PodManifest,
+    Registry,
+    Section,
+    Token,
+    Variable,
+)
+
+
+class Worker(Section):
+    """The worker image and the task pods."""
+
+    heading: ClassVar[str] = "Worker image and task pods"
+
+    image: Token | None = Field(
+        default=None,
+        description="Image of the task pods; none builds one from the host's own venv.",
+    )
+    extra_apt_packages: list[DebianPackage] = Field(
+        default=[], description="Additional Debian packages in the worker image."
+    )
+    registry: Registry | None = Field(
+        default=None,
+        repr=False,
+        description="Registry that the built worker image is pushed to and pulled from.",
+    )
+    resources: dict[str, dict[str, str]] = Field(
+        default={"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        description="Resources of a task pod's container, in Kubernetes' notation.",
+    )
+    env: dict[Variable, str] = Field(
+        default={},
+        description="Additional environment variables of the task pods; not for secrets.",
+    )
+    pod_override: PodManifest = Field(
+        default=PodManifest(),
+        description="Additional parts of the task pods' manifest, merged like a `pod_override`.",
+    )
+    pod_template: str | None = Field(
+        default=None, description="File on your machine that replaces the generated pod template."
+    )
+    delete_finished_pods: bool = Field(
+        default=True,
+        description="Delete a successful task's pod at once; otherwise keep it as long as a"
+        " failed one.",
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        """Settings that exclude each other, and values that can't work."""
+        if self.image and self.registry:
+            yield "worker_image and worker_registry exclude each other: leave one out"
+        registry = self.registry
+        if registry and (registry.username is None) != (registry.password is None):
+            yield "worker_registry: username and password belong together: write both, or none"
+        if self.pod_template:
+            for name in ("pod_override", "resources"):
+                if self.gives(name):
+                    yield (
+                        f"worker_{name} and worker_pod_template exclude each other: leave one out"
+                    )
+        containers = self.pod_override.get("spec", {}).get("containers", [])
+        if containers and containers[0].get("name") != "base":
+            yield (
+                "worker_pod_override: containers are merged by their position, and the first of"
+                ' spec.containers is the task\'s own: write its name "base", and others after it'
+            )
+        if "HOST_IP" in self.env:
+            yield "worker_env: HOST_IP is the node's address in each pod: choose another name"
+
+    def gives(self, name: str) -> bool:
+        """Whether the inventory gives this setting of the section a value that is not empty."""
+        return name in self.model_fields_set and bool(getattr(self, name))
+
+    @property
+    def pulls_with_login(self) -> bool:
+        """Whether the cluster needs a login to pull the worker image."""
+        return bool(self.registry and self.registry.password)
