@@ -12,11 +12,11 @@ from tasks.cluster import access, minikube
 from tasks.day2 import backup, cleanup, rotation, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
 from tasks.lib import connection, progress
-from tasks.settings import Settings
+from tasks.settings import HostSettings, Settings
 from tasks.worker import authority, dags, git, image
 
 
-def deploy(settings: Settings) -> None:
+def deploy(settings: HostSettings) -> None:
     """Queue all operations of the deploy, in their order."""
     # Prepare. An Airflow that runs is not touched. The cluster starts first, in the background,
     # since it takes longest; the image is built from the virtual environment.

@@ -19,7 +19,7 @@ from tasks.host import metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, HOMES, STATE, VENVS
 from tasks.lib import connection, kubectl, lock
 from tasks.lib.operations import INSTALLED, Output, settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings, Settings
 
 # What nothing is lost with, since a deploy makes it anew.
 KUBECTL = "/usr/local/bin/kubectl"
@@ -109,15 +109,15 @@ def airflow(keep_data: bool = False) -> None:
     What people put into the deploy's folders goes with them.
     """
     connection.disable_nagle()
-    settings = Settings.from_data(host.data.dict())
+    given = Settings.from_data(host.data.dict())
     if holder := host.get_fact(Output, script=lock.other_holder(lock.take())):
         raise DeployError(lock.refusal(holder))
     release = host.get_fact(Output, script=". /etc/os-release; echo $VERSION_CODENAME")
-    settings = settings.on_release(release)
+    settings = given.for_release(release)
     _remove_services()
     metrics.remove()
     proxy.remove()
-    if settings.uses_minikube:
+    if settings.kubernetes.uses_minikube:
         _remove_minikube(settings)
     else:
         _remove_objects(settings, keep_data)
@@ -159,7 +159,7 @@ def _remove_services() -> None:
     )
 
 
-def _remove_minikube(settings: Settings) -> None:
+def _remove_minikube(settings: HostSettings) -> None:
     unit = f"{layout.UNITS_DIRECTORY}/minikube.service"
     settled(
         name="Delete the cluster (about 20 s)",
@@ -214,7 +214,7 @@ def _remove_minikube(settings: Settings) -> None:
     )
 
 
-def _remove_objects(settings: Settings, keep_data: bool) -> None:
+def _remove_objects(settings: HostSettings, keep_data: bool) -> None:
     """Take Airflow's objects out of an existing cluster; claims stay with the data."""
     if keep_data:
         objects = [
@@ -224,11 +224,12 @@ def _remove_objects(settings: Settings, keep_data: bool) -> None:
         ]
         manifest = f"printf %s {shlex.quote(yaml.safe_dump_all(objects))} |"
         selected = [(manifest, "-f -")] + [
-            ("", f"-n {namespace} {' '.join(OTHER_OBJECTS)}") for namespace in settings.namespaces
+            ("", f"-n {namespace} {' '.join(OTHER_OBJECTS)}")
+            for namespace in settings.kubernetes.namespaces
         ]
     else:
         # All of the rest is in them, and so may be the rights of who runs this.
-        selected = [("", f"namespace {' '.join(settings.namespaces)}")]
+        selected = [("", f"namespace {' '.join(settings.kubernetes.namespaces)}")]
     gets, deletes = (
         [f"{source} {settings.kubectl} {verb} {which}" for source, which in selected]
         for verb in ("get --ignore-not-found -o name", "delete --ignore-not-found")
@@ -244,8 +245,8 @@ def _remove_objects(settings: Settings, keep_data: bool) -> None:
     )
 
 
-def _remove_database(settings: Settings) -> None:
-    config = f"/etc/postgresql/{settings.postgres_version}/main"
+def _remove_database(settings: HostSettings) -> None:
+    config = f"/etc/postgresql/{settings.postgres.version}/main"
     settled(
         name="Remove the database and the roles",
         test=f"! test -e {config}/conf.d/airflow.conf",
@@ -261,13 +262,13 @@ def _remove_database(settings: Settings) -> None:
             f"test ! -e {config}/pg_hba.conf{layout.ORIGINAL} ||"
             f" mv {config}/pg_hba.conf{layout.ORIGINAL} {config}/pg_hba.conf",
             f"rm {config}/conf.d/airflow.conf",
-            f"systemctl restart postgresql@{settings.postgres_version}-main",
+            f"systemctl restart postgresql@{settings.postgres.version}-main",
         ],
         because="they are gone",
     )
 
 
-def _remove_packages(settings: Settings) -> None:
+def _remove_packages(settings: HostSettings) -> None:
     record = layout.PACKAGES_RECORD
     packages = f"$({INSTALLED} | comm -12 - {record}.sorted)"
     apt = f"DEBIAN_FRONTEND=noninteractive apt-get -qq purge --yes {packages}"

@@ -6,8 +6,8 @@ hosts = [
         {
             "ssh_user": "ops",
             "_sudo": True,
-            "airflow_dags_source": "volume_claim",
-            "airflow_dags_claim": {
+            "dags_source": "volume_claim",
+            "dags_claim": {
                 # Without a size, the claim must exist. The deploy writes nothing into it.
                 "name": "dags",
                 # Pods see only this folder of the claim.
@@ -15,8 +15,8 @@ hosts = [
                 # Where the host sees the same files: that same folder. Not below /home or /root.
                 "host_path": "/srv/nfs/dags",
             },
-            "airflow_logs": "volume_claim",
-            "airflow_logs_claim": {
+            "logs_store": "volume_claim",
+            "logs_claim": {
                 "name": "logs",
                 "host_path": "/srv/nfs/logs",
                 # With a size, the deploy creates the claim; it never deletes it.

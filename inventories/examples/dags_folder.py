@@ -10,7 +10,7 @@ hosts = [
             "_sudo": True,
             # The deploy copies the folder into /opt/airflow/dags. It removes what it copied before
             # and no longer finds, and leaves alone what others put there.
-            "airflow_dags_from": str(Path.home() / "dags"),
+            "dags_local_folder": str(Path.home() / "dags"),
             # Your own DAGs only; the smoke test's DAG stays.
             "airflow_examples": False,
         },

@@ -18,13 +18,13 @@ hosts = [
             # The deploy owns this namespace.
             "kubernetes_namespace": "airflow",
             # How pods reach port 8081 of this host; a firewall in between must allow it.
-            "airflow_address_for_pods": "airflow.example.com",
+            "execution_api_host": "airflow.example.com",
             # The nodes do not see the host's files, so image, DAGs and logs take other ways.
             "worker_registry": {"repository": "registry.example.com/team/airflow-worker"},
-            "airflow_dags_source": "image",
-            "airflow_dags_from": str(Path.home() / "dags"),
-            "airflow_logs": "s3",
-            "airflow_logs_s3": {"folder": "s3://my-bucket/airflow", "connection": "s3_logs"},
+            "dags_source": "image",
+            "dags_local_folder": str(Path.home() / "dags"),
+            "logs_store": "s3",
+            "logs_s3": {"folder": "s3://my-bucket/airflow", "connection": "s3_logs"},
             "airflow_connections": {
                 "s3_logs": {
                     "conn_type": "aws",

@@ -9,8 +9,8 @@ hosts = [
             "ssh_user": "ops",
             "_sudo": True,
             # No folder beside the repositories. Leave it out to keep /opt/airflow/dags as well.
-            "airflow_dags_source": "git",
-            "airflow_git_bundles": {
+            "dags_source": "git",
+            "dags_git_bundles": {
                 "team": {
                     "url": "ssh://git@git.example.com/team/dags.git",
                     "branch": "main",

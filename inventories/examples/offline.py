@@ -13,7 +13,7 @@ hosts = [
             # The versions that are in the folder.
             "kubernetes_version": "1.33.1",
             "minikube_version": "1.36.0",
-            "crictl_version": "1.33.0",
+            "minikube_crictl_version": "1.33.0",
         },
     )
 ]

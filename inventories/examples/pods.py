@@ -13,7 +13,7 @@ hosts = [
                 "NO_PROXY": "$(HOST_IP)",
             },
             # Merged into the pod's manifest as Airflow merges a task's pod_override.
-            "worker_pod": {
+            "worker_pod_override": {
                 "metadata": {"labels": {"team": "data"}},
                 "spec": {
                     "nodeSelector": {"disk": "ssd"},
@@ -29,11 +29,11 @@ hosts = [
                 },
             },
             # Keep pods that failed for two hours, to look at them.
-            "worker_failed_pods_minutes": 120,
+            "retention_failed_pod_minutes": 120,
             # Tasks choose it with metadata.namespace of their pod_override.
-            "kubernetes_more_namespaces": ["team-a"],
+            "kubernetes_extra_namespaces": ["team-a"],
             # Manifests; one without a namespace goes into that of the task pods.
-            "kubernetes_objects": [
+            "kubernetes_extra_manifests": [
                 {
                     "apiVersion": "v1",
                     "kind": "ResourceQuota",
@@ -50,7 +50,7 @@ hosts = [
             # Pods reach DNS, the Execution API and these networks. It needs a network plugin that
             # enforces policies; the one that minikube brings does not.
             "kubernetes_network_policy": True,
-            "kubernetes_network_allowed": ["10.0.0.0/8"],
+            "kubernetes_allowed_networks": ["10.0.0.0/8"],
         },
     )
 ]

@@ -8,7 +8,7 @@ hosts = [
             "_sudo": True,
             # http://airflow.example.com:9187/metrics, for everybody who reaches the port.
             # Alerts for it: files/etc/prometheus/airflow.rules.yaml
-            "airflow_metrics_port": 9187,
+            "metrics_port": 9187,
         },
     )
 ]

@@ -18,7 +18,7 @@ hosts = [
                 # Leave it out where the host trusts the registry anyway.
                 "ca_certificate": (Path.home() / "our-ca.pem").read_text(),
             },
-            "worker_apt_packages": ["jq"],
+            "worker_extra_apt_packages": ["jq"],
         },
     )
 ]

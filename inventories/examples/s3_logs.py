@@ -8,9 +8,9 @@ hosts = [
         {
             "ssh_user": "ops",
             "_sudo": True,
-            "airflow_logs": "s3",
+            "logs_store": "s3",
             # The bucket must exist, and expires old logs itself.
-            "airflow_logs_s3": {"folder": "s3://my-bucket/airflow", "connection": "s3_logs"},
+            "logs_s3": {"folder": "s3://my-bucket/airflow", "connection": "s3_logs"},
             "airflow_connections": {
                 "s3_logs": {
                     "conn_type": "aws",

@@ -9,10 +9,10 @@ hosts = [
         {
             "ssh_user": "ops",
             "_sudo": True,
-            "airflow_web_host": "0.0.0.0",
-            "airflow_base_url": "https://airflow.example.com",
+            "web_host": "0.0.0.0",
+            "web_base_url": "https://airflow.example.com",
             # Both as PEM. To renew the certificate, deploy with the new one.
-            "airflow_web_certificate": {
+            "web_certificate": {
                 # Followed by the certificates between it and its authority.
                 "certificate": (Path.home() / "airflow.example.com.pem").read_text(),
                 # Without a passphrase.

@@ -20,12 +20,12 @@ from tasks.layout import (
     RUN,
     SECRETS,
 )
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tasks.worker import dags, logs, pod, template
 
 
 @deploy("Airflow")
-def write(settings: Settings) -> None:
+def write(settings: HostSettings) -> None:
     """The host has Airflow's configuration and secrets."""
     manifest = yaml.safe_dump(template.manifest(settings), sort_keys=False)
     pod.let_the_cluster_check(settings, manifest)
@@ -68,7 +68,7 @@ def write(settings: Settings) -> None:
     )
 
 
-def options(settings: Settings) -> dict[str, dict[str, str]]:
+def options(settings: HostSettings) -> dict[str, dict[str, str]]:
     """airflow.cfg by section and option: what the deploy wants, then what the inventory wants.
 
     Nothing secret is among it: secrets come to the units that need them as environment.
@@ -76,13 +76,13 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
     """
     wanted = {
         "core": {
-            "executor": settings.airflow_executor,
+            "executor": settings.airflow.executor,
             "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
             "dags_folder": dags.folder_on_host(settings),
             "plugins_folder": "/opt/airflow/plugins",
             "load_examples": "False",
             # For tasks that run on the host; pods are told in their environment.
-            "execution_api_server_url": f"{settings.web_url}/execution/",
+            "execution_api_server_url": f"{settings.web.local_url}/execution/",
         },
         "database": {
             # Written out both: derived from each other they would need another driver.
@@ -91,10 +91,10 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
         },
         "api": {
             "host": LOOPBACK,
-            "port": str(settings.airflow_web_port),
+            "port": str(settings.web.port),
             "workers": "1",
             # Without it links are relative, and work under whatever name the host is reached.
-            **({"base_url": settings.airflow_base_url} if settings.airflow_base_url else {}),
+            **({"base_url": settings.web.base_url} if settings.web.base_url else {}),
         },
         "dag_processor": {
             "dag_bundle_config_list": dags.bundles(settings),
@@ -103,7 +103,7 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
         "kubernetes_executor": {
             "in_cluster": "False",
             "config_file": KUBECONFIG,
-            "namespace": settings.kubernetes_namespace,
+            "namespace": settings.kubernetes.namespace,
             "pod_template_file": POD_TEMPLATE,
             # The scheduler makes them one after the other and gives no heartbeat meanwhile: where
             # the cluster takes seconds for each, more would make it look dead.
@@ -123,8 +123,8 @@ def options(settings: Settings) -> dict[str, dict[str, str]]:
         },
         "usage_data_collection": {"enabled": "False"},
         # The cookie of the token is so by itself where the proxy says that it speaks TLS.
-        **({"fab": {"cookie_secure": "True"}} if settings.page_is_public else {}),
+        **({"fab": {"cookie_secure": "True"}} if settings.web.is_public else {}),
     }
-    for section, given in settings.airflow_config.items():
+    for section, given in settings.airflow.config.items():
         wanted.setdefault(section, {}).update(given)
     return wanted

@@ -13,7 +13,7 @@ from tasks.layout import (
     MIGRATED,
 )
 from tasks.lib.operations import settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 
 def url(driver: str, database: str = DATABASE) -> str:
@@ -22,14 +22,14 @@ def url(driver: str, database: str = DATABASE) -> str:
 
 
 @deploy("Airflow")
-def migrate(settings: Settings) -> None:
+def migrate(settings: HostSettings) -> None:
     """The database has this version's schema, the rights on it, and the web page's first user."""
     _migrate(settings)
     postgres.give_rights()
     _create_admin(settings)
 
 
-def _migrate(settings: Settings) -> None:
+def _migrate(settings: HostSettings) -> None:
     heads = (
         f"runuser -u postgres -- psql -XAtqd airflow -c \"select '{settings.venv_key} '"
         " || a.version_num || ' ' || f.version_num"
@@ -46,8 +46,8 @@ def _migrate(settings: Settings) -> None:
     )
 
 
-def _create_admin(settings: Settings) -> None:
-    user = settings.airflow_admin_user
+def _create_admin(settings: HostSettings) -> None:
+    user = settings.web.admin_user
     settled(
         name=f"Create the web page's user {user}",
         test="runuser -u postgres -- psql -XAtqd airflow -c"

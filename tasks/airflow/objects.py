@@ -11,23 +11,23 @@ from pyinfra.operations import files
 
 from tasks.layout import OBJECTS, RUN
 from tasks.lib.operations import secret_file, settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 PROGRAM = "/usr/local/lib/airflow/objects"
 
 
-def wanted(settings: Settings) -> SecretStr:
+def wanted(settings: HostSettings) -> SecretStr:
     """All of them as JSON, with the secrets in it."""
     connections = {
         name: connection.model_dump(by_alias=True)
-        for name, connection in settings.airflow_connections.items()
+        for name, connection in settings.airflow.connections.items()
     }
     return SecretStr(
         json.dumps(
             {
                 "connections": connections,
-                "variables": settings.airflow_variables,
-                "pools": {name: pool.model_dump() for name, pool in settings.airflow_pools.items()},
+                "variables": settings.airflow.variables,
+                "pools": {name: pool.model_dump() for name, pool in settings.airflow.pools.items()},
             },
             default=_reveal,
             indent=1,
@@ -40,9 +40,9 @@ def _reveal(value: Any) -> str:
 
 
 @deploy("Objects")
-def sync(settings: Settings) -> None:
+def sync(settings: HostSettings) -> None:
     """The database has them; those that people made themselves stay as they are."""
-    if not (settings.airflow_connections or settings.airflow_variables or settings.airflow_pools):
+    if not (settings.airflow.connections or settings.airflow.variables or settings.airflow.pools):
         files.file(name=f"Remove {OBJECTS}", path=OBJECTS, present=False)
         return
     files.put(

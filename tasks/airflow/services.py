@@ -28,7 +28,7 @@ from tasks.layout import (
 )
 from tasks.lib.operations import settled
 from tasks.lib.systemd import runs_with_inputs
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tasks.worker import git
 
 
@@ -87,60 +87,60 @@ SERVICES = (
 UNITS = ["airflow.target", *(service.unit for service in SERVICES)]
 
 
-def inputs(service: Service, settings: Settings) -> list[str]:
+def inputs(service: Service, settings: HostSettings) -> list[str]:
     """The files that a running unit must have started with."""
     # Who reads and writes logs keeps a store's credentials as long as it runs.
-    keeps_connection = service.name in ("api-server", "triggerer") and settings.airflow_logs_s3
+    keeps_connection = service.name in ("api-server", "triggerer") and settings.logs.s3
     return [
         f"{UNITS_DIRECTORY}/{service.unit}",
         CONFIG,
         *kubeconfig(service, settings),
         *(f"{SECRETS}/{name}" for name in service.secrets),
         *(_inputs_of_dags(settings) if service.name == "dag-processor" else []),
-        *([OBJECTS] if keeps_connection and settings.airflow_connections else []),
+        *([OBJECTS] if keeps_connection and settings.airflow.connections else []),
     ]
 
 
-def kubeconfig(service: Service, settings: Settings) -> list[str]:
+def kubeconfig(service: Service, settings: HostSettings) -> list[str]:
     """With which file it reaches the cluster, if it has to."""
     if service.user == CONTROL_USER:
         return [KUBECONFIG]
-    follows_pods = service.name == "triggerer" and settings.kubernetes_pod_operator
+    follows_pods = service.name == "triggerer" and settings.kubernetes.pod_operator
     return [TRIGGERERS_KUBECONFIG] if follows_pods else []
 
 
-def _read_folders(service: Service, settings: Settings) -> list[str]:
+def _read_folders(service: Service, settings: HostSettings) -> list[str]:
     """Folders outside of the unit's own places that it reads DAGs from."""
-    claim = settings.airflow_dags_claim
+    claim = settings.dags.claim
     parses = service.name == "dag-processor" or (
-        service.name == "scheduler" and settings.tasks_on_host
+        service.name == "scheduler" and settings.airflow.tasks_on_host
     )
     return [claim.host_path] if claim and parses else []
 
 
-def written_folders(settings: Settings) -> list[str]:
+def written_folders(settings: HostSettings) -> list[str]:
     """Folders outside of the units' own places that they write to."""
-    return [settings.airflow_logs_claim.host_path] if settings.airflow_logs_claim else []
+    return [settings.logs.claim.host_path] if settings.logs.claim else []
 
 
-def _inputs_of_dags(settings: Settings) -> list[str]:
+def _inputs_of_dags(settings: HostSettings) -> list[str]:
     """Changes of these the dag-processor would notice late or never."""
     return [
-        *([layout.IMAGE_DAGS_NAME] if settings.airflow_dags_source == "image" else []),
+        *([layout.IMAGE_DAGS_NAME] if settings.dags.source == "image" else []),
         *([layout.GIT_CONNECTIONS] if git.connections(settings) else []),
     ]
 
 
-def is_healthy(settings: Settings) -> str:
+def is_healthy(settings: HostSettings) -> str:
     """Shell test whether all of Airflow is; its answer stays in $h."""
     components = ("metadatabase", "scheduler", "dag_processor", "triggerer")
     # The answer is always 200: what counts is the JSON.
-    return f"h=$(curl -fsS -m 10 {settings.web_url}/api/v2/monitor/health) && " + " && ".join(
+    return f"h=$(curl -fsS -m 10 {settings.web.local_url}/api/v2/monitor/health) && " + " && ".join(
         f'echo "$h" | grep -q \'"{name}":{{"status":"healthy"\'' for name in components
     )
 
 
-def becomes_healthy(settings: Settings) -> str:
+def becomes_healthy(settings: HostSettings) -> str:
     """Shell test whether all of Airflow is healthy within a minute; its last answer stays in $h."""
     return (
         f"for i in $(seq 60); do {{ {is_healthy(settings)}; }} 2>/dev/null && break;"
@@ -149,7 +149,7 @@ def becomes_healthy(settings: Settings) -> str:
 
 
 @deploy("Services")
-def run(settings: Settings) -> None:
+def run(settings: HostSettings) -> None:
     """Every service runs with the inputs that are on the host now, and Airflow is healthy."""
     _write_units(settings)
     for service in SERVICES:
@@ -181,7 +181,7 @@ def run(settings: Settings) -> None:
     )
 
 
-def _write_units(settings: Settings) -> None:
+def _write_units(settings: HostSettings) -> None:
     files.put(
         name="Write airflow.target",
         src=f"files{UNITS_DIRECTORY}/airflow.target",
@@ -211,7 +211,7 @@ def _write_units(settings: Settings) -> None:
             inputs=inputs(service, settings),
             folders=written_folders(settings),
             read_folders=_read_folders(service, settings),
-            ready_url=f"{settings.web_url}/execution/health",
+            ready_url=f"{settings.web.local_url}/execution/health",
         )
     units = " ".join(UNITS)
     settled(

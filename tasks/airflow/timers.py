@@ -24,7 +24,7 @@ from tasks.layout import (
     UNITS_DIRECTORY,
 )
 from tasks.lib.operations import settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tasks.worker import image
 
 CLEAN_HISTORY = "/usr/local/lib/airflow/clean-history"
@@ -50,17 +50,17 @@ class Timer(NamedTuple):
         return f"airflow-{self.name}.timer", f"airflow-{self.name}.service"
 
 
-def timers(settings: Settings) -> list[Timer]:
+def timers(settings: HostSettings) -> list[Timer]:
     """All of them, also those that are not wanted."""
     airflow = f"{settings.venv}/bin/airflow"
-    minutes = settings.worker_failed_pods_minutes
+    minutes = settings.retention.failed_pod_minutes
     log_folders = " ".join([layout.LOGS, *written_folders(settings)])
-    log_age = settings.airflow_log_days - 1  # find counts whole days, and wants more than these
+    log_age = settings.retention.log_days - 1  # find counts whole days, and wants more than these
     return [
         Timer(
             name="liveness",
             description="look for services that hang",
-            commands=[f"{LIVENESS} {settings.web_url}"],
+            commands=[f"{LIVENESS} {settings.web.local_url}"],
             every="10s",
             options=(
                 "# To see and to kill what hangs, whoever runs it.",
@@ -82,9 +82,9 @@ def timers(settings: Settings) -> list[Timer]:
             commands=[
                 f"{airflow} kubernetes cleanup-pods --namespace={namespace}"
                 f" --min-completed-minutes={minutes} --min-pending-minutes={max(minutes, 30)}"
-                for namespace in settings.namespaces
+                for namespace in settings.kubernetes.namespaces
             ],
-            wanted=settings.keeps_pods,
+            wanted=settings.retention.keeps_pods,
             every="10min",
             options=(
                 "# It prints pods that it deletes, and in a pod's manifest is its task's token.",
@@ -95,7 +95,7 @@ def timers(settings: Settings) -> list[Timer]:
             name="backup",
             description="backup of database, secrets and configuration",
             commands=[layout.BACKUP],
-            wanted=settings.airflow_backups_kept > 0,
+            wanted=settings.retention.backups > 0,
             calendar="02:30",
             user="root",
             folders=(layout.BACKUPS,),
@@ -114,8 +114,8 @@ def timers(settings: Settings) -> list[Timer]:
         Timer(
             name="cleanup-history",
             description="clean-up of old runs in the database",
-            commands=[f"{CLEAN_HISTORY} {settings.airflow_history_days} {airflow}"],
-            wanted=settings.airflow_history_days > 0,
+            commands=[f"{CLEAN_HISTORY} {settings.retention.history_days} {airflow}"],
+            wanted=settings.retention.history_days > 0,
             calendar="03:30",
         ),
         Timer(
@@ -126,7 +126,7 @@ def timers(settings: Settings) -> list[Timer]:
                 # Not one that a task may be about to write into.
                 f"/usr/bin/find {log_folders} -mindepth 1 -type d -empty -mtime +0 -delete",
             ],
-            wanted=settings.airflow_log_days > 0,
+            wanted=settings.retention.log_days > 0,
             calendar="04:00",
             user=DAGS_USER,
             folders=tuple(written_folders(settings)),
@@ -162,7 +162,7 @@ def timers(settings: Settings) -> list[Timer]:
 
 
 @deploy("Timers")
-def run(settings: Settings) -> None:
+def run(settings: HostSettings) -> None:
     """Each timer that is wanted runs, and no other is there."""
     for path, what in (
         (LIVENESS, "looks for services that hang"),

@@ -15,24 +15,24 @@ from tasks.layout import (
     VENVS,
 )
 from tasks.lib.operations import settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 
 @deploy("Airflow")
-def install(settings: Settings) -> None:
+def install(settings: HostSettings) -> None:
     """The venv with Airflow stands, complete and compiled; older ones stand beside it."""
     tools.install_uv()
-    tools.write_lock("Airflow", settings.lock_path.name)
+    tools.write_lock("Airflow", settings.airflow.lock_path.name)
     _install_venv(settings)
 
 
-def _install_venv(settings: Settings) -> None:
-    venv, lock = settings.venv, f"{REQUIREMENTS}/{settings.lock_path.name}"
+def _install_venv(settings: HostSettings) -> None:
+    venv, lock = settings.venv, f"{REQUIREMENTS}/{settings.airflow.lock_path.name}"
     pip_install = (
         f"{UV_ENVIRONMENT} {UV}/bin/uv pip install --quiet --python {venv}/bin/python"
         " --only-binary :all: --compile-bytecode"
     )
-    extra = " ".join(map(shlex.quote, settings.airflow_extra_requirements))
+    extra = " ".join(map(shlex.quote, settings.airflow.extra_requirements))
     settled(
         name="Install Airflow (200 packages, 10 to 60 s)",
         test=f"test -e {venv}/.complete && test {VENV} -ef {venv}",
@@ -51,12 +51,12 @@ def _install_venv(settings: Settings) -> None:
 
 
 @deploy("Airflow")
-def prune(settings: Settings) -> None:
+def prune(settings: HostSettings) -> None:
     """No more venvs stand than there are to be: the current one, and the youngest of the others.
 
     Airflow's services run, so they run with the current one; pods have theirs in their image.
     """
-    others = max(settings.worker_images_kept, 2) - 1  # one at least, to go back to
+    others = max(settings.retention.worker_images, 2) - 1  # one at least, to go back to
     # What a run that failed left behind counts for nothing.
     complete = f"ls -t {VENVS}/*/.complete | sed 's/[.]complete$//'"
     kept = f"$({complete} | grep -vxF {settings.venv}/ | head -n {others}; echo {settings.venv}/)"

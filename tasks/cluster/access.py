@@ -9,7 +9,6 @@ import yaml
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks.kinds import Claim
 from tasks.layout import (
     BUILTIN_DAGS_CONFIG_MAP,
     CONTROL_USER,
@@ -21,20 +20,21 @@ from tasks.layout import (
 )
 from tasks.lib.kubectl import Manifest, render
 from tasks.lib.operations import settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
+from tasks.settings.types import Claim
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
 CONTROL_PLANE, TRIGGERER = "airflow-control-plane", "airflow-triggerer"
 
 
 @deploy("Kubernetes")
-def grant(settings: Settings, more: Sequence[Manifest]) -> None:
+def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
     """The cluster has Airflow's objects and `more`, and the host a kubeconfig with their rights."""
-    in_namespace = f"{settings.kubectl} -n {settings.kubernetes_namespace}"
+    in_namespace = f"{settings.kubectl} -n {settings.kubernetes.namespace}"
     manifests = _manifests(settings, more)
     unwanted = [
         f"-n {namespace} --ignore-not-found {' '.join(names)}"
-        for namespace in settings.namespaces
+        for namespace in settings.kubernetes.namespaces
         if (names := list(_unwanted(settings, more)))
     ]
     settled(
@@ -67,18 +67,18 @@ def grant(settings: Settings, more: Sequence[Manifest]) -> None:
         )
 
 
-def accounts(settings: Settings) -> dict[str, tuple[str, str]]:
+def accounts(settings: HostSettings) -> dict[str, tuple[str, str]]:
     """The accounts of what runs on the host, each with its kubeconfig and who may read that."""
     found = {CONTROL_PLANE: (KUBECONFIG, CONTROL_USER)}
-    if settings.kubernetes_pod_operator:
+    if settings.kubernetes.pod_operator:
         found[TRIGGERER] = (TRIGGERERS_KUBECONFIG, DAGS_USER)
     return found
 
 
-def writing_kubeconfig(settings: Settings, account: str) -> str:
+def writing_kubeconfig(settings: HostSettings, account: str) -> str:
     """Shell commands that write an account's kubeconfig, with the token that it has now."""
     path, group = accounts(settings)[account]
-    token = f"{settings.kubectl} -n {settings.kubernetes_namespace} get secret {account}-token"
+    token = f"{settings.kubectl} -n {settings.kubernetes.namespace} get secret {account}-token"
     return (
         f"umask 077; for i in $(seq 50); do"  # Kubernetes fills in the token a moment later
         f" {token} -o jsonpath={{.data.token}} | grep -q . && break; sleep 0.2; done;"
@@ -87,7 +87,7 @@ def writing_kubeconfig(settings: Settings, account: str) -> str:
     )
 
 
-def replacing_accounts(settings: Settings) -> str:
+def replacing_accounts(settings: HostSettings) -> str:
     """Shell commands that give the accounts other tokens.
 
     The accounts are made anew: a token of the same one would be the same again. What they may do
@@ -112,7 +112,7 @@ def _find(key: str, claim: Claim, get: str) -> None:
     )
     folder = claim.host_path
     # The dag-processor reads DAGs; of logs the web page reads what the triggerer writes, too.
-    users = (DAGS_USER,) if key == "airflow_dags_claim" else (CONTROL_USER, DAGS_USER)
+    users = (DAGS_USER,) if key == "dags_claim" else (CONTROL_USER, DAGS_USER)
     readable = " && ".join(
         f"runuser -u {user} -- sh -c 'test -r {folder} && test -x {folder}'" for user in users
     )
@@ -147,25 +147,27 @@ exit 1"""
     )
 
 
-def _manifests(settings: Settings, more: Sequence[Manifest]) -> list[tuple[str, str]]:
+def _manifests(settings: HostSettings, more: Sequence[Manifest]) -> list[tuple[str, str]]:
     """What is to be in the cluster: a command that prints it into a pipe, and its kubectl."""
     # Only where no object names a namespace may kubectl be given one, as that of all of them.
-    elsewhere = [each for each in settings.kubernetes_objects if "namespace" in each["metadata"]]
-    here = [each for each in settings.kubernetes_objects if each not in elsewhere]
+    elsewhere = [
+        each for each in settings.kubernetes.extra_manifests if "namespace" in each["metadata"]
+    ]
+    here = [each for each in settings.kubernetes.extra_manifests if each not in elsewhere]
     texts = {
         settings.kubectl: [
             render(MANIFEST, settings),
             *map(yaml.safe_dump, [*more, *elsewhere]),
         ],
-        f"{settings.kubectl} -n {settings.kubernetes_namespace}": [*map(yaml.safe_dump, here)],
+        f"{settings.kubectl} -n {settings.kubernetes.namespace}": [*map(yaml.safe_dump, here)],
     }
     joined = {kubectl: "---\n".join(text) for kubectl, text in texts.items() if text}
     return [(f"printf %s {shlex.quote(text)} |", kubectl) for kubectl, text in joined.items()]
 
 
-def _unwanted(settings: Settings, more: Sequence[Manifest]) -> Iterator[str]:
+def _unwanted(settings: HostSettings, more: Sequence[Manifest]) -> Iterator[str]:
     """What an earlier run may have made and is to be no longer: rights above all."""
-    if not settings.kubernetes_pod_operator:
+    if not settings.kubernetes.pod_operator:
         yield from (
             f"{kind}/{account}"
             for account in ("airflow-pod-operator", TRIGGERER)
@@ -174,9 +176,9 @@ def _unwanted(settings: Settings, more: Sequence[Manifest]) -> Iterator[str]:
         yield f"secret/{TRIGGERER}-token"
     if all(each["metadata"]["name"] != BUILTIN_DAGS_CONFIG_MAP for each in more):
         yield f"configmap/{BUILTIN_DAGS_CONFIG_MAP}"
-    if not settings.kubernetes_network_policy:
+    if not settings.kubernetes.network_policy:
         yield "networkpolicy/airflow-worker"
-    if not settings.pulls_with_login:
+    if not settings.worker.pulls_with_login:
         yield f"secret/{PULL_SECRET}"
 
 
@@ -197,12 +199,12 @@ CLUSTER = (
 )
 
 
-def _kubeconfig(settings: Settings, account: str) -> str:
+def _kubeconfig(settings: HostSettings, account: str) -> str:
     """Shell commands that print the kubeconfig of a service account.
 
     They run on the host only, so that the token never leaves it; it is in no argument either.
     """
-    namespace = settings.kubernetes_namespace
+    namespace = settings.kubernetes.namespace
     view = f"{settings.kubectl} config view --minify --flatten --raw -o go-template="
     secret = f"{settings.kubectl} -n {namespace} get secret {account}-token -o jsonpath="
     return f"""

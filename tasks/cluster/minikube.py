@@ -15,7 +15,7 @@ from tasks.cluster import programs
 from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS, STATE
 from tasks.lib import progress
 from tasks.lib.operations import pinned_file, settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 STARTED_WITH = f"{STATE}/minikube"  # checksum of the unit that the deploy started or reloaded last
 BEGUN_WITH = f"{STARTED_WITH}.begun"  # of the one that it is at; left where that was interrupted
@@ -29,32 +29,32 @@ CACHE = "/root/.minikube/cache/linux/amd64"
 DASHBOARD_PORT = 9090  # free for whoever looks at it
 
 
-def install_kubectl(settings: Settings) -> None:
+def install_kubectl(settings: HostSettings) -> None:
     """kubectl in the cluster's version."""
     pinned_file(
         name="Install kubectl",
         download=programs.kubectl(settings),
         dest="/usr/local/bin/kubectl",
-        offline_dir=settings.offline_dir,
+        offline_dir=settings.offline.dir,
     )
 
 
 @deploy("minikube")
-def start(settings: Settings) -> None:
+def start(settings: HostSettings) -> None:
     """minikube is installed and starting."""
     install_kubectl(settings)
-    if not settings.uses_minikube:
+    if not settings.kubernetes.uses_minikube:
         return
     pinned_file(
         name="Install minikube",
         download=programs.minikube(settings),
         dest="/usr/local/bin/minikube",
-        offline_dir=settings.offline_dir,
+        offline_dir=settings.offline.dir,
     )
     if settings.node_is_host:
         _prepare_node(settings)
-    if settings.offline_dir:
-        _place_offline_files(settings, settings.offline_dir)
+    if settings.offline.dir:
+        _place_offline_files(settings, settings.offline.dir)
     files.template(
         name="Write minikube.service",
         src=f"files{MINIKUBE_UNIT}.j2",
@@ -77,13 +77,13 @@ def start(settings: Settings) -> None:
     )
 
 
-def _prepare_node(settings: Settings) -> None:
+def _prepare_node(settings: HostSettings) -> None:
     """What the none driver expects of a host: https://minikube.sigs.k8s.io/docs/drivers/none/"""
     pinned_file(
         name="Install crictl",
         download=programs.crictl(settings),
         dest="/usr/local/bin/crictl",
-        offline_dir=settings.offline_dir,
+        offline_dir=settings.offline.dir,
         member="crictl",
     )
     files.link(
@@ -109,7 +109,7 @@ def _prepare_node(settings: Settings) -> None:
     )
 
 
-def _place_offline_files(settings: Settings, offline_dir: str) -> None:
+def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
     """minikube finds Kubernetes' programs and images where it would else download them to."""
     look = f"cd {offline_dir} && {programs.OFFLINE_LOOK}"
     settled(
@@ -119,7 +119,7 @@ def _place_offline_files(settings: Settings, offline_dir: str) -> None:
         because="it is as it was when it was verified",
     )
     names = "kubeadm kubectl kubelet"
-    cache = f"{CACHE}/v{settings.kubernetes_version}"
+    cache = f"{CACHE}/v{settings.kubernetes.version}"
     settled(
         name="Place Kubernetes' programs in minikube's cache",
         test=f"cd {offline_dir} && for f in {names}; do"
@@ -136,20 +136,20 @@ def _place_offline_files(settings: Settings, offline_dir: str) -> None:
     settled(
         name="Import Kubernetes' images (about 15 s)",
         test="ctr -n k8s.io images ls -q"
-        f" | grep -qx registry.k8s.io/kube-apiserver:v{settings.kubernetes_version}",
+        f" | grep -qx registry.k8s.io/kube-apiserver:v{settings.kubernetes.version}",
         commands=[f"ctr -n k8s.io images import {offline_dir}/images.tar >/dev/null"],
         because="containerd has them",
     )
 
 
 @deploy("minikube")
-def wait(settings: Settings) -> None:
+def wait(settings: HostSettings) -> None:
     """minikube runs as the settings have it, in the version that they name, and answers."""
-    if not settings.uses_minikube:
+    if not settings.kubernetes.uses_minikube:
         return
     answers = (
         f"{settings.kubectl} get --raw=/version --request-timeout=10s"
-        f" | grep -q '\"v{settings.kubernetes_version}\"'"
+        f" | grep -q '\"v{settings.kubernetes.version}\"'"
     )
     ended = f"{answers} && mv {BEGUN_WITH} {STARTED_WITH}"
     settled(
@@ -164,13 +164,13 @@ def wait(settings: Settings) -> None:
             f" && sha256sum --check --status {BEGUN_WITH} 2>/dev/null && {ended} ||"
             f" {{ {BEGINNING} && systemctl reload-or-restart minikube && {ended}; }} ||"
             " { journalctl -u minikube -t minikube -n 30 -o cat --no-pager; echo 'minikube does not"
-            f" run Kubernetes v{settings.kubernetes_version}; its last words are above, the rest is"
+            f" run Kubernetes v{settings.kubernetes.version}; its last words are above, the rest is"
             " in journalctl -u minikube -u kubelet' >&2; exit 1; }",
         ],
         because="minikube runs and answers",
     )
-    if settings.minikube_addons:
-        _enable_addons(settings.minikube_addons)
+    if settings.minikube.addons:
+        _enable_addons(settings.minikube.addons)
 
 
 def _enable_addons(addons: list[str]) -> None:

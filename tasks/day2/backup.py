@@ -29,7 +29,7 @@ from tasks.layout import (
     VENVS,
 )
 from tasks.lib import lock
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 KEPT_BEFORE = 3  # of those made before an upgrade, a restore or a rollback
 # What the deploy wrote and going back brings back; patterns, from the root.
@@ -42,7 +42,7 @@ FILES = [
 
 
 @deploy("Backup")
-def install(settings: Settings) -> None:
+def install(settings: HostSettings) -> None:
     """The host has the commands that make backups and bring them back."""
     files.directory(name=f"Create {BACKUPS}", path=BACKUPS, user="root", group="root", mode="700")
     files.template(
@@ -57,7 +57,7 @@ def install(settings: Settings) -> None:
         pod_template=POD_TEMPLATE,
         secrets=SECRETS,
         not_kept=[KUBECONFIG, TRIGGERERS_KUBECONFIG, JWT_KEYS, JWT_DROP_IN, layout.TLS],
-        kept=max(settings.airflow_backups_kept, 1),  # one made by hand is not deleted at once
+        kept=max(settings.retention.backups, 1),  # one made by hand is not deleted at once
         kept_before=KEPT_BEFORE,
     )
     files.template(

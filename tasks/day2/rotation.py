@@ -12,11 +12,11 @@ from tasks.cluster import access
 from tasks.day2 import smoke_test
 from tasks.layout import ADMIN_PASSWORD, JWT_DROP_IN, JWT_KEYS, ROTATE, RUN, SECRETS
 from tasks.lib import lock, systemd
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 
 @deploy("Rotation")
-def install(settings: Settings) -> None:
+def install(settings: HostSettings) -> None:
     """The host has the command that changes keys and passwords."""
     files.template(
         name="Write the command airflow-rotate",
@@ -43,6 +43,6 @@ def install(settings: Settings) -> None:
         prove=f"{layout.SMOKE_TEST} >/dev/null && {smoke_test.REMEMBER}",
         set_password=with_password(
             f"{ADMIN_PASSWORD}.new",
-            f"users reset-password --username {settings.airflow_admin_user}",
+            f"users reset-password --username {settings.web.admin_user}",
         ),
     )

@@ -18,7 +18,7 @@ from tasks.layout import (
     UNITS_DIRECTORY,
 )
 from tasks.lib.operations import settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tasks.worker import logs
 from tasks.worker.dags import bundle_of_own
 
@@ -32,9 +32,9 @@ REMEMBER = f"{SEEN} > {SMOKE_TEST_PASSED}"
 
 
 @deploy("Smoke test")
-def run(settings: Settings) -> None:
+def run(settings: HostSettings) -> None:
     """A task ran as a pod with the host as it is now, unless a setting turned the test off."""
-    if not settings.airflow_smoke_test:
+    if not settings.airflow.smoke_test:
         return
     files.template(
         name="Write the command airflow-smoke-test",
@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
         dest=SMOKE_TEST,
         mode="755",
         settings=settings,
-        web_url=settings.web_url,
+        web_url=settings.web.local_url,
         bundle=bundle_of_own(settings),
         password_file=ADMIN_PASSWORD,
         log_place=logs.place(settings),

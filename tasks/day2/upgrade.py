@@ -14,7 +14,7 @@ from tasks.layout import (
     MIGRATED,
 )
 from tasks.lib.operations import settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 # While the upgrade runs. The next run finds it after a kill, and so makes no backup of a half
 # upgraded Airflow.
@@ -22,7 +22,7 @@ PENDING = f"{BACKUPS}/before-upgrade-pending.tar"
 
 
 @contextmanager
-def guard(settings: Settings) -> Iterator[None]:
+def guard(settings: HostSettings) -> Iterator[None]:
     """Enclose the operations that change Airflow from one version to another.
 
     If the version or a package changes, Airflow is stopped and backed up before them. Tasks that
@@ -34,7 +34,7 @@ def guard(settings: Settings) -> Iterator[None]:
 
 
 @deploy("Upgrade")
-def _begin(settings: Settings) -> None:
+def _begin(settings: HostSettings) -> None:
     """Airflow is stopped and backed up if its version or a package will change."""
     settled(
         name="Stop Airflow and back it up",

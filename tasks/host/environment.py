@@ -10,26 +10,26 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.layout import HOST_ENV, ROOT
 from tasks.lib.operations import brought
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 
-def values(settings: Settings) -> dict[str, str]:
+def values(settings: HostSettings) -> dict[str, str]:
     """Each value by its name. None of them is secret: units of both users read the file."""
     return {
         "STATE": layout.STATE,
         "SECRETS": layout.SECRETS,
         "KUBECTL": settings.kubectl,
-        "NAMESPACE": settings.kubernetes_namespace,
+        "NAMESPACE": settings.kubernetes.namespace,
     }
 
 
-def render(settings: Settings) -> str:
+def render(settings: HostSettings) -> str:
     """The file, as sh and Python's shlex read it."""
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in values(settings).items()]
     return "# The deploy writes this file; the programs in /usr/local read it.\n" + "".join(lines)
 
 
-def install(settings: Settings) -> None:
+def install(settings: HostSettings) -> None:
     """The host has the deploy's programs, and the file with the values that they read."""
     top = ROOT / "files/usr/local"
     brought(

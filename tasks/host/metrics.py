@@ -20,7 +20,7 @@ from tasks.layout import (
 )
 from tasks.lib.operations import debian_packages, settled
 from tasks.lib.systemd import runs_with_inputs
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 PACKAGE = "prometheus-postgres-exporter"
 DROP_INS = f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d"
@@ -29,12 +29,12 @@ QUERIES = "/etc/airflow/metrics.yaml"
 
 
 @deploy("Metrics")
-def run(settings: Settings) -> None:
+def run(settings: HostSettings) -> None:
     """The endpoint is there, or is not, as the settings say."""
-    if settings.airflow_metrics_port is None:
+    if settings.metrics.port is None:
         remove()
         return
-    address = f"{settings.all_addresses}:{settings.airflow_metrics_port}"
+    address = f"{settings.wildcard_address}:{settings.metrics.port}"
     files.put(
         name="Write what the exporter asks",
         src=f"files{QUERIES}",
@@ -65,7 +65,7 @@ def run(settings: Settings) -> None:
             f" systemctl restart {METRICS_UNIT}",
             # Ready is who answers: it may end again at once.
             "curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors"
-            f" http://{LOOPBACK}:{settings.airflow_metrics_port}/metrics"
+            f" http://{LOOPBACK}:{settings.metrics.port}/metrics"
             f" || {{ journalctl -u {METRICS_UNIT} -n 10 -o cat --no-pager; exit 1; }} >&2",
         ],
         because="it runs with its inputs as they are",

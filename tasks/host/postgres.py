@@ -10,7 +10,7 @@ from pyinfra.operations import files, postgres, systemd
 
 from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, ORIGINAL
 from tasks.lib.operations import settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 PSQL = "runuser -u postgres -- psql -XAtqc"
 GRANTS = "/usr/local/lib/airflow/grants.sql"
@@ -25,10 +25,10 @@ NOTHING_WAITS = f"{PSQL} 'select count(*) from pg_settings where pending_restart
 
 
 @deploy("PostgreSQL")
-def configure(settings: Settings) -> None:
+def configure(settings: HostSettings) -> None:
     """PostgreSQL runs with an empty or grown database airflow, which the role airflow owns."""
-    directory = f"/etc/postgresql/{settings.postgres_version}/main"
-    unit = f"postgresql@{settings.postgres_version}-main"
+    directory = f"/etc/postgresql/{settings.postgres.version}/main"
+    unit = f"postgresql@{settings.postgres.version}-main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
     files.template(
         name="Write PostgreSQL's conf.d/airflow.conf",

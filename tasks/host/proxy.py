@@ -14,7 +14,8 @@ from tasks.layout import LOOPBACK, NGINX_SITE, NGINX_UNIT, STARTED_WITH, UNITS_D
 from tasks.lib import progress
 from tasks.lib.operations import settled
 from tasks.lib.systemd import runs_with_inputs
-from tasks.settings import Settings, in_url
+from tasks.settings import HostSettings
+from tasks.settings.types import in_url
 
 ENABLED = "/etc/nginx/sites-enabled"
 DROP_INS = f"{UNITS_DIRECTORY}/{NGINX_UNIT}.d"
@@ -24,7 +25,7 @@ WELCOME_PAGE = "/var/www/html/index.nginx-debian.html"
 
 
 @deploy("Proxy")
-def configure(settings: Settings) -> None:
+def configure(settings: HostSettings) -> None:
     """nginx serves the site, before pods are sent to it."""
     tls.configure(settings)
     _write_site(settings)
@@ -46,7 +47,7 @@ def configure(settings: Settings) -> None:
     _announce(settings)
 
 
-def _write_site(settings: Settings) -> None:
+def _write_site(settings: HostSettings) -> None:
     certificate = tls.of_page(settings)
     files.template(
         name=f"Write how {NGINX_UNIT} runs",
@@ -62,7 +63,7 @@ def _write_site(settings: Settings) -> None:
         dest=NGINX_SITE,
         mode="644",
         settings=settings,
-        web_address=in_url(settings.airflow_web_host),
+        web_address=in_url(settings.web.host),
         web_certificate=certificate,
         pods_certificate=layout.CERTIFICATE,
         prefix=_prefix(settings),
@@ -78,16 +79,16 @@ def _write_site(settings: Settings) -> None:
     )
 
 
-def _prefix(settings: Settings) -> str:
+def _prefix(settings: HostSettings) -> str:
     """The path of Airflow's address, which it takes off that of a request, as an expression."""
-    return f"(?:{re.escape(settings.base_path)})?" if settings.base_path else ""
+    return f"(?:{re.escape(settings.web.base_path)})?" if settings.web.base_path else ""
 
 
-def _answers(settings: Settings) -> list[str]:
+def _answers(settings: HostSettings) -> list[str]:
     """Shell tests whether nginx has the site: what it refuses, it answers by itself."""
-    refused = [f"{LOOPBACK}:{settings.airflow_pods_port}/"]
-    if settings.page_is_public:
-        refused.append(f"{settings.page_on_host}/execution/")
+    refused = [f"{LOOPBACK}:{settings.execution_api.port}/"]
+    if settings.web.is_public:
+        refused.append(f"{settings.web.page_on_host}/execution/")
     return [
         "test $(curl -ks --noproxy '*' -m 5 -o /dev/null -w '%{http_code}'"
         f" https://{address}) = 404"
@@ -95,19 +96,19 @@ def _answers(settings: Settings) -> list[str]:
     ]
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: HostSettings) -> None:
     """At its end, the run says where the web page is."""
-    if not settings.page_is_public:
-        port = settings.airflow_web_port
+    if not settings.web.is_public:
+        port = settings.web.port
         progress.say_at_end(
             f"The web page is at http://localhost:{port} of the host itself. From elsewhere:"
             f" ssh -L {port}:localhost:{port} the-host"
         )
         return
-    https = settings.airflow_https_port
-    page = settings.airflow_base_url or "https://the-host" + (f":{https}" if https != 443 else "")
+    https = settings.web.https_port
+    page = settings.web.base_url or "https://the-host" + (f":{https}" if https != 443 else "")
     said = f"The web page is at {page}."
-    if settings.airflow_web_certificate is None:
+    if settings.web.certificate is None:
         said += f" Browsers that are to trust it need {layout.AUTHORITY} of the host."
     progress.say_at_end(said)
 

@@ -9,7 +9,7 @@ from tasks import layout
 from tasks.host import environment
 from tasks.layout import CONTROL_USER, DAGS_USER, HOMES, PACKAGES_RECORD, STATE
 from tasks.lib.operations import debian_packages, settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 # What a node needs that runs Kubernetes itself (minikube's driver none):
 # https://minikube.sigs.k8s.io/docs/drivers/none/
@@ -31,7 +31,7 @@ IMAGE_PACKAGES = [
 ]
 
 
-def packages(settings: Settings) -> list[str]:
+def packages(settings: HostSettings) -> list[str]:
     """Every Debian package that the deploy installs, by name."""
     names = [
         "ca-certificates",
@@ -42,17 +42,17 @@ def packages(settings: Settings) -> list[str]:
         "nginx",
         "openssh-client",  # git calls it
         "openssl",
-        f"postgresql-{settings.postgres_version}",
+        f"postgresql-{settings.postgres.version}",
         "python3",
         "python3-venv",
     ]
     if settings.node_is_host:
         names += NODE_PACKAGES
-    if settings.worker_image is None:
+    if settings.worker.image is None:
         names += IMAGE_PACKAGES
-    if settings.worker_registry:
+    if settings.worker.registry:
         names.append("skopeo")  # asks the registry, and copies the image there
-    if settings.tasks_on_host:
+    if settings.airflow.tasks_on_host:
         names.append("acl")
     return names
 
@@ -73,7 +73,7 @@ DIRECTORIES = {
 
 
 @deploy("System")
-def install(settings: Settings) -> None:
+def install(settings: HostSettings) -> None:
     """The host has the packages, the users and the directories that the other tasks use."""
     debian_packages(
         name="Install Debian packages (about a minute the first time)",
@@ -82,7 +82,7 @@ def install(settings: Settings) -> None:
     )
     settled(
         name=f"Give {DAGS_USER} the id that was {CONTROL_USER}'s",  # when there was one user
-        test=f'test "$(id -u {CONTROL_USER} 2>/dev/null)" != {settings.airflow_uid}',
+        test=f'test "$(id -u {CONTROL_USER} 2>/dev/null)" != {settings.airflow.uid}',
         commands=[
             f"systemctl stop airflow.target; sed -i -e 's/^{CONTROL_USER}:/{DAGS_USER}:/'"
             f" -e '/^{DAGS_USER}:/s|{HOMES[CONTROL_USER]}:|{HOMES[DAGS_USER]}:|'"
@@ -90,7 +90,7 @@ def install(settings: Settings) -> None:
         ],
         because=f"{CONTROL_USER} has another one",
     )
-    _create_user(DAGS_USER, "Apache Airflow, what runs DAGs' code", settings.airflow_uid)
+    _create_user(DAGS_USER, "Apache Airflow, what runs DAGs' code", settings.airflow.uid)
     _create_user(CONTROL_USER, "Apache Airflow", groups=[DAGS_USER])
     for path, (owner, group, mode) in DIRECTORIES.items():
         files.directory(name=f"Create {path}", path=path, user=owner, group=group, mode=mode)

@@ -13,10 +13,10 @@ from pyinfra.operations import files
 
 from tasks.layout import CERTIFICATE, CERTIFICATE_PROGRAM, TLS, WEB_CERTIFICATE
 from tasks.lib.operations import secret_file, settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 
-def configure(settings: Settings) -> None:
+def configure(settings: HostSettings) -> None:
     """The host has the certificates with their keys, and the authority that pods are to trust."""
     files.directory(name=f"Create {TLS}", path=TLS, user="root", group="root", mode="755")
     files.put(
@@ -31,7 +31,7 @@ def configure(settings: Settings) -> None:
         commands=[making("make", settings)],
         because="it is of the host's own authority, for all of its names",
     )
-    given = settings.airflow_web_certificate
+    given = settings.web.certificate
     if given is None:
         files.file(
             name="Remove the web page's own certificate", path=WEB_CERTIFICATE, present=False
@@ -43,16 +43,16 @@ def configure(settings: Settings) -> None:
     )
 
 
-def of_page(settings: Settings) -> str:
+def of_page(settings: HostSettings) -> str:
     """Which file has what the web page shows to browsers."""
-    return WEB_CERTIFICATE if settings.airflow_web_certificate else CERTIFICATE
+    return WEB_CERTIFICATE if settings.web.certificate else CERTIFICATE
 
 
-def making(action: str, settings: Settings) -> str:
+def making(action: str, settings: HostSettings) -> str:
     """Command that makes the certificate, or with `check` says whether it is as it is to be."""
     named = [
         settings.address_for_pods,
-        urlsplit(settings.airflow_base_url or "").hostname,
-        *settings.airflow_host_names,
+        urlsplit(settings.web.base_url or "").hostname,
+        *settings.web.host_names,
     ]
     return shlex.join([CERTIFICATE_PROGRAM, action, TLS, *filter(None, named)])

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from tasks.kinds import Claim
-from tasks.settings import Settings
+from tasks.settings import HostSettings
+from tasks.settings.types import Claim
 
 Manifest = dict[str, Any]
 
@@ -41,7 +41,7 @@ def claimed(name: str, claim: Claim, path: str, *, read_only: bool = False) -> V
     )
 
 
-def render(template: Path, settings: Settings) -> str:
+def render(template: Path, settings: HostSettings) -> str:
     """A template's text for these settings."""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(template.read_text()).render(settings=settings)

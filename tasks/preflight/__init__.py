@@ -15,7 +15,7 @@ from tasks.cluster import programs
 from tasks.layout import ADMIN_PASSWORD, MIGRATED, MINIKUBE_PROFILE
 from tasks.lib import lock
 from tasks.preflight import kubeconfig
-from tasks.settings import RELEASES, Settings
+from tasks.settings import RELEASES, HostSettings, Settings
 from tasks.worker import pod, registry
 
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
@@ -170,7 +170,7 @@ class HostReport(FactBase[Report]):
         return Report(values)
 
 
-def check(settings: Settings) -> Settings:
+def check(settings: Settings) -> HostSettings:
     """Return the settings with what the host's release decides filled in.
 
     Raises DeployError with every finding and its cure, one a line, if the deploy can't succeed.
@@ -183,20 +183,20 @@ def check(settings: Settings) -> Settings:
             + "\n".join(f"  - {finding}" for finding in found)
         )
     if not report.one("installed"):
-        page = f"http://localhost:{settings.airflow_web_port} of the host itself"
-        if settings.page_is_public:
-            page = f"port {settings.airflow_https_port} of the host, with https"
+        page = f"http://localhost:{settings.web.port} of the host itself"
+        if settings.web.is_public:
+            page = f"port {settings.web.https_port} of the host, with https"
         logger.info(
             "    First deploy of this host: about 4 minutes with a fast connection. Then the web\n"
-            f"    page is at {page}, for the user {settings.airflow_admin_user}; root finds the\n"
+            f"    page is at {page}, for the user {settings.web.admin_user}; root finds the\n"
             f"    password in {ADMIN_PASSWORD} on the host."
         )
-    return settings.on_release(report.one("system").split()[1])
+    return settings.for_release(report.one("system").split()[1])
 
 
 def _variables(settings: Settings, lock_owner: str) -> str:
-    image = settings.worker_image or ""
-    brought = [each.get("metadata", {}).get("name") for each in settings.kubernetes_objects]
+    image = settings.worker.image or ""
+    brought = [each.get("metadata", {}).get("name") for each in settings.kubernetes.extra_manifests]
     claims = [
         f"{key} {claim.name} {claim.host_path}\n"
         for key, claim in settings.claims.items()
@@ -206,15 +206,15 @@ def _variables(settings: Settings, lock_owner: str) -> str:
         "claims": "".join(claims),
         "migrated": MIGRATED,
         "ask_holder": lock.other_holder(lock_owner),
-        "kubectl": f"{settings.kubectl} -n {settings.kubernetes_namespace}",
+        "kubectl": f"{settings.kubectl} -n {settings.kubernetes.namespace}",
         "own_ports": " ".join(f"{port}:{unit}" for port, (_, unit) in _own_ports(settings).items()),
-        "minikube_profile": MINIKUBE_PROFILE if settings.uses_minikube else "",
-        "minikube_files": "kubeadm kubelet" if settings.uses_minikube else "",
-        "kubernetes_version": f"v{settings.kubernetes_version}",
-        "kubeconfig": settings.kubernetes_kubeconfig or "",
+        "minikube_profile": MINIKUBE_PROFILE if settings.kubernetes.uses_minikube else "",
+        "minikube_files": "kubeadm kubelet" if settings.kubernetes.uses_minikube else "",
+        "kubernetes_version": f"v{settings.kubernetes.version}",
+        "kubeconfig": settings.kubernetes.kubeconfig or "",
         "told_keys": "|".join(kubeconfig.TOLD_KEYS),
-        "registry_host": settings.worker_registry.host if settings.worker_registry else "",
-        "offline_dir": settings.offline_dir or "",
+        "registry_host": settings.worker.registry.host if settings.worker.registry else "",
+        "offline_dir": settings.offline.dir or "",
         "offline_files": " ".join(download.file for download in programs.needed(settings)),
         "offline_stamp": layout.OFFLINE_STAMP,
         "offline_look": programs.OFFLINE_LOOK,
@@ -293,13 +293,13 @@ def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
     if not migrated or codename not in RELEASES:
         return
     there, _, _ = migrated.partition("-")
-    if _numbers(settings.airflow_version) < _numbers(there):
+    if _numbers(settings.airflow.version) < _numbers(there):
         yield (
-            f"airflow_version: the database is Airflow {there}'s, and {settings.airflow_version}"
+            f"airflow_version: the database is Airflow {there}'s, and {settings.airflow.version}"
             " can't be trusted with it: `sudo airflow-rollback` on the host goes back to before the"
             f' last upgrade, with its data; else write "{there}"'
         )
-    elif migrated != settings.on_release(codename).venv_key:
+    elif migrated != settings.for_release(codename).venv_key:
         needed = UPGRADE_DISK_GIB + int(report.one("database_kib")) / 2**20
         for place, free in _free(report):
             if free < needed:
@@ -311,7 +311,7 @@ def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
 
 def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:
     """What minikube would refuse once the cluster is down, or Kubernetes does not support."""
-    there, wanted = report.one("kubernetes"), settings.kubernetes_version
+    there, wanted = report.one("kubernetes"), settings.kubernetes.version
     if not there:
         return
     (major, minor, *_), now = _numbers(wanted), _numbers(there)
@@ -343,7 +343,7 @@ def _clock(report: Report, now: float) -> Iterator[str]:
 
 def _own_ports(settings: Settings) -> dict[int, tuple[str, str]]:
     """Ports of the deploy's own services: the setting, and the unit that may hold it."""
-    units = {"airflow_web_port": "airflow-api-server", "airflow_metrics_port": layout.METRICS_UNIT}
+    units = {"web_port": "airflow-api-server", "metrics_port": layout.METRICS_UNIT}
     return {port: (key, units.get(key, layout.NGINX_UNIT)) for key, port in settings.ports.items()}
 
 
@@ -361,7 +361,7 @@ def _ports(settings: Settings, report: Report) -> Iterator[str]:
 
 
 def _cluster(settings: Settings, report: Report) -> Iterator[str]:
-    path = settings.kubernetes_kubeconfig
+    path = settings.kubernetes.kubeconfig
     if report.one("kubeconfig") == "missing":
         yield (
             f"kubernetes_kubeconfig: {path} is not there: copy the cluster's kubeconfig to"
@@ -371,13 +371,13 @@ def _cluster(settings: Settings, report: Report) -> Iterator[str]:
         told = [line.removeprefix("|") for line in report.all("told")]
         named = (report.all(key) for key in ("reached", "no_file", "no_tool"))
         yield from kubeconfig.findings(
-            path, settings.kubernetes_context, kubeconfig.Report(told, *named)
+            path, settings.kubernetes.context, kubeconfig.Report(told, *named)
         )
 
 
 def _sources(settings: Settings, report: Report) -> Iterator[str]:
     for problem in report.all("offline"):
-        yield f"offline_dir: {settings.offline_dir}: {problem}: make or copy the folder again"
+        yield f"offline_dir: {settings.offline.dir}: {problem}: make or copy the folder again"
     if report.one("installed"):
         return
     for server in report.all("unreachable"):
@@ -398,7 +398,7 @@ def _claims(settings: Settings, report: Report) -> Iterator[str]:
         else:
             yield (
                 f"{key}: there is no claim {name} in the namespace"
-                f" {settings.kubernetes_namespace}: make it, or give its size and the deploy makes"
+                f" {settings.kubernetes.namespace}: make it, or give its size and the deploy makes"
                 " it"
             )
 
@@ -409,27 +409,27 @@ def _is_local(image: str) -> bool:
 
 
 def _image(settings: Settings, report: Report) -> Iterator[str]:
-    if settings.worker_registry and report.one("registry") == "unreachable":
+    if settings.worker.registry and report.one("registry") == "unreachable":
         yield (
-            f"worker_registry: {settings.worker_registry.host} does not answer: check the name, the"
+            f"worker_registry: {settings.worker.registry.host} does not answer: check the name, the"
             " port and the network between the host and the registry"
         )
     if report.one("image") == "missing":
         yield (
-            f"worker_image: {settings.worker_image} is not among the node's images, and localhost/"
+            f"worker_image: {settings.worker.image} is not among the node's images, and localhost/"
             " is no registry: load it first, or leave worker_image out to have it built"
         )
     elif (
-        settings.worker_image
-        and not _is_local(settings.worker_image)
-        and (problem := registry.problem(settings.worker_image))
+        settings.worker.image
+        and not _is_local(settings.worker.image)
+        and (problem := registry.problem(settings.worker.image))
     ):
         yield f"worker_image: {problem}"
 
 
 def _pod_template(settings: Settings) -> Iterator[str]:
-    if settings.worker_pod_template:
+    if settings.worker.pod_template:
         try:
-            pod.own_template(settings.worker_pod_template)
+            pod.own_template(settings.worker.pod_template)
         except DeployError as problem:
             yield str(problem)

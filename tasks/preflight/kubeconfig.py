@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tasks.kinds import is_this_host
+from tasks.settings.types import is_this_host
 
 # The keys whose lines may leave the host: they tell how the file is built, and hold no secret.
 # Without the values of the others, these lines still are YAML.

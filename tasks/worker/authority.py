@@ -7,20 +7,22 @@ from pyinfra.api import deploy
 from tasks.layout import AUTHORITY, AUTHORITY_CONFIG_MAP
 from tasks.lib.kubectl import Volume
 from tasks.lib.operations import settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 IN_POD = "/opt/airflow/tls"
 
 
 @deploy("Kubernetes")
-def share(settings: Settings) -> None:
+def share(settings: HostSettings) -> None:
     """The namespaces of task pods have the authority."""
     name = AUTHORITY_CONFIG_MAP
     there = f"get configmap {name} -o jsonpath='{{.data.ca\\.pem}}' | cmp -s - {AUTHORITY}"
     create = (
         f"create configmap {AUTHORITY_CONFIG_MAP} --from-file={AUTHORITY} --dry-run=client -o json"
     )
-    kubectls = [f"{settings.kubectl} -n {namespace}" for namespace in settings.namespaces]
+    kubectls = [
+        f"{settings.kubectl} -n {namespace}" for namespace in settings.kubernetes.namespaces
+    ]
     settled(
         name="Give the cluster the certificate's authority",
         test=" && ".join(f"{kubectl} {there}" for kubectl in kubectls),

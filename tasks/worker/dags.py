@@ -19,7 +19,8 @@ from tasks.layout import (
 )
 from tasks.lib.kubectl import Manifest, Volume, claimed, host_folder
 from tasks.lib.operations import brought, checksums, settled
-from tasks.settings import Settings, digest
+from tasks.settings import HostSettings, computed_once
+from tasks.settings.types import digest
 
 EXAMPLES = ROOT / "files/opt/airflow/dags"
 # How long the dag-processor leaves a folder alone. It asks only every 5 s whether that is over, and
@@ -27,15 +28,15 @@ EXAMPLES = ROOT / "files/opt/airflow/dags"
 REFRESH_SECONDS = 15
 
 
-def bundles(settings: Settings) -> str:
+def bundles(settings: HostSettings) -> str:
     """The DAG bundles, for host and pods alike: they must agree on names."""
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
     found: list[tuple[str, str, dict[str, object]]] = []
-    if settings.airflow_dags_source != "git":
+    if settings.dags.source != "git":
         found.append(("dags-folder", local, {"refresh_interval": REFRESH_SECONDS}))
     if _own(settings):
         found.append(("deploy", local, {"path": BUILTIN_DAGS, "refresh_interval": REFRESH_SECONDS}))
-    for name, bundle in settings.airflow_git_bundles.items():
+    for name, bundle in settings.dags.git_bundles.items():
         options: dict[str, object] = {
             "repo_url": bundle.url,
             "tracking_ref": bundle.branch,
@@ -50,25 +51,25 @@ def bundles(settings: Settings) -> str:
     )
 
 
-def bundle_of_own(settings: Settings) -> str:
+def bundle_of_own(settings: HostSettings) -> str:
     """The bundle with the deploy's own DAGs."""
     return "deploy" if _own(settings) else "dags-folder"
 
 
-def folder_on_host(settings: Settings) -> str:
+def folder_on_host(settings: HostSettings) -> str:
     """Where the dag-processor finds what pods have in DAGS."""
-    if settings.airflow_dags_claim:
-        return settings.airflow_dags_claim.host_path
-    return f"{IMAGE_DAGS}/current" if settings.airflow_dags_source == "image" else DAGS
+    if settings.dags.claim:
+        return settings.dags.claim.host_path
+    return f"{IMAGE_DAGS}/current" if settings.dags.source == "image" else DAGS
 
 
-def volumes(settings: Settings) -> list[Volume]:
+def volumes(settings: HostSettings) -> list[Volume]:
     """What a pod mounts to have the DAGs."""
     found = []
-    if settings.airflow_dags_source == "host":
+    if settings.dags.source == "host":
         found.append(host_folder("dags", DAGS, read_only=True))
-    if settings.airflow_dags_claim:
-        found.append(claimed("dags", settings.airflow_dags_claim, DAGS, read_only=True))
+    if settings.dags.claim:
+        found.append(claimed("dags", settings.dags.claim, DAGS, read_only=True))
     if _own(settings):
         # Also while it is being taken away a pod is to start.
         source = {"name": BUILTIN_DAGS_CONFIG_MAP, "optional": True}
@@ -81,7 +82,7 @@ def volumes(settings: Settings) -> list[Volume]:
     return found
 
 
-def objects(settings: Settings) -> list[Manifest]:
+def objects(settings: HostSettings) -> list[Manifest]:
     """What the cluster must have for the pods' volumes."""
     if not (own := _own(settings)):
         return []
@@ -92,57 +93,59 @@ def objects(settings: Settings) -> list[Manifest]:
             "metadata": {"name": BUILTIN_DAGS_CONFIG_MAP, "namespace": namespace},
             "data": {name: path.read_text() for name, path in own.items()},
         }
-        for namespace in settings.namespaces
+        for namespace in settings.kubernetes.namespaces
     ]
 
 
-def shipped(settings: Settings) -> dict[str, Path]:
+def shipped(settings: HostSettings) -> dict[str, Path]:
     """The deploy's own DAGs that are wanted: the smoke test's and the examples."""
     return {
         path.name: path for path in sorted(EXAMPLES.glob("*.py")) if wanted(path.stem, settings)
     }
 
 
-def wanted(dag: str, settings: Settings) -> bool:
+def wanted(dag: str, settings: HostSettings) -> bool:
     """Whether one of the deploy's own DAGs is to be there: an example needs what it shows."""
     needed = {
-        "airflow_smoke_test": settings.airflow_smoke_test,
-        "example_pod_operator": settings.airflow_examples and settings.kubernetes_pod_operator,
-        "example_rest_to_s3": settings.airflow_examples
-        and {"example_rest", "example_s3"} <= settings.airflow_connections.keys(),
+        "airflow_smoke_test": settings.airflow.smoke_test,
+        "example_pod_operator": settings.airflow.examples and settings.kubernetes.pod_operator,
+        "example_rest_to_s3": settings.airflow.examples
+        and {"example_rest", "example_s3"} <= settings.airflow.connections.keys(),
     }
-    return needed.get(dag, settings.airflow_examples)
+    return needed.get(dag, settings.airflow.examples)
 
 
-def _own(settings: Settings) -> dict[str, Path]:
+def _own(settings: HostSettings) -> dict[str, Path]:
     """What is in the bundle of the deploy's own."""
-    return {} if settings.airflow_dags_source == "host" else shipped(settings)
+    return {} if settings.dags.source == "host" else shipped(settings)
 
 
-def given(settings: Settings) -> dict[str, Path]:
-    """The files of airflow_dags_from, by their path in there."""
-    if not settings.airflow_dags_from:
+@computed_once
+def given(settings: HostSettings) -> dict[str, Path]:
+    """The files of dags_local_folder, by their path in there."""
+    if not settings.dags.local_folder:
         return {}
-    top = Path(ROOT, settings.airflow_dags_from)
+    top = Path(ROOT, settings.dags.local_folder)
     found = {
         str(path.relative_to(top)): path
         for path in sorted(top.rglob("*"))
         if path.is_file() and not {"__pycache__", ".git"} & set(path.parts)
     }
     if strange := [name for name in found if "\n" in name or "\\" in name]:
-        raise DeployError(f"airflow_dags_from: rename {strange[0]!r}, which no tool can list")
+        raise DeployError(f"dags_local_folder: rename {strange[0]!r}, which no tool can list")
     return found
 
 
-def version(settings: Settings) -> str:
-    """A name for the content of airflow_dags_from."""
+@computed_once
+def version(settings: HostSettings) -> str:
+    """A name for the content of dags_local_folder."""
     return digest(checksums(given(settings)))
 
 
 @deploy("DAGs")
-def stage(settings: Settings) -> None:
+def stage(settings: HostSettings) -> None:
     """The host has the DAGs that the worker image is to hold."""
-    if settings.airflow_dags_source != "image":
+    if settings.dags.source != "image":
         return
     files.directory(
         name=f"Create {IMAGE_DAGS}", path=IMAGE_DAGS, user="root", group="airflow", mode="755"
@@ -157,9 +160,9 @@ def stage(settings: Settings) -> None:
 
 
 @deploy("DAGs")
-def publish(settings: Settings) -> None:
+def publish(settings: HostSettings) -> None:
     """The DAGs that the deploy brings are where the dag-processor reads them."""
-    if settings.airflow_dags_source == "host":
+    if settings.dags.source == "host":
         brought(
             name="Copy the DAGs",
             # Of two files of the same name yours wins.
@@ -177,7 +180,7 @@ def publish(settings: Settings) -> None:
         dest=BUILTIN_DAGS,
         record=f"{STATE}/deploy-dags",
     )
-    if settings.airflow_dags_source == "image":
+    if settings.dags.source == "image":
         _switch(version(settings))
 
 

@@ -10,23 +10,24 @@ from pyinfra.operations import files
 
 from tasks.layout import BUNDLES, CONTROL_USER, DAGS_USER, GIT_CONNECTIONS, HOMES, RUN, STATE
 from tasks.lib.operations import settled
-from tasks.settings import Settings, digest
+from tasks.settings import HostSettings
+from tasks.settings.types import digest
 from tasks.worker import dags
 
 PROGRAM = "/usr/local/lib/airflow/ask-git"
 ASKED = f"{STATE}/git-asked"  # with which settings and connections all repositories answered
 
 
-def connections(settings: Settings) -> list[str]:
+def connections(settings: HostSettings) -> list[str]:
     """Ids of the connections with which repositories are read."""
-    found = {bundle.connection for bundle in settings.airflow_git_bundles.values()}
+    found = {bundle.connection for bundle in settings.dags.git_bundles.values()}
     return sorted(name for name in found if name)
 
 
 @deploy("Git")
-def prepare(settings: Settings) -> None:
+def prepare(settings: HostSettings) -> None:
     """The dag-processor will start with these repositories and connections."""
-    if settings.airflow_git_bundles:
+    if settings.dags.git_bundles:
         _forget_unfit_clones(settings)
     if names := connections(settings):
         wanted = ", ".join(f"'{name}'" for name in names)
@@ -47,12 +48,12 @@ def prepare(settings: Settings) -> None:
         )
 
 
-def _forget_unfit_clones(settings: Settings) -> None:
+def _forget_unfit_clones(settings: HostSettings) -> None:
     """Airflow would go on asking the address that it cloned a bundle from, and would never find a
     branch that came after its clone: https://github.com/apache/airflow/issues/71388."""
     tests = {}
-    users = [DAGS_USER, *([CONTROL_USER] if settings.tasks_on_host else [])]
-    for user, (name, bundle) in product(users, settings.airflow_git_bundles.items()):
+    users = [DAGS_USER, *([CONTROL_USER] if settings.airflow.tasks_on_host else [])]
+    for user, (name, bundle) in product(users, settings.dags.git_bundles.items()):
         folder, branch = f"{HOMES[user]}/{BUNDLES}/{name}", bundle.branch
         config, known = f"{folder}/bare/config", f"git -C {folder}/tracking_repo rev-parse"
         tests[folder] = (
@@ -70,9 +71,9 @@ def _forget_unfit_clones(settings: Settings) -> None:
 
 
 @deploy("Git")
-def verify(settings: Settings) -> None:
+def verify(settings: HostSettings) -> None:
     """Each repository let Airflow in, and has the branch and the folder."""
-    if not settings.airflow_git_bundles:
+    if not settings.dags.git_bundles:
         return
     files.put(
         name="Write what asks the git repositories", src=f"files{PROGRAM}", dest=PROGRAM, mode="644"

@@ -15,10 +15,10 @@ from pyinfra.operations import files
 
 from tasks import layout
 from tasks.host import tools
-from tasks.kinds import Registry
 from tasks.layout import IMAGES, ROOT, STATE, UV
 from tasks.lib.operations import settled
-from tasks.settings import Settings, digest
+from tasks.settings import HostSettings, computed_once
+from tasks.settings.types import Registry, digest
 from tasks.worker import dags, pod, registry
 
 LOCAL_REPOSITORY = "localhost/airflow-worker"
@@ -34,29 +34,31 @@ CONTAINER = "airflow-worker-build"  # buildah's working container, gone when the
 PACKAGES = ["ca-certificates", "git", "media-types", "netbase", "openssh-client", "python3"]
 
 
-def reference(settings: Settings) -> str:
+@computed_once
+def reference(settings: HostSettings) -> str:
     """The image that task pods run: the one given, or the built one under its content's name."""
-    if settings.worker_image:
-        return settings.worker_image
+    if settings.worker.image:
+        return settings.worker.image
     content = _base(settings)
-    if settings.airflow_dags_source == "image":
+    if settings.dags.source == "image":
         content = digest(content, dags.version(settings))
     repository = (
-        settings.worker_registry.repository if settings.worker_registry else LOCAL_REPOSITORY
+        settings.worker.registry.repository if settings.worker.registry else LOCAL_REPOSITORY
     )
-    return f"{repository}:{settings.airflow_version}-{content}"
+    return f"{repository}:{settings.airflow.version}-{content}"
 
 
-def _base(settings: Settings) -> str:
+@computed_once
+def _base(settings: HostSettings) -> str:
     """Names all of the image's content but DAGs."""
     return digest(settings.venv_key, *_recipe(settings))
 
 
-def _recipe(settings: Settings) -> list[str]:
+def _recipe(settings: HostSettings) -> list[str]:
     """Shell commands that fill the container; `$root` is its file system."""
-    uid, venv = settings.airflow_uid, settings.venv
+    uid, venv = settings.airflow.uid, settings.venv
     start_task = Path(ROOT, "files/image/start_task.py").read_text()
-    packages = ",".join([*PACKAGES, *settings.worker_apt_packages])
+    packages = ",".join([*PACKAGES, *settings.worker.extra_apt_packages])
     unneeded = " ".join(
         f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")
     )
@@ -87,29 +89,29 @@ def _recipe(settings: Settings) -> list[str]:
     ]
 
 
-def _archive(settings: Settings) -> str:
+def _archive(settings: HostSettings) -> str:
     return f"{IMAGES}/{_tag(settings)}.tar"
 
 
-def _tag(settings: Settings) -> str:
+def _tag(settings: HostSettings) -> str:
     return reference(settings).rpartition(":")[2]
 
 
-def _in_cluster(settings: Settings) -> str:
+def _in_cluster(settings: HostSettings) -> str:
     """Shell test whether the cluster's node has the image."""
     if settings.node_is_host:
         return f"ctr -n k8s.io images ls -q name=={reference(settings)} | grep -q ."
     return f"HOME=/root minikube image ls | grep -qx {reference(settings)}"
 
 
-def _filled_container(settings: Settings) -> list[str]:
+def _filled_container(settings: HostSettings) -> list[str]:
     """Shell commands that make the container and fill it."""
     from_scratch = [
         f"buildah from --name {CONTAINER} scratch >/dev/null",
         f"root=$(buildah mount {CONTAINER})",
         *_recipe(settings),
     ]
-    if settings.airflow_dags_source != "image":
+    if settings.dags.source != "image":
         return from_scratch
     # A change of DAGs is to take seconds: Debian and the venv are kept, the DAGs lie on top.
     base = f"{BASE_REPOSITORY}:{_base(settings)}"
@@ -127,16 +129,16 @@ def _filled_container(settings: Settings) -> list[str]:
 
 
 @deploy("Worker image")
-def build(settings: Settings) -> None:
+def build(settings: HostSettings) -> None:
     """The image lies in an archive or in the registry, unless the cluster has it already."""
     registry.prepare_host(settings)
-    if settings.worker_image is not None:
+    if settings.worker.image is not None:
         return
     files.directory(name=f"Create {IMAGES}", path=IMAGES, mode="755")
     tools.install_listers()
     archive = _archive(settings)
-    if settings.worker_registry:
-        _push(settings, settings.worker_registry)
+    if settings.worker.registry:
+        _push(settings, settings.worker.registry)
         return
     settled(
         name="Build the worker image (about a minute)",
@@ -146,7 +148,7 @@ def build(settings: Settings) -> None:
     )
 
 
-def _push(settings: Settings, server: Registry) -> None:
+def _push(settings: HostSettings, server: Registry) -> None:
     archive, image = _archive(settings), reference(settings)
     settled(
         name="Build the worker image and push it (about 2 minutes)",
@@ -161,7 +163,7 @@ def _push(settings: Settings, server: Registry) -> None:
     )
 
 
-def _script(settings: Settings) -> str:
+def _script(settings: HostSettings) -> str:
     """Shell commands that build the image as an archive."""
     archive, listed = _archive(settings), f"{IMAGES}/{_tag(settings)}"
     script = [
@@ -170,7 +172,7 @@ def _script(settings: Settings) -> str:
         f"rm -rf {IMAGES}/*.tar* {listed}; buildah rm {CONTAINER} >/dev/null 2>&1 || true",
         *_filled_container(settings),
         f'cp -r "$root{SBOM}" {listed}',
-        f"ls -dt {IMAGES}/*/ | tail -n +{settings.worker_images_kept + 1} | xargs -r rm -r",
+        f"ls -dt {IMAGES}/*/ | tail -n +{settings.retention.worker_images + 1} | xargs -r rm -r",
         f"buildah commit --quiet --rm {CONTAINER}"
         f" docker-archive:{archive}.new:{reference(settings)} >/dev/null",
         f"mv {archive}.new {archive}",
@@ -179,10 +181,10 @@ def _script(settings: Settings) -> str:
 
 
 @deploy("Worker image")
-def load(settings: Settings) -> None:
+def load(settings: HostSettings) -> None:
     """The cluster has the image, or can pull it, and it is one for this host's Airflow."""
     registry.give_cluster_login(settings)
-    if settings.worker_image or settings.worker_registry:
+    if settings.worker.image or settings.worker.registry:
         _try(settings)
         return
     archive = _archive(settings)
@@ -213,11 +215,11 @@ TRIAL_POD = "airflow-image-trial"
 TRIAL_MINUTES = 10  # to pull the image in
 
 
-def _try(settings: Settings) -> None:
+def _try(settings: HostSettings) -> None:
     """A pod of the image has the host's versions; an image of the same name is tried once."""
     image, python = reference(settings), settings.release.python
-    wanted = f"{settings.airflow_version} {python}"
-    kubectl = f"{settings.kubectl} -n {settings.kubernetes_namespace}"
+    wanted = f"{settings.airflow.version} {python}"
+    kubectl = f"{settings.kubectl} -n {settings.kubernetes.namespace}"
     manifest = pod.template(settings, image, {}, [])
     manifest["metadata"]["name"] = TRIAL_POD
     container = {**manifest["spec"]["containers"][0], "args": ["python", "-c", VERSIONS]}
@@ -228,7 +230,7 @@ def _try(settings: Settings) -> None:
     )
     cure = (
         "build it from the same versions, or leave worker_image out to have it built"
-        if settings.worker_image
+        if settings.worker.image
         else "the registry and the certificates that the nodes trust are to be looked at"
     )
     script = f"""
@@ -258,8 +260,8 @@ Failed*) fail "its python can't run Airflow's tasks: $said" ;;
 esac
 {kubectl} delete pod {TRIAL_POD} --now >/dev/null"""
     remember = []
-    if settings.worker_registry:
-        repository = settings.worker_registry.repository
+    if settings.worker.registry:
+        repository = settings.worker.registry.repository
         remember.append(
             f"grep -qxF {repository} {REPOSITORIES} 2>/dev/null"
             f" || echo {repository} >> {REPOSITORIES}"
@@ -272,16 +274,16 @@ esac
     )
 
 
-def pruning(settings: Settings, action: str) -> str:
+def pruning(settings: HostSettings, action: str) -> str:
     """Command that lists or removes the built images that the node can do without."""
-    kept, current = settings.worker_images_kept, reference(settings)
+    kept, current = settings.retention.worker_images, reference(settings)
     # minikube's own is in /root, which the timer does not see.
     kubectl = "/usr/local/bin/kubectl --kubeconfig=/etc/kubernetes/admin.conf"
     return f"{PRUNE} {action} {kept} {current} {REPOSITORIES} {kubectl}"
 
 
 @deploy("Worker image")
-def prune(settings: Settings) -> None:
+def prune(settings: HostSettings) -> None:
     """The node has no more built images than are wanted, and none is missed."""
     if not settings.node_is_host:
         return

@@ -6,57 +6,57 @@ folder which both see, or what the pod uploaded at its end.
 
 from __future__ import annotations
 
-from tasks.kinds import S3Logs
 from tasks.layout import DAGS_USER, LOGS
 from tasks.lib.kubectl import Volume, claimed, host_folder
 from tasks.lib.operations import settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
+from tasks.settings.types import S3Logs
 
 
-def host_path(settings: Settings) -> str:
+def host_path(settings: HostSettings) -> str:
     """The folder on the host in which the web page finds what pods left."""
-    return settings.airflow_logs_claim.host_path if settings.airflow_logs_claim else LOGS
+    return settings.logs.claim.host_path if settings.logs.claim else LOGS
 
 
-def place(settings: Settings) -> str:
+def place(settings: HostSettings) -> str:
     """Where a person finds the logs, in words."""
-    if settings.airflow_logs_s3:
-        store = settings.airflow_logs_s3
+    if settings.logs.s3:
+        store = settings.logs.s3
         return f"{store.folder}, with the connection {store.connection}"
-    if settings.airflow_logs_claim:
-        return f"{host_path(settings)}, which is to be the claim {settings.airflow_logs_claim.name}"
+    if settings.logs.claim:
+        return f"{host_path(settings)}, which is to be the claim {settings.logs.claim.name}"
     return f"{LOGS}; a node that is another machine must share it"
 
 
-def options(settings: Settings) -> dict[str, str]:
+def options(settings: HostSettings) -> dict[str, str]:
     """The section logging of airflow.cfg."""
     return {
         "base_log_folder": host_path(settings),
         "dag_processor_child_process_log_directory": f"{LOGS}/dag_processor",
-        **_remote(settings.airflow_logs_s3),
+        **_remote(settings.logs.s3),
     }
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def environment(settings: HostSettings) -> dict[str, str]:
     """What a pod is told about logs."""
-    wanted = {"base_log_folder": LOGS, **_remote(settings.airflow_logs_s3)}
+    wanted = {"base_log_folder": LOGS, **_remote(settings.logs.s3)}
     return {f"AIRFLOW__LOGGING__{name.upper()}": value for name, value in wanted.items()}
 
 
-def volumes(settings: Settings) -> list[Volume]:
+def volumes(settings: HostSettings) -> list[Volume]:
     """What a pod mounts to leave its log where the web page finds it."""
-    if settings.airflow_logs_claim:
-        return [claimed("logs", settings.airflow_logs_claim, LOGS)]
+    if settings.logs.claim:
+        return [claimed("logs", settings.logs.claim, LOGS)]
     # Before a store with the node's folder: a pod that is killed uploads nothing, but the web page
     # finds what it left there.
-    if settings.airflow_logs == "s3" and not settings.node_is_host:
+    if settings.logs.store == "s3" and not settings.node_is_host:
         return [Volume({"name": "logs", "emptyDir": {}}, {"name": "logs", "mountPath": LOGS})]
     return [host_folder("logs", LOGS)]
 
 
-def share(settings: Settings) -> None:
+def share(settings: HostSettings) -> None:
     """Tasks on the host, which are the scheduler's, write beside the logs that pods leave."""
-    if not settings.tasks_on_host:
+    if not settings.airflow.tasks_on_host:
         return
     folder, group = host_path(settings), f"g:{DAGS_USER}:rwX"
     settled(

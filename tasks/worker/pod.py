@@ -12,50 +12,51 @@ from pyinfra.api import DeployError
 from tasks.layout import ROOT, STATE
 from tasks.lib.kubectl import Manifest, Volume
 from tasks.lib.operations import settled
-from tasks.settings import Settings, digest
+from tasks.settings import HostSettings
+from tasks.settings.types import digest
 
 BASE = "base"  # Airflow's name for the container that runs the task
 ACCEPTED = f"{STATE}/pod-template-accepted"  # names the template that the cluster accepted last
 
 
-def options(settings: Settings) -> dict[str, str]:
+def options(settings: HostSettings) -> dict[str, str]:
     """What airflow.cfg's section kubernetes_executor says of pods that ended, and of namespaces."""
     chosen = {
-        "delete_worker_pods": str(settings.worker_delete_finished_pods),
-        "delete_worker_pods_on_failure": str(not settings.keeps_pods),
+        "delete_worker_pods": str(settings.worker.delete_finished_pods),
+        "delete_worker_pods_on_failure": str(not settings.retention.keeps_pods),
     }
-    if settings.keeps_pods and settings.worker_delete_finished_pods:
+    if settings.retention.keeps_pods and settings.worker.delete_finished_pods:
         # Airflow sees the end of a pod that failed again each half a minute for as long as the pod
         # is kept, and would take it for the end of the new pod of the same try.
         chosen["pod_launch_failure_retries"] = "0"
-    if settings.kubernetes_more_namespaces:
+    if settings.kubernetes.extra_namespaces:
         chosen["multi_namespace_mode"] = "True"
-        chosen["multi_namespace_mode_namespace_list"] = ",".join(settings.namespaces)
+        chosen["multi_namespace_mode_namespace_list"] = ",".join(settings.kubernetes.namespaces)
     return chosen
 
 
 def template(
-    settings: Settings,
+    settings: HostSettings,
     image: str,
     environment: dict[str, str],
     volumes: list[Volume],
     needed: Sequence[Volume] = (),
 ) -> Manifest:
     """The manifest that every task's pod begins with; what is needed, one's own must have too."""
-    if settings.worker_pod_template:
-        return _completed(own_template(settings.worker_pod_template), image, environment, needed)
+    if settings.worker.pod_template:
+        return _completed(own_template(settings.worker.pod_template), image, environment, needed)
     generated = _generated(settings, image, environment, [*volumes, *needed])
-    return merged(generated, dict(settings.worker_pod))
+    return merged(generated, dict(settings.worker.pod_override))
 
 
 def _generated(
-    settings: Settings, image: str, environment: dict[str, str], volumes: list[Volume]
+    settings: HostSettings, image: str, environment: dict[str, str], volumes: list[Volume]
 ) -> Manifest:
     """A pod that is not root, has no rights in the cluster, and no privilege to gain."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "airflow-worker", "namespace": settings.kubernetes_namespace},
+        "metadata": {"name": "airflow-worker", "namespace": settings.kubernetes.namespace},
         "spec": {
             "restartPolicy": "Never",
             "serviceAccountName": "airflow-worker",
@@ -64,9 +65,9 @@ def _generated(
             "terminationGracePeriodSeconds": 60,
             "securityContext": {
                 "runAsNonRoot": True,
-                "runAsUser": settings.airflow_uid,
-                "runAsGroup": settings.airflow_uid,
-                "fsGroup": settings.airflow_uid,
+                "runAsUser": settings.airflow.uid,
+                "runAsGroup": settings.airflow.uid,
+                "fsGroup": settings.airflow.uid,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [
@@ -78,7 +79,7 @@ def _generated(
                         "allowPrivilegeEscalation": False,
                         "capabilities": {"drop": ["ALL"]},
                     },
-                    "resources": settings.worker_resources,
+                    "resources": settings.worker.resources,
                     "env": _variables(environment),
                     "volumeMounts": [volume.mount for volume in volumes],
                 }
@@ -209,16 +210,16 @@ def _filled(ours: Manifest, more: Manifest, lists: tuple[str, ...] = ()) -> Mani
     return result
 
 
-def let_the_cluster_check(settings: Settings, manifest: str) -> None:
+def let_the_cluster_check(settings: HostSettings, manifest: str) -> None:
     """Nothing else of the deploy sees a misspelt field, which would fail every task."""
     given = [
-        key
-        for key in ("worker_pod_template", "worker_pod", "worker_env", "worker_resources")
-        if key in settings.model_fields_set and getattr(settings, key)
+        f"worker_{name}"
+        for name in ("pod_template", "pod_override", "env", "resources")
+        if settings.worker.gives(name)
     ]
     create = f"{settings.kubectl} create --dry-run=server --validate=strict -f -"
     # The same manifest may be wrong for another cluster.
-    key = digest(manifest, settings.kubectl, settings.kubernetes_version)
+    key = digest(manifest, settings.kubectl, settings.kubernetes.version)
     settled(
         name="Let the cluster check the pod template",
         test=f"grep -qx {key} {ACCEPTED}",

@@ -16,10 +16,10 @@ from urllib.request import Request, urlopen
 from pydantic import SecretStr
 from pyinfra.operations import files
 
-from tasks.kinds import Registry
 from tasks.layout import CONTAINERD_CONFIG, PULL_SECRET, REGISTRY_LOGIN
 from tasks.lib.operations import secret_file, settled
-from tasks.settings import Settings
+from tasks.settings import HostSettings
+from tasks.settings.types import Registry
 
 # Where containers' tools look for a registry's authority, and where containerd is to look:
 # containers-certs.d(5), https://github.com/containerd/containerd/blob/main/docs/hosts.md
@@ -103,9 +103,9 @@ def _anonymous_token(challenge: str) -> str:
     return str(content.get("token") or content.get("access_token"))
 
 
-def prepare_host(settings: Settings) -> None:
+def prepare_host(settings: HostSettings) -> None:
     """The host may use the registry of the settings, and holds no login that it has no use for."""
-    registry = settings.worker_registry
+    registry = settings.worker.registry
     if registry and registry.password:
         secret_file(
             name="Write the registry's login",
@@ -124,7 +124,7 @@ def _login(registry: Registry, password: SecretStr) -> SecretStr:
     return SecretStr(json.dumps({"auths": {host: {"auth": b64encode(pair).decode()}}}))
 
 
-def _trust(settings: Settings, registry: Registry, certificate: str) -> None:
+def _trust(settings: HostSettings, registry: Registry, certificate: str) -> None:
     authority = f"{CERTIFICATES}/{registry.host}/ca.crt"
     places = [CERTIFICATES, f"{CERTIFICATES}/{registry.host}"]
     if settings.node_is_host:
@@ -198,9 +198,9 @@ def _authfile(registry: Registry) -> str:
     return f" --authfile={REGISTRY_LOGIN}" if registry.password else ""
 
 
-def give_cluster_login(settings: Settings) -> None:
+def give_cluster_login(settings: HostSettings) -> None:
     """The namespaces of task pods hold the login that pods pull their image with."""
-    if not settings.pulls_with_login:
+    if not settings.worker.pulls_with_login:
         return
     key = ".dockerconfigjson"
     there = (
@@ -212,7 +212,9 @@ def give_cluster_login(settings: Settings) -> None:
         f" --from-file={key}={REGISTRY_LOGIN} --dry-run=client -o json"
     )
     # On the server's side: kubectl would else write the content into an annotation, too.
-    kubectls = [f"{settings.kubectl} -n {namespace}" for namespace in settings.namespaces]
+    kubectls = [
+        f"{settings.kubectl} -n {namespace}" for namespace in settings.kubernetes.namespaces
+    ]
     apply = f"{settings.kubectl} apply --server-side --force-conflicts -f - >/dev/null"
     settled(
         name="Give the cluster the registry's login",

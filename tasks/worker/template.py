@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tasks import layout
 from tasks.lib import kubectl
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tasks.worker import authority, dags, image, logs, pod
 
 
-def manifest(settings: Settings) -> kubectl.Manifest:
+def manifest(settings: HostSettings) -> kubectl.Manifest:
     """The template for these settings."""
     return pod.template(
         settings,
@@ -19,7 +19,7 @@ def manifest(settings: Settings) -> kubectl.Manifest:
     )
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def environment(settings: HostSettings) -> dict[str, str]:
     """What a task pod is told about Airflow. Nothing secret: a pod needs no database and no key,
     it talks to the Execution API with the token that comes with its task."""
     return {
@@ -31,7 +31,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": settings.execution_api_url,
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": dags.bundles(settings),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": "/tmp/airflow/bundles",
-        "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE": settings.kubernetes_namespace,
+        "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE": settings.kubernetes.namespace,
         # A restart of the api-server (about 15 s) must cost no task: with the defaults a worker
         # gives up after some 20 s.
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
@@ -39,12 +39,8 @@ def environment(settings: Settings) -> dict[str, str]:
         **logs.environment(settings),
         **authority.environment(),
         # The links in mails are made where the task runs.
-        **(
-            {"AIRFLOW__API__BASE_URL": settings.airflow_base_url}
-            if settings.airflow_base_url
-            else {}
-        ),
+        **({"AIRFLOW__API__BASE_URL": settings.web.base_url} if settings.web.base_url else {}),
         # Where a DAG names an executor, Airflow looks whether there is one.
-        "AIRFLOW__CORE__EXECUTOR": settings.airflow_executor,
-        **settings.worker_env,
+        "AIRFLOW__CORE__EXECUTOR": settings.airflow.executor,
+        **settings.worker.env,
     }

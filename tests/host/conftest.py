@@ -19,7 +19,7 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
 from tasks.layout import ROOT
-from tasks.settings import RELEASES, Settings
+from tasks.settings import RELEASES, HostSettings, Settings
 from tests.host import expected, mergers
 from tests.host.given import not_searched_for
 from tests.host.support import Facts, Host, InVenv, Listener, Process, properties, python
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except PyinfraError as error:
         raise pytest.UsageError(f"tests/host: {error}") from None
     config.stash[HOST] = host
-    config.stash[FACTS] = Facts(given.on_release(codename), given, **python(host, "facts"))
+    config.stash[FACTS] = Facts(given.for_release(codename), given, **python(host, "facts"))
 
 
 def _shared_connection(config: pytest.Config) -> str:
@@ -102,7 +102,7 @@ def _inventory_data(name: str) -> dict[str, Any]:
 
 
 # Arguments of tests that the settings decide on, by their names.
-PARAMETERS: dict[str, Callable[[Settings], Sequence[str]]] = {
+PARAMETERS: dict[str, Callable[[HostSettings], Sequence[str]]] = {
     "dag": lambda settings: [dag.name for dag in expected.wanted(expected.DAGS, settings)],
     "path": lambda settings: list(expected.paths(settings)),
     "package": expected.packages,
@@ -176,20 +176,20 @@ def facts(pytestconfig: pytest.Config) -> Facts:
 
 
 @pytest.fixture(scope="session")
-def settings(facts: Facts) -> Settings:
+def settings(facts: Facts) -> HostSettings:
     """The settings that the host was deployed with."""
     return facts.settings
 
 
 @pytest.fixture(scope="session")
-def units(host: Host, settings: Settings) -> dict[str, dict[str, str]]:
+def units(host: Host, settings: HostSettings) -> dict[str, dict[str, str]]:
     """What systemd says of the deploy's units, and of those that it should not know."""
     return properties(
         host,
         *expected.UNITS,
         *(unit for timer in expected.TIMERS for unit in (timer.timer, timer.service)),
         *("airflow.target", "airflow-webserver.service", "minikube.service", "nginx.service"),
-        *("postgresql.service", f"postgresql@{settings.postgres_version}-main.service"),
+        *("postgresql.service", f"postgresql@{settings.postgres.version}-main.service"),
         "prometheus-postgres-exporter.service",
     )
 
@@ -213,14 +213,14 @@ def listeners(running: dict[str, Any]) -> list[Listener]:
 
 
 @pytest.fixture(scope="session")
-def api(host: Host, settings: Settings) -> dict[str, Any]:
+def api(host: Host, settings: HostSettings) -> dict[str, Any]:
     """What Airflow's REST API says."""
     return dict(
         python(
             host,
             "airflow_api",
-            f"http://127.0.0.1:{settings.airflow_web_port}",
-            settings.airflow_admin_user,
+            f"http://127.0.0.1:{settings.web.port}",
+            settings.web.admin_user,
             "/etc/airflow/secrets/admin-password",
             "/etc/airflow/secrets/jwt-secret",
             *PARAMETERS["dag"](settings),
@@ -229,16 +229,16 @@ def api(host: Host, settings: Settings) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def proxy(host: Host, settings: Settings) -> dict[str, Any]:
+def proxy(host: Host, settings: HostSettings) -> dict[str, Any]:
     """What nginx shows and answers."""
     # Where this host reaches nginx, and whether the host's own authority vouches for it there.
-    ports = {"pods": ("127.0.0.1", settings.airflow_pods_port, True)}
+    ports = {"pods": ("127.0.0.1", settings.execution_api.port, True)}
     if expected.page_is_open(settings):
-        everywhere = settings.airflow_web_host in ("0.0.0.0", "::")
-        address = "127.0.0.1" if everywhere else settings.airflow_web_host
+        everywhere = settings.web.host in ("0.0.0.0", "::")
+        address = "127.0.0.1" if everywhere else settings.web.host
         # The inventory's certificate may be for a name that this host does not know.
         own = expected.page_has_own_certificate(settings)
-        ports["page"] = (address, settings.airflow_https_port, not own)
+        ports["page"] = (address, settings.web.https_port, not own)
     return dict(python(host, "proxy", json.dumps(ports)))
 
 
@@ -257,7 +257,7 @@ def in_venv(host: Host) -> InVenv:
 
 
 @pytest.fixture(scope="session")
-def pod(host: Host, settings: Settings) -> dict[str, Any]:
+def pod(host: Host, settings: HostSettings) -> dict[str, Any]:
     """The pod that the cluster would make of the template; it checks all and creates nothing."""
     create = "create --dry-run=server -f /etc/airflow/pod_template.yaml -o json"
     return dict(json.loads(host.check_output(f"{settings.kubectl} {create}")))

@@ -12,9 +12,9 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
-Condition = Callable[[Settings], object]
+Condition = Callable[[HostSettings], object]
 Table = dict[Condition, str]
 
 
@@ -29,12 +29,12 @@ class Row(Protocol):
 R = TypeVar("R", bound=Row)
 
 
-def wanted(rows: Iterable[R], settings: Settings) -> list[R]:
+def wanted(rows: Iterable[R], settings: HostSettings) -> list[R]:
     """The rows that hold for these settings."""
     return [row for row in rows if row.when(settings)]
 
 
-def _lines(table: Table, settings: Settings, columns: int) -> Iterator[list[str]]:
+def _lines(table: Table, settings: HostSettings, columns: int) -> Iterator[list[str]]:
     """The lines of a table's parts that hold for these settings, each as columns and a reason."""
     for when, text in table.items():
         for line in text.splitlines() if when(settings) else []:
@@ -45,114 +45,114 @@ def _lines(table: Table, settings: Settings, columns: int) -> Iterator[list[str]
 # Conditions: what the settings ask for.
 
 
-def always(settings: Settings) -> bool:
+def always(settings: HostSettings) -> bool:
     """Anything."""
     return True
 
 
-def with_minikube(settings: Settings) -> bool:
+def with_minikube(settings: HostSettings) -> bool:
     """A cluster of the deploy's own."""
-    return settings.kubernetes_provider == "minikube"
+    return settings.kubernetes.provider == "minikube"
 
 
-def node_is_this_host(settings: Settings) -> bool:
+def node_is_this_host(settings: HostSettings) -> bool:
     """Kubernetes on this host itself."""
-    return with_minikube(settings) and settings.minikube_driver == "none"
+    return with_minikube(settings) and settings.minikube.driver == "none"
 
 
-def page_is_open(settings: Settings) -> bool:
+def page_is_open(settings: HostSettings) -> bool:
     """A web page that others than this host reach."""
     try:
-        return not ipaddress.ip_address(settings.airflow_web_host).is_loopback
+        return not ipaddress.ip_address(settings.web.host).is_loopback
     except ValueError:
-        return settings.airflow_web_host != "localhost"
+        return settings.web.host != "localhost"
 
 
-def page_has_own_certificate(settings: Settings) -> bool:
+def page_has_own_certificate(settings: HostSettings) -> bool:
     """A certificate of the inventory for the web page."""
-    return settings.airflow_web_certificate is not None
+    return settings.web.certificate is not None
 
 
-def has_base_url(settings: Settings) -> bool:
+def has_base_url(settings: HostSettings) -> bool:
     """An address of the web page in links."""
-    return settings.airflow_base_url is not None
+    return settings.web.base_url is not None
 
 
-def has_metrics(settings: Settings) -> bool:
+def has_metrics(settings: HostSettings) -> bool:
     """An endpoint for Prometheus."""
-    return settings.airflow_metrics_port is not None
+    return settings.metrics.port is not None
 
 
-def builds_image(settings: Settings) -> bool:
+def builds_image(settings: HostSettings) -> bool:
     """A worker image that the deploy builds."""
-    return settings.worker_image is None
+    return settings.worker.image is None
 
 
-def shapes_pods(settings: Settings) -> bool:
+def shapes_pods(settings: HostSettings) -> bool:
     """Pods in the shape that the deploy gives them."""
-    return not settings.worker_pod and not settings.worker_pod_template
+    return not settings.worker.pod_override and not settings.worker.pod_template
 
 
-def has_smoke_test(settings: Settings) -> bool:
+def has_smoke_test(settings: HostSettings) -> bool:
     """The proof at the end of a deploy."""
-    return settings.airflow_smoke_test
+    return settings.airflow.smoke_test
 
 
-def has_pod_operator(settings: Settings) -> bool:
+def has_pod_operator(settings: HostSettings) -> bool:
     """Tasks that start pods of their own."""
-    return settings.kubernetes_pod_operator
+    return settings.kubernetes.pod_operator
 
 
-def may_run_tasks_here(settings: Settings) -> bool:
+def may_run_tasks_here(settings: HostSettings) -> bool:
     """Tasks on this host, too."""
-    return "LocalExecutor" in settings.airflow_executor
+    return "LocalExecutor" in settings.airflow.executor
 
 
-def has_registry(settings: Settings) -> bool:
+def has_registry(settings: HostSettings) -> bool:
     """A worker image that goes through a registry."""
-    return settings.worker_registry is not None
+    return settings.worker.registry is not None
 
 
-def registry_needs_login(settings: Settings) -> bool:
+def registry_needs_login(settings: HostSettings) -> bool:
     """A registry that wants a login."""
-    return settings.worker_registry is not None and settings.worker_registry.password is not None
+    return settings.worker.registry is not None and settings.worker.registry.password is not None
 
 
-def has_git(settings: Settings) -> bool:
+def has_git(settings: HostSettings) -> bool:
     """DAGs from git."""
-    return bool(settings.airflow_git_bundles)
+    return bool(settings.dags.git_bundles)
 
 
-def git_needs_login(settings: Settings) -> bool:
+def git_needs_login(settings: HostSettings) -> bool:
     """A git repository that is read with a connection."""
-    return any(bundle.connection for bundle in settings.airflow_git_bundles.values())
+    return any(bundle.connection for bundle in settings.dags.git_bundles.values())
 
 
-def dags_are_here(settings: Settings) -> bool:
+def dags_are_here(settings: HostSettings) -> bool:
     """DAGs in this host's folder."""
-    return settings.airflow_dags_source == "host"
+    return settings.dags.source == "host"
 
 
-def dags_are_elsewhere(settings: Settings) -> bool:
+def dags_are_elsewhere(settings: HostSettings) -> bool:
     """DAGs in another place than this host's folder."""
     return not dags_are_here(settings)
 
 
-def dags_are_in_image(settings: Settings) -> bool:
+def dags_are_in_image(settings: HostSettings) -> bool:
     """DAGs in the worker image."""
-    return settings.airflow_dags_source == "image"
+    return settings.dags.source == "image"
 
 
-def names_objects(settings: Settings) -> bool:
+def names_objects(settings: HostSettings) -> bool:
     """Connections, variables or pools."""
     return bool(
-        settings.airflow_connections or settings.airflow_variables or settings.airflow_pools
+        settings.airflow.connections or settings.airflow.variables or settings.airflow.pools
     )
 
 
-def logs_need_connection(settings: Settings) -> bool:
+def logs_need_connection(settings: HostSettings) -> bool:
     """Logs in a store, which is reached with a connection that the inventory names."""
-    return settings.airflow_logs == "s3" and bool(settings.airflow_connections)
+    return settings.logs.store == "s3" and bool(settings.airflow.connections)
 
 
 # What each Debian release brings: https://packages.debian.org/python3, …/postgresql
@@ -195,10 +195,10 @@ _PACKAGES: Table = {
 }
 
 
-def packages(settings: Settings) -> list[str]:
+def packages(settings: HostSettings) -> list[str]:
     """The Debian packages that must be installed."""
     names = (name for name, _ in _lines(_PACKAGES, settings, 1))
-    return [name.format(postgres=settings.postgres_version) for name in names]
+    return [name.format(postgres=settings.postgres.version) for name in names]
 
 
 # The Linux users, with the groups of each. Who has the keys may read what DAGs' code writes, and
@@ -213,17 +213,17 @@ class Dag(NamedTuple):
     when: Condition
 
 
-def _has_examples(settings: Settings) -> bool:
-    return settings.airflow_examples
+def _has_examples(settings: HostSettings) -> bool:
+    return settings.airflow.examples
 
 
-def _has_example_of_pods(settings: Settings) -> bool:
-    return settings.airflow_examples and settings.kubernetes_pod_operator
+def _has_example_of_pods(settings: HostSettings) -> bool:
+    return settings.airflow.examples and settings.kubernetes.pod_operator
 
 
-def _has_example_of_s3(settings: Settings) -> bool:
+def _has_example_of_s3(settings: HostSettings) -> bool:
     needed = {"example_rest", "example_s3"}
-    return settings.airflow_examples and needed <= set(settings.airflow_connections)
+    return settings.airflow.examples and needed <= set(settings.airflow.connections)
 
 
 DAGS = [
@@ -282,7 +282,7 @@ _INPUTS: dict[str, Table] = {
 }
 
 
-def inputs(unit: str, settings: Settings) -> set[str]:
+def inputs(unit: str, settings: HostSettings) -> set[str]:
     """The files that a running service must have started with."""
     return {
         f"/etc/systemd/system/{unit}",
@@ -298,7 +298,7 @@ class Timer(NamedTuple):
     name: str
     user: str
     schedule: str  # as `systemctl show` has it
-    words: Callable[[Settings], list[str]]  # of its commands: they follow the settings
+    words: Callable[[HostSettings], list[str]]  # of its commands: they follow the settings
     when: Condition = always
 
     @property
@@ -322,32 +322,32 @@ TIMERS = [
         "airflow-liveness",
         "airflow",
         "OnUnitInactiveUSec=10s",
-        lambda settings: [f"http://127.0.0.1:{settings.airflow_web_port} "],
+        lambda settings: [f"http://127.0.0.1:{settings.web.port} "],
     ),
     Timer(  # deletes pods that failed and were kept
         "airflow-cleanup-pods",
         "airflow",
         "OnUnitInactiveUSec=10min",
         lambda settings: [
-            f"--min-completed-minutes={settings.worker_failed_pods_minutes} ",
-            f"--namespace={settings.kubernetes_namespace} ",
-            *(f"--namespace={name} " for name in settings.kubernetes_more_namespaces),
+            f"--min-completed-minutes={settings.retention.failed_pod_minutes} ",
+            f"--namespace={settings.kubernetes.namespace} ",
+            *(f"--namespace={name} " for name in settings.kubernetes.extra_namespaces),
         ],
-        lambda settings: settings.worker_failed_pods_minutes > 0,
+        lambda settings: settings.retention.failed_pod_minutes > 0,
     ),
     Timer(  # makes a backup
         "airflow-backup",
         "root",
         "OnCalendar=*-*-* 02:30:00",
         lambda settings: ["/usr/local/bin/airflow-backup "],
-        lambda settings: settings.airflow_backups_kept > 0,
+        lambda settings: settings.retention.backups > 0,
     ),
     Timer(  # deletes old runs from the database
         "airflow-cleanup-history",
         "airflow",
         "OnCalendar=*-*-* 03:30:00",
-        lambda settings: [f"clean-history {settings.airflow_history_days} "],
-        lambda settings: settings.airflow_history_days > 0,
+        lambda settings: [f"clean-history {settings.retention.history_days} "],
+        lambda settings: settings.retention.history_days > 0,
     ),
     Timer(  # deletes old log files; find takes +89 for 90 days and more
         "airflow-cleanup-logs",
@@ -355,28 +355,28 @@ TIMERS = [
         "OnCalendar=*-*-* 04:00:00",
         lambda settings: [
             " /var/log/airflow ",
-            f" -name *.log -mtime +{settings.airflow_log_days - 1} -delete ",
-            *([f" {claim.host_path} "] if (claim := settings.airflow_logs_claim) else []),
+            f" -name *.log -mtime +{settings.retention.log_days - 1} -delete ",
+            *([f" {claim.host_path} "] if (claim := settings.logs.claim) else []),
         ],
-        lambda settings: settings.airflow_log_days > 0,
+        lambda settings: settings.retention.log_days > 0,
     ),
     Timer(  # deletes built worker images that no pod uses any more
         "airflow-cleanup-images",
         "root",
         "OnCalendar=*-*-* 04:30:00",
-        lambda settings: [f"prune-images remove {settings.worker_images_kept} "],
+        lambda settings: [f"prune-images remove {settings.retention.worker_images} "],
         node_is_this_host,
     ),
     Timer(  # renews the certificate that the host made
         "airflow-certificate",
         "root",
         "OnCalendar=*-*-* 05:00:00",
-        lambda settings: ["certificate make /etc/airflow/tls ", *settings.airflow_host_names],
+        lambda settings: ["certificate make /etc/airflow/tls ", *settings.web.host_names],
     ),
 ]
 
 
-def stopped_by_target(settings: Settings) -> set[str]:
+def stopped_by_target(settings: HostSettings) -> set[str]:
     """Everything that `systemctl stop airflow.target` stops, and `start` starts."""
     return {*UNITS, *(timer.timer for timer in wanted(TIMERS, settings))}
 
@@ -472,10 +472,10 @@ class Attributes(NamedTuple):
     mode: str
 
 
-def paths(settings: Settings) -> dict[str, Attributes]:
+def paths(settings: HostSettings) -> dict[str, Attributes]:
     """Whose the deploy's folders and files are."""
     found = {
-        path.format(postgres=settings.postgres_version): Attributes(owner, group, mode)
+        path.format(postgres=settings.postgres.version): Attributes(owner, group, mode)
         for path, owner, group, mode, _ in _lines(_PATHS, settings, 4)
     }
     for timer in wanted(TIMERS, settings):
@@ -497,7 +497,7 @@ _LINKS: Table = {
 }
 
 
-def links(settings: Settings) -> dict[str, str]:
+def links(settings: HostSettings) -> dict[str, str]:
     """The deploy's symbolic links."""
     return {path: leads_to for path, leads_to, _ in _lines(_LINKS, settings, 2)}
 
@@ -519,25 +519,25 @@ class Option(NamedTuple):
 
     section: str
     name: str
-    value: Callable[[Settings], str]
+    value: Callable[[HostSettings], str]
     why: str
     when: Condition = always
 
 
-def _log_folder(settings: Settings) -> str:
-    claim = settings.airflow_logs_claim
+def _log_folder(settings: HostSettings) -> str:
+    claim = settings.logs.claim
     return claim.host_path if claim else "/var/log/airflow"
 
 
 OPTIONS = [
-    Option("core", "executor", lambda settings: settings.airflow_executor, "where tasks run"),
+    Option("core", "executor", lambda settings: settings.airflow.executor, "where tasks run"),
     Option("core", "load_examples", lambda _: "False", "Airflow's own examples stay out"),
     Option("api", "host", lambda _: "127.0.0.1", "others reach it through nginx, with TLS"),
-    Option("api", "port", lambda settings: str(settings.airflow_web_port), "nginx asks there"),
+    Option("api", "port", lambda settings: str(settings.web.port), "nginx asks there"),
     Option(
         "api",
         "base_url",
-        lambda settings: settings.airflow_base_url or "",
+        lambda settings: settings.web.base_url or "",
         "links in mails",
         has_base_url,
     ),
@@ -545,7 +545,7 @@ OPTIONS = [
     Option(
         "kubernetes_executor",
         "namespace",
-        lambda settings: settings.kubernetes_namespace,
+        lambda settings: settings.kubernetes.namespace,
         "where task pods are",
     ),
     Option(
@@ -557,7 +557,7 @@ OPTIONS = [
     Option(
         "kubernetes_executor",
         "delete_worker_pods",
-        lambda settings: str(settings.worker_delete_finished_pods),
+        lambda settings: str(settings.worker.delete_finished_pods),
         "the pod of a task that ended well goes at once",
     ),
     Option("logging", "base_log_folder", _log_folder, "where the web page finds logs"),
@@ -568,14 +568,14 @@ OPTIONS = [
 REFRESH_SECONDS = 15
 
 
-def bundles(settings: Settings) -> dict[str, int]:
+def bundles(settings: HostSettings) -> dict[str, int]:
     """The DAG bundles, each with the seconds between two looks at it."""
     found = {}
-    if settings.airflow_dags_source != "git":
+    if settings.dags.source != "git":
         found["dags-folder"] = REFRESH_SECONDS
     if dags_are_elsewhere(settings) and wanted(DAGS, settings):
         found["deploy"] = REFRESH_SECONDS
-    for name, bundle in settings.airflow_git_bundles.items():
+    for name, bundle in settings.dags.git_bundles.items():
         found[name] = bundle.refresh_seconds
     return found
 
@@ -626,19 +626,19 @@ _LISTENERS: Table = {
 }
 
 
-def listeners(settings: Settings, node: str) -> set[tuple[str, str, str]]:
+def listeners(settings: HostSettings, node: str) -> set[tuple[str, str, str]]:
     """Everything of the deploy's that waits for others: who, address, port."""
-    page = settings.airflow_web_host
+    page = settings.web.host
     # nginx listens on addresses of IPv6 only where the settings name one.
-    everywhere = "*" if ":" in f"{page} {settings.airflow_address_for_pods}" else "0.0.0.0"
+    everywhere = "*" if ":" in f"{page} {settings.execution_api.host}" else "0.0.0.0"
     values = {
         "node": node,
         "everywhere": everywhere,
         "page": everywhere if page in ("0.0.0.0", "::") else f"[{page}]" if ":" in page else page,
-        "web": settings.airflow_web_port,
-        "pods": settings.airflow_pods_port,
-        "https": settings.airflow_https_port,
-        "metrics": settings.airflow_metrics_port,
+        "web": settings.web.port,
+        "pods": settings.execution_api.port,
+        "https": settings.web.https_port,
+        "metrics": settings.metrics.port,
     }
     return {
         (who, address.format(**values), port.format(**values))
@@ -646,9 +646,9 @@ def listeners(settings: Settings, node: str) -> set[tuple[str, str, str]]:
     }
 
 
-def runs(settings: Settings) -> list[str]:
+def runs(settings: HostSettings) -> list[str]:
     """Everything that the deploy keeps running: units, and programs of Kubernetes' own pods."""
-    postgres = f"postgresql@{settings.postgres_version}-main.service"
+    postgres = f"postgresql@{settings.postgres.version}-main.service"
     found = [*UNITS, "nginx.service", postgres]
     if has_metrics(settings):
         found.append("prometheus-postgres-exporter.service")

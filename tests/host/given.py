@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 
 SHORTEST = 12  # characters; a shorter value is found by chance, in words that mean something else
 # Settings that hold secrets. What stands in another one as well is none.
 HOLDERS = {
     "airflow_connections",
     "airflow_variables",
-    "airflow_web_certificate",
+    "web_certificate",
     "worker_registry",
 }
 # Parts of a connection's `extra` that are no secrets, and that error messages repeat.
@@ -35,9 +35,9 @@ class Value(NamedTuple):
         return len(self.text) < SHORTEST
 
 
-def values(settings: Settings) -> Iterator[Value]:
+def values(settings: HostSettings) -> Iterator[Value]:
     """Logins, passwords and extras of connections, and variables."""
-    for name, connection in settings.airflow_connections.items():
+    for name, connection in settings.airflow.connections.items():
         dumped = connection.model_dump()
         place = ("connections", name)
         for field in ("login", "password"):
@@ -47,11 +47,13 @@ def values(settings: Settings) -> Iterator[Value]:
         for path, text in _texts(dumped["extra"], (*place, "extra")):
             if not HARMLESS & set(path):
                 yield _value(settings, path, text, used_by_tasks=False)
-    for name, text in settings.airflow_variables.items():
+    for name, text in settings.airflow.variables.items():
         yield _value(settings, ("variables", name), text, used_by_tasks=True)
 
 
-def _value(settings: Settings, path: tuple[str, ...], text: str, *, used_by_tasks: bool) -> Value:
+def _value(
+    settings: HostSettings, path: tuple[str, ...], text: str, *, used_by_tasks: bool
+) -> Value:
     return Value(" ".join(path), path, text, used_by_tasks)
 
 
@@ -66,12 +68,12 @@ def _texts(part: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], 
         yield path, part
 
 
-def is_shown_elsewhere(value: Value, settings: Settings) -> bool:
+def is_shown_elsewhere(value: Value, settings: HostSettings) -> bool:
     """Whether the inventory has the same text in a setting that is no secret."""
     return value.text in settings.model_dump_json(exclude=HOLDERS)
 
 
-def searched_for(settings: Settings) -> list[Value]:
+def searched_for(settings: HostSettings) -> list[Value]:
     """The values that a search can tell from other texts."""
     return [
         value
@@ -80,7 +82,7 @@ def searched_for(settings: Settings) -> list[Value]:
     ]
 
 
-def not_searched_for(settings: Settings) -> list[str]:
+def not_searched_for(settings: HostSettings) -> list[str]:
     """The other ones, each with the reason."""
     return [
         f"where the value of {value.name} lies: "

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from testinfra.host import Host
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings, Settings
 from tests.host import expected
 
 __all__ = [
@@ -39,7 +39,7 @@ each_unit = pytest.mark.parametrize("unit", expected.UNITS)
 class Facts(NamedTuple):
     """What decides which tests a host has."""
 
-    settings: Settings
+    settings: HostSettings
     given: Settings  # without what depends on the Debian release
     backups: dict[str, float]  # when each was made, by its path; the newest first
     backup_program: float  # when the program that makes them was written

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import Host, InVenv, if_wanted, only_if
 
 
-def test_running_version(api: dict[str, Any], settings: Settings) -> None:
-    assert api["version"] == settings.airflow_version
+def test_running_version(api: dict[str, Any], settings: HostSettings) -> None:
+    assert api["version"] == settings.airflow.version
 
 
 @pytest.mark.parametrize("component", ["metadatabase", "scheduler", "dag_processor", "triggerer"])
@@ -33,10 +33,10 @@ def test_dag_file_has_no_import_error(dag: str, api: dict[str, Any]) -> None:
     assert errors.get(f"{dag}.py") is None
 
 
-def test_command_airflow_reads_the_configuration(host: Host, settings: Settings) -> None:
+def test_command_airflow_reads_the_configuration(host: Host, settings: HostSettings) -> None:
     printed = host.check_output("/usr/local/bin/airflow config get-value core executor")
-    assert printed == settings.airflow_config.get("core", {}).get(
-        "executor", settings.airflow_executor
+    assert printed == settings.airflow.config.get("core", {}).get(
+        "executor", settings.airflow.executor
     )
 
 
@@ -51,9 +51,11 @@ def test_command_airflow_reads_the_configuration(host: Host, settings: Settings)
         for option in expected.OPTIONS
     ],
 )
-def test_option_is_in_force(option: expected.Option, in_venv: InVenv, settings: Settings) -> None:
+def test_option_is_in_force(
+    option: expected.Option, in_venv: InVenv, settings: HostSettings
+) -> None:
     # The inventory's own options win over the deploy's.
-    given = settings.airflow_config.get(option.section, {}).get(option.name)
+    given = settings.airflow.config.get(option.section, {}).get(option.name)
     wanted = option.value(settings) if given is None else given
     assert in_venv.options[option.section, option.name] == wanted, option.why
 
@@ -67,29 +69,29 @@ def test_services_are_told_no_other_options(units: dict[str, dict[str, str]]) ->
 
 @only_if(
     lambda facts: (
-        "dag_bundle_config_list" not in facts.settings.airflow_config.get("dag_processor", {})
+        "dag_bundle_config_list" not in facts.settings.airflow.config.get("dag_processor", {})
     ),
     "the inventory writes the DAG bundles itself",
 )
-def test_new_dag_files_are_seen_in_time(in_venv: InVenv, settings: Settings) -> None:
+def test_new_dag_files_are_seen_in_time(in_venv: InVenv, settings: HostSettings) -> None:
     configured = in_venv.options["dag_processor", "dag_bundle_config_list"]
     assert configured is not None
     found = {each["name"]: each["kwargs"]["refresh_interval"] for each in json.loads(configured)}
     assert found == expected.bundles(settings)
 
 
-def test_venv_is_the_one_that_people_find(host: Host, settings: Settings) -> None:
+def test_venv_is_the_one_that_people_find(host: Host, settings: HostSettings) -> None:
     found = host.check_output("readlink -f /opt/airflow/venv; ls /opt/airflow/venv/.complete")
     assert found.splitlines() == [settings.venv, "/opt/airflow/venv/.complete"]
 
 
-def test_packages_go_together(host: Host, settings: Settings) -> None:
+def test_packages_go_together(host: Host, settings: HostSettings) -> None:
     uv = "/opt/airflow/uv/bin/uv --no-cache"
     said = host.check_output(f"{uv} pip check --python {settings.venv}/bin/python 2>&1")
     assert "All installed packages are compatible" in said
 
 
-def test_venv_is_compiled(host: Host, settings: Settings) -> None:
+def test_venv_is_compiled(host: Host, settings: HostSettings) -> None:
     # Services must not write bytecode; without it each start compiles for many seconds.
     version = expected.PYTHON[settings.codename]
     folder = f"/opt/airflow/venv/lib/python{version}/site-packages/airflow"
@@ -103,7 +105,7 @@ def test_venv_is_compiled(host: Host, settings: Settings) -> None:
     assert int(compiled) >= 0.9 * int(sources)
 
 
-@only_if(lambda facts: facts.settings.airflow_smoke_test, "the inventory turns the smoke test off")
+@only_if(lambda facts: facts.settings.airflow.smoke_test, "the inventory turns the smoke test off")
 def test_smoke_test_passed_with_the_host_as_it_is(host: Host) -> None:
     # The files that are not there with these settings add nothing.
     files = " ".join(expected.PROVEN_BY_SMOKE_TEST)
@@ -113,13 +115,13 @@ def test_smoke_test_passed_with_the_host_as_it_is(host: Host) -> None:
     assert now == then
 
 
-def test_dag_processor_may_read_the_dags(host: Host, settings: Settings) -> None:
-    claim = settings.airflow_dags_claim
+def test_dag_processor_may_read_the_dags(host: Host, settings: HostSettings) -> None:
+    claim = settings.dags.claim
     folder = {
         "image": "/opt/airflow/baked-dags/current",
         "volume_claim": claim.host_path if claim else "",
         "git": "/opt/airflow/deploy-dags",
-    }.get(settings.airflow_dags_source, "/opt/airflow/dags")
+    }.get(settings.dags.source, "/opt/airflow/dags")
     # As the unit sees it: with a /tmp and a /home of its own.
     host.check_output(
         "pid=$(systemctl show -P MainPID airflow-dag-processor) && test $pid -gt 0"
@@ -127,20 +129,20 @@ def test_dag_processor_may_read_the_dags(host: Host, settings: Settings) -> None
     )
 
 
-@only_if(lambda facts: facts.settings.airflow_git_bundles, "the inventory names no git repository")
-def test_git_bundles_were_cloned_from_their_addresses(host: Host, settings: Settings) -> None:
+@only_if(lambda facts: facts.settings.dags.git_bundles, "the inventory names no git repository")
+def test_git_bundles_were_cloned_from_their_addresses(host: Host, settings: HostSettings) -> None:
     found = {
         name: host.check_output(
             f"git config -f /var/lib/airflow-dags/bundles/{name}/bare/config remote.origin.url"
         )
-        for name in settings.airflow_git_bundles
+        for name in settings.dags.git_bundles
     }
-    assert found == {name: bundle.url for name, bundle in settings.airflow_git_bundles.items()}
+    assert found == {name: bundle.url for name, bundle in settings.dags.git_bundles.items()}
 
 
-@only_if(lambda facts: facts.settings.airflow_git_bundles, "the inventory names no git repository")
-def test_git_bundles_were_read(host: Host, settings: Settings) -> None:
+@only_if(lambda facts: facts.settings.dags.git_bundles, "the inventory names no git repository")
+def test_git_bundles_were_read(host: Host, settings: HostSettings) -> None:
     # A commit that the dag-processor read is a version of the bundle.
     query = "select name from dag_bundle where active and version is not null"
     found = host.check_output(f"cd / && runuser -u postgres -- psql -XAtqd airflow -c '{query}'")
-    assert set(found.split()) == set(settings.airflow_git_bundles)
+    assert set(found.split()) == set(settings.dags.git_bundles)

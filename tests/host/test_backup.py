@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import Facts, Host, only_if, python
 
@@ -49,7 +49,7 @@ def test_it_does_not_hold(other: str, newest: dict[str, Any]) -> None:
 
 
 @if_there_is_one
-def test_it_says_what_it_is_of(newest: dict[str, Any], settings: Settings) -> None:
+def test_it_says_what_it_is_of(newest: dict[str, Any], settings: HostSettings) -> None:
     about = dict(line.split(" ", 1) for line in newest["about"])
     assert set(about) == {"made", "size", "migrated", "image"}
     assert int(about["size"]) > 0
@@ -65,10 +65,10 @@ def test_last_nightly_backup_is_there(facts: Facts) -> None:
     lambda facts: max(facts.backups.values(), default=0) > facts.backup_program,
     "no backup was made since the settings said how many are kept",
 )
-def test_no_more_are_kept_than_wanted(facts: Facts, settings: Settings) -> None:
+def test_no_more_are_kept_than_wanted(facts: Facts, settings: HostSettings) -> None:
     nightly = [path for path in facts.backups if _is_nightly(path)]
     # One made by hand is kept also where the timer makes none.
-    assert len(nightly) <= max(settings.airflow_backups_kept, 1)
+    assert len(nightly) <= max(settings.retention.backups, 1)
     before = [path for path in facts.backups if Path(path).name.startswith("before-")]
     assert len(before) <= expected.BACKUPS_BEFORE
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tasks.worker import image, pod
 from tests.host import expected, mergers
 from tests.host.support import Host, InVenv, only_if
@@ -24,7 +24,7 @@ if_pods_are_the_deploys = only_if(
     lambda facts: expected.shapes_pods(facts.settings), "the inventory shapes the tasks' pods"
 )
 if_pods_may_start_pods = only_if(
-    lambda facts: facts.settings.kubernetes_pod_operator,
+    lambda facts: facts.settings.kubernetes.pod_operator,
     "kubernetes_pod_operator is off, and there is no such account",
 )
 
@@ -101,15 +101,15 @@ def objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def of_control_plane(host: Host, settings: Settings) -> dict[Right, bool]:
+def of_control_plane(host: Host, settings: HostSettings) -> dict[Right, bool]:
     """What Airflow's account may do."""
-    return allowed(host, AIRFLOWS_KUBECTL, settings.kubernetes_namespace)
+    return allowed(host, AIRFLOWS_KUBECTL, settings.kubernetes.namespace)
 
 
 @pytest.fixture(scope="module")
-def of_task_pods(host: Host, settings: Settings) -> dict[Right, bool]:
+def of_task_pods(host: Host, settings: HostSettings) -> dict[Right, bool]:
     """What the account of task pods may do."""
-    namespace = settings.kubernetes_namespace
+    namespace = settings.kubernetes.namespace
     account = f"system:serviceaccount:{namespace}:airflow-worker"
     return allowed(host, f"{settings.kubectl} --as={account}", namespace)
 
@@ -127,23 +127,23 @@ def test_task_pods_may_nothing(right: Right, of_task_pods: dict[Right, bool]) ->
     assert of_task_pods[right] is False
 
 
-def test_control_plane_is_a_service_account(host: Host, settings: Settings) -> None:
-    account = f"system:serviceaccount:{settings.kubernetes_namespace}:airflow-control-plane"
+def test_control_plane_is_a_service_account(host: Host, settings: HostSettings) -> None:
+    account = f"system:serviceaccount:{settings.kubernetes.namespace}:airflow-control-plane"
     who = json.loads(host.check_output(f"{AIRFLOWS_KUBECTL} auth whoami -o json"))
     assert who["status"]["userInfo"]["username"] == account
     assert "system:masters" not in who["status"]["userInfo"]["groups"]
 
 
-def test_kubeconfig_holds_a_token_and_no_certificate(host: Host, settings: Settings) -> None:
+def test_kubeconfig_holds_a_token_and_no_certificate(host: Host, settings: HostSettings) -> None:
     # What is secret comes as the word REDACTED.
     seen = json.loads(host.check_output(f"{AIRFLOWS_KUBECTL} config view -o json"))
     assert [set(user["user"]) for user in seen["users"]] == [{"token"}]
-    assert [c["context"]["namespace"] for c in seen["contexts"]] == [settings.kubernetes_namespace]
+    assert [c["context"]["namespace"] for c in seen["contexts"]] == [settings.kubernetes.namespace]
     assert "insecure-skip-tls-verify" not in seen["clusters"][0]["cluster"]
 
 
-def test_pods_get_no_token_by_themselves(host: Host, settings: Settings) -> None:
-    get = f"{settings.kubectl} -n {settings.kubernetes_namespace} get serviceaccounts -o json"
+def test_pods_get_no_token_by_themselves(host: Host, settings: HostSettings) -> None:
+    get = f"{settings.kubectl} -n {settings.kubernetes.namespace} get serviceaccounts -o json"
     accounts = {
         each["metadata"]["name"]: each.get("automountServiceAccountToken")
         for each in json.loads(host.check_output(get))["items"]
@@ -151,7 +151,7 @@ def test_pods_get_no_token_by_themselves(host: Host, settings: Settings) -> None
     assert accounts["airflow-control-plane"] is False
     assert accounts["airflow-worker"] is False
     # A task asks for this one, and gets its token.
-    wanted = settings.kubernetes_pod_operator
+    wanted = settings.kubernetes.pod_operator
     assert ("airflow-pod-operator" in accounts) is wanted
     assert accounts.get("airflow-triggerer") is (False if wanted else None)
 
@@ -191,13 +191,13 @@ RIGHTS = {
         pytest.param("airflow-pod-operator", marks=if_pods_may_start_pods),
     ],
 )
-def test_rights_are_just_these(account: str, host: Host, settings: Settings) -> None:
+def test_rights_are_just_these(account: str, host: Host, settings: HostSettings) -> None:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",
-        "spec": {"namespace": settings.kubernetes_namespace},
+        "spec": {"namespace": settings.kubernetes.namespace},
     }
-    who = f"--as=system:serviceaccount:{settings.kubernetes_namespace}:{account}"
+    who = f"--as=system:serviceaccount:{settings.kubernetes.namespace}:{account}"
     path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
     ask = f"{settings.kubectl} {who} create --raw {path} -f -"
     answer = json.loads(host.check_output(f"echo {shlex.quote(json.dumps(review))} | {ask}"))
@@ -212,39 +212,39 @@ def test_rights_are_just_these(account: str, host: Host, settings: Settings) -> 
     assert may == ANYBODYS | RIGHTS[account]
 
 
-def test_cluster_accepts_the_pod_template(pod: dict[str, Any], settings: Settings) -> None:
-    assert pod["metadata"]["namespace"] == settings.kubernetes_namespace
+def test_cluster_accepts_the_pod_template(pod: dict[str, Any], settings: HostSettings) -> None:
+    assert pod["metadata"]["namespace"] == settings.kubernetes.namespace
     assert pod["spec"]["containers"][0]["name"] == "base"
 
 
 @if_pods_are_the_deploys
-def test_task_pods_run_the_worker_image(pod: dict[str, Any], settings: Settings) -> None:
+def test_task_pods_run_the_worker_image(pod: dict[str, Any], settings: HostSettings) -> None:
     found = pod["spec"]["containers"][0]["image"]
-    registry = settings.worker_registry
+    registry = settings.worker.registry
     repository = registry.repository if registry else "localhost/airflow-worker"
-    built = rf"{re.escape(repository)}:{re.escape(settings.airflow_version)}-[0-9a-f]{{12}}"
-    assert re.fullmatch(re.escape(settings.worker_image or "") or built, found)
+    built = rf"{re.escape(repository)}:{re.escape(settings.airflow.version)}-[0-9a-f]{{12}}"
+    assert re.fullmatch(re.escape(settings.worker.image or "") or built, found)
     # It is the one that the next deploy would make.
     assert found == image.reference(settings)
 
 
 @if_pods_are_the_deploys
-def test_task_pods_are_confined(pod: dict[str, Any], settings: Settings) -> None:
+def test_task_pods_are_confined(pod: dict[str, Any], settings: HostSettings) -> None:
     spec, (container,) = pod["spec"], pod["spec"]["containers"]
     assert spec["serviceAccountName"] == "airflow-worker"
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["runAsUser"] == settings.airflow_uid
+    assert spec["securityContext"]["runAsUser"] == settings.airflow.uid
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
-    assert container["resources"] == settings.worker_resources
+    assert container["resources"] == settings.worker.resources
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
     assert "envFrom" not in container
 
 
 @if_pods_are_the_deploys
 def test_task_pods_see_only_dags_and_logs_of_the_host(
-    pod: dict[str, Any], settings: Settings
+    pod: dict[str, Any], settings: HostSettings
 ) -> None:
     paths = {
         volume["name"]: volume["hostPath"]["path"]
@@ -256,10 +256,10 @@ def test_task_pods_see_only_dags_and_logs_of_the_host(
         for mount in pod["spec"]["containers"][0]["volumeMounts"]
         if mount["name"] in paths
     }
-    wanted = {"/opt/airflow/dags": True} if settings.airflow_dags_source == "host" else {}
+    wanted = {"/opt/airflow/dags": True} if settings.dags.source == "host" else {}
     # Also with a store: a pod that is killed uploads nothing.
-    if settings.airflow_logs == "host" or (
-        settings.airflow_logs == "s3" and expected.node_is_this_host(settings)
+    if settings.logs.store == "host" or (
+        settings.logs.store == "s3" and expected.node_is_this_host(settings)
     ):
         wanted["/var/log/airflow"] = False
     assert read_only == wanted
@@ -277,12 +277,12 @@ def test_worker_pod_is_merged_as_airflow_merges(name: str, in_venv: InVenv) -> N
 
 
 @pytest.fixture(scope="module")
-def checksums(host: Host, settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+def checksums(host: Host, settings: HostSettings) -> tuple[dict[str, str], dict[str, str]]:
     """Checksums of the programs that are there, and of an offline folder, by file."""
     programs = host.run("cd /usr/local/bin && sha256sum kubectl minikube").stdout
     offline = ""
-    if settings.offline_dir:
-        offline = host.check_output("cat %s", f"{settings.offline_dir}/SHA256SUMS")
+    if settings.offline.dir:
+        offline = host.check_output("cat %s", f"{settings.offline.dir}/SHA256SUMS")
     actual, given = (
         {name.removeprefix("*"): sha256 for sha256, name in map(str.split, text.splitlines())}
         for text in (programs, offline)
@@ -308,8 +308,8 @@ def test_program_has_the_pinned_checksum(
     program: str,
     download: str,
     checksums: tuple[dict[str, str], dict[str, str]],
-    settings: Settings,
+    settings: HostSettings,
 ) -> None:
     actual, offline = checksums
-    pinned = {"kubectl": settings.kubectl_sha256, "minikube": settings.minikube_sha256}
-    assert actual[program] == (offline[download] if settings.offline_dir else pinned[program])
+    pinned = {"kubectl": settings.kubernetes.kubectl_sha256, "minikube": settings.minikube.sha256}
+    assert actual[program] == (offline[download] if settings.offline.dir else pinned[program])

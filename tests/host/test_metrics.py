@@ -6,22 +6,20 @@ import re
 
 import pytest
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import Host, only_if
 
 UNIT = "prometheus-postgres-exporter.service"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/airflow.conf"
 Units = dict[str, dict[str, str]]
-if_wanted = only_if(
-    lambda facts: expected.has_metrics(facts.settings), "airflow_metrics_port is not set"
-)
+if_wanted = only_if(lambda facts: expected.has_metrics(facts.settings), "metrics_port is not set")
 
 
 @pytest.fixture(scope="module")
-def figures(host: Host, settings: Settings) -> dict[str, float]:
+def figures(host: Host, settings: HostSettings) -> dict[str, float]:
     """What the endpoint tells; of a figure's labels those that are Airflow's."""
-    port = settings.airflow_metrics_port
+    port = settings.metrics.port
     text = host.check_output(f"curl -fsS --noproxy '*' -m 20 http://127.0.0.1:{port}/metrics")
     found = {}
     for name, labels, value in re.findall(r"^(\w+)(?:{(.*)})? (\S+)$", text, re.MULTILINE):

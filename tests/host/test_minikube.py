@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import Host, only_if
 
@@ -25,7 +25,7 @@ if_image_is_built = only_if(
 
 
 @pytest.fixture(scope="module")
-def objects(host: Host, settings: Settings) -> list[dict[str, Any]]:
+def objects(host: Host, settings: HostSettings) -> list[dict[str, Any]]:
     """The cluster's nodes and pods."""
     text = host.check_output(f"{settings.kubectl} get nodes,pods --all-namespaces -o json")
     return list(json.loads(text)["items"])
@@ -38,7 +38,7 @@ def image(pod: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def images(host: Host, settings: Settings) -> list[str]:
+def images(host: Host, settings: HostSettings) -> list[str]:
     """The images that the node has."""
     on_this_host = expected.node_is_this_host(settings)
     listing = "ctr -n k8s.io images ls -q" if on_this_host else "HOME=/root minikube image ls"
@@ -58,19 +58,19 @@ def test_node_is_ready(objects: list[dict[str, Any]]) -> None:
     assert conditions["MemoryPressure"] == "False"
 
 
-def test_versions(host: Host, settings: Settings) -> None:
+def test_versions(host: Host, settings: HostSettings) -> None:
     versions = json.loads(host.check_output(f"{settings.kubectl} version -o json"))
-    wanted = f"v{settings.kubernetes_version}"
+    wanted = f"v{settings.kubernetes.version}"
     assert versions["serverVersion"]["gitVersion"] == wanted
     assert versions["clientVersion"]["gitVersion"] == wanted
     version = host.check_output("HOME=/root /usr/local/bin/minikube version --short")
-    assert version == f"v{settings.minikube_version}"
+    assert version == f"v{settings.minikube.version}"
 
 
 @if_node_is_this_host
-def test_crictl_has_the_pinned_version(host: Host, settings: Settings) -> None:
+def test_crictl_has_the_pinned_version(host: Host, settings: HostSettings) -> None:
     version = host.check_output("/usr/local/bin/crictl --version")
-    assert version == f"crictl version v{settings.crictl_version}"
+    assert version == f"crictl version v{settings.minikube.crictl_version}"
 
 
 def test_system_pods_run(objects: list[dict[str, Any]]) -> None:
@@ -86,7 +86,7 @@ def test_system_pods_run(objects: list[dict[str, Any]]) -> None:
 @only_if(
     lambda facts: (
         expected.shapes_pods(facts.settings)
-        and (facts.settings.worker_image or "localhost/").startswith("localhost/")
+        and (facts.settings.worker.image or "localhost/").startswith("localhost/")
     ),
     "the cluster pulls the image of the inventory when it needs it",
 )
@@ -97,7 +97,7 @@ def test_cluster_has_the_worker_image(image: str, images: list[str]) -> None:
 @if_node_is_this_host
 @if_image_is_built
 def test_node_has_no_more_built_images_than_wanted(
-    image: str, images: list[str], objects: list[dict[str, Any]], settings: Settings
+    image: str, images: list[str], objects: list[dict[str, Any]], settings: HostSettings
 ) -> None:
     repositories = ["localhost/airflow-worker", image.rpartition(":")[0]]
     built = {name for name in images if name.rpartition(":")[0] in repositories}
@@ -108,7 +108,7 @@ def test_node_has_no_more_built_images_than_wanted(
         for container in each["spec"]["containers"]
     }
     # The current one is among those that are kept.
-    assert len(built - used - {image}) <= settings.worker_images_kept - 1
+    assert len(built - used - {image}) <= settings.retention.worker_images - 1
 
 
 def _canonical(package: str) -> str:
@@ -133,18 +133,18 @@ def test_image_has_the_packages_of_this_host(image: str, host: Host) -> None:
 
 @if_image_is_built
 def test_image_has_the_debian_packages_that_tasks_need(
-    image: str, host: Host, settings: Settings
+    image: str, host: Host, settings: HostSettings
 ) -> None:
     tag = image.rpartition(":")[2]
     listed = json.loads(host.check_output(f"cat /opt/airflow/image/{tag}/debian.cdx.json"))
     names = {each["name"] for each in listed["components"]}
     # git and ssh fetch DAGs, the authorities are for TLS.
     needed = {"ca-certificates", "git", "openssh-client", "python3"}
-    assert needed | set(settings.worker_apt_packages) <= names
+    assert needed | set(settings.worker.extra_apt_packages) <= names
 
 
-@only_if(lambda facts: facts.settings.minikube_addons, "the inventory names no addon")
-def test_addons_are_enabled(host: Host, settings: Settings) -> None:
+@only_if(lambda facts: facts.settings.minikube.addons, "the inventory names no addon")
+def test_addons_are_enabled(host: Host, settings: HostSettings) -> None:
     addons = json.loads(host.check_output("HOME=/root minikube addons list -o json"))
-    wanted = settings.minikube_addons
+    wanted = settings.minikube.addons
     assert {name: addons[name]["Status"] for name in wanted} == dict.fromkeys(wanted, "enabled")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import Host, Listener
 
 
 def test_nothing_else_of_the_deploys_listens(
-    listeners: list[Listener], proxy: dict[str, Any], host: Host, settings: Settings
+    listeners: list[Listener], proxy: dict[str, Any], host: Host, settings: HostSettings
 ) -> None:
     node = ""
     if expected.node_is_this_host(settings):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import Facts, Host, Listener, only_if, python
 
@@ -56,16 +56,16 @@ def database(host: Host) -> dict[str, Any]:
 
 
 def test_runs_and_starts_with_the_host(
-    units: dict[str, dict[str, str]], settings: Settings
+    units: dict[str, dict[str, str]], settings: HostSettings
 ) -> None:
-    cluster = units[f"postgresql@{settings.postgres_version}-main.service"]
+    cluster = units[f"postgresql@{settings.postgres.version}-main.service"]
     assert cluster["ActiveState"] == "active"
     assert units["postgresql.service"]["UnitFileState"] == "enabled"
 
 
 def test_version(database: dict[str, Any], facts: Facts) -> None:
     debians = expected.POSTGRES[facts.settings.codename]
-    assert database["version"] == (facts.given.postgres_version or debians)
+    assert database["version"] == (facts.given.postgres.version or debians)
 
 
 def test_runs_with_the_configuration_on_the_disk(database: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ def test_runs_with_the_configuration_on_the_disk(database: dict[str, Any]) -> No
 
 
 @only_if(
-    lambda facts: "listen_addresses" not in facts.settings.postgres_config,
+    lambda facts: "listen_addresses" not in facts.settings.postgres.config,
     "the inventory says where PostgreSQL listens",
 )
 def test_listens_on_no_port(database: dict[str, Any], listeners: list[Listener]) -> None:
@@ -83,8 +83,8 @@ def test_listens_on_no_port(database: dict[str, Any], listeners: list[Listener])
     ]
 
 
-def test_only_linux_users_are_let_in(database: dict[str, Any], settings: Settings) -> None:
-    assert database["hba_file"] == f"/etc/postgresql/{settings.postgres_version}/main/pg_hba.conf"
+def test_only_linux_users_are_let_in(database: dict[str, Any], settings: HostSettings) -> None:
+    assert database["hba_file"] == f"/etc/postgresql/{settings.postgres.version}/main/pg_hba.conf"
     assert database["access"] == [
         ["local", ["all"], ["postgres"], "peer", None],
         ["local", ["airflow"], ["airflow"], "peer", None],
@@ -122,7 +122,7 @@ def test_who_had_a_password_or_came_by_network_would_be_protected(
 
 
 @only_if(
-    lambda facts: not {"log_connections", "log_disconnections"} & {*facts.settings.postgres_config},
+    lambda facts: not {"log_connections", "log_disconnections"} & {*facts.settings.postgres.config},
     "the inventory says what PostgreSQL logs",
 )
 def test_who_comes_and_goes_is_logged(database: dict[str, Any]) -> None:
@@ -180,7 +180,7 @@ def test_who_is_let_in(login: Login, logins: dict[Login, str]) -> None:
     assert said == login.says if login.says == "1" else login.says in said
 
 
-def test_both_urls_of_the_configuration_connect(host: Host, settings: Settings) -> None:
+def test_both_urls_of_the_configuration_connect(host: Host, settings: HostSettings) -> None:
     programs = {user: f"runuser -u {user} -- {settings.venv}/bin/python" for user in ROLES}
     for user, interpreter in programs.items():
         found = python(host, "engines", "/etc/airflow/airflow.cfg", interpreter=interpreter)

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import Facts, Host, Listener, only_if
 
@@ -44,7 +44,7 @@ if_given = only_if(
 
 
 def test_nginx_runs_with_its_inputs_as_they_are(
-    units: dict[str, dict[str, str]], host: Host, settings: Settings
+    units: dict[str, dict[str, str]], host: Host, settings: HostSettings
 ) -> None:
     assert (units[UNIT]["ActiveState"], units[UNIT]["UnitFileState"]) == ("active", "enabled")
     lines = host.check_output(f"sha256sum --check /run/airflow/{UNIT}").splitlines()
@@ -52,7 +52,7 @@ def test_nginx_runs_with_its_inputs_as_they_are(
         "/etc/nginx/sites-available/airflow",
         "/etc/systemd/system/nginx.service.d/airflow.conf",
         MADE,
-        GIVEN if settings.airflow_web_certificate else MADE,
+        GIVEN if settings.web.certificate else MADE,
     }
     assert set(lines) == {f"{path}: OK" for path in read}
 
@@ -105,12 +105,12 @@ def _names(certificate: x509.Certificate) -> set[str]:
 
 
 def test_the_certificate_is_for_the_hosts_names(
-    certificates: dict[str, list[x509.Certificate]], proxy: dict[str, Any], settings: Settings
+    certificates: dict[str, list[x509.Certificate]], proxy: dict[str, Any], settings: HostSettings
 ) -> None:
     given = [
-        urlsplit(settings.airflow_base_url or "").hostname,
-        settings.airflow_address_for_pods,
-        *settings.airflow_host_names,
+        urlsplit(settings.web.base_url or "").hostname,
+        settings.execution_api.host,
+        *settings.web.host_names,
     ]
     (certificate,) = certificates[MADE]
     wanted = {"localhost", "127.0.0.1", *proxy["names"], *filter(None, given)}
@@ -152,15 +152,17 @@ def test_people_are_shown_the_hosts_own_certificate(
 
 @if_given
 def test_people_are_shown_the_certificate_of_the_inventory(
-    certificates: dict[str, list[x509.Certificate]], settings: Settings
+    certificates: dict[str, list[x509.Certificate]], settings: HostSettings
 ) -> None:
-    given = settings.airflow_web_certificate
+    given = settings.web.certificate
     assert given is not None
     assert certificates["page"] == x509.load_pem_x509_certificates(given.certificate.encode())
 
 
-def test_pods_trust_the_authority(host: Host, proxy: dict[str, Any], settings: Settings) -> None:
-    for namespace in (settings.kubernetes_namespace, *settings.kubernetes_more_namespaces):
+def test_pods_trust_the_authority(
+    host: Host, proxy: dict[str, Any], settings: HostSettings
+) -> None:
+    for namespace in (settings.kubernetes.namespace, *settings.kubernetes.extra_namespaces):
         get = f"{settings.kubectl} -n {namespace} get configmap airflow-authority"
         text = host.check_output(f"{get} -o jsonpath='{{.data.ca\\.pem}}'")
         assert [text] == proxy["kept"][AUTHORITY]

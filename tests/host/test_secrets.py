@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.given import searched_for
 from tests.host.support import Facts, Host, Process, each_unit, only_if, python
@@ -48,7 +48,7 @@ def wanted(facts: Facts) -> dict[str, Any]:
         "kept": {row.path: (row.kind, row.path) for row in expected.wanted(KEPT, settings)},
         "objects": {value.name: value.path for value in searched_for(settings)},
         "kubectl": shlex.split(settings.kubectl),
-        "namespaces": settings.namespaces,
+        "namespaces": settings.kubernetes.namespaces,
         "histories": facts.histories,
     }
 
@@ -93,7 +93,7 @@ def test_secrets_that_the_host_made_are_long(
         "what pods mount",
     ],
 )
-def test_no_secret_is_in(place: str, search: dict[str, Any], settings: Settings) -> None:
+def test_no_secret_is_in(place: str, search: dict[str, Any], settings: HostSettings) -> None:
     assert search["places"][place]["texts"] > 0
     found = set(search["places"][place]["secrets"])
     if place in OPEN_TO_TASKS:

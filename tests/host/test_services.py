@@ -10,7 +10,7 @@ import pytest
 
 from tasks.airflow.services import SERVICES as PLANNED
 from tasks.airflow.services import inputs as planned_inputs
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import MAX_EXPOSURE, Host, Process, each_unit, if_wanted, only_if
 
@@ -54,7 +54,7 @@ def now(host: Host) -> float:
     return float(host.check_output("python3 -c 'import time; print(time.monotonic())'"))
 
 
-def test_target_starts_and_stops_all_of_it(units: Units, settings: Settings) -> None:
+def test_target_starts_and_stops_all_of_it(units: Units, settings: HostSettings) -> None:
     target = units["airflow.target"]
     assert (target["ActiveState"], target["UnitFileState"]) == ("active", "enabled")
     # The units' own PartOf= and WantedBy=, as the target has them.
@@ -67,9 +67,9 @@ def test_webserver_is_another_name_of_the_api_server(units: Units) -> None:
 
 
 @each_unit
-def test_starts_after_what_it_needs(unit: str, units: Units, settings: Settings) -> None:
+def test_starts_after_what_it_needs(unit: str, units: Units, settings: HostSettings) -> None:
     needed = {"postgresql.service", "network-online.target"}
-    needed |= {"minikube.service"} if settings.uses_minikube else set()
+    needed |= {"minikube.service"} if settings.kubernetes.uses_minikube else set()
     needed |= {expected.API_SERVER} - {unit}
     assert needed <= set(units[unit]["After"].split())
 
@@ -81,7 +81,7 @@ def test_scheduler_waits_for_tasks_on_this_host(units: Units) -> None:
 
 @each_unit
 def test_runs_the_pythons_of_its_venv(
-    unit: str, processes: dict[str, Process], settings: Settings
+    unit: str, processes: dict[str, Process], settings: HostSettings
 ) -> None:
     # The venv's interpreter is a link to Debian's; what is loaded into it is the venv's.
     version = expected.PYTHON[settings.codename]
@@ -105,7 +105,7 @@ def started_with(host: Host) -> dict[str, dict[str, str]]:
 
 @each_unit
 def test_runs_with_its_inputs_as_they_are(
-    unit: str, started_with: dict[str, dict[str, str]], settings: Settings
+    unit: str, started_with: dict[str, dict[str, str]], settings: HostSettings
 ) -> None:
     assert started_with[unit] == dict.fromkeys(expected.inputs(unit, settings), "OK")
     # What the deploy compares is the same.
@@ -114,10 +114,10 @@ def test_runs_with_its_inputs_as_they_are(
 
 
 @pytest.fixture(scope="module")
-def ours(settings: Settings) -> list[str]:
+def ours(settings: HostSettings) -> list[str]:
     """All units that the deploy writes."""
     timers = expected.wanted(expected.TIMERS, settings)
-    minikube = ["minikube.service"] if settings.uses_minikube else []
+    minikube = ["minikube.service"] if settings.kubernetes.uses_minikube else []
     return [
         *expected.UNITS,
         *(unit for timer in timers for unit in (timer.timer, timer.service)),
@@ -158,14 +158,16 @@ MACHINE, TASK = 4 * 10**9, 2**30
 @only_if(
     lambda facts: (
         not (
-            facts.settings.airflow_config
-            or facts.settings.postgres_config
+            facts.settings.airflow.config
+            or facts.settings.postgres.config
             or expected.may_run_tasks_here(facts.settings)
         )
     ),
     "the settings may ask for more memory than the defaults",
 )
-def test_a_task_has_room_beside_all_that_runs(running: dict[str, Any], settings: Settings) -> None:
+def test_a_task_has_room_beside_all_that_runs(
+    running: dict[str, Any], settings: HostSettings
+) -> None:
     used: dict[str, int] = running["memory"]
     ours = {name: used[name] for name in expected.runs(settings)}
     # It was measured: Python alone needs as much.
@@ -195,7 +197,7 @@ def test_timer_waits_for_its_time(timer: expected.Timer, units: Units) -> None:
 
 
 @each_timer
-def test_timer_does_its_work(timer: expected.Timer, units: Units, settings: Settings) -> None:
+def test_timer_does_its_work(timer: expected.Timer, units: Units, settings: HostSettings) -> None:
     found = units[timer.service]
     assert found["Result"] == "success"
     assert (found["User"], found["Group"]) == (timer.user, timer.user)
@@ -209,7 +211,7 @@ def test_what_the_timer_starts_is_closed_in(
     assert exposures[timer.service] * 10 <= MAX_EXPOSURE
 
 
-def test_there_is_no_other_timer(host: Host, settings: Settings) -> None:
+def test_there_is_no_other_timer(host: Host, settings: HostSettings) -> None:
     listed = host.check_output(
         "systemctl list-unit-files --no-legend 'airflow*' | awk '{print $1}'"
     ).split()

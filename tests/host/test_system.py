@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from tasks.host import metrics, system
-from tasks.settings import Settings
+from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.expected import Attributes
 from tests.host.support import Host
@@ -35,38 +35,40 @@ def test_package_is_installed(package: str, installed: set[str]) -> None:
     assert package in installed
 
 
-def test_every_package_of_the_deploy_has_a_reason(settings: Settings) -> None:
+def test_every_package_of_the_deploy_has_a_reason(settings: HostSettings) -> None:
     # On a host, a package that the deploy forgot may be there for another package's sake.
     asked = {*system.packages(settings)}
-    asked |= {metrics.PACKAGE} if settings.airflow_metrics_port else set()
+    asked |= {metrics.PACKAGE} if settings.metrics.port else set()
     assert asked == set(expected.packages(settings))
 
 
 @each_user
-def test_user_can_not_log_in(user: str, host: Host, settings: Settings) -> None:
+def test_user_can_not_log_in(user: str, host: Host, settings: HostSettings) -> None:
     passwd, shadow, group_names = host.check_output(
         f"getent passwd {user} && getent shadow {user} && id -Gn {user}"
     ).splitlines()
     _, _, uid, gid, _, home, shell = passwd.split(":")
-    assert (int(uid) == int(gid) == settings.airflow_uid) is (user == "airflow-dags")
+    assert (int(uid) == int(gid) == settings.airflow.uid) is (user == "airflow-dags")
     assert (home, shell) == (f"/var/lib/{user}", "/usr/sbin/nologin")
     assert shadow.split(":")[1][:1] in ("!", "*")  # no password
     assert group_names.split() == expected.USERS[user]
 
 
 @pytest.fixture(scope="module")
-def attributes(host: Host, settings: Settings) -> dict[str, Attributes]:
+def attributes(host: Host, settings: HostSettings) -> dict[str, Attributes]:
     """Owner, group and mode of the deploy's files; those that are missing are left out."""
     paths = " ".join(shlex.quote(path) for path in expected.paths(settings))
     lines = host.run(f"stat -c '%n %U %G %a' {paths}").stdout.splitlines()
     return {path: Attributes(*rest) for path, *rest in (line.split() for line in lines)}
 
 
-def test_owner_and_mode(path: str, attributes: dict[str, Attributes], settings: Settings) -> None:
+def test_owner_and_mode(
+    path: str, attributes: dict[str, Attributes], settings: HostSettings
+) -> None:
     assert attributes.get(path) == expected.paths(settings)[path]
 
 
-def test_every_folder_of_the_deploy_has_a_reason(settings: Settings) -> None:
+def test_every_folder_of_the_deploy_has_a_reason(settings: HostSettings) -> None:
     assert set(system.DIRECTORIES) <= set(expected.paths(settings))
 
 
@@ -79,14 +81,14 @@ def test_only_root_reads_what_lies_among_the_secrets(host: Host) -> None:
     assert found == "./jwt-secret"
 
 
-def test_links_lead_where_they_must(host: Host, settings: Settings) -> None:
+def test_links_lead_where_they_must(host: Host, settings: HostSettings) -> None:
     links = expected.links(settings)
     found = host.check_output(f"readlink {' '.join(links)}").splitlines()
     assert dict(zip(links, found, strict=True)) == links
 
 
 @each_user
-def test_nothing_that_runs_can_be_changed_by(user: str, host: Host, settings: Settings) -> None:
+def test_nothing_that_runs_can_be_changed_by(user: str, host: Host, settings: HostSettings) -> None:
     changeable = f"! -type l \\( -user {user} -o -perm -o+w -o -group {user} -perm -g+w \\)"
     folders = [
         *("/opt/airflow/venv/", "/opt/airflow/uv", "/opt/airflow/plugins", "/etc/systemd/system"),

@@ -32,10 +32,13 @@ def connection(name: str) -> dict[str, Any]:
 def settings(offline_dir: str | None) -> dict[str, Any]:
     """What differs from the defaults."""
     needed: dict[str, Any] = {
-        "airflow_web_host": "0.0.0.0",
+        "web_host": "0.0.0.0",
         "kubernetes_pod_operator": True,
-        "minikube_start_args": [IGNORED_CHECKS],
+        "minikube_extra_args": [IGNORED_CHECKS],
     }
     if offline_dir:
-        needed |= {"offline_dir": offline_dir, "crictl_version": offline.CRICTL.lstrip("v")}
+        needed |= {
+            "offline_dir": offline_dir,
+            "minikube_crictl_version": offline.CRICTL.lstrip("v"),
+        }
     return needed

@@ -51,16 +51,16 @@ DEFAULTS = Settings.from_data({})
 EXISTING = {
     "kubernetes_provider": "existing",
     "kubernetes_kubeconfig": "/root/cluster.yaml",
-    "airflow_address_for_pods": "192.0.2.7",
+    "execution_api_host": "192.0.2.7",
     "worker_image": "registry.example/airflow-worker:1",
-    "airflow_dags_source": "git",
-    "airflow_git_bundles": {"team": {"url": "https://git.example/dags.git"}},
+    "dags_source": "git",
+    "dags_git_bundles": {"team": {"url": "https://git.example/dags.git"}},
 }
 # Nodes that are not the host do not see its files.
 ANOTHER_DRIVER = {
     "minikube_driver": "docker",
-    "airflow_dags_source": "image",
-    "airflow_dags_from": "tests/e2e/dags",
+    "dags_source": "image",
+    "dags_local_folder": "tests/e2e/dags",
 }
 
 
@@ -91,8 +91,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "offline": {"offline_dir": "/srv/offline"},
     "offline, another driver": {"offline_dir": "/srv/offline", **ANOTHER_DRIVER},
     "claim": {
-        "airflow_dags_source": "volume_claim",
-        "airflow_dags_claim": {
+        "dags_source": "volume_claim",
+        "dags_claim": {
             "name": "dags",
             "host_path": "/srv/dags/team",
             "subpath": "team",
@@ -101,7 +101,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
     },
     "git": {
-        "airflow_git_bundles": {
+        "dags_git_bundles": {
             "team": {
                 "url": "ssh://git@git.example/dags.git",
                 "folder": "dags",
@@ -112,7 +112,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "more packages": {
         "airflow_extra_requirements": ["boto3>=1; python_version < '4'", "httpx[http2]"],
-        "worker_apt_packages": ["jq", "libpq5"],
+        "worker_extra_apt_packages": ["jq", "libpq5"],
     },
     "objects": {
         "airflow_connections": {
@@ -123,12 +123,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "airflow_pools": {"narrow": {"slots": 2}},
     },
     "claims": {
-        "airflow_logs": "volume_claim",
-        "airflow_logs_claim": {"name": "logs", "host_path": "/srv/logs", "size": "1Gi"},
+        "logs_store": "volume_claim",
+        "logs_claim": {"name": "logs", "host_path": "/srv/logs", "size": "1Gi"},
     },
     "s3 logs": {
-        "airflow_logs": "s3",
-        "airflow_logs_s3": {"folder": "s3://logs/tasks", "connection": "s3_logs"},
+        "logs_store": "s3",
+        "logs_s3": {"folder": "s3://logs/tasks", "connection": "s3_logs"},
     },
     "registry": {
         "worker_registry": {
@@ -139,29 +139,29 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
     },
     "registry without a login": {"worker_registry": {"repository": "registry.example/airflow"}},
-    "page with TLS": {"airflow_web_host": "0.0.0.0", "airflow_host_names": ["airflow.example"]},
+    "page with TLS": {"web_host": "0.0.0.0", "web_host_names": ["airflow.example"]},
     "page with an own certificate": {
-        "airflow_web_host": "::",
-        "airflow_https_port": 8443,
-        "airflow_web_certificate": PAIR,
-        "airflow_base_url": "https://airflow.example:8443/team",
+        "web_host": "::",
+        "web_https_port": 8443,
+        "web_certificate": PAIR,
+        "web_base_url": "https://airflow.example:8443/team",
     },
-    "metrics": {"airflow_metrics_port": 9187},
+    "metrics": {"metrics_port": 9187},
     "addons": {"minikube_addons": ["dashboard", "metrics-server"]},
     "pods to measure": {
         "airflow_executor": "LocalExecutor,KubernetesExecutor",
-        "kubernetes_more_namespaces": ["team"],
+        "kubernetes_extra_namespaces": ["team"],
         "kubernetes_network_policy": True,
-        "kubernetes_objects": [
+        "kubernetes_extra_manifests": [
             {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "some"}}
         ],
         "worker_env": {"COLOUR": "it's green"},
-        "worker_pod": {"spec": {"nodeSelector": {"disk": "ssd"}}},
+        "worker_pod_override": {"spec": {"nodeSelector": {"disk": "ssd"}}},
     },
     "nothing optional": {
         "airflow_smoke_test": False,
         "airflow_examples": False,
-        "worker_failed_pods_minutes": 0,
+        "retention_failed_pod_minutes": 0,
     },
 }
 
@@ -220,7 +220,7 @@ class Plan(NamedTuple):
 
 def settings(given: Mapping[str, Any] | None = None) -> Settings:
     """Settings as preflight hands them to the tasks on Debian 12."""
-    return Settings.from_data(given or {}).on_release("bookworm")
+    return Settings.from_data(given or {}).for_release("bookworm")
 
 
 _plans: dict[str, Plan] = {}
@@ -234,7 +234,7 @@ def plan(settings: Settings) -> Plan:
     named = sorted(settings.model_fields_set)
     key = json.dumps([settings.codename, named, settings.model_dump()], default=_revealed)
     # A folder or file of the test's own may have changed since.
-    if settings.worker_pod_template or Path(settings.airflow_dags_from or "").is_absolute():
+    if settings.worker.pod_template or Path(settings.dags.local_folder or "").is_absolute():
         return _plan(settings)
     if key not in _plans:
         _plans[key] = _plan(settings)

@@ -75,7 +75,7 @@ class Host:
             (root / "bin" / name).chmod(0o755)
         self.scripts = root / "scripts"
         self.scripts.mkdir()
-        plan = fake.plan(fake.settings({"airflow_backups_kept": kept}))
+        plan = fake.plan(fake.settings({"retention_backups": kept}))
         for command, name in ((COMMAND, "airflow-backup"), (RESTORE, "airflow-rollback")):
             text = plan.uploads[command]
             # The whole paths are those of the folder.

@@ -107,7 +107,7 @@ def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
 def test_old_venvs_go_with_half_ones_but_one_to_go_back_to_stays(
     kept: int, others: int, tmp_path: Path
 ) -> None:
-    settings = fake.settings({"worker_images_kept": kept})
+    settings = fake.settings({"retention_worker_images": kept})
     plan, current = fake.plan(settings), settings.venv.rpartition("/")[2]
     ages = ["previous", "older", "oldest"]
     for age, name in enumerate([*ages, current]):  # as after the way back: the current is no child
@@ -125,7 +125,7 @@ def test_old_venvs_go_with_half_ones_but_one_to_go_back_to_stays(
 
 
 def test_lists_of_what_is_in_an_image_are_kept_for_the_youngest(tmp_path: Path) -> None:
-    plan = fake.plan(fake.settings({"worker_images_kept": 2}))
+    plan = fake.plan(fake.settings({"retention_worker_images": 2}))
     (script,) = plan.named("Build the worker image").commands
     (command,) = (line for line in script.splitlines() if line.startswith("ls -dt "))
     for age, name in enumerate(["b-youngest", "c-young", "a-old"]):

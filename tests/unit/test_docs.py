@@ -232,7 +232,7 @@ def test_the_readme_lists_what_the_removal_takes_away() -> None:
 def test_the_readme_lists_the_ports() -> None:
     rows = table(section(README, "## What it puts on the host, and how to undo it"), "What")
     (ports,) = [where for what, where, _ in rows if what == "Listening ports"]
-    public = fake.settings({"airflow_web_host": "0.0.0.0"})
+    public = fake.settings({"web_host": "0.0.0.0"})
     assert {str(port) for port in public.ports.values()} <= set(re.findall(r"\d+", ports))
 
 

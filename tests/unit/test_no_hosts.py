@@ -35,8 +35,8 @@ def test_a_limit_that_leaves_no_host_is_an_error() -> None:
 
 
 def test_a_misspelt_setting_is_an_error() -> None:
-    said = refused("inventories/local.py", "deploy.py", "--dry", "--data", "airflow_web_prot=8081")
-    assert "airflow_web_prot is not a setting; did you mean airflow_web_port?" in said
+    said = refused("inventories/local.py", "deploy.py", "--dry", "--data", "web_prot=8081")
+    assert "web_prot is not a setting; did you mean web_port?" in said
 
 
 def test_a_machine_without_systemd_is_shown_the_sandbox(tmp_path: Path) -> None:

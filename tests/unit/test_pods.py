@@ -53,7 +53,7 @@ def test_more_of_the_manifest_is_merged_into_the_pod() -> None:
             ],
         },
     }
-    after = template_of({"worker_pod": more})
+    after = template_of({"worker_pod_override": more})
     base, second = after["spec"]["containers"]
     was = before["spec"]["containers"][0]
     assert after["metadata"] == {**before["metadata"], "labels": {"team": "a"}}
@@ -169,7 +169,7 @@ def test_the_clusters_verdict_is_told_in_a_sentence(said: str, tmp_path: Path) -
     code = 0 if "created" in said else 1
     kubectl.write_text(f"#!/bin/sh\ncat >/dev/null; echo '{said}' >&2; exit {code}\n")
     kubectl.chmod(0o755)
-    given = {"worker_pod": {"metadata": {"labels": {"a": "b"}}}}
+    given = {"worker_pod_override": {"metadata": {"labels": {"a": "b"}}}}
     (command,) = fake.plan(fake.settings(given)).named("Let the cluster check").commands
     accepted = tmp_path / "accepted"
     command = command.replace("/usr/local/bin/kubectl", str(kubectl))
@@ -179,5 +179,5 @@ def test_the_clusters_verdict_is_told_in_a_sentence(said: str, tmp_path: Path) -
     assert accepted.exists() is VERDICTS[said]
     if not VERDICTS[said]:
         (sentence,) = done.stderr.splitlines()
-        assert sentence.startswith("worker_pod: the cluster refuses")
+        assert sentence.startswith("worker_pod_override: the cluster refuses")
         assert sentence.endswith('unknown field "spec.x"') and "STDIN" not in sentence

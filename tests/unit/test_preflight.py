@@ -133,7 +133,7 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
     assert bool(others) is not enough
     for finding in others:
         assert finding.startswith("4.9 GiB of disk are free in /var") and "need 5.0" in finding
-    assert found({**migrated(DEFAULTS.on_release("bookworm").venv_key), **free}) == []
+    assert found({**migrated(DEFAULTS.for_release("bookworm").venv_key), **free}) == []
 
 
 @pytest.mark.parametrize(
@@ -175,18 +175,18 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ({"disk_kib": [f"/opt {9 * GIB}", f"/var {40 * GIB}"]}, {}, "/opt", "free some"),
         ({"time": [str(int(NOW) + 61)]}, {}, "61 s ahead", "set it"),
         ({"time": [str(int(NOW) - 90)]}, {}, "90 s behind", "set it"),
-        ({"port": ["8080 42 nginx"]}, {}, "8080 is held by nginx (process 42)", "airflow_web_port"),
+        ({"port": ["8080 42 nginx"]}, {}, "8080 is held by nginx (process 42)", "web_port"),
         (
             {"port": ["9187 42 nginx"]},
-            {"airflow_metrics_port": 9187},
+            {"metrics_port": 9187},
             "9187 is held by nginx (process 42)",
-            "airflow_metrics_port",
+            "metrics_port",
         ),
         (
             {"port": ["443 42 apache2"]},
-            {"airflow_web_host": "0.0.0.0"},
+            {"web_host": "0.0.0.0"},
             "443 is held by apache2 (process 42)",
-            "airflow_https_port",
+            "web_https_port",
         ),
         ({"port": ["8443 42 k3s server"]}, {}, "8443 is held by k3s server", "stop it"),
         ({"kubeconfig": ["missing"]}, CLUSTER, "/root/cluster.yaml is not there", "copy"),
@@ -239,7 +239,7 @@ def test_a_finding_names_the_thing_and_a_cure(
 
 def test_a_port_of_the_cluster_has_another_cure_than_that_of_the_web_page() -> None:
     (finding,) = found({"port": ["10250 7 kubelet-other"]})
-    assert "airflow_web_port" not in finding
+    assert "web_port" not in finding
 
 
 def test_all_findings_come_at_once() -> None:
@@ -376,7 +376,7 @@ def test_a_folder_that_was_used_is_not_read_again_until_it_changes(offline: Path
 
 
 def test_a_port_that_is_held_is_told_with_who_holds_it(offline: Path, open_port: int) -> None:
-    (answer,) = ask(offline, {"airflow_web_port": open_port}).all("port")
+    (answer,) = ask(offline, {"web_port": open_port}).all("port")
     port, pid, name = answer.split(maxsplit=2)
     assert (int(port), int(pid)) == (open_port, os.getpid())
     assert name == Path("/proc/self/comm").read_text().strip()
@@ -384,7 +384,7 @@ def test_a_port_that_is_held_is_told_with_who_holds_it(offline: Path, open_port:
 
 def test_a_free_port_is_not_told(offline: Path, closed_port: int) -> None:
     # Another driver's node is not the host, whose other ports then do not matter.
-    given = {**ANOTHER_DRIVER, "airflow_web_port": closed_port}
+    given = {**ANOTHER_DRIVER, "web_port": closed_port}
     assert ask(offline, given).all("port") == []
 
 

@@ -151,7 +151,7 @@ def test_commands_are_shell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "lock"), [("airflow", f"{fake.DEFAULTS.airflow_version}.txt"), ("sbom", "sbom.txt")]
+    ("group", "lock"), [("airflow", f"{fake.DEFAULTS.airflow.version}.txt"), ("sbom", "sbom.txt")]
 )
 def test_a_lock_file_is_what_uv_exports(group: str, lock: str) -> None:
     program = os.environ.get("UV") or shutil.which("uv")

@@ -39,11 +39,11 @@ def servers(plan: Plan) -> tuple[str, str]:
     ("given", "listens"),
     [
         ({}, ["0.0.0.0:8081 ssl"]),
-        ({"airflow_web_host": "localhost"}, ["0.0.0.0:8081 ssl"]),
-        ({"airflow_address_for_pods": "2001:db8::7"}, ["[::]:8081 ssl ipv6only=off"]),
-        ({"airflow_web_host": "0.0.0.0"}, ["0.0.0.0:8081 ssl", "0.0.0.0:443 ssl"]),
-        ({"airflow_web_host": "::"}, ["[::]:8081 ssl ipv6only=off", "[::]:443 ssl ipv6only=off"]),
-        ({"airflow_web_host": "192.0.2.7"}, ["0.0.0.0:8081 ssl", "192.0.2.7:443 ssl"]),
+        ({"web_host": "localhost"}, ["0.0.0.0:8081 ssl"]),
+        ({"execution_api_host": "2001:db8::7"}, ["[::]:8081 ssl ipv6only=off"]),
+        ({"web_host": "0.0.0.0"}, ["0.0.0.0:8081 ssl", "0.0.0.0:443 ssl"]),
+        ({"web_host": "::"}, ["[::]:8081 ssl ipv6only=off", "[::]:443 ssl ipv6only=off"]),
+        ({"web_host": "192.0.2.7"}, ["0.0.0.0:8081 ssl", "192.0.2.7:443 ssl"]),
     ],
 )
 def test_only_nginx_listens_to_others(given: dict[str, Any], listens: list[str]) -> None:
@@ -86,7 +86,7 @@ def test_logins_are_limited_under_the_path_of_airflows_address_too() -> None:
         (limited,) = re.findall(r'"~(\^POST .*)" \$binary_remote_addr;', site)
         assert re.search(limited, f"POST {path}")
         assert not re.search(limited, f"GET {path}") and not re.search(limited, "POST /api/v2/dags")
-    other = plan_of({**PUBLIC, "airflow_logins_per_minute": 3})
+    other = plan_of({**PUBLIC, "web_logins_per_minute": 3})
     assert "rate=3r/m;" in other.uploads[SITE] and "burst=3 nodelay;" in servers(other)[1]
     assert "limit_req " not in servers(other)[0]
 
@@ -131,7 +131,7 @@ def test_paths_that_airflow_reads_in_another_way_are_refused(path: str, refused:
 
 
 def test_a_policy_lets_pods_reach_their_port() -> None:
-    given = {"kubernetes_network_policy": True, "airflow_address_for_pods": "192.0.2.7"}
+    given = {"kubernetes_network_policy": True, "execution_api_host": "192.0.2.7"}
     (command, *_) = plan_of(given).named("Apply Airflow's objects").commands
     assert "{protocol: TCP, port: 8081}" in command and "port: 8080" not in command
 

@@ -10,16 +10,16 @@ from tasks.airflow import services
 from tests.unit import fake
 
 ALL = {"api-server", "scheduler", "dag-processor", "triggerer"}
-PUBLIC = {"airflow_web_host": "0.0.0.0"}
+PUBLIC = {"web_host": "0.0.0.0"}
 S3 = fake.VARIANTS["s3 logs"]
 # What is changed, to which settings, and who starts anew.
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     # All four read airflow.cfg.
-    "port": ({}, {"airflow_web_port": 8090}, ALL),
+    "port": ({}, {"web_port": 8090}, ALL),
     "page with TLS": ({}, PUBLIC, ALL),
-    "names": (PUBLIC, {**PUBLIC, "airflow_host_names": ["another.example"]}, set()),
-    "logins": (PUBLIC, {**PUBLIC, "airflow_logins_per_minute": 5}, set()),
-    "certificate": (PUBLIC, {**PUBLIC, "airflow_web_certificate": fake.PAIR}, set()),
+    "names": (PUBLIC, {**PUBLIC, "web_host_names": ["another.example"]}, set()),
+    "logins": (PUBLIC, {**PUBLIC, "web_logins_per_minute": 5}, set()),
+    "certificate": (PUBLIC, {**PUBLIC, "web_certificate": fake.PAIR}, set()),
     "option": ({}, {"airflow_config": {"core": {"parallelism": "8"}}}, ALL),
     "packages": ({}, {"airflow_extra_requirements": ["cowsay"]}, ALL),
     "git": ({}, fake.VARIANTS["git"], ALL),
@@ -27,14 +27,14 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     # The template of pods is read for each pod.
     "variables of pods": ({}, {"worker_env": {"COLOUR": "green"}}, set()),
     "resources": ({}, {"worker_resources": {}}, set()),
-    "image": ({}, {"worker_apt_packages": ["jq"]}, set()),
+    "image": ({}, {"worker_extra_apt_packages": ["jq"]}, set()),
     # These are in the database, in the cluster, or somebody else's.
     "pools": ({}, {"airflow_pools": {"narrow": {"slots": 2}}}, set()),
     # The triggerer follows the pods of deferred tasks.
     "rights": ({}, {"kubernetes_pod_operator": True}, {"triggerer"}),
     "PostgreSQL": ({}, {"postgres_config": {"work_mem": "8MB"}}, set()),
-    "retention": ({}, {"airflow_log_days": 1, "airflow_backups_kept": 1}, set()),
-    "how long pods are kept": ({}, {"worker_failed_pods_minutes": 5}, set()),
+    "retention": ({}, {"retention_log_days": 1, "retention_backups": 1}, set()),
+    "how long pods are kept": ({}, {"retention_failed_pod_minutes": 5}, set()),
     # Who reads and writes logs keeps their store's connection.
     "S3's connection": (
         {**S3, "airflow_connections": {"s3_logs": {"conn_type": "aws", "password": "one"}}},
@@ -47,8 +47,8 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
         set(),
     ),
     "DAGs in the image": (
-        {"airflow_dags_source": "image", "airflow_dags_from": "tests/e2e/dags"},
-        {"airflow_dags_source": "image", "airflow_dags_from": "tests/bench/dags"},
+        {"dags_source": "image", "dags_local_folder": "tests/e2e/dags"},
+        {"dags_source": "image", "dags_local_folder": "tests/bench/dags"},
         {"dag-processor"},
     ),
 }

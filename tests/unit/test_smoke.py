@@ -26,20 +26,24 @@ PUBLIC = fake.VARIANTS["page with TLS"]
 # Settings before and after a change, and whether it has to be proved.
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
     "option": ({}, {"airflow_config": {"core": {"parallelism": "8"}}}, True),
-    "Debian packages of the image": ({}, {"worker_apt_packages": ["jq"]}, True),
+    "Debian packages of the image": ({}, {"worker_extra_apt_packages": ["jq"]}, True),
     "Python packages": ({}, {"airflow_extra_requirements": ["cowsay"]}, True),
     "environment of pods": ({}, {"worker_env": {"COLOUR": "green"}}, True),
-    "shape of pods": ({}, {"worker_pod": {"spec": {"nodeSelector": {"disk": "ssd"}}}}, True),
+    "shape of pods": (
+        {},
+        {"worker_pod_override": {"spec": {"nodeSelector": {"disk": "ssd"}}}},
+        True,
+    ),
     "DAGs of the image": (
-        {"airflow_dags_source": "image", "airflow_dags_from": "tests/e2e/dags"},
-        {"airflow_dags_source": "image", "airflow_dags_from": "tests/bench/dags"},
+        {"dags_source": "image", "dags_local_folder": "tests/e2e/dags"},
+        {"dags_source": "image", "dags_local_folder": "tests/bench/dags"},
         True,
     ),
     "context": (fake.EXISTING, {**fake.EXISTING, "kubernetes_context": "other"}, True),
     "connections": ({}, {"airflow_connections": {"api": {"conn_type": "http"}}}, True),
-    "proxy": (PUBLIC, {**PUBLIC, "airflow_logins_per_minute": 5}, True),
+    "proxy": (PUBLIC, {**PUBLIC, "web_logins_per_minute": 5}, True),
     "executor": ({}, {"airflow_executor": "KubernetesExecutor,LocalExecutor"}, True),
-    "retention": ({}, {"airflow_log_days": 1, "airflow_backups_kept": 1}, False),
+    "retention": ({}, {"retention_log_days": 1, "retention_backups": 1}, False),
     "metrics": ({}, fake.VARIANTS["metrics"], False),
     "PostgreSQL": ({}, {"postgres_config": {"work_mem": "8MB"}}, False),
 }

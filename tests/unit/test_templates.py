@@ -203,12 +203,12 @@ SOURCES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["/opt/airflow/dags", "/opt/airflow/deploy-dags"],
     ),
     "image": (
-        {"airflow_dags_source": "image", "airflow_dags_from": "tests/e2e/dags"},
+        {"dags_source": "image", "dags_local_folder": "tests/e2e/dags"},
         ["dags-folder", "deploy"],
         ["/opt/airflow/deploy-dags"],
     ),
     "git": (
-        {**fake.VARIANTS["git"], "airflow_dags_source": "git"},
+        {**fake.VARIANTS["git"], "dags_source": "git"},
         ["deploy", "team", "others"],
         ["/opt/airflow/deploy-dags"],
     ),
@@ -248,7 +248,7 @@ def test_a_claims_folder_is_where_the_dag_processor_reads_it() -> None:
 
 
 def test_other_dags_are_another_image_on_the_same_base(tmp_path: Path) -> None:
-    given = {"airflow_dags_source": "image", "airflow_dags_from": str(tmp_path)}
+    given = {"dags_source": "image", "dags_local_folder": str(tmp_path)}
     bases, images = set(), set()
     for text in ("one", "two"):
         (tmp_path / "dag.py").write_text(text)
@@ -364,7 +364,7 @@ def test_containerd_trusts_the_registrys_authority() -> None:
 
 
 def test_every_namespace_has_the_rights_and_accounts() -> None:
-    given = {"kubernetes_more_namespaces": ["team-a", "team-b"], "kubernetes_pod_operator": True}
+    given = {"kubernetes_extra_namespaces": ["team-a", "team-b"], "kubernetes_pod_operator": True}
     plan = fake.plan(fake.settings(given))
     objects = objects_of(plan)
     kinds: dict[str, set[tuple[str, str]]] = {}
@@ -396,8 +396,8 @@ def test_every_namespace_has_the_rights_and_accounts() -> None:
     ("given", "egress"),
     [
         ({}, []),
-        ({"kubernetes_network_allowed": ["10.0.0.0/8", "2001:db8::/32"]}, [2]),
-        ({"airflow_address_for_pods": "192.0.2.7"}, [1]),
+        ({"kubernetes_allowed_networks": ["10.0.0.0/8", "2001:db8::/32"]}, [2]),
+        ({"execution_api_host": "192.0.2.7"}, [1]),
     ],
 )
 def test_a_policy_lets_pods_reach_what_they_need(given: dict[str, Any], egress: list[int]) -> None:
@@ -408,7 +408,7 @@ def test_a_policy_lets_pods_reach_what_they_need(given: dict[str, Any], egress: 
     dns, *others = policy["spec"]["egress"]
     assert {(port["protocol"], port["port"]) for port in dns["ports"]} == {("UDP", 53), ("TCP", 53)}
     assert [len(rule["to"]) for rule in others] == egress
-    if "airflow_address_for_pods" in given:
+    if "execution_api_host" in given:
         assert others == [
             {
                 "to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}],
@@ -427,7 +427,7 @@ def test_objects_of_the_inventory_are_applied_where_they_say() -> None:
         return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata}
 
     here, there = quota(name="here"), quota(name="there", namespace="elsewhere")
-    plan = fake.plan(fake.settings({"kubernetes_objects": [here, there]}))
+    plan = fake.plan(fake.settings({"kubernetes_extra_manifests": [here, there]}))
     assert there in objects_of(plan) and here not in objects_of(plan)
     _, second, *_ = plan.named("Apply Airflow's objects").commands
     words = shlex.split(second)
@@ -443,7 +443,7 @@ def test_objects_of_the_inventory_are_applied_where_they_say() -> None:
     [
         ({}, {"delete_worker_pods": True, "delete_worker_pods_on_failure": False}),
         (
-            {"worker_failed_pods_minutes": 0},
+            {"retention_failed_pod_minutes": 0},
             {"delete_worker_pods": True, "delete_worker_pods_on_failure": True},
         ),
         (
@@ -469,7 +469,7 @@ def test_pods_that_ended_are_deleted_or_cleaned_up(
 
 
 def test_the_cleaner_is_told_namespaces_and_minutes_and_is_closed_in() -> None:
-    given = {"kubernetes_more_namespaces": ["team"], "worker_failed_pods_minutes": 90}
+    given = {"kubernetes_extra_namespaces": ["team"], "retention_failed_pod_minutes": 90}
     plan = fake.plan(fake.settings(given))
     unit = unit_of(plan, "airflow-cleanup-pods.service")
     commands = [formats.unit_words(line) for line in unit.all("Service.ExecStart")]
@@ -657,7 +657,7 @@ def test_minikube_is_started_with_driver_and_version(driver: str) -> None:
     [
         {"kubernetes_version": "1.33.2"},
         {"minikube_version": "1.36.1"},
-        {"minikube_start_args": ["--v=3"]},
+        {"minikube_extra_args": ["--v=3"]},
     ],
 )
 def test_what_minikube_is_to_be_shows_in_its_unit(plan: Plan, change: dict[str, Any]) -> None:
@@ -678,7 +678,7 @@ ARGUMENTS = [
 
 
 def test_arguments_for_minikube_arrive_as_they_are() -> None:
-    plan = fake.plan(fake.settings({"minikube_start_args": ARGUMENTS}))
+    plan = fake.plan(fake.settings({"minikube_extra_args": ARGUMENTS}))
     unit = unit_of(plan, "minikube.service")
     words = formats.unit_words(unit.one("Service.ExecStart"))
     assert words[-len(ARGUMENTS) :] == ARGUMENTS
@@ -734,7 +734,7 @@ def test_the_smoke_test_knows_its_dag(plan: Plan) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::1"])
 def test_the_smoke_test_finds_the_web_page(host: str) -> None:
-    plan = fake.plan(fake.settings({"airflow_web_host": host, "airflow_web_port": 8090}))
+    plan = fake.plan(fake.settings({"web_host": host, "web_port": 8090}))
     script = plan.uploads["/usr/local/bin/airflow-smoke-test"]
     (written,) = re.findall(r"^WEB = (.*)$", script, re.MULTILINE)
     url = urlsplit(ast.literal_eval(written))

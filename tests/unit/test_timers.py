@@ -27,10 +27,10 @@ from tests.unit.formats import Unit
 UNITS = layout.UNITS_DIRECTORY
 # Which setting decides about a timer, and where its number is seen.
 KEPT = {
-    "worker_failed_pods_minutes": "cleanup-pods",
-    "airflow_log_days": "cleanup-logs",
-    "airflow_history_days": "cleanup-history",
-    "airflow_backups_kept": "backup",
+    "retention_failed_pod_minutes": "cleanup-pods",
+    "retention_log_days": "cleanup-logs",
+    "retention_history_days": "cleanup-history",
+    "retention_backups": "backup",
 }
 
 
@@ -110,11 +110,11 @@ def test_zero_is_not_at_all(plan: Plan, setting: str) -> None:
 def test_each_retention_is_where_it_counts() -> None:
     # Four numbers that differ from each other and from the defaults.
     given = {
-        "worker_failed_pods_minutes": 41,
-        "airflow_log_days": 42,
-        "airflow_history_days": 43,
-        "airflow_backups_kept": 44,
-        "worker_images_kept": 45,
+        "retention_failed_pod_minutes": 41,
+        "retention_log_days": 42,
+        "retention_history_days": 43,
+        "retention_backups": 44,
+        "retention_worker_images": 45,
     }
     plan = fake.plan(fake.settings(given))
     commands = {
@@ -136,13 +136,15 @@ def test_each_retention_is_where_it_counts() -> None:
 
 def test_a_pod_that_can_not_start_has_half_an_hour() -> None:
     # Airflow itself must have given it up before.
-    _, service = units(fake.plan(fake.settings({"worker_failed_pods_minutes": 5})), "cleanup-pods")
+    _, service = units(
+        fake.plan(fake.settings({"retention_failed_pod_minutes": 5})), "cleanup-pods"
+    )
     words = formats.unit_words(service.one("Service.ExecStart"))
     assert {"--min-completed-minutes=5", "--min-pending-minutes=30"} <= set(words)
 
 
 def test_log_files_are_found_where_they_are_written() -> None:
-    given = {**fake.VARIANTS["claims"], "airflow_log_days": 7}
+    given = {**fake.VARIANTS["claims"], "retention_log_days": 7}
     _, service = units(fake.plan(fake.settings(given)), "cleanup-logs")
     files, folders = map(formats.unit_words, service.all("Service.ExecStart"))
     assert files[1:3] == folders[1:3] == ["/var/log/airflow", "/srv/logs"]
@@ -151,7 +153,7 @@ def test_log_files_are_found_where_they_are_written() -> None:
 
 
 def test_only_log_files_that_are_too_old_are_deleted(tmp_path: Path) -> None:
-    _, service = units(fake.plan(fake.settings({"airflow_log_days": 7})), "cleanup-logs")
+    _, service = units(fake.plan(fake.settings({"retention_log_days": 7})), "cleanup-logs")
     ages = {"a/old.log": 7.1, "a/young.log": 6.9, "b/old.log": 8, "b/notes.txt": 8, "c/old.log": 8}
     for name, days in ages.items():
         path = tmp_path / name

@@ -51,7 +51,7 @@ def git_settings(git: GitServer) -> dict[str, object]:
     return {
         # A try that could not fetch its repository counts as lost only then; 5 minutes by default.
         "airflow_config": {"scheduler": {"task_instance_heartbeat_timeout": "30"}},
-        "airflow_git_bundles": {
+        "dags_git_bundles": {
             "keyed": {
                 "url": git.ssh_url("keyed"),
                 "folder": "dags",
@@ -102,11 +102,11 @@ def test_folder_is_brought_and_repositories_that_say_no_are_told(
     other = dataclasses.replace(git, private_key=GitServer(git.machine).private_key).private_key
     wrong: Any = copy.deepcopy(git_settings)
     wrong["airflow_connections"]["git_key"]["extra"]["private_key"] = other
-    bundles = wrong["airflow_git_bundles"]
+    bundles = wrong["dags_git_bundles"]
     bundles["nobody"] = {"url": f"http://{git.machine.address}:1/x.git"}
     bundles["elsewhere"] = {**bundles["moving"], "folder": "dags/nowhere"}
     bundles["moving"]["url"] = git.http_url("moving")
-    run = deploy(settings={**wrong, "airflow_dags_from": str(folder)})
+    run = deploy(settings={**wrong, "dags_local_folder": str(folder)})
     print(run.output)
     assert run.code != 0
     assert f"keyed: {git.ssh_url('keyed')}: git@" in run.output
@@ -115,7 +115,7 @@ def test_folder_is_brought_and_repositories_that_say_no_are_told(
     assert "nobody" in run.output and "Failed to connect" in run.output
     nowhere = f"elsewhere: {git.http_url('moved')}: its branch main has no folder dags/nowhere"
     assert nowhere in run.output
-    assert "airflow_git_bundles: moving:" not in run.output
+    assert "dags_git_bundles: moving:" not in run.output
     # All else works.
     for name in ("e2e_brought", "e2e_yours", "e2e_moving"):
         runs.whole(name, "one")
@@ -124,7 +124,7 @@ def test_folder_is_brought_and_repositories_that_say_no_are_told(
 
 def test_git_alone(git: GitServer, git_settings: dict[str, object], runs: Runs) -> None:
     git.push("token", {"dags/e2e_token.py": dag("e2e_token", "one")}, branch="production")
-    given = {**git_settings, "airflow_dags_source": "git"}
+    given = {**git_settings, "dags_source": "git"}
     run = deploy(settings=given)
     assert run.code == 0, run.output
     # The smoke test's DAG is in a bundle of the deploy's own.
@@ -197,7 +197,7 @@ def test_a_repository_that_is_down(
 def test_a_claim_that_is_not_there_is_told_first(shell: Shell) -> None:
     before = shell("sha256sum /etc/airflow/*.*")
     claim = {"name": "e2e-nobodys", "host_path": "/srv/e2e-nothing"}
-    run = deploy(settings={"airflow_dags_source": "volume_claim", "airflow_dags_claim": claim})
+    run = deploy(settings={"dags_source": "volume_claim", "dags_claim": claim})
     assert run.code != 0
     assert "Starting operation" not in run.output
     assert "there is no claim e2e-nobodys in the namespace airflow" in run.output
@@ -233,7 +233,7 @@ def test_a_claim_that_is_there(runs: Runs, shell: Shell) -> None:
         f" <<'END'\n{dag('e2e_claim', 'given')}\nEND"
     )
     claim = {"name": "e2e-given", "host_path": "/srv/e2e-dags/team", "subpath": "team"}
-    run = deploy(settings={"airflow_dags_source": "volume_claim", "airflow_dags_claim": claim})
+    run = deploy(settings={"dags_source": "volume_claim", "dags_claim": claim})
     assert run.code == 0, run.output
     runs.whole("e2e_claim", "given")
 
@@ -241,7 +241,7 @@ def test_a_claim_that_is_there(runs: Runs, shell: Shell) -> None:
 def test_another_image_while_a_task_runs(
     folder: Path, runs: Runs, cluster: client.CoreV1Api, shell: Shell
 ) -> None:
-    given: dict[str, object] = {"airflow_dags_source": "image", "airflow_dags_from": str(folder)}
+    given: dict[str, object] = {"dags_source": "image", "dags_local_folder": str(folder)}
     run = deploy(settings=given)
     assert run.code == 0, run.output
     runs.hold("e2e_brought")

@@ -122,8 +122,8 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
             "AIRFLOW__METRICS__STATSD_ON": "True",
             "AIRFLOW__METRICS__STATSD_HOST": "$(HOST_IP)",
         },
-        "worker_apt_packages": ["jq"],
-        "worker_images_kept": 1,
+        "worker_extra_apt_packages": ["jq"],
+        "retention_worker_images": 1,
         "worker_registry": settings_for(hub, "docker.io"),
     }
     run = deploy("-vvv", "--diff", settings=settings)
@@ -162,7 +162,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
 
 def test_going_back_builds_nothing_and_what_nobody_needs_goes(shell: Shell) -> None:
     newer = current(shell)
-    run = deploy(settings={"worker_images_kept": 1})
+    run = deploy(settings={"retention_worker_images": 1})
     assert run.code == 0, run.output
     assert not [name for name in run.changed if "Build the worker image" in name]
     assert PRUNE in run.changed

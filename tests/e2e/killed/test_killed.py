@@ -183,23 +183,23 @@ def test_killed_in_each_module(
     git.create("killed")
     git.push("killed", {"e2e_killed_git.py": dag("e2e_killed_git", "two")})
     (tmp_path / "e2e_killed.py").write_text(dag("e2e_killed", "one"))
-    start_args = inventory.settings(machine.offline_dir)["minikube_start_args"]
+    start_args = inventory.settings(machine.offline_dir)["minikube_extra_args"]
     settings: dict[str, object] = {
-        "airflow_host_names": ["killed.example.com"],
+        "web_host_names": ["killed.example.com"],
         "postgres_config": {"max_locks_per_transaction": "65"},  # needs a restart
         "airflow_extra_requirements": ["cowsay==6.1"],
-        "minikube_start_args": [*start_args, "--extra-config=kubelet.max-pods=95"],
-        "kubernetes_more_namespaces": ["e2e-killed"],
-        "airflow_dags_from": str(tmp_path),
-        "airflow_git_bundles": {
+        "minikube_extra_args": [*start_args, "--extra-config=kubelet.max-pods=95"],
+        "kubernetes_extra_namespaces": ["e2e-killed"],
+        "dags_local_folder": str(tmp_path),
+        "dags_git_bundles": {
             "killed": {"url": git.http_url("killed"), "connection": "git"},
         },
         "airflow_connections": {
             "git": {"conn_type": "git", "login": git.user, "password": git.token},
         },
         "airflow_config": {"core": {"hide_sensitive_var_conn_fields": "True"}},
-        "airflow_metrics_port": 9187,
-        "worker_failed_pods_minutes": 30,
+        "metrics_port": 9187,
+        "retention_failed_pod_minutes": 30,
     }
     shell("rmdir /opt/airflow/plugins; cd /usr/local/bin; rm kubectl airflow-backup airflow-rotate")
     assert "--max-pods" not in shell("tr '\\0' ' ' < /proc/$(pgrep -ox kubelet)/cmdline")

@@ -19,7 +19,7 @@ OLDER_FOLDER = "/srv/offline-older"
 OLDER: dict[str, Any] = {
     "kubernetes_version": offline.OLDER.kubernetes.lstrip("v"),
     "minikube_version": offline.OLDER.minikube.lstrip("v"),
-    "crictl_version": offline.CRICTL.lstrip("v"),
+    "minikube_crictl_version": offline.CRICTL.lstrip("v"),
     "offline_dir": OLDER_FOLDER,
 }
 DAG = "e2e_kubernetes"
@@ -80,9 +80,9 @@ def becomes_current(runs: Runs, shell: Shell, under_way: str) -> None:
     assert run.code == 0, run.output
     assert deploy().changed == []
     wanted = Settings.from_data({})
-    assert versions(shell) == {f"v{wanted.kubernetes_version}"}
+    assert versions(shell) == {f"v{wanted.kubernetes.version}"}
     assert of_etcd(shell) == offline.CURRENT.etcd
-    assert shell("minikube version --short") == f"v{wanted.minikube_version}"
+    assert shell("minikube version --short") == f"v{wanted.minikube.version}"
     runs.release(DAG)
     runs.end(DAG, under_way, "one")
     tries = {t["task_id"]: t["try_number"] for t in runs.airflow.tasks(DAG, under_way)}
@@ -114,7 +114,7 @@ def test_upgrade_while_a_task_runs(runs: Runs, shell: Shell) -> None:
 def test_what_kubernetes_does_not_support_is_refused(
     wanted: dict[str, Any], said: str, runs: Runs, shell: Shell
 ) -> None:
-    there = Settings.from_data({}).kubernetes_version
+    there = Settings.from_data({}).kubernetes.version
     run = deploy(settings=wanted)
     assert run.code != 0
     assert f"kubernetes_version: the cluster has Kubernetes {there}" in run.output

@@ -44,8 +44,8 @@ def s3_settings(s3: S3Server, rest: RestServer) -> dict[str, object]:
     """Logs in S3, and what the story of REST and S3 needs."""
     host, _, port = rest.address.partition(":")
     return {
-        "airflow_logs": "s3",
-        "airflow_logs_s3": {"folder": f"s3://{BUCKET}/tasks", "connection": "example_s3"},
+        "logs_store": "s3",
+        "logs_s3": {"folder": f"s3://{BUCKET}/tasks", "connection": "example_s3"},
         "airflow_connections": {
             "example_s3": s3.connection,
             "example_rest": {
@@ -67,7 +67,7 @@ def store(request: pytest.FixtureRequest, shell: Shell, s3: S3Server, rest: Rest
     name = str(request.param)
     settings: dict[str, dict[str, object]] = {
         "host": {},
-        "volume_claim": {"airflow_logs": "volume_claim", "airflow_logs_claim": CLAIM},
+        "volume_claim": {"logs_store": "volume_claim", "logs_claim": CLAIM},
         "s3": s3_settings(s3, rest),
     }
     bring_dag("e2e_logs", shell)

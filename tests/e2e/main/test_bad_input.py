@@ -39,10 +39,10 @@ def test_dry_run_on_a_bare_host(unchanged: None) -> None:
 EXISTING: dict[str, object] = {
     "kubernetes_provider": "existing",
     "kubernetes_kubeconfig": "/tmp/kubeconfig",
-    "airflow_address_for_pods": "10.0.0.1",
+    "execution_api_host": "10.0.0.1",
     "worker_image": "localhost/airflow-worker:somebodys",
-    "airflow_dags_source": "git",
-    "airflow_git_bundles": {"team": {"url": "https://git.invalid/dags.git"}},
+    "dags_source": "git",
+    "dags_git_bundles": {"team": {"url": "https://git.invalid/dags.git"}},
 }
 KUBECONFIG = """\
 apiVersion: v1
@@ -68,10 +68,10 @@ users:
 BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
     "misspelt setting": (
         "true",
-        {"airflow_web_prot": 8081},
-        ["airflow_web_prot is not a setting", "airflow_web_port"],
+        {"web_prot": 8081},
+        ["web_prot is not a setting", "web_port"],
     ),
-    "wrong type": ("true", {"airflow_web_port": "eighty"}, ["airflow_web_port", "integer"]),
+    "wrong type": ("true", {"web_port": "eighty"}, ["web_port", "integer"]),
     "kubeconfig missing": (
         "rm -f /tmp/kubeconfig",
         EXISTING,
@@ -97,7 +97,7 @@ BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
         " systemd-socket-activate -l 8080 /bin/cat;"
         " timeout 10 sh -c 'until ss -Hltn sport = :8080 | grep -q .; do :; done'",
         {},
-        ["port 8080 is held by systemd-socket", "airflow_web_port"],
+        ["port 8080 is held by systemd-socket", "web_port"],
     ),
     "offline file missing": (
         "mkdir -p /tmp/offline && ln -sf /srv/offline/* /tmp/offline && rm /tmp/offline/kubectl",

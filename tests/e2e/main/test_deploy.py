@@ -182,7 +182,7 @@ def test_the_worker_image_lists_what_is_in_it(shell: Shell, image_root: str) -> 
     there = normal(json.loads(shell(f"{asked} {shlex.quote(PACKAGES)}")))
     listed = normal({each["name"]: each["version"] for each in lists["python"]["components"]})
     assert listed == there
-    assert listed["apache-airflow"] == Settings.from_data({}).airflow_version
+    assert listed["apache-airflow"] == Settings.from_data({}).airflow.version
     query = f"dpkg-query --admindir={image_root}/var/lib/dpkg -Wf '${{Package}} ${{Version}}\n'"
     components = [
         each for each in lists["debian"]["components"] if "arch=source" not in each["purl"]

@@ -43,7 +43,7 @@ def settings(machine: Machine, s3: S3Server, registry: RegistryServer) -> dict[s
     git.push("team", {f"dags/{DAG}.py": dag(DAG, "from git")})
     return {
         "airflow_executor": "KubernetesExecutor,LocalExecutor",
-        "airflow_git_bundles": {
+        "dags_git_bundles": {
             "team": {
                 "url": git.http_url("team"),
                 "folder": "dags",
@@ -51,22 +51,22 @@ def settings(machine: Machine, s3: S3Server, registry: RegistryServer) -> dict[s
                 "connection": "git",
             }
         },
-        "airflow_logs": "s3",
-        "airflow_logs_s3": {"folder": f"s3://{BUCKET}/tasks", "connection": "logs"},
+        "logs_store": "s3",
+        "logs_s3": {"folder": f"s3://{BUCKET}/tasks", "connection": "logs"},
         "airflow_connections": {
             "git": {"conn_type": "git", "login": git.user, "password": git.token},
             "logs": s3.connection,
         },
         "airflow_pools": {"narrow": {"slots": 2}},
-        "airflow_metrics_port": METRICS_PORT,
-        "worker_apt_packages": ["jq"],
+        "metrics_port": METRICS_PORT,
+        "worker_extra_apt_packages": ["jq"],
         "worker_registry": {
             "repository": f"{registry.address}/team/airflow",
             "username": registry.user,
             "password": registry.password,
             "ca_certificate": registry.ca_certificate,
         },
-        "worker_pod": {"metadata": {"labels": {"team": "e2e"}}},
+        "worker_pod_override": {"metadata": {"labels": {"team": "e2e"}}},
     }
 
 

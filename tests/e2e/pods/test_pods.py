@@ -21,10 +21,10 @@ STATE_AND_INVOCATION = ("ActiveState", "InvocationID")
 # Everything at once, since a deploy that changes something takes its time.
 SHAPED: dict[str, object] = {
     "airflow_executor": "KubernetesExecutor,LocalExecutor",
-    "kubernetes_more_namespaces": ["e2e-team"],
+    "kubernetes_extra_namespaces": ["e2e-team"],
     "kubernetes_network_policy": True,
-    "kubernetes_network_allowed": ["10.0.0.0/8"],
-    "kubernetes_objects": [
+    "kubernetes_allowed_networks": ["10.0.0.0/8"],
+    "kubernetes_extra_manifests": [
         {
             "apiVersion": "scheduling.k8s.io/v1",
             "kind": "PriorityClass",
@@ -44,7 +44,7 @@ SHAPED: dict[str, object] = {
             "spec": {"hard": {"pods": "1"}},
         },
     ],
-    "worker_failed_pods_minutes": 0,
+    "retention_failed_pod_minutes": 0,
     "worker_env": {
         "COLOUR": "green",
         "NODE_NAMED": "$(HOST_IP)",
@@ -55,7 +55,7 @@ SHAPED: dict[str, object] = {
             }
         ),
     },
-    "worker_pod": {
+    "worker_pod_override": {
         "metadata": {"labels": {"team": "e2e"}, "annotations": {"e2e.example/cost": "7"}},
         "spec": {
             "nodeSelector": {"kubernetes.io/os": "linux"},
@@ -71,7 +71,7 @@ SHAPED: dict[str, object] = {
 # Then the opposite of what was chosen before.
 OTHER: dict[str, object] = {
     "airflow_executor": "LocalExecutor,KubernetesExecutor",
-    "worker_failed_pods_minutes": 1,
+    "retention_failed_pod_minutes": 1,
     "worker_delete_finished_pods": False,
 }
 
@@ -142,9 +142,9 @@ def states(airflow: Airflow, dag: str, run: str) -> dict[str, tuple[str, int]]:
 def test_a_pod_that_the_cluster_would_refuse_is_not_switched_to(shell: Shell) -> None:
     look = "sha256sum /etc/airflow/pod_template.yaml /etc/airflow/airflow.cfg"
     before = shell(look)
-    run = deploy(settings={"worker_pod": {"spec": {"nodeSelectr": {"disk": "ssd"}}}})
+    run = deploy(settings={"worker_pod_override": {"spec": {"nodeSelectr": {"disk": "ssd"}}}})
     assert run.code != 0
-    assert "worker_pod: the cluster refuses task pods like this" in run.output
+    assert "worker_pod_override: the cluster refuses task pods like this" in run.output
     assert 'unknown field "spec.nodeSelectr"' in run.output
     assert "Traceback" not in run.output
     assert shell(look) == before

@@ -46,7 +46,7 @@ LEFT = (
     r"|file /run/(lock/(airflow-deploy(-command)?|netavark\.lock)|netns|podman.*|xtables\.lock))$"
 )
 # In the sandbox's inventory, and in nobody's who sets nothing.
-NOT_DEFAULT = ("airflow_web_host", "kubernetes_pod_operator")
+NOT_DEFAULT = ("web_host", "kubernetes_pod_operator")
 # What can't be made again, beside the database.
 KEPT = "/opt/airflow/dags /opt/airflow/plugins /etc/airflow/secrets /var/log/airflow"
 OTHER_SITE = "/etc/nginx/sites-enabled/e2e"

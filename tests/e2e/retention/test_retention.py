@@ -16,11 +16,11 @@ from tests.support import wait_for
 CLAIM = "/tmp/hostpath-provisioner/airflow/logs"
 LOG_FOLDERS = ("/var/log/airflow", CLAIM)
 SETTINGS: dict[str, object] = {
-    "airflow_logs": "volume_claim",
-    "airflow_logs_claim": {"name": "logs", "host_path": CLAIM, "size": "1Gi"},
-    "airflow_backups_kept": 2,
-    "airflow_history_days": 40,
-    "airflow_log_days": 20,
+    "logs_store": "volume_claim",
+    "logs_claim": {"name": "logs", "host_path": CLAIM, "size": "1Gi"},
+    "retention_backups": 2,
+    "retention_history_days": 40,
+    "retention_log_days": 20,
 }
 # Timers of once a day.
 DAILY = [

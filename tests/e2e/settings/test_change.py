@@ -39,7 +39,7 @@ CHANGES = {
     "rights, nginx and the database": Change(
         {
             "kubernetes_pod_operator": False,
-            "airflow_logins_per_minute": 20,
+            "web_logins_per_minute": 20,
             "airflow_pools": {"narrow": {"slots": 2}},
         },
         {"triggerer"},
@@ -50,7 +50,7 @@ CHANGES = {
         {
             "postgres_config": {"work_mem": "16MB"},
             "worker_env": {"COLOUR": "green"},
-            "airflow_log_days": 30,
+            "retention_log_days": 30,
         },
         set(),
         proved=True,

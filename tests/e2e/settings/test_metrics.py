@@ -49,7 +49,7 @@ scrape_configs:
 @pytest.fixture(scope="module", autouse=True)
 def endpoint(shell: Shell) -> Iterator[None]:
     """The endpoint; afterwards it is taken away again."""
-    run = deploy(settings={"airflow_metrics_port": PORT})
+    run = deploy(settings={"metrics_port": PORT})
     assert run.code == 0, run.output
     assert run.changed and all(name.startswith("Metrics | ") for name in run.changed)
     yield
@@ -170,7 +170,7 @@ def asked(airflow: Airflow) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def test_second_run_changes_nothing() -> None:
-    assert deploy(settings={"airflow_metrics_port": PORT}).changed == []
+    assert deploy(settings={"metrics_port": PORT}).changed == []
 
 
 def test_figures_and_alerts_while_airflow_stands_still(

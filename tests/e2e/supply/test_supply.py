@@ -183,6 +183,6 @@ def test_a_debian_package_of_the_worker_image(shell: Shell) -> None:
         for path in sources.split()
     }
     with damaged(shell, "/InRelease$", configuration):
-        refused("InRelease", "signature", settings={"worker_apt_packages": ["jq"]})
+        refused("InRelease", "signature", settings={"worker_extra_apt_packages": ["jq"]})
     shell("! ls /opt/airflow/image/*.tar 2>/dev/null")
     healed()

@@ -22,7 +22,7 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 PORTS = {"page": 443, "pods": 8081}
-CLOSED: dict[str, object] = {"airflow_web_host": "127.0.0.1"}  # the default
+CLOSED: dict[str, object] = {"web_host": "127.0.0.1"}  # the default
 SMOKE_TEST = "Smoke test | Run a tiny DAG as a pod (about 10 s)"
 BROKEN = "/etc/nginx/conf.d/e2e.conf"
 MOST = 64 * 2**20  # bytes of a request
@@ -169,7 +169,7 @@ def said_by(shell: Shell, port: int) -> int:
 def test_what_nginx_can_not_read_is_not_loaded(
     other_sites: None, machine: Machine, shell: Shell
 ) -> None:
-    more: dict[str, object] = {"airflow_host_names": ["another.example"]}
+    more: dict[str, object] = {"web_host_names": ["another.example"]}
     before = shown(machine, *PORTS)
     shell(f"echo nonsense > {BROKEN}")
     run = deploy(settings=more)
@@ -221,21 +221,21 @@ def own_certificate(machine: Machine, shell: Shell) -> tuple[dict[str, Any], str
     shell(CHAIN.format(folder=folder, address=machine.address))
     files = {"certificate": "page.crt between.crt", "key": "page.key"}
     texts = {name: shell(f"cd {folder} && cat {names}") for name, names in files.items()}
-    return {"airflow_web_certificate": texts}, shell(f"cat {folder}/root.crt")
+    return {"web_certificate": texts}, shell(f"cat {folder}/root.crt")
 
 
 def test_an_own_certificate_is_for_the_page_if_it_can_be_read(
     machine: Machine, airflow: Airflow, shell: Shell
 ) -> None:
     given, authority = own_certificate(machine, shell)
-    before, key = shown(machine, *PORTS), given["airflow_web_certificate"]["key"].splitlines()[1]
+    before, key = shown(machine, *PORTS), given["web_certificate"]["key"].splitlines()[1]
     garbage = "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"
     broken: dict[str, object] = {
-        "airflow_web_certificate": {**given["airflow_web_certificate"], "certificate": garbage}
+        "web_certificate": {**given["web_certificate"], "certificate": garbage}
     }
     run = deploy(settings=broken)
     assert run.code != 0
-    assert "airflow_web_certificate: certificate can't be read" in run.output
+    assert "web_certificate: certificate can't be read" in run.output
     assert key not in run.output
     assert shown(machine, *PORTS) == before
 
