@@ -10,12 +10,11 @@ from pydantic import SecretStr
 from tasks.settings import HostSettings
 
 SHORTEST = 12  # characters; a shorter value is found by chance, in words that mean something else
-# Settings that hold secrets. What stands in another one as well is none.
+# Settings that contain secrets. A text that another setting contains too is no secret.
 HOLDERS = {
-    "airflow_connections",
-    "airflow_variables",
-    "web_certificate",
-    "worker_registry",
+    "airflow": {"connections", "variables"},
+    "web": {"certificate"},
+    "worker": {"registry"},
 }
 # Parts of a connection's `extra` that are no secrets, and that error messages repeat.
 HARMLESS = {"endpoint_url", "region_name"}

@@ -34,7 +34,7 @@ from deploy import deploy
 from tasks import remove
 from tasks.layout import ROOT
 from tasks.lib import operations
-from tasks.settings import Settings
+from tasks.settings import SECTIONS, HostSettings, Settings
 
 FILES = ROOT / "files"
 
@@ -218,7 +218,7 @@ class Plan(NamedTuple):
         return self.operations[self.position(name)]
 
 
-def settings(given: Mapping[str, Any] | None = None) -> Settings:
+def settings(given: Mapping[str, Any] | None = None) -> HostSettings:
     """Settings as preflight hands them to the tasks on Debian 12."""
     return Settings.from_data(given or {}).for_release("bookworm")
 
@@ -226,13 +226,13 @@ def settings(given: Mapping[str, Any] | None = None) -> Settings:
 _plans: dict[str, Plan] = {}
 
 
-def plan(settings: Settings) -> Plan:
+def plan(settings: HostSettings) -> Plan:
     """What the deploy does on a bare host; planned once for the same settings.
 
     Nobody may change it.
     """
-    named = sorted(settings.model_fields_set)
-    key = json.dumps([settings.codename, named, settings.model_dump()], default=_revealed)
+    named = {name: sorted(getattr(settings, name).model_fields_set) for name in SECTIONS}
+    key = json.dumps([named, settings.model_dump()], default=_revealed)
     # A folder or file of the test's own may have changed since.
     if settings.worker.pod_template or Path(settings.dags.local_folder or "").is_absolute():
         return _plan(settings)
@@ -245,7 +245,7 @@ def _revealed(secret: SecretStr) -> str:
     return secret.get_secret_value()
 
 
-def _plan(settings: Settings) -> Plan:
+def _plan(settings: HostSettings) -> Plan:
     state = _state("@fake")
     add_deploy(state, deploy, settings=settings)
     return _planned(state)

@@ -17,7 +17,7 @@ from tasks import layout, remove
 from tasks.airflow import services, timers
 from tasks.host import system
 from tasks.layout import ROOT
-from tasks.settings import Settings
+from tasks.settings import RENAMED, SECTIONS, SETTINGS
 from tests import stories
 from tests.unit import fake, settings_table
 from tests.unit.markdown import code, documents, prose, section, table, tracked
@@ -26,6 +26,7 @@ README_LINES = 260
 
 README = ROOT / "README.md"
 INVENTORIES = ROOT / "inventories/README.md"
+CHANGES = ROOT / ".github/CHANGELOG.md"
 
 
 @functools.cache
@@ -93,12 +94,12 @@ def test_the_readme_is_short() -> None:
 # Settings and inventories
 
 
-def test_every_setting_has_one_place() -> None:
-    named = [name for names in settings_table.SECTIONS.values() for name in names]
-    assert sorted(named) == sorted(Settings.model_fields)
+def test_sections_are_documented_in_their_order() -> None:
+    headings = re.findall(r"^## (.*)$", prose(INVENTORIES), re.MULTILINE)
+    assert [heading for heading in headings if heading != "Examples"] == [*settings_table.HEADINGS]
 
 
-@pytest.mark.parametrize("heading", settings_table.SECTIONS)
+@pytest.mark.parametrize("heading", settings_table.HEADINGS)
 def test_settings_are_documented(heading: str) -> None:
     expected = settings_table.table(heading)
     assert section(INVENTORIES, f"## {heading}").startswith(f"\n{expected}\n"), (
@@ -107,17 +108,25 @@ def test_settings_are_documented(heading: str) -> None:
 
 
 def test_the_tables_have_nothing_that_markdown_takes_for_a_border() -> None:
-    rows = [row for heading in settings_table.SECTIONS for row in settings_table.rows(heading)]
+    rows = [row for heading in settings_table.HEADINGS for row in settings_table.rows(heading)]
     assert all("|" not in cell for row in rows for cell in row)
 
 
 def test_settings_that_are_named_exist() -> None:
-    prefixes = ("airflow", "crictl", "kubectl", "kubernetes", "minikube", "postgres", "worker")
-    allowed = {*Settings.model_fields, *metrics()}
+    prefixes = [*SECTIONS, "crictl", "kubectl"]
+    allowed = {*SETTINGS, *metrics()}
     for path in documents():
         words = [word for span in code(prose(path)) for word in re.findall(r"\w+", span)]
         named = {word for word in words if re.match(rf"({'|'.join(prefixes)})_[a-z]", word)}
-        assert named <= allowed, path.relative_to(ROOT)
+        old = RENAMED.keys() if path == CHANGES else set()
+        assert named <= allowed | old, path.relative_to(ROOT)
+
+
+def test_new_names_of_settings_are_documented() -> None:
+    rows = table(section(CHANGES, "## Unreleased"), "Old name")
+    assert [[code(cell)[0] for cell in row] for row in rows] == [
+        [old, new] for old, new in RENAMED.items()
+    ]
 
 
 def test_example_inventories_are_listed() -> None:
@@ -147,7 +156,7 @@ def test_a_timer_goes_with_its_setting() -> None:
     rows = table(section(INVENTORIES, "## Retention and backups"), "Timer")
     documented = {key: name.strip("`") for name, _, _, cell in rows for key in code(cell)}
     for key, name in documented.items():
-        rules = Settings.model_fields[key].metadata
+        rules = SETTINGS[key].field.metadata
         if any(getattr(rule, "ge", None) == 0 for rule in rules):
             without = timers.timers(fake.settings({key: 0}))
             assert [f"airflow-{timer.name}" for timer in without if not timer.wanted] == [name]

@@ -10,13 +10,14 @@ import pytest
 from pydantic import ValidationError
 from pyinfra.api import DeployError
 
-from tasks.settings import Settings
+from tasks.settings import RENAMED, SETTINGS, HostSettings, Settings, computed_once
+from tasks.settings.web import Web
 from tasks.worker import image
 from tests.unit import fake
 from tests.unit.fake import DEFAULTS, EXISTING, PAIR
 
-PUBLIC = {"airflow_web_host": "0.0.0.0"}
-BUNDLES = {"airflow_git_bundles": {"team": {"url": "https://git.example/dags.git"}}}
+PUBLIC = {"web_host": "0.0.0.0"}
+BUNDLES = {"dags_git_bundles": {"team": {"url": "https://git.example/dags.git"}}}
 
 
 def refusal(given: dict[str, Any]) -> str:
@@ -27,13 +28,18 @@ def refusal(given: dict[str, Any]) -> str:
 
 
 def test_defaults_are_valid() -> None:
-    # pydantic does not look at defaults; here they go through the same door as given values.
-    defaults = DEFAULTS.model_dump()
+    # pydantic does not check defaults; here they are checked like given values.
+    defaults = {
+        f"{section}_{name}": value
+        for section, values in DEFAULTS.model_dump().items()
+        for name, value in values.items()
+    }
+    assert defaults.keys() == SETTINGS.keys()
     assert Settings.from_data(defaults) == DEFAULTS
 
 
 def test_every_setting_is_described_by_a_sentence() -> None:
-    said = {name: field.description or "" for name, field in Settings.model_fields.items()}
+    said = {key: setting.field.description or "" for key, setting in SETTINGS.items()}
     assert not [
         name for name, text in said.items() if not re.fullmatch(r"(?:[A-Z]|minikube).+\.", text)
     ]
@@ -41,19 +47,38 @@ def test_every_setting_is_described_by_a_sentence() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        DEFAULTS.airflow_web_port = 8081
+        DEFAULTS.web.port = 8081
+    with pytest.raises(ValidationError):
+        DEFAULTS.web = Web()
 
 
 @pytest.mark.parametrize(
     ("key", "near"),
     [
-        ("airflow_web_prot", "airflow_web_port"),
+        ("web_prot", "web_port"),
         ("minikube_sha", "minikube_sha256"),
-        ("worker_packages", "worker_apt_packages"),
+        ("worker_apt_package", "worker_extra_apt_packages"),
     ],
 )
 def test_a_misspelt_setting_is_named_with_the_right_one(key: str, near: str) -> None:
     assert refusal({key: "x"}) == f"{key} is not a setting; did you mean {near}?"
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_setting_under_its_old_name_ends_the_run_with_the_new_one(old: str, new: str) -> None:
+    assert new in SETTINGS and old not in SETTINGS
+    assert refusal({old: OTHER[new]}) == f"{old} is now {new}: write that name"
+
+
+@pytest.mark.parametrize("key", ["airflow", "web", "offline", "web_", "kubernetes.version"])
+def test_a_section_is_no_setting(key: str) -> None:
+    assert refusal({key: {"port": 8090}}).startswith(f"{key} is not a setting")
+
+
+def test_a_key_within_a_setting_is_named_with_its_setting() -> None:
+    sentence = refusal({"worker_registry": {"repository": "r.example/b", "passwort": "s3cret"}})
+    assert sentence.startswith("worker_registry.passwort is not a setting")
+    assert "s3cret" not in sentence
 
 
 def test_a_strange_setting_points_to_the_readme() -> None:
@@ -64,18 +89,18 @@ def test_a_strange_setting_points_to_the_readme() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("airflow_web_port", "8080"),
-        ("airflow_web_port", True),
-        ("airflow_web_port", 8080.0),
+        ("web_port", "8080"),
+        ("web_port", True),
+        ("web_port", 8080.0),
         ("airflow_smoke_test", 1),
         ("airflow_smoke_test", "true"),
         ("airflow_version", 3.3),
-        ("airflow_base_url", 1),
+        ("web_base_url", 1),
         ("airflow_extra_requirements", "boto3"),
         ("airflow_config", {"core": "x"}),
         ("postgres_config", {"max_connections": 200}),
         ("postgres_version", "15"),
-        ("minikube_start_args", [1]),
+        ("minikube_extra_args", [1]),
     ],
 )
 def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> None:
@@ -91,13 +116,13 @@ def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> Non
     [
         ("airflow_version", "3.3"),
         ("kubernetes_version", "v1.33.1"),
-        ("airflow_web_port", 0),
-        ("airflow_web_port", 65536),
+        ("web_port", 0),
+        ("web_port", 65536),
         ("airflow_uid", 0),
-        ("airflow_admin_user", "o'hara"),
-        ("kubectl_sha256", "5de4e9f2"),
+        ("web_admin_user", "o'hara"),
+        ("kubernetes_kubectl_sha256", "5de4e9f2"),
         ("minikube_sha256", "A" * 64),
-        ("crictl_sha256", "a" * 64 + "\n"),
+        ("minikube_crictl_sha256", "a" * 64 + "\n"),
         ("kubernetes_namespace", "Airflow"),
         ("kubernetes_namespace", "a" * 64),
         ("kubernetes_provider", "k3s"),
@@ -105,15 +130,15 @@ def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> Non
         ("offline_dir", "offline"),
         ("offline_dir", "/srv/off line"),
         ("offline_dir", "/srv/it's"),
-        ("worker_apt_packages", ["jq; reboot"]),
+        ("worker_extra_apt_packages", ["jq; reboot"]),
         ("postgres_version", 13),
         ("worker_image", "image name"),
-        ("airflow_web_host", "$(reboot)"),
-        ("airflow_base_url", "airflow.example"),
-        ("airflow_base_url", 'https://airflow.example/";'),
-        ("airflow_host_names", ["airflow example"]),
-        ("airflow_logins_per_minute", 0),
-        ("airflow_web_certificate", {"certificate": "/etc/ssl/own.pem", "key": "hidden"}),
+        ("web_host", "$(reboot)"),
+        ("web_base_url", "airflow.example"),
+        ("web_base_url", 'https://airflow.example/";'),
+        ("web_host_names", ["airflow example"]),
+        ("web_logins_per_minute", 0),
+        ("web_certificate", {"certificate": "/etc/ssl/own.pem", "key": "hidden"}),
         ("kubernetes_namespace", "123"),
     ],
 )
@@ -144,33 +169,33 @@ def test_minikube_takes_no_kubeconfig(key: str) -> None:
 @pytest.mark.parametrize(
     ("given", "key", "cure"),
     [
-        ({"airflow_logs": "s3"}, "airflow_logs_s3", "write its folder and connection"),
-        ({"airflow_logs": "volume_claim"}, "airflow_logs_claim", "write its claim"),
+        ({"logs_store": "s3"}, "logs_s3", "write its folder and connection"),
+        ({"logs_store": "volume_claim"}, "logs_claim", "write its claim"),
         (
-            {"airflow_logs_s3": {"folder": "s3://logs", "connection": "s3"}},
-            "airflow_logs_s3",
+            {"logs_s3": {"folder": "s3://logs", "connection": "s3"}},
+            "logs_s3",
             'write "s3" there',
         ),
-        ({"minikube_driver": "docker"}, "airflow_dags_source", 'write "image", "git"'),
-        ({"airflow_dags_source": "git"}, "airflow_git_bundles", "write its url"),
+        ({"minikube_driver": "docker"}, "dags_source", 'write "image", "git"'),
+        ({"dags_source": "git"}, "dags_git_bundles", "write its url"),
         (
-            {"airflow_dags_source": "git", **BUNDLES, "airflow_dags_from": "tests/e2e/dags"},
-            "airflow_dags_from",
+            {"dags_source": "git", **BUNDLES, "dags_local_folder": "tests/e2e/dags"},
+            "dags_local_folder",
             "leave it out",
         ),
-        ({"airflow_dags_source": "image"}, "airflow_dags_from", "write the folder"),
-        ({"airflow_dags_from": "/no/such/folder"}, "airflow_dags_from", "write the path of one"),
+        ({"dags_source": "image"}, "dags_local_folder", "write the folder"),
+        ({"dags_local_folder": "/no/such/folder"}, "dags_local_folder", "write the path of one"),
         (
-            {"airflow_git_bundles": {"deploy": {"url": "https://git.example/x.git"}}},
-            "airflow_git_bundles: deploy",
+            {"dags_git_bundles": {"deploy": {"url": "https://git.example/x.git"}}},
+            "dags_git_bundles: deploy",
             "choose another name",
         ),
         (
             {
-                "airflow_dags_source": "volume_claim",
-                "airflow_dags_claim": {"name": "dags", "host_path": "/home/ada/dags"},
+                "dags_source": "volume_claim",
+                "dags_claim": {"name": "dags", "host_path": "/home/ada/dags"},
             },
-            "airflow_dags_claim",
+            "dags_claim",
             "choose a place elsewhere",
         ),
         (
@@ -194,24 +219,24 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
         ),
         ({"airflow_variables": {"key": ["s3cret"]}}, "airflow_variables.key"),
         (
-            {"airflow_git_bundles": {"team": {"url": "https://me:s3cret@git.example/x.git"}}},
-            "airflow_git_bundles: the url of team",
+            {"dags_git_bundles": {"team": {"url": "https://me:s3cret@git.example/x.git"}}},
+            "dags_git_bundles: the url of team",
         ),
         (
-            {"airflow_git_bundles": {"team": {"url": "https://s3cret @git.example/x.git"}}},
-            "airflow_git_bundles.team.url",
+            {"dags_git_bundles": {"team": {"url": "https://s3cret @git.example/x.git"}}},
+            "dags_git_bundles.team.url",
         ),
         (
             {"worker_registry": {"repository": "r.example/b", "password": ["s3cret"]}},
             "worker_registry.password",
         ),
         (
-            {"airflow_web_certificate": {**PAIR, "key": ["s3cret"]}},
-            "airflow_web_certificate.key",
+            {"web_certificate": {**PAIR, "key": ["s3cret"]}},
+            "web_certificate.key",
         ),
         (
-            {"airflow_web_certificate": {**PAIR, "key": "s3cret"}, **PUBLIC},
-            "airflow_web_certificate: key can't be read",
+            {"web_certificate": {**PAIR, "key": "s3cret"}, **PUBLIC},
+            "web_certificate: key can't be read",
         ),
     ],
 )
@@ -241,8 +266,8 @@ def test_a_registry_that_can_not_work_is_refused_and_its_password_hidden(
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "::1"])
 def test_pods_do_not_reach_the_host_under_their_own_address(address: str) -> None:
-    sentence = refusal({"airflow_address_for_pods": address})
-    assert sentence.startswith("airflow_address_for_pods") and "write" in sentence
+    sentence = refusal({"execution_api_host": address})
+    assert sentence.startswith("execution_api_host") and "write" in sentence
 
 
 def test_an_existing_cluster_has_its_addons_already() -> None:
@@ -251,9 +276,9 @@ def test_an_existing_cluster_has_its_addons_already() -> None:
 
 def test_all_mistakes_are_reported_at_once() -> None:
     wrong = {
-        "airflow_web_prot": 1,
+        "web_prot": 1,
         "airflow_uid": "50000",
-        "kubectl_sha256": "",
+        "kubernetes_kubectl_sha256": "",
         "offline_dir": ".",
     }
     lines = refusal(wrong).splitlines()
@@ -262,7 +287,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 def test_all_that_an_existing_cluster_lacks_is_reported_at_once() -> None:
     sentence = refusal({"kubernetes_provider": "existing"})
-    assert all(key in sentence for key in EXISTING.keys() - {"airflow_git_bundles"})
+    assert all(key in sentence for key in EXISTING.keys() - {"dags_git_bundles"})
 
 
 @pytest.mark.parametrize(
@@ -289,12 +314,12 @@ def test_only_pyinfras_own_private_names_are_let_through() -> None:
     ("given", "url"),
     [
         ({}, "https://$(HOST_IP):8081/execution/"),
-        ({"airflow_pods_port": 9443}, "https://$(HOST_IP):9443/execution/"),
+        ({"execution_api_port": 9443}, "https://$(HOST_IP):9443/execution/"),
         (fake.ANOTHER_DRIVER, "https://host.minikube.internal:8081/execution/"),
-        ({"airflow_address_for_pods": "192.0.2.7"}, "https://192.0.2.7:8081/execution/"),
-        ({"airflow_address_for_pods": "host.example"}, "https://host.example:8081/execution/"),
+        ({"execution_api_host": "192.0.2.7"}, "https://192.0.2.7:8081/execution/"),
+        ({"execution_api_host": "host.example"}, "https://host.example:8081/execution/"),
         # RFC 3986, 3.2.2: an IPv6 address stands between brackets.
-        ({"airflow_address_for_pods": "2001:db8::7"}, "https://[2001:db8::7]:8081/execution/"),
+        ({"execution_api_host": "2001:db8::7"}, "https://[2001:db8::7]:8081/execution/"),
         (EXISTING, "https://192.0.2.7:8081/execution/"),
     ],
 )
@@ -310,7 +335,7 @@ def test_postgres_version_is_the_releases_unless_given(
     release: str, given: int | None, version: int
 ) -> None:
     settings = Settings.from_data({"postgres_version": given})
-    assert settings.on_release(release).postgres_version == version
+    assert settings.for_release(release).postgres.version == version
 
 
 # A second valid value for each setting.
@@ -319,94 +344,94 @@ OTHER: dict[str, Any] = {
     "airflow_extra_requirements": ["boto3==1.40.0"],
     "airflow_config": {"core": {"parallelism": "4"}},
     "airflow_executor": "LocalExecutor,KubernetesExecutor",
-    "airflow_web_host": "0.0.0.0",
-    "airflow_web_port": 8090,
-    "airflow_https_port": 8443,
-    "airflow_pods_port": 8444,
-    "airflow_metrics_port": 9187,
-    "airflow_base_url": "https://airflow.example",
-    "airflow_web_certificate": PAIR,
-    "airflow_host_names": ["airflow.example"],
-    "airflow_logins_per_minute": 5,
-    "airflow_address_for_pods": "192.0.2.8",
-    "airflow_admin_user": "ada",
+    "web_host": "0.0.0.0",
+    "web_port": 8090,
+    "web_https_port": 8443,
+    "execution_api_port": 8444,
+    "metrics_port": 9187,
+    "web_base_url": "https://airflow.example",
+    "web_certificate": PAIR,
+    "web_host_names": ["airflow.example"],
+    "web_logins_per_minute": 5,
+    "execution_api_host": "192.0.2.8",
+    "web_admin_user": "ada",
     "airflow_uid": 50001,
     "airflow_examples": False,
     "airflow_smoke_test": False,
-    "airflow_dags_source": "git",
-    "airflow_dags_from": "files/opt/airflow/dags",
-    "airflow_dags_claim": {"name": "dags", "host_path": "/srv/dags", "size": "1Gi"},
-    "airflow_git_bundles": {"team": {"url": "https://git.example/dags.git", "branch": "other"}},
-    "airflow_logs": "s3",
-    "airflow_logs_claim": {"name": "logs", "host_path": "/srv/logs", "subpath": "tasks"},
-    "airflow_logs_s3": {"folder": "s3://logs/other", "connection": "s3"},
-    "airflow_log_days": 0,
-    "airflow_history_days": 0,
+    "dags_source": "git",
+    "dags_local_folder": "files/opt/airflow/dags",
+    "dags_claim": {"name": "dags", "host_path": "/srv/dags", "size": "1Gi"},
+    "dags_git_bundles": {"team": {"url": "https://git.example/dags.git", "branch": "other"}},
+    "logs_store": "s3",
+    "logs_claim": {"name": "logs", "host_path": "/srv/logs", "subpath": "tasks"},
+    "logs_s3": {"folder": "s3://logs/other", "connection": "s3"},
+    "retention_log_days": 0,
+    "retention_history_days": 0,
     "airflow_connections": {"api": {"conn_type": "http", "host": "api.example"}},
     "airflow_variables": {"colour": "green"},
     "airflow_pools": {"narrow": {"slots": 1}},
-    "airflow_backups_kept": 30,
+    "retention_backups": 30,
     "postgres_version": 16,
     "postgres_config": {"work_mem": "16MB"},
     "kubernetes_provider": "existing",
     "kubernetes_kubeconfig": "/root/other.yaml",
     "kubernetes_context": "other",
     "kubernetes_namespace": "other",
-    "kubernetes_more_namespaces": ["team"],
-    "kubernetes_objects": [
+    "kubernetes_extra_namespaces": ["team"],
+    "kubernetes_extra_manifests": [
         {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}}
     ],
     "kubernetes_network_policy": True,
-    "kubernetes_network_allowed": ["192.0.2.0/24"],
+    "kubernetes_allowed_networks": ["192.0.2.0/24"],
     "kubernetes_pod_operator": True,
     "kubernetes_version": "1.33.2",
-    "kubectl_sha256": "0" * 64,
+    "kubernetes_kubectl_sha256": "0" * 64,
     "minikube_version": "1.37.0",
     "minikube_sha256": "0" * 64,
     "minikube_driver": "docker",
-    "minikube_start_args": ["--cpus=2"],
+    "minikube_extra_args": ["--cpus=2"],
     "minikube_addons": ["dashboard"],
-    "crictl_version": "1.33.1",
-    "crictl_sha256": "0" * 64,
+    "minikube_crictl_version": "1.33.1",
+    "minikube_crictl_sha256": "0" * 64,
     "worker_image": "registry.example/other:2",
-    "worker_apt_packages": ["jq"],
+    "worker_extra_apt_packages": ["jq"],
     "worker_resources": {},
     "worker_registry": {"repository": "registry.example/airflow"},
-    "worker_images_kept": 1,
+    "retention_worker_images": 1,
     "worker_env": {"COLOUR": "green"},
-    "worker_pod": {"spec": {"nodeSelector": {"disk": "ssd"}}},
+    "worker_pod_override": {"spec": {"nodeSelector": {"disk": "ssd"}}},
     "worker_pod_template": "files/own.yaml",
     "worker_delete_finished_pods": False,
-    "worker_failed_pods_minutes": 0,
+    "retention_failed_pod_minutes": 0,
     "offline_dir": "/srv/offline",
 }
 S3 = {"folder": "s3://logs", "connection": "s3"}
 # What these change has no meaning alone: what they change then.
 BASES: dict[str, dict[str, Any]] = {
-    "airflow_dags_source": {"airflow_git_bundles": {"team": {"url": "https://git.example/x"}}},
-    "airflow_dags_claim": {
-        "airflow_dags_source": "volume_claim",
-        "airflow_dags_claim": {"name": "other", "host_path": "/srv/dags"},
+    "dags_source": {"dags_git_bundles": {"team": {"url": "https://git.example/x"}}},
+    "dags_claim": {
+        "dags_source": "volume_claim",
+        "dags_claim": {"name": "other", "host_path": "/srv/dags"},
     },
-    "airflow_dags_from": {"airflow_dags_source": "image", "airflow_dags_from": "tests/e2e/dags"},
-    "airflow_logs": {"airflow_logs_s3": S3},
-    "airflow_logs_claim": {
-        "airflow_logs": "volume_claim",
-        "airflow_logs_claim": {"name": "other", "host_path": "/srv/logs"},
+    "dags_local_folder": {"dags_source": "image", "dags_local_folder": "tests/e2e/dags"},
+    "logs_store": {"logs_s3": S3},
+    "logs_claim": {
+        "logs_store": "volume_claim",
+        "logs_claim": {"name": "other", "host_path": "/srv/logs"},
     },
-    "airflow_logs_s3": {"airflow_logs": "s3", "airflow_logs_s3": S3},
-    "airflow_web_certificate": {**PUBLIC, "airflow_web_certificate": fake.pair()},
+    "logs_s3": {"logs_store": "s3", "logs_s3": S3},
+    "web_certificate": {**PUBLIC, "web_certificate": fake.pair()},
     "minikube_driver": {**fake.ANOTHER_DRIVER, "minikube_driver": "none"},
     "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
     "kubernetes_kubeconfig": EXISTING,
     "kubernetes_context": EXISTING,
-    "kubernetes_network_allowed": {"kubernetes_network_policy": True},
+    "kubernetes_allowed_networks": {"kubernetes_network_policy": True},
 }
 IN_VENV = {"airflow_version", "airflow_extra_requirements"}
 IN_IMAGE = IN_VENV | {
-    "airflow_dags_from",
+    "dags_local_folder",
     "airflow_uid",
-    "worker_apt_packages",
+    "worker_extra_apt_packages",
     "worker_image",
     "worker_registry",
 }
@@ -417,27 +442,32 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with lock files of two versions of Airflow instead of the repository's."""
     for version in ("3.3.2", "3.3.3"):
         (tmp_path / f"{version}.txt").write_text(f"apache-airflow=={version}\n")
-    monkeypatch.setattr("tasks.settings.REQUIREMENTS", tmp_path)
+    monkeypatch.setattr("tasks.settings.airflow.LOCKS", tmp_path)
     return tmp_path
 
 
-def before_and_after(name: str) -> tuple[Settings, Settings]:
+def value(settings: Settings, key: str) -> Any:
+    """The value of the setting with this key."""
+    return getattr(getattr(settings, SETTINGS[key].section), SETTINGS[key].name)
+
+
+def before_and_after(name: str) -> tuple[HostSettings, HostSettings]:
     """Settings as they are and with another value of one of them."""
     base = dict(BASES.get(name, {}))
     if name == "kubernetes_provider":
         del base["kubernetes_kubeconfig"]
         before, changed = base, {**EXISTING, name: OTHER[name]}
-    elif name == "airflow_logs":
+    elif name == "logs_store":
         before, changed = {}, {**base, name: OTHER[name]}
     else:
         before, changed = base, {**base, name: OTHER[name]}
     first, second = Settings.from_data(before), Settings.from_data(changed)
-    assert getattr(first, name) != getattr(second, name)
-    return first.on_release("bookworm"), second.on_release("bookworm")
+    assert value(first, name) != value(second, name)
+    return first.for_release("bookworm"), second.for_release("bookworm")
 
 
 def test_every_setting_has_another_value_to_try() -> None:
-    assert OTHER.keys() == Settings.model_fields.keys()
+    assert OTHER.keys() == SETTINGS.keys()
 
 
 def test_venv_and_image_are_named_by_what_goes_into_them_and_nothing_else(locks: Path) -> None:
@@ -459,9 +489,37 @@ def test_another_lock_file_makes_another_venv_and_image(locks: Path) -> None:
     assert after.venv_key != names[0] and image.reference(after) != names[1]
 
 
-def test_the_release_counts_when_it_becomes_known_later() -> None:
-    bookworm = fake.settings()
-    assert bookworm.venv_key != bookworm.on_release("trixie").venv_key
+def test_the_release_decides_on_the_venv() -> None:
+    assert fake.settings().venv_key != DEFAULTS.for_release("trixie").venv_key
+
+
+def test_the_release_changes_no_setting_but_the_version_of_postgres() -> None:
+    given = Settings.from_data(EXISTING)
+    completed = given.for_release("trixie")
+    differing = {key for key in SETTINGS if value(given, key) != value(completed, key)}
+    assert differing == {"postgres_version"}
+    # Whether the inventory gives a setting decides too.
+    assert completed.worker.model_fields_set == given.worker.model_fields_set == {"image"}
+
+
+def test_the_lock_file_is_read_once(locks: Path) -> None:
+    settings = fake.settings()
+    before = (settings.venv, image.reference(settings))
+    (locks / "3.3.2.txt").unlink()
+    assert (settings.venv, image.reference(settings)) == before
+
+
+def test_a_value_is_computed_once_for_each_hosts_settings() -> None:
+    seen = []
+
+    @computed_once
+    def version(settings: HostSettings) -> str:
+        seen.append(settings)
+        return settings.airflow.version
+
+    first, second = fake.settings(), fake.settings()
+    assert [version(each) for each in (first, second, first, second)] == ["3.3.2"] * 4
+    assert len(seen) == 2
 
 
 def test_a_given_image_is_taken_as_it_is() -> None:
@@ -470,25 +528,44 @@ def test_a_given_image_is_taken_as_it_is() -> None:
 
 # What can't work together, and words of the sentence that says so.
 CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
-    ({"airflow_metrics_port": 8080}, "airflow_metrics_port: 8080", "another one"),
-    ({"airflow_pods_port": 8080}, "airflow_pods_port: 8080 is airflow_web_port", "another one"),
-    ({**PUBLIC, "airflow_https_port": 8081}, "airflow_https_port: 8081", "another one"),
-    ({"airflow_web_certificate": PAIR}, "airflow_web_certificate", "is to be at"),
+    ({"metrics_port": 8080}, "metrics_port: 8080", "another one"),
+    ({"execution_api_port": 8080}, "execution_api_port: 8080 is web_port", "another one"),
+    ({**PUBLIC, "web_https_port": 8081}, "web_https_port: 8081", "another one"),
+    (
+        {"dags_source": "image", "dags_local_folder": "tests/e2e/dags", "worker_image": "a/b:1"},
+        'dags_source = "image"',
+        "leave out worker_image",
+    ),
+    (
+        {"dags_claim": {"name": "dags", "host_path": "/srv/dags"}},
+        "dags_claim has no meaning",
+        'write "volume_claim" there',
+    ),
+    (
+        {"logs_claim": {"name": "logs", "host_path": "/srv/logs"}},
+        "logs_claim has no meaning",
+        'write "volume_claim" there',
+    ),
+    ({"dags_source": "volume_claim"}, "dags_claim", "write its claim"),
+    ({"web_certificate": PAIR}, "web_certificate", "write the address there"),
     *(
-        ({"airflow_web_certificate": {**PAIR, **wrong}, **PUBLIC}, "airflow_web_certificate", words)
+        ({"web_certificate": {**PAIR, **wrong}, **PUBLIC}, "web_certificate", words)
         for wrong, words in (
             ({"key": fake.pair()["key"]}, "write those of one pair"),
             ({"certificate": "-----BEGIN CERTIFICATE-----\nx"}, "certificate can't be read"),
         )
     ),
     (
-        {"worker_pod": {"spec": {"containers": [{"name": "sidecar"}]}}},
-        "worker_pod",
+        {"worker_pod_override": {"spec": {"containers": [{"name": "sidecar"}]}}},
+        "worker_pod_override",
         'write its name "base"',
     ),
     (
-        {"worker_pod_template": "own.yaml", "worker_pod": {"metadata": {"labels": {"a": "b"}}}},
-        "worker_pod",
+        {
+            "worker_pod_template": "own.yaml",
+            "worker_pod_override": {"metadata": {"labels": {"a": "b"}}},
+        },
+        "worker_pod_override",
         "leave one out",
     ),
     (
@@ -498,33 +575,33 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"worker_env": {"HOST_IP": "192.0.2.7"}}, "worker_env", "choose another name"),
     (
-        {"worker_delete_finished_pods": False, "worker_failed_pods_minutes": 0},
-        "worker_failed_pods_minutes",
+        {"worker_delete_finished_pods": False, "retention_failed_pod_minutes": 0},
+        "retention_failed_pod_minutes",
         "write another number",
     ),
     (
-        {"kubernetes_more_namespaces": ["team", "airflow"]},
-        "kubernetes_more_namespaces",
+        {"kubernetes_extra_namespaces": ["team", "airflow"]},
+        "kubernetes_extra_namespaces",
         "write each namespace once",
     ),
     (
         {
-            "kubernetes_objects": [
+            "kubernetes_extra_manifests": [
                 {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "registry"}}
             ]
         },
-        "kubernetes_objects",
+        "kubernetes_extra_manifests",
         "make it on the host with kubectl",
     ),
     (
-        {"kubernetes_network_allowed": ["192.0.2.0/24"]},
-        "kubernetes_network_allowed",
+        {"kubernetes_allowed_networks": ["192.0.2.0/24"]},
+        "kubernetes_allowed_networks",
         "kubernetes_network_policy",
     ),
     (
-        {**EXISTING, "kubernetes_network_policy": True, "airflow_address_for_pods": "host.example"},
+        {**EXISTING, "kubernetes_network_policy": True, "execution_api_host": "host.example"},
         "kubernetes_network_policy",
-        "airflow_address_for_pods",
+        "execution_api_host",
     ),
 ]
 
@@ -540,14 +617,14 @@ def test_what_can_not_work_together_is_refused(given: dict[str, Any], key: str, 
     [
         ("worker_env", {"no name": "x"}),
         ("worker_env", {"COLOUR": 1}),
-        ("worker_pod", {"spec": []}),
-        ("worker_pod", {"metadata": {"labels": {"number": 1}}}),
-        ("worker_pod", {"spec": {"containers": {"name": "base"}}}),
-        ("kubernetes_objects", [{"apiVersion": "v1", "kind": "ConfigMap"}]),
-        ("kubernetes_objects", [{"kind": "ConfigMap", "metadata": {"name": "x"}}]),
-        ("kubernetes_more_namespaces", ["Team"]),
-        ("kubernetes_network_allowed", ["10.0.0.1/8"]),
-        ("worker_failed_pods_minutes", -1),
+        ("worker_pod_override", {"spec": []}),
+        ("worker_pod_override", {"metadata": {"labels": {"number": 1}}}),
+        ("worker_pod_override", {"spec": {"containers": {"name": "base"}}}),
+        ("kubernetes_extra_manifests", [{"apiVersion": "v1", "kind": "ConfigMap"}]),
+        ("kubernetes_extra_manifests", [{"kind": "ConfigMap", "metadata": {"name": "x"}}]),
+        ("kubernetes_extra_namespaces", ["Team"]),
+        ("kubernetes_allowed_networks", ["10.0.0.1/8"]),
+        ("retention_failed_pod_minutes", -1),
     ],
 )
 def test_a_part_of_the_wrong_shape_is_named(key: str, value: Any) -> None:
