@@ -338,7 +338,13 @@ _CHANGING = " -o ".join(
         *("/dev", "/proc", "/sys", "/srv", "/root/.cache/uv"),
         *("/run/credentials", "/run/log", "/run/systemd", "/run/user"),
         *("'/tmp/systemd-private-*'", "'/var/tmp/systemd-private-*'"),
-        *("/var/cache/apt", "/var/lib/apt", "/var/lib/dpkg", "/var/log/journal"),
+        *(
+            "/var/cache/apt",
+            "/var/cache/ldconfig",
+            "/var/lib/apt",
+            "/var/lib/dpkg",
+            "/var/log/journal",
+        ),
         *("'/etc/*-'", "/etc/.pwd.lock"),
     )
 )
