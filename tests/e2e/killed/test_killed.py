@@ -169,7 +169,7 @@ def killed(kill: Kill, settings: dict[str, object], console: Console) -> bool:
 
 def test_every_module_of_the_deploy_is_among_them() -> None:
     names: set[str] = set()
-    for path in (ROOT / "tasks").glob("*.py"):
+    for path in (ROOT / "tasks").rglob("*.py"):
         if path.stem != "remove":
             names |= set(re.findall(r'^@deploy\("(.*)"\)', path.read_text(), re.MULTILINE))
     assert len(names) > 10
