@@ -37,7 +37,7 @@ def deploy(settings: HostSettings) -> None:
 
     # Switch. From here on Airflow changes. If its version does, it is stopped and backed up first,
     # and starts again with its services. The database comes before its users: objects need its
-    # schema, services need all of them.
+    # schema, services need all of them. A timer that goes must stop while its unit is still there.
     backup.install(settings)
     with upgrade.guard(settings):
         config.write(settings)
@@ -45,6 +45,7 @@ def deploy(settings: HostSettings) -> None:
         objects.sync(settings)
         dags.publish(settings)
         git.prepare(settings)
+        timers.remove_unwanted(settings)
         services.run(settings)
 
     # Operate. These look after an Airflow that runs.

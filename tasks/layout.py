@@ -69,7 +69,6 @@ PROGRAMS_RECORD = f"{STATE}/programs"
 CLI = "/usr/local/bin/airflow"
 RUN = f"{LIB}/run"
 CERTIFICATE_PROGRAM = f"{LIB}/certificate"
-STOP_SCHEDULER = f"{LIB}/stop-scheduler"
 BACKUP = "/usr/local/bin/airflow-backup"
 RESTORE = "/usr/local/bin/airflow-restore"
 ROLLBACK = "/usr/local/bin/airflow-rollback"
@@ -78,8 +77,19 @@ SMOKE_TEST = "/usr/local/bin/airflow-smoke-test"
 # minikube, and nothing else, finds these programs: see tasks/cluster/minikube.py.
 SHIMS = "/usr/local/lib/minikube/stand-ins"
 
-# Units.
+# Units. Airflow's own are in the order in which they start.
 UNITS_DIRECTORY = "/etc/systemd/system"
+UNITS = (
+    "airflow.target",
+    "airflow-api-server.service",
+    "airflow-scheduler.service",
+    "airflow-dag-processor.service",
+    "airflow-triggerer.service",
+)
+UNITS_RECORD = f"{STATE}/units"  # the files of units that the deploy installed
+# The drop-in that systemd reads with each airflow-*.service, and the one with the host's values.
+SANDBOX = f"{UNITS_DIRECTORY}/airflow-.service.d/10-sandbox.conf"
+HOST_DROP_IN = "30-host.conf"
 STARTED_WITH = "/run/airflow"  # one file for each running unit: the checksums of its inputs
 MINIKUBE_UNIT = f"{UNITS_DIRECTORY}/minikube.service"
 NGINX_UNIT = "nginx.service"
@@ -100,3 +110,10 @@ PULL_SECRET = "airflow-registry"
 NGINX_SITE = "/etc/nginx/sites-available/airflow"
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal
+
+# Programs that an earlier version of the deploy installed.
+OLD_PROGRAMS: tuple[str, ...] = (
+    f"{LIB}/clean-history",
+    f"{LIB}/liveness",
+    f"{LIB}/stop-scheduler",
+)

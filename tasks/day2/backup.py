@@ -76,7 +76,7 @@ def install(settings: HostSettings) -> None:
         async_url_of_new=url("psycopg", f"{DATABASE}_new"),
         run=RUN,
         backup=BACKUP,
-        units=services.UNITS,
+        units=layout.UNITS,
         jwt_keys=JWT_KEYS,
         take_lock=lock.taking(),
         grant=postgres.grant(f"{DATABASE}_new"),

@@ -24,7 +24,9 @@ from tasks.worker.dags import bundle_of_own
 
 _INPUTS = [
     *(CONFIG, POD_TEMPLATE, KUBECONFIG, OBJECTS, layout.NGINX_SITE, layout.AUTHORITY),
+    layout.SANDBOX,
     *(f"{UNITS_DIRECTORY}/{service.unit}" for service in SERVICES),
+    *(service.drop_in for service in SERVICES),
 ]
 # Without connections of the inventory's there is no file of them, without a proxy none of it.
 SEEN = f"cat {' '.join(_INPUTS)} 2>/dev/null | sha256sum"

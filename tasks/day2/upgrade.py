@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 from pyinfra.api import deploy
 
-from tasks.airflow import services
 from tasks.layout import (
     BACKUP,
     BACKUPS,
     MIGRATED,
+    UNITS,
 )
 from tasks.lib.operations import settled
 from tasks.settings import HostSettings
@@ -41,7 +41,7 @@ def _begin(settings: HostSettings) -> None:
         test=f"! test -s {MIGRATED} || grep -q '^{settings.venv_key} ' {MIGRATED}",
         commands=[
             f"test -e {PENDING} || {BACKUP} --check",
-            f"systemctl stop {' '.join(services.UNITS)}",
+            f"systemctl stop {' '.join(UNITS)}",
             f"test -e {PENDING} || {BACKUP} before-upgrade-pending >/dev/null"
             " || { systemctl start airflow.target; exit 1; }",
         ],

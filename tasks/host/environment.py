@@ -8,6 +8,7 @@ from io import StringIO
 from pyinfra.operations import files
 
 from tasks import layout
+from tasks.host import tls
 from tasks.layout import HOST_ENV, ROOT
 from tasks.lib.operations import brought
 from tasks.settings import HostSettings
@@ -20,6 +21,17 @@ def values(settings: HostSettings) -> dict[str, str]:
         "SECRETS": layout.SECRETS,
         "KUBECTL": settings.kubectl,
         "NAMESPACE": settings.kubernetes.namespace,
+        # Airflow.
+        "STARTED_WITH": layout.STARTED_WITH,
+        "UNITS": " ".join(layout.UNITS),
+        "WEB_URL": settings.web.local_url,
+        "CERTIFICATE_NAMES": " ".join(tls.names(settings)),
+        # Retention.
+        "FAILED_PODS_MINUTES": str(settings.retention.failed_pod_minutes),
+        "HISTORY_DAYS": str(settings.retention.history_days),
+        "LOG_DAYS": str(settings.retention.log_days),
+        "LOG_FOLDERS": " ".join([layout.LOGS, *settings.written_folders]),
+        "NAMESPACES": " ".join(settings.kubernetes.namespaces),
     }
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from tasks import layout
 from tasks.layout import (
-    CONTROL_USER,
     DATABASE,
-    HOMES,
     LOOPBACK,
     METRICS_UNIT,
     PACKAGES_RECORD,
@@ -25,6 +24,7 @@ from tasks.settings import HostSettings
 PACKAGE = "prometheus-postgres-exporter"
 DROP_INS = f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d"
 DROP_IN = f"{DROP_INS}/airflow.conf"
+SANDBOX = f"{DROP_INS}/10-airflow-sandbox.conf"  # the same that Airflow's services have
 QUERIES = "/etc/airflow/metrics.yaml"
 
 
@@ -44,16 +44,21 @@ def run(settings: HostSettings) -> None:
         mode="640",
     )
     # Before the package, which starts the unit.
+    files.put(
+        name=f"Write the sandbox of {METRICS_UNIT}",
+        src=f"files{layout.SANDBOX}",
+        dest=SANDBOX,
+        mode="644",
+    )
     files.template(
         name=f"Write how {METRICS_UNIT} runs",
         src=f"files{DROP_IN}.j2",
         dest=DROP_IN,
         mode="644",
         address=address,
-        home=HOMES[CONTROL_USER],
         database=DATABASE,
         queries=QUERIES,
-        drop_in=DROP_IN,
+        inputs=(SANDBOX, DROP_IN, QUERIES),
         started_with=STARTED_WITH,
     )
     debian_packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
@@ -79,7 +84,7 @@ def remove() -> None:
         test=f"! test -e {DROP_IN}",
         commands=[
             # Somebody may have a drop-in of their own there.
-            f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null; rm -f {DROP_IN}"
+            f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null; rm -f {DROP_IN} {SANDBOX}"
             f" && {{ rmdir {DROP_INS} 2>/dev/null || true; }}"
             f" && rm -f {QUERIES} {STARTED_WITH}/{METRICS_UNIT} && systemctl daemon-reload"
         ],

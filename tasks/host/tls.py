@@ -50,9 +50,14 @@ def of_page(settings: HostSettings) -> str:
 
 def making(action: str, settings: HostSettings) -> str:
     """Command that makes the certificate, or with `check` says whether it is as it is to be."""
+    return shlex.join([CERTIFICATE_PROGRAM, action, TLS, *names(settings)])
+
+
+def names(settings: HostSettings) -> list[str]:
+    """The names and addresses of the settings that the certificate is for."""
     named = [
         settings.address_for_pods,
         urlsplit(settings.web.base_url or "").hostname,
         *settings.web.host_names,
     ]
-    return shlex.join([CERTIFICATE_PROGRAM, action, TLS, *filter(None, named)])
+    return [name for name in named if name]

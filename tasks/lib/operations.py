@@ -152,30 +152,38 @@ def secret_file(path: str, content: SecretStr) -> Generator[StringCommand, None,
     )
 
 
-def checksums(sources: Mapping[str, Path]) -> str:
+Source = Path | str  # a file of this machine, or a text
+
+
+def checksums(sources: Mapping[str, Source]) -> str:
     """Files as sha256sum lists them, by the paths given, and a comment for each program."""
     lines = []
-    for name, path in sources.items():
-        lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n")
-        if _is_program(path):
+    for name, source in sources.items():
+        lines.append(f"{hashlib.sha256(_content(source)).hexdigest()}  {name}\n")
+        if _is_program(source):
             lines.append(f"# {name} is a program\n")
     return "".join(lines)
 
 
-def _is_program(path: Path) -> bool:
-    return bool(path.stat().st_mode & 0o100)
+def _content(source: Source) -> bytes:
+    return source.encode() if isinstance(source, str) else source.read_bytes()
+
+
+def _is_program(source: Source) -> bool:
+    return isinstance(source, Path) and bool(source.stat().st_mode & 0o100)
 
 
 @operation()
 def brought(
-    sources: Mapping[str, Path], dest: str, record: str
+    sources: Mapping[str, Source], dest: str, record: str
 ) -> Generator[str | FileUploadCommand, None, None]:
     """
     Make a folder of the host have files of this machine, and no longer those brought earlier.
 
-    Other files of the folder stay as they are. Each file is replaced in one step.
+    Other files of the folder stay as they are. Each file is replaced in one step, and has the time
+    of its arrival: systemd and Airflow look for files that are newer than those they have read.
 
-    + sources: the files, by their path in the folder
+    + sources: the files, or their text, by their path in the folder
     + dest: the folder
     + record: file on the host that lists what was brought
     """
@@ -199,7 +207,7 @@ set -e
 umask 022
 mkdir -p {dest}
 cd {dest}
-tar -C / --no-same-owner --transform 's/$/.new/' -xf {record}.tar
+tar -C / --touch --no-same-owner --transform 's/$/.new/' -xf {record}.tar
 touch {record}
 # Whatever happens from here on, the record names all that was brought.
 cat {record}.new >> {record}
@@ -216,15 +224,16 @@ mv {record}.new {record}
 rm {record}.tar"""
 
 
-def _archive(sources: Mapping[str, Path], dest: str) -> BytesIO:
-    """The files at their place on the host; with nobody's name and no time that would differ."""
+def _archive(sources: Mapping[str, Source], dest: str) -> BytesIO:
+    """The files at their place on the host, without owner and time."""
     content = BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
-        for name, path in sources.items():
+        for name, source in sources.items():
+            data = _content(source)
             entry = tarfile.TarInfo(f"{dest.lstrip('/')}/{name}")
-            entry.size, entry.mtime = path.stat().st_size, int(path.stat().st_mtime)
-            entry.mode = 0o755 if _is_program(path) else 0o644
-            archive.addfile(entry, BytesIO(path.read_bytes()))
+            entry.size = len(data)
+            entry.mode = 0o755 if _is_program(source) else 0o644
+            archive.addfile(entry, BytesIO(data))
     content.seek(0)
     return content
 

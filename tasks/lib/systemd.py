@@ -1,10 +1,31 @@
-"""What systemd knows of units."""
+"""Units: whether they run as they are on the disk, and how they come to.
+
+The deploy's units are files in files/etc/systemd/system. A unit whose inputs matter while it runs
+records their checksums when it starts, so the deploy can compare them at any time. A deploy that
+was killed between writing a file and restarting a unit is healed by the next one.
+"""
 
 from __future__ import annotations
 
-from tasks.layout import (
-    STARTED_WITH,
-)
+from typing import Literal
+
+from tasks.layout import STARTED_WITH
+from tasks.lib.operations import ensure
+
+
+def load(name: str, kind: Literal["services", "timers"], already: str) -> None:
+    """systemd has read all units of Airflow, and starts its services, or its timers, with it."""
+    ensure(name=name, program="load-units.sh", args=[kind], already=already)
+
+
+def run(unit: str) -> None:
+    """A unit runs with its inputs as they are."""
+    ensure(
+        name=f"Run {unit.removesuffix('.service')}",
+        program="run-unit.sh",
+        args=[unit],
+        already="it runs with its inputs as they are",
+    )
 
 
 def runs_with_inputs(unit: str) -> str:

@@ -204,6 +204,11 @@ class Settings(Compound):
         return {key: claim for key, claim in given.items() if claim}
 
     @property
+    def written_folders(self) -> list[str]:
+        """Folders beside the deploy's own that Airflow's services write to."""
+        return [self.logs.claim.host_path] if self.logs.claim else []
+
+    @property
     def claims_to_make(self) -> list[Claim]:
         """The claims that the deploy makes, each once."""
         return list({it.name: it for it in self.claims.values() if it.size}.values())

@@ -9,6 +9,7 @@ A table is text: on each line some words, then the reason. Its parts hold for di
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -286,6 +287,8 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
     """The files that a running service must have started with."""
     return {
         f"/etc/systemd/system/{unit}",
+        "/etc/systemd/system/airflow-.service.d/10-sandbox.conf",
+        f"/etc/systemd/system/{unit}.d/30-host.conf",
         "/etc/airflow/airflow.cfg",
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
@@ -298,7 +301,8 @@ class Timer(NamedTuple):
     name: str
     user: str
     schedule: str  # as `systemctl show` has it
-    words: Callable[[HostSettings], list[str]]  # of its commands: they follow the settings
+    # Of its commands, and of the values that they read: these follow the settings.
+    words: Callable[[HostSettings], list[str]]
     when: Condition = always
 
     @property
@@ -322,16 +326,23 @@ TIMERS = [
         "airflow-liveness",
         "airflow",
         "OnUnitInactiveUSec=10s",
-        lambda settings: [f"http://127.0.0.1:{settings.web.port} "],
+        lambda settings: [
+            "liveness.sh ",
+            f"WEB_URL=http://127.0.0.1:{settings.web.port}",
+        ],
     ),
     Timer(  # deletes pods that failed and were kept
         "airflow-cleanup-pods",
         "airflow",
         "OnUnitInactiveUSec=10min",
         lambda settings: [
-            f"--min-completed-minutes={settings.retention.failed_pod_minutes} ",
-            f"--namespace={settings.kubernetes.namespace} ",
-            *(f"--namespace={name} " for name in settings.kubernetes.extra_namespaces),
+            "clean-pods.sh ",
+            f"\nFAILED_PODS_MINUTES={settings.retention.failed_pod_minutes}\n",
+            "\nNAMESPACES="
+            + shlex.quote(
+                " ".join([settings.kubernetes.namespace, *settings.kubernetes.extra_namespaces])
+            )
+            + "\n",
         ],
         lambda settings: settings.retention.failed_pod_minutes > 0,
     ),
@@ -346,17 +357,22 @@ TIMERS = [
         "airflow-cleanup-history",
         "airflow",
         "OnCalendar=*-*-* 03:30:00",
-        lambda settings: [f"clean-history {settings.retention.history_days} "],
+        lambda settings: [
+            "clean-history.sh ",
+            f"\nHISTORY_DAYS={settings.retention.history_days}\n",
+        ],
         lambda settings: settings.retention.history_days > 0,
     ),
-    Timer(  # deletes old log files; find takes +89 for 90 days and more
+    Timer(  # deletes old log files
         "airflow-cleanup-logs",
         "airflow-dags",
         "OnCalendar=*-*-* 04:00:00",
         lambda settings: [
-            " /var/log/airflow ",
-            f" -name *.log -mtime +{settings.retention.log_days - 1} -delete ",
-            *([f" {claim.host_path} "] if (claim := settings.logs.claim) else []),
+            "clean-logs.sh ",
+            f"\nLOG_DAYS={settings.retention.log_days}\n",
+            f"\nLOG_FOLDERS='/var/log/airflow {claim.host_path}'\n"
+            if (claim := settings.logs.claim)
+            else "\nLOG_FOLDERS=/var/log/airflow\n",
         ],
         lambda settings: settings.retention.log_days > 0,
     ),
@@ -364,16 +380,40 @@ TIMERS = [
         "airflow-cleanup-images",
         "root",
         "OnCalendar=*-*-* 04:30:00",
-        lambda settings: [f"prune-images remove {settings.retention.worker_images} "],
+        lambda settings: [
+            "prune-images remove ",
+            f"IMAGES_KEPT={settings.retention.worker_images} ",
+        ],
         node_is_this_host,
     ),
     Timer(  # renews the certificate that the host made
         "airflow-certificate",
         "root",
         "OnCalendar=*-*-* 05:00:00",
-        lambda settings: ["certificate make /etc/airflow/tls ", *settings.web.host_names],
+        lambda settings: [
+            "certificate make /etc/airflow/tls $CERTIFICATE_NAMES ",
+            *settings.web.host_names,
+        ],
     ),
 ]
+
+
+# The drop-ins of a timer's service: what it may do beside its sandbox, and values of the host.
+_RELAXED = ("airflow-liveness", "airflow-backup", "airflow-cleanup-images", "airflow-certificate")
+_TOLD = (
+    *("airflow-liveness", "airflow-cleanup-pods"),
+    *("airflow-cleanup-history", "airflow-cleanup-images"),
+)
+
+
+def drop_ins(timer: Timer, settings: HostSettings) -> list[str]:
+    """Paths of the drop-ins of a timer's service."""
+    has_values = timer.name in _TOLD or (
+        timer.name == "airflow-cleanup-logs" and settings.logs.claim
+    )
+    names = ["20-sandbox.conf"] if timer.name in _RELAXED else []
+    names += ["30-host.conf"] if has_values else []
+    return [f"/etc/systemd/system/{timer.service}.d/{name}" for name in names]
 
 
 def stopped_by_target(settings: HostSettings) -> set[str]:
@@ -418,6 +458,11 @@ _PATHS: Table = {
         /etc/systemd/system/airflow-scheduler.service    root root 644  public
         /etc/systemd/system/airflow-dag-processor.service root root 644  public
         /etc/systemd/system/airflow-triggerer.service    root root 644  public
+        /etc/systemd/system/airflow-.service.d/10-sandbox.conf               root root 644  public
+        /etc/systemd/system/airflow-api-server.service.d/30-host.conf        root root 644  public
+        /etc/systemd/system/airflow-scheduler.service.d/30-host.conf         root root 644  public
+        /etc/systemd/system/airflow-dag-processor.service.d/30-host.conf     root root 644  public
+        /etc/systemd/system/airflow-triggerer.service.d/30-host.conf         root root 644  public
 
         /usr/local/bin/airflow           root root         755  public; it refuses all but root
         /usr/local/bin/airflow-backup    root root         755  public; it refuses all but root
@@ -426,9 +471,16 @@ _PATHS: Table = {
         /usr/local/bin/kubectl           root root         755  public
         /usr/local/lib/airflow/run       root root         755  public; it refuses all but root
         /usr/local/lib/airflow/certificate    root root    755  public
-        /usr/local/lib/airflow/clean-history  root root    755  airflow runs it
-        /usr/local/lib/airflow/liveness       root root    755  airflow runs it
-        /usr/local/lib/airflow/stop-scheduler root root    755  airflow runs it
+        /usr/local/lib/airflow/clean-history.sh      root root 755  airflow runs it
+        /usr/local/lib/airflow/clean-logs.sh         root root 755  airflow-dags runs it
+        /usr/local/lib/airflow/clean-pods.sh         root root 755  airflow runs it
+        /usr/local/lib/airflow/health.sh             root root 755  public
+        /usr/local/lib/airflow/lib.sh                root root 644  public
+        /usr/local/lib/airflow/liveness.sh           root root 755  airflow runs it
+        /usr/local/lib/airflow/load-units.sh         root root 755  public
+        /usr/local/lib/airflow/run-unit.sh           root root 755  public
+        /usr/local/lib/airflow/stop-dag-processor.sh root root 755  airflow-dags runs it
+        /usr/local/lib/airflow/stop-scheduler.sh     root root 755  airflow runs it
         /usr/local/lib/airflow/grants.sql     root root    644  postgres reads it
 
         /etc/postgresql/{postgres}/main/pg_hba.conf         postgres postgres 600 who may log in
@@ -448,6 +500,8 @@ _PATHS: Table = {
     has_metrics: """
         /etc/airflow/metrics.yaml root airflow 640 the exporter reads it
         /etc/systemd/system/prometheus-postgres-exporter.service.d/airflow.conf root root 644 public
+        /etc/systemd/system/prometheus-postgres-exporter.service.d/10-airflow-sandbox.conf \
+            root root 644 public
     """,
     builds_image: "/opt/airflow/image root root 755 lists of what is in the images are public",
     with_minikube: """
@@ -481,6 +535,8 @@ def paths(settings: HostSettings) -> dict[str, Attributes]:
     for timer in wanted(TIMERS, settings):
         for unit in (timer.timer, timer.service):
             found[f"/etc/systemd/system/{unit}"] = Attributes("root", "root", "644")
+        for path in drop_ins(timer, settings):
+            found[path] = Attributes("root", "root", "644")
     folder = "/opt/airflow/dags" if dags_are_here(settings) else "/opt/airflow/deploy-dags"
     for dag in wanted(DAGS, settings):
         found[f"{folder}/{dag.name}.py"] = Attributes("root", "airflow", "644")
@@ -510,7 +566,9 @@ PROVEN_BY_SMOKE_TEST = [
     "/etc/airflow/secrets/objects.json",
     "/etc/nginx/sites-available/airflow",
     "/etc/airflow/tls/ca.pem",
+    "/etc/systemd/system/airflow-.service.d/10-sandbox.conf",
     *(f"/etc/systemd/system/{unit}" for unit in UNITS),
+    *(f"/etc/systemd/system/{unit}.d/30-host.conf" for unit in UNITS),
 ]
 
 
@@ -667,6 +725,8 @@ BACKUP_HOLDS = [
         for name in ("admin-password", "api-secret-key", "fernet-key", "jwt-secret")
     ),
     *(f"etc/systemd/system/{unit}" for unit in ("airflow.target", *UNITS)),
+    "etc/systemd/system/airflow-.service.d/10-sandbox.conf",
+    *(f"etc/systemd/system/{unit}.d/30-host.conf" for unit in UNITS),
     "usr/local/bin/airflow",
     "usr/local/bin/airflow-restore",
     "usr/local/lib/airflow/run",

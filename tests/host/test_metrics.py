@@ -11,7 +11,8 @@ from tests.host import expected
 from tests.host.support import Host, only_if
 
 UNIT = "prometheus-postgres-exporter.service"
-DROP_IN = f"/etc/systemd/system/{UNIT}.d/airflow.conf"
+DROP_INS = f"/etc/systemd/system/{UNIT}.d"
+DROP_IN, SANDBOX = f"{DROP_INS}/airflow.conf", f"{DROP_INS}/10-airflow-sandbox.conf"
 Units = dict[str, dict[str, str]]
 if_wanted = only_if(lambda facts: expected.has_metrics(facts.settings), "metrics_port is not set")
 
@@ -35,7 +36,7 @@ def test_runs_and_starts_with_the_host(units: Units, host: Host) -> None:
     assert found["NeedDaemonReload"] == "no"
     assert found["User"] == found["Group"] == "airflow"
     lines = host.check_output(f"sha256sum --check /run/airflow/{UNIT}").splitlines()
-    assert set(lines) == {f"{path}: OK" for path in (DROP_IN, "/etc/airflow/metrics.yaml")}
+    assert set(lines) == {f"{path}: OK" for path in (SANDBOX, DROP_IN, "/etc/airflow/metrics.yaml")}
 
 
 @if_wanted
@@ -66,6 +67,6 @@ def test_database_is_up_and_components_are_alive(figures: dict[str, float]) -> N
     lambda facts: not expected.has_metrics(facts.settings), "there is an endpoint for Prometheus"
 )
 def test_there_is_none_unless_it_is_wanted(host: Host, units: Units) -> None:
-    assert host.run(f"ls {DROP_IN} /etc/airflow/metrics.yaml").stdout == ""
+    assert host.run(f"ls {DROP_IN} {SANDBOX} /etc/airflow/metrics.yaml").stdout == ""
     # Somebody else's may run.
     assert "airflow" not in units[UNIT].get("DropInPaths", "")

@@ -141,6 +141,25 @@ def complaints(host: Host, ours: list[str]) -> list[str]:
     return [line for line in done.stdout.splitlines() if any(unit in line for unit in ours)]
 
 
+@each_timer
+def test_timers_service_has_its_drop_ins(
+    timer: expected.Timer, units: Units, settings: HostSettings
+) -> None:
+    shared = "/etc/systemd/system/airflow-.service.d/10-sandbox.conf"
+    ours = [shared, *expected.drop_ins(timer, settings)]
+    # People may have others, by `systemctl edit`.
+    found = units[timer.service].get("DropInPaths", "").split()
+    assert [path for path in found if path in ours] == ours
+
+
+@each_unit
+def test_has_the_sandbox_and_the_values_of_this_host(unit: str, units: Units) -> None:
+    shared = "/etc/systemd/system/airflow-.service.d/10-sandbox.conf"
+    ours = [shared, f"/etc/systemd/system/{unit}.d/30-host.conf"]
+    found = units[unit].get("DropInPaths", "").split()
+    assert [path for path in found if path in ours] == ours
+
+
 @each_unit
 def test_is_closed_in(unit: str, exposures: dict[str, float]) -> None:
     assert exposures[unit] * 10 <= MAX_EXPOSURE
@@ -196,12 +215,21 @@ def test_timer_waits_for_its_time(timer: expected.Timer, units: Units) -> None:
     assert found["Persistent"] == ("yes" if timer.is_daily else "no")
 
 
+@pytest.fixture(scope="module")
+def host_values(host: Host) -> str:
+    """The values that the deploy's programs read."""
+    return f"{host.check_output('cat /etc/airflow/host.env')}\n"
+
+
 @each_timer
-def test_timer_does_its_work(timer: expected.Timer, units: Units, settings: HostSettings) -> None:
+def test_timer_does_its_work(
+    timer: expected.Timer, units: Units, host_values: str, settings: HostSettings
+) -> None:
     found = units[timer.service]
     assert found["Result"] == "success"
     assert (found["User"], found["Group"]) == (timer.user, timer.user)
-    assert [words for words in timer.words(settings) if words not in found["ExecStart"]] == []
+    said = f"{found['ExecStart']}\n{found.get('Environment', '')} \n{host_values}"
+    assert [words for words in timer.words(settings) if words not in said] == []
 
 
 @each_timer

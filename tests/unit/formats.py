@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
 
 from tests.unit.fake import Plan
 
+SYSTEMD = "/etc/systemd/system"
+
 
 class Unit(NamedTuple):
     """A systemd unit: its options by «Section.Name», each with all of its values."""
 
     options: dict[str, list[str]]
+    host_values: Mapping[str, str] = MappingProxyType({})  # of the file, if the unit reads it
 
     def all(self, option: str) -> list[str]:
         """All values of an option."""
         return self.options.get(option, [])
+
+    def last(self, option: str) -> str:
+        """The value of an option that is in force: a drop-in overrides the unit."""
+        return self.options[option][-1]
 
     def one(self, option: str) -> str:
         """The value of an option that is there once."""
@@ -30,6 +40,39 @@ class Unit(NamedTuple):
         """The variables that the unit sets itself."""
         words = [word for line in self.all("Service.Environment") for word in unit_words(line)]
         return dict(word.split("=", 1) for word in words)
+
+    def commands(self, option: str) -> list[list[str]]:
+        """The words of each command, with the program's path and the values of variables.
+
+        See "Command lines" in systemd.service(5) and ExecSearchPath= in systemd.exec(5).
+        """
+        return [self._words(line) for line in self.all(option)]
+
+    def _words(self, line: str) -> list[str]:
+        program, *words = line.split()
+        if "/" not in program:
+            program = f"{self.one('Service.ExecSearchPath').split(':')[0]}/{program}"
+        return [program, *(each for word in words for each in self._expanded(word))]
+
+    def _expanded(self, word: str) -> list[str]:
+        """A variable that is a word by itself can have several words, or none."""
+        if re.fullmatch(r"\$\w+", word):
+            return self._variable(word[1:]).split()
+        return unit_words(re.sub(r"\$\{(\w+)\}", lambda name: self._variable(name[1]), word))
+
+    def _variable(self, name: str) -> str:
+        """A file overrides what the unit itself sets."""
+        return {**self.environment, **self.host_values}[name]
+
+    @classmethod
+    def of(cls, plan: Plan, name: str) -> Unit:
+        """A unit that a deploy writes, with its drop-ins in systemd's order."""
+        options: dict[str, list[str]] = {}
+        for path in paths_of(plan, name):
+            for option, values in cls.parse(plan.uploads[path]).options.items():
+                options.setdefault(option, []).extend(values)
+        reads = "/etc/airflow/host.env" in options.get("Service.EnvironmentFile", [])
+        return cls(options, host_values(plan) if reads else {})
 
     @classmethod
     def parse(cls, text: str) -> Unit:
@@ -49,13 +92,31 @@ class Unit(NamedTuple):
         return cls(options)
 
 
+def paths_of(plan: Plan, name: str) -> list[str]:
+    """The files of a unit: itself, and its drop-ins in the order in which systemd reads them.
+
+    A folder for a prefix of the name, which ends with a dash, is one of them: systemd.unit(5).
+    """
+    stem, _, kind = name.rpartition(".")
+    dashes = [at + 1 for at, letter in enumerate(stem) if letter == "-"]
+    folders = [f"{SYSTEMD}/{stem[:end]}.{kind}.d" for end in (*dashes, len(stem))]
+    drop_ins = {
+        path.rpartition("/")[2]: path
+        for folder in folders
+        for path in plan.uploads
+        if path.rpartition("/")[0] == folder and path.endswith(".conf")
+    }
+    own = [f"{SYSTEMD}/{name}"] if f"{SYSTEMD}/{name}" in plan.uploads else []
+    return [*own, *(drop_ins[each] for each in sorted(drop_ins))]
+
+
 UNIT_WORD = re.compile(
     r"""\s*(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)'|(?P<bare>[^\s"']\S*))(?=\s|$)"""
 )
 
 
-# What systemd would put something else in for: all specifiers of systemd.unit(5), but for %n, which
-# a unit of ours means; and variables, systemd.service(5), "Command lines".
+# Text that systemd would replace: all specifiers of systemd.unit(5) except %n, which a unit of the
+# deploy means; and variables, systemd.service(5), "Command lines".
 EXPANDED = re.compile(r"%[a-zA-Z](?<!n)|\$\{|^\$\w")
 
 
@@ -75,6 +136,13 @@ def unit_words(line: str) -> list[str]:
             raise ValueError(f"systemd would expand something in {word!r}")
         words.append(word.replace("%%", "%").replace("$$", "$"))
     return words
+
+
+def host_values(plan: Plan) -> dict[str, str]:
+    """The values of the host that its programs read, as sh understands them."""
+    lines = plan.uploads["/etc/airflow/host.env"].splitlines()
+    words = [shlex.split(line) for line in lines if not line.startswith("#")]
+    return dict(word.split("=", 1) for (word,) in words)
 
 
 def airflow_config(text: str) -> configparser.ConfigParser:

@@ -20,6 +20,7 @@ from tasks.layout import ROOT
 from tasks.settings import RENAMED, SECTIONS, SETTINGS
 from tests import stories
 from tests.unit import fake, settings_table
+from tests.unit.formats import Unit
 from tests.unit.markdown import code, documents, prose, section, table, tracked
 
 README_LINES = 260
@@ -144,10 +145,12 @@ def test_example_inventories_are_listed() -> None:
 
 
 def test_timers_are_documented() -> None:
-    expected = {
-        f"`airflow-{timer.name}`": timer.calendar or timer.every
-        for timer in timers.timers(fake.settings())
-    }
+    plan = fake.plan(fake.settings())
+    expected = {}
+    for name in timers.TIMERS:
+        unit = Unit.of(plan, f"airflow-{name}.timer")
+        (when,) = unit.all("Timer.OnCalendar") + unit.all("Timer.OnUnitInactiveSec")
+        expected[f"`airflow-{name}`"] = when
     rows = table(section(INVENTORIES, "## Retention and backups"), "Timer")
     assert {name: code(when)[0] for name, when, _, _ in rows} == expected
 
@@ -158,8 +161,8 @@ def test_a_timer_goes_with_its_setting() -> None:
     for key, name in documented.items():
         rules = SETTINGS[key].field.metadata
         if any(getattr(rule, "ge", None) == 0 for rule in rules):
-            without = timers.timers(fake.settings({key: 0}))
-            assert [f"airflow-{timer.name}" for timer in without if not timer.wanted] == [name]
+            wanted = timers.wanted(fake.settings({key: 0}))
+            assert timers.TIMERS.keys() - set(wanted) == {name.removeprefix("airflow-")}
 
 
 def metrics() -> dict[str, list[str]]:

@@ -231,6 +231,34 @@ def test_files_are_brought_beside_others(folders: tuple[Path, dict[str, Any]]) -
     assert not fake.run(brought, sources=files_of(source), **arguments).did_change()
 
 
+def test_a_text_is_brought_too(folders: tuple[Path, dict[str, Any]]) -> None:
+    dest, arguments = folders
+    sources = {"unit.d/one.conf": "one", "two.sh": dest.parent / "source/team/run.sh"}
+    assert fake.run(brought, sources=sources, **arguments).did_change()
+    assert in_folder(dest) == {
+        **{"unit.d/one.conf": "one", "two.sh": "#!/bin/sh"},
+        "yours.py": "yours",
+    }
+    assert oct((dest / "unit.d/one.conf").stat().st_mode)[-3:] == "644"
+    assert not fake.run(brought, sources=sources, **arguments).did_change()
+    assert fake.run(brought, sources={**sources, "unit.d/one.conf": "1"}, **arguments).did_change()
+    assert (dest / "unit.d/one.conf").read_text() == "1"
+
+
+def test_a_brought_file_is_newer_than_the_one_before(
+    folders: tuple[Path, dict[str, Any]],
+) -> None:
+    # systemd reads a unit again only if the file is newer than the one that it has read.
+    dest, arguments = folders
+    source = dest.parent / "source"
+    fake.run(brought, sources=files_of(source), **arguments)
+    before = (dest / "one.py").stat().st_mtime_ns
+    (source / "one.py").write_text("an older file, of another checkout")
+    os.utime(source / "one.py", (1, 1))
+    fake.run(brought, sources=files_of(source), **arguments)
+    assert (dest / "one.py").stat().st_mtime_ns > before
+
+
 def test_what_was_brought_and_is_no_longer_there_is_removed(
     folders: tuple[Path, dict[str, Any]],
 ) -> None:

@@ -127,7 +127,7 @@ def test_pods_are_sent_to_nginx_when_it_is_there() -> None:
         "Give the cluster the certificate's authority",
         "Write pod_template.yaml",
         "Run airflow-api-server",
-        "Write airflow-certificate.timer",
+        "Run the timers",
     ]
     plan = fake.plan(fake.settings())
     places = [plan.position(name) for name in order]
@@ -185,8 +185,8 @@ ORDER = [
     "Write airflow.cfg",
     "Migrate the database",
     "Create the web page's user",
-    "Write airflow-scheduler.service",
-    "Make systemd load",
+    "Install the units",
+    "Make systemd load and enable the units",
     "Run airflow-api-server",
     "Run airflow-scheduler",
     "Wait until Airflow is healthy",

@@ -37,9 +37,7 @@ def number(said: str) -> float:
 def services(plan: Plan, option: str) -> set[str]:
     """The values of an option in the units of the four services."""
     names = ("api-server", "scheduler", "dag-processor", "triggerer")
-    return {
-        Unit.parse(plan.uploads[f"{UNITS}/airflow-{name}.service"]).one(option) for name in names
-    }
+    return {Unit.of(plan, f"airflow-{name}.service").one(option) for name in names}
 
 
 def intervals() -> set[int]:
@@ -92,10 +90,11 @@ PROMISES: dict[str, Kept] = {
         formats.pod(plan)["spec"]["securityContext"]["runAsUser"] == int(said)
     ),
     r"waits for these tasks, (ten) minutes at most": lambda plan, said: (
-        f"TimeoutStopSec={number(said) * 60:.0f}\n"
-        in fake.plan(
-            fake.settings({"airflow_executor": "KubernetesExecutor,LocalExecutor"})
-        ).uploads[f"{UNITS}/airflow-scheduler.service"]
+        Unit.of(
+            fake.plan(fake.settings({"airflow_executor": "KubernetesExecutor,LocalExecutor"})),
+            "airflow-scheduler.service",
+        ).last("Service.TimeoutStopSec")
+        == f"{number(said) * 60:.0f}"
     ),
     # Airflow would give a task up whose pod the cluster refuses to make.
     r"task that finds a quota full (waits)": lambda plan, said: (

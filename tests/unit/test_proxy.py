@@ -53,7 +53,7 @@ def test_only_nginx_listens_to_others(given: dict[str, Any], listens: list[str])
     config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
     assert config["api"]["host"] == "127.0.0.1"
     assert config["core"]["execution_api_server_url"] == "http://127.0.0.1:8080/execution/"
-    liveness = Unit.parse(plan.uploads[f"{UNITS}/airflow-liveness.service"])
+    liveness = Unit.of(plan, "airflow-liveness.service")
     assert liveness.one("Service.IPAddressAllow") == "127.0.0.1"
 
 
@@ -64,8 +64,8 @@ def test_all_of_airflow_is_below_the_path_of_its_address() -> None:
     assert re.findall("proxy_pass (.*);", page) == ["http://127.0.0.1:8080"]
     config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
     assert config["core"]["execution_api_server_url"] == "http://127.0.0.1:8080/team/execution/"
-    unit = plan.uploads[f"{UNITS}/airflow-api-server.service"]
-    assert "http://127.0.0.1:8080/team/execution/health" in unit
+    (ready,) = Unit.of(plan, "airflow-api-server.service").commands("Service.ExecStartPost")
+    assert ready[-1] == "http://127.0.0.1:8080/team/execution/health"
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(PUBLIC, True), ({}, False)])
@@ -73,8 +73,7 @@ def test_airflow_believes_the_proxy_and_its_cookies_are_secure(
     given: dict[str, Any], wanted: bool
 ) -> None:
     plan = plan_of(given)
-    unit = Unit.parse(plan.uploads[f"{UNITS}/airflow-api-server.service"])
-    words = formats.unit_words(unit.one("Service.ExecStart"))
+    (words,) = Unit.of(plan, "airflow-api-server.service").commands("Service.ExecStart")
     assert words[1:] == ["api-server", *(["--proxy-headers"] if wanted else [])]
     config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
     assert config.getboolean("fab", "cookie_secure", fallback=False) is wanted
@@ -145,7 +144,7 @@ def test_a_start_and_a_reload_record_what_nginx_reads() -> None:
     assert set(files.split()) == {f"{UNITS}/nginx.service.d/airflow.conf", SITE, *read}
     question = f"sha256sum --check --status {into.replace('%n', 'nginx.service')}"
     assert any(question in fact for fact in plan.facts)
-    renewal = Unit.parse(plan.uploads[f"{UNITS}/airflow-certificate.service"])
+    renewal = Unit.of(plan, "airflow-certificate.service")
     assert question in renewal.one("Service.ExecStartPost")
 
 

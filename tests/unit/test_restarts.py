@@ -12,10 +12,12 @@ from tests.unit import fake
 ALL = {"api-server", "scheduler", "dag-processor", "triggerer"}
 PUBLIC = {"web_host": "0.0.0.0"}
 S3 = fake.VARIANTS["s3 logs"]
-# What is changed, to which settings, and who starts anew.
+# The settings before and after a change, and the services that restart.
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     # All four read airflow.cfg.
     "port": ({}, {"web_port": 8090}, ALL),
+    "where logs are": ({}, fake.VARIANTS["claims"], ALL),
+    "tasks on the host": ({}, {"airflow_executor": "LocalExecutor,KubernetesExecutor"}, ALL),
     "page with TLS": ({}, PUBLIC, ALL),
     "names": (PUBLIC, {**PUBLIC, "web_host_names": ["another.example"]}, set()),
     "logins": (PUBLIC, {**PUBLIC, "web_logins_per_minute": 5}, set()),
@@ -28,14 +30,16 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     "variables of pods": ({}, {"worker_env": {"COLOUR": "green"}}, set()),
     "resources": ({}, {"worker_resources": {}}, set()),
     "image": ({}, {"worker_extra_apt_packages": ["jq"]}, set()),
-    # These are in the database, in the cluster, or somebody else's.
+    # These are in the database, in the cluster, or belong to other programs.
     "pools": ({}, {"airflow_pools": {"narrow": {"slots": 2}}}, set()),
     # The triggerer follows the pods of deferred tasks.
     "rights": ({}, {"kubernetes_pod_operator": True}, {"triggerer"}),
     "PostgreSQL": ({}, {"postgres_config": {"work_mem": "8MB"}}, set()),
     "retention": ({}, {"retention_log_days": 1, "retention_backups": 1}, set()),
     "how long pods are kept": ({}, {"retention_failed_pod_minutes": 5}, set()),
-    # Who reads and writes logs keeps their store's connection.
+    "retention off": ({}, {"retention_log_days": 0, "retention_history_days": 0}, set()),
+    "images": ({}, {"retention_worker_images": 5}, set()),
+    # A service that reads and writes logs keeps the connection to their store.
     "S3's connection": (
         {**S3, "airflow_connections": {"s3_logs": {"conn_type": "aws", "password": "one"}}},
         {**S3, "airflow_connections": {"s3_logs": {"conn_type": "aws", "password": "two"}}},
@@ -65,7 +69,7 @@ def read(given: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_just_who_reads_what_changed_starts_anew(change: str) -> None:
+def test_only_services_that_read_a_change_restart(change: str) -> None:
     before, after, expected = CHANGES[change]
     then, now = read(before), read(after)
     assert {name for name in then if then[name] != now[name]} == expected

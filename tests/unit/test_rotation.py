@@ -13,7 +13,7 @@ import pytest
 from tasks import layout
 from tasks.airflow import services
 from tasks.airflow.secrets import FILES, commands
-from tasks.layout import CLI, JWT_DROP_IN, JWT_KEYS, KUBECONFIG, ROTATE, RUN, SECRETS
+from tasks.layout import CLI, JWT_DROP_IN, JWT_KEYS, KUBECONFIG, ROOT, ROTATE, RUN, SECRETS
 from tasks.lib import lock
 from tests.unit import fake
 
@@ -103,6 +103,7 @@ class Host:
             layout.STARTED_WITH: folder / "started",
             lock.FILE: folder / "lock",
             RUN: folder / "bin/run",
+            f"{layout.LIB}/health.sh": ROOT / f"files{layout.LIB}/health.sh",
             f"{CLI} ": f"{folder}/bin/airflow ",
             layout.SMOKE_TEST: folder / "bin/airflow-smoke-test",
             layout.SMOKE_TEST_PASSED: folder / "passed",
@@ -120,6 +121,7 @@ class Host:
         (folder / "kubeconfig").write_text("token 1\n")
         (folder / "kubeconfig").chmod(0o600)
         (folder / "calls").write_text("0\n")
+        (folder / "host.env").write_text("WEB_URL=http://127.0.0.1:8080\n")
         for name, script in PROGRAMS.items():
             self.program(name, script)
         self.script = folder / "airflow-rotate"
@@ -148,7 +150,11 @@ class Host:
     def rotate(self, *names: str, killed_at: int = 0) -> subprocess.CompletedProcess[str]:
         """Run the command; what one of its programs is called first ends it by force."""
         (self.folder / "calls").write_text("0\n")
-        environment = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "KILLED_AT": str(killed_at)}
+        environment = {
+            "PATH": f"{self.folder}/bin:/usr/bin:/bin",
+            "KILLED_AT": str(killed_at),
+            "AIRFLOW_HOST_ENV": str(self.folder / "host.env"),
+        }
         return subprocess.run(
             ["sh", str(self.script), *names],
             env=environment,

@@ -17,6 +17,11 @@ STATE = {
     "/etc/airflow/secrets/objects.json": "another connection, as that of the logs' store",
     "/etc/nginx/sites-available/airflow": "another way of pods to the Execution API",
     "/etc/airflow/tls/ca.pem": "another authority, whom pods are to trust",
+    "/etc/systemd/system/airflow-.service.d/10-sandbox.conf": "another sandbox of the services",
+    **{
+        f"/etc/systemd/system/airflow-{name}.service.d/30-host.conf": "another version or setting"
+        for name in ("api-server", "scheduler", "dag-processor", "triggerer")
+    },
     "/etc/systemd/system/airflow-api-server.service": "another way to run a service",
     "/etc/systemd/system/airflow-scheduler.service": "another way to run a service",
     "/etc/systemd/system/airflow-dag-processor.service": "another way to run a service",

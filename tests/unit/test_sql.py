@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.airflow import timers
 from tests.unit import fake, postgres
 from tests.unit.fake import FILES
 
@@ -63,9 +62,14 @@ def clean_history(server: postgres.Server, folder: Path, days: int) -> dict[str,
     airflow = folder / "airflow"
     airflow.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {folder}/calls\n')
     airflow.chmod(0o755)
+    (folder / "host.env").write_text(f"HISTORY_DAYS={days}\n")
     subprocess.run(
-        ["sh", FILES / timers.CLEAN_HISTORY.lstrip("/"), str(days), airflow],
-        env=server.environment,
+        [FILES / "usr/local/lib/airflow/clean-history.sh"],
+        env={
+            **server.environment,
+            "PATH": f"{folder}:{server.environment['PATH']}",
+            "AIRFLOW_HOST_ENV": str(folder / "host.env"),
+        },
         check=True,
     )
     calls = (folder / "calls").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What runs from time to time: its units, and what its scripts do; their programs are stood in."""
+"""Airflow's timers: their units, and what their programs do, with stubs for other programs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from typing import Any
 import pytest
 
 from tasks import layout
-from tasks.airflow import services, timers
+from tasks.airflow import services
+from tasks.host import tls
 from tasks.worker import image
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
 
 UNITS = layout.UNITS_DIRECTORY
+PROGRAMS = FILES / layout.LIB.lstrip("/")
 # Which setting decides about a timer, and where its number is seen.
 KEPT = {
     "retention_failed_pod_minutes": "cleanup-pods",
@@ -36,10 +38,8 @@ KEPT = {
 
 def units(plan: Plan, name: str) -> tuple[Unit, Unit]:
     """A timer and its service as systemd reads them."""
-    timer, service = (
-        plan.uploads[f"{UNITS}/airflow-{name}.{kind}"] for kind in ("timer", "service")
-    )
-    return Unit.parse(timer), Unit.parse(service)
+    assert f"{UNITS}/airflow-{name}.service" in plan.uploads
+    return Unit.of(plan, f"airflow-{name}.timer"), Unit.of(plan, f"airflow-{name}.service")
 
 
 def test_each_timer_belongs_to_the_target_and_is_told_when(variant: Plan) -> None:
@@ -52,16 +52,14 @@ def test_each_timer_belongs_to_the_target_and_is_told_when(variant: Plan) -> Non
         assert len(calendar + every) == 1
         assert timer.all("Timer.OnActiveSec") == every  # the first time
         assert service.one("Service.Type") == "oneshot"
-        for command in service.all("Service.ExecStart"):
-            assert formats.unit_words(command)[0].startswith("/")
-        # It goes on when the target stops: half a clean-up may be worse than a late one.
+        for command in service.commands("Service.ExecStart"):
+            assert command[0].startswith("/")
+        # It continues when the target stops: half a clean-up may be worse than a late one.
         assert not service.all("Unit.PartOf")
-    (command,) = variant.named("Run the timers").commands[1:]
-    assert set(shlex.split(command)[4:]) == {Path(path).name for path in written}
 
 
-# Who each of them is, when it comes, and which rights it has beside those of the sandbox: none, but
-# to kill what hangs; and to become postgres, and read what is postgres' own.
+# The user of each, its time, and its rights beside those of the sandbox. Only two have any: to kill
+# a service that hangs; and to become postgres, and to read its files.
 TIMERS: dict[str, tuple[str, str, list[str]]] = {
     "liveness": ("airflow", "10s", ["CAP_KILL"]),
     "cleanup-pods": ("airflow", "10min", []),
@@ -82,7 +80,8 @@ def test_what_timers_start_is_sandboxed(variant: Plan) -> None:
         assert service.one("Service.ProtectSystem") == "strict"
         assert service.one("Service.NoNewPrivileges") == "yes"
         assert service.all("Service.CapabilityBoundingSet") == ["", *capabilities]
-        assert not service.all("Service.EnvironmentFile")
+        # None of them has secrets.
+        assert set(service.all("Service.EnvironmentFile")) <= {layout.HOST_ENV}
         if ":" in when:
             assert timer.one("Timer.OnCalendar") == when
             assert timer.one("Timer.Persistent") == "yes"  # a time that was missed is made up for
@@ -95,16 +94,53 @@ def test_all_timers_are_written_by_default(plan: Plan) -> None:
     assert written == [f"airflow-{name}" for name in TIMERS]
 
 
+def test_the_timers_that_were_written_are_enabled_and_started(variant: Plan, stage: Stage) -> None:
+    written = [Path(path).name for path in variant.uploads if path.endswith(".timer")]
+    (command,) = variant.named("Run the timers").commands
+    assert command == f"{layout.LIB}/load-units.sh apply timers"
+    (stage.folder / "units").write_text(variant.uploads[f"{layout.UNITS_RECORD}.new"])
+    stage.program("systemctl")
+    stage.run("load-units.sh", "apply", "timers")
+    reload, enable = stage.called("systemctl")
+    assert reload == ["daemon-reload"]
+    assert enable[:3] == ["enable", "--quiet", "--now"] and enable[3:] == written
+
+
+@pytest.mark.parametrize(
+    ("states", "difference"),
+    [
+        ({}, ""),
+        ({"show": "no\nyes"}, "systemd has not read the units as they are on the disk"),
+        ({"is-enabled": "disabled"}, "airflow-liveness.timer is not enabled"),
+        ({"is-active": "inactive"}, "airflow-liveness.timer is inactive"),
+    ],
+)
+def test_a_timer_that_does_not_run_is_told(
+    states: dict[str, str], difference: str, stage: Stage, plan: Plan
+) -> None:
+    answers = {"show": "no\nno", "is-enabled": "enabled", "is-active": "active"} | states
+    cases = " ".join(f"{verb}) echo '{said}' ;;" for verb, said in answers.items())
+    stage.program("systemctl", f"case $1 in {cases} esac")
+    (stage.folder / "units").write_text(plan.uploads[f"{layout.UNITS_RECORD}.new"])
+    done = stage.start("load-units.sh", "check", "timers")
+    assert (done.returncode, done.stdout) == (1 if difference else 0, "")
+    assert done.stderr.startswith(difference) and len(done.stderr.splitlines()) <= 1
+
+
 @pytest.mark.parametrize("setting", KEPT)
 def test_zero_is_not_at_all(plan: Plan, setting: str) -> None:
     name = KEPT[setting]
     other = fake.plan(fake.settings({setting: 0}))
     path = f"{UNITS}/airflow-{name}"
     gone = {path for path in plan.uploads.keys() - other.uploads.keys() if path.startswith(UNITS)}
-    assert gone == {f"{path}.timer", f"{path}.service"}
-    (command,) = other.named(f"Remove airflow-{name}").commands
-    assert f"disable --quiet --now airflow-{name}.timer" in command
-    assert f"rm -f {path}.timer {path}.service" in command
+    drop_ins = {each for each in gone if each.startswith(f"{path}.service.d/")}
+    assert gone - drop_ins == {f"{path}.timer", f"{path}.service"}
+    disable, remove, reload = other.named(f"Remove airflow-{name}").commands
+    assert disable == f"systemctl disable --quiet --now airflow-{name}.timer"
+    assert remove == f"rm -f {path}.service {path}.timer"
+    assert reload == "systemctl daemon-reload"
+    # While its unit is still there.
+    assert other.position(f"Remove airflow-{name}") < other.position("Install the units")
 
 
 def test_each_retention_is_where_it_counts() -> None:
@@ -118,59 +154,97 @@ def test_each_retention_is_where_it_counts() -> None:
     }
     plan = fake.plan(fake.settings(given))
     commands = {
-        name: [formats.unit_words(line) for line in service.all("Service.ExecStart")]
+        name: service.commands("Service.ExecStart")
         for name in TIMERS
         for _, service in [units(plan, name)]
     }
-    (pods,) = commands["cleanup-pods"]
-    assert "--min-completed-minutes=41" in pods and "--min-pending-minutes=41" in pods
-    # find counts whole days that are over: more than 41 of them are 42 or more.
-    assert commands["cleanup-logs"][0][-3:] == ["-mtime", "+41", "-delete"]
-    (history,) = commands["cleanup-history"]
-    assert history[:2] == [timers.CLEAN_HISTORY, "43"]
+    for name, program in (("pods", "pods"), ("logs", "logs"), ("history", "history")):
+        assert commands[f"cleanup-{name}"] == [[f"{layout.LIB}/clean-{program}.sh"]]
+    values = formats.host_values(plan)
+    assert values["FAILED_PODS_MINUTES"] == "41"
+    assert values["LOG_DAYS"] == "42"
+    assert values["HISTORY_DAYS"] == "43"
     assert commands["backup"] == [[layout.BACKUP]]
     assert re.search("^keep airflow 44$", plan.uploads[layout.BACKUP], re.M)
     (images,) = commands["cleanup-images"]
     assert images[:3] == [image.PRUNE, "remove", "45"]
 
 
-def test_a_pod_that_can_not_start_has_half_an_hour() -> None:
+def test_liveness_asks_the_api_server_that_runs() -> None:
+    plan = fake.plan(fake.settings({"web_port": 8090}))
+    _, service = units(plan, "liveness")
+    assert service.commands("Service.ExecStart") == [
+        [f"{layout.LIB}/liveness.sh", "http://127.0.0.1:8090"]
+    ]
+    # host.env is written before the api-server moves to another port.
+    assert not service.all("Service.EnvironmentFile")
+
+
+@pytest.mark.parametrize("variant", ["defaults", "page with TLS", "existing cluster"])
+def test_the_certificate_is_renewed_for_the_same_names(variant: str) -> None:
+    settings = fake.settings(fake.VARIANTS[variant])
+    _, service = units(fake.plan(settings), "certificate")
+    (command,) = service.commands("Service.ExecStart")
+    assert command == shlex.split(tls.making("make", settings))
+
+
+@pytest.mark.parametrize(("minutes", "pending"), [("5", "30"), ("41", "41")])
+def test_a_pod_that_can_not_start_has_half_an_hour(
+    minutes: str, pending: str, stage: Stage
+) -> None:
     # Airflow itself must have given it up before.
-    _, service = units(
-        fake.plan(fake.settings({"retention_failed_pod_minutes": 5})), "cleanup-pods"
-    )
-    words = formats.unit_words(service.one("Service.ExecStart"))
-    assert {"--min-completed-minutes=5", "--min-pending-minutes=30"} <= set(words)
+    stage.values |= {"FAILED_PODS_MINUTES": minutes, "NAMESPACES": "airflow team"}
+    stage.program("airflow")
+    stage.run("clean-pods.sh")
+    assert stage.called("airflow") == [
+        [
+            *("kubernetes", "cleanup-pods", f"--namespace={namespace}"),
+            *(f"--min-completed-minutes={minutes}", f"--min-pending-minutes={pending}"),
+        ]
+        for namespace in ("airflow", "team")
+    ]
+
+
+def test_what_a_deploy_prepares_is_not_used_yet(plan: Plan) -> None:
+    for name in ("cleanup-pods", "cleanup-history"):
+        _, service = units(plan, name)
+        folder = service.one("Service.ExecSearchPath").split(":")[0]
+        assert folder == f"{fake.settings().venv}/bin"
 
 
 def test_log_files_are_found_where_they_are_written() -> None:
     given = {**fake.VARIANTS["claims"], "retention_log_days": 7}
-    _, service = units(fake.plan(fake.settings(given)), "cleanup-logs")
-    files, folders = map(formats.unit_words, service.all("Service.ExecStart"))
-    assert files[1:3] == folders[1:3] == ["/var/log/airflow", "/srv/logs"]
+    plan = fake.plan(fake.settings(given))
+    _, service = units(plan, "cleanup-logs")
+    values = formats.host_values(plan)
+    assert values["LOG_FOLDERS"].split() == ["/var/log/airflow", "/srv/logs"]
+    assert values["LOG_DAYS"] == "7"
     assert service.all("Service.ReadWritePaths")[1:] == ["/srv/logs"]
-    assert files[-2:] == ["+6", "-delete"]
+    assert service.all("Service.BindPaths") == ["/srv/logs"]
 
 
-def test_only_log_files_that_are_too_old_are_deleted(tmp_path: Path) -> None:
-    _, service = units(fake.plan(fake.settings({"retention_log_days": 7})), "cleanup-logs")
+def test_only_log_files_that_are_too_old_are_deleted(stage: Stage, tmp_path: Path) -> None:
+    first, second = tmp_path / "logs", tmp_path / "claim"
+    stage.values |= {"LOG_DAYS": "7", "LOG_FOLDERS": f"{first} {second}"}
+    _fill(first)
+    _fill(second)
+    stage.run("clean-logs.sh")
+    for folder in (first, second):
+        left = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+        # A folder that became empty goes a day later.
+        assert left == {"a", "a/young.log", "b", "b/notes.txt", "c", "just-made"}
+
+
+def _fill(folder: Path) -> None:
     ages = {"a/old.log": 7.1, "a/young.log": 6.9, "b/old.log": 8, "b/notes.txt": 8, "c/old.log": 8}
     for name, days in ages.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         _age(path, days)
-    for folder in ("long-empty", "just-made"):
-        (tmp_path / folder).mkdir()
-    _age(tmp_path / "long-empty", 1.1)
-    for command in service.all("Service.ExecStart"):
-        words = [
-            str(tmp_path) if w == "/var/log/airflow" else w for w in formats.unit_words(command)
-        ]
-        subprocess.run(words, check=True)
-    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
-    # A folder that became empty goes a day later.
-    assert left == {"a", "a/young.log", "b", "b/notes.txt", "c", "just-made"}
+    for name in ("long-empty", "just-made"):
+        (folder / name).mkdir()
+    _age(folder / "long-empty", 1.1)
 
 
 def _age(path: Path, days: float) -> None:
@@ -179,10 +253,12 @@ def _age(path: Path, days: float) -> None:
 
 
 class Stage:
-    """A folder of programs that stand in for the real ones, and say how they were called."""
+    """A folder of stub programs, which tell how they were called, and the values of a host."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Units record in this folder what they started with.
+        self.values = {"STARTED_WITH": str(folder), "STATE": str(folder)}
         self.calls = folder / "calls"
         self.calls.touch()
 
@@ -193,21 +269,22 @@ class Stage:
         path.chmod(0o755)
         return str(path)
 
-    def run(self, script: str, *arguments: str) -> str:
-        """Run one of the deploy's scripts, with what units started with in a folder of its own;
-        returns what it prints."""
-        copy = self.folder / "script"
-        text = (FILES / script.lstrip("/")).read_text()
-        copy.write_text(text.replace(layout.STARTED_WITH, str(self.folder)))
-        environment = {"PATH": f"{self.folder}:/usr/bin:/bin"}
-        done = subprocess.run(
-            ["sh", str(copy), *arguments],
-            env=environment,
+    def start(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the deploy's programs with the values of the host."""
+        values = self.folder / "host.env"
+        values.write_text("".join(f"{name}='{value}'\n" for name, value in self.values.items()))
+        return subprocess.run(
+            ["sh", str(PROGRAMS / program), *arguments],
+            env={"PATH": f"{self.folder}:/usr/bin:/bin", "AIRFLOW_HOST_ENV": str(values)},
             text=True,
             capture_output=True,
-            check=True,
             timeout=20,
         )
+
+    def run(self, program: str, *arguments: str) -> str:
+        """Run one that succeeds and complains of nothing; returns what it prints."""
+        done = self.start(program, *arguments)
+        done.check_returncode()
         assert done.stderr == ""
         return done.stdout
 
@@ -332,7 +409,7 @@ class Host:
         # What it does not know is an error, which nobody expects.
         script = f'case "$*" in {" ".join(cases)} *) echo "unexpected: $*" >&2 ;; esac'
         self.stage.program("systemctl", script)
-        return self.stage.run(timers.LIVENESS, self.api.url).splitlines()
+        return self.stage.run("liveness.sh", self.api.url).splitlines()
 
     def killed(self) -> set[str]:
         """End all services; returns those that were killed before."""
@@ -454,9 +531,9 @@ def test_old_images_are_removed_but_not_those_in_use(
     (stage.folder / "repositories").write_text("registry.example/airflow\n")
     rest = (str(kept), IMAGES[0], f"{stage.folder}/repositories", kubectl, "--context=here")
     surplus = [IMAGES[number] for number in removed]
-    assert stage.run(image.PRUNE, "list", *rest).split() == surplus
+    assert stage.run(Path(image.PRUNE).name, "list", *rest).split() == surplus
     assert not [words for words in stage.called("crictl") if words[1] == "rmi"]
-    stage.run(image.PRUNE, "remove", *rest)
+    stage.run(Path(image.PRUNE).name, "remove", *rest)
     assert [words[2] for words in stage.called("crictl") if words[1] == "rmi"] == surplus
 
 
@@ -465,7 +542,7 @@ def test_no_image_is_removed_if_the_cluster_does_not_answer(stage: Stage) -> Non
     stage.program("crictl")
     kubectl = stage.program("kubectl", "exit 1")
     with pytest.raises(subprocess.CalledProcessError):
-        stage.run(image.PRUNE, "remove", "1", IMAGES[0], "/dev/null", kubectl)
+        stage.run(Path(image.PRUNE).name, "remove", "1", IMAGES[0], "/dev/null", kubectl)
     assert not stage.called("crictl")
 
 
@@ -477,7 +554,9 @@ def test_history_is_deleted_but_for_dags_with_runs_that_go_on(
     busy: str, excluded: str | None, stage: Stage
 ) -> None:
     stage.program("psql", f"echo {busy}")
-    stage.run(timers.CLEAN_HISTORY, "90", stage.program("airflow"))
+    stage.program("airflow")
+    stage.values["HISTORY_DAYS"] = "90"
+    stage.run("clean-history.sh")
     others, runs = stage.called("airflow")
     for words in (others, runs):
         assert words[:4] == ["db", "clean", "--yes", "--skip-archive"]
@@ -498,6 +577,8 @@ def _option(words: list[str], name: str) -> str:
 
 def test_no_history_is_deleted_if_the_database_does_not_answer(stage: Stage) -> None:
     stage.program("psql", "exit 2")
+    stage.program("airflow")
+    stage.values["HISTORY_DAYS"] = "90"
     with pytest.raises(subprocess.CalledProcessError):
-        stage.run(timers.CLEAN_HISTORY, "90", stage.program("airflow"))
+        stage.run("clean-history.sh")
     assert not stage.called("airflow")

@@ -27,7 +27,7 @@ EDITS = {
     "systemctl stop airflow-dag-processor": ["Services | Run airflow-dag-processor"],
     f"echo '# by hand' >> {POD_TEMPLATE}": ["Airflow | Write pod_template.yaml"],
     "echo '# by hand' >> /etc/systemd/system/airflow-api-server.service": [
-        "Services | Write airflow-api-server.service",
+        "Services | Install the units",
         "Services | Make systemd load and enable the units",
     ],
     "echo '# by hand' >> $(ls /etc/postgresql/*/main/pg_hba.conf)": [

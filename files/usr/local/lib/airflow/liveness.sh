@@ -1,16 +1,18 @@
 #!/bin/sh
-# Kill each of Airflow's services that hangs without dying, so that systemd starts it again: one
-# that stands still does not end when it is asked to. $1 is the api-server's address. Written by
-# the deploy of Airflow; airflow-liveness.timer starts it.
+# liveness.sh URL: kill each of Airflow's services that hangs without ending, so that systemd starts
+# it again; a service that hangs does not end when systemd asks it to. URL is the api-server's
+# address. Written by the deploy of Airflow; airflow-liveness.timer starts it.
 #
-# What counts is the heartbeat that each leaves in the database, by Airflow's own thresholds. One
-# that waits for a slow cluster leaves none and still gets on: it has five minutes.
+# The heartbeat that each service leaves in the database counts, with Airflow's own thresholds. A
+# service that waits for a slow cluster leaves none although it works: it has five minutes.
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
 
-# Units that give no sign of life, each with the time of its last one, if that is known.
+# Print the units that give no sign of life, each with the time of its last one, if that is known.
 silent() {
     if ! health=$(curl -s --noproxy '*' -m 10 "$1/api/v2/monitor/health"); then
-        # It asks the database, which may be what does not answer. That there is no such page the
-        # api-server knows by itself.
+        # The answer needs the database, which may hang instead. That a page does not exist, the
+        # api-server knows without the database.
         curl -s --noproxy '*' -m 10 -o /dev/null "$1/no-such-page" || echo "airflow-api-server "
         return
     fi
@@ -22,7 +24,7 @@ silent() {
     done
 }
 
-# How far its main thread is: how often it gave up the processor.
+# Print how far the main thread of unit $1 is: how often it gave up the processor.
 steps() {
     grep -s ctxt_switches "/proc/$(systemctl show -P MainPID "$1")/status" | tr -d '\n'
 }
@@ -30,19 +32,19 @@ steps() {
 first=$(silent "$1")
 test -z "$first" && exit
 before=$(echo "$first" | while read -r unit beat; do echo "$unit $(steps "$unit")"; done)
-# Longer than from one heartbeat to the next (5 s): after a pause of the machine or of the database
-# all are old for a moment.
+# This is longer than from one heartbeat to the next (5 s): after a pause of the machine or of the
+# database, all heartbeats are old for a moment.
 sleep 6
 second=$(silent "$1")
 echo "$first" | while read -r unit beat; do
     echo "$second" | grep -q "^$unit " || continue
-    # Not one that was stopped, that starts, or that started less than a minute ago.
+    # Leave alone a unit that was stopped, that starts, or that started less than a minute ago.
     test "$(systemctl is-active "$unit")" = active || continue
-    test -n "$(find "/run/airflow/$unit.service" -mmin +1)" || continue
+    test -n "$(find "$STARTED_WITH/$unit.service" -mmin +1)" || continue
     if test -n "$beat" && test $(($(date +%s) - $(date -d "$beat" +%s))) -lt 300; then
         echo "$before" | grep -qxF "$unit $(steps "$unit")" || continue
     fi
-    echo "<4>$unit hangs: it gave no sign of life for too long, and is started anew"
+    echo "<4>$unit hangs: it gave no sign of life for too long, and systemd starts it again"
     pid=$(systemctl show -P MainPID "$unit")
     test "$pid" = 0 || kill -KILL "$pid" # 0 would be this script
 done

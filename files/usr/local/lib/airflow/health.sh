@@ -1,0 +1,31 @@
+#!/bin/sh
+# health.sh check|apply: all of Airflow's components are healthy. apply waits for up to a minute.
+# Written by the deploy of Airflow.
+set -u
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+healthy() {
+    # The status of the answer is always 200; only its JSON tells.
+    answer=$(curl -fsS -m 10 "$WEB_URL/api/v2/monitor/health" 2>&1) || return 1
+    for component in metadatabase scheduler dag_processor triggerer; do
+        echo "$answer" | grep -q "\"$component\":{\"status\":\"healthy\"" || return 1
+    done
+}
+
+case ${1-} in
+check) healthy || fail "Airflow is not healthy: $answer" ;;
+apply)
+    tries=60
+    until healthy; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] ||
+            fail "Airflow is not healthy after a minute: $answer Look at: journalctl -u 'airflow-*' -n 100"
+        sleep 1
+    done
+    ;;
+*)
+    echo "usage: health.sh check|apply" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,9 @@
+#!/bin/sh
+# stop-dag-processor.sh PID: stop the dag-processor whose process is PID. While it reads DAGs, it
+# sometimes loses the signal in a handler of exceptions and continues. Written by the deploy of
+# Airflow; airflow-dag-processor.service runs it.
+
+while kill -TERM "${1-}" 2>/dev/null; do
+    timeout 5 tail --pid="$1" -f /dev/null && break
+done
+exit 0
