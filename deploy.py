@@ -9,7 +9,7 @@ from pyinfra import host
 from tasks import preflight
 from tasks.airflow import config, database, objects, services, timers, venv
 from tasks.cluster import access, minikube
-from tasks.day2 import backup, cleanup, rotation, smoke_test, upgrade
+from tasks.day2 import backup, cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
 from tasks.lib import connection, progress
 from tasks.settings import HostSettings, Settings
@@ -38,7 +38,7 @@ def deploy(settings: HostSettings) -> None:
     # Switch. From here on Airflow changes. If its version does, it is stopped and backed up first,
     # and starts again with its services. The database comes before its users: objects need its
     # schema, services need all of them. A timer that goes must stop while its unit is still there.
-    backup.install(settings)
+    backup.install()
     with upgrade.guard(settings):
         config.write(settings)
         database.migrate(settings)
@@ -50,7 +50,6 @@ def deploy(settings: HostSettings) -> None:
 
     # Operate. These look after an Airflow that runs.
     timers.run(settings)
-    rotation.install(settings)
     metrics.run(settings)
 
     # Verify, and tidy up only when the new state is known to work.

@@ -1,8 +1,13 @@
-"""The map of the host: each user, path, unit and port of the deploy, once."""
+"""The map of the host: each user, path, unit and object of the cluster, once.
+
+The names come first. PLACES below has the purpose of each path. Directories, backups and the
+removal derive from it, and tests compare it with the README.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent  # of the repository, on the controller
 
@@ -60,10 +65,11 @@ BUILTIN_DAGS = "/opt/airflow/deploy-dags"
 # content, a link to the one in use, and a file with that one's name.
 IMAGE_DAGS = "/opt/airflow/baked-dags"
 IMAGE_DAGS_NAME = f"{IMAGE_DAGS}/current.name"
-BUNDLES = "bundles"  # clones of git repositories, in the home of the user who reads them
+BUNDLES = "bundles"  # clones of git repositories, in the home of the user that reads them
 
 # Programs. They read the values of this host from HOST_ENV.
 LIB = "/usr/local/lib/airflow"
+KUBECTL = "/usr/local/bin/kubectl"
 HOST_ENV = "/etc/airflow/host.env"
 PROGRAMS_RECORD = f"{STATE}/programs"
 CLI = "/usr/local/bin/airflow"
@@ -111,9 +117,129 @@ NGINX_SITE = "/etc/nginx/sites-available/airflow"
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal
 
+BACKUP_PENDING = "before-upgrade-pending"  # the name of one while the upgrade is under way
+BACKUPS_KEPT_BEFORE = 3  # of those made before an upgrade, a restore or a rollback
+
+# The smoke test runs again when one of these changes. Without connections in the inventory the
+# file of them is missing, and so is the proxy's without a proxy.
+SMOKE_TEST_INPUTS = (
+    *(CONFIG, POD_TEMPLATE, KUBECONFIG, OBJECTS, NGINX_SITE, AUTHORITY),
+    SANDBOX,
+    *(f"{UNITS_DIRECTORY}/{unit}" for unit in UNITS if unit.endswith(".service")),
+    *(f"{UNITS_DIRECTORY}/{unit}.d/{HOST_DROP_IN}" for unit in UNITS if unit.endswith(".service")),
+)
+
 # Programs that an earlier version of the deploy installed.
 OLD_PROGRAMS: tuple[str, ...] = (
     f"{LIB}/clean-history",
     f"{LIB}/liveness",
     f"{LIB}/stop-scheduler",
 )
+
+
+class Place(NamedTuple):
+    """A path on the host, or a pattern for several, and its purpose."""
+
+    path: str
+    # "made again": a deploy makes it again from the inventory. "data" and "secret" can't be made
+    # again.
+    kind: Literal["program", "configuration", "secret", "state", "data", "made again"]
+    description: str
+    # Owner, group and mode of a directory that tasks/host/system.py creates.
+    access: tuple[str, str, str] | None = None
+    # Whether a backup holds it, if that is different from the folder that it is in.
+    backup: bool | None = None
+    # The step of the removal that takes it away; the other steps know how to stop its program.
+    removal: Literal["files", "units", "proxy", "metrics", "cluster", "database", "state"] = "files"
+
+
+_C, _D = CONTROL_USER, DAGS_USER
+
+# Inside a folder come its parts. A rollback brings back all that a backup holds.
+PLACES = (
+    # Programs.
+    Place(f"{CLI}*", "program", "the deploy's commands", backup=True),
+    Place(LIB, "program", "the deploy's other programs", backup=True),
+    Place(KUBECTL, "program", "the cluster's client"),
+    Place("/usr/local/bin/minikube", "program", "installs and starts the cluster"),
+    Place("/usr/local/bin/crictl*", "program", "minikube's client of the container runtime"),
+    Place("/usr/local/lib/minikube", "program", "programs that only minikube finds"),
+    # Configuration and secrets.
+    Place("/etc/airflow", "data", "configuration and secrets", ("root", _D, "750"), backup=True),
+    Place("/etc/airflow/*.*", "configuration", "files that the deploy writes"),
+    # An older token may have been replaced since.
+    Place(KUBECONFIG, "configuration", "the scheduler's token of the cluster", backup=False),
+    Place(TRIGGERERS_KUBECONFIG, "configuration", "the triggerer's token", backup=False),
+    Place(SECRETS, "secret", "keys and passwords", ("root", "root", "700")),
+    # Half of a rotation, which a restore would leave half done.
+    Place(JWT_KEYS, "secret", "both keys while the jwt-secret changes", backup=False),
+    # With the authority's key a thief could pass for the host; and pods trust the present one.
+    Place(TLS, "secret", "certificates and their keys", backup=False, removal="proxy"),
+    # Airflow.
+    Place("/opt/airflow", "data", "Airflow and its DAGs", ("root", "root", "755")),
+    Place(VENVS, "made again", "virtual environments"),
+    Place(VENV, "made again", "a link to the one in use"),
+    Place(UV, "made again", "the program that installs them"),
+    Place(REQUIREMENTS, "made again", "lock files"),
+    Place(IMAGES, "made again", "archives of worker images"),
+    Place(DAGS, "data", "DAGs", ("root", _C, "2775")),
+    Place(PLUGINS, "data", "Airflow's plugins", ("root", _C, "2755")),
+    Place(BUILTIN_DAGS, "made again", "the deploy's own DAGs"),
+    Place(IMAGE_DAGS, "made again", "the DAGs of worker images"),
+    # State and data.
+    *(Place(home, "data", "a user's home", (user, user, "750")) for user, home in HOMES.items()),
+    # Only root writes there, so nobody can plant a link in it.
+    Place(STATE, "state", "the deploy's notes", ("root", "root", "700"), removal="state"),
+    Place(LOGS, "data", "logs of tasks", (_D, _D, "2770")),
+    Place(BACKUPS, "data", "backups", ("root", "root", "700")),
+    Place(STARTED_WITH, "made again", "the inputs that each unit started with"),
+    # systemd and other programs.
+    Place(f"{UNITS_DIRECTORY}/airflow*", "configuration", "units", backup=True, removal="units"),
+    Place(JWT_DROP_IN, "configuration", "names JWT_KEYS", backup=False, removal="units"),
+    Place(MINIKUBE_UNIT, "configuration", "minikube's unit", removal="cluster"),
+    Place(NGINX_SITE, "configuration", "the proxy's site", removal="proxy"),
+    Place(
+        f"{UNITS_DIRECTORY}/{NGINX_UNIT}.d/airflow.conf",
+        "configuration",
+        "records the proxy's inputs",
+        removal="proxy",
+    ),
+    Place(
+        f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d/airflow.conf",
+        "configuration",
+        "the options of the Prometheus endpoint",
+        removal="metrics",
+    ),
+    Place(
+        f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d/10-airflow-sandbox.conf",
+        "configuration",
+        "the sandbox of the Prometheus endpoint",
+        removal="metrics",
+    ),
+    Place(
+        "/etc/postgresql/*/main/conf.d/airflow.conf",
+        "configuration",
+        "PostgreSQL's options",
+        removal="database",
+    ),
+    Place(
+        "/etc/postgresql/*/main/pg_hba.conf",
+        "configuration",
+        "the users that PostgreSQL accepts",
+        removal="database",
+    ),
+)
+
+DIRECTORIES = {place.path: place.access for place in PLACES if place.access}
+BACKED_UP = tuple(place.path for place in PLACES if place.backup)
+NOT_BACKED_UP = tuple(place.path for place in PLACES if place.backup is False)
+
+
+def _files(*kinds: str) -> list[str]:
+    return [place.path for place in PLACES if place.removal == "files" and place.kind in kinds]
+
+
+# The removal deletes these files, and DATA only if it should not keep the data.
+PROGRAMS = _files("program")
+MADE_AGAIN = _files("program", "configuration", "made again")
+DATA = _files("data", "secret")

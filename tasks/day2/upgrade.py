@@ -1,4 +1,4 @@
-"""An upgrade: Airflow is stopped and backed up while it becomes another version."""
+"""An upgrade: Airflow is stopped and backed up while it changes from one version to another."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from contextlib import contextmanager
 
 from pyinfra.api import deploy
 
-from tasks.layout import (
-    BACKUP,
-    BACKUPS,
-    MIGRATED,
-    UNITS,
-)
-from tasks.lib.operations import settled
+from tasks.layout import BACKUP_PENDING, BACKUPS
+from tasks.lib.operations import ensure, settled
 from tasks.settings import HostSettings
-
-# While the upgrade runs. The next run finds it after a kill, and so makes no backup of a half
-# upgraded Airflow.
-PENDING = f"{BACKUPS}/before-upgrade-pending.tar"
 
 
 @contextmanager
@@ -26,7 +17,7 @@ def guard(settings: HostSettings) -> Iterator[None]:
     """Enclose the operations that change Airflow from one version to another.
 
     If the version or a package changes, Airflow is stopped and backed up before them. Tasks that
-    run wait for the new version's services.
+    run wait for the services of the new version.
     """
     _begin(settings)
     yield
@@ -36,25 +27,24 @@ def guard(settings: HostSettings) -> Iterator[None]:
 @deploy("Upgrade")
 def _begin(settings: HostSettings) -> None:
     """Airflow is stopped and backed up if its version or a package will change."""
-    settled(
+    ensure(
         name="Stop Airflow and back it up",
-        test=f"! test -s {MIGRATED} || grep -q '^{settings.venv_key} ' {MIGRATED}",
-        commands=[
-            f"test -e {PENDING} || {BACKUP} --check",
-            f"systemctl stop {' '.join(UNITS)}",
-            f"test -e {PENDING} || {BACKUP} before-upgrade-pending >/dev/null"
-            " || { systemctl start airflow.target; exit 1; }",
-        ],
-        because="it is installed with these packages",
+        program="upgrade.sh",
+        args=[settings.venv_key],
+        already="it is installed with these packages",
     )
 
 
 @deploy("Upgrade")
 def _end() -> None:
-    """The backup of before the upgrade has its name, now that Airflow runs with the new version."""
+    """The backup from before the upgrade has its name, now that Airflow runs with the new version.
+
+    The next run finds a pending one after a kill, and makes no second one.
+    """
+    pending, name = f"{BACKUPS}/{BACKUP_PENDING}.tar", "before-upgrade-$(date -u +%Y%m%dT%H%M%SZ)"
     settled(
         name="Keep the backup of before",
-        test=f"! test -e {PENDING}",
-        commands=[f"mv {PENDING} {BACKUPS}/before-upgrade-$(date -u +%Y%m%dT%H%M%SZ).tar"],
+        test=f"! test -e {pending}",
+        commands=[f"mv {pending} {BACKUPS}/{name}.tar"],
         because="there was no upgrade",
     )

@@ -10,6 +10,7 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.host import tls
 from tasks.layout import HOST_ENV, ROOT
+from tasks.lib import lock
 from tasks.lib.operations import brought
 from tasks.settings import HostSettings
 
@@ -21,10 +22,39 @@ def values(settings: HostSettings) -> dict[str, str]:
         "SECRETS": layout.SECRETS,
         "KUBECTL": settings.kubectl,
         "NAMESPACE": settings.kubernetes.namespace,
+        "NODE_IS_HOST": "yes" if settings.node_is_host else "",
+        "DEPLOY_LOCK": lock.FILE,
         # Airflow.
+        "ADMIN_USER": settings.web.admin_user,
+        "DATABASE": layout.DATABASE,
+        "MIGRATED": layout.MIGRATED,
+        "POD_TEMPLATE": layout.POD_TEMPLATE,
         "STARTED_WITH": layout.STARTED_WITH,
         "UNITS": " ".join(layout.UNITS),
+        "VENV": layout.VENV,
+        "VENVS": layout.VENVS,
         "WEB_URL": settings.web.local_url,
+        # Backups.
+        "BACKED_UP": " ".join(path.lstrip("/") for path in layout.BACKED_UP),
+        "NOT_BACKED_UP": " ".join(path.lstrip("/") for path in layout.NOT_BACKED_UP),
+        "BACKUPS": layout.BACKUPS,
+        "BACKUP_PENDING": layout.BACKUP_PENDING,
+        # One that an admin makes by hand is not deleted at once.
+        "BACKUPS_KEPT": str(max(settings.retention.backups, 1)),
+        # Of those made before an upgrade, a restore or a rollback.
+        "BACKUPS_KEPT_BEFORE": str(layout.BACKUPS_KEPT_BEFORE),
+        # Keys and tokens: only their places.
+        "ADMIN_PASSWORD": layout.ADMIN_PASSWORD,
+        "CONTROL_KUBECONFIG": layout.KUBECONFIG,
+        "JWT_DROP_IN": layout.JWT_DROP_IN,
+        "JWT_KEYS": layout.JWT_KEYS,
+        "TRIGGERER_KUBECONFIG": layout.TRIGGERERS_KUBECONFIG,
+        # The smoke test.
+        "SMOKE_TEST": "yes" if settings.airflow.smoke_test else "",
+        "SMOKE_TEST_BUNDLE": "dags-folder" if settings.dags.source == "host" else "deploy",
+        "SMOKE_TEST_INPUTS": " ".join(layout.SMOKE_TEST_INPUTS),
+        "SMOKE_TEST_LOG": _log_place(settings),
+        "SMOKE_TEST_PASSED": layout.SMOKE_TEST_PASSED,
         "CERTIFICATE_NAMES": " ".join(tls.names(settings)),
         # Retention.
         "FAILED_PODS_MINUTES": str(settings.retention.failed_pod_minutes),
@@ -35,6 +65,15 @@ def values(settings: HostSettings) -> dict[str, str]:
     }
 
 
+def _log_place(settings: HostSettings) -> str:
+    """Where a person finds the logs of tasks, in words."""
+    if store := settings.logs.s3:
+        return f"{store.folder}, with the connection {store.connection}"
+    if claim := settings.logs.claim:
+        return f"{claim.host_path}, where the host should see the claim {claim.name}"
+    return f"{layout.LOGS}; a node that is another machine must share it"
+
+
 def render(settings: HostSettings) -> str:
     """The file, as sh and Python's shlex read it."""
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in values(settings).items()]
@@ -42,7 +81,16 @@ def render(settings: HostSettings) -> str:
 
 
 def install(settings: HostSettings) -> None:
-    """The host has the deploy's programs, and the file with the values that they read."""
+    """The host has the values that the deploy's programs read, and the programs."""
+    files.put(
+        name=f"Write {HOST_ENV}",
+        src=StringIO(render(settings)),
+        dest=HOST_ENV,
+        user="root",
+        group="root",
+        mode="644",
+    )
+    # After their values, so that a program that a timer starts meanwhile finds them.
     top = ROOT / "files/usr/local"
     brought(
         name="Install the deploy's programs",
@@ -53,12 +101,4 @@ def install(settings: HostSettings) -> None:
         },
         dest="/usr/local",
         record=layout.PROGRAMS_RECORD,
-    )
-    files.put(
-        name=f"Write {HOST_ENV}",
-        src=StringIO(render(settings)),
-        dest=HOST_ENV,
-        user="root",
-        group="root",
-        mode="644",
     )

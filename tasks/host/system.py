@@ -7,7 +7,7 @@ from pyinfra.operations import files, server
 
 from tasks import layout
 from tasks.host import environment
-from tasks.layout import CONTROL_USER, DAGS_USER, HOMES, PACKAGES_RECORD, STATE
+from tasks.layout import CONTROL_USER, DAGS_USER, DIRECTORIES, HOMES, PACKAGES_RECORD
 from tasks.lib.operations import debian_packages, settled
 from tasks.settings import HostSettings
 
@@ -57,21 +57,6 @@ def packages(settings: HostSettings) -> list[str]:
     return names
 
 
-# path: (owner, group, mode). The control plane's user is in the group of the other one, and may
-# read what that one may; not the other way round.
-DIRECTORIES = {
-    "/etc/airflow": ("root", DAGS_USER, "750"),
-    "/etc/airflow/secrets": ("root", "root", "700"),
-    "/opt/airflow": ("root", "root", "755"),
-    layout.DAGS: ("root", CONTROL_USER, "2775"),
-    "/opt/airflow/plugins": ("root", CONTROL_USER, "2755"),
-    **{home: (user, user, "750") for user, home in HOMES.items()},
-    # What the deploy remembers; root writes there, so nobody else may plant a link in it.
-    STATE: ("root", "root", "700"),
-    "/var/log/airflow": (DAGS_USER, DAGS_USER, "2770"),
-}
-
-
 @deploy("System")
 def install(settings: HostSettings) -> None:
     """The host has the packages, the users and the directories that the other tasks use."""
@@ -92,6 +77,8 @@ def install(settings: HostSettings) -> None:
     )
     _create_user(DAGS_USER, "Apache Airflow, what runs DAGs' code", settings.airflow.uid)
     _create_user(CONTROL_USER, "Apache Airflow", groups=[DAGS_USER])
+    # The control plane's user is in the other user's group, so it may read all that the other one
+    # may, but not vice versa.
     for path, (owner, group, mode) in DIRECTORIES.items():
         files.directory(name=f"Create {path}", path=path, user=owner, group=group, mode=mode)
     environment.install(settings)

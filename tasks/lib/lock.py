@@ -8,21 +8,23 @@ import shlex
 import socket
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
 FILE = "/run/lock/airflow-deploy"
+QUESTION = Path(__file__).parent / "lock.sh"
 WAIT = 3  # seconds, for the lock of a run that just ended
 
 
 def taking(file: str = FILE) -> str:
-    """Shell commands that take the lock as descriptor 9, or fail; whoever comes first makes it."""
+    """Shell commands that take the lock as descriptor 9, or fail; the first run creates it."""
     return f"[ -e {file} ] || (umask 0; : > {file}); exec 9< {file}\nflock -w {WAIT} 9"
 
 
 def script(owner: str, file: str = FILE) -> str:
-    """Shell commands that take the lock, and keep it until nobody reads what they print."""
+    """Shell commands that take the lock, and keep it until nobody reads their output."""
     return f"""
 {taking(file)} || exit 0
 # Without creating it, which Linux forbids in this folder where the file is another user's.
@@ -30,17 +32,23 @@ echo {shlex.quote(owner)} | dd of={file} conv=nocreat status=none
 while echo; do sleep 0.5; done 2>/dev/null"""
 
 
+def asking(owner: str, file: str = FILE) -> str:
+    """Shell text with a function `other_holder`, which prints another run's name in the lock.
+
+    It gives this owner a while to get the lock.
+    """
+    variables = {"lock_file": file, "lock_owner": owner, "lock_tries": str(10 * WAIT + 5)}
+    given = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+    return given + QUESTION.read_text()
+
+
 def other_holder(owner: str, file: str = FILE) -> str:
-    """Shell commands that print who holds the lock, unless this owner has it within a while."""
-    holder = f"$(cat {file} 2>/dev/null)"
-    return (
-        f'for try in $(seq {10 * WAIT + 5}); do test "{holder}" != {shlex.quote(owner)} || exit 0;'
-        f' sleep 0.1; done; echo "{holder}"'
-    )
+    """Shell commands that print the other run that holds the lock, nothing if this owner does."""
+    return f"{asking(owner, file)}\nother_holder"
 
 
 def refusal(holder: str) -> str:
-    """What is said to the one who does not get it."""
+    """The message to the run that does not get the lock."""
     return (
         f"another deploy of this host runs, by {holder}: wait for its end; one that was killed"
         " lets go within seconds"
@@ -57,6 +65,6 @@ def take() -> str:
         f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()}), {now:%H:%M:%S} UTC"
     )
     command = StringCommand(f"sh -c {shlex.quote(script(owner))}")
-    # Not as root: whoever logs in may take it.
+    # Not as root: every user who logs in may take it.
     threading.Thread(target=ctx_host.get().run_shell_command, args=(command,), daemon=True).start()
     return owner

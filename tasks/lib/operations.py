@@ -127,6 +127,34 @@ def ensure(program: str, already: str, args: Sequence[str] = ()) -> Generator[st
 
 
 @operation()
+def ensure_sent(
+    program: Path, already: str, args: Sequence[str] = ()
+) -> Generator[str, None, None]:
+    """
+    Run a shell program of this machine unless it says that there is nothing to do.
+
+    This is `ensure` for a host that does not have the deploy's programs yet, or no longer: the text
+    of the program is sent.
+
+    + program: the file, on this machine
+    + already: a sentence that is true of the host when there is nothing to do
+    + args: the program's arguments after `check` or `apply`; nothing secret
+    """
+    check, apply = (with_arguments(program, [verb, *args]) for verb in ("check", "apply"))
+    verdict = host.get_fact(Output, script=f"if (\n{check}) >/dev/null 2>&1; then echo yes; fi")
+    if verdict == "yes":
+        host.noop(already)
+        return
+    yield ALONE + apply
+
+
+def with_arguments(program: Path, args: Sequence[str]) -> str:
+    """The text of a shell program that has these arguments when it is run as a command."""
+    first, rest = program.read_text().split("\n", 1)
+    return f"{first}\nset -- {shlex.join(args)}\n{rest}"
+
+
+@operation()
 def secret_file(path: str, content: SecretStr) -> Generator[StringCommand, None, None]:
     """
     Write a file that only root can read.

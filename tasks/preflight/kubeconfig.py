@@ -1,4 +1,4 @@
-"""What an existing cluster's kubeconfig says, as far as it is not secret."""
+"""Checks an existing cluster's kubeconfig, without its secrets."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import yaml
 
 from tasks.settings.types import is_this_host
 
-# The keys whose lines may leave the host: they tell how the file is built, and hold no secret.
-# Without the values of the others, these lines still are YAML.
-TOLD_KEYS = (
+# The keys whose lines may leave the host: they show the structure of the file and hold no secret.
+# Without the lines of other keys the text still is YAML.
+SAFE_KEYS = (
     *("apiVersion", "kind", "current-context", "clusters", "cluster", "contexts", "context"),
     *("users", "user", "name", "namespace", "server", "certificate-authority"),
     *("client-certificate", "client-key", "exec", "command", "env", "extensions", "extension"),
@@ -22,18 +22,18 @@ USER_FILES = ("client-certificate", "client-key")
 
 
 class Report(NamedTuple):
-    """What the host says about the file, and about what it names."""
+    """The host's answers about the file, and about the things that it names."""
 
-    told: Sequence[str]  # the file's lines with the keys above
+    safe_lines: Sequence[str]  # the file's lines with the keys above
     reached: Sequence[str]  # servers that answer
-    no_file: Sequence[str]  # files that are not there
-    no_tool: Sequence[str]  # programs that are not there
+    no_file: Sequence[str]  # missing files
+    no_tool: Sequence[str]  # missing programs
 
 
 def findings(path: str, context: str | None, report: Report) -> Iterator[str]:
-    """What is wrong with the file, each with its cure."""
+    """The errors of the file, each with its cure."""
     try:
-        content = yaml.safe_load("\n".join(report.told)) or {}
+        content = yaml.safe_load("\n".join(report.safe_lines)) or {}
         contexts, clusters, users = (
             {each["name"]: each.get(kind) or {} for each in content.get(f"{kind}s") or []}
             for kind in ("context", "cluster", "user")
@@ -62,7 +62,8 @@ def findings(path: str, context: str | None, report: Report) -> Iterator[str]:
         if name in report.no_file:
             yield (
                 f"kubernetes_kubeconfig: {path} names the file {name}, which is not on the host:"
-                " copy what kubectl config view --minify --flatten --raw prints where that file is"
+                " run kubectl config view --minify --flatten --raw where that file is, and copy its"
+                " output"
             )
     tool = (user.get("exec") or {}).get("command")
     if tool in report.no_tool:

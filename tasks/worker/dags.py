@@ -51,11 +51,6 @@ def bundles(settings: HostSettings) -> str:
     )
 
 
-def bundle_of_own(settings: HostSettings) -> str:
-    """The bundle with the deploy's own DAGs."""
-    return "deploy" if _own(settings) else "dags-folder"
-
-
 def folder_on_host(settings: HostSettings) -> str:
     """Where the dag-processor finds what pods have in DAGS."""
     if settings.dags.claim:

@@ -18,16 +18,6 @@ def host_path(settings: HostSettings) -> str:
     return settings.logs.claim.host_path if settings.logs.claim else LOGS
 
 
-def place(settings: HostSettings) -> str:
-    """Where a person finds the logs, in words."""
-    if settings.logs.s3:
-        store = settings.logs.s3
-        return f"{store.folder}, with the connection {store.connection}"
-    if settings.logs.claim:
-        return f"{host_path(settings)}, which is to be the claim {settings.logs.claim.name}"
-    return f"{LOGS}; a node that is another machine must share it"
-
-
 def options(settings: HostSettings) -> dict[str, str]:
     """The section logging of airflow.cfg."""
     return {

@@ -468,6 +468,7 @@ _PATHS: Table = {
         /usr/local/bin/airflow-backup    root root         755  public; it refuses all but root
         /usr/local/bin/airflow-restore   root root         755  public; it refuses all but root
         /usr/local/bin/airflow-rotate    root root         755  public; it refuses all but root
+        /usr/local/bin/airflow-smoke-test root root        755  public
         /usr/local/bin/kubectl           root root         755  public
         /usr/local/lib/airflow/run       root root         755  public; it refuses all but root
         /usr/local/lib/airflow/certificate    root root    755  public
@@ -482,6 +483,13 @@ _PATHS: Table = {
         /usr/local/lib/airflow/stop-dag-processor.sh root root 755  airflow-dags runs it
         /usr/local/lib/airflow/stop-scheduler.sh     root root 755  airflow runs it
         /usr/local/lib/airflow/grants.sql     root root    644  postgres reads it
+        /etc/airflow/host.env                 root root    644  has no secret
+        /usr/local/lib/airflow/health.sh      root root    755  public
+        /usr/local/lib/airflow/kubeconfig.sh  root root    755  public
+        /usr/local/lib/airflow/secrets.sh     root root    755  public
+        /usr/local/lib/airflow/lib.sh         root root    644  public
+        /usr/local/lib/airflow/smoke-test.sh  root root    755  public
+        /usr/local/lib/airflow/upgrade.sh     root root    755  public
 
         /etc/postgresql/{postgres}/main/pg_hba.conf         postgres postgres 600 who may log in
         /etc/postgresql/{postgres}/main/conf.d/airflow.conf postgres postgres 640 may be secret
@@ -496,7 +504,6 @@ _PATHS: Table = {
     page_has_own_certificate: "/etc/airflow/tls/web.pem root root 600 has a key",
     has_pod_operator: "/etc/airflow/kubeconfig-triggerer root airflow-dags 640 has a token",
     has_git: "/usr/local/lib/airflow/ask-git root root 644 public",
-    has_smoke_test: "/usr/local/bin/airflow-smoke-test root root 755 public",
     has_metrics: """
         /etc/airflow/metrics.yaml root airflow 640 the exporter reads it
         /etc/systemd/system/prometheus-postgres-exporter.service.d/airflow.conf root root 644 public

@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+from tasks import layout
 from tasks.host import metrics, system
 from tasks.settings import HostSettings
 from tests.host import expected
@@ -69,7 +70,7 @@ def test_owner_and_mode(
 
 
 def test_every_folder_of_the_deploy_has_a_reason(settings: HostSettings) -> None:
-    assert set(system.DIRECTORIES) <= set(expected.paths(settings))
+    assert set(layout.DIRECTORIES) <= set(expected.paths(settings))
 
 
 def test_only_root_reads_what_lies_among_the_secrets(host: Host) -> None:

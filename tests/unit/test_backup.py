@@ -1,26 +1,44 @@
-"""The command airflow-backup, run for real in a folder that stands for a host."""
+"""The commands that back up and restore, run for real in a folder that stands for a host."""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
-import re
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from tests.unit import fake
+from tests.unit import fake, programs
 
-COMMAND = "/usr/local/bin/airflow-backup"
-RESTORE = "/usr/local/bin/airflow-restore"
 # In the place of what only a host with PostgreSQL has, or only root may do.
 PROGRAMS = {
     "id": "echo 0",
     "setpriv": 'shift 3; exec "$@"',
-    "psql": "echo 1000",
+    "psql": """
+case "$*" in
+*" -c "*) echo "$*" | sed 's/.* -c //' | tr '\\n' ' ' >>$here/sql; echo >>$here/sql ;;
+*pg_database_size*) echo 1000 ;;
+*) cat >/dev/null ;;
+esac""",
     "pg_dump": "echo a dump",
+    "runuser": 'shift 3; exec "$@"',
+    "createdb": "",
+    "pg_restore": "cat >$here/restored",
+    "df": "echo Avail; echo 1000000000",
+    "ctr": "echo an image",
+    "systemctl": "echo $* >>$here/systemctl",
+    "curl": "cat $here/health",
 }
+HEALTHY = json.dumps(
+    {
+        name: {"status": "healthy"}
+        for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")
+    },
+    separators=(",", ":"),
+)
 # What is in a backup, from the root of the host: what going back brings back.
 KEPT = [
     "etc/airflow/airflow.cfg",
@@ -71,25 +89,21 @@ class Host:
         self.backups.mkdir(parents=True)
         (root / "bin").mkdir()
         for name, script in PROGRAMS.items():
-            (root / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+            (root / "bin" / name).write_text(f"#!/bin/sh\nhere={root}\n{script}\n")
             (root / "bin" / name).chmod(0o755)
-        self.scripts = root / "scripts"
-        self.scripts.mkdir()
-        plan = fake.plan(fake.settings({"retention_backups": kept}))
-        for command, name in ((COMMAND, "airflow-backup"), (RESTORE, "airflow-rollback")):
-            text = plan.uploads[command]
-            # The whole paths are those of the folder.
-            text = re.sub(r"(?<![\w.*])/(etc|var|run)/", rf"{self.root}/\1/", text)
-            text = text.replace("\ncd /\n", f"\ncd {self.root}\n")
-            (self.scripts / name).write_text(text.replace("tar -C /", f"tar -C {self.root}"))
+        self.rollback = root / "airflow-rollback"
+        self.rollback.symlink_to(programs.BIN / "airflow-restore")
+        env = programs.host_env(root, fake.settings({"retention_backups": kept}))
         (self.root / "run/lock").mkdir(parents=True)
-        self.path = f"{root}/bin:/usr/bin:/bin"
+        (root / "health").write_text(HEALTHY)
+        self.folder = root
+        self.env = {**env, "PATH": f"{root}/bin:/usr/bin:/bin"}
 
-    def call(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def call(self, program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of the commands."""
         return subprocess.run(
-            ["sh", str(self.scripts / name), *arguments],
-            env={"PATH": self.path},
+            [program, *arguments],
+            env=self.env,
             text=True,
             capture_output=True,
             check=False,
@@ -97,7 +111,7 @@ class Host:
 
     def run(self, *arguments: str) -> Path:
         """Make a backup; returns its file."""
-        done = self.call("airflow-backup", *arguments)
+        done = self.call(programs.BIN / "airflow-backup", *arguments)
         assert (done.returncode, done.stderr) == (0, "")
         return Path(done.stdout.strip())
 
@@ -163,11 +177,159 @@ def test_one_made_by_hand_is_kept_where_there_are_none_of_the_night(tmp_path: Pa
 def test_going_back_is_to_before_the_last_upgrade(host: Host) -> None:
     (host.root / NOT_KEPT[6]).unlink()  # no rotation was interrupted
     host.older("before-upgrade-3", "before-upgrade-1", "before-upgrade-2", "before-restore-4")
-    done = host.call("airflow-rollback")  # they hold nothing, as it says of the one that it takes
+    done = host.call(host.rollback)  # they hold nothing, as it says of the one that it takes
     assert done.returncode == 1 and "/before-upgrade-2.tar is damaged" in done.stderr
     assert "nothing was changed" in done.stderr
 
 
 def test_the_question_whether_there_is_room_makes_none(host: Host) -> None:
     host.run("--check")
+    assert host.names() == set()
+
+
+# Going back, with a PostgreSQL that only notes what it should do
+
+
+OLD = "3.3.1-0123"
+
+
+@pytest.fixture
+def upgraded(host: Host) -> tuple[Host, Path]:
+    """A host that was upgraded, and its backup from before: of an earlier form of the deploy."""
+    (host.root / NOT_KEPT[6]).unlink()  # no rotation was interrupted
+    (host.root / "etc/airflow/pod_template.yaml").write_text("image: localhost/worker:1\n")
+    migrated = host.root / "var/lib/airflow-deploy/migrated"
+    migrated.write_text(f"{OLD} 12 34\n")
+    for venv in (OLD, "3.3.2-4567"):
+        (host.root / f"opt/airflow/venvs/{venv}").mkdir(parents=True)
+        (host.root / f"opt/airflow/venvs/{venv}/.complete").touch()
+    backup = host.run("before-upgrade-1")
+    for name in KEPT:
+        (host.root / name).write_text("new")
+    # A file that the earlier form did not have.
+    (host.root / "etc/airflow/host.env").write_text("new")
+    (host.root / "opt/airflow/venv").symlink_to(host.root / "opt/airflow/venvs/3.3.2-4567")
+    migrated.write_text("3.3.2-4567 12 34\n")
+    return host, backup
+
+
+def kept_files(host: Host) -> dict[str, str]:
+    """The content of the files that a backup has."""
+    return {name: (host.root / name).read_text() for name in KEPT}
+
+
+def test_a_rollback_brings_back_version_configuration_secrets_and_data(
+    upgraded: tuple[Host, Path],
+) -> None:
+    host, backup = upgraded
+    done = host.call(host.rollback)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'Write airflow_version = "3.3.1" into the inventory' in done.stdout
+    expected = {name: name for name in KEPT}
+    expected["etc/airflow/pod_template.yaml"] = "image: localhost/worker:1\n"
+    assert kept_files(host) == expected
+    assert (host.root / "etc/airflow/host.env").read_text() == "new"
+    assert (host.root / "opt/airflow/venv").readlink() == host.root / f"opt/airflow/venvs/{OLD}"
+    migrated = host.root / "var/lib/airflow-deploy/migrated"
+    assert migrated.read_text() == f"{OLD} 12 34\n"
+    assert (host.folder / "restored").read_text() == "a dump\n"
+    # The backup is used up, and the state before the rollback is kept.
+    assert not backup.exists() and len(host.names()) == 2
+    assert {name.rpartition("-")[0] for name in host.names()} == {
+        "before-undone",
+        "before-rollback",
+    }
+    calls = (host.folder / "systemctl").read_text().splitlines()
+    assert calls[0].startswith("stop airflow.target airflow-api-server.service")
+    assert calls[1:] == ["daemon-reload", "start airflow.target"]
+    assert not list((host.root / "var/lib/airflow-deploy").glob("restore.*"))
+
+
+def test_a_restore_brings_back_secrets_and_data_only(upgraded: tuple[Host, Path]) -> None:
+    host, backup = upgraded
+    done = host.call(programs.BIN / "airflow-restore", str(backup))
+    assert (done.returncode, done.stderr) == (0, "")
+    secrets = {name: name for name in KEPT if name.startswith("etc/airflow/secrets/")}
+    assert kept_files(host) == {**dict.fromkeys(KEPT, "new"), **secrets}
+    assert (host.root / "opt/airflow/venv").readlink().name == "3.3.2-4567"
+    sql = (host.folder / "sql").read_text()
+    assert "alter database airflow_new rename to airflow;" in sql
+    # The earlier database goes last, when Airflow is healthy.
+    assert sql.splitlines()[-2].startswith("drop database if exists airflow_old")
+    assert backup.exists()
+
+
+def test_an_unhealthy_airflow_keeps_what_was_there_before(upgraded: tuple[Host, Path]) -> None:
+    host, backup = upgraded
+    (host.folder / "health").write_text("{}")
+    (host.folder / "bin/sleep").write_text("#!/bin/sh\n")
+    (host.folder / "bin/sleep").chmod(0o755)
+    done = host.call(programs.BIN / "airflow-restore", str(backup))
+    assert done.returncode == 1 and "is not healthy after a minute" in done.stderr
+    assert "in the database airflow_old and in" in done.stderr
+    after = (host.folder / "sql").read_text().partition("begin; alter")[2]
+    assert "airflow_old" not in after.partition("commit")[2]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("venv", "3.3.1-0123 is gone: deploy with airflow_version"),
+        ("jwt-keys", "run airflow-rotate jwt-secret first"),
+        ("lock", "a deploy of this host runs"),
+        ("image", "the worker image localhost/worker:1 is gone from the node"),
+    ],
+)
+def test_a_rollback_that_can_not_succeed_changes_nothing(
+    damage: str, says: str, upgraded: tuple[Host, Path]
+) -> None:
+    host, backup = upgraded
+    lock = host.root / "run/lock/airflow-deploy"
+    lock.touch()
+    if damage == "venv":
+        (host.root / f"opt/airflow/venvs/{OLD}/.complete").unlink()
+    elif damage == "jwt-keys":
+        (host.root / NOT_KEPT[6]).touch()
+    elif damage == "image":
+        (host.folder / "bin/ctr").write_text("#!/bin/sh\n")
+    with lock.open() as file:
+        if damage == "lock":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        done = host.call(host.rollback)
+    assert done.returncode == 1 and says in done.stderr and "nothing was changed" in done.stderr
+    assert kept_files(host) == dict.fromkeys(KEPT, "new") and backup.exists()
+    assert not (host.folder / "systemctl").exists()
+
+
+# Before an upgrade
+
+
+def test_an_upgrade_stops_airflow_and_backs_it_up_once(host: Host) -> None:
+    upgrade, pending = programs.LIB / "upgrade.sh", host.backups / "before-upgrade-pending.tar"
+    migrated = host.root / "var/lib/airflow-deploy/migrated"
+    migrated.write_text(f"{OLD} 12 34\n")
+    assert host.call(upgrade, "check", OLD).returncode == 0
+    check = host.call(upgrade, "check", "3.3.2-4567")
+    assert check.returncode == 1 and check.stderr.count("\n") == 1 and OLD in check.stderr
+    done = host.call(upgrade, "apply", "3.3.2-4567")
+    assert (done.returncode, done.stderr) == (0, "")
+    made = pending.read_bytes()
+    # The next run after a kill keeps the backup: by then Airflow may be half upgraded.
+    assert host.call(upgrade, "apply", "3.3.2-4567").returncode == 0
+    assert pending.read_bytes() == made and host.names() == {pending.stem}
+    calls = (host.folder / "systemctl").read_text().splitlines()
+    assert len(calls) == 2 and all(call.startswith("stop airflow.target ") for call in calls)
+    migrated.unlink()  # a first deploy
+    assert host.call(upgrade, "check", OLD).returncode == 0
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_without_a_backup_airflow_is_not_upgraded_and_runs_on(host: Host, full: bool) -> None:
+    name = "df" if full else "pg_dump"
+    (host.folder / "bin" / name).write_text("#!/bin/sh\necho Avail; echo 0\nexit 1\n")
+    (host.root / "var/lib/airflow-deploy/migrated").write_text(f"{OLD} 12 34\n")
+    assert host.call(programs.LIB / "upgrade.sh", "apply", "3.3.2-4567").returncode != 0
+    calls = host.folder / "systemctl"
+    seen = calls.read_text().splitlines() if calls.exists() else []
+    assert [call.split()[0] for call in seen] == ([] if full else ["stop", "start"])
     assert host.names() == set()

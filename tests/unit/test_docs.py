@@ -15,7 +15,6 @@ import yaml
 
 from tasks import layout, remove
 from tasks.airflow import services, timers
-from tasks.host import system
 from tasks.layout import ROOT
 from tasks.settings import RENAMED, SECTIONS, SETTINGS
 from tests import stories
@@ -194,10 +193,10 @@ def test_services_have_the_secrets_that_the_readme_says() -> None:
 
 
 def test_names_that_can_be_rotated_are_documented() -> None:
-    program = (ROOT / "files/usr/local/bin/airflow-rotate.j2").read_text()
-    (names,) = re.findall(r'^names=" (.*) "$', program, re.MULTILINE)
+    program = (ROOT / "files/usr/local/bin/airflow-rotate").read_text()
+    (table_of_names,) = re.findall(r"^ROTATE = {$(.*?)^}$", program, re.MULTILINE | re.DOTALL)
     rows = table(section(README, "## Day two"), "Name")
-    assert [code(row[0])[0] for row in rows] == names.split()
+    assert [code(row[0])[0] for row in rows] == re.findall('"(.*)":', table_of_names)
 
 
 def test_commands_of_day_two_exist() -> None:
@@ -235,10 +234,28 @@ def test_the_readme_lists_what_a_deploy_writes(variant: fake.Plan) -> None:
     assert written and not [path for path in written if not covered(path, patterns)]
 
 
-def test_the_readme_lists_what_the_removal_takes_away() -> None:
-    patterns = on_the_host()
-    removed = [*remove.PROGRAMS, *remove.DATA, *system.DIRECTORIES]
-    assert not [path for path in removed if not covered(path, patterns)]
+def test_the_readme_and_the_map_have_the_same_places() -> None:
+    documented, places = on_the_host(), [place.path for place in layout.PLACES]
+    assert not [path for path in places if not covered(path, documented)]
+    # Kubernetes' own places are a list of the removal, and Debian's packages have theirs.
+    others = [*remove.NODE, "/root/.kube", *remove.LEFT_BY_PACKAGES, "/etc/nginx"]
+    known = [path.removesuffix("*").removesuffix("/") for path in (*places, *others)]
+    assert not [
+        path for path in documented if not covered(path.rstrip("*"), [*known, *places, *others])
+    ]
+
+
+def test_the_map_has_each_place_that_a_deploy_writes(variant: fake.Plan) -> None:
+    places = [place.path for place in layout.PLACES]
+    others = [*remove.LEFT_BY_PACKAGES, remove.MINIKUBE]
+    written = [path for path in variant.uploads if not covered(path, [*places, *others])]
+    assert variant.uploads and not written
+
+
+def test_each_place_of_the_map_has_one_description() -> None:
+    paths = [place.path for place in layout.PLACES]
+    assert len(paths) == len(set(paths))
+    assert all(place.description for place in layout.PLACES)
 
 
 def test_the_readme_lists_the_ports() -> None:

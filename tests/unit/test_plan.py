@@ -73,6 +73,7 @@ def test_no_operation_has_a_parameter_that_pyinfra_would_take_away() -> None:
         "brought",
         "debian_packages",
         "ensure",
+        "ensure_sent",
         "pinned_file",
         "secret_file",
         "settled",

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from tasks import layout, preflight
+from tasks import layout
 from tasks.cluster import programs
-from tasks.preflight import HostReport, Report, findings
-from tasks.preflight.kubeconfig import TOLD_KEYS
+from tasks.preflight.checks import findings
+from tasks.preflight.kubeconfig import SAFE_KEYS
+from tasks.preflight.questions import HostReport, Report, variables
 from tasks.settings import Settings
 from tests.unit import fake
 from tests.unit.fake import ANOTHER_DRIVER, DEFAULTS, EXISTING
@@ -92,7 +93,7 @@ users:
 TOLD = [
     f"|{line}"
     for line in KUBECONFIG.replace("no-such-cloud", "aws").splitlines()
-    if line.strip(" -").partition(":")[0] in TOLD_KEYS
+    if line.strip(" -").partition(":")[0] in SAFE_KEYS
 ]
 
 
@@ -145,10 +146,10 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         ({"disk_kib": [f"/opt {10 * GIB}", f"/var {10 * GIB}"]}, {}),
         ({"time": [str(int(NOW) + 60)]}, {}),
         ({"time": [str(int(NOW) - 60)]}, {}),
-        ({"told": TOLD, "reached": ["https://192.0.2.9:6443"]}, CLUSTER),
+        ({"safe": TOLD, "reached": ["https://192.0.2.9:6443"]}, CLUSTER),
         # What the other contexts need does not matter.
-        ({"told": TOLD, "reached": ["https://192.0.2.9:6443"], "no_tool": ["aws"]}, CLUSTER),
-        ({"told": TOLD, "reached": ["https://127.0.0.1:6443"]}, {**CLUSTER, **CLOUD}),
+        ({"safe": TOLD, "reached": ["https://192.0.2.9:6443"], "no_tool": ["aws"]}, CLUSTER),
+        ({"safe": TOLD, "reached": ["https://127.0.0.1:6443"]}, {**CLUSTER, **CLOUD}),
         ({}, OFFLINE),
         ({}, LOCAL_IMAGE),
         # Where Airflow is installed already, space is taken and nothing need be downloaded.
@@ -190,27 +191,27 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ),
         ({"port": ["8443 42 k3s server"]}, {}, "8443 is held by k3s server", "stop it"),
         ({"kubeconfig": ["missing"]}, CLUSTER, "/root/cluster.yaml is not there", "copy"),
-        ({"told": TOLD}, CLUSTER, "https://192.0.2.9:6443, which does not", "check the address"),
-        ({"told": TOLD}, {**CLUSTER, **CLOUD}, "https://127.0.0.1:6443", "write its address there"),
+        ({"safe": TOLD}, CLUSTER, "https://192.0.2.9:6443, which does not", "check the address"),
+        ({"safe": TOLD}, {**CLUSTER, **CLOUD}, "https://127.0.0.1:6443", "write its address there"),
         (
-            {"told": TOLD, "reached": ["https://127.0.0.1:6443"], "no_tool": ["aws"]},
+            {"safe": TOLD, "reached": ["https://127.0.0.1:6443"], "no_tool": ["aws"]},
             {**CLUSTER, **CLOUD},
             "logs in with the program aws",
             "install it there for root",
         ),
         (
-            {"told": TOLD, "reached": ["https://192.0.2.9:6443"], "no_file": ["/home/ada/ca.crt"]},
+            {"safe": TOLD, "reached": ["https://192.0.2.9:6443"], "no_file": ["/home/ada/ca.crt"]},
             CLUSTER,
             "/home/ada/ca.crt, which is not on the host",
             "--flatten",
         ),
         (
-            {"told": TOLD},
+            {"safe": TOLD},
             {**CLUSTER, "kubernetes_context": "lab"},
             "has no context lab",
             "cloud, office",
         ),
-        ({"told": ["|clusters: ["]}, CLUSTER, "is no kubeconfig", "--flatten"),
+        ({"safe": ["|clusters: ["]}, CLUSTER, "is no kubeconfig", "--flatten"),
         ({}, CLUSTER, "is no kubeconfig", "--flatten"),
         (
             {"kubernetes": ["1.33.10"]},
@@ -300,7 +301,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ask(offline: Path, given: dict[str, Any] | None = None) -> Report:
     """What this machine answers, asked as preflight asks."""
     settings = Settings.from_data({"offline_dir": str(offline), **(given or {})})
-    report = fake.fact(HostReport, variables=preflight._variables(settings, "me") + "ask_holder=\n")
+    report = fake.fact(HostReport, variables=variables(settings, "me") + "lock_owner=\n")
     assert isinstance(report, Report)
     return report
 
@@ -346,7 +347,7 @@ def test_the_clusters_version_is_told(
     offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = tmp_path / "config.json"
-    monkeypatch.setattr(preflight, "MINIKUBE_PROFILE", str(profile))
+    monkeypatch.setattr(layout, "MINIKUBE_PROFILE", str(profile))
     assert ask(offline).one("kubernetes") == ""
     known = {
         "KubernetesConfig": {"KubernetesVersion": "v1.32.10", "ClusterName": "minikube"},
@@ -445,7 +446,7 @@ def test_no_secret_of_a_kubeconfig_leaves_the_host(offline: Path, tmp_path: Path
     text = KUBECONFIG.replace("https://", "http://127.0.0.1:1/")  # nobody to wait for
     flow = "- name: eve\n  user: {token: c2VjcmV0}\n"
     report = ask(offline, kubeconfig(tmp_path / "config", text + flow))
-    assert report.all("told")
+    assert report.all("safe")
     assert not [value for values in report.values.values() for value in values if "c2Vj" in value]
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks import preflight
 from tasks.cluster import programs
 from tasks.layout import ROOT
+from tasks.preflight import checks
 from tasks.settings import RELEASES
 from tests.unit import fake, formats, shell
 from tests.unit.fake import FILES, Plan
@@ -84,7 +84,8 @@ PROMISES: dict[str, Kept] = {
         f"-checkend $(({said} * 86400))" in plan.uploads["/usr/local/lib/airflow/certificate"]
     ),
     r"the last (three) of those made before": lambda plan, said: (
-        f"\nkeep before {number(said):.0f}\n" in plan.uploads["/usr/local/bin/airflow-backup"]
+        '\nkeep before "$BACKUPS_KEPT_BEFORE"\n' in plan.uploads["/usr/local/bin/airflow-backup"]
+        and f"\nBACKUPS_KEPT_BEFORE={number(said):.0f}\n" in plan.uploads["/etc/airflow/host.env"]
     ),
     r"The user id of the pods, `(\d+)`": lambda plan, said: (
         formats.pod(plan)["spec"]["securityContext"]["runAsUser"] == int(said)
@@ -101,8 +102,8 @@ PROMISES: dict[str, Kept] = {
         "\ntask_publish_max_retries = -1\n" in plan.uploads["/etc/airflow/airflow.cfg"]
     ),
     # A machine that is sold with so much has a little less.
-    r"(\d+) GB of memory": lambda plan, said: int(said) - 1 < preflight.MIN_MEMORY_GIB < int(said),
-    r"(\d+) GB of free disk": lambda plan, said: int(said) == preflight.MIN_DISK_GIB,
+    r"(\d+) GB of memory": lambda plan, said: int(said) - 1 < checks.MIN_MEMORY_GIB < int(said),
+    r"(\d+) GB of free disk": lambda plan, said: int(said) == checks.MIN_DISK_GIB,
     r"Python \((3\.\d+) on Debian 12": lambda plan, said: RELEASES["bookworm"].python == said,
     r"(3\.\d+) on Debian 13\)": lambda plan, said: RELEASES["trixie"].python == said,
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tasks.layout import ROOT
+from tasks.lib import operations
 from tests.unit import fake, shell
 from tests.unit.fake import Plan
 
@@ -78,10 +80,25 @@ def made(plan: Plan) -> set[str]:
     return {path for path in paths if not re.search(r"\.(new|part|before|tar)$", path)}
 
 
+# A program that is sent as text, and its arguments; and the patterns that each deletes.
+SENT = r"#!/bin/sh\nset -- (apply .*)\n# ([\w-]+\.sh) "
+DELETED_BY: dict[str, Callable[[list[str]], set[str]]] = {
+    "files.sh": set,
+    "node-reset.sh": set,
+    "objects.sh": lambda arguments: set(),
+    "purge.sh": lambda arguments: set(arguments[:2]),  # it empties the folders after them
+    "units.sh": lambda arguments: {f"{arguments[0]}/airflow*", *arguments[1:]},
+}
+
+
 def deleted(plan: Plan) -> set[str]:
     """The patterns of all paths that a removal deletes with what is in them."""
     found: set[str] = set()
     for command in commands_of(plan):
+        if program := re.match(SENT, command):
+            arguments, name = program.groups()
+            found |= DELETED_BY[name](shlex.split(arguments)[1:])
+            continue
         for words in re.findall(r"\brm ((?:-\w+ )?(?:\S+ ?)+)", re.sub("[;&|}]", "\n", command)):
             found |= set(re.findall(PATH, words))
     return found
@@ -196,7 +213,9 @@ def test_what_the_readme_says_is_on_the_host_is_removed() -> None:
 def test_what_was_postgres_own_is_put_back() -> None:
     commands = fake.removal({}, False).named("Remove the database and the roles").commands
     access = "/etc/postgresql/15/main/pg_hba.conf"
-    assert f"test ! -e {access}.before-airflow || mv {access}.before-airflow {access}" in commands
+    kept = "pg_hba.conf.before-airflow"
+    folder = access.removesuffix("/pg_hba.conf")
+    assert f"cd {folder} && {{ test ! -e {kept} || mv {kept} pg_hba.conf; }}" in commands
     assert "rm /etc/postgresql/15/main/conf.d/airflow.conf" in commands
     dropped = [shlex.split(each)[4:] for each in commands if each.startswith("runuser")]
     # A role goes after what it owns; the other two are what a restore may leave.
@@ -221,8 +240,90 @@ def test_the_people_who_own_a_cluster_keep_it() -> None:
     said = " ".join(commands_of(plan))
     assert "minikube delete" not in said and "iptables" not in said
     (namespaces,) = plan.named("Delete Airflow's objects").commands
-    assert re.search("kubectl .* delete --ignore-not-found namespace airflow >", namespaces)
+    kubectl = fake.settings(fake.VARIANTS["existing cluster"]).kubectl
+    assert objects_of(namespaces) == [kubectl, "namespace airflow"]
     kept = fake.removal(fake.VARIANTS["existing cluster"], True)
-    manifest, others = kept.named("Delete Airflow's objects").commands
-    assert "kind: Namespace" not in manifest and "kind: Role" in manifest
-    assert "secret/airflow-registry" in others and " namespace " not in others
+    (others,) = kept.named("Delete Airflow's objects").commands
+    client, of_airflow = objects_of(others)
+    assert client == kubectl and of_airflow.startswith("-n airflow ")
+    names = set(of_airflow.split())
+    assert {"role/airflow-control-plane", "secret/airflow-registry"} <= names
+    assert not [name for name in names if name.startswith(("namespace", "persistentvolumeclaim"))]
+
+
+def objects_of(command: str) -> list[str]:
+    """The client and the objects that a command deletes."""
+    program = re.match(SENT, command)
+    assert program and program[2] == "objects.sh"
+    return shlex.split(program[1])[1:]
+
+
+def call(name: str, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program of the removal on this machine."""
+    text = operations.with_arguments(ROOT / "tasks/remove" / name, arguments)
+    env = {"PATH": f"{path}:/usr/bin:/bin"}
+    return subprocess.run(["sh", "-c", text], env=env, text=True, capture_output=True)
+
+
+def test_files_are_removed_by_patterns(tmp_path: Path) -> None:
+    for name in ("airflow", "airflow-backup", "other", "kept/deep"):
+        (tmp_path / name).mkdir(parents=True)
+    patterns = (f"{tmp_path}/airflow*", f"{tmp_path}/kept", f"{tmp_path}/none")
+    assert call("files.sh", "check", *patterns).returncode == 1
+    assert call("files.sh", "check", *patterns).stderr == f"there still is {tmp_path}/airflow\n"
+    assert call("files.sh", "apply", *patterns).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert call("files.sh", "check", *patterns).returncode == 0
+    assert call("files.sh", "apply", *patterns).returncode == 0
+
+
+def test_units_are_stopped_and_removed_also_those_that_a_killed_removal_left(
+    tmp_path: Path,
+) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n')
+    systemctl.chmod(0o755)
+    units, stamp = tmp_path / "units", tmp_path / "stamp-airflow-backup.timer"
+    units.mkdir()
+    for name in ("airflow.target", "airflow-backup.timer", "airflow-scheduler.service", "other"):
+        (units / name).touch()
+    (units / "airflow-old.service").symlink_to("/dev/null")  # somebody masked it
+    (units / "airflow-api-server.service.d").mkdir()
+    stamp.touch()
+    arguments = (str(units), f"{tmp_path}/stamp-airflow-*")
+    assert call("units.sh", "check", *arguments).returncode == 1
+    for _ in range(2):
+        assert call("units.sh", "apply", *arguments, path=tmp_path).returncode == 0
+    assert [path.name for path in units.iterdir()] == ["other"] and not stamp.exists()
+    assert call("units.sh", "check", *arguments).returncode == 0
+    disabled = re.findall("disable --quiet (.*)", (tmp_path / "calls").read_text())
+    assert disabled == ["airflow-backup.timer", "airflow-scheduler.service", "airflow.target"]
+
+
+def test_objects_are_deleted_and_a_cluster_that_does_not_answer_is_an_error(
+    tmp_path: Path,
+) -> None:
+    kubectl, there = tmp_path / "kubectl", tmp_path / "there"
+    kubectl.write_text(
+        f"#!/bin/sh\ntest ! -e {tmp_path}/down || exit 1\n"
+        f'case $2 in get) cat {there} ;; delete) echo "$@" >>{tmp_path}/calls; : >{there} ;; esac\n'
+    )
+    kubectl.chmod(0o755)
+    there.write_text("role/airflow\n")
+    arguments = (f"{kubectl} --kubeconfig=some", "-n airflow role/airflow", "-n team role/airflow")
+    check = call("objects.sh", "check", *arguments)
+    assert (check.returncode, check.stderr) == (1, "the cluster still has role/airflow\n")
+    (tmp_path / "down").touch()
+    assert call("objects.sh", "check", *arguments).returncode == 1
+    assert call("objects.sh", "apply", *arguments).returncode == 1
+    (tmp_path / "down").unlink()
+    assert call("objects.sh", "apply", *arguments).returncode == 0
+    assert call("objects.sh", "check", *arguments).returncode == 0
+    deletes = [
+        f"--kubeconfig=some delete --ignore-not-found -n {namespace} role/airflow"
+        for namespace in ("airflow", "team")
+    ]
+    assert (tmp_path / "calls").read_text().splitlines() == deletes
+    kubectl.unlink()
+    there.write_text("role/airflow\n")
+    assert call("objects.sh", "check", *arguments).returncode == 0

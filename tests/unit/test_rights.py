@@ -45,9 +45,9 @@ FOLDERS = {
 FILES = {
     # Options may be secret, as a mail server's password.
     "/etc/airflow/airflow.cfg": ("root:airflow-dags", "640"),
-    "/etc/airflow/pod_template.yaml": ("root:airflow", "640"),
-    # Nothing of it is secret, and units of both users read it.
+    # It holds no secret.
     "/etc/airflow/host.env": ("root:root", "644"),
+    "/etc/airflow/pod_template.yaml": ("root:airflow", "640"),
     "/etc/airflow/metrics.yaml": ("root:airflow", "640"),
     "/etc/postgresql/15/main/conf.d/airflow.conf": ("postgres:postgres", "640"),
     "/etc/postgresql/15/main/pg_hba.conf": ("postgres:postgres", "600"),
@@ -101,6 +101,14 @@ def test_each_file_has_the_rights_of_the_list(variants: dict[str, Plan]) -> None
                 assert rights(operation, path) == FILES[pattern], path
                 used.add(pattern)
     assert used == FILES.keys()
+
+
+def test_programs_that_are_uploaded_at_once_can_be_run() -> None:
+    top = fake.FILES / "usr/local"
+    programs = [*(top / "bin").glob("*[!2]"), *(top / "lib/airflow").glob("*.sh")]
+    assert len(programs) > 5
+    for path in programs:  # the host has the mode of this file; see `_archive`
+        assert path.stat().st_mode & 0o777 == (0o644 if path.name == "lib.sh" else 0o755), path
 
 
 def test_of_the_two_users_only_the_control_plane_is_in_the_others_group(plan: Plan) -> None:

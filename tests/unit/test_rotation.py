@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -12,12 +15,11 @@ import pytest
 
 from tasks import layout
 from tasks.airflow import services
-from tasks.airflow.secrets import FILES, commands
-from tasks.layout import CLI, JWT_DROP_IN, JWT_KEYS, KUBECONFIG, ROOT, ROTATE, RUN, SECRETS
-from tasks.lib import lock
-from tests.unit import fake
+from tasks.layout import JWT_DROP_IN, JWT_KEYS, KUBECONFIG, SECRETS
+from tests.unit import fake, programs
 
-NAMES = [*FILES, "cluster-token", "admin-password"]
+FILES = ["fernet-key", "jwt-secret", "api-secret-key", "admin-password"]
+NAMES = [*FILES, "cluster-token"]
 UNITS = [service.unit for service in services.SERVICES]
 HEALTHY = json.dumps(
     {
@@ -27,9 +29,8 @@ HEALTHY = json.dumps(
     separators=(",", ":"),
 )
 
-# What a host does with the files; $here is the folder that stands for it.
+# The effects of programs on the files; $here is the folder that stands for the host.
 PROGRAMS = {
-    "id": "echo 0",
     "chown": "",
     "curl": f"echo '{HEALTHY}'",
     "sleep": "touch $here/waited",
@@ -57,9 +58,9 @@ case "$*" in
     case ",$keys," in *",$(cat $here/data),"*) ;; *) exit 1 ;; esac
     echo "${{keys%%,*}}" > $here/data ;;
 *get-value*) echo 600.0 ;;
+*reset-password*) read one; read two; test $one = $two && echo $one > $here/password ;;
 esac""",
     "airflow-smoke-test": "",
-    "airflow": "read one; read two; test $one = $two && echo $one > $here/password",
     "kubectl": """
 case "$*" in
 *delete*) echo $(($(cat $here/token) + 1)) > $here/token ;;
@@ -75,89 +76,98 @@ calls=$((calls + 1))
 echo $calls > $here/calls
 test $calls != "$KILLED_AT" || kill -9 0
 """
+# Runs the command, whose own changes of files count like programs.
+COUNTING = """
+import os, runpy, signal, subprocess, sys, time
+calls, counting = sys.argv[1] + "/calls", False
+CHANGES = {"os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
+
+def count(event, arguments):
+    global counting
+    writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if counting or not (event in CHANGES or writes):
+        return
+    counting = True
+    number = int(open(calls).read()) + 1
+    open(calls, "w").write(f"{number}\\n")
+    if number == int(os.environ["KILLED_AT"]):
+        os.killpg(0, signal.SIGKILL)
+    counting = False
+
+sys.addaudithook(count)
+os.geteuid = lambda: 0
+time.sleep = lambda seconds: subprocess.run(["sleep", str(seconds)])
+sys.argv[:2] = []
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
-@cache
-def command() -> str:
-    """The command as it is written on a host."""
-    return fake.plan(fake.settings()).uploads[ROTATE]
+def test_the_programs_know_all_services() -> None:
+    assert layout.UNITS == ("airflow.target", *(service.unit for service in services.SERVICES))
 
 
 @cache
 def secrets() -> dict[str, str]:
     """The files of secrets, as a first deploy makes them."""
-    return {
-        name: subprocess.check_output(["sh", "-c", make], text=True)
-        for name, make in commands().items()
-    }
+    make = programs.LIB / "secrets.sh"
+    return {name: subprocess.check_output([make, "new", name], text=True) for name in FILES}
 
 
 class Host:
     """A folder that stands for a host on which airflow-rotate runs."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.secrets = folder / "secrets"
-        self.places = {
-            SECRETS: self.secrets,
-            layout.STARTED_WITH: folder / "started",
-            lock.FILE: folder / "lock",
-            RUN: folder / "bin/run",
-            f"{layout.LIB}/health.sh": ROOT / f"files{layout.LIB}/health.sh",
-            f"{CLI} ": f"{folder}/bin/airflow ",
-            layout.SMOKE_TEST: folder / "bin/airflow-smoke-test",
-            layout.SMOKE_TEST_PASSED: folder / "passed",
-            KUBECONFIG: folder / "kubeconfig",
-            JWT_DROP_IN.rpartition("/")[0]: folder / "drop-ins",
-            "/usr/local/bin/kubectl": folder / "bin/kubectl",
-        }
-        for name in ("secrets", "started", "bin"):
-            (folder / name).mkdir()
+        self.folder, self.bin = folder, folder / "usr/local/bin"
+        self.lib = folder / "usr/local/lib/airflow"
+        self.secrets, self.kubeconfig = self.place(SECRETS), self.place(KUBECONFIG)
+        for path in (self.secrets, self.place(layout.STARTED_WITH), self.bin, self.lib):
+            path.mkdir(parents=True)
+        for name in (JWT_DROP_IN, layout.STATE + "/some", "/run/lock/some"):
+            self.place(name).parent.parent.mkdir(parents=True, exist_ok=True)
+        self.place(layout.STATE).mkdir()
+        self.place("/run/lock").mkdir()
         for name, text in secrets().items():
             (self.secrets / name).write_text(text)
             (self.secrets / name).chmod(0o600)
         self.data.write_text(self.value("fernet-key") + "\n")
         (folder / "token").write_text("1\n")
-        (folder / "kubeconfig").write_text("token 1\n")
-        (folder / "kubeconfig").chmod(0o600)
+        self.kubeconfig.write_text("token 1\n")
+        self.kubeconfig.chmod(0o600)
         (folder / "calls").write_text("0\n")
-        (folder / "host.env").write_text("WEB_URL=http://127.0.0.1:8080\n")
+        shutil.copytree(programs.LIB, self.lib, dirs_exist_ok=True)
+        shutil.copy(programs.BIN / "airflow-rotate", self.bin)
         for name, script in PROGRAMS.items():
             self.program(name, script)
-        self.script = folder / "airflow-rotate"
-        self.script.write_text(self.here(command()))
+        values = {"KUBECTL": self.bin / "kubectl"}
+        self.env = programs.host_env(folder, fake.settings(), values)
         environment = {"PATH": "/usr/bin:/bin", "KILLED_AT": "0"}
-        subprocess.run([folder / "bin/systemctl", "restart", *UNITS], env=environment, check=True)
+        subprocess.run([self.bin / "systemctl", "restart", *UNITS], env=environment, check=True)
         (folder / "restarted").unlink()
+
+    def place(self, path: str) -> Path:
+        """A path of the host, in the folder."""
+        return Path(f"{self.folder}/root{path}")
 
     @property
     def data(self) -> Path:
         """The key that the database is encrypted with."""
         return self.folder / "data"
 
-    def here(self, text: str) -> str:
-        """A text with the host's paths as they are in the folder."""
-        for path, place in self.places.items():
-            text = text.replace(path, str(place))
-        return text
-
     def program(self, name: str, script: str) -> None:
         """Add a program; one of them, by its number, kills all that runs instead."""
-        path = self.folder / "bin" / name
-        path.write_text(f"#!/bin/sh\nhere={self.folder}\n{COUNT}{self.here(script)}")
+        path = (self.lib if name == "run" else self.bin) / name
+        script = re.sub(r"(?<![\w.])/(etc|run|var)/", rf"{self.folder}/root/\1/", script)
+        path.write_text(f"#!/bin/sh\nhere={self.folder}\n{COUNT}{script}")
         path.chmod(0o755)
 
     def rotate(self, *names: str, killed_at: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run the command; what one of its programs is called first ends it by force."""
+        """Run the command; a change or a program of it, by its number, ends it by force."""
         (self.folder / "calls").write_text("0\n")
-        environment = {
-            "PATH": f"{self.folder}/bin:/usr/bin:/bin",
-            "KILLED_AT": str(killed_at),
-            "AIRFLOW_HOST_ENV": str(self.folder / "host.env"),
-        }
+        environment = {"PATH": f"{self.bin}:/usr/bin:/bin", "KILLED_AT": str(killed_at)}
+        program = self.bin / "airflow-rotate"
         return subprocess.run(
-            ["sh", str(self.script), *names],
-            env=environment,
+            [sys.executable, "-B", "-c", COUNTING, self.folder, program, *names],
+            env={**environment, **self.env},
             text=True,
             capture_output=True,
             timeout=20,
@@ -168,7 +178,7 @@ class Host:
     def value(self, name: str) -> str:
         """A secret's value."""
         if name == "cluster-token":
-            return (self.folder / "kubeconfig").read_text()
+            return self.kubeconfig.read_text()
         text = (self.secrets / name).read_text().split()[0]
         return text.partition("=")[2] or text
 
@@ -208,11 +218,11 @@ def test_a_secret_is_replaced_and_the_others_stay(name: str, host: Host) -> None
     assert {each for each in NAMES if before[each] != after[each]} == {name}
     for value in {*before.values(), *after.values()}:
         assert value not in done.stdout
-    assert {path.name for path in host.secrets.iterdir()} == set(commands())
+    assert {path.name for path in host.secrets.iterdir()} == set(FILES)
     modes = {path.name: path.stat().st_mode & 0o777 for path in host.secrets.iterdir()}
-    assert modes == dict.fromkeys(commands(), 0o600)
+    assert modes == dict.fromkeys(FILES, 0o600)
     # The scheduler's group may read the kubeconfig.
-    kubeconfig = (host.folder / "kubeconfig").stat().st_mode & 0o777
+    kubeconfig = host.kubeconfig.stat().st_mode & 0o777
     assert kubeconfig == (0o640 if name == "cluster-token" else 0o600)
 
 
@@ -237,8 +247,8 @@ def test_killed_anywhere_it_loses_nothing_and_goes_on(name: str, tmp_path: Path)
         assert (done.returncode, done.stderr) == (0, ""), at
         host.is_sound(old)
         assert host.value(name) != old[name] and "," not in host.value("fernet-key")
-        assert {path.name for path in host.secrets.iterdir()} == set(commands()), at
-        assert not (folder / "drop-ins").exists()
+        assert {path.name for path in host.secrets.iterdir()} == set(FILES), at
+        assert not host.place(JWT_DROP_IN).parent.exists()
     assert at > 3
 
 
@@ -266,7 +276,7 @@ def test_two_jwt_secrets_are_accepted_by_the_names_that_tokens_give(host: Host) 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "name what is to be new"),
+        ((), "name one or more of"),
         (("fernet-key", "fernet"), "there is no secret fernet,"),
     ],
 )

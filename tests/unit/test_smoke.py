@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit import fake
+from tasks.host import environment
+from tests.unit import fake, programs
 
 # What the test's state is made of, each with what would be wrong without it.
 STATE = {
@@ -54,25 +56,62 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
 }
 
 
-def files_of_state(plan: fake.Plan) -> list[str]:
-    """The files whose content the test's state is made of."""
-    run, remember = plan.named("Run a tiny DAG as a pod").commands
-    assert run == "/usr/local/bin/airflow-smoke-test"
-    (state, files) = re.findall(r"^(cat (.*) 2>/dev/null \| sha256sum) > ", remember)[0]
-    # The deploy compares just this.
-    assert any(f'test "$({state})" = "$(cat ' in fact for fact in plan.facts)
-    return str(files).split()
+FILES_OF_STATE = environment.values(fake.settings())["SMOKE_TEST_INPUTS"].split()
 
 
 def test_the_state_is_all_that_a_task_depends_on(plan: fake.Plan) -> None:
-    assert sorted(files_of_state(plan)) == sorted(STATE)
+    assert sorted(FILES_OF_STATE) == sorted(STATE)
+    (run,) = plan.named("Run a tiny DAG as a pod").commands
+    assert run == "/usr/local/lib/airflow/smoke-test.sh apply"
+
+
+@pytest.fixture
+def lib(tmp_path: Path) -> Path:
+    """The programs, with a smoke test that only counts how often it runs, and may fail."""
+    (tmp_path / "usr/local/bin").mkdir(parents=True)
+    lib = tmp_path / "usr/local/lib/airflow"
+    lib.mkdir(parents=True)
+    for name in ("smoke-test.sh", "lib.sh"):
+        (lib / name).write_text((programs.LIB / name).read_text())
+    (lib / "smoke-test.sh").chmod(0o755)
+    program = tmp_path / "usr/local/bin/airflow-smoke-test"
+    program.write_text(f"#!/bin/sh\necho >>{tmp_path}/runs\ntest ! -e {tmp_path}/broken\n")
+    program.chmod(0o755)
+    for name in (*STATE, "/var/lib/airflow-deploy/some"):
+        path = tmp_path / f"root{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return lib
+
+
+def test_it_runs_again_when_the_state_changed_or_it_failed(lib: Path, tmp_path: Path) -> None:
+    env = programs.host_env(tmp_path, fake.DEFAULTS)
+
+    def call(verb: str) -> int:
+        done = subprocess.run([lib / "smoke-test.sh", verb], env=env, text=True, stderr=-1)
+        assert done.stderr.count("\n") == (verb == "check" and done.returncode)
+        return done.returncode
+
+    assert (call("check"), call("apply"), call("check")) == (1, 0, 0)
+    for name in STATE:
+        (tmp_path / f"root{name}").write_text("changed")
+        assert (call("check"), call("apply"), call("check")) == (1, 0, 0), name
+    (tmp_path / "root/etc/airflow/secrets/objects.json").unlink()  # an inventory without objects
+    (tmp_path / "broken").touch()
+    assert (call("check"), call("apply"), call("check")) == (1, 1, 1)
+    (tmp_path / "broken").unlink()
+    assert (call("apply"), call("check")) == (0, 0)
+    # Anybody can compute the state, as the host's tests do.
+    files = " ".join(f"{tmp_path}/root{name}" for name in FILES_OF_STATE)
+    state = subprocess.check_output(["sh", "-c", f"cat {files} 2>/dev/null | sha256sum"])
+    assert (tmp_path / "root/var/lib/airflow-deploy/smoke-test-passed").read_bytes() == state
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_a_tasks_way_is_proved_again(change: str) -> None:
     before, after, proved = CHANGES[change]
     contents = [
-        plan.contents(files_of_state(plan))
+        plan.contents(FILES_OF_STATE)
         for plan in (fake.plan(fake.settings(before)), fake.plan(fake.settings(after)))
     ]
     assert (contents[0] != contents[1]) is proved

@@ -780,9 +780,12 @@ def test_the_smoke_test_knows_its_dag(plan: Plan) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::1"])
 def test_the_smoke_test_finds_the_web_page(host: str) -> None:
     plan = fake.plan(fake.settings({"web_host": host, "web_port": 8090}))
-    script = plan.uploads["/usr/local/bin/airflow-smoke-test"]
-    (written,) = re.findall(r"^WEB = (.*)$", script, re.MULTILINE)
-    url = urlsplit(ast.literal_eval(written))
+    values = dict(
+        word.split("=", 1)
+        for word in shlex.split(plan.uploads["/etc/airflow/host.env"], comments=True)
+    )
+    url = urlsplit(values["WEB_URL"])
+    assert 'host()["WEB_URL"] + path,' in plan.uploads["/usr/local/bin/airflow-smoke-test"]
     assert (url.scheme, url.hostname, url.port) == ("http", "127.0.0.1", 8090)
 
 

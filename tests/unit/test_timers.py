@@ -165,7 +165,8 @@ def test_each_retention_is_where_it_counts() -> None:
     assert values["LOG_DAYS"] == "42"
     assert values["HISTORY_DAYS"] == "43"
     assert commands["backup"] == [[layout.BACKUP]]
-    assert re.search("^keep airflow 44$", plan.uploads[layout.BACKUP], re.M)
+    assert '\nkeep airflow "$BACKUPS_KEPT"\n' in plan.uploads[layout.BACKUP]
+    assert re.search("^BACKUPS_KEPT=44$", plan.uploads[layout.HOST_ENV], re.M)
     (images,) = commands["cleanup-images"]
     assert images[:3] == [image.PRUNE, "remove", "45"]
 

@@ -36,6 +36,7 @@ class Kill(NamedTuple):
 # In the order of the deploy, so that each still has its work to do.
 KILLS = (
     Kill("System | Create /opt/airflow/plugins"),
+    Kill("System | Install the deploy's programs"),
     Kill("minikube | Install kubectl"),
     Kill("Proxy | Make the certificate", after=0.1, whole=True),
     Kill("PostgreSQL | Make PostgreSQL load its configuration", after=0.3),
@@ -44,7 +45,7 @@ KILLS = (
     Kill("minikube | Wait for minikube", after=3),
     Kill("Kubernetes | Apply Airflow's objects in the cluster", after=0.3, whole=True),
     Kill("Worker image | Load the worker image into the cluster", after=1, whole=True),
-    Kill("Backup | Write the command airflow-backup"),
+    Kill("Backup | Link the command airflow-rollback to airflow-restore"),
     Kill("Upgrade | Stop Airflow and back it up", after=1),
     Kill("Airflow | Write airflow.cfg"),
     Kill("Airflow | Migrate the database's schema", after=2, whole=True),
@@ -53,7 +54,6 @@ KILLS = (
     Kill("Services | Run airflow-api-server", after=2),
     Kill("Services | Run airflow-scheduler"),
     Kill("Timers | Run the timers", after=0, whole=True),
-    Kill("Rotation | Write the command airflow-rotate"),
     Kill("Metrics | Run prometheus-postgres-exporter"),
     Kill("Upgrade | Keep the backup of before"),
     Kill("Smoke test | Run a tiny DAG as a pod", after=3),

@@ -107,7 +107,7 @@ def test_upgrade_while_a_task_runs(runs: Runs, shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        (OLDER, "minikube takes none back to an older one"),
+        (OLDER, "minikube can't change it to an older one"),
         ({"kubernetes_version": "1.99.0"}, "none may skip a minor version on its way to 1.99.0"),
     ],
 )

@@ -11,3 +11,11 @@ fail() {
     echo "$*" >&2
     exit 1
 }
+
+# Take the deploy's lock as descriptor 9 until this process and its children end. Fails if a deploy
+# holds it. The first process creates the file; tasks/lib/lock.py does the same for the deploy.
+take_lock() {
+    [ -e "$DEPLOY_LOCK" ] || (umask 0 && : >"$DEPLOY_LOCK")
+    exec 9<"$DEPLOY_LOCK"
+    flock -w 3 9
+}

@@ -1,0 +1,39 @@
+#!/bin/sh
+# upgrade.sh check|apply VENV: Airflow is stopped and backed up if VENV, the name of the wanted
+# virtual environment, is not the one that the database's schema came from. Tasks that run wait for
+# the services of the new version. Written by the deploy of Airflow.
+set -eu
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck disable=SC1091
+. "$here/lib.sh"
+[ $# = 2 ] || {
+    echo "usage: upgrade.sh check|apply VENV" >&2
+    exit 2
+}
+
+# The backup while the upgrade is under way. After a kill it is there already: a second one would
+# hold an Airflow that is half upgraded.
+backed_up() {
+    [ -e "$BACKUPS/$BACKUP_PENDING.tar" ]
+}
+
+case $1 in
+check)
+    [ ! -s "$MIGRATED" ] || grep -q "^$2 " "$MIGRATED" ||
+        fail "Airflow has other packages than $2: $(cat "$MIGRATED")"
+    ;;
+apply)
+    backup=$here/../../bin/airflow-backup
+    backed_up || "$backup" --check
+    # shellcheck disable=SC2086 # a list
+    systemctl stop $UNITS
+    backed_up || "$backup" "$BACKUP_PENDING" >/dev/null || {
+        systemctl start airflow.target
+        exit 1
+    }
+    ;;
+*)
+    echo "usage: upgrade.sh check|apply VENV" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,19 @@
+#!/bin/sh
+# The question who holds the deploy's lock. It is asked before any program is on the host, so it is
+# sent as text with assignments of these variables on top.
+
+: "${lock_file=}"    # its content names the run that holds the lock
+: "${lock_owner=}"   # this run's name
+: "${lock_tries=35}" # how often to look, each 0.1 s: a run takes the lock a moment after it begins
+
+# Print the name of another run that holds the lock, nothing if it is this one.
+other_holder() {
+    while [ "$(cat "$lock_file" 2>/dev/null)" != "$lock_owner" ]; do
+        lock_tries=$((lock_tries - 1))
+        if [ "$lock_tries" -eq 0 ]; then
+            cat "$lock_file" 2>/dev/null
+            return
+        fi
+        sleep 0.1
+    done
+}

@@ -1,0 +1,212 @@
+"""The findings: each thing that would stop the deploy, with its cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyinfra.api import DeployError
+
+from tasks.lib import lock
+from tasks.preflight import kubeconfig
+from tasks.preflight.questions import Report, is_local, own_ports
+from tasks.settings import RELEASES, Settings
+from tasks.worker import pod, registry
+
+MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
+MIN_DISK_GIB = 10
+UPGRADE_DISK_GIB = 3  # for a venv of 0.5, its image as archive and unpacked, 0.8 each
+MAX_CLOCK_SKEW = 60  # seconds; tokens of the Execution API allow only 10 between host and pods
+
+
+def findings(settings: Settings, report: Report, now: float) -> list[str]:
+    """All reasons against the deploy, each with its cure; `now` is this machine's Unix time."""
+    if not report.one("systemd"):
+        return [
+            "systemd does not run here, and Airflow's services need it: choose a host that booted"
+            " with systemd, or try the deploy in the sandbox with ./tests/sandbox/up"
+        ]
+    if holder := report.one("locked"):
+        return [lock.refusal(holder)]
+    return [
+        *_system(report),
+        *_resources(report),
+        *_upgrade(settings, report),
+        *_kubernetes_version(settings, report),
+        *_clock(report, now),
+        *_ports(settings, report),
+        *_cluster(settings, report),
+        *_sources(settings, report),
+        *_claims(settings, report),
+        *_image(settings, report),
+        *_pod_template(settings),
+    ]
+
+
+def _system(report: Report) -> Iterator[str]:
+    if report.one("uid") != "0":
+        yield 'not root: log in as root, or give the host the inventory data "_sudo": True'
+    name, _, codename = report.one("system").partition(" ")
+    if codename not in RELEASES:
+        known = ", ".join(f"Debian {r.number} ({code})" for code, r in RELEASES.items())
+        yield f"{name} {codename} is not supported: use {known}"
+    if (machine := report.one("machine")) != "x86_64":
+        yield f"the processor is {machine}: the pinned downloads are for x86_64"
+
+
+def _resources(report: Report) -> Iterator[str]:
+    memory = int(report.one("memory_kib")) / 2**20
+    if memory < MIN_MEMORY_GIB:
+        yield f"{memory:.1f} GiB of memory: at least {MIN_MEMORY_GIB} are needed, add some"
+    if report.one("installed"):
+        return
+    for place, free in _free(report):
+        if free < MIN_DISK_GIB:
+            yield (
+                f"{free:.1f} GiB of disk are free in {place}:"
+                f" at least {MIN_DISK_GIB} are needed, free some"
+            )
+
+
+def _free(report: Report) -> Iterator[tuple[str, float]]:
+    """Folders and the GiB that are free in them."""
+    for answer in report.all("disk_kib"):
+        place, free = answer.split()
+        yield place, int(free) / 2**20
+
+
+def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
+    """Reasons against a change of the version or of the packages."""
+    migrated, _, _ = report.one("migrated").partition(" ")
+    codename = report.one("system").partition(" ")[2]
+    if not migrated or codename not in RELEASES:
+        return
+    there, _, _ = migrated.partition("-")
+    if _numbers(settings.airflow.version) < _numbers(there):
+        yield (
+            f"airflow_version: the database is Airflow {there}'s, and {settings.airflow.version}"
+            " may damage it: `sudo airflow-rollback` on the host goes back to before the last"
+            f' upgrade, with its data; otherwise write "{there}"'
+        )
+    elif migrated != settings.for_release(codename).venv_key:
+        needed = UPGRADE_DISK_GIB + int(report.one("database_kib")) / 2**20
+        for place, free in _free(report):
+            if free < needed:
+                yield (
+                    f"{free:.1f} GiB of disk are free in {place}, and another version or other"
+                    f" packages of Airflow need {needed:.1f} with a backup: free some"
+                )
+
+
+def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:
+    """Versions that minikube refuses when the cluster is down, or Kubernetes does not support."""
+    there, wanted = report.one("kubernetes"), settings.kubernetes.version
+    if not there:
+        return
+    (major, minor, *_), now = _numbers(wanted), _numbers(there)
+    if _numbers(wanted) < now:
+        yield (
+            f"kubernetes_version: the cluster has Kubernetes {there}, and minikube can't change it"
+            f' to an older one, {wanted}: write "{there}", or, if nobody else uses the cluster,'
+            " run `minikube delete` on the host first"
+        )
+    elif [major, minor - 1] > now[:2]:
+        yield (
+            f"kubernetes_version: the cluster has Kubernetes {there}, and none may skip a minor"
+            f" version on its way to {wanted}: deploy with one of {now[0]}.{now[1] + 1} first"
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
+
+
+def _clock(report: Report, now: float) -> Iterator[str]:
+    skew = int(report.one("time")) - now
+    if abs(skew) > MAX_CLOCK_SKEW:
+        yield (
+            f"the clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's:"
+            " set it, and keep it right with systemd-timesyncd or chrony"
+        )
+
+
+def _ports(settings: Settings, report: Report) -> Iterator[str]:
+    own = own_ports(settings)
+    for answer in report.all("port"):
+        port, pid, name = answer.split(maxsplit=2)
+        cure = (
+            "stop it: another Kubernetes or etcd can't share the machine with minikube's"
+            " driver none"
+            if int(port) not in own
+            else f"stop it, or choose another port with {own[int(port)][0]}"
+        )
+        yield f"port {port} is held by {name} (process {pid}): {cure}"
+
+
+def _cluster(settings: Settings, report: Report) -> Iterator[str]:
+    path = settings.kubernetes.kubeconfig
+    if report.one("kubeconfig") == "missing":
+        yield (
+            f"kubernetes_kubeconfig: {path} is not there: copy the cluster's kubeconfig to"
+            " that path on the host"
+        )
+    elif path:
+        lines = [line.removeprefix("|") for line in report.all("safe")]
+        named = (report.all(key) for key in ("reached", "no_file", "no_tool"))
+        yield from kubeconfig.findings(
+            path, settings.kubernetes.context, kubeconfig.Report(lines, *named)
+        )
+
+
+def _sources(settings: Settings, report: Report) -> Iterator[str]:
+    for problem in report.all("offline"):
+        yield f"offline_dir: {settings.offline.dir}: {problem}: make or copy the folder again"
+    if report.one("installed"):
+        return
+    for server in report.all("unreachable"):
+        yield (
+            f"{server} does not answer on port 443 and downloads come from there: open the way, or"
+            " give the files with offline_dir"
+        )
+
+
+def _claims(settings: Settings, report: Report) -> Iterator[str]:
+    for answer in report.all("claim"):
+        key, name, *folder = answer.split()
+        if folder:
+            yield (
+                f"{key}: the host has no folder {folder[0]}, where the files of the claim {name}"
+                " should be (host_path): mount them there"
+            )
+        else:
+            yield (
+                f"{key}: there is no claim {name} in the namespace"
+                f" {settings.kubernetes.namespace}: make it, or give its size and the deploy makes"
+                " it"
+            )
+
+
+def _image(settings: Settings, report: Report) -> Iterator[str]:
+    if settings.worker.registry and report.one("registry") == "unreachable":
+        yield (
+            f"worker_registry: {settings.worker.registry.host} does not answer: check the name, the"
+            " port and the network between the host and the registry"
+        )
+    if report.one("image") == "missing":
+        yield (
+            f"worker_image: {settings.worker.image} is not among the node's images, and localhost/"
+            " is no registry: load it first, or leave worker_image out to have it built"
+        )
+    elif (
+        settings.worker.image
+        and not is_local(settings.worker.image)
+        and (problem := registry.problem(settings.worker.image))
+    ):
+        yield f"worker_image: {problem}"
+
+
+def _pod_template(settings: Settings) -> Iterator[str]:
+    if settings.worker.pod_template:
+        try:
+            pod.own_template(settings.worker.pod_template)
+        except DeployError as problem:
+            yield str(problem)

@@ -1,0 +1,104 @@
+"""The questions to a host, and its answers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from pyinfra.api import FactBase
+
+from tasks import layout
+from tasks.cluster import programs
+from tasks.lib import lock
+from tasks.preflight import kubeconfig
+from tasks.settings import Settings
+
+QUESTIONS = Path(__file__).parent / "questions.sh"
+
+# Ports of minikube's node that another Kubernetes on the same machine would hold, with the program
+# of minikube that holds each: https://kubernetes.io/docs/reference/networking/ports-and-protocols/
+CLUSTER_PORTS = {2379: "etcd", 8443: "kube-apiserver", 10250: "kubelet"}
+
+
+class Report(NamedTuple):
+    """A host's answers by question, each a list."""
+
+    values: dict[str, list[str]]
+
+    def one(self, key: str) -> str:
+        """The only answer to a question, empty if there is none."""
+        return next(iter(self.values.get(key, [])), "")
+
+    def all(self, key: str) -> list[str]:
+        """All answers to a question."""
+        return self.values.get(key, [])
+
+
+class HostReport(FactBase[Report]):
+    """All answers of a host, in one round trip."""
+
+    def command(self, variables: str) -> str:
+        """The questions, below the assignments of the variables that they use."""
+        return variables + QUESTIONS.read_text()
+
+    @staticmethod
+    def default() -> Report:
+        """No answers at all."""
+        return Report({})
+
+    def process(self, output: Iterable[str]) -> Report:
+        """Collect the answers by question."""
+        values: dict[str, list[str]] = {}
+        for line in output:
+            key, _, value = line.partition(" ")
+            values.setdefault(key, []).append(value)
+        return Report(values)
+
+
+def variables(settings: Settings, lock_owner: str) -> str:
+    """Assignments of the variables that the questions use, and the question about the lock."""
+    image = settings.worker.image or ""
+    given = [each.get("metadata", {}).get("name") for each in settings.kubernetes.extra_manifests]
+    claims = [
+        f"{key} {claim.name} {claim.host_path}\n"
+        for key, claim in settings.claims.items()
+        if not claim.size and claim.name not in given
+    ]
+    values = {
+        "claims": "".join(claims),
+        "migrated": layout.MIGRATED,
+        "kubectl": f"{settings.kubectl} -n {settings.kubernetes.namespace}",
+        "own_ports": " ".join(f"{port}:{unit}" for port, (_, unit) in own_ports(settings).items()),
+        "minikube_profile": layout.MINIKUBE_PROFILE if settings.kubernetes.uses_minikube else "",
+        "minikube_files": "kubeadm kubelet" if settings.kubernetes.uses_minikube else "",
+        "kubernetes_version": f"v{settings.kubernetes.version}",
+        "kubeconfig": settings.kubernetes.kubeconfig or "",
+        "safe_keys": "|".join(kubeconfig.SAFE_KEYS),
+        "registry_host": settings.worker.registry.host if settings.worker.registry else "",
+        "offline_dir": settings.offline.dir or "",
+        "offline_files": " ".join(download.file for download in programs.needed(settings)),
+        "offline_stamp": layout.OFFLINE_STAMP,
+        "download_hosts": " ".join(sorted({d.host for d in programs.needed(settings)})),
+        "cluster_ports": (
+            " ".join(f"{port}:{name}" for port, name in CLUSTER_PORTS.items())
+            if settings.node_is_host
+            else ""
+        ),
+        # Only a node that is the host can list its images for preflight.
+        "local_image": image if settings.node_is_host and is_local(image) else "",
+    }
+    assignments = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
+    return "".join(assignments) + lock.asking(lock_owner)
+
+
+def own_ports(settings: Settings) -> dict[int, tuple[str, str]]:
+    """Ports of the deploy's own services: the setting, and the unit that may hold it."""
+    units = {"web_port": "airflow-api-server", "metrics_port": layout.METRICS_UNIT}
+    return {port: (key, units.get(key, layout.NGINX_UNIT)) for key, port in settings.ports.items()}
+
+
+def is_local(image: str) -> bool:
+    """Whether an image comes from no registry, but was loaded into the nodes."""
+    return image.startswith("localhost/")

@@ -1,0 +1,194 @@
+#!/bin/sh
+# Ask a host about everything that may stop a deploy. Each answer is a line «key value». It uses only
+# programs of a bare Debian: no Python, no curl. It changes nothing.
+# No program of the deploy is on a bare host yet, so preflight sends this text, with assignments of
+# the variables below and tasks/lib/lock.sh on top.
+
+# A variable that is not given is empty, so that nothing is asked about it.
+: "${claims=}"             # lines «setting claim [folder]»: claims that must be there
+: "${cluster_ports=}"      # «port:program» of each port of a node
+: "${download_hosts=}"     # servers that downloads come from
+: "${kubeconfig=}"         # path of an existing cluster's kubeconfig
+: "${kubectl=}"            # the client and its options
+: "${kubernetes_version=}" # the wanted version
+: "${local_image=}"        # an image that the node must have
+: "${lock_owner=}"         # this run's name in the deploy's lock
+: "${migrated=}"           # file with the version of the database
+: "${minikube_files=}"     # files of the offline folder with the version of Kubernetes in them
+: "${minikube_profile=}"   # file in which minikube keeps its cluster
+: "${offline_dir=}"        # folder with all downloads
+: "${offline_files=}"      # their names
+: "${offline_stamp=}"      # file that remembers how the folder looked when it was verified
+: "${own_ports=}"          # «port:unit» of each port of the deploy's services
+: "${registry_host=}"      # the registry's name and port
+: "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
+
+say() { echo "$1 $2"; }
+
+connects() { timeout 5 bash -c "</dev/tcp/$1/$2" 2>/dev/null; }
+
+listener() { # the process that listens on port $1, as «process name»; nothing if the port is free
+    ss -Hltnp "sport = :$1" 2>/dev/null |
+        sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\2 \1/p' | head -n 1
+}
+
+ask_lock() {
+    [ -n "$lock_owner" ] || return 0
+    holder=$(other_holder)
+    [ -z "$holder" ] || say locked "$holder"
+}
+
+ask_system() {
+    [ -d /run/systemd/system ] && say systemd yes
+    say uid "$(id -u)"
+    # shellcheck disable=SC1091
+    . /etc/os-release
+    say system "$ID ${VERSION_CODENAME:-$VERSION_ID}"
+    say machine "$(uname -m)"
+    say memory_kib "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)"
+    for place in /opt /var; do
+        say disk_kib "$place $(df -Pk $place | awk 'NR == 2 {print $4}')"
+    done
+    say time "$(date +%s)"
+}
+
+ask_airflow() {
+    [ -e /opt/airflow/venv/bin/airflow ] && say installed yes
+    [ -s "$migrated" ] && say migrated "$(cat "$migrated")"
+    say database_kib \
+        "$(du -skc /var/lib/postgresql/*/main/base 2>/dev/null | awk 'END {print $1 + 0}')"
+}
+
+ask_ports() {
+    for own in $own_ports; do
+        held=$(listener "${own%%:*}")
+        if [ -n "$held" ] && ! grep -qs "${own#*:}" "/proc/${held%% *}/cgroup"; then
+            say port "${own%%:*} $held"
+        fi
+    done
+    for expected in $cluster_ports; do
+        held=$(listener "${expected%%:*}")
+        [ -n "$held" ] && [ "${held#* }" != "${expected#*:}" ] && say port "${expected%%:*} $held"
+    done
+}
+
+ask_minikube() {
+    [ -n "$minikube_profile" ] || return 0
+    say kubernetes "$(
+        sed -n 's/^[[:space:]]*"KubernetesVersion": "v\([0-9.]*\)".*/\1/p' "$minikube_profile" \
+            2>/dev/null | head -n 1
+    )"
+}
+
+kubeconfig_values() { # the values of the keys $1
+    sed -nE "s/^[ -]*($1): *[\"']?([^\"' ]+).*/\2/p" "$kubeconfig" | sort -u
+}
+
+reaches() { # whether the server of the URL $1 answers
+    address=${1#*://}
+    address=${address%%/*}
+    port=443
+    case $address in
+    \[*\]) ;;
+    *:*)
+        port=${address##*:}
+        address=${address%:*}
+        ;;
+    esac
+    address=${address#[}
+    address=${address%]}
+    connects "$address" "$port"
+}
+
+ask_kubeconfig() {
+    [ -n "$kubeconfig" ] || return 0
+    if [ ! -r "$kubeconfig" ]; then
+        say kubeconfig missing
+        return
+    fi
+    grep -E "^[ -]*($safe_keys):" "$kubeconfig" | sed 's/{.*//; s/^/safe |/'
+    for server in $(kubeconfig_values server); do
+        reaches "$server" && say reached "$server"
+    done
+    # A path in the file is relative to the file's folder.
+    for file in $(kubeconfig_values 'certificate-authority|client-certificate|client-key'); do
+        (cd "${kubeconfig%/*}/" && [ -r "$file" ]) || say no_file "$file"
+    done
+    for tool in $(kubeconfig_values command); do
+        (cd "${kubeconfig%/*}/" && command -v "$tool" >/dev/null) || say no_tool "$tool"
+    done
+}
+
+ask_registry() {
+    [ -n "$registry_host" ] || return 0
+    port=${registry_host#*:}
+    [ "$port" != "$registry_host" ] || port=443
+    connects "${registry_host%%:*}" "$port" || say registry unreachable
+}
+
+ask_offline_folder() {
+    if [ ! -d "$offline_dir" ]; then
+        say offline "the folder is not there"
+        return
+    elif [ ! -r "$offline_dir/SHA256SUMS" ]; then
+        say offline "SHA256SUMS is missing"
+        return
+    fi
+    cd "$offline_dir" || return
+    for file in $offline_files; do
+        [ -r "$file" ] || say offline "$file is missing"
+        grep -q " [ *]$file\$" SHA256SUMS || say offline "SHA256SUMS does not name $file"
+    done
+    # minikube would take down a running cluster and then find files of another version.
+    for file in $minikube_files; do
+        [ ! -r "$file" ] || grep -aqF "$kubernetes_version" "$file" ||
+            say offline "$file is not of Kubernetes $kubernetes_version"
+    done
+    # Reading a gigabyte takes seconds: only if a file changed since the folder was last used.
+    if [ "$(stat -c '%n %s %Y' -- * | sha256sum)" != "$(cat "$offline_stamp" 2>/dev/null)" ]; then
+        sha256sum --check --quiet SHA256SUMS 2>/dev/null | while IFS=: read -r file _; do
+            [ -r "$file" ] && say offline "$file does not have the checksum of SHA256SUMS"
+        done
+    fi
+}
+
+ask_downloads() {
+    if [ -n "$offline_dir" ]; then
+        ask_offline_folder
+        return
+    fi
+    for server in $download_hosts; do
+        connects "$server" 443 || say unreachable "$server"
+    done
+}
+
+claim_is_missing() { # whether the cluster has no claim $1; one that does not answer is asked later
+    [ -x "${kubectl%% *}" ] || return 1
+    found=$($kubectl get pvc "$1" --ignore-not-found -o name --request-timeout=5s 2>/dev/null) ||
+        return 1
+    [ -z "$found" ]
+}
+
+ask_claims() {
+    printf %s "$claims" | while read -r key name folder; do
+        timeout 5 test -d "$folder" || say claim "$key $name $folder"
+        claim_is_missing "$name" </dev/null && say claim "$key $name"
+    done
+}
+
+ask_image() {
+    [ -n "$local_image" ] || return 0
+    ctr -n k8s.io images ls -q "name==$local_image" 2>/dev/null | grep -q . || say image missing
+}
+
+ask_lock
+ask_system
+ask_airflow
+ask_ports
+ask_minikube
+ask_kubeconfig
+ask_registry
+ask_downloads
+ask_claims
+ask_image
+true

@@ -1,0 +1,213 @@
+"""Remove everything that the deploy installed: `pyinfra INVENTORY tasks.remove.airflow`.
+
+`keep_data=True` leaves the database, secrets, DAGs, logs and backups; a later deploy finds them.
+Each step first looks whether something is left to do, so an interrupted removal continues when it
+runs again. Its programs are sent as text: the host may have those of an earlier deploy, or none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pyinfra import host
+from pyinfra.api import DeployError, deploy
+
+from tasks import layout
+from tasks.cluster import access
+from tasks.host import metrics, proxy
+from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
+from tasks.lib import connection, kubectl, lock
+from tasks.lib.operations import Output, ensure_sent, settled
+from tasks.settings import HostSettings, Settings
+
+_HERE = Path(__file__).parent
+MINIKUBE = "/root/.minikube"  # its profiles and downloads
+# The files of Kubernetes that `minikube delete` leaves: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-reset/
+NODE = [
+    "/etc/cni/net.d/*",
+    "/etc/kubernetes",
+    "/opt/cni",
+    MINIKUBE,
+    "/var/lib/cni",
+    "/var/lib/kubelet/*",
+    "/var/lib/minikube",
+    "/var/log/containers",
+    "/var/log/pods",
+    "/var/tmp/minikube",
+    "/tmp/gvisor",
+    "/tmp/h.[0-9]*",  # /etc/hosts, as minikube changed it
+    "/tmp/hostpath-provisioner",
+    "/tmp/hostpath_pv",
+    "/tmp/juju-mk*",
+    "/tmp/minikube_*.log",
+    "/usr/lib/systemd/system/kubelet.service*",
+    "/usr/libexec/kubernetes",
+    "/usr/share/ca-certificates/minikubeCA.pem",
+    "/etc/systemd/system/kubelet.service*",
+    "/etc/crictl.yaml",
+]
+# When systemd last ran each timer.
+STAMPS = "/var/lib/systemd/timers/stamp-airflow-*"
+
+# Files that programs wrote and dpkg does not know.
+LEFT_BY_PACKAGES = [
+    "/etc/containerd",
+    "/etc/containers",
+    "/opt/containerd",
+    "/run/containerd",
+    "/run/containers",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+]
+
+# Objects that the deploy makes in the cluster beside its manifest.
+OTHER_OBJECTS = [
+    f"secret/{layout.PULL_SECRET}",
+    f"configmap/{layout.AUTHORITY_CONFIG_MAP}",
+    f"configmap/{layout.BUILTIN_DAGS_CONFIG_MAP}",
+]
+
+
+@deploy("Remove")
+def airflow(keep_data: bool = False) -> None:
+    """The host is as it was before the deploy, or has only the data.
+
+    Files that people put into the deploy's folders are removed with them.
+    """
+    connection.disable_nagle()
+    given = Settings.from_data(host.data.dict())
+    if holder := host.get_fact(Output, script=lock.other_holder(lock.take())):
+        raise DeployError(lock.refusal(holder))
+    release = host.get_fact(Output, script=". /etc/os-release; echo $VERSION_CODENAME")
+    settings = given.for_release(release)
+    _remove_services()
+    metrics.remove()
+    proxy.remove()
+    if settings.kubernetes.uses_minikube:
+        _remove_minikube(settings)
+    else:
+        _remove_objects(settings, keep_data)
+    if keep_data:
+        _remove_files("the files that a deploy makes again", MADE_AGAIN)
+        return
+    _remove_database(settings)
+    _remove_files("Airflow's files", [*MADE_AGAIN, *DATA])
+    # The groups go last: a group that is a user's primary one can't be removed.
+    kinds = {"passwd": "userdel", "group": "groupdel"}
+    every = [(kind, name) for kind in kinds for name in (CONTROL_USER, DAGS_USER)]
+    settled(
+        name="Remove the users and the groups",
+        test=" && ".join(f"! getent {kind} {name}" for kind, name in every),
+        commands=[
+            f"! getent {kind} {name} >/dev/null || {kinds[kind]} {name}" for kind, name in every
+        ],
+        because="they are gone",
+    )
+    _remove_packages()
+    _remove_files("the deploy's state", [STATE])
+
+
+def _remove_services() -> None:
+    ensure_sent(
+        name="Stop and remove Airflow's units",
+        program=_HERE / "units.sh",
+        args=[layout.UNITS_DIRECTORY, STAMPS],
+        already="there are none",
+    )
+
+
+def _remove_minikube(settings: HostSettings) -> None:
+    unit = layout.MINIKUBE_UNIT
+    settled(
+        name="Delete the cluster (about 20 s)",
+        test=f"! test -e {unit}",
+        commands=[
+            f"PATH=$PATH:{layout.SHIMS} HOME=/root minikube delete >/dev/null",
+            f"systemctl disable --quiet --now minikube; rm -f {unit}; systemctl daemon-reload",
+        ],
+        because="there is none",
+    )
+    settled(
+        name="Remove the kubeconfig that minikube made",
+        test="! test -e /root/.kube/config || kubectl config get-contexts -o name | grep -q .",
+        commands=["rm -rf /root/.kube 2>/dev/null; true"],
+        because="there is none, or it knows other clusters",
+    )
+    if not settings.node_is_host:
+        settled(
+            name="Remove the downloads of minikube",
+            test=f"! test -e {MINIKUBE} || ls {MINIKUBE}/profiles 2>/dev/null | grep -q .",
+            commands=[f"rm -rf {MINIKUBE} 2>/dev/null; true"],
+            because="there is none, or it knows other clusters",
+        )
+        return
+    ensure_sent(
+        name="Clean the node",
+        program=_HERE / "node-reset.sh",
+        args=NODE,
+        already="nothing of Kubernetes is left",
+    )
+
+
+def _remove_objects(settings: HostSettings, keep_data: bool) -> None:
+    """Take Airflow's objects out of an existing cluster; claims stay with the data."""
+    if keep_data:
+        found: dict[str, list[str]] = {
+            each: [*OTHER_OBJECTS] for each in settings.kubernetes.namespaces
+        }
+        for each in yaml.safe_load_all(kubectl.render(access.MANIFEST, settings)):
+            if each and each["kind"] not in ("Namespace", "PersistentVolumeClaim"):
+                names = each["metadata"]
+                found[names["namespace"]].append(f"{each['kind'].lower()}/{names['name']}")
+        selected = [f"-n {namespace} {' '.join(names)}" for namespace, names in found.items()]
+    else:
+        # They hold all of the rest, and perhaps the rights of the account that runs this.
+        selected = [f"namespace {' '.join(settings.kubernetes.namespaces)}"]
+    ensure_sent(
+        name="Delete Airflow's objects in the cluster",
+        program=_HERE / "objects.sh",
+        args=[settings.kubectl, *selected],
+        already="there are none",
+    )
+
+
+def _remove_database(settings: HostSettings) -> None:
+    config = f"/etc/postgresql/{settings.postgres.version}/main"
+    original = f"pg_hba.conf{layout.ORIGINAL}"
+    settled(
+        name="Remove the database and the roles",
+        test=f"! test -e {config}/conf.d/airflow.conf",
+        commands=[
+            *(
+                f"runuser -u postgres -- dropdb --if-exists --force {layout.DATABASE}{suffix}"
+                for suffix in ("", "_new", "_old")
+            ),
+            *(
+                f"runuser -u postgres -- dropuser --if-exists {role}"
+                for role in (DAGS_USER, CONTROL_USER)
+            ),
+            f"cd {config} && {{ test ! -e {original} || mv {original} pg_hba.conf; }}",
+            f"rm {config}/conf.d/airflow.conf",
+            f"systemctl restart postgresql@{settings.postgres.version}-main",
+        ],
+        because="they are gone",
+    )
+
+
+def _remove_packages() -> None:
+    ensure_sent(
+        name="Purge the Debian packages that came with the deploy",
+        program=_HERE / "purge.sh",
+        args=[layout.PACKAGES_RECORD, proxy.WELCOME_PAGE, *LEFT_BY_PACKAGES],
+        already="none are left",
+    )
+
+
+def _remove_files(which: str, patterns: list[str]) -> None:
+    ensure_sent(
+        name=f"Remove {which}",
+        program=_HERE / "files.sh",
+        args=patterns,
+        already="they are gone",
+    )

@@ -1,0 +1,66 @@
+#!/bin/sh
+# node-reset.sh check|apply PATTERN...: Kubernetes has left nothing on this host, and no file is like
+# one of the patterns. The removal sends this text to the host with the arguments on top.
+set -eu
+verb=${1-}
+shift
+# The names that minikube gives to addresses of the host.
+names='[[:space:]][a-z-]*\.minikube\.internal$'
+
+left() {
+    # shellcheck disable=SC2012,SC2048,SC2086 # patterns
+    ls -d $* 2>/dev/null | head -n 1
+    grep "$names" /etc/hosts || true
+    iptables-save 2>/dev/null | grep -E 'KUBE-|CNI-' | head -n 1 || true
+}
+
+stop_kubelet_and_pods() {
+    systemctl stop kubelet || true
+    systemctl disable --quiet kubelet || true
+    crictl pods -q | xargs -r crictl rmp --force >/dev/null || true
+    ctr -n k8s.io images ls -q | xargs -r ctr -n k8s.io images rm >/dev/null || true
+} 2>/dev/null
+
+clean_network() { # of the rules and links that kube-proxy and the network plugin made
+    for tool in iptables ip6tables; do
+        { $tool-save | grep -vE 'KUBE-|CNI-' | $tool-restore; } || true
+    done
+    for link in bridge cni0; do
+        ip link delete $link 2>/dev/null || true
+    done
+}
+
+unmount_volumes() {
+    findmnt -Rno TARGET -R /var/lib/kubelet 2>/dev/null | tail -n +2 | tac |
+        xargs -r umount 2>/dev/null || true
+    # If / is not shared between namespaces, kubelet mounts its folder over itself.
+    case $(findmnt -no FSROOT /var/lib/kubelet) in
+    */var/lib/kubelet) umount /var/lib/kubelet ;;
+    esac
+}
+
+case $verb in
+check)
+    found=$(left "$@")
+    [ -z "$found" ] || {
+        echo "Kubernetes left $(echo "$found" | head -n 1)" >&2
+        exit 1
+    }
+    ;;
+apply)
+    stop_kubelet_and_pods
+    clean_network
+    unmount_volumes
+    find /etc/ssl/certs -lname '*/minikubeCA.pem' -delete
+    sed -i "/$names/d" /etc/hosts
+    # Mount points stay, emptied.
+    # shellcheck disable=SC2048,SC2086 # patterns
+    rm -rf $* 2>/dev/null || true
+    rmdir /var/lib/kubelet 2>/dev/null || true
+    systemctl daemon-reload
+    ;;
+*)
+    echo "usage: node-reset.sh check|apply PATTERN..." >&2
+    exit 2
+    ;;
+esac

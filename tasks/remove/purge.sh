@@ -1,0 +1,51 @@
+#!/bin/sh
+# purge.sh check|apply RECORD PAGE FOLDER...: the Debian packages that RECORD lists are gone, with
+# the files in FOLDER... that their programs wrote and dpkg does not know, and with nginx its welcome
+# page. The removal sends this text to the host with the arguments on top.
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+[ $# -ge 3 ] || {
+    echo "usage: purge.sh check|apply RECORD PAGE FOLDER..." >&2
+    exit 2
+}
+verb=$1 record=$2 page=$3
+shift 3
+
+if [ "$verb" = check ]; then
+    [ ! -e "$record" ] || {
+        echo "$record lists packages that came with the deploy" >&2
+        exit 1
+    }
+    exit 0
+fi
+
+purge() {
+    # shellcheck disable=SC2046 # a list
+    apt-get -qq purge --yes "$@" $(
+        dpkg-query -Wf '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p' | sort -u |
+            comm -12 - "$record.sorted"
+    )
+}
+
+sort -u "$record" >"$record.sorted"
+more=$(
+    purge --simulate | awk '/^(Purg|Remv)/ {print $2}' | sort -u | comm -23 - "$record.sorted"
+)
+[ -z "$more" ] || {
+    # shellcheck disable=SC2086 # a list
+    echo "other packages need some of those that came with the deploy, remove them first:" $more >&2
+    exit 1
+}
+purge >/dev/null
+for folder; do
+    # A mount point stays, emptied.
+    [ ! -e "$folder" ] || find "$folder" -mindepth 1 -delete || true
+    rmdir "$folder" 2>/dev/null || true
+done
+# Somebody may have files there.
+rmdir /etc/cni/net.d /etc/cni /etc/postgresql /var/lib/postgresql /var/log/postgresql 2>/dev/null || true
+if [ ! -e /usr/sbin/nginx ]; then
+    rm -f "$page"
+    rmdir -p "$(dirname "$page")" 2>/dev/null || true
+fi
+rm "$record" "$record.sorted"
