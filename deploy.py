@@ -13,7 +13,7 @@ from tasks.day2 import backup, cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
 from tasks.lib import connection, progress
 from tasks.settings import HostSettings, Settings
-from tasks.worker import authority, dags, git, image
+from tasks.worker import dags, git, image
 
 
 def deploy(settings: HostSettings) -> None:
@@ -32,7 +32,6 @@ def deploy(settings: HostSettings) -> None:
     # before anything asks for it.
     minikube.wait(settings)
     access.grant(settings, dags.objects(settings))
-    authority.share(settings)
     image.load(settings)
 
     # Switch. From here on Airflow changes. If its version does, it is stopped and backed up first,

@@ -27,13 +27,20 @@ PACKAGES_RECORD = f"{STATE}/packages"  # the Debian packages that came with the 
 # migrated them.
 MIGRATED = f"{STATE}/migrated"
 OFFLINE_STAMP = f"{STATE}/offline"  # how the offline folder looked when it was verified
-# The connections of the git repositories as the dag-processor was given them: a checksum each.
+# Checksums of the git repositories' connections, as the dag-processor read them when it started.
 GIT_CONNECTIONS = f"{STATE}/git-connections"
 SMOKE_TEST_PASSED = f"{STATE}/smoke-test-passed"
+# The repositories of registries that built images came from, now or earlier.
+WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
 
 # Configuration and secrets.
 CONFIG = "/etc/airflow/airflow.cfg"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
+POD_CANDIDATE = "/etc/airflow/pod_template.candidate.yaml"  # until the cluster accepted it
+TRIAL_POD = "/etc/airflow/trial_pod.json"  # the pod that tries the worker image
+# The objects that the cluster should have, and those that it should not.
+KUBERNETES_OBJECTS = "/etc/airflow/kubernetes.json"
+KUBERNETES_UNWANTED = "/etc/airflow/kubernetes-unwanted.json"
 KUBECONFIG = "/etc/airflow/kubeconfig"
 TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # deferred tasks follow their pods
 SECRETS = "/etc/airflow/secrets"
@@ -56,6 +63,8 @@ VENV = "/opt/airflow/venv"  # a link to the one in use, for people and the comma
 REQUIREMENTS = "/opt/airflow/requirements"
 UV = "/opt/airflow/uv"
 IMAGES = "/opt/airflow/image"
+LOCAL_REPOSITORY = "localhost/airflow-worker"  # of images that no registry has
+START_TASK = f"{IMAGES}/start-task"  # for the image, where it starts a pod's task
 DAGS = "/opt/airflow/dags"  # in pods, and on the host unless the source has its own place there
 PLUGINS = "/opt/airflow/plugins"
 # The deploy's own DAGs where DAGS is not the host's folder: a bundle that needs no volume and no
@@ -80,6 +89,7 @@ RESTORE = "/usr/local/bin/airflow-restore"
 ROLLBACK = "/usr/local/bin/airflow-rollback"
 ROTATE = "/usr/local/bin/airflow-rotate"
 SMOKE_TEST = "/usr/local/bin/airflow-smoke-test"
+# Programs that an earlier deploy left and that have other names now.
 # minikube, and nothing else, finds these programs: see tasks/cluster/minikube.py.
 SHIMS = "/usr/local/lib/minikube/stand-ins"
 
@@ -129,12 +139,8 @@ SMOKE_TEST_INPUTS = (
     *(f"{UNITS_DIRECTORY}/{unit}.d/{HOST_DROP_IN}" for unit in UNITS if unit.endswith(".service")),
 )
 
-# Programs that an earlier version of the deploy installed.
-OLD_PROGRAMS: tuple[str, ...] = (
-    f"{LIB}/clean-history",
-    f"{LIB}/liveness",
-    f"{LIB}/stop-scheduler",
-)
+# Programs in LIB that an earlier version of the deploy installed under these names.
+OLD_PROGRAMS = ("ask-git", "clean-history", "liveness", "prune-images", "stop-scheduler")
 
 
 class Place(NamedTuple):

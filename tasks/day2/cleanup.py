@@ -1,8 +1,12 @@
-"""Old worker images and virtual environments go, once the new ones are in use."""
+"""Old images, virtual environments and programs go, once the new ones are in use."""
 
 from __future__ import annotations
 
+from pyinfra.api import deploy
+
 from tasks.airflow import venv
+from tasks.layout import LIB, OLD_PROGRAMS
+from tasks.lib.operations import settled
 from tasks.settings import HostSettings
 from tasks.worker import image
 
@@ -11,3 +15,16 @@ def run(settings: HostSettings) -> None:
     """No more images and virtual environments are kept than the settings say."""
     image.prune(settings)
     venv.prune(settings)
+    _remove_old_programs()
+
+
+@deploy("Clean-up")
+def _remove_old_programs() -> None:
+    """No program of an earlier version is left. Until now units of that version may have run it."""
+    names = " ".join(OLD_PROGRAMS)
+    settled(
+        name="Remove the programs of an earlier version",
+        test=f'cd {LIB} && test -z "$(ls {names} 2>/dev/null)"',
+        commands=[f"cd {LIB} && rm -f {names}"],
+        because="there is none",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from io import StringIO
+from pathlib import PurePosixPath
 
 from pyinfra.operations import files
 
@@ -17,6 +18,7 @@ from tasks.settings import HostSettings
 
 def values(settings: HostSettings) -> dict[str, str]:
     """Each value by its name. None of them is secret: units of both users read the file."""
+    registry = settings.worker.registry
     return {
         "STATE": layout.STATE,
         "SECRETS": layout.SECRETS,
@@ -62,6 +64,34 @@ def values(settings: HostSettings) -> dict[str, str]:
         "LOG_DAYS": str(settings.retention.log_days),
         "LOG_FOLDERS": " ".join([layout.LOGS, *settings.written_folders]),
         "NAMESPACES": " ".join(settings.kubernetes.namespaces),
+        "CONFIG": layout.CONFIG,
+        "RUN": layout.RUN,
+        # The worker image.
+        "AIRFLOW_UID": str(settings.airflow.uid),
+        "DAGS": layout.DAGS,
+        "IMAGE_DAGS": layout.IMAGE_DAGS,
+        "IMAGES": layout.IMAGES,
+        "REGISTRY_USER": (registry.username or "") if registry else "",
+        "START_TASK": layout.START_TASK,
+        "TRIAL_POD": layout.TRIAL_POD,
+        "UV": layout.UV,
+        "WORKER_IMAGES_KEPT": str(settings.retention.worker_images),
+        "WORKER_PACKAGES": ",".join(settings.worker.extra_apt_packages),
+        "WORKER_REPOSITORIES": layout.WORKER_REPOSITORIES,
+        "WORKER_REGISTRY": registry.host if registry else "",
+        "WORKER_REPOSITORY": registry.repository if registry else layout.LOCAL_REPOSITORY,
+        # Objects of the cluster.
+        "AUTHORITY": layout.AUTHORITY,
+        "AUTHORITY_CONFIG_MAP": layout.AUTHORITY_CONFIG_MAP,
+        "KUBERNETES_OBJECTS": layout.KUBERNETES_OBJECTS,
+        "KUBERNETES_UNWANTED": layout.KUBERNETES_UNWANTED,
+        "POD_CANDIDATE": layout.POD_CANDIDATE,
+        "PULL_SECRET": layout.PULL_SECRET if settings.worker.pulls_with_login else "",
+        "REGISTRY_LOGIN": layout.REGISTRY_LOGIN,
+        # Git repositories.
+        "BUNDLES": layout.BUNDLES,
+        "GIT_CONNECTIONS": layout.GIT_CONNECTIONS,
+        "HOMES": str(PurePosixPath(layout.HOMES[layout.CONTROL_USER]).parent),
     }
 
 

@@ -41,6 +41,7 @@ class Download(NamedTuple):
 
 
 BUSY = "/run/lock/airflow-deploy-command"  # locked while a command changes the host
+FOLDER_PROGRAM = Path(__file__).with_name("folder.sh")
 MAX_WAIT = 900  # seconds; the longest command takes a fifth of it
 
 INSTALLED = "dpkg-query -Wf '${db:Status-Abbrev}${Package}\\n' | sed -n 's/^ii *//p' | sort -u"
@@ -206,54 +207,43 @@ def brought(
     sources: Mapping[str, Source], dest: str, record: str
 ) -> Generator[str | FileUploadCommand, None, None]:
     """
-    Make a folder of the host have files of this machine, and no longer those brought earlier.
+    Give a folder of the host the files of this machine, and remove those brought earlier.
 
     Other files of the folder stay as they are. Each file is replaced in one step, and has the time
     of its arrival: systemd and Airflow look for files that are newer than those they have read.
 
     + sources: the files, or their text, by their path in the folder
     + dest: the folder
-    + record: file on the host that lists what was brought
+    + record: file on the host that lists the files that were brought
     """
-    wanted = checksums(sources)
-    checksum = hashlib.sha256(wanted.encode()).hexdigest()
-    there = (
-        f"echo '{checksum}  {record}' | sha256sum --check --status"
-        f" && cd {dest} && sha256sum --check --status {record}"
-        if sources
-        else f"test ! -s {record}"
+    listed = checksums(sources)
+    variables = {
+        "dest": dest,
+        "record": record,
+        "wanted": hashlib.sha256(listed.encode()).hexdigest() if sources else "",
+    }
+    verdict = host.get_fact(
+        Output,
+        script=f"if ( {_folder('check', variables)}\n) >/dev/null 2>&1; then echo yes; fi",
     )
-    verdict = host.get_fact(Output, script=f"if ( {there} ) >/dev/null 2>&1; then echo yes; fi")
     if verdict == "yes":
         host.noop(f"{dest} has the files")
         return
     yield FileUploadCommand(_archive(sources, dest), f"{record}.tar")
-    yield FileUploadCommand(BytesIO(wanted.encode()), f"{record}.new")
-    names = r"sed -n 's/^[0-9a-f]\{64\}  //p'"
-    yield f"""
-set -e
-umask 022
-mkdir -p {dest}
-cd {dest}
-tar -C / --touch --no-same-owner --transform 's/$/.new/' -xf {record}.tar
-touch {record}
-# Whatever happens from here on, the record names all that was brought.
-cat {record}.new >> {record}
-{names} {record}.new | while IFS= read -r name; do mv -T -- "$name.new" "$name"; done
-{names} {record} | sort -u | while IFS= read -r name; do
-    grep -qxF -e "$name" <<END || {{
-$({names} {record}.new)
-END
-        rm -f -- "$name"
-        rmdir -p -- "$(dirname -- "$name")" 2>/dev/null || true
-    }}
-done
-mv {record}.new {record}
-rm {record}.tar"""
+    yield FileUploadCommand(BytesIO(listed.encode()), f"{record}.new")
+    yield _folder("apply", variables)
+
+
+def _folder(action: str, variables: Mapping[str, str]) -> str:
+    """The program that compares or changes a folder; it comes with its variables, since none of the
+    deploy's programs is on the host before it ran."""
+    top = {"action": action, **variables}
+    assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in top.items())
+    return assignments + FOLDER_PROGRAM.read_text()
 
 
 def _archive(sources: Mapping[str, Source], dest: str) -> BytesIO:
-    """The files at their place on the host, without owner and time."""
+    """The files at their paths on the host, without owner and time."""
     content = BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name, source in sources.items():

@@ -13,23 +13,22 @@ from tasks.layout import (
     BUILTIN_DAGS_CONFIG_MAP,
     DAGS,
     IMAGE_DAGS,
-    IMAGE_DAGS_NAME,
     ROOT,
     STATE,
 )
 from tasks.lib.kubectl import Manifest, Volume, claimed, host_folder
-from tasks.lib.operations import brought, checksums, settled
+from tasks.lib.operations import brought, checksums, ensure
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
 
 EXAMPLES = ROOT / "files/opt/airflow/dags"
-# How long the dag-processor leaves a folder alone. It asks only every 5 s whether that is over, and
-# then has to read the file: together this stays within the 30 s that README.md promises.
+# Seconds until the dag-processor reads a folder again. It looks only every 5 s whether they are
+# over, and then needs time to read: the sum stays within the 30 s that README.md promises.
 REFRESH_SECONDS = 15
 
 
 def bundles(settings: HostSettings) -> str:
-    """The DAG bundles, for host and pods alike: they must agree on names."""
+    """The DAG bundles as JSON. Host and pods have the same, since they must agree on names."""
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
     found: list[tuple[str, str, dict[str, object]]] = []
     if settings.dags.source != "git":
@@ -52,21 +51,21 @@ def bundles(settings: HostSettings) -> str:
 
 
 def folder_on_host(settings: HostSettings) -> str:
-    """Where the dag-processor finds what pods have in DAGS."""
+    """The folder in which the dag-processor finds the files that pods have in DAGS."""
     if settings.dags.claim:
         return settings.dags.claim.host_path
     return f"{IMAGE_DAGS}/current" if settings.dags.source == "image" else DAGS
 
 
 def volumes(settings: HostSettings) -> list[Volume]:
-    """What a pod mounts to have the DAGs."""
+    """The volumes that give a pod the DAGs."""
     found = []
     if settings.dags.source == "host":
         found.append(host_folder("dags", DAGS, read_only=True))
     if settings.dags.claim:
         found.append(claimed("dags", settings.dags.claim, DAGS, read_only=True))
     if _own(settings):
-        # Also while it is being taken away a pod is to start.
+        # A pod should start even while the ConfigMap is deleted.
         source = {"name": BUILTIN_DAGS_CONFIG_MAP, "optional": True}
         found.append(
             Volume(
@@ -78,7 +77,7 @@ def volumes(settings: HostSettings) -> list[Volume]:
 
 
 def objects(settings: HostSettings) -> list[Manifest]:
-    """What the cluster must have for the pods' volumes."""
+    """The objects that the cluster needs for the pods' volumes."""
     if not (own := _own(settings)):
         return []
     return [
@@ -93,14 +92,15 @@ def objects(settings: HostSettings) -> list[Manifest]:
 
 
 def shipped(settings: HostSettings) -> dict[str, Path]:
-    """The deploy's own DAGs that are wanted: the smoke test's and the examples."""
+    """The deploy's own DAGs that the settings want: the smoke test's and the examples."""
     return {
         path.name: path for path in sorted(EXAMPLES.glob("*.py")) if wanted(path.stem, settings)
     }
 
 
 def wanted(dag: str, settings: HostSettings) -> bool:
-    """Whether one of the deploy's own DAGs is to be there: an example needs what it shows."""
+    """Whether the host should have one of the deploy's own DAGs. An example needs the settings that
+    it shows."""
     needed = {
         "airflow_smoke_test": settings.airflow.smoke_test,
         "example_pod_operator": settings.airflow.examples and settings.kubernetes.pod_operator,
@@ -111,7 +111,7 @@ def wanted(dag: str, settings: HostSettings) -> bool:
 
 
 def _own(settings: HostSettings) -> dict[str, Path]:
-    """What is in the bundle of the deploy's own."""
+    """The DAGs of the deploy's own bundle."""
     return {} if settings.dags.source == "host" else shipped(settings)
 
 
@@ -139,7 +139,7 @@ def version(settings: HostSettings) -> str:
 
 @deploy("DAGs")
 def stage(settings: HostSettings) -> None:
-    """The host has the DAGs that the worker image is to hold."""
+    """The host has the DAGs that the worker image will hold."""
     if settings.dags.source != "image":
         return
     files.directory(
@@ -156,11 +156,11 @@ def stage(settings: HostSettings) -> None:
 
 @deploy("DAGs")
 def publish(settings: HostSettings) -> None:
-    """The DAGs that the deploy brings are where the dag-processor reads them."""
+    """The deploy's DAGs are where the dag-processor reads them."""
     if settings.dags.source == "host":
         brought(
             name="Copy the DAGs",
-            # Of two files of the same name yours wins.
+            # Of two files with the same name, the inventory's wins.
             sources={**shipped(settings), **given(settings)},
             dest=DAGS,
             record=f"{STATE}/dags",
@@ -176,21 +176,10 @@ def publish(settings: HostSettings) -> None:
         record=f"{STATE}/deploy-dags",
     )
     if settings.dags.source == "image":
-        _switch(version(settings))
-
-
-def _switch(name: str) -> None:
-    """The dag-processor reads what new pods have; the version before stays for who reads it."""
-    settled(
-        name=f"Switch to the version {name} of the DAGs",
-        test=f'test "$(readlink {IMAGE_DAGS}/current)" = {name}'
-        f" && echo {name} | cmp -s - {IMAGE_DAGS_NAME}",
-        commands=[
-            f"cd {IMAGE_DAGS} && before=$(readlink current) || before={name};"
-            f" ln -sfn {name} current.new && mv -T current.new current &&"
-            f" echo {name} > {IMAGE_DAGS_NAME} &&"
-            f' for old in $(ls -d *.sums); do case ${{old%.sums}} in {name}|"$before") ;;'
-            ' *) rm -rf "$old" "${old%.sums}" ;; esac; done'
-        ],
-        because="the dag-processor reads it",
-    )
+        version_name = version(settings)
+        ensure(
+            name=f"Switch to the version {version_name} of the DAGs",
+            program="dags-switch.sh",
+            args=[version_name],
+            already="the dag-processor reads it",
+        )

@@ -1,7 +1,7 @@
-"""Where task logs are kept, so that the web page shows them while a pod runs and afterwards.
+"""The place of task logs, so that the web page shows them while a pod runs and afterwards.
 
-While a pod runs the web page asks the cluster. Afterwards it reads the file that the pod left in a
-folder which both see, or what the pod uploaded at its end.
+While a pod runs, the web page asks the cluster. Afterwards it reads the file that the pod left in a
+folder which both see, or the copy that the pod uploaded at its end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tasks.settings.types import S3Logs
 
 
 def host_path(settings: HostSettings) -> str:
-    """The folder on the host in which the web page finds what pods left."""
+    """The folder on the host in which the web page finds the logs of pods."""
     return settings.logs.claim.host_path if settings.logs.claim else LOGS
 
 
@@ -28,24 +28,24 @@ def options(settings: HostSettings) -> dict[str, str]:
 
 
 def environment(settings: HostSettings) -> dict[str, str]:
-    """What a pod is told about logs."""
+    """A pod's variables about logs."""
     wanted = {"base_log_folder": LOGS, **_remote(settings.logs.s3)}
     return {f"AIRFLOW__LOGGING__{name.upper()}": value for name, value in wanted.items()}
 
 
 def volumes(settings: HostSettings) -> list[Volume]:
-    """What a pod mounts to leave its log where the web page finds it."""
+    """The volumes in which a pod leaves its log for the web page."""
     if settings.logs.claim:
         return [claimed("logs", settings.logs.claim, LOGS)]
-    # Before a store with the node's folder: a pod that is killed uploads nothing, but the web page
-    # finds what it left there.
+    # A pod that is killed uploads nothing to a store. If the node's folder is the host's, the web
+    # page still finds the log there.
     if settings.logs.store == "s3" and not settings.node_is_host:
         return [Volume({"name": "logs", "emptyDir": {}}, {"name": "logs", "mountPath": LOGS})]
     return [host_folder("logs", LOGS)]
 
 
 def share(settings: HostSettings) -> None:
-    """Tasks on the host, which are the scheduler's, write beside the logs that pods leave."""
+    """Tasks on the host, which run as the scheduler's user, can write beside the logs of pods."""
     if not settings.airflow.tasks_on_host:
         return
     folder, group = host_path(settings), f"g:{DAGS_USER}:rwX"
@@ -53,7 +53,7 @@ def share(settings: HostSettings) -> None:
         name="Let tasks on the host write logs beside those of pods",
         test=f"getfacl -cp {folder} | grep -qx default:group:{DAGS_USER}:rwx",
         commands=[f"setfacl -R -m {group},d:{group} {folder}"],
-        because="whatever is made there, both may write to",
+        because="both may write to everything that is made there",
     )
 
 

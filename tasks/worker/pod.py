@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import yaml
 from pyinfra.api import DeployError
+from pyinfra.operations import files
 
-from tasks.layout import ROOT, STATE
+from tasks.layout import POD_CANDIDATE, ROOT
 from tasks.lib.kubectl import Manifest, Volume
-from tasks.lib.operations import settled
+from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 from tasks.settings.types import digest
 
 BASE = "base"  # Airflow's name for the container that runs the task
-ACCEPTED = f"{STATE}/pod-template-accepted"  # names the template that the cluster accepted last
 
 
 def options(settings: HostSettings) -> dict[str, str]:
-    """What airflow.cfg's section kubernetes_executor says of pods that ended, and of namespaces."""
+    """Options of airflow.cfg's section kubernetes_executor: pods that ended, and namespaces."""
     chosen = {
         "delete_worker_pods": str(settings.worker.delete_finished_pods),
         "delete_worker_pods_on_failure": str(not settings.retention.keeps_pods),
     }
     if settings.retention.keeps_pods and settings.worker.delete_finished_pods:
-        # Airflow sees the end of a pod that failed again each half a minute for as long as the pod
-        # is kept, and would take it for the end of the new pod of the same try.
+        # While a failed pod is kept, Airflow sees its failure every 30 s, and would blame the new
+        # pod of the same try for it.
         chosen["pod_launch_failure_retries"] = "0"
     if settings.kubernetes.extra_namespaces:
         chosen["multi_namespace_mode"] = "True"
@@ -42,7 +42,8 @@ def template(
     volumes: list[Volume],
     needed: Sequence[Volume] = (),
 ) -> Manifest:
-    """The manifest that every task's pod begins with; what is needed, one's own must have too."""
+    """The manifest with which every task's pod begins. `needed` volumes are added to a template of
+    the inventory, too."""
     if settings.worker.pod_template:
         return _completed(own_template(settings.worker.pod_template), image, environment, needed)
     generated = _generated(settings, image, environment, [*volumes, *needed])
@@ -97,7 +98,7 @@ def _variables(environment: dict[str, str]) -> list[Manifest]:
     ]
 
 
-# A template of one's own
+# The inventory's own template
 
 
 def own_template(path: str) -> Manifest:
@@ -134,7 +135,8 @@ def own_template(path: str) -> Manifest:
 def _completed(
     pod: Manifest, image: str, environment: dict[str, str], needed: Sequence[Volume]
 ) -> Manifest:
-    """A template of one's own with what only the deploy knows, where it is left out."""
+    """The inventory's template; the deploy adds the parts that it leaves out and only the deploy
+    knows."""
     base, *others = pod["spec"]["containers"]
     there = {volume["name"] for volume in pod["spec"].get("volumes") or []}
     more = [volume for volume in needed if volume.volume["name"] not in there]
@@ -211,25 +213,24 @@ def _filled(ours: Manifest, more: Manifest, lists: tuple[str, ...] = ()) -> Mani
 
 
 def let_the_cluster_check(settings: HostSettings, manifest: str) -> None:
-    """Nothing else of the deploy sees a misspelt field, which would fail every task."""
-    given = [
+    """The cluster accepts task pods like this manifest."""
+    shaping = [
         f"worker_{name}"
         for name in ("pod_template", "pod_override", "env", "resources")
-        if settings.worker.gives(name)
+        if name in settings.worker.model_fields_set and getattr(settings.worker, name)
     ]
-    create = f"{settings.kubectl} create --dry-run=server --validate=strict -f -"
-    # The same manifest may be wrong for another cluster.
-    key = digest(manifest, settings.kubectl, settings.kubernetes.version)
-    settled(
+    files.put(
+        name="Write the pod template for the cluster to check",
+        src=StringIO(manifest),
+        dest=POD_CANDIDATE,
+        user="root",
+        group="root",
+        mode="600",
+    )
+    ensure(
         name="Let the cluster check the pod template",
-        test=f"grep -qx {key} {ACCEPTED}",
-        commands=[
-            # A quota is looked at last, and being full is no fault of the template.
-            f"said=$(printf %s {shlex.quote(manifest)} | {create} 2>&1) || case $said in"
-            ' *"exceeded quota"*) ;;'
-            f' *) echo "{", ".join(given) or "the pod template"}: the cluster refuses task pods'
-            ' like this, and nothing was switched to them: ${said#*STDIN???}" >&2; exit 1 ;;'
-            f" esac; echo {key} > {ACCEPTED}",
-        ],
-        because="the cluster accepted it as it is",
+        program="pod-template.sh",
+        # Another cluster may refuse the same manifest.
+        args=[digest(manifest, settings.kubectl, settings.kubernetes.version), *shaping],
+        already="the cluster accepted it as it is",
     )

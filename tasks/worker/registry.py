@@ -1,10 +1,13 @@
-"""Container registries: ask whether one has an image, log the host and the cluster in to one."""
+"""Container registries: ask whether one has an image, and log the host in to one.
+
+preflight asks from this machine, with the standard library: before the first change the host has no
+program that could ask, and this machine need not have one.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 from base64 import b64encode
 from http.client import HTTPException
 from io import StringIO
@@ -16,12 +19,12 @@ from urllib.request import Request, urlopen
 from pydantic import SecretStr
 from pyinfra.operations import files
 
-from tasks.layout import CONTAINERD_CONFIG, PULL_SECRET, REGISTRY_LOGIN
+from tasks.layout import CONTAINERD_CONFIG, REGISTRY_LOGIN
 from tasks.lib.operations import secret_file, settled
 from tasks.settings import HostSettings
 from tasks.settings.types import Registry
 
-# Where containers' tools look for a registry's authority, and where containerd is to look:
+# Folders in which containers' tools, and containerd, look for a registry's authority:
 # containers-certs.d(5), https://github.com/containerd/containerd/blob/main/docs/hosts.md
 CERTIFICATES = "/etc/containers/certs.d"
 CONTAINERD_HOSTS = "/etc/containerd/certs.d"
@@ -48,8 +51,8 @@ class Reference(NamedTuple):
 
     @classmethod
     def parse(cls, image: str) -> Reference:
-        """Split an image's name the way container tools do: the first part is a registry if it
-        looks like a host, else the image is Docker Hub's."""
+        """Split an image's name as container tools do: the first part is a registry if it looks
+        like a host, otherwise the image is Docker Hub's."""
         name, _, digest = image.partition("@")
         first, slash, rest = name.partition("/")
         if not slash or not (re.search(r"[.:]", first) or first == "localhost"):
@@ -61,8 +64,8 @@ class Reference(NamedTuple):
 
 
 def problem(image: str) -> str | None:
-    """Why the cluster could not pull this image, or None if it could or if only its credentials
-    can tell (a registry that wants a login)."""
+    """The reason why the cluster can't pull this image. None if it can, or if only somebody with
+    a login can know."""
     reference = Reference.parse(image)
     try:
         _head_manifest(reference)
@@ -104,7 +107,7 @@ def _anonymous_token(challenge: str) -> str:
 
 
 def prepare_host(settings: HostSettings) -> None:
-    """The host may use the registry of the settings, and holds no login that it has no use for."""
+    """The host may use the registry of the settings, and has no login that it does not need."""
     registry = settings.worker.registry
     if registry and registry.password:
         secret_file(
@@ -139,7 +142,7 @@ def _trust(settings: HostSettings, registry: Registry, certificate: str) -> None
     )
     if not settings.node_is_host:
         return
-    # Docker Hub's images are named after another server than the one that has them.
+    # The images of Docker Hub have the name of a server that does not serve them.
     server = f"https://{DOCKER_HUB if registry.host == 'docker.io' else registry.host}"
     files.put(
         name="Let containerd trust the registry's authority",
@@ -159,66 +162,4 @@ def _trust(settings: HostSettings, registry: Registry, certificate: str) -> None
             "systemctl restart containerd",
         ],
         because="its configuration names the folder",
-    )
-
-
-def has(registry: Registry, image: str) -> str:
-    """Shell command of the host that ends with 0 if the registry has the image."""
-    return f"skopeo inspect --raw{_authfile(registry)} docker://{image}"
-
-
-def push(registry: Registry, archive: str, image: str) -> str:
-    """Shell command that copies an archive into the registry."""
-    return f"skopeo copy --quiet{_authfile(registry)} docker-archive:{archive} docker://{image}"
-
-
-def refused(registry: Registry, image: str) -> str:
-    """Shell command that fails with a sentence if the registry could not be asked for the image."""
-    wrong_login = (
-        f"worker_registry: {registry.host} does not let the user {registry.username} in: correct"
-        " username and password"
-        if registry.password
-        else f"worker_registry: {registry.host} wants a login: write username and password"
-    )
-    wrong_authority = (
-        f"worker_registry: the certificate of {registry.host} is of no authority that the host"
-        " trusts: write that authority's certificate (PEM) as ca_certificate"
-    )
-    unknown = f"worker_registry: {registry.host} can't be asked for {image}: "
-    return f"""said=$({has(registry, image)} 2>&1 >/dev/null) || case "$said" in
-*"manifest unknown"* | *"name unknown"* | *"not found"* | *denied*) ;;
-*unauthorized* | *"authentication required"* | *"invalid username/password"*)
-    echo {shlex.quote(wrong_login)} >&2; exit 1 ;;
-*x509*) echo {shlex.quote(wrong_authority)} >&2; exit 1 ;;
-*) echo {shlex.quote(unknown)}"$said" >&2; exit 1 ;;
-esac"""
-
-
-def _authfile(registry: Registry) -> str:
-    return f" --authfile={REGISTRY_LOGIN}" if registry.password else ""
-
-
-def give_cluster_login(settings: HostSettings) -> None:
-    """The namespaces of task pods hold the login that pods pull their image with."""
-    if not settings.worker.pulls_with_login:
-        return
-    key = ".dockerconfigjson"
-    there = (
-        f"get secret {PULL_SECRET} -o jsonpath='{{.data.\\{key}}}' | base64 -d"
-        f" | cmp -s - {REGISTRY_LOGIN}"
-    )
-    create = (
-        f"create secret generic {PULL_SECRET} --type=kubernetes.io/dockerconfigjson"
-        f" --from-file={key}={REGISTRY_LOGIN} --dry-run=client -o json"
-    )
-    # On the server's side: kubectl would else write the content into an annotation, too.
-    kubectls = [
-        f"{settings.kubectl} -n {namespace}" for namespace in settings.kubernetes.namespaces
-    ]
-    apply = f"{settings.kubectl} apply --server-side --force-conflicts -f - >/dev/null"
-    settled(
-        name="Give the cluster the registry's login",
-        test=" && ".join(f"{kubectl} {there}" for kubectl in kubectls),
-        commands=[f"{kubectl} {create} | {apply}" for kubectl in kubectls],
-        because="the cluster has it",
     )

@@ -20,8 +20,8 @@ def manifest(settings: HostSettings) -> kubectl.Manifest:
 
 
 def environment(settings: HostSettings) -> dict[str, str]:
-    """What a task pod is told about Airflow. Nothing secret: a pod needs no database and no key,
-    it talks to the Execution API with the token that comes with its task."""
+    """A task pod's variables about Airflow. None is secret: a pod needs no database and no key, and
+    talks to the Execution API with the token that comes with its task."""
     return {
         "AIRFLOW_HOME": "/tmp/airflow",
         "AIRFLOW_WORKER_IMAGE": image.reference(settings),
@@ -32,15 +32,15 @@ def environment(settings: HostSettings) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": dags.bundles(settings),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": "/tmp/airflow/bundles",
         "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE": settings.kubernetes.namespace,
-        # A restart of the api-server (about 15 s) must cost no task: with the defaults a worker
+        # No task should fail because the api-server restarts (about 15 s). By default a worker
         # gives up after some 20 s.
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
         **logs.environment(settings),
         **authority.environment(),
-        # The links in mails are made where the task runs.
+        # The task's process makes the links in mails.
         **({"AIRFLOW__API__BASE_URL": settings.web.base_url} if settings.web.base_url else {}),
-        # Where a DAG names an executor, Airflow looks whether there is one.
+        # If a DAG names an executor, Airflow checks that it is configured.
         "AIRFLOW__CORE__EXECUTOR": settings.airflow.executor,
         **settings.worker.env,
     }

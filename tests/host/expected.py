@@ -381,7 +381,7 @@ TIMERS = [
         "root",
         "OnCalendar=*-*-* 04:30:00",
         lambda settings: [
-            "prune-images remove ",
+            "prune-images.sh apply ",
             f"IMAGES_KEPT={settings.retention.worker_images} ",
         ],
         node_is_this_host,
@@ -442,6 +442,9 @@ _PATHS: Table = {
 
         /etc/airflow/airflow.cfg         root airflow-dags 640  all services read it
         /etc/airflow/pod_template.yaml   root airflow      640  the scheduler reads it
+        /etc/airflow/pod_template.candidate.yaml root root 600  only the deploy reads it
+        /etc/airflow/kubernetes.json     root root         600  the inventory may have secrets
+        /etc/airflow/kubernetes-unwanted.json root root    600  only the deploy reads it
         /etc/airflow/kubeconfig          root airflow      640  has a token of the cluster
         /etc/airflow/secrets/fernet-key      root root     600  a key
         /etc/airflow/secrets/jwt-secret      root root     600  a key
@@ -503,14 +506,17 @@ _PATHS: Table = {
     registry_needs_login: "/etc/airflow/secrets/registry-login.json root root 600 has a password",
     page_has_own_certificate: "/etc/airflow/tls/web.pem root root 600 has a key",
     has_pod_operator: "/etc/airflow/kubeconfig-triggerer root airflow-dags 640 has a token",
-    has_git: "/usr/local/lib/airflow/ask-git root root 644 public",
+    has_git: "/usr/local/lib/airflow/git-ask.py root root 644 public",
     has_metrics: """
         /etc/airflow/metrics.yaml root airflow 640 the exporter reads it
         /etc/systemd/system/prometheus-postgres-exporter.service.d/airflow.conf root root 644 public
         /etc/systemd/system/prometheus-postgres-exporter.service.d/10-airflow-sandbox.conf \
             root root 644 public
     """,
-    builds_image: "/opt/airflow/image root root 755 lists of what is in the images are public",
+    builds_image: """
+        /opt/airflow/image            root root 755 the lists of the images' packages are public
+        /opt/airflow/image/start-task root root 644 public
+    """,
     with_minikube: """
         /etc/systemd/system/minikube.service  root root 644  public
         /usr/local/bin/minikube               root root 755  public
@@ -518,7 +524,7 @@ _PATHS: Table = {
     """,
     node_is_this_host: """
         /usr/local/bin/crictl                root root 755  public
-        /usr/local/lib/airflow/prune-images  root root 755  public
+        /usr/local/lib/airflow/prune-images.sh root root 755 public
     """,
     dags_are_elsewhere: "/opt/airflow/deploy-dags root airflow 2755 the deploy's own DAGs",
     dags_are_in_image: "/opt/airflow/baked-dags root airflow 755 the DAGs of the worker image",

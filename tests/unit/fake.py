@@ -31,7 +31,7 @@ from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
 from deploy import deploy
-from tasks import remove
+from tasks import layout, remove
 from tasks.layout import ROOT
 from tasks.lib import operations
 from tasks.settings import SECTIONS, HostSettings, Settings
@@ -44,6 +44,15 @@ pyinfra_arguments.all_global_arguments = functools.cache(pyinfra_arguments.all_g
 # What pyinfra's own operations want to know of a host before they plan anything. Nothing else is
 # answered: to all facts the host is bare.
 BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
+
+KUBECONFIGS = (layout.KUBECONFIG, layout.TRIGGERERS_KUBECONFIG)
+NOTHING = "(?!)"  # the expression that no text fits
+# Calls of programs that write a file, as expressions.
+WRITERS = {
+    layout.GIT_CONNECTIONS: "/git-connections.sh apply ",
+    layout.IMAGE_DAGS_NAME: "/dags-switch.sh apply ",
+    **{path: rf"/kubeconfig\.sh apply \S+ {path} " for path in KUBECONFIGS},
+}
 
 DEFAULTS = Settings.from_data({})
 
@@ -201,8 +210,14 @@ class Plan(NamedTuple):
             for each in self.operations:
                 if path in each.uploads:
                     found[path] = each.uploads[path]
-                elif re.search(rf"(\.new|>) {path}(?![\w-])", " ".join(each.commands)):
+                elif re.search(
+                    rf"(\.new|>) {path}(?![\w-])|{WRITERS.get(path, NOTHING)}",
+                    " ".join(each.commands),
+                ):
                     found[path] = " ".join([*each.commands, *each.inputs])
+                    if path in KUBECONFIGS:  # the program asks the cluster that these name
+                        values = self.uploads[layout.HOST_ENV]
+                        found[path] += str(re.findall("^(?:KUBECTL|NAMESPACE)=.*", values, re.M))
         return found
 
     def position(self, name: str) -> int:

@@ -8,24 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tasks import layout
 from tasks.airflow.secrets import FILES
-from tasks.layout import KUBECONFIG, SECRETS, VENVS
+from tasks.layout import SECRETS, VENVS
 from tests.unit import fake
 from tests.unit.fake import Plan
 
 NAMES = [*FILES, "admin-password"]
-
-# Answers like kubectl, to what the deploy asks it for.
-KUBECTL = """#!/bin/sh
-case "$*" in
-*go-template=*) printf 'server: "https://192.0.2.7:6443", certificate-authority-data: "Q0E="' ;;
-*"get secret airflow-control-plane-token"*'{.data.token}') printf dG9rZW4= ;;
-*) echo "unexpected: $*" >&2; exit 1 ;;
-esac
-"""
 
 
 def sh(script: str) -> subprocess.CompletedProcess[str]:
@@ -77,32 +66,6 @@ def test_a_lost_secret_is_made_anew_and_the_others_are_kept(
     assert after == before
 
 
-def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
-    kubectl = tmp_path / "kubectl"
-    kubectl.write_text(KUBECTL)
-    kubectl.chmod(0o755)
-    plan = fake.plan(fake.settings({"kubernetes_namespace": "team-a"}))
-    (command,) = plan.named("Write the kubeconfig of airflow-control-plane").commands
-    written = tmp_path / "kubeconfig"
-    # The host has a group airflow; this machine need not.
-    command = command.replace(KUBECONFIG, str(written)).replace("chown root:airflow", ": chown")
-    done = sh(command.replace("/usr/local/bin/kubectl", str(kubectl)))
-    assert (done.returncode, done.stderr) == (0, "")
-    config = yaml.safe_load(written.read_text())
-    assert config["clusters"][0]["cluster"] == {
-        "server": "https://192.0.2.7:6443",
-        "certificate-authority-data": "Q0E=",
-    }
-    assert config["users"][0]["user"] == {"token": "token"}
-    (context,) = (c for c in config["contexts"] if c["name"] == config["current-context"])
-    assert context["context"] == {
-        "cluster": config["clusters"][0]["name"],
-        "user": config["users"][0]["name"],
-        "namespace": "team-a",
-    }
-    assert written.stat().st_mode & 0o777 == 0o640
-
-
 @pytest.mark.parametrize(("kept", "others"), [(1, 1), (2, 1), (3, 2), (9, 3)])
 def test_old_venvs_go_with_half_ones_but_one_to_go_back_to_stays(
     kept: int, others: int, tmp_path: Path
@@ -122,14 +85,3 @@ def test_old_venvs_go_with_half_ones_but_one_to_go_back_to_stays(
     assert sh(command.replace(VENVS, str(tmp_path))).returncode == 0
     assert {path.name for path in tmp_path.iterdir()} == {current, *ages[:others]}
     assert sh(question.replace(VENVS, str(tmp_path))).stdout == "yes\n"
-
-
-def test_lists_of_what_is_in_an_image_are_kept_for_the_youngest(tmp_path: Path) -> None:
-    plan = fake.plan(fake.settings({"retention_worker_images": 2}))
-    (script,) = plan.named("Build the worker image").commands
-    (command,) = (line for line in script.splitlines() if line.startswith("ls -dt "))
-    for age, name in enumerate(["b-youngest", "c-young", "a-old"]):
-        (tmp_path / name).mkdir()
-        os.utime(tmp_path / name, (0, 1000 - age))
-    assert sh(command.replace(layout.IMAGES, str(tmp_path))).returncode == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"b-youngest", "c-young"}

@@ -9,6 +9,7 @@ from base64 import b64encode
 import pytest
 from pyinfra.api.arguments import all_argument_meta
 
+from tasks import layout
 from tasks.lib import operations
 from tests.unit import fake, shell
 from tests.unit.fake import Plan
@@ -125,7 +126,7 @@ def test_pods_are_sent_to_nginx_when_it_is_there() -> None:
         "Make the certificate",
         "Write nginx's site airflow",
         "Run nginx",
-        "Give the cluster the certificate's authority",
+        "Apply Airflow's objects in the cluster",
         "Write pod_template.yaml",
         "Run airflow-api-server",
         "Run the timers",
@@ -140,9 +141,12 @@ def test_pods_are_sent_to_nginx_when_it_is_there() -> None:
 def test_an_image_for_a_registry_is_pushed_and_tried_before_airflow_is_switched() -> None:
     plan = fake.plan(fake.settings(fake.VARIANTS["registry"]))
     (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.yaml"])
-    push, again = plan.named("push it").commands[2], plan.named("Try the worker").commands[-1]
-    assert f"docker://{image}" in push and image in again
-    order = ["push it", "Give the cluster the registry's login", "Try the worker", "airflow.cfg"]
+    (push,), (again,) = plan.named("push it").commands, plan.named("Try the worker").commands
+    repository, _, tag = image.rpartition(":")
+    assert push.startswith(f"{layout.LIB}/image-push.sh apply {tag} ")
+    assert f"WORKER_REPOSITORY={repository}\n" in plan.uploads[layout.HOST_ENV]
+    assert again.startswith(f"{layout.LIB}/image-trial.sh apply {image} ")
+    order = ["push it", "Apply Airflow's objects", "Try the worker", "airflow.cfg"]
     places = [plan.position(name) for name in order]
     assert places == sorted(places)
 
@@ -151,10 +155,14 @@ def test_an_image_for_a_registry_is_pushed_and_tried_before_airflow_is_switched(
 def test_the_image_that_pods_ask_for_is_the_one_that_is_loaded(driver: str) -> None:
     plan = fake.plan(fake.settings({**fake.ANOTHER_DRIVER, "minikube_driver": driver}))
     (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.yaml"])
-    assert f":{image} " in plan.named("Build the worker image").commands[0]
-    assert any(image in fact and "image" in fact for fact in plan.facts)
-    archive = f"/opt/airflow/image/{image.rpartition(':')[2]}.tar"
-    assert archive in plan.named("Load the worker image").commands[0]
+    repository, _, tag = image.rpartition(":")
+    (build,), (load,) = (
+        plan.named(f"{verb} the worker image").commands for verb in ("Build", "Load")
+    )
+    assert build.startswith(f"{layout.LIB}/image-build.sh apply {tag} ")
+    assert f"WORKER_REPOSITORY={repository}\n" in plan.uploads[layout.HOST_ENV]
+    assert any(f"image-load.sh check {image} " in fact for fact in plan.facts)
+    assert load == f"{layout.LIB}/image-load.sh apply {image}"
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -5,7 +5,6 @@ That Airflow merges in the same way is for tests/host to see, where Airflow is.
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -151,33 +150,3 @@ def test_a_file_that_is_no_pod_for_tasks_is_refused(text: str, words: str, tmp_p
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="No such file"):
         pod.own_template(str(tmp_path / "none.yaml"))
-
-
-# What kubectl says, and whether the deploy goes on.
-VERDICTS = {
-    "pod/airflow-worker created (server dry run)": True,
-    'Error from server (Forbidden): error when creating "STDIN": pods "airflow-worker" is'
-    " forbidden: exceeded quota: few, requested: pods=1": True,
-    'Error from server (BadRequest): error when creating "STDIN": Pod in version "v1" cannot be'
-    ' handled as a Pod: strict decoding error: unknown field "spec.x"': False,
-}
-
-
-@pytest.mark.parametrize("said", VERDICTS)
-def test_the_clusters_verdict_is_told_in_a_sentence(said: str, tmp_path: Path) -> None:
-    kubectl = tmp_path / "kubectl"
-    code = 0 if "created" in said else 1
-    kubectl.write_text(f"#!/bin/sh\ncat >/dev/null; echo '{said}' >&2; exit {code}\n")
-    kubectl.chmod(0o755)
-    given = {"worker_pod_override": {"metadata": {"labels": {"a": "b"}}}}
-    (command,) = fake.plan(fake.settings(given)).named("Let the cluster check").commands
-    accepted = tmp_path / "accepted"
-    command = command.replace("/usr/local/bin/kubectl", str(kubectl))
-    command = command.replace(pod.ACCEPTED, str(accepted))
-    done = subprocess.run(["sh", "-c", command], text=True, capture_output=True, check=False)
-    assert (done.returncode == 0) is VERDICTS[said]
-    assert accepted.exists() is VERDICTS[said]
-    if not VERDICTS[said]:
-        (sentence,) = done.stderr.splitlines()
-        assert sentence.startswith("worker_pod_override: the cluster refuses")
-        assert sentence.endswith('unknown field "spec.x"') and "STDIN" not in sentence

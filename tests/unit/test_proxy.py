@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -131,8 +132,11 @@ def test_paths_that_airflow_reads_in_another_way_are_refused(path: str, refused:
 
 def test_a_policy_lets_pods_reach_their_port() -> None:
     given = {"kubernetes_network_policy": True, "execution_api_host": "192.0.2.7"}
-    (command, *_) = plan_of(given).named("Apply Airflow's objects").commands
-    assert "{protocol: TCP, port: 8081}" in command and "port: 8080" not in command
+    objects = json.loads(plan_of(given).uploads[layout.KUBERNETES_OBJECTS])["items"]
+    (policy,) = (each for each in objects if each["kind"] == "NetworkPolicy")
+    ports = [port for rule in policy["spec"]["egress"] for port in rule["ports"]]
+    assert {"protocol": "TCP", "port": 8081} in ports
+    assert 8080 not in [port["port"] for port in ports]
 
 
 def test_a_start_and_a_reload_record_what_nginx_reads() -> None:

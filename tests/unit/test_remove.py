@@ -77,6 +77,8 @@ def made(plan: Plan) -> set[str]:
     units = [text for path, text in plan.uploads.items() if path.endswith(".service")]
     for command in [*commands_of(plan), *units]:
         paths |= {path for found in MADE.findall(command) for path in found if path}
+        # The folders into which files are brought.
+        paths |= set(re.findall(r"^action=apply\ndest=(\S+)$", command, re.MULTILINE))
     return {path for path in paths if not re.search(r"\.(new|part|before|tar)$", path)}
 
 

@@ -6,6 +6,7 @@ import re
 from fnmatch import fnmatch
 from typing import NamedTuple
 
+from tasks.lib.operations import FOLDER_PROGRAM
 from tests.unit import fake
 from tests.unit.fake import Plan, Planned
 
@@ -48,6 +49,10 @@ FILES = {
     # It holds no secret.
     "/etc/airflow/host.env": ("root:root", "644"),
     "/etc/airflow/pod_template.yaml": ("root:airflow", "640"),
+    # Only the deploy reads these.
+    "/etc/airflow/*.candidate.yaml": ("root:root", "600"),
+    "/etc/airflow/*.json": ("root:root", "600"),
+    "/opt/airflow/image/start-task": ("", "644"),
     "/etc/airflow/metrics.yaml": ("root:airflow", "640"),
     "/etc/postgresql/15/main/conf.d/airflow.conf": ("postgres:postgres", "640"),
     "/etc/postgresql/15/main/pg_hba.conf": ("postgres:postgres", "600"),
@@ -58,7 +63,6 @@ FILES = {
     # These are given to a program, and are none.
     "/usr/local/lib/airflow/grants.sql": ("", "644"),
     "/usr/local/lib/airflow/objects": ("", "644"),
-    "/usr/local/lib/airflow/ask-git": ("", "644"),
     "/usr/local/lib/airflow/*": ("", "755"),
     "/usr/local/bin/airflow*": ("", "755"),
 }
@@ -93,7 +97,7 @@ def test_each_file_has_the_rights_of_the_list(variants: dict[str, Plan]) -> None
     used = set()
     for plan in variants.values():
         for operation in plan.operations:
-            if any("\numask 022\n" in command for command in operation.commands):
+            if any(FOLDER_PROGRAM.read_text().strip() in command for command in operation.commands):
                 continue  # files of an archive have the modes that it gives them
             for path in operation.uploads:
                 pattern = next((each for each in FILES if fnmatch(path, each)), None)

@@ -103,7 +103,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_the_programs_know_all_services() -> None:
-    assert layout.UNITS == ("airflow.target", *(service.unit for service in services.SERVICES))
+    assert ("airflow.target", *(service.unit for service in services.SERVICES)) == layout.UNITS
 
 
 @cache

@@ -85,7 +85,7 @@ def lib(tmp_path: Path) -> Path:
 
 
 def test_it_runs_again_when_the_state_changed_or_it_failed(lib: Path, tmp_path: Path) -> None:
-    env = programs.host_env(tmp_path, fake.DEFAULTS)
+    env = programs.host_env(tmp_path, fake.settings())
 
     def call(verb: str) -> int:
         done = subprocess.run([lib / "smoke-test.sh", verb], env=env, text=True, stderr=-1)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from tasks import layout
 from tasks.airflow import secrets
 from tasks.layout import ROOT
 from tests.support import MAX_EXPOSURE
@@ -255,10 +256,11 @@ def test_other_dags_are_another_image_on_the_same_base(tmp_path: Path) -> None:
         (tmp_path / "dag.py").write_text(text)
         plan = fake.plan(fake.settings(given))
         images.add(formats.pod(plan)["spec"]["containers"][0]["image"])
-        (script,) = plan.named("Build the worker image").commands
-        bases |= set(re.findall(r"airflow-worker-base:\w+", script))
+        (command,) = plan.named("Build the worker image").commands
+        *_, base, version = command.split()
+        bases.add(base)
         (folder,) = {k.rpartition("/")[0] for k, v in plan.uploads.items() if v == text}
-        assert f"cp -a {folder}/. " in script
+        assert folder == f"{layout.IMAGE_DAGS}/{version}"
         assert folder.endswith(plan.named("Switch to the version").name.split()[-4])
     assert (len(bases), len(images)) == (1, 2)
 
@@ -274,14 +276,21 @@ def test_the_pods_resources_are_the_settings() -> None:
     assert pod["spec"]["containers"][0]["resources"] == resources
 
 
-# kubernetes.yaml
+# kubernetes.json
 
 
 def objects_of(plan: Plan) -> list[dict[str, Any]]:
-    """What the deploy applies in the cluster; it is in a command, not in a file."""
-    words = shlex.split(plan.named("Apply Airflow's objects").commands[0])
-    assert words[:2] == ["printf", "%s"]
-    return list(yaml.safe_load_all(words[2]))
+    """The objects that the deploy applies in the cluster."""
+    (command,) = plan.named("Apply Airflow's objects").commands
+    assert command == f"{layout.LIB}/cluster-objects.py apply"
+    items: list[dict[str, Any]] = json.loads(plan.uploads[layout.KUBERNETES_OBJECTS])["items"]
+    return items
+
+
+def unwanted_by(plan: Plan) -> set[str]:
+    """The objects that the deploy deletes, by kind and name."""
+    items = json.loads(plan.uploads[layout.KUBERNETES_UNWANTED])["items"]
+    return {f"{each['kind']}/{each['metadata']['name']}" for each in items}
 
 
 def test_all_objects_are_in_the_namespace() -> None:
@@ -336,9 +345,7 @@ def test_rights_of_the_pod_operator_are_given_only_on_demand(wanted: bool) -> No
     plan = fake.plan(fake.settings({"kubernetes_pod_operator": wanted}))
     names = {each["metadata"]["name"] for each in objects_of(plan)}
     assert ("airflow-pod-operator" in names) is wanted
-    _, *others = plan.named("Apply Airflow's objects").commands
-    taken_away = [c for c in others if " delete " in c and "role/airflow-pod-operator" in c]
-    assert bool(taken_away) is not wanted
+    assert ("Role/airflow-pod-operator" in unwanted_by(plan)) is not wanted
 
 
 def test_a_login_for_the_registry_is_given_to_pods_only_on_demand() -> None:
@@ -350,9 +357,11 @@ def test_a_login_for_the_registry_is_given_to_pods_only_on_demand() -> None:
             if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == "airflow-worker"
         )
         named = account.get("imagePullSecrets", [])
-        commands = " ".join(plan.named("Apply Airflow's objects").commands)
         assert (named == [{"name": "airflow-registry"}]) is (given is REGISTRY)
-        assert ("secret/airflow-registry" in commands) is (given is not REGISTRY)
+        assert ("Secret/airflow-registry" in unwanted_by(plan)) is (given is not REGISTRY)
+        assert ("PULL_SECRET=airflow-registry\n" in plan.uploads[layout.HOST_ENV]) is (
+            given is REGISTRY
+        )
 
 
 def test_containerd_trusts_the_registrys_authority() -> None:
@@ -419,8 +428,7 @@ def test_a_policy_lets_pods_reach_what_they_need(given: dict[str, Any], egress: 
 
 
 def test_no_policy_is_left_where_none_is_wanted(plan: Plan) -> None:
-    *_, taken_away = plan.named("Apply Airflow's objects").commands
-    assert " delete " in taken_away and "networkpolicy/airflow-worker" in taken_away
+    assert "NetworkPolicy/airflow-worker" in unwanted_by(plan)
 
 
 def test_objects_of_the_inventory_are_applied_where_they_say() -> None:
@@ -429,11 +437,9 @@ def test_objects_of_the_inventory_are_applied_where_they_say() -> None:
 
     here, there = quota(name="here"), quota(name="there", namespace="elsewhere")
     plan = fake.plan(fake.settings({"kubernetes_extra_manifests": [here, there]}))
-    assert there in objects_of(plan) and here not in objects_of(plan)
-    _, second, *_ = plan.named("Apply Airflow's objects").commands
-    words = shlex.split(second)
-    assert list(yaml.safe_load_all(words[2])) == [here]
-    assert words[words.index("-n") + 1] == "airflow"
+    # cluster-objects.py gives kubectl the namespace for objects that name none.
+    assert there in objects_of(plan) and here in objects_of(plan)
+    assert "NAMESPACE=airflow\n" in plan.uploads[layout.HOST_ENV]
 
 
 # Pods that ended
@@ -661,12 +667,12 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             *unit.all("Service.EnvironmentFile"),
         }
         if service == "dag-processor":  # and what else it would not notice
-            memories = (
-                "/opt/airflow/baked-dags/current.name",
-                "/var/lib/airflow-deploy/git-connections",
-            )
+            memories = {
+                "dags-switch.sh": "/opt/airflow/baked-dags/current.name",
+                "git-connections.sh": "/var/lib/airflow-deploy/git-connections",
+            }
             said = " ".join(command for each in variant.operations for command in each.commands)
-            expected |= {path for path in memories if f"> {path}" in said}
+            expected |= {path for name, path in memories.items() if f"/{name} apply " in said}
         assert set(files.split()) == expected
         # The deploy compares with this very file; %n is the unit's name.
         assert record == f"{formats.host_values(variant)['STARTED_WITH']}/%n"

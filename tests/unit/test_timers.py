@@ -168,7 +168,7 @@ def test_each_retention_is_where_it_counts() -> None:
     assert '\nkeep airflow "$BACKUPS_KEPT"\n' in plan.uploads[layout.BACKUP]
     assert re.search("^BACKUPS_KEPT=44$", plan.uploads[layout.HOST_ENV], re.M)
     (images,) = commands["cleanup-images"]
-    assert images[:3] == [image.PRUNE, "remove", "45"]
+    assert images[:3] == [f"{layout.LIB}/{image.PRUNE}", "apply", "45"]
 
 
 def test_liveness_asks_the_api_server_that_runs() -> None:
@@ -496,55 +496,6 @@ def test_a_database_that_hangs_is_not_the_api_servers_fault(host: Host) -> None:
     assert host.look() == []
     assert host.killed() == set()
     assert not host.stage.called("systemctl")
-
-
-# Images
-
-# The images of the node, from the youngest to the oldest: the repositories of the last four are
-# not the deploy's.
-IMAGES = [
-    "localhost/airflow-worker:current",
-    "registry.example/airflow:young",
-    "localhost/airflow-worker:used",
-    "localhost/airflow-worker:old",
-    "registry.example/airflow:oldest",
-    "registry.example/airflow-dashboards:1",
-    "localhost/airflow-worker-mine:1",
-    "registry.k8s.io/pause:3.10",
-    "registry.example/other/airflow:1",
-]
-
-
-@pytest.mark.parametrize(
-    ("kept", "removed"), [(1, [1, 3, 4]), (2, [3, 4]), (3, [4]), (4, []), (9, [])]
-)
-def test_old_images_are_removed_but_not_those_in_use(
-    kept: int, removed: list[int], stage: Stage
-) -> None:
-    stage.program("ctr", f"printf '%s\\n' {' '.join(reversed(IMAGES))}")
-    ages = " ".join(f"{name}) day={30 - number} ;;" for number, name in enumerate(IMAGES))
-    stage.program(
-        "crictl",
-        f'test "$2" = inspecti || exit 0; for name; do :; done; case $name in {ages} esac;'
-        ' echo "2026-11-${day}T10:00:00Z $name"',
-    )
-    kubectl = stage.program("kubectl", f"echo registry.k8s.io/pause:3.10 {IMAGES[2]}")
-    (stage.folder / "repositories").write_text("registry.example/airflow\n")
-    rest = (str(kept), IMAGES[0], f"{stage.folder}/repositories", kubectl, "--context=here")
-    surplus = [IMAGES[number] for number in removed]
-    assert stage.run(Path(image.PRUNE).name, "list", *rest).split() == surplus
-    assert not [words for words in stage.called("crictl") if words[1] == "rmi"]
-    stage.run(Path(image.PRUNE).name, "remove", *rest)
-    assert [words[2] for words in stage.called("crictl") if words[1] == "rmi"] == surplus
-
-
-def test_no_image_is_removed_if_the_cluster_does_not_answer(stage: Stage) -> None:
-    stage.program("ctr", f"printf '%s\\n' {' '.join(IMAGES)}")
-    stage.program("crictl")
-    kubectl = stage.program("kubectl", "exit 1")
-    with pytest.raises(subprocess.CalledProcessError):
-        stage.run(Path(image.PRUNE).name, "remove", "1", IMAGES[0], "/dev/null", kubectl)
-    assert not stage.called("crictl")
 
 
 # History

@@ -1,70 +1,44 @@
 #!/bin/sh
-# kubeconfig.sh replace: the service accounts get new tokens.
-# kubeconfig.sh apply ACCOUNT PATH GROUP: the file at PATH has the account's token.
-# Written by the deploy of Airflow.
+# kubeconfig.sh check|apply ACCOUNT PATH GROUP: the file PATH, which only root and GROUP can read,
+# names the cluster and holds the token that the service account ACCOUNT has now.
+# kubeconfig.sh replace [ACCOUNT...]: these accounts, or all of the host's, have new tokens.
+# Written by the deploy of Airflow, which calls it, as airflow-rotate does.
 set -eu
-umask 077
+lib=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$lib/lib.sh"
+usage() {
+    echo "usage: kubeconfig.sh check|apply ACCOUNT PATH GROUP, or kubeconfig.sh replace [ACCOUNT...]" >&2
+    exit 2
+}
+# Fields of a kubeconfig that say how to reach a cluster and know that it is the right one. Others
+# are left out: minikube's notes change at each start.
+field() {
+    echo "{{with index . \"$1\"}}, $1: $2{{end}}"
+}
+cluster="{{with (index .clusters 0).cluster}}server: \"{{.server}}\"$(
+    field certificate-authority-data '"{{.}}"'
+    field tls-server-name '"{{.}}"'
+    field proxy-url '"{{.}}"'
+    field insecure-skip-tls-verify '{{.}}'
+)"
+cluster="$(echo "$cluster" | tr -d '\n'){{end}}"
 
-kubectl() {
-    # shellcheck disable=SC2086 # a command
-    $KUBECTL -n "$NAMESPACE" "$@"
+encoded_token() {
+    kube get secret "$1-token" -o 'jsonpath={.data.token}'
 }
 
-# The account is replaced: a token of the same one would be the same again. Its rights are bound to
-# its name, and stay.
-replace() {
-    kubectl delete --ignore-not-found "serviceaccount/$1" "secret/$1-token"
-    kubectl apply -f - <<END
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: $1, namespace: $NAMESPACE}
-automountServiceAccountToken: false
----
-apiVersion: v1
-kind: Secret
-metadata:
-  name: $1-token
-  namespace: $NAMESPACE
-  annotations: {kubernetes.io/service-account.name: $1}
-type: kubernetes.io/service-account-token
-END
-}
-
-cluster() {
-    parts='{{with (index .clusters 0).cluster}}server: "{{.server}}"'
-    for key in certificate-authority-data tls-server-name proxy-url; do
-        parts="$parts{{with index . \"$key\"}}, $key: \"{{.}}\"{{end}}"
-    done
-    key=insecure-skip-tls-verify
-    parts="$parts{{with index . \"$key\"}}, $key: {{.}}{{end}}{{end}}"
-    kubectl config view --minify --flatten --raw -o go-template="$parts"
-}
-
-token() {
-    kubectl get secret "$1-token" -o 'jsonpath={.data.token}'
-}
-
-case ${1-} in
-replace)
-    replace airflow-control-plane
-    [ ! -e "$TRIGGERER_KUBECONFIG" ] || replace airflow-triggerer
-    ;;
-apply)
-    tries=50 # Kubernetes fills in the token a moment later
-    until token "$2" | grep -q . || [ $tries = 0 ]; do
-        tries=$((tries - 1))
-        sleep 0.2
-    done
-    token=$(token "$2" | base64 -d)
-    [ -n "$token" ] || fail "Kubernetes gave $2 no token"
-    cat >"$3.new" <<END
+# The token is in no argument, and never leaves the host.
+print() {
+    at=$(kube config view --minify --flatten --raw -o "go-template=$cluster") || exit
+    token=$(encoded_token "$1" | base64 -d)
+    [ -n "$token" ] || fail "Kubernetes gave $1 no token"
+    cat <<END
 apiVersion: v1
 kind: Config
 clusters:
 - name: cluster
-  cluster: {$(cluster)}
+  cluster: {$at}
 users:
 - name: airflow
   user: {token: "$token"}
@@ -73,12 +47,26 @@ contexts:
   context: {cluster: cluster, user: airflow, namespace: $NAMESPACE}
 current-context: airflow
 END
+}
+
+case "${1-} $#" in
+"check 4")
+    config=$(print "$2")
+    printf '%s\n' "$config" | cmp -s - "$3" || fail "$3 does not have the cluster or the token of $2"
+    [ "$(stat -c %U:%G:%a "$3")" = "root:$4:640" ] || fail "$3 is not root's and $4's alone"
+    ;;
+"apply 4")
+    umask 077
+    # Kubernetes makes the token a moment after its secret.
+    for _ in $(seq 50); do
+        encoded_token "$2" | grep -q . && break
+        sleep 0.2
+    done
+    print "$2" >"$3.new"
     chown "root:$4" "$3.new"
     chmod 640 "$3.new"
     mv "$3.new" "$3"
     ;;
-*)
-    echo "usage: kubeconfig.sh replace | apply ACCOUNT PATH GROUP" >&2
-    exit 2
-    ;;
+"replace "*) "$lib/cluster-objects.py" "$@" ;;
+*) usage ;;
 esac

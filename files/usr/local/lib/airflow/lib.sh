@@ -19,3 +19,8 @@ take_lock() {
     exec 9<"$DEPLOY_LOCK"
     flock -w 3 9
 }
+
+# kubectl in Airflow's namespace, with the rights of the deploy.
+kube() {
+    $KUBECTL -n "$NAMESPACE" "$@"
+}

@@ -1,7 +1,8 @@
-"""Ask the git repositories of the DAG bundles whether they let Airflow in, and have the branch and
-the folder. Written by the deploy of Airflow; started by /usr/local/lib/airflow/run.
+"""git-ask.py: ask each git repository of the DAG bundles whether it lets Airflow in, and whether it
+has the branch and the folder. Written by the deploy of Airflow; git-asked.sh starts it in Airflow's
+virtual environment, with the rights of its services.
 
-Prints a sentence for each that does not, and ends with 1.
+Prints a sentence for each repository that does not, and ends with 1.
 """
 
 import contextlib
@@ -20,16 +21,16 @@ from airflow.exceptions import AirflowNotFoundException
 from airflow.providers.git.hooks.git import GitHook
 
 SECONDS = 60
-# What git and ssh say on the way to what counts.
+# Lines of git and ssh that do not say why they failed.
 NO_NEWS = "Warning: Permanently added|Permission denied, please try|Please make sure|and the repos"
 
 
 class Refused(Exception):
-    """Why a repository can't be used, and what to do."""
+    """A repository can't be used: the reason, and the cure."""
 
 
 def git(env: Mapping[str, str], *arguments: str) -> str:
-    """What git prints; Refused with its own words if it fails."""
+    """The output of git. Raises Refused with git's own words if it fails."""
     try:
         done = subprocess.run(
             ["git", *arguments],
@@ -63,7 +64,7 @@ def hook_of(connection: str | None, url: str) -> GitHook | None:
 
 
 def ask(url: str, branch: str, folder: str | None, connection: str | None) -> None:
-    """Return if all is there, else raise Refused."""
+    """Raise Refused unless the repository has the branch and the folder."""
     hook = hook_of(connection, url)
     with hook.configure_hook_env() if hook else contextlib.nullcontext():
         env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", **(hook.env if hook else {})}
@@ -106,7 +107,7 @@ def main() -> None:
                 file=sys.stderr,
             )
     if refused:
-        sys.exit("All else of the deploy is done. The next one asks again.")
+        sys.exit("The rest of the deploy is done. The next one asks again.")
 
 
 main()

@@ -1,0 +1,183 @@
+#!/usr/bin/env -S python3 -B
+"""cluster-objects.py check|apply: the cluster has the objects of /etc/airflow/kubernetes.json, the
+host's authority and the registry's login, and none of the objects of kubernetes-unwanted.json.
+cluster-objects.py replace [ACCOUNT...]: these service accounts, or all that have a token, have new
+tokens. Written by the deploy of Airflow.
+
+No content of a secret is in an argument, in an output or in an annotation.
+"""
+
+import base64
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Manifest = dict[str, Any]
+ACCOUNT = "kubernetes.io/service-account.name"  # the annotation that names a token's account
+
+
+class Group(NamedTuple):
+    """Objects that one call of kubectl applies: kubectl, its options, and their manifests."""
+
+    kubectl: list[str]
+    options: list[str]
+    objects: list[Manifest]
+
+
+def host_values() -> dict[str, str]:
+    """The values of this host."""
+    path = os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env")
+    words = shlex.split(Path(path).read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words)
+
+
+def read(path: str) -> list[Manifest]:
+    """The objects of a list in a file."""
+    objects: list[Manifest] = json.loads(Path(path).read_text())["items"]
+    return objects
+
+
+def kubectl(command: list[str], objects: list[Manifest]) -> subprocess.CompletedProcess[bytes]:
+    """Run kubectl with objects as its standard input."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    return subprocess.run([*command, "-f", "-"], input=text.encode(), capture_output=True)
+
+
+def groups(values: dict[str, str]) -> list[Group]:
+    """All objects that the cluster should have."""
+    admin = shlex.split(values["KUBECTL"])
+    namespaces = values["NAMESPACES"].split()
+    objects = read(values["KUBERNETES_OBJECTS"])
+    # kubectl accepts -n only if no object names another namespace.
+    elsewhere = [each for each in objects if needs_no_namespace(each)]
+    here = [each for each in objects if not needs_no_namespace(each)]
+    authority = {"ca.pem": Path(values["AUTHORITY"]).read_text()}
+    elsewhere += [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": values["AUTHORITY_CONFIG_MAP"], "namespace": namespace},
+            "data": authority,
+        }
+        for namespace in namespaces
+    ]
+    found = [Group(admin, [], elsewhere)]
+    if here:
+        found.append(Group([*admin, "-n", values["NAMESPACE"]], [], here))
+    if values["PULL_SECRET"]:
+        login = base64.b64encode(Path(values["REGISTRY_LOGIN"]).read_bytes()).decode()
+        secrets: list[Manifest] = [
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": values["PULL_SECRET"], "namespace": namespace},
+                "type": "kubernetes.io/dockerconfigjson",
+                "data": {".dockerconfigjson": login},
+            }
+            for namespace in namespaces
+        ]
+        # Otherwise kubectl would copy the content into an annotation.
+        found.append(Group(admin, ["--server-side", "--force-conflicts"], secrets))
+    return found
+
+
+def needs_no_namespace(manifest: Manifest) -> bool:
+    """Whether an object names its namespace, or is a namespace."""
+    return "namespace" in manifest["metadata"] or manifest["kind"] == "Namespace"
+
+
+def check(values: dict[str, str]) -> None:
+    """Exit with a sentence if something is to be applied or deleted."""
+    for group in groups(values):
+        done = kubectl([*group.kubectl, "diff", *group.options], group.objects)
+        if done.returncode > 1:
+            sys.exit(f"the cluster can't be asked about Airflow's objects: {said(done)}")
+        if done.returncode:
+            kinds = sorted({each["kind"] for each in group.objects})
+            sys.exit(f"the cluster lacks an object, or has another, of: {', '.join(kinds)}")
+    command = [*shlex.split(values["KUBECTL"]), "get", "--ignore-not-found", "-o", "name"]
+    if unwanted := read(values["KUBERNETES_UNWANTED"]):
+        done = kubectl(command, unwanted)
+        if done.returncode:
+            sys.exit(f"the cluster can't be asked about unwanted objects: {said(done)}")
+        if found := done.stdout.decode().split():
+            sys.exit(f"the cluster has unwanted objects: {', '.join(found)}")
+
+
+def apply(values: dict[str, str]) -> None:
+    """Apply what should be there, and delete what should not."""
+    for group in groups(values):
+        act([*group.kubectl, "apply", *group.options], group.objects)
+    if unwanted := read(values["KUBERNETES_UNWANTED"]):
+        act([*shlex.split(values["KUBECTL"]), "delete", "--ignore-not-found"], unwanted)
+
+
+def replace(values: dict[str, str], accounts: list[str]) -> None:
+    """Delete accounts with their tokens, and make them again: the same account would get the same
+    token. Their rights are bound to their names, and stay."""
+    objects = read(values["KUBERNETES_OBJECTS"])
+    # The secrets that Kubernetes fills with a token, by the account and its namespace.
+    tokens = {
+        (each["metadata"]["annotations"][ACCOUNT], each["metadata"].get("namespace")): each
+        for each in objects
+        if each.get("type") == "kubernetes.io/service-account-token"
+    }
+    chosen = [
+        each
+        for (account, namespace), secret in tokens.items()
+        if not accounts or account in accounts
+        for each in (*named(objects, "ServiceAccount", account, namespace), secret)
+    ]
+    if not chosen:
+        sys.exit(f"{values['KUBERNETES_OBJECTS']} has no such account with a token")
+    admin = shlex.split(values["KUBECTL"])
+    act([*admin, "delete", "--ignore-not-found"], chosen)
+    act([*admin, "apply"], chosen)
+
+
+def named(
+    objects: list[Manifest], kind: str, name: str, namespace: str | None
+) -> Iterator[Manifest]:
+    """The objects of this kind, name and namespace."""
+    for each in objects:
+        metadata = each["metadata"]
+        if (each["kind"], metadata["name"], metadata.get("namespace")) == (kind, name, namespace):
+            yield each
+
+
+def act(command: list[str], objects: list[Manifest]) -> None:
+    """Run kubectl, and exit with its words if it fails."""
+    done = kubectl(command, objects)
+    sys.stdout.write(done.stdout.decode())
+    if done.returncode:
+        sys.exit(said(done))
+
+
+def said(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The error of a command."""
+    return done.stderr.decode().strip()
+
+
+def main() -> None:
+    """Check, apply or replace."""
+    match sys.argv[1:]:
+        case ["check"]:
+            check(host_values())
+        case ["apply"]:
+            apply(host_values())
+        case ["replace", *accounts]:
+            replace(host_values(), accounts)
+        case _:
+            print(
+                "usage: cluster-objects.py check|apply, or cluster-objects.py replace [ACCOUNT...]",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+
+
+main()

@@ -1,0 +1,33 @@
+#!/bin/sh
+# git-asked.sh check|apply KEY: all git repositories of the DAG bundles answered with the settings
+# that KEY names, and with their connections as they are. Written by the deploy of Airflow.
+set -eu
+lib=$(dirname "$(readlink -f "$0")")
+# shellcheck disable=SC1091
+. "$lib/lib.sh"
+usage() {
+    echo "usage: git-asked.sh check|apply KEY" >&2
+    exit 2
+}
+[ $# = 2 ] || usage
+asked=$STATE/git-asked
+
+state() {
+    echo "$1"
+    cat "$GIT_CONNECTIONS" 2>/dev/null || true
+}
+
+case $1 in
+# A repository that answered is not asked again: a server that is down for a while is no reason to
+# fail.
+check)
+    state "$2" | cmp -s - "$asked" ||
+        fail "the git repositories were not asked with these settings and connections"
+    ;;
+apply)
+    "$RUN" python "$lib/git-ask.py"
+    state "$2" >"$asked.new"
+    mv "$asked.new" "$asked"
+    ;;
+*) usage ;;
+esac

@@ -1,0 +1,35 @@
+#!/bin/sh
+# git-connections.sh check|apply CONNECTION...: GIT_CONNECTIONS has the checksums of the connections
+# of git repositories, as Airflow has them now. The dag-processor reads connections only when it
+# starts, and so starts again when this file changes. Written by the deploy of Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+usage() {
+    echo "usage: git-connections.sh check|apply CONNECTION..." >&2
+    exit 2
+}
+[ $# -ge 2 ] || usage
+action=$1
+shift
+
+# The secret parts of a connection are encrypted, and differ each time it is saved.
+sums=$(
+    runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -v "ids=$*" airflow <<'END'
+select conn_id, md5(connection::text) from connection
+where conn_id = any(string_to_array(:'ids', ' ')) order by 1
+END
+)
+case $action in
+check)
+    printf '%s' "${sums:+$sums
+}" | cmp -s - "$GIT_CONNECTIONS" ||
+        fail "connections of git repositories changed since the dag-processor was to read them"
+    ;;
+apply)
+    printf '%s' "${sums:+$sums
+}" >"$GIT_CONNECTIONS.new"
+    mv "$GIT_CONNECTIONS.new" "$GIT_CONNECTIONS"
+    ;;
+*) usage ;;
+esac

@@ -1,0 +1,55 @@
+#!/bin/sh
+# image-build.sh check|apply TAG VENV [BASE DAGS]: the worker image TAG is in the cluster, or lies as
+# an archive in the folder IMAGES. Written by the deploy of Airflow.
+#
+# VENV names the virtual environment that the image has. With BASE and DAGS the image consists of a
+# base with the tag BASE, which buildah keeps, and of the version DAGS of the DAGs on top: so a
+# change of DAGs takes seconds.
+set -eu
+lib=$(dirname "$(readlink -f "$0")")
+# shellcheck disable=SC1091
+. "$lib/lib.sh"
+usage() {
+    echo "usage: image-build.sh check|apply TAG VENV [BASE DAGS]" >&2
+    exit 2
+}
+[ $# = 3 ] || [ $# = 5 ] || usage
+action=$1 tag=$2 venv=$3 base=${4:+localhost/airflow-worker-base:$4} version=${5-}
+image=$WORKER_REPOSITORY:$tag container=airflow-worker-build
+archive=$IMAGES/$tag.tar listed=$IMAGES/$tag
+
+from_scratch() {
+    buildah from --name "$container" scratch >/dev/null
+    "$lib/image-fill.sh" "$container" "$VENVS/$venv"
+}
+
+from_base() {
+    if ! buildah images "$base" >/dev/null 2>&1; then
+        buildah images -q "${base%:*}" 2>/dev/null | sort -u | xargs -r buildah rmi --force >/dev/null
+        from_scratch
+        buildah commit --quiet --rm "$container" "$base" >/dev/null
+    fi
+    buildah from --name "$container" "$base" >/dev/null
+    root=$(buildah mount "$container")
+    mkdir -p "$root$DAGS"
+    cp -a "$IMAGE_DAGS/$version/." "$root$DAGS"
+}
+
+case $action in
+check)
+    [ -e "$archive" ] || "$lib/image-load.sh" check "$image" 2>/dev/null ||
+        fail "$image is neither in the cluster nor an archive in $IMAGES"
+    ;;
+apply)
+    # A killed run may have left these.
+    rm -rf "$IMAGES"/*.tar* "$listed"
+    buildah rm "$container" >/dev/null 2>&1 || true
+    if [ -n "$base" ]; then from_base; else from_scratch; fi
+    cp -r "$(buildah mount "$container")/usr/share/sbom" "$listed"
+    # shellcheck disable=SC2012 # the names are tags of images
+    ls -dt "$IMAGES"/*/ | tail -n "+$((WORKER_IMAGES_KEPT + 1))" | xargs -r rm -r
+    buildah commit --quiet --rm "$container" "docker-archive:$archive.new:$image" >/dev/null
+    mv "$archive.new" "$archive"
+    ;;
+*) usage ;;
+esac

@@ -1,0 +1,53 @@
+#!/bin/sh
+# image-fill.sh CONTAINER VENV: buildah's container CONTAINER has the content of the worker image
+# except DAGs: a small Debian of the host's release, the host's virtual environment VENV, and a list
+# of both's packages. Written by the deploy of Airflow; image-build.sh calls it.
+#
+# The image's tag names this file's text: each change of it builds another image on each host.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+# shellcheck disable=SC1091
+. /etc/os-release
+[ $# = 2 ] || {
+    echo "usage: image-fill.sh CONTAINER VENV" >&2
+    exit 2
+}
+container=$1 venv=$2
+root=$(buildah mount "$container")
+program=/usr/local/lib/airflow/start-task # in the image
+sbom=/usr/share/sbom                      # in the image
+
+# Airflow's task runner needs these in addition to the virtual environment.
+packages=ca-certificates,git,media-types,netbase,openssh-client,python3
+[ -z "$WORKER_PACKAGES" ] || packages=$packages,$WORKER_PACKAGES
+# The host's own apt sources: a mirror that serves the host serves the image. With --quiet,
+# mmdebstrap would not say why apt failed.
+sources=$(ls /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+    /etc/apt/sources.list.d/*.sources 2>/dev/null || true)
+# shellcheck disable=SC2086 # each source is an argument
+mmdebstrap --variant=minbase --mode=root --format=directory \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/man/*' \
+    --include="$packages" "$VERSION_CODENAME" "$root" $sources
+echo "airflow:x:$AIRFLOW_UID:$AIRFLOW_UID::/tmp:/usr/sbin/nologin" >>"$root/etc/passwd"
+echo "airflow:x:$AIRFLOW_UID:" >>"$root/etc/group"
+# A pod gets its options as environment. Without a file Airflow would write one with all defaults at
+# each start, which takes a worker 0.2 s.
+mkdir "$root/etc/airflow"
+touch "$root/etc/airflow/airflow.cfg"
+mkdir -p "$root$venv"
+cp -a "$venv/." "$root$venv"
+mkdir -p "$root$(dirname "$program")"
+cat "$START_TASK" >"$root$program"
+mkdir "$root$sbom"
+"$UV/bin/debsbom" generate --sbom-type cdx --cdx-schema-version 1.6 \
+    --distro-name debian --distro-version "$VERSION_ID" --root "$root" --out "$root$sbom/debian"
+# Without --no-validate, cyclonedx-py would check its own output for 16 s.
+"$UV/bin/cyclonedx-py" environment --no-validate --output-reproducible \
+    --output-file "$root$sbom/python.cdx.json" "$venv"
+buildah config --user "$AIRFLOW_UID:$AIRFLOW_UID" \
+    --env "PATH=$venv/bin:/usr/local/bin:/usr/bin:/bin" --env LANG=C.UTF-8 \
+    --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONUNBUFFERED=1 \
+    --env AIRFLOW_CONFIG=/etc/airflow/airflow.cfg \
+    --entrypoint "[\"python\", \"$program\"]" "$container"

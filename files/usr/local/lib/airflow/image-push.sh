@@ -1,0 +1,53 @@
+#!/bin/sh
+# image-push.sh check|apply TAG VENV [BASE DAGS]: the registry has the worker image TAG, which
+# image-build.sh builds from these arguments. Written by the deploy of Airflow.
+set -eu
+lib=$(dirname "$(readlink -f "$0")")
+# shellcheck disable=SC1091
+. "$lib/lib.sh"
+usage() {
+    echo "usage: image-push.sh check|apply TAG VENV [BASE DAGS]" >&2
+    exit 2
+}
+[ $# = 3 ] || [ $# = 5 ] || usage
+action=$1 image=$WORKER_REPOSITORY:$2 archive=$IMAGES/$2.tar registry=${WORKER_REPOSITORY%%/*}
+shift
+
+# Run skopeo's command $1 with the registry's login, if there is one.
+with_login() {
+    command=$1
+    shift
+    if [ -e "$REGISTRY_LOGIN" ]; then set -- "--authfile=$REGISTRY_LOGIN" "$@"; fi
+    skopeo "$command" "$@"
+}
+
+has() {
+    with_login inspect --raw "docker://$image"
+}
+
+# Fail with a sentence unless the registry has the image or says that it lacks it.
+ask() {
+    said=$(has 2>&1 >/dev/null) || case $said in
+    *"manifest unknown"* | *"name unknown"* | *"not found"* | *denied*) ;;
+    *unauthorized* | *"authentication required"* | *"invalid username/password"*)
+        [ -z "$REGISTRY_USER" ] ||
+            fail "worker_registry: $registry does not let the user $REGISTRY_USER in: correct username and password"
+        fail "worker_registry: $registry wants a login: write username and password"
+        ;;
+    *x509*)
+        fail "worker_registry: the certificate of $registry is of no authority that the host trusts: write that authority's certificate (PEM) as ca_certificate"
+        ;;
+    *) fail "worker_registry: $registry can't be asked for $image: $said" ;;
+    esac
+}
+
+case $action in
+check) has >/dev/null 2>&1 || fail "the registry does not have $image, or does not say so" ;;
+apply)
+    ask
+    [ -e "$archive" ] || "$lib/image-build.sh" apply "$@"
+    with_login copy --quiet "docker-archive:$archive" "docker://$image"
+    rm "$archive"
+    ;;
+*) usage ;;
+esac

@@ -1,0 +1,43 @@
+#!/bin/sh
+# The operation `brought` sends this text with the variables that it needs on top, since no program
+# is on the host before it ran: $action (check or apply), the folder $dest, $record, which lists the
+# files that it brought there, and $wanted, the checksum of the list that the folder should have.
+
+# shellcheck disable=SC2154
+check() {
+    if [ -z "$wanted" ]; then
+        [ ! -s "$record" ]
+    else
+        echo "$wanted  $record" | sha256sum --check --status &&
+            cd "$dest" && sha256sum --check --status "$record"
+    fi
+}
+
+# Print the files that a list names.
+names() {
+    sed -n 's/^[0-9a-f]\{64\}  //p' "$1"
+}
+
+apply() {
+    set -e
+    umask 022
+    mkdir -p "$dest"
+    cd "$dest"
+    # Each file has the time of its arrival: systemd looks for files newer than those it has read.
+    tar -C / --touch --no-same-owner --transform 's/$/.new/' -xf "$record.tar"
+    touch "$record"
+    # From here on the record names all files, wherever the run is killed.
+    cat "$record.new" >>"$record"
+    names "$record.new" | while IFS= read -r name; do mv -T -- "$name.new" "$name"; done
+    names "$record.new" >"$record.names"
+    names "$record" | sort -u | while IFS= read -r name; do
+        if ! grep -qxF -e "$name" "$record.names"; then
+            rm -f -- "$name"
+            rmdir -p -- "$(dirname -- "$name")" 2>/dev/null || true
+        fi
+    done
+    mv "$record.new" "$record"
+    rm "$record.tar" "$record.names"
+}
+
+"$action"

@@ -1,0 +1,111 @@
+"""Run the deploy's own programs on this machine, with stand-ins for those of a host."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.host import environment
+from tests.unit import fake
+
+# Stands in for kubectl and its cluster, of which each object is a file in the folder $CLUSTER. As
+# kubectl does, it refuses -n for an object that names another namespace.
+KUBECTL = """#!/usr/bin/env -S python3 -B
+import json, os, sys
+from pathlib import Path
+
+cluster, words = Path(os.environ["CLUSTER"]), sys.argv[1:]
+namespace = words[words.index("-n") + 1] if "-n" in words else "default"
+verb = next(word for word in words if word in ("get", "diff", "apply", "delete"))
+found = []
+for each in json.load(sys.stdin)["items"]:
+    metadata = each["metadata"]
+    if "-n" in words and metadata.setdefault("namespace", namespace) != namespace:
+        sys.exit("the namespace from the provided object does not match the namespace")
+    place = metadata.get("namespace", namespace)
+    path = cluster / f"{each['kind']}.{place}.{metadata['name']}"
+    there = json.loads(path.read_text()) if path.exists() else None
+    if verb in ("diff", "apply"):
+        found += [str(path)] if there != each else []
+    elif there:
+        found.append(f"{each['kind'].lower()}/{metadata['name']}")
+    if verb == "apply":
+        path.write_text(json.dumps(each))
+        with (cluster.parent / "applied").open("a") as applied:
+            print(each["kind"], "--server-side" in words, file=applied)
+    elif verb == "delete":
+        path.unlink(missing_ok=True)
+print("\\n".join(found))
+sys.exit(1 if verb == "diff" and found else 0)
+"""
+
+
+class Host:
+    """A folder that stands for a host: its values, and programs in place of those in PATH."""
+
+    def __init__(self, folder: Path, given: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder
+        self.calls = folder / "calls"
+        self.calls.touch()
+        self.bin = folder / "bin"
+        self.state = folder / "state"
+        for each in (self.bin, self.state):
+            each.mkdir()
+        self.values = environment.values(fake.settings(given))
+        self.values |= {"STATE": str(self.state), "KUBECTL": f"{self.bin}/kubectl --context=here"}
+
+    def program(self, name: str, script: str = "") -> None:
+        """Add a program, which records how it is called."""
+        path = self.bin / name
+        if not script.startswith("#!"):
+            script = f'#!/bin/sh\necho {name} "$@" >> {self.calls}\n{script}\n'
+        path.write_text(script)
+        path.chmod(0o755)
+
+    def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the deploy's programs."""
+        values = self.folder / "host.env"
+        values.write_text(
+            "".join(f"{key}={shlex.quote(value)}\n" for key, value in self.values.items())
+        )
+        environment = {
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "AIRFLOW_HOST_ENV": str(values),
+            "CLUSTER": str(self.folder / "cluster"),
+        }
+        return subprocess.run(
+            [fake.FILES / "usr/local/lib/airflow" / name, *arguments],
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+    def check(self, name: str, *arguments: str) -> str:
+        """Run a program's check; returns its sentence, or nothing if there is nothing to do."""
+        done = self.run(name, "check", *arguments)
+        assert done.stdout == "" and (done.returncode == 0) is (done.stderr == ""), done
+        assert done.returncode in (0, 1) and len(done.stderr.splitlines()) < 2, done.stderr
+        return done.stderr.strip()
+
+    def apply(self, name: str, *arguments: str) -> str:
+        """Run a program's apply; returns its error, or nothing if it succeeds."""
+        done = self.run(name, "apply", *arguments)
+        assert (done.returncode == 0) is (done.stderr == ""), done
+        return done.stderr.strip()
+
+    def called(self, name: str) -> list[list[str]]:
+        """The arguments of each call of a program."""
+        lines = map(str.split, self.calls.read_text().splitlines())
+        return [words[1:] for words in lines if words[0] == name]
+
+    def cluster(self) -> dict[str, Any]:
+        """The objects that KUBECTL keeps, by kind, namespace and name."""
+        found = sorted((self.folder / "cluster").iterdir())
+        return {path.name: json.loads(path.read_text()) for path in found}

@@ -1,0 +1,278 @@
+"""The programs that set up the cluster, with a kubectl that stands in for the real one."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks import layout
+from tests.unit import fake
+from tests.unit.stand_ins import KUBECTL, Host
+
+PROGRAM = "cluster-objects.py"
+SECRET = "hunter2-s3cr3t"
+QUOTA = {"apiVersion": "v1", "kind": "ResourceQuota"}
+GIVEN: dict[str, Any] = {
+    **fake.VARIANTS["registry"],
+    "kubernetes_extra_namespaces": ["team"],
+    "kubernetes_extra_manifests": [
+        {**QUOTA, "metadata": {"name": "here"}},
+        {**QUOTA, "metadata": {"name": "there", "namespace": "elsewhere"}},
+    ],
+}
+
+
+def deployed(folder: Path, given: dict[str, Any]) -> Host:
+    """A host whose deploy wrote its lists of objects."""
+    host = Host(folder, given)
+    host.program("kubectl", KUBECTL)
+    uploads = fake.plan(fake.settings(given)).uploads
+    for name in ("KUBERNETES_OBJECTS", "KUBERNETES_UNWANTED"):
+        path = folder / name
+        path.write_text(uploads[host.values[name]])
+        host.values[name] = str(path)
+    for name, text in (("AUTHORITY", "the authority\n"), ("REGISTRY_LOGIN", f"{SECRET}\n")):
+        (folder / name).write_text(text)
+        host.values[name] = str(folder / name)
+    return host
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host with an empty cluster."""
+    (tmp_path / "cluster").mkdir()
+    return deployed(tmp_path, GIVEN)
+
+
+def test_the_cluster_gets_all_objects_once(host: Host) -> None:
+    assert "lacks an object" in host.check(PROGRAM)
+    assert host.cluster() == {}
+    assert host.apply(PROGRAM) == ""
+    assert host.check(PROGRAM) == ""
+    found = host.cluster()
+    for namespace in ("airflow", "team"):
+        assert found[f"ConfigMap.{namespace}.airflow-authority"]["data"] == {
+            "ca.pem": "the authority\n"
+        }
+        assert f"Role.{namespace}.airflow-control-plane" in found
+    assert {name for name in found if "ResourceQuota" in name} == {
+        "ResourceQuota.airflow.here",
+        "ResourceQuota.elsewhere.there",
+    }
+
+
+def test_the_registrys_login_is_in_no_output_and_no_annotation(host: Host) -> None:
+    done = host.run(PROGRAM, "apply")
+    encoded = base64.b64encode(f"{SECRET}\n".encode()).decode()
+    said = done.stdout + done.stderr + host.run(PROGRAM, "check").stderr
+    assert SECRET not in said and encoded not in said
+    for namespace in ("airflow", "team"):
+        secret = host.cluster()[f"Secret.{namespace}.airflow-registry"]
+        assert secret["data"] == {".dockerconfigjson": encoded}
+        assert secret["type"] == "kubernetes.io/dockerconfigjson"
+    # kubectl writes an annotation unless the server applies.
+    applied = set((host.folder / "applied").read_text().splitlines())
+    assert "Secret True" in applied
+    assert {line for line in applied if line.endswith("True")} == {"Secret True"}
+
+
+def test_another_authority_and_another_login_are_noticed(host: Host) -> None:
+    host.apply(PROGRAM)
+    for name in ("AUTHORITY", "REGISTRY_LOGIN"):
+        Path(host.values[name]).write_text("another\n")
+        assert host.check(PROGRAM) != ""
+        assert host.apply(PROGRAM) == ""
+        assert host.check(PROGRAM) == ""
+
+
+def test_unwanted_objects_are_deleted(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    unwanted = {
+        f"{kind}.{namespace}.{name}"
+        for namespace in ("airflow", "team")
+        for kind, name in (
+            ("Role", "airflow-pod-operator"),
+            ("RoleBinding", "airflow-triggerer"),
+            ("ServiceAccount", "airflow-triggerer"),
+            ("NetworkPolicy", "airflow-worker"),
+            ("Secret", "airflow-registry"),
+        )
+    }
+    before = {
+        **GIVEN,
+        "kubernetes_pod_operator": True,
+        "kubernetes_network_policy": True,
+        "dags_source": "git",
+        **{key: fake.VARIANTS["git"][key] for key in ("dags_git_bundles",)},
+    }
+    (tmp_path / "before").mkdir()
+    first = deployed(tmp_path / "before", before)
+    (tmp_path / "before/cluster").symlink_to(tmp_path / "cluster")
+    assert first.apply(PROGRAM) == ""
+    only = {"ServiceAccount.team.airflow-triggerer"}  # it is in the first namespace alone
+    assert set(first.cluster()) >= unwanted - only
+    second = deployed(tmp_path, {**GIVEN, "worker_registry": None})
+    second.apply(PROGRAM)
+    assert second.check(PROGRAM) == ""
+    assert not set(second.cluster()) & unwanted
+    # The ConfigMap with the deploy's own DAGs, which are on the host again.
+    assert "ConfigMap.airflow.airflow-deploy-dags" in before_names(first, before)
+    assert "ConfigMap.airflow.airflow-deploy-dags" not in second.cluster()
+
+
+def before_names(host: Host, given: dict[str, Any]) -> set[str]:
+    """The names of the objects in the list that a deploy wrote."""
+    items = json.loads(Path(host.values["KUBERNETES_OBJECTS"]).read_text())["items"]
+    return {
+        f"{each['kind']}.{each['metadata'].get('namespace')}.{each['metadata']['name']}"
+        for each in items
+    }
+
+
+def test_a_cluster_that_does_not_answer_is_an_error(host: Host) -> None:
+    host.program("kubectl", "echo 'no route to host' >&2; exit 2")
+    assert host.check(PROGRAM).endswith("no route to host")
+    assert host.apply(PROGRAM) == "no route to host"
+
+
+@pytest.mark.parametrize("accounts", [[], ["airflow-control-plane"]])
+def test_accounts_are_replaced_with_their_tokens_alone(host: Host, accounts: list[str]) -> None:
+    host.apply(PROGRAM)
+    before = host.cluster()
+    (host.folder / "applied").unlink()
+    done = host.run("kubeconfig.sh", "replace", *accounts)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert host.cluster() == before
+    applied = (host.folder / "applied").read_text().splitlines()
+    assert applied == ["ServiceAccount False", "Secret False"]
+
+
+def test_an_unknown_account_is_an_error(host: Host) -> None:
+    assert "no such account" in host.run(PROGRAM, "replace", "nobody").stderr
+
+
+# Answers like kubectl, to the questions of kubeconfig.sh.
+ANSWERS = """
+case "$*" in
+*go-template=*) printf 'server: "https://192.0.2.7:6443", certificate-authority-data: "Q0E="' ;;
+*"-n team-a get secret airflow-control-plane-token"*'{.data.token}') printf dG9rZW4= ;;
+*) echo "unexpected: $*" >&2; exit 1 ;;
+esac
+"""
+
+
+def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
+    host = Host(tmp_path, {"kubernetes_namespace": "team-a"})
+    host.program("kubectl", ANSWERS)
+    # The host has a group airflow; this machine need not.
+    host.program("chown")
+    host.program("stat", 'echo "root:airflow:$(/usr/bin/stat -c %a "$3")"')
+    plan = fake.plan(fake.settings({"kubernetes_namespace": "team-a"}))
+    (command,) = plan.named("Write the kubeconfig of airflow-control-plane").commands
+    program, verb, account, path, group = command.split()
+    assert (program, verb) == (f"{layout.LIB}/kubeconfig.sh", "apply")
+    assert (path, group) == (layout.KUBECONFIG, "airflow")
+    written = tmp_path / "kubeconfig"
+    arguments = ("kubeconfig.sh", account, str(written), group)
+    assert host.check(*arguments) != ""
+    assert host.apply(*arguments) == ""
+    assert host.check(*arguments) == ""
+    config = yaml.safe_load(written.read_text())
+    assert config["clusters"][0]["cluster"] == {
+        "server": "https://192.0.2.7:6443",
+        "certificate-authority-data": "Q0E=",
+    }
+    assert config["users"][0]["user"] == {"token": "token"}
+    (context,) = (c for c in config["contexts"] if c["name"] == config["current-context"])
+    assert context["context"] == {
+        "cluster": config["clusters"][0]["name"],
+        "user": config["users"][0]["name"],
+        "namespace": "team-a",
+    }
+    assert written.stat().st_mode & 0o777 == 0o640
+    assert host.called("chown") == [["root:airflow", f"{written}.new"]]
+    written.chmod(0o644)
+    assert host.check(*arguments) != ""
+    # The token is in no argument of a program.
+    assert "dG9rZW4=" not in host.calls.read_text() and " token " not in host.calls.read_text()
+
+
+# Claims
+
+CLAIMS = {
+    "": "there is no claim dags in the namespace",
+    "Pending": "the claim dags has no volume (Pending: waits for a pod)",
+    "Bound": "",
+}
+
+
+@pytest.mark.parametrize("phase", CLAIMS)
+def test_a_claim_needs_a_volume(phase: str, tmp_path: Path) -> None:
+    host = claiming(tmp_path, phase)
+    arguments = ("claim.sh", "dags_claim", "dags", str(tmp_path), "airflow-dags")
+    for verdict in (host.check(*arguments), host.apply(*arguments)):
+        assert CLAIMS[phase] in verdict and bool(verdict) is bool(CLAIMS[phase])
+        assert not verdict or verdict.startswith("dags_claim: ")
+
+
+def claiming(folder: Path, phase: str) -> Host:
+    """A host whose cluster has a claim in this phase."""
+    host = Host(folder)
+    answer = f"*pvc*) echo '{phase}' ;; *events*) echo waits for a pod ;;"
+    host.program("kubectl", f'case "$*" in {answer} esac')
+    host.program("sleep")
+    host.program("runuser", 'shift 3; "$@"')
+    return host
+
+
+def test_a_claims_folder_is_on_the_host_and_readable(tmp_path: Path) -> None:
+    host = claiming(tmp_path, "Bound")
+    arguments = ("claim.sh", "logs_claim", "logs")
+    missing = str(tmp_path / "none")
+    assert f"the host has no folder {missing}" in host.check(*arguments, missing, "airflow")
+    assert len(host.called("sleep")) == 0
+    assert f"the host has no folder {missing}" in host.apply(*arguments, missing, "airflow")
+    assert len(host.called("sleep")) == 60  # it may come a moment later
+    host.program("runuser", 'test "$2" != airflow')
+    verdict = host.check(*arguments, str(tmp_path), "airflow-dags", "airflow")
+    assert f"{tmp_path} is not readable for the host's users airflow-dags and airflow" in verdict
+
+
+# The pod template: what kubectl says, and whether the deploy goes on.
+VERDICTS = {
+    "pod/airflow-worker created (server dry run)": True,
+    'Error from server (Forbidden): error when creating "STDIN": pods "airflow-worker" is'
+    " forbidden: exceeded quota: few, requested: pods=1": True,
+    'Error from server (BadRequest): error when creating "STDIN": Pod in version "v1" cannot be'
+    ' handled as a Pod: strict decoding error: unknown field "spec.x"': False,
+}
+
+
+@pytest.mark.parametrize("said", VERDICTS)
+def test_the_clusters_verdict_is_told_in_a_sentence(said: str, tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    code = 0 if "created" in said else 1
+    host.program("kubectl", f"cat >{tmp_path}/asked; echo '{said}' >&2; exit {code}")
+    given = {"worker_pod_override": {"metadata": {"labels": {"a": "b"}}}}
+    plan = fake.plan(fake.settings(given))
+    (command,) = plan.named("Let the cluster check").commands
+    program, verb, key, *shaping = command.split()
+    assert (program, verb) == (f"{layout.LIB}/pod-template.sh", "apply")
+    candidate = tmp_path / "candidate"
+    candidate.write_text(plan.uploads[layout.POD_CANDIDATE])
+    host.values["POD_CANDIDATE"] = str(candidate)
+    assert host.check("pod-template.sh", key, *shaping) != ""
+    sentence = host.apply("pod-template.sh", key, *shaping)
+    assert (sentence == "") is VERDICTS[said]
+    assert (host.check("pod-template.sh", key, *shaping) == "") is VERDICTS[said]
+    assert (tmp_path / "asked").read_text() == candidate.read_text()
+    assert yaml.safe_load(candidate.read_text())["metadata"]["labels"] == {"a": "b"}
+    if not VERDICTS[said]:
+        assert len(sentence.splitlines()) == 1
+        assert sentence.startswith("worker_pod_override: the cluster refuses")
+        assert sentence.endswith('unknown field "spec.x"') and "STDIN" not in sentence

@@ -1,0 +1,152 @@
+"""The programs that switch DAGs and look after git repositories, with real git."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit import fake
+from tests.unit.stand_ins import Host
+
+USERS = ("airflow-dags",)
+
+
+def test_a_version_is_switched_to_and_the_one_before_stays(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    folder = tmp_path / "dags"
+    host.values["IMAGE_DAGS"] = str(folder)
+    for name in ("one", "two", "three"):
+        (folder / name).mkdir(parents=True)
+        (folder / f"{name}.sums").touch()
+    assert host.check("dags-switch.sh", "one") == (
+        "the dag-processor reads the DAGs of version none, not one"
+    )
+    (folder / "three").rename(tmp_path / "three")  # staged later
+    (folder / "three.sums").unlink()
+    for name, kept in (("one", {"one"}), ("two", {"one", "two"})):
+        assert host.apply("dags-switch.sh", name) == ""
+        assert host.check("dags-switch.sh", name) == ""
+        assert (folder / "current").resolve().name == name
+        assert (folder / "current.name").read_text() == f"{name}\n"
+        there = {path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink()}
+        assert there == kept
+        (folder / "two").mkdir(exist_ok=True)
+        (folder / "two.sums").touch()
+    (tmp_path / "three").rename(folder / "three")
+    (folder / "three.sums").touch()
+    assert host.apply("dags-switch.sh", "three") == ""
+    assert {path.name for path in folder.glob("*.sums")} == {"two.sums", "three.sums"}
+    # A run that was killed between the link and the name is noticed.
+    (folder / "current.name").write_text("two\n")
+    assert host.check("dags-switch.sh", "three") != ""
+
+
+# Clones
+
+
+def git(folder: Path, *arguments: str) -> None:
+    """Run git in a folder."""
+    words = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder), *arguments]
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@pytest.fixture
+def cloned(tmp_path: Path) -> Host:
+    """A host with clones of the bundle team as Airflow makes them, and its airflow.cfg."""
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    git(origin, "init", "--quiet", "--initial-branch=main")
+    git(origin, "commit", "--quiet", "--allow-empty", "-m", "one")
+    for user in USERS:
+        clone = tmp_path / "homes" / user / "bundles/team"
+        clone.mkdir(parents=True)
+        git(clone, "clone", "--quiet", "--bare", str(origin), "bare")
+        git(clone, "clone", "--quiet", "bare", "tracking_repo")
+    host = Host(tmp_path)
+    host.values["HOMES"] = str(tmp_path / "homes")
+    host.program("runuser", 'shift 3; exec "$@"')
+    bundle(host, url=str(origin), branch="main")
+    return host
+
+
+def bundle(host: Host, **given: Any) -> None:
+    """Write airflow.cfg with one bundle that is a git repository."""
+    settings = fake.settings({"dags_git_bundles": {"team": {"url": "https://h/d.git"}}})
+    text = fake.plan(settings).uploads["/etc/airflow/airflow.cfg"]
+    assert "https://h/d.git" in text and '"tracking_ref": "main"' in text
+    text = text.replace("https://h/d.git", given["url"]).replace(
+        '"tracking_ref": "main"', f'"tracking_ref": "{given["branch"]}"'
+    )
+    config = host.folder / "airflow.cfg"
+    config.write_text(text)
+    host.values["CONFIG"] = str(config)
+
+
+def test_clones_that_airflow_can_use_stay(cloned: Host) -> None:
+    assert cloned.check("git-clones.py", *USERS) == ""
+    assert cloned.apply("git-clones.py", *USERS) == ""
+    assert (cloned.folder / "homes/airflow-dags/bundles/team/bare").is_dir()
+
+
+def test_a_clone_of_another_address_goes(cloned: Host) -> None:
+    bundle(cloned, url="https://other.example/100%%25.git", branch="main")
+    clone = cloned.folder / "homes/airflow-dags/bundles/team"
+    assert cloned.check("git-clones.py", *USERS) == f"{clone} is a clone of {cloned.folder}/origin"
+    assert clone.exists()
+    assert cloned.apply("git-clones.py", *USERS) == ""
+    assert not clone.exists()
+    assert cloned.check("git-clones.py", *USERS) == ""
+
+
+def test_a_clone_without_the_branch_goes(cloned: Host) -> None:
+    bundle(cloned, url=str(cloned.folder / "origin"), branch="younger")
+    clone = cloned.folder / "homes/airflow-dags/bundles/team"
+    assert cloned.check("git-clones.py", *USERS) == f"{clone} does not have the branch younger"
+    assert cloned.apply("git-clones.py", *USERS) == ""
+    assert not clone.exists()
+    # As its owner, since git refuses a repository of another user.
+    assert cloned.called("runuser")[0][:2] == ["-u", "airflow-dags"]
+
+
+# Connections
+
+
+def test_connections_are_noted_when_they_change(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    noted = tmp_path / "git-connections"
+    host.values["GIT_CONNECTIONS"] = str(noted)
+    for answer in ("git_team|1", "git_team|2\\ngit_two|3", ""):
+        host.program(
+            "runuser", f"cat >{tmp_path}/asked; test -z '{answer}' || printf '{answer}\\n'"
+        )
+        assert host.check("git-connections.sh", "git_team", "git_two") != ""
+        assert host.apply("git-connections.sh", "git_team", "git_two") == ""
+        assert host.check("git-connections.sh", "git_team", "git_two") == ""
+        assert noted.read_text() == (answer.replace("\\n", "\n") + "\n" if answer else "")
+    assert "ids=git_team" in host.called("runuser")[0]
+    assert "md5(connection::text)" in (tmp_path / "asked").read_text()
+    host.program("runuser", "echo 'no database' >&2; exit 2")
+    assert host.apply("git-connections.sh", "git_team") == "no database"
+    assert noted.read_text() == ""
+
+
+def test_repositories_are_asked_once(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.values["GIT_CONNECTIONS"] = str(tmp_path / "git-connections")
+    host.values["RUN"] = str(host.bin / "run")
+    host.program("run")
+    assert host.check("git-asked.sh", "key") != ""
+    assert host.apply("git-asked.sh", "key") == ""
+    assert host.check("git-asked.sh", "key") == ""
+    (words,) = host.called("run")
+    assert words == ["python", str(fake.FILES / "usr/local/lib/airflow/git-ask.py")]
+    # Other settings, or another connection, are asked about again.
+    assert host.check("git-asked.sh", "other") != ""
+    (tmp_path / "git-connections").write_text("git_team|1\n")
+    assert host.check("git-asked.sh", "key") != ""
+    host.program("run", "echo 'dags_git_bundles: team: no' >&2; exit 1")
+    assert host.apply("git-asked.sh", "key") == "dags_git_bundles: team: no"
+    assert host.check("git-asked.sh", "key") != ""

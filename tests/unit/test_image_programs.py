@@ -1,0 +1,320 @@
+"""The programs that build, push, load, try and remove worker images, with stand-ins for buildah,
+skopeo and the cluster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import layout
+from tests.unit import fake
+from tests.unit.stand_ins import Host
+
+TAG, VENV = "3.3.2-abc", "3.3.2-venv"
+IMAGE = f"localhost/airflow-worker:{TAG}"
+
+# Containers are folders; an archive has the name of the image that it holds.
+BUILDAH = """
+here={folder}
+case $1 in
+from)
+    mkdir -p "$here/root"
+    for base; do :; done
+    if test -e "$here/bases/$base"; then cp -r "$here/bases/$base/." "$here/root"; fi ;;
+mount) echo "$here/root" ;;
+images)
+    case $2 in
+    -q) ls "$here/bases/localhost" ;;
+    *) test -e "$here/bases/$2" || exit 1 ;;
+    esac ;;
+commit)
+    for to; do :; done
+    case $to in
+    docker-archive:*)
+        to=${{to#docker-archive:}}
+        {{ echo "${{to#*:}}"; cat "$here/root/opt/airflow/dags/"* 2>/dev/null; }} > "${{to%%:*}}" ;;
+    *) mkdir -p "$here/bases/localhost"; cp -r "$here/root" "$here/bases/$to" ;;
+    esac
+    rm -r "$here/root" ;;
+rm) rm -r "$here/root" ;;
+esac
+true
+"""
+MMDEBSTRAP = """
+for root; do case $root in */root) mkdir -p "$root/etc" "$root/usr/share" ;; esac; done
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host with a virtual environment, and with the programs that build an image of it."""
+    return building(tmp_path)
+
+
+def building(folder: Path, given: dict[str, Any] | None = None) -> Host:
+    """A host that can build images with these settings."""
+    host = Host(folder, given)
+    for name in ("IMAGES", "VENVS", "UV", "IMAGE_DAGS"):
+        host.values[name] = str(folder / name)
+        (folder / name).mkdir()
+    (folder / "VENVS" / VENV / "bin").mkdir(parents=True)
+    host.values["START_TASK"] = str(folder / "start-task")
+    (folder / "start-task").write_text("starts\n")
+    host.values["REGISTRY_LOGIN"] = str(folder / "login")
+    host.values["DAGS"] = "/opt/airflow/dags"
+    host.program("buildah", BUILDAH.format(folder=folder))
+    host.program("mmdebstrap", MMDEBSTRAP)
+    host.program("ctr")
+    (folder / "UV/bin").mkdir()
+    for name in ("debsbom", "cyclonedx-py"):
+        host.program(name)
+        (folder / "UV/bin" / name).symlink_to(host.bin / name)
+    return host
+
+
+def test_an_image_is_built_once(host: Host) -> None:
+    arguments = ("image-build.sh", TAG, VENV)
+    assert host.check(*arguments).startswith(f"{IMAGE} is neither in the cluster nor an archive")
+    assert not host.called("buildah")
+    assert host.apply(*arguments) == ""
+    archive = host.folder / "IMAGES" / f"{TAG}.tar"
+    assert archive.read_text() == f"{IMAGE}\n"
+    assert host.check(*arguments) == ""
+    # After it is loaded, the cluster has it instead.
+    archive.unlink()
+    host.program("ctr", f"echo {IMAGE}")
+    assert host.check(*arguments) == ""
+
+
+def test_the_image_has_packages_venv_and_user(host: Host) -> None:
+    host.values["WORKER_PACKAGES"] = "jq,libpq5"
+    # The root file system stays to be looked at.
+    host.program("buildah", BUILDAH.format(folder=host.folder).replace('rm -r "$here/root"', ":"))
+    assert host.apply("image-build.sh", TAG, VENV) == ""
+    (words,) = host.called("mmdebstrap")
+    (packages,) = (word for word in words if word.startswith("--include="))
+    assert packages.startswith("--include=ca-certificates,git,")
+    assert packages.endswith(",python3,jq,libpq5")
+    root = host.folder / "root"
+    assert (root / "usr/local/lib/airflow/start-task").read_text() == "starts\n"
+    assert (root / str(host.folder / "VENVS" / VENV).lstrip("/") / "bin").is_dir()
+    uid = host.values["AIRFLOW_UID"]
+    assert f"airflow:x:{uid}:{uid}::" in (root / "etc/passwd").read_text()
+    assert (root / "etc/airflow/airflow.cfg").read_text() == ""
+    (config,) = (words for words in host.called("buildah") if words[0] == "config")
+    assert config[1:3] == ["--user", f"{uid}:{uid}"]
+
+
+def test_a_killed_run_leaves_nothing_in_the_way(host: Host) -> None:
+    left = host.folder / "IMAGES/3.3.2-old.tar.new"
+    left.write_text("half")
+    (host.folder / "root").mkdir()
+    (host.folder / "IMAGES" / TAG).mkdir()
+    assert host.apply("image-build.sh", TAG, VENV) == ""
+    assert not left.exists()
+    assert (host.folder / "IMAGES" / TAG).is_dir()
+
+
+def test_an_error_ends_the_build(host: Host) -> None:
+    host.program("mmdebstrap", "echo no mirror >&2; exit 1")
+    assert host.apply("image-build.sh", TAG, VENV) == "no mirror"
+    assert not (host.folder / "IMAGES" / f"{TAG}.tar").exists()
+
+
+def test_dags_lie_on_a_base_that_stays(host: Host) -> None:
+    for version in ("one", "two"):
+        folder = host.folder / "IMAGE_DAGS" / version
+        folder.mkdir()
+        (folder / "dag.py").write_text(version)
+    assert host.apply("image-build.sh", "t1", VENV, "base", "one") == ""
+    assert host.apply("image-build.sh", "t2", VENV, "base", "two") == ""
+    assert len(host.called("mmdebstrap")) == 1
+    archive = host.folder / "IMAGES/t2.tar"
+    assert archive.read_text() == "localhost/airflow-worker:t2\ntwo"
+    assert (host.folder / "bases/localhost/airflow-worker-base:base").is_dir()
+    # Another base takes the place of the one before.
+    assert host.apply("image-build.sh", "t3", VENV, "other", "two") == ""
+    assert len(host.called("mmdebstrap")) == 2
+    (removed,) = (words for words in host.called("buildah") if words[0] == "rmi")
+    assert removed[-1].startswith("airflow-worker-base:base")
+
+
+def test_lists_of_an_images_packages_are_kept_for_the_youngest(host: Host) -> None:
+    host.values["WORKER_IMAGES_KEPT"] = "2"
+    for age, name in enumerate(["b-young", "a-old"]):
+        (host.folder / "IMAGES" / name).mkdir()
+        os.utime(host.folder / "IMAGES" / name, (0, 1000 - age))
+    assert host.apply("image-build.sh", TAG, VENV) == ""
+    listed = {path.name for path in (host.folder / "IMAGES").iterdir() if path.is_dir()}
+    assert listed == {TAG, "b-young"}
+
+
+@pytest.mark.parametrize("driver", ["none", "docker"])
+def test_an_image_is_loaded_once(driver: str, tmp_path: Path) -> None:
+    host = building(tmp_path, {**fake.ANOTHER_DRIVER, "minikube_driver": driver})
+    archive = tmp_path / "IMAGES" / f"{TAG}.tar"
+    archive.touch()
+    for name in ("ctr", "minikube"):
+        host.program(
+            name,
+            f'case "$*" in *" ls"*) cat {tmp_path}/there 2>/dev/null ;;'
+            f" *import*|*load*) echo {IMAGE} > {tmp_path}/there ;; esac; true",
+        )
+    assert host.check("image-load.sh", IMAGE) == f"the cluster does not have {IMAGE}"
+    assert host.apply("image-load.sh", IMAGE) == ""
+    assert host.check("image-load.sh", IMAGE) == ""
+    assert not archive.exists()
+    other = "minikube" if driver == "none" else "ctr"
+    assert not host.called(other) and host.calls.read_text().count(str(archive)) == 1
+
+
+# The registry: what skopeo says, and the sentence that the deploy ends with.
+REFUSALS = {
+    "manifest unknown": "",
+    "name unknown: repository name not known to registry": "",
+    "requested access to the resource is denied": "",
+    "unauthorized: authentication required": "does not let the user deploy in",
+    "invalid username/password": "does not let the user deploy in",
+    "x509: certificate signed by unknown authority": "is of no authority that the host trusts",
+    "no route to host": f"can't be asked for registry.example:5000/team/airflow:{TAG}: no route",
+}
+
+
+@pytest.mark.parametrize("said", REFUSALS)
+def test_an_image_is_built_and_pushed_unless_the_registry_refuses(
+    said: str, tmp_path: Path
+) -> None:
+    host = building(tmp_path, fake.VARIANTS["registry"])
+    (tmp_path / "login").touch()
+    pushed = tmp_path / "pushed"
+    host.program(
+        "skopeo",
+        f"case $1 in inspect) test -e {pushed} || {{ echo '{said}' >&2; exit 1; }} ;;"
+        f" copy) touch {pushed} ;; esac",
+    )
+    arguments = ("image-push.sh", TAG, VENV)
+    assert host.check(*arguments) != ""
+    sentence = host.apply(*arguments)
+    if REFUSALS[said]:
+        assert sentence.startswith("worker_registry: ") and REFUSALS[said] in sentence
+        assert len(sentence.splitlines()) == 1
+        assert "registry.example:5000" in sentence and not host.called("buildah")
+        return
+    assert sentence == "" and host.check(*arguments) == ""
+    *_, copy = (words for words in host.called("skopeo") if words[0] == "copy")
+    archive = tmp_path / "IMAGES" / f"{TAG}.tar"
+    assert copy[-2:] == [
+        f"docker-archive:{archive}",
+        f"docker://registry.example:5000/team/airflow:{TAG}",
+    ]
+    assert f"--authfile={tmp_path}/login" in copy
+    assert not archive.exists()
+
+
+def test_a_registry_that_wants_a_login_says_so(tmp_path: Path) -> None:
+    host = building(tmp_path, fake.VARIANTS["registry without a login"])
+    host.program("skopeo", "echo 'authentication required' >&2; exit 1")
+    sentence = host.apply("image-push.sh", TAG, VENV)
+    assert sentence.startswith("worker_registry: registry.example wants a login")
+    assert not any("--authfile" in word for words in host.called("skopeo") for word in words)
+
+
+# The trial: the pod's state, what it printed, and the sentence that the deploy ends with.
+TRIALS = {
+    ("Succeeded Completed ", "3.3.2 3.11"): "",
+    ("Succeeded Completed ", "3.3.1 3.11"): "it has Airflow and Python 3.3.1 3.11",
+    ("Failed Error ", "No module named airflow"): "can't run Airflow's tasks: No module named",
+    ("Pending ErrImagePull not found", ""): "the node can't pull it: Pending ErrImagePull",
+    ("Pending ImagePullBackOff x", ""): "the node can't pull it",
+    ("Failed StartError exec: python: executable file not found", ""): "there is no python in it",
+    ("Pending CreateContainerConfigError no", ""): "it does not start",
+    ("Running  ", ""): "its pod did not end within 10 minutes",
+}
+
+
+@pytest.mark.parametrize(("state", "said"), TRIALS)
+@pytest.mark.parametrize("given", [fake.VARIANTS["registry"], {"worker_image": "r.example/w:1"}])
+def test_an_image_is_tried_once(
+    state: str, said: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    host = Host(tmp_path, given)
+    host.values["WORKER_REPOSITORIES"] = str(tmp_path / "repositories")
+    host.program(
+        "kubectl", f'case "$*" in *"get pod"*) echo "{state}" ;; *logs*) echo "{said}" ;; esac'
+    )
+    host.program("sleep")
+    arguments = ("image-trial.sh", "r.example/w:1", "3.3.2", "3.11")
+    assert host.check(*arguments) != ""
+    sentence = host.apply(*arguments)
+    expected = TRIALS[state, said]
+    assert expected in sentence and bool(sentence) is bool(expected)
+    # No pod is left, however the trial ends.
+    assert "delete" in host.called("kubectl")[-1]
+    assert (host.check(*arguments) == "") is not bool(expected)
+    if expected:
+        assert sentence.startswith("r.example/w:1: ")
+        cure = (
+            "build it from the same versions" if "worker_image" in given else "look at the registry"
+        )
+        assert cure in sentence
+    else:
+        (create,) = (words for words in host.called("kubectl") if "create" in words)
+        assert create[-1] == layout.TRIAL_POD
+        remembered = (tmp_path / "repositories").exists()
+        assert remembered is ("worker_image" not in given)
+        # Another version of the host is another trial.
+        assert host.check("image-trial.sh", "r.example/w:1", "3.3.3", "3.11") != ""
+
+
+# The images of the node, from the youngest to the oldest: the repositories of the last four are
+# not the deploy's.
+IMAGES = [
+    "localhost/airflow-worker:current",
+    "registry.example/airflow:young",
+    "localhost/airflow-worker:used",
+    "localhost/airflow-worker:old",
+    "registry.example/airflow:oldest",
+    "registry.example/airflow-dashboards:1",
+    "localhost/airflow-worker-mine:1",
+    "registry.k8s.io/pause:3.10",
+    "registry.example/other/airflow:1",
+]
+
+
+@pytest.mark.parametrize(
+    ("kept", "removed"), [(1, [1, 3, 4]), (2, [3, 4]), (3, [4]), (4, []), (9, [])]
+)
+def test_old_images_are_removed_but_not_those_in_use(
+    kept: int, removed: list[int], tmp_path: Path
+) -> None:
+    host = Host(tmp_path)
+    host.program("ctr", f"printf '%s\\n' {' '.join(reversed(IMAGES))}")
+    ages = " ".join(f"{name}) day={30 - number} ;;" for number, name in enumerate(IMAGES))
+    host.program(
+        "crictl",
+        f'test "$2" = inspecti || exit 0; for name; do :; done; case $name in {ages} esac;'
+        ' echo "2026-11-${day}T10:00:00Z $name"',
+    )
+    host.program("kubectl", f"echo registry.k8s.io/pause:3.10 {IMAGES[2]}")
+    repositories = tmp_path / "repositories"
+    repositories.write_text("registry.example/airflow\n")
+    host.values["WORKER_REPOSITORIES"] = str(repositories)
+    arguments = ("prune-images.sh", str(kept), IMAGES[0])
+    surplus = [IMAGES[number] for number in removed]
+    assert host.check(*arguments).partition(": ")[2].split() == surplus
+    assert not [words for words in host.called("crictl") if words[1] == "rmi"]
+    assert host.apply(*arguments) == ""
+    assert [words[2] for words in host.called("crictl") if words[1] == "rmi"] == surplus
+
+
+def test_no_image_is_removed_if_the_cluster_does_not_answer(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.program("ctr", f"printf '%s\\n' {' '.join(IMAGES)}")
+    host.program("crictl")
+    host.program("kubectl", "exit 1")
+    done = host.run("prune-images.sh", "apply", "1", IMAGES[0])
+    assert done.returncode != 0
+    assert not host.called("crictl")
