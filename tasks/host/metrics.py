@@ -12,14 +12,12 @@ from tasks.layout import (
     CONTROL_USER,
     DATABASE,
     HOMES,
-    LOOPBACK,
     METRICS_UNIT,
     PACKAGES_RECORD,
     STARTED_WITH,
     UNITS_DIRECTORY,
 )
-from tasks.lib.operations import debian_packages, settled
-from tasks.lib.systemd import runs_with_inputs
+from tasks.lib.operations import debian_packages, ensure, settled
 from tasks.settings import HostSettings
 
 PACKAGE = "prometheus-postgres-exporter"
@@ -57,18 +55,11 @@ def run(settings: HostSettings) -> None:
         started_with=STARTED_WITH,
     )
     debian_packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
-    settled(
+    ensure(
         name=f"Run {PACKAGE}",
-        test=f"systemctl is-enabled {METRICS_UNIT} && {runs_with_inputs(METRICS_UNIT)}",
-        commands=[
-            f"systemctl daemon-reload; systemctl enable --quiet {METRICS_UNIT};"
-            f" systemctl restart {METRICS_UNIT}",
-            # Ready is who answers: it may end again at once.
-            "curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors"
-            f" http://{LOOPBACK}:{settings.metrics.port}/metrics"
-            f" || {{ journalctl -u {METRICS_UNIT} -n 10 -o cat --no-pager; exit 1; }} >&2",
-        ],
-        because="it runs with its inputs as they are",
+        program="metrics.sh",
+        args=[str(settings.metrics.port)],
+        already="it runs with its inputs as they are",
     )
 
 
