@@ -69,10 +69,11 @@ def remove() -> None:
         name="Remove the endpoint for Prometheus",
         test=f"! test -e {DROP_IN}",
         commands=[
-            # Somebody may have a drop-in of their own there.
-            f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null; rm -f {DROP_IN}"
-            f" && {{ rmdir {DROP_INS} 2>/dev/null || true; }}"
-            f" && rm -f {QUERIES} {STARTED_WITH}/{METRICS_UNIT} && systemctl daemon-reload"
+            f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null || true",
+            f"rm -f {QUERIES} {STARTED_WITH}/{METRICS_UNIT}",
+            # The folder may hold a drop-in of an admin.
+            f"rm -f {DROP_IN} && {{ rmdir {DROP_INS} 2>/dev/null || true; }}",
+            "systemctl daemon-reload",
         ],
         because="there is none",
     )

@@ -34,7 +34,8 @@ def configure(settings: HostSettings) -> None:
         name="Keep PostgreSQL's own pg_hba.conf",
         test=f"test -e {access}{ORIGINAL}",
         commands=[
-            f"cp -p {access} {access}{ORIGINAL}.new && mv {access}{ORIGINAL}.new {access}{ORIGINAL}"
+            f"cp -p {access} {access}{ORIGINAL}.new",
+            f"mv {access}{ORIGINAL}.new {access}{ORIGINAL}",
         ],
         because="it was kept before",
     )

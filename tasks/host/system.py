@@ -84,9 +84,11 @@ def install(settings: HostSettings) -> None:
         name=f"Give {DAGS_USER} the id that was {CONTROL_USER}'s",  # when there was one user
         test=f'test "$(id -u {CONTROL_USER} 2>/dev/null)" != {settings.airflow.uid}',
         commands=[
-            f"systemctl stop airflow.target; sed -i -e 's/^{CONTROL_USER}:/{DAGS_USER}:/'"
-            f" -e '/^{DAGS_USER}:/s|{HOMES[CONTROL_USER]}:|{HOMES[DAGS_USER]}:|'"
-            " /etc/passwd /etc/group /etc/shadow /etc/gshadow"
+            "systemctl stop airflow.target || true",
+            f"sed -i '/^{CONTROL_USER}:/s|{HOMES[CONTROL_USER]}:|{HOMES[DAGS_USER]}:|' /etc/passwd",
+            # The test reads /etc/passwd, so it changes last: a killed run is repeated.
+            f"sed -i 's/^{CONTROL_USER}:/{DAGS_USER}:/' /etc/group /etc/gshadow /etc/shadow",
+            f"sed -i 's/^{CONTROL_USER}:/{DAGS_USER}:/' /etc/passwd",
         ],
         because=f"{CONTROL_USER} has another one",
     )
