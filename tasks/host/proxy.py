@@ -1,5 +1,5 @@
-"""TLS in front of the api-server: a site of Debian's nginx, for task pods and, if others than the
-host itself are to reach the web page, for people."""
+"""TLS in front of the api-server: a site of Debian's nginx, for task pods, and for people if
+others than the host itself should reach the web page."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tasks.layout import CONTROL_USER, DAGS_USER, HOMES, PACKAGES_RECORD, STATE
 from tasks.lib.operations import debian_packages, settled
 from tasks.settings import HostSettings
 
-# What a node needs that runs Kubernetes itself (minikube's driver none):
+# A node that runs Kubernetes itself needs these (minikube's driver none):
 # https://minikube.sigs.k8s.io/docs/drivers/none/
 NODE_PACKAGES = [
     "conntrack",
@@ -23,7 +23,7 @@ NODE_PACKAGES = [
     "runc",
     "socat",
 ]
-# What builds the worker image.
+# Programs that build the worker image.
 IMAGE_PACKAGES = [
     "buildah",
     "mmdebstrap",
