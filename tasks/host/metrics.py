@@ -11,14 +11,12 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.layout import (
     DATABASE,
-    LOOPBACK,
     METRICS_UNIT,
     PACKAGES_RECORD,
     STARTED_WITH,
     UNITS_DIRECTORY,
 )
-from tasks.lib.operations import debian_packages, settled
-from tasks.lib.systemd import runs_with_inputs
+from tasks.lib.operations import debian_packages, ensure, settled
 from tasks.settings import HostSettings
 
 PACKAGE = "prometheus-postgres-exporter"
@@ -62,18 +60,11 @@ def run(settings: HostSettings) -> None:
         started_with=STARTED_WITH,
     )
     debian_packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
-    settled(
+    ensure(
         name=f"Run {PACKAGE}",
-        test=f"systemctl is-enabled {METRICS_UNIT} && {runs_with_inputs(METRICS_UNIT)}",
-        commands=[
-            f"systemctl daemon-reload; systemctl enable --quiet {METRICS_UNIT};"
-            f" systemctl restart {METRICS_UNIT}",
-            # Ready is who answers: it may end again at once.
-            "curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors"
-            f" http://{LOOPBACK}:{settings.metrics.port}/metrics"
-            f" || {{ journalctl -u {METRICS_UNIT} -n 10 -o cat --no-pager; exit 1; }} >&2",
-        ],
-        because="it runs with its inputs as they are",
+        program="metrics.sh",
+        args=[str(settings.metrics.port)],
+        already="it runs with its inputs as they are",
     )
 
 
@@ -83,10 +74,11 @@ def remove() -> None:
         name="Remove the endpoint for Prometheus",
         test=f"! test -e {DROP_IN}",
         commands=[
-            # Somebody may have a drop-in of their own there.
-            f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null; rm -f {DROP_IN} {SANDBOX}"
-            f" && {{ rmdir {DROP_INS} 2>/dev/null || true; }}"
-            f" && rm -f {QUERIES} {STARTED_WITH}/{METRICS_UNIT} && systemctl daemon-reload"
+            f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null || true",
+            f"rm -f {QUERIES} {STARTED_WITH}/{METRICS_UNIT}",
+            # The folder may hold a drop-in of an admin.
+            f"rm -f {DROP_IN} {SANDBOX} && {{ rmdir {DROP_INS} 2>/dev/null || true; }}",
+            "systemctl daemon-reload",
         ],
         because="there is none",
     )

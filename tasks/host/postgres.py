@@ -1,6 +1,7 @@
 """PostgreSQL from Debian: a database of Airflow's own, reached over the socket only.
 
-Its owner is the control plane's role; what runs DAGs' code has another one, with less rights.
+The control plane's role owns it; the processes that run DAGs' code have another one, with fewer
+rights.
 """
 
 from __future__ import annotations
@@ -9,26 +10,16 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, postgres, systemd
 
 from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, ORIGINAL
-from tasks.lib.operations import settled
+from tasks.lib.operations import ensure, settled
 from tasks.settings import HostSettings
 
-PSQL = "runuser -u postgres -- psql -XAtqc"
 GRANTS = "/usr/local/lib/airflow/grants.sql"
-
-# A cluster loads its files when it starts or is told to, and a few options wait for a restart. The
-# cluster itself knows both: when it loaded its files, and whether an option waits.
-LOADED = (
-    f'{PSQL} "select extract(epoch from pg_conf_load_time()) >'
-    ' $(stat -c %.6Y {files} | sort -n | tail -n 1)" | grep -qx t'
-)
-NOTHING_WAITS = f"{PSQL} 'select count(*) from pg_settings where pending_restart' | grep -qx 0"
 
 
 @deploy("PostgreSQL")
 def configure(settings: HostSettings) -> None:
     """PostgreSQL runs with an empty or grown database airflow, which the role airflow owns."""
     directory = f"/etc/postgresql/{settings.postgres.version}/main"
-    unit = f"postgresql@{settings.postgres.version}-main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
     files.template(
         name="Write PostgreSQL's conf.d/airflow.conf",
@@ -43,7 +34,8 @@ def configure(settings: HostSettings) -> None:
         name="Keep PostgreSQL's own pg_hba.conf",
         test=f"test -e {access}{ORIGINAL}",
         commands=[
-            f"cp -p {access} {access}{ORIGINAL}.new && mv {access}{ORIGINAL}.new {access}{ORIGINAL}"
+            f"cp -p {access} {access}{ORIGINAL}.new",
+            f"mv {access}{ORIGINAL}.new {access}{ORIGINAL}",
         ],
         because="it was kept before",
     )
@@ -58,18 +50,11 @@ def configure(settings: HostSettings) -> None:
         users=(CONTROL_USER, DAGS_USER),
     )
     systemd.service(name="Run PostgreSQL", service="postgresql", running=True, enabled=True)
-    loaded = LOADED.format(files=f"{config} {access}")
-    settled(
+    ensure(
         name="Make PostgreSQL load its configuration",
-        test=f"{loaded} && {NOTHING_WAITS}",
-        commands=[
-            f"systemctl reload-or-restart {unit}",
-            # A reload is asynchronous; its end is seen, for at most 10 s. Only options that can't
-            # be reloaded need the restart that follows.
-            f"for i in $(seq 100); do {loaded} && break; sleep 0.1; done;"
-            f" {NOTHING_WAITS} || systemctl restart {unit}",
-        ],
-        because="PostgreSQL runs with its files as they are",
+        program="postgres.sh",
+        args=[str(settings.postgres.version)],
+        already="PostgreSQL runs with its files as they are",
     )
     for role in (CONTROL_USER, DAGS_USER):
         postgres.role(name=f"Create role {role}", role=role, _su_user="postgres")
@@ -86,7 +71,7 @@ def configure(settings: HostSettings) -> None:
 
 
 def grant(database: str = DATABASE, *, missing: bool = False) -> str:
-    """Shell command that gives DAGs' code its rights, or just prints what there is to be done."""
+    """Shell command that gives DAGs' code its rights, or only prints the missing commands."""
     end = ";" if missing else r"\gexec"
     return (
         f"{{ cat {GRANTS}; echo '{end}'; }}"
@@ -95,7 +80,7 @@ def grant(database: str = DATABASE, *, missing: bool = False) -> str:
 
 
 def give_rights() -> None:
-    """What runs DAGs' code may do in the database what it has to, and no more."""
+    """The processes that run DAGs' code have the rights that they need, and no more."""
     files.put(name="Write the rights of DAGs' code", src=f"files{GRANTS}", dest=GRANTS, mode="644")
     settled(
         name=f"Give the role {DAGS_USER} its rights",

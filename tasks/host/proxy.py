@@ -1,5 +1,5 @@
-"""TLS in front of the api-server: a site of Debian's nginx, for task pods and, if others than the
-host itself are to reach the web page, for people."""
+"""TLS in front of the api-server: a site of Debian's nginx, for task pods, and for people if
+others than the host itself should reach the web page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tasks import layout
 from tasks.host import tls
 from tasks.layout import LOOPBACK, NGINX_SITE, NGINX_UNIT, STARTED_WITH, UNITS_DIRECTORY
 from tasks.lib import progress
-from tasks.lib.operations import settled
-from tasks.lib.systemd import runs_with_inputs
+from tasks.lib.operations import ensure, settled
 from tasks.settings import HostSettings
 from tasks.settings.types import in_url
 
@@ -29,20 +28,11 @@ def configure(settings: HostSettings) -> None:
     """nginx serves the site, before pods are sent to it."""
     tls.configure(settings)
     _write_site(settings)
-    answers = " && ".join(_answers(settings))
-    settled(
+    ensure(
         name="Run nginx",
-        test=f"systemctl is-enabled {NGINX_UNIT} && {runs_with_inputs(NGINX_UNIT)} && {answers}",
-        commands=[
-            "nginx -t -q",
-            f"systemctl daemon-reload; systemctl enable --quiet {NGINX_UNIT};"
-            f" systemctl reload-or-restart {NGINX_UNIT}",
-            # A reload is asynchronous, and one that finds no free port fails in silence.
-            f"for i in $(seq 50); do {{ {answers}; }} && exit; sleep 0.2; done;"
-            ' echo "nginx does not serve its site airflow: look at journalctl -t nginx" >&2;'
-            " exit 1",
-        ],
-        because="it runs with its inputs as they are",
+        program="nginx.sh",
+        args=_refused(settings),
+        already="it runs with its inputs as they are",
     )
     _announce(settings)
 
@@ -84,16 +74,12 @@ def _prefix(settings: HostSettings) -> str:
     return f"(?:{re.escape(settings.web.base_path)})?" if settings.web.base_path else ""
 
 
-def _answers(settings: HostSettings) -> list[str]:
-    """Shell tests whether nginx has the site: what it refuses, it answers by itself."""
-    refused = [f"{LOOPBACK}:{settings.execution_api.port}/"]
+def _refused(settings: HostSettings) -> list[str]:
+    """The URLs that nginx itself refuses once it serves the site."""
+    refused = [f"https://{LOOPBACK}:{settings.execution_api.port}/"]
     if settings.web.is_public:
-        refused.append(f"{settings.web.page_on_host}/execution/")
-    return [
-        "test $(curl -ks --noproxy '*' -m 5 -o /dev/null -w '%{http_code}'"
-        f" https://{address}) = 404"
-        for address in refused
-    ]
+        refused.append(f"https://{settings.web.page_on_host}/execution/")
+    return refused
 
 
 def _announce(settings: HostSettings) -> None:

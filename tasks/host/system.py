@@ -11,7 +11,7 @@ from tasks.layout import CONTROL_USER, DAGS_USER, DIRECTORIES, HOMES, PACKAGES_R
 from tasks.lib.operations import debian_packages, settled
 from tasks.settings import HostSettings
 
-# What a node needs that runs Kubernetes itself (minikube's driver none):
+# A node that runs Kubernetes itself needs these (minikube's driver none):
 # https://minikube.sigs.k8s.io/docs/drivers/none/
 NODE_PACKAGES = [
     "conntrack",
@@ -23,7 +23,7 @@ NODE_PACKAGES = [
     "runc",
     "socat",
 ]
-# What builds the worker image.
+# Programs that build the worker image.
 IMAGE_PACKAGES = [
     "buildah",
     "mmdebstrap",
@@ -69,9 +69,11 @@ def install(settings: HostSettings) -> None:
         name=f"Give {DAGS_USER} the id that was {CONTROL_USER}'s",  # when there was one user
         test=f'test "$(id -u {CONTROL_USER} 2>/dev/null)" != {settings.airflow.uid}',
         commands=[
-            f"systemctl stop airflow.target; sed -i -e 's/^{CONTROL_USER}:/{DAGS_USER}:/'"
-            f" -e '/^{DAGS_USER}:/s|{HOMES[CONTROL_USER]}:|{HOMES[DAGS_USER]}:|'"
-            " /etc/passwd /etc/group /etc/shadow /etc/gshadow"
+            "systemctl stop airflow.target || true",
+            f"sed -i '/^{CONTROL_USER}:/s|{HOMES[CONTROL_USER]}:|{HOMES[DAGS_USER]}:|' /etc/passwd",
+            # The test reads /etc/passwd, so it changes last: a killed run is repeated.
+            f"sed -i 's/^{CONTROL_USER}:/{DAGS_USER}:/' /etc/group /etc/gshadow /etc/shadow",
+            f"sed -i 's/^{CONTROL_USER}:/{DAGS_USER}:/' /etc/passwd",
         ],
         because=f"{CONTROL_USER} has another one",
     )

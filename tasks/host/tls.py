@@ -1,6 +1,6 @@
 """The certificate that the host makes, of an authority (CA) of its own, and the pods' trust in it.
 
-Browsers are shown another one if the inventory has one.
+Browsers get another one if the inventory has one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tasks.settings import HostSettings
 
 
 def configure(settings: HostSettings) -> None:
-    """The host has the certificates with their keys, and the authority that pods are to trust."""
+    """The host has the certificates with their keys, and the authority that pods should trust."""
     files.directory(name=f"Create {TLS}", path=TLS, user="root", group="root", mode="755")
     files.put(
         name="Write what makes the certificate",
@@ -44,12 +44,12 @@ def configure(settings: HostSettings) -> None:
 
 
 def of_page(settings: HostSettings) -> str:
-    """Which file has what the web page shows to browsers."""
+    """The file with the certificate that browsers get from the web page."""
     return WEB_CERTIFICATE if settings.web.certificate else CERTIFICATE
 
 
 def making(action: str, settings: HostSettings) -> str:
-    """Command that makes the certificate, or with `check` says whether it is as it is to be."""
+    """Command that makes the certificate, or with `check` says whether it is right."""
     return shlex.join([CERTIFICATE_PROGRAM, action, TLS, *names(settings)])
 
 

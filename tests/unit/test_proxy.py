@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 
 from tasks import layout
+from tasks.layout import ROOT
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
@@ -147,7 +148,10 @@ def test_a_start_and_a_reload_record_what_nginx_reads() -> None:
     read = re.findall("ssl_certificate(?:_key)? (.*);", plan.uploads[SITE])
     assert set(files.split()) == {f"{UNITS}/nginx.service.d/airflow.conf", SITE, *read}
     question = f"sha256sum --check --status {into.replace('%n', 'nginx.service')}"
-    assert any(question in fact for fact in plan.facts)
+    assert any("nginx.sh check" in fact for fact in plan.facts)
+    program = (ROOT / "files/usr/local/lib/airflow/nginx.sh").read_text()
+    program = program.replace('"/run/airflow/$unit"', "/run/airflow/nginx.service")
+    assert question in program
     renewal = Unit.of(plan, "airflow-certificate.service")
     assert question in renewal.one("Service.ExecStartPost")
 
