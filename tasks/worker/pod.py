@@ -217,7 +217,7 @@ def let_the_cluster_check(settings: HostSettings, manifest: str) -> None:
     shaping = [
         f"worker_{name}"
         for name in ("pod_template", "pod_override", "env", "resources")
-        if name in settings.worker.model_fields_set and getattr(settings.worker, name)
+        if settings.worker.gives(name)
     ]
     files.put(
         name="Write the pod template for the cluster to check",
