@@ -69,7 +69,7 @@ def test_what_hangs_is_started_again(patient: str, airflow: Airflow, shell: Shel
     assert max(hang(shell, *OTHERS).values()) < 60
     # It is asked twice, for 20 s each time, with 6 s between.
     (seconds,) = hang(shell, "airflow-api-server").values()
-    assert 40 < seconds < 70
+    assert 40 < seconds < 70 + SLACK
     wait_for(lambda: healthy(airflow), 60 + SLACK, "all components are healthy again")
 
 
@@ -135,7 +135,9 @@ def test_pods_deleted_and_one_out_of_memory(
         (pod,) = cluster.list_namespaced_pod("airflow", label_selector=labels).items
         cluster.delete_namespaced_pod(pod.metadata.name, "airflow")
     shell(f"touch {SPARED}")
-    wait_for(lambda: state(airflow, dag, run) in ENDED, 180 + SLACK, "the run ends")
+    # Where the kernel kills just the process of the task (cgroups v1), its supervisor sends no state
+    # of a task that may be retried, and the scheduler misses its heartbeat only after 300 s.
+    wait_for(lambda: state(airflow, dag, run) in ENDED, 420 + SLACK, "the run ends")
     assert tries(airflow, dag, run) == {
         "deleted": ("success", 2),
         "spared": ("success", 1),
