@@ -135,8 +135,8 @@ def test_pods_deleted_and_one_out_of_memory(
         (pod,) = cluster.list_namespaced_pod("airflow", label_selector=labels).items
         cluster.delete_namespaced_pod(pod.metadata.name, "airflow")
     shell(f"touch {SPARED}")
-    # Where the kernel kills just the process of the task (cgroups v1), its supervisor sends no state
-    # of a task that may be retried, and the scheduler misses its heartbeat only after 300 s.
+    # Where the kernel kills just the task's process (cgroups v1), its supervisor sends no state if
+    # the task may be retried. The scheduler misses its heartbeat after 300 s.
     wait_for(lambda: state(airflow, dag, run) in ENDED, 420 + SLACK, "the run ends")
     assert tries(airflow, dag, run) == {
         "deleted": ("success", 2),
