@@ -74,10 +74,12 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/opt/airflow/*.sums.new": SUMS,
     "/var/lib/airflow-deploy/*.new": SUMS,
     "/etc/airflow/host.env": like(r"#.*\n([A-Z_]+=.*\n)+"),
-    "/usr/local/lib/airflow/grants.sql": like(r"(?:--.*\n)+select (?:.*\n)+"),
     "/usr/local/lib/airflow/*.py": python,
     "/opt/airflow/image/start-task": python,
     "/etc/airflow/*.json": json.loads,
+    "/usr/local/lib/airflow/grants.sql": like(
+        r"(?:--.*\n)+set search_path to pg_catalog;\nwith (?:.*\n)+"
+    ),
     "/usr/local/lib/airflow/objects": python,
     "/usr/local/bin/airflow-rotate": python,
     "/usr/local/bin/airflow-smoke-test": python,

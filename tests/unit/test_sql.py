@@ -198,34 +198,7 @@ def test_figures_of_an_idle_airflow_are_zero_and_not_missing(database: postgres.
     assert {"airflow_task_instances{queued}", "airflow_oldest_queued_task_seconds"} <= found.keys()
 
 
-# Rights
-
-
-def test_code_of_dags_may_read_connections_and_not_who_logs_in(server: postgres.Server) -> None:
-    server.sql("create database rights")
-    server.sql('create role "airflow-dags"')
-    names = ("dag_run", "connection", "ab_user", "ab_user_role", "session", "alembic_version")
-    server.sql("".join(f"create table {name} (id serial);" for name in names), "rights")
-    # One right too many, which goes.
-    server.sql('grant all on ab_user to "airflow-dags"', "rights")
-    grants = (FILES / "usr/local/lib/airflow/grants.sql").read_text()
-    assert server.sql(f"{grants};", "rights")
-    server.sql(f"{grants}\\gexec", "rights")
-    assert server.sql(f"{grants};", "rights") == ""
-    rows = server.sql(
-        "select table_name || ' ' || string_agg(lower(privilege_type), ' ' order by privilege_type)"
-        " from information_schema.role_table_grants where grantee = 'airflow-dags'"
-        " group by table_name",
-        "rights",
-    )
-    assert set(rows.splitlines()) == {
-        "dag_run delete insert select update",
-        "connection select",
-        "alembic_version select",
-    }
-    uses = "select has_sequence_privilege('airflow-dags', '{}_id_seq', 'usage')"
-    found = [server.sql(uses.format(name), "rights") for name in names]
-    assert found == ["t", "f", "f", "f", "f", "t"]
+# Schema
 
 
 def test_a_schema_is_known_by_its_heads(server: postgres.Server, plan: fake.Plan) -> None:

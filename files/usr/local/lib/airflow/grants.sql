@@ -1,41 +1,262 @@
--- What the role airflow-dags lacks, and what it has beyond, as statements: prints them, and with
--- \gexec at its end does them. Written by the deploy of Airflow, which calls it.
+-- The rights of the role airflow-dags, whose processes (dag-processor, triggerer) run the code of
+-- DAGs. Prints the statements that the database lacks; with \gexec at its end psql runs them. The
+-- second run prints nothing.
 --
--- The role is that of what runs DAGs' code. It reads connections but can't change them, and has
--- nothing of those who log in to the web page: else a DAG could make itself an administrator.
-select format(
-    '%s %s on %s public.%I %s "airflow-dags"',
-    case when wanted then 'grant' else 'revoke' end,
-    privilege,
-    kind,
-    name,
-    case when wanted then 'to' else 'from' end
-)
-from (
-    select 'table' as kind, tablename as name, privilege,
-        has_table_privilege('airflow-dags', format('public.%I', tablename), privilege) as given,
-        case
-            when tablename in (
-                'ab_group', 'ab_group_role', 'ab_register_user', 'ab_user', 'ab_user_group',
-                'ab_user_role', 'revoked_token', 'session'
-            ) then false
-            when tablename in ('alembic_version', 'alembic_version_fab', 'connection', 'ab_role')
-            then privilege = 'select'
-            else privilege in ('select', 'insert', 'update', 'delete')
-        end as wanted
-    from pg_tables, unnest(array[
-        'select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger'
-    ]) as privilege
-    where schemaname = 'public'
+-- A relation that is not named here is closed, so one that a later version of Airflow adds stays
+-- closed until somebody decides. Never open to the role is data that user airflow or a person relies
+-- on: pickles (executor_config), Jinja templates (log_template), logins and roles, others' records
+-- in the audit log, others' heartbeats. Otherwise the author of a DAG would become user airflow, or
+-- an administrator of the web page. Paths name Airflow's source.
+--
+-- A right that is missing ends the dag-processor, which then fails at each start: a new version of
+-- Airflow is tried with tests/e2e/attacks.
+--
+-- Names are qualified, and no function, operator or type of the database's owner is used, since
+-- a superuser may run this.
+set search_path to pg_catalog;
+with decided (relation, rights, why) as (values
+    -- Who logs in, and with which rights.
+    ('ab_group', '', 'logins'),
+    ('ab_group_role', '', 'logins'),
+    ('ab_permission', 'select insert', 'names of actions; each new DAG gets its own permissions'),
+    ('ab_permission_view', 'select insert', 'each new DAG gets its own permissions'),
+    ('ab_permission_view_role', 'select insert delete', 'access_control of DAGs; rows: see below'),
+    ('ab_register_user', '', 'logins'),
+    ('ab_role', 'select', 'access_control of DAGs names roles'),
+    ('ab_user', '', 'logins'),
+    ('ab_user_group', '', 'logins'),
+    ('ab_user_role', '', 'logins'),
+    ('ab_view_menu', 'select insert', 'each new DAG gets its own permissions'),
+    ('revoked_token', '', 'logins'),
+    ('session', '', 'logins'),
+    -- Written by a migration or a person.
+    ('alembic_version', 'select', 'each start compares the version of the schema'),
+    ('alembic_version_fab', 'select', 'each start compares the version of the schema'),
+    ('backfill', 'select', 'a person asks for it'),
+    ('backfill_dag_run', 'select', 'the scheduler makes it'),
+    ('connection', 'select', 'DAGs use connections; a person or the deploy writes them'),
+    ('connection_test_request', '', 'passwords that a person tries'),
+    ('dag_bundle_team', 'select', 'teams are not used here'),
+    ('dag_favorite', '', 'a person''s'),
+    ('dag_run_note', '', 'a person''s'),
+    ('slot_pool', 'select', 'warnings of pools that are missing'),
+    ('task_instance_note', '', 'a person''s'),
+    ('team', 'select', 'teams are not used here'),
+    -- cli/utils: each start compares it; the api-server, which starts first, writes a changed one.
+    ('log_template', 'select', 'a Jinja template that the api-server renders'),
+    -- Records of what happened.
+    ('job', 'select insert update(state,start_date,end_date,latest_heartbeat)',
+        'own heartbeats; rows: see below'),
+    -- utils/cli_action_loggers.py; assets/manager.py. The column id is for "returning".
+    ('log', 'insert select(id)', 'the start of a service, events of assets; rows: see below'),
+    -- DAGs, which the dag-processor makes of their files: dag_processing/collection.py.
+    ('dag', 'select insert update(' ||
+        'is_stale,exceeds_max_non_backfill,last_parsed_time,last_parse_duration,fileloc,' ||
+        'relative_fileloc,bundle_name,bundle_version,owners,dag_display_name,description,' ||
+        'timetable_type,timetable_summary,timetable_description,timetable_partitioned,' ||
+        'timetable_periodic,partition_mapper_info,asset_expression,deadline,max_active_tasks,' ||
+        'max_active_runs,max_consecutive_failed_dag_runs,has_task_concurrency_limits,' ||
+        'has_import_errors,fail_fast,allowed_run_types,next_dagrun,next_dagrun_data_interval_start,' ||
+        'next_dagrun_data_interval_end,next_dagrun_partition_key,next_dagrun_partition_date,' ||
+        'next_dagrun_create_after)', 'all but is_paused, which a person decides'),
+    ('dag_bundle', 'select insert update', 'state of the sources'),
+    ('dag_code', 'select insert update', 'their text for the web page'),
+    ('dag_owner_attributes', 'select insert update delete', 'links of owners'),
+    ('dag_priority_parsing_request', 'select delete', 'requests of the web page, once done'),
+    ('dag_tag', 'select insert delete', 'tags'),
+    ('dag_version', 'select insert update', 'versions'),
+    ('dag_warning', 'select insert update delete', 'warnings'),
+    ('deadline_alert', 'select insert update delete', 'deadlines that a DAG declares'),
+    ('import_error', 'select insert update delete', 'errors of files'),
+    ('serialized_dag', 'select insert update', 'the DAG itself'),
+    -- Assets: what DAGs declare (dag-processor), and events of watched ones (triggerer):
+    -- assets/manager.py register_asset_change.
+    ('asset', 'select insert update', 'declared by DAGs'),
+    ('asset_active', 'select insert', 'declared by DAGs'),
+    ('asset_alias', 'select insert update', 'declared by DAGs'),
+    ('asset_alias_asset', 'select', 'the api-server joins them when a task emits'),
+    ('asset_alias_asset_event', 'select', 'the api-server joins them when a task emits'),
+    ('asset_dag_run_queue', 'select insert delete',
+        'an event queues runs; they go with the reference of a DAG that changes'),
+    ('asset_event', 'select insert', 'an event of a watched asset'),
+    ('asset_partition_dag_run', 'select insert update', 'an event queues runs of a partition'),
+    ('asset_state_store', 'select insert update delete', 'triggers keep state of watched assets'),
+    ('asset_watcher', 'select insert update delete', 'declared by DAGs'),
+    ('dag_schedule_asset_alias_reference', 'select insert update delete', 'declared by DAGs'),
+    ('dag_schedule_asset_name_reference', 'select insert update delete', 'declared by DAGs'),
+    ('dag_schedule_asset_reference', 'select insert update delete', 'declared by DAGs'),
+    ('dag_schedule_asset_uri_reference', 'select insert update delete', 'declared by DAGs'),
+    ('dagrun_asset_event', 'select', 'the scheduler makes it'),
+    ('partitioned_asset_key_log', 'select insert', 'an event queues runs of a partition'),
+    ('task_inlet_asset_reference', 'select insert update delete', 'declared by DAGs'),
+    ('task_outlet_asset_reference', 'select insert update delete', 'declared by DAGs'),
+    -- Runs. models/trigger.py: a deferred task goes on, ends, or gets its next try.
+    ('dag_run', 'select', 'scheduler and api-server write it'),
+    ('deadline', 'select', 'the scheduler makes it'),
+    ('rendered_task_instance_fields', 'select', 'tasks write it through the api-server'),
+    ('task_instance', 'select update(id,start_date,end_date,duration,state,scheduled_dttm,' ||
+        'trigger_id,next_method,next_kwargs,updated_at)',
+        'a trigger wakes its task; executor_config is a pickle'),
+    ('task_instance_history', 'select insert', 'the next try after a trigger; rows: see below'),
+    ('task_map', 'select insert update', 'sizes of pushed lists'),
+    ('task_reschedule', 'select delete', 'the next try after a trigger'),
+    ('task_state_store', 'select', 'tasks write it through the api-server'),
+    ('xcom', 'select insert delete', 'triggers push, and replace by deleting'),
+    ('variable', 'select insert update delete', 'DAGs and triggers set variables'),
+    -- update: the lock with which the triggerer takes its triggers needs a right on each table.
+    ('callback', 'select insert delete update(state,output,trigger_id)',
+        'callbacks of DAGs run here; rows: see below'),
+    ('trigger', 'select insert delete update(triggerer_id)', 'triggers of assets, of this triggerer'),
+    -- triggers of providers/standard/triggers/hitl.py answer by default when nobody does in time.
+    ('hitl_detail', 'select update(responded_at,chosen_options,params_input)',
+        'no answer in a person''s name'),
+    ('hitl_detail_history', 'select', 'answers of people')
+),
+-- Whole tables are open, but not each row. A trigger refuses the others; unlike a policy it depends
+-- on no column, so it is in no migration's way.
+guard (source) as (values ($source$
+declare
+    allowed boolean := true;
+begin
+    case tg_table_name
+    when 'job' then
+        -- The scheduler's heartbeat decides whether liveness kills it.
+        allowed := new.job_type in ('DagProcessorJob', 'TriggererJob')
+            and (tg_op = 'INSERT' or old.job_type = new.job_type);
+    when 'log' then
+        -- Nobody writes in another's name.
+        new.owner := current_user;
+        new.owner_display_name := null;
+    when 'callback' then
+        -- Those of other types name code that the scheduler gives to an executor.
+        allowed := case tg_op
+            when 'INSERT' then new.type = 'dag_processor'
+            when 'UPDATE' then old.type = 'triggerer'
+            else old.type = 'dag_processor'
+        end;
+    when 'task_instance_history' then
+        -- A pickle: only the one that the task has.
+        select executor_config into new.executor_config
+        from public.task_instance where id = new.task_instance_id;
+    when 'ab_permission_view_role' then
+        -- Rights on DAGs and their runs (access_control), and on nothing else.
+        allowed := exists (
+            select from public.ab_permission_view as permission
+            join public.ab_view_menu as resource on resource.id = permission.view_menu_id
+            where permission.id = coalesce(new.permission_view_id, old.permission_view_id)
+            and resource.name ~ '^DAG( Run)?:'
+        );
+    end case;
+    if allowed is not true then
+        raise insufficient_privilege using message =
+            'permission denied: airflow-dags may not write this row of ' || tg_table_name;
+    end if;
+    if tg_op = 'DELETE' then
+        return old;
+    end if;
+    return new;
+end
+$source$)),
+guarded (relation) as (values
+    ('ab_permission_view_role'), ('callback'), ('job'), ('log'), ('task_instance_history')
+),
+relations as (
+    select c.oid, c.relname, c.relacl, c.relowner, coalesce(d.rights, '') as rights
+    from pg_class as c left join decided as d on d.relation = c.relname
+    where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+),
+role (oid) as (select oid from pg_roles where rolname = 'airflow-dags'),
+-- Each right on a relation: '*' on the whole, otherwise the names of its columns.
+wanted as (
+    select r.oid, upper(found[1]) as privilege,
+        case when found[2] is null then array['*'] else array(
+            select a.attname::text from pg_attribute as a
+            where a.attrelid = r.oid and not a.attisdropped
+            and a.attname = any (string_to_array(found[2], ',')) order by 1
+        ) end as columns
+    from relations as r,
+        regexp_matches(r.rights, '(select|insert|update|delete)(?:\(([^)]*)\))?', 'g') as found
+),
+given as (
+    select oid, privilege, array_agg(name order by name) as columns
+    from (
+        select r.oid, acl.privilege_type as privilege, '*' as name
+        from relations as r, aclexplode(r.relacl) as acl
+        where acl.grantee in (select role.oid from role)
+        union
+        select a.attrelid, acl.privilege_type, a.attname::text
+        from pg_attribute as a, aclexplode(a.attacl) as acl
+        where a.attrelid in (select r.oid from relations as r) and not a.attisdropped
+        and acl.grantee in (select role.oid from role)
+    ) as each
+    group by oid, privilege
+),
+statements (place, statement) as (
+    -- One cell is one transaction, so a service never misses a right that it keeps. To take a right
+    -- on the table takes that on each column.
+    select 1, concat_ws('; ',
+        case when given.oid is not null
+        then format('revoke %s on table public.%I from "airflow-dags"', privilege, relname) end,
+        case when wanted.columns = array['*']
+        then format('grant %s on table public.%I to "airflow-dags"', privilege, relname)
+        when cardinality(wanted.columns) > 0
+        then format('grant %s (%s) on table public.%I to "airflow-dags"', privilege,
+            (select string_agg(quote_ident(name), ', ') from unnest(wanted.columns) as name), relname)
+        end)
+    from wanted full join given using (oid, privilege) join relations using (oid)
+    where coalesce(wanted.columns, '{}') <> coalesce(given.columns, '{}')
     union all
-    select 'sequence', sequencename, 'usage',
-        has_sequence_privilege('airflow-dags', format('public.%I', sequencename), 'usage'),
-        sequencename not in (
-            'ab_group_id_seq', 'ab_group_role_id_seq', 'ab_register_user_id_seq', 'ab_user_id_seq',
-            'ab_user_group_id_seq', 'ab_user_role_id_seq', 'ab_role_id_seq', 'session_id_seq',
-            'connection_id_seq'
-        )
-    from pg_sequences
-    where schemaname = 'public'
-) as rights
-where given <> wanted
+    -- A sequence is for whoever may add rows to its table. Those of logins belong to no table, and
+    -- have its name.
+    select 1, format('%s %s on sequence public.%I %s "airflow-dags"', verb, privilege, s.relname,
+        case verb when 'grant' then 'to' else 'from' end)
+    from pg_class as s
+    left join pg_depend as d on d.classid = 'pg_class'::regclass and d.objid = s.oid
+        and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i'),
+    unnest(array['USAGE', 'SELECT', 'UPDATE']) as privilege,
+    lateral (select
+        privilege = 'USAGE' and exists (
+            select from wanted as w join relations as r using (oid)
+            where w.privilege = 'INSERT'
+            and (w.oid = d.refobjid or d.objid is null and s.relname = r.relname || '_id_seq')
+        ) as is_wanted,
+        exists (
+            select from aclexplode(s.relacl) as acl
+            where acl.grantee in (select role.oid from role) and acl.privilege_type = privilege
+        ) as is_given
+    ) as state,
+    lateral (select case when is_wanted then 'grant' else 'revoke' end as verb) as verbs
+    where s.relnamespace = 'public'::regnamespace and s.relkind = 'S' and is_wanted <> is_given
+    union all
+    select 1, format('revoke all on %s public.%I from public',
+        case c.relkind when 'S' then 'sequence' else 'table' end, c.relname)
+    from pg_class as c
+    where c.relnamespace = 'public'::regnamespace
+    and exists (select from aclexplode(c.relacl) as acl where acl.grantee = 0)
+    union all
+    select 2, format(
+        'create or replace function public.airflow_dags_rows() returns trigger language plpgsql'
+        ' set search_path to pg_catalog as %L; alter function public.airflow_dags_rows() owner to %I',
+        source, (select pg_get_userbyid(datdba) from pg_database where datname = current_database())
+    )
+    from guard
+    where not exists (
+        select from pg_proc as p
+        where p.pronamespace = 'public'::regnamespace and p.proname = 'airflow_dags_rows'
+        and p.prosrc = source and p.proconfig = array['search_path=pg_catalog']
+    )
+    union all
+    select 3, format(
+        'create or replace trigger airflow_dags_rows before insert or update or delete on public.%I'
+        ' for each row when (current_user = ''airflow-dags'')'
+        ' execute function public.airflow_dags_rows()', relname
+    )
+    from guarded join relations on relations.relname = guarded.relation
+    where not exists (
+        select from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = relations.oid and t.tgname = 'airflow_dags_rows' and t.tgenabled = 'O'
+        and t.tgtype = 31  -- before each row, for all three
+        and p.pronamespace = 'public'::regnamespace and p.proname = 'airflow_dags_rows'
+    )
+)
+select statement from statements order by place, statement

@@ -1,0 +1,285 @@
+"""What DAGs' code may do in Airflow's database, asked of a real PostgreSQL with all tables."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.host import expected
+from tests.unit import postgres
+from tests.unit.fake import FILES
+
+GRANTS = (FILES / "usr/local/lib/airflow/grants.sql").read_text()
+TABLES: dict[str, list[str]] = {
+    words[0]: words[1:]
+    for line in (Path(__file__).parent / "airflow_tables.txt").read_text().splitlines()
+    if (words := line.split()) and words[0] != "#"
+}
+# The login's sequences belong to no column.
+LOOSE = ("ab_", "session")
+# What the code before this one gave: all but the tables of logins, connections and versions.
+FORMER = """
+do $$ declare each text; begin
+    for each in select tablename from pg_tables where schemaname = 'public' and tablename not in (
+        'ab_group', 'ab_group_role', 'ab_register_user', 'ab_user', 'ab_user_group',
+        'ab_user_role', 'revoked_token', 'session'
+    ) loop
+        execute format('grant select, insert, update, delete on public.%I to "airflow-dags"', each);
+    end loop;
+    for each in select sequencename from pg_sequences where schemaname = 'public' loop
+        execute format('grant usage on sequence public.%I to "airflow-dags"', each);
+    end loop;
+end $$
+"""
+# What was given by hand, and is too much: on tables, columns and sequences, to the role and to all.
+TOO_MUCH = """
+grant all on ab_user to "airflow-dags" with grant option;
+grant update (executor_config), insert (executor_config) on task_instance to "airflow-dags";
+grant select (password) on ab_user to "airflow-dags";
+grant all on sequence log_id_seq to "airflow-dags";
+grant select on session to public;
+grant update on log_template to public;
+grant truncate, references, trigger on dag_run to "airflow-dags";
+"""
+# What others than the owner have: on tables, sequences and columns.
+WRITTEN = """
+select of, (r).grantee::regrole, (r).privilege_type, (r).is_grantable from (
+    select oid::regclass::text as of, aclexplode(relacl) as r from pg_class
+    where relnamespace = 'public'::regnamespace
+    union select attrelid::regclass || '.' || attname, aclexplode(attacl) from pg_attribute
+    where attrelid in (select oid from pg_class where relnamespace = 'public'::regnamespace)
+) as written
+where (r).grantee <> 'airflow'::regrole order by 1, 3
+"""
+
+
+def make_tables(server: postgres.Server, database: str) -> None:
+    """A database of the owner airflow with all tables, each column of the type text."""
+    server.sql(f"create database {database} owner airflow template template0")
+    made = ["set role airflow;"]
+    for table, columns in TABLES.items():
+        names = [f'"{column.rstrip("*")}" text' for column in columns]
+        made.append(f"create table {table} ({', '.join(names)});")
+        if "id*" in columns:
+            owned = "" if table.startswith(LOOSE) else f" owned by {table}.id"
+            made.append(f"create sequence {table}_id_seq{owned};")
+    server.sql("\n".join(made), database)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    """One for all tests of this file, with the roles of a host."""
+    with postgres.server() as running:
+        running.sql('create role airflow login; create role "airflow-dags" login')
+        yield running
+
+
+@pytest.fixture(scope="module")
+def database(server: postgres.Server) -> str:
+    """Name of a database that has the rights as they should be."""
+    make_tables(server, "airflow")
+    server.sql(f"{GRANTS}\\gexec", "airflow")
+    return "airflow"
+
+
+def lacks(server: postgres.Server, database: str) -> str:
+    """The statements that are missing."""
+    return server.sql(f"{GRANTS};", database)
+
+
+def test_the_second_run_finds_nothing_to_do(server: postgres.Server, database: str) -> None:
+    assert lacks(server, database) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "before"), [("former", FORMER), ("by_hand", FORMER + ";" + TOO_MUCH)]
+)
+def test_one_run_takes_what_is_too_much(
+    server: postgres.Server, database: str, name: str, before: str
+) -> None:
+    make_tables(server, name)
+    server.sql(before, name)
+    assert lacks(server, name)
+    server.sql(f"{GRANTS}\\gexec", name)
+    assert lacks(server, name) == ""
+    # All of it, as PostgreSQL writes it down, is as where there was nothing before.
+    assert server.sql(WRITTEN, name) == server.sql(WRITTEN, database)
+
+
+def test_a_lost_trigger_or_another_function_is_noticed(
+    server: postgres.Server, database: str
+) -> None:
+    for damage in (
+        "drop trigger airflow_dags_rows on job",
+        "alter table log disable trigger airflow_dags_rows",
+        "drop function airflow_dags_rows cascade",
+        "create or replace function airflow_dags_rows() returns trigger language plpgsql"
+        " as 'begin return new; end'",
+    ):
+        server.sql(damage, database)
+        assert lacks(server, database), damage
+        server.sql(f"{GRANTS}\\gexec", database)
+        assert lacks(server, database) == "", damage
+
+
+def test_the_owner_of_the_database_may_do_it(server: postgres.Server) -> None:
+    make_tables(server, "owners")
+    as_owner = {**server.environment, "PGUSER": "airflow"}
+    command = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "owners"]
+    for end in (r"\gexec", ";"):
+        done = subprocess.run(
+            command, env=as_owner, input=f"{GRANTS}{end}", text=True, capture_output=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_superuser_runs_nothing_of_the_owner(server: postgres.Server) -> None:
+    """The owner of a database decides where its sessions look for names first."""
+    make_tables(server, "planted")
+    planted = "create schema evil; create table evil.seen (who text);"
+    for function, type_ in (
+        ("quote_ident", "text"),
+        ("upper", "text"),
+        ("aclexplode", "aclitem[]"),
+    ):
+        planted += (
+            f"create function evil.{function}({type_}) returns text language sql as"
+            " 'insert into evil.seen values (current_user) returning who';"
+        )
+    planted += "create view evil.pg_class as select * from pg_catalog.pg_class where false;"
+    planted += "alter database planted set search_path = evil, pg_catalog, public;"
+    server.sql(f"set role airflow; {planted}", "planted")
+    assert server.sql("select quote_ident('x'); select who from evil.seen", "planted") == (
+        "postgres\npostgres"
+    ), "what was planted would not be found"
+    server.sql("truncate evil.seen", "planted")
+    server.sql(f"{GRANTS}\\gexec", "planted")
+    assert lacks(server, "planted") == ""
+    assert server.sql("select who from evil.seen", "planted") == ""
+    assert (
+        expected.database_rights(server.sql(expected.RIGHTS_QUERY, "planted"))
+        == expected.DATABASE_RIGHTS
+    )
+
+
+def test_each_table_of_airflow_has_been_decided_on() -> None:
+    decided = re.findall(r"(?m)^    \('(\w+)', '", GRANTS)
+    assert len(decided) == len(set(decided))
+    new, gone = sorted(TABLES.keys() - set(decided)), sorted(set(decided) - TABLES.keys())
+    assert not new, expected.undecided(new)
+    assert not gone, f"grants.sql names tables that Airflow does not have: {', '.join(gone)}"
+
+
+def test_each_column_that_is_named_exists() -> None:
+    for table, rights in expected.DATABASE_RIGHTS.items():
+        named = {name for names in re.findall(r"\((.*?)\)", rights) for name in names.split(",")}
+        assert named <= {column.rstrip("*") for column in TABLES[table]}, table
+
+
+def test_rights_are_those_of_the_list(server: postgres.Server, database: str) -> None:
+    found = expected.database_rights(server.sql(expected.RIGHTS_QUERY, database))
+    assert found == expected.DATABASE_RIGHTS
+
+
+def test_a_table_of_a_later_version_is_closed(server: postgres.Server) -> None:
+    make_tables(server, "later")
+    server.sql("create table brand_new (id serial, secret text)", "later")
+    server.sql('grant all on brand_new to "airflow-dags"', "later")
+    server.sql(f"{GRANTS}\\gexec", "later")
+    assert lacks(server, "later") == ""
+    assert expected.database_rights(server.sql(expected.RIGHTS_QUERY, "later"))["brand_new"] == ""
+    uses = (
+        "select has_sequence_privilege('airflow-dags', 'brand_new_id_seq', 'usage, select, update')"
+    )
+    assert server.sql(uses, "later") == "f"
+
+
+def test_sequences_are_for_tables_that_get_rows(server: postgres.Server, database: str) -> None:
+    uses = "select has_sequence_privilege('airflow-dags', '{}_id_seq', 'usage')"
+    for table, columns in TABLES.items():
+        if "id*" in columns:
+            wanted = "insert" in expected.DATABASE_RIGHTS[table].split()
+            assert server.sql(uses.format(table), database) == "ft"[wanted], table
+
+
+# Rows
+
+
+ROWS = """
+insert into job (id, job_type) values ('1', 'SchedulerJob'), ('2', 'TriggererJob');
+insert into callback (id, type)
+values ('1', 'executor'), ('2', 'triggerer'), ('3', 'dag_processor');
+insert into task_instance (id, executor_config) values ('1', 'true one');
+insert into ab_view_menu (id, name)
+values ('1', 'Users'), ('2', 'DAG:mine'), ('3', 'DAG Run:mine');
+insert into ab_permission_view (id, view_menu_id) values ('1', '1'), ('2', '2'), ('3', '3');
+insert into ab_permission_view_role (id, permission_view_id, role_id) values ('1', '1', '1');
+"""
+# Statements, and whether they are let through.
+ASKED = {
+    "update job set latest_heartbeat = now() where id = '2'": True,
+    "update job set latest_heartbeat = now() where id = '1'": False,
+    "insert into job (job_type) values ('DagProcessorJob')": True,
+    "insert into job (job_type) values ('SchedulerJob')": False,
+    "insert into job (id) values ('3')": False,
+    "insert into callback (type) values ('dag_processor')": True,
+    "insert into callback (type) values ('triggerer')": False,
+    "insert into callback (type) values ('executor')": False,
+    "update callback set state = 'success' where id = '2'": True,
+    "update callback set state = 'success' where id = '1'": False,
+    "delete from callback where id = '3'": True,
+    "delete from callback where id = '1'": False,
+    "insert into ab_permission_view_role (permission_view_id, role_id) values ('2', '1')": True,
+    "insert into ab_permission_view_role (permission_view_id, role_id) values ('3', '1')": True,
+    "insert into ab_permission_view_role (permission_view_id, role_id) values ('1', '1')": False,
+    "insert into ab_permission_view_role (permission_view_id, role_id) values ('9', '1')": False,
+    "delete from ab_permission_view_role where permission_view_id = '1'": False,
+}
+
+
+@pytest.fixture
+def rows(server: postgres.Server, database: str) -> Iterator[str]:
+    """The same database with some rows, of which nothing stays."""
+    server.sql(ROWS, database)
+    yield database
+    filled = {*re.findall(r"into (\w+)", ROWS), "log", "task_instance_history"}
+    server.sql(f"truncate {', '.join(sorted(filled))}", database)
+
+
+@pytest.mark.parametrize("statement", ASKED)
+def test_which_rows_are_open(server: postgres.Server, rows: str, statement: str) -> None:
+    done = subprocess.run(
+        ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, rows],
+        env={**server.environment, "PGUSER": "airflow-dags"},
+        text=True,
+        capture_output=True,
+    )
+    assert (done.returncode == 0) is ASKED[statement]
+    assert ("permission denied" in done.stderr) is not ASKED[statement]
+
+
+def test_nobody_writes_the_audit_log_in_anothers_name(server: postgres.Server, rows: str) -> None:
+    server.sql(
+        'set role "airflow-dags"; insert into log (event, owner, owner_display_name)'
+        " values ('forged', 'admin', 'Admin')",
+        rows,
+    )
+    server.sql("insert into log (event, owner) values ('true', 'admin')", rows)
+    assert server.sql("select event, owner, owner_display_name from log order by 1", rows) == (
+        "forged|airflow-dags|\ntrue|admin|"
+    )
+
+
+def test_a_pickle_in_the_history_is_the_one_of_the_task(server: postgres.Server, rows: str) -> None:
+    for task in ("1", "2"):
+        server.sql(
+            'set role "airflow-dags"; insert into task_instance_history'
+            f" (task_instance_id, executor_config) values ('{task}', 'forged')",
+            rows,
+        )
+    found = server.sql("select executor_config from task_instance_history order by 1", rows)
+    assert found.split("\n") == ["true one"]  # and nothing where there is no such task
