@@ -6,19 +6,16 @@ import yaml
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks.airflow import secrets
+from tasks.airflow import secrets, venv
 from tasks.airflow.database import url
 from tasks.layout import (
     BUNDLES,
-    CLI,
     CONFIG,
     CONTROL_USER,
     DAGS_USER,
     KUBECONFIG,
     LOOPBACK,
     POD_TEMPLATE,
-    RUN,
-    SECRETS,
 )
 from tasks.settings import HostSettings
 from tasks.worker import dags, logs, pod, template
@@ -26,7 +23,7 @@ from tasks.worker import dags, logs, pod, template
 
 @deploy("Airflow")
 def write(settings: HostSettings) -> None:
-    """The host has Airflow's configuration and secrets."""
+    """The host has Airflow's configuration and secrets, and the command line uses its version."""
     manifest = yaml.safe_dump(template.manifest(settings), sort_keys=False)
     pod.let_the_cluster_check(settings, manifest)
     logs.share(settings)
@@ -49,23 +46,7 @@ def write(settings: HostSettings) -> None:
         mode="640",
         manifest=manifest,
     )
-    files.template(
-        name="Write what runs a program as the services do",
-        src=f"files{RUN}.j2",
-        dest=RUN,
-        mode="755",
-        settings=settings,
-        config=CONFIG,
-        kubeconfig=KUBECONFIG,
-        secrets=[f"{SECRETS}/{name}" for name in secrets.FILES],
-    )
-    files.template(
-        name="Write the command airflow",
-        src=f"files{CLI}.j2",
-        dest=CLI,
-        mode="755",
-        run=RUN,
-    )
+    venv.switch(settings)
 
 
 def options(settings: HostSettings) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Commands of the plan that can run on any machine, run for real in a temporary directory."""
+"""Programs that can run on any machine, run for real in a temporary directory."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from pathlib import Path
 
 import pytest
 
-from tasks.airflow.secrets import FILES
-from tasks.layout import SECRETS, VENVS
-from tests.unit import fake
-from tests.unit.fake import Plan
+from tasks import layout
+from tests.unit import fake, programs
 
-NAMES = [*FILES, "admin-password"]
-
-
-def sh(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as pyinfra would."""
-    return subprocess.run(["sh", "-c", script], text=True, capture_output=True, check=False)
+VARIABLES = {
+    "fernet-key": "AIRFLOW__CORE__FERNET_KEY",
+    "jwt-secret": "AIRFLOW__API_AUTH__JWT_SECRET",
+    "api-secret-key": "AIRFLOW__API__SECRET_KEY",
+}
+NAMES = [*VARIABLES, "admin-password"]
 
 
-def make_secrets(plan: Plan, folder: Path) -> None:
-    """Run the operation that makes secrets, in another folder than on a host."""
-    for command in plan.named("Make the secrets").commands:
-        done = sh(command.replace(SECRETS, str(folder)))
-        assert done.returncode == 0, done.stderr
+def run(folder: Path, program: str, *words: str, **values: str | Path) -> int:
+    """Run a program of the deploy with these values of a host; returns its exit code."""
+    environment = programs.host_env(folder, fake.settings(), values)
+    command = [str(programs.LIB / program), *words]
+    return subprocess.run(command, env=os.environ | environment, check=False).returncode
+
+
+def make_secrets(folder: Path, tmp: Path) -> None:
+    """Run the program that makes secrets, in another folder than on a host."""
+    assert run(tmp, "secrets.sh", "check", SECRETS=folder) == 1
+    assert run(tmp, "secrets.sh", "apply", SECRETS=folder) == 0
+    assert run(tmp, "secrets.sh", "check", SECRETS=folder) == 0
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -34,34 +39,42 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-def test_secrets_are_made_for_the_services_to_read(plan: Plan, tmp_path: Path) -> None:
-    make_secrets(plan, tmp_path)
-    made = contents(tmp_path)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder for secrets."""
+    path = tmp_path / "secrets"
+    path.mkdir()
+    return path
+
+
+def test_secrets_are_made_for_the_services_to_read(folder: Path, tmp_path: Path) -> None:
+    make_secrets(folder, tmp_path)
+    made = contents(folder)
     assert made.keys() == set(NAMES)
-    for name, (variable, _) in FILES.items():
+    for name, variable in VARIABLES.items():
         key, _, value = made[name].removesuffix("\n").partition("=")
         assert key == variable and len(value) >= 32 and "\n" not in value
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     # https://github.com/fernet/spec: 32 bytes in base64url.
     assert len(base64.urlsafe_b64decode(made["fernet-key"].partition("=")[2].strip())) == 32
 
 
-def test_secrets_differ_from_host_to_host(plan: Plan, tmp_path: Path) -> None:
+def test_secrets_differ_from_host_to_host(tmp_path: Path) -> None:
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
-        make_secrets(plan, folder)
+        make_secrets(folder, tmp_path)
     assert not set(contents(tmp_path / "a").values()) & set(contents(tmp_path / "b").values())
 
 
 @pytest.mark.parametrize("lost", NAMES)
 def test_a_lost_secret_is_made_anew_and_the_others_are_kept(
-    plan: Plan, tmp_path: Path, lost: str
+    folder: Path, tmp_path: Path, lost: str
 ) -> None:
-    make_secrets(plan, tmp_path)
-    before = contents(tmp_path)
-    (tmp_path / lost).unlink()
-    make_secrets(plan, tmp_path)
-    after = contents(tmp_path)
+    make_secrets(folder, tmp_path)
+    before = contents(folder)
+    (folder / lost).unlink()
+    make_secrets(folder, tmp_path)
+    after = contents(folder)
     assert after.pop(lost) != before.pop(lost)
     assert after == before
 
@@ -71,17 +84,19 @@ def test_old_venvs_go_with_half_ones_but_one_to_go_back_to_stays(
     kept: int, others: int, tmp_path: Path
 ) -> None:
     settings = fake.settings({"retention_worker_images": kept})
-    plan, current = fake.plan(settings), settings.venv.rpartition("/")[2]
+    (command,) = fake.plan(settings).named("Remove old venvs").commands
+    venvs, current = tmp_path / "venvs", settings.venv.rpartition("/")[2]
     ages = ["previous", "older", "oldest"]
     for age, name in enumerate([*ages, current]):  # as after the way back: the current is no child
-        tmp_path.joinpath(name, "bin").mkdir(parents=True)
-        complete = tmp_path / name / ".complete"
+        venvs.joinpath(name, "bin").mkdir(parents=True)
+        complete = venvs / name / ".complete"
         complete.touch()
         os.utime(complete, (0, 1000 - age))
-    tmp_path.joinpath("half", "bin").mkdir(parents=True)
-    (command,) = plan.named("Remove old venvs").commands
-    (question,) = {fact for fact in plan.facts if f"surplus=$(ls -d {VENVS}" in fact}
-    assert sh(question.replace(VENVS, str(tmp_path))).stdout == ""
-    assert sh(command.replace(VENVS, str(tmp_path))).returncode == 0
-    assert {path.name for path in tmp_path.iterdir()} == {current, *ages[:others]}
-    assert sh(question.replace(VENVS, str(tmp_path))).stdout == "yes\n"
+    venvs.joinpath("half", "bin").mkdir(parents=True)
+    program, verb, _, number = command.split()
+    assert (program, verb) == (f"{layout.LIB}/prune-venvs.sh", "apply")
+    words = (str(venvs / current), number)
+    assert run(tmp_path, "prune-venvs.sh", "check", *words, VENVS=venvs) == 1
+    assert run(tmp_path, "prune-venvs.sh", "apply", *words, VENVS=venvs) == 0
+    assert {path.name for path in venvs.iterdir()} == {current, *ages[:others]}
+    assert run(tmp_path, "prune-venvs.sh", "check", *words, VENVS=venvs) == 0

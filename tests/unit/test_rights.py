@@ -64,7 +64,6 @@ FILES = {
     "/usr/local/lib/airflow/grants.sql": ("", "644"),
     "/usr/local/lib/airflow/objects": ("", "644"),
     "/usr/local/lib/airflow/*": ("", "755"),
-    "/usr/local/bin/airflow*": ("", "755"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -110,7 +111,11 @@ def test_the_programs_know_all_services() -> None:
 def secrets() -> dict[str, str]:
     """The files of secrets, as a first deploy makes them."""
     make = programs.LIB / "secrets.sh"
-    return {name: subprocess.check_output([make, "new", name], text=True) for name in FILES}
+    env = {"AIRFLOW_HOST_ENV": "/dev/null"}
+    return {
+        name: subprocess.check_output([make, "new", name], text=True, env=os.environ | env)
+        for name in FILES
+    }
 
 
 class Host:
@@ -133,6 +138,8 @@ class Host:
         (folder / "token").write_text("1\n")
         self.kubeconfig.write_text("token 1\n")
         self.kubeconfig.chmod(0o600)
+        objects = fake.plan(fake.settings()).uploads[layout.KUBERNETES_OBJECTS]
+        self.place(layout.KUBERNETES_OBJECTS).write_text(objects)
         (folder / "calls").write_text("0\n")
         shutil.copytree(programs.LIB, self.lib, dirs_exist_ok=True)
         shutil.copy(programs.BIN / "airflow-rotate", self.bin)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit import fake, postgres
+from tests.unit import fake, postgres, programs
 from tests.unit.fake import FILES
 
 # https://airflow.apache.org/docs/apache-airflow/3.3.2/_api/airflow/utils/state/index.html
@@ -208,6 +208,9 @@ def test_a_schema_is_known_by_its_heads(server: postgres.Server, plan: fake.Plan
         "create table alembic_version_fab as select 'def' as version_num",
         "heads",
     )
-    _, note = plan.named("Migrate the database's schema").commands
-    (query,) = re.findall(r'-c "(select .*?)" > ', note)
-    assert server.sql(query, "heads") == f"{fake.settings().venv_key} abc def"
+    (command,) = plan.named("Migrate the database's schema").commands
+    *_, key = command.split()
+    assert key == fake.settings().venv_key
+    text = (programs.LIB / "migrate.sh").read_text()
+    (query,) = re.findall(r'-c \\\n +"(select [^"]*)"', text)
+    assert server.sql(query.replace("$1", key), "heads") == f"{key} abc def"

@@ -1,18 +1,49 @@
 #!/bin/sh
+# secrets.sh check|apply: each of Airflow's secrets has its file in SECRETS; one that is there stays.
 # secrets.sh new NAME: print a new secret as its file holds it. Written by the deploy of Airflow.
 set -eu
-[ "${1-}" = new ] && [ $# = 2 ] || {
-    echo "usage: secrets.sh new NAME" >&2
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+names="fernet-key jwt-secret api-secret-key admin-password"
+
+usage() {
+    echo "usage: secrets.sh check|apply, or secrets.sh new NAME" >&2
     exit 2
 }
-key="import base64, secrets; print('AIRFLOW__CORE__FERNET_KEY=' + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())"
-case $2 in
-fernet-key) python3 -c "$key" ;;
-jwt-secret) python3 -c "import secrets; print('AIRFLOW__API_AUTH__JWT_SECRET=' + secrets.token_urlsafe(64))" ;;
-api-secret-key) python3 -c "import secrets; print('AIRFLOW__API__SECRET_KEY=' + secrets.token_urlsafe(48))" ;;
-admin-password) python3 -c "import secrets; print(secrets.token_urlsafe(18))" ;;
-*)
-    echo "there is no secret $2" >&2
-    exit 2
+
+new() {
+    case $1 in
+    fernet-key)
+        name=AIRFLOW__CORE__FERNET_KEY=
+        value="base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()"
+        ;;
+    jwt-secret) name=AIRFLOW__API_AUTH__JWT_SECRET= value="secrets.token_urlsafe(64)" ;;
+    api-secret-key) name=AIRFLOW__API__SECRET_KEY= value="secrets.token_urlsafe(48)" ;;
+    admin-password) name='' value="secrets.token_urlsafe(18)" ;;
+    *)
+        echo "there is no secret $1: choose one of $names" >&2
+        exit 2
+        ;;
+    esac
+    python3 -c "import base64, secrets; print('$name' + $value)"
+}
+
+[ $# -gt 0 ] || usage
+case "$1 $#" in
+"check 1")
+    for each in $names; do
+        [ -s "$SECRETS/$each" ] || fail "there is no $SECRETS/$each"
+    done
     ;;
+"apply 1")
+    umask 077
+    for each in $names; do
+        [ -s "$SECRETS/$each" ] || {
+            new "$each" >"$SECRETS/$each.new"
+            mv "$SECRETS/$each.new" "$SECRETS/$each"
+        }
+    done
+    ;;
+"new 2") new "$2" ;;
+*) usage ;;
 esac

@@ -1,0 +1,36 @@
+#!/bin/sh
+# migrate.sh check|apply VENV: the database has the schema of the virtual environment VENV. MIGRATED
+# records it, with the heads of both schemas, Airflow's own and the login's. Written by the deploy of
+# Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 2 ] || {
+    echo "usage: migrate.sh check|apply VENV" >&2
+    exit 2
+}
+
+# As the owner, and by full names: the owner could replace what a shorter name means for others.
+heads() {
+    runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd "$DATABASE" -c \
+        "select '$1 ' || a.version_num || ' ' || f.version_num
+        from public.alembic_version a, public.alembic_version_fab f"
+}
+
+case $1 in
+check)
+    [ -s "$MIGRATED" ] || fail "the database has no schema yet"
+    now=$(heads "$2" 2>/dev/null) || fail "the database does not tell its schema"
+    [ "$now" = "$(cat "$MIGRATED")" ] ||
+        fail "the schema is that of $(cat "$MIGRATED"), not of $now"
+    ;;
+apply)
+    "$RUN" airflow db migrate >/dev/null
+    heads "$2" >"$MIGRATED.new"
+    mv "$MIGRATED.new" "$MIGRATED"
+    ;;
+*)
+    echo "usage: migrate.sh check|apply VENV" >&2
+    exit 2
+    ;;
+esac
