@@ -12,20 +12,11 @@ from pyinfra.operations import files
 
 from tasks import layout
 from tasks.cluster import programs
-from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS, STATE
+from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS
 from tasks.lib import progress
-from tasks.lib.operations import pinned_file, settled
+from tasks.lib.operations import ensure, pinned_file, settled
 from tasks.settings import HostSettings
 
-STARTED_WITH = f"{STATE}/minikube"  # checksum of the unit that the deploy started or reloaded last
-BEGUN_WITH = f"{STARTED_WITH}.begun"  # of the one that it is at; left where that was interrupted
-# What minikube gave kubeadm last. It notes this before it acts by it, so that after an interruption
-# it takes for done what is not, and waits in vain for the other version.
-KUBEADM = "/var/tmp/minikube/kubeadm.yaml"
-BEGINNING = (
-    f"{{ ! test -e {BEGUN_WITH} || rm -f {KUBEADM}; }} && sha256sum {MINIKUBE_UNIT} > {BEGUN_WITH}"
-)
-CACHE = "/root/.minikube/cache/linux/amd64"
 DASHBOARD_PORT = 9090  # free for whoever looks at it
 
 
@@ -64,16 +55,11 @@ def start(settings: HostSettings) -> None:
         stand_ins=SHIMS,
         quote=_quote,
     )
-    settled(
+    ensure(
         name="Begin to start minikube",
-        test="systemctl is-enabled minikube && systemctl show -P ActiveState minikube"
-        " | grep -q ^activ",
-        commands=[
-            "systemctl daemon-reload",
-            "systemctl enable --quiet minikube",
-            f"{BEGINNING} && systemctl start --no-block minikube",
-        ],
-        because="minikube is started and enabled",
+        program="cluster.sh",
+        args=["begin"],
+        already="minikube is started and enabled",
     )
 
 
@@ -118,18 +104,11 @@ def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
         commands=[f"{look} > {layout.OFFLINE_STAMP}"],
         because="it is as it was when it was verified",
     )
-    names = "kubeadm kubectl kubelet"
-    cache = f"{CACHE}/v{settings.kubernetes.version}"
-    settled(
+    ensure(
         name="Place Kubernetes' programs in minikube's cache",
-        test=f"cd {offline_dir} && for f in {names}; do"
-        f' test "$(stat -c %s $f)" = "$(stat -c %s {cache}/$f)" || exit 1; done',
-        commands=[
-            f"mkdir -p {cache}",
-            f"cd {offline_dir} && for f in {names}; do"
-            f" install -m 755 $f {cache}/$f.new && mv {cache}/$f.new {cache}/$f; done",
-        ],
-        because="minikube's cache has them",
+        program="offline-files.sh",
+        args=[offline_dir, settings.kubernetes.version],
+        already="minikube's cache has them",
     )
     if not settings.node_is_host:
         return
@@ -147,27 +126,11 @@ def wait(settings: HostSettings) -> None:
     """minikube runs as the settings have it, in the version that they name, and answers."""
     if not settings.kubernetes.uses_minikube:
         return
-    answers = (
-        f"{settings.kubectl} get --raw=/version --request-timeout=10s"
-        f" | grep -q '\"v{settings.kubernetes.version}\"'"
-    )
-    ended = f"{answers} && mv {BEGUN_WITH} {STARTED_WITH}"
-    settled(
+    ensure(
         name="Wait for minikube (1 to 2 minutes the first time)",
-        test=f"systemctl is-active minikube && sha256sum --check --status {STARTED_WITH}"
-        f" && ! test -e {BEGUN_WITH} && {answers}",
-        commands=[
-            # A start that is under way ends first. What the cluster is not yet then, the reload
-            # makes of it, and pods that run go on: another version, or up where it was stopped
-            # behind systemd's back.
-            "systemctl daemon-reload; systemctl start minikube"
-            f" && sha256sum --check --status {BEGUN_WITH} 2>/dev/null && {ended} ||"
-            f" {{ {BEGINNING} && systemctl reload-or-restart minikube && {ended}; }} ||"
-            " { journalctl -u minikube -t minikube -n 30 -o cat --no-pager; echo 'minikube does not"
-            f" run Kubernetes v{settings.kubernetes.version}; its last words are above, the rest is"
-            " in journalctl -u minikube -u kubelet' >&2; exit 1; }",
-        ],
-        because="minikube runs and answers",
+        program="cluster.sh",
+        args=["run"],
+        already="minikube runs and answers",
     )
     if settings.minikube.addons:
         _enable_addons(settings.minikube.addons)

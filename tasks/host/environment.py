@@ -24,6 +24,8 @@ def values(settings: HostSettings) -> dict[str, str]:
         "SECRETS": layout.SECRETS,
         "KUBECTL": settings.kubectl,
         "NAMESPACE": settings.kubernetes.namespace,
+        "KUBERNETES_VERSION": settings.kubernetes.version,
+        "MINIKUBE_UNIT": layout.MINIKUBE_UNIT,
         "NODE_IS_HOST": "yes" if settings.node_is_host else "",
         "DEPLOY_LOCK": lock.FILE,
         # Airflow.

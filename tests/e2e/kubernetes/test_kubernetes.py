@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tasks.cluster.minikube import KUBEADM
 from tasks.settings import Settings
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
@@ -30,6 +29,7 @@ kubectl create namespace kept
 kubectl -n kept create configmap kept --from-literal=word={SECRET}
 kubectl -n kept create secret generic kept --from-literal=word={SECRET}
 """
+KUBEADM = "/var/tmp/minikube/kubeadm.yaml"  # minikube saves this before it acts
 
 
 @pytest.fixture(scope="module")

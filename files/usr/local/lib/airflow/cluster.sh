@@ -1,0 +1,62 @@
+#!/bin/sh
+# cluster.sh check|apply begin: minikube is started, in the background, and starts at boot.
+# cluster.sh check|apply run: it runs as its unit says, in the version KUBERNETES_VERSION, and its
+# API answers. Pods go on running meanwhile. Written by the deploy of Airflow.
+set -u
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+started=$STATE/minikube     # the checksum of the unit that minikube last started or reloaded with
+begun=$STATE/minikube.begun # the one that it is starting with; left when that was interrupted
+# minikube saves this for kubeadm before applying it. If it is interrupted, it believes that the
+# change is done and waits for it forever; without the file it starts over.
+kubeadm=/var/tmp/minikube/kubeadm.yaml
+
+usage() {
+    echo "usage: cluster.sh check|apply begin|run" >&2
+    exit 2
+}
+
+begin() {
+    [ ! -e "$begun" ] || rm -f "$kubeadm"
+    sha256sum "$MINIKUBE_UNIT" >"$begun"
+}
+
+answers() {
+    $KUBECTL get --raw=/version --request-timeout=10s 2>/dev/null |
+        grep -q "\"v$KUBERNETES_VERSION\""
+}
+
+end() {
+    answers && mv "$begun" "$started"
+}
+
+apply_run() {
+    systemctl daemon-reload
+    # A start that is under way ends first.
+    systemctl start minikube && sha256sum --check --status "$begun" 2>/dev/null && end && return
+    # Then a reload changes the version, or starts a cluster that was stopped behind systemd's back.
+    begin && systemctl reload-or-restart minikube && end && return
+    journalctl -u minikube -t minikube -n 30 -o cat --no-pager
+    fail "minikube does not run Kubernetes v$KUBERNETES_VERSION; its last words are above," \
+        "the rest is in journalctl -u minikube -u kubelet"
+}
+
+case "${1-} ${2-} $#" in
+"check begin 2")
+    systemctl is-enabled --quiet minikube 2>/dev/null || fail "minikube does not start at boot"
+    systemctl show -P ActiveState minikube | grep -q ^activ || fail "minikube is not started"
+    ;;
+"apply begin 2")
+    systemctl daemon-reload
+    systemctl enable --quiet minikube && begin && systemctl start --no-block minikube
+    ;;
+"check run 2")
+    systemctl is-active --quiet minikube || fail "minikube does not run"
+    [ ! -e "$begun" ] || fail "a start of minikube was interrupted"
+    sha256sum --check --status "$started" 2>/dev/null ||
+        fail "minikube was started with another unit than $MINIKUBE_UNIT"
+    answers || fail "no Kubernetes v$KUBERNETES_VERSION answers"
+    ;;
+"apply run 2") apply_run ;;
+*) usage ;;
+esac

@@ -1,0 +1,33 @@
+#!/bin/sh
+# offline-files.sh check|apply FOLDER VERSION: minikube finds Kubernetes' programs of VERSION in its
+# cache, where it would otherwise download them to. Written by the deploy of Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 3 ] || {
+    echo "usage: offline-files.sh check|apply FOLDER VERSION" >&2
+    exit 2
+}
+cache=/root/.minikube/cache/linux/amd64/v$3
+programs="kubeadm kubectl kubelet"
+cd "$2"
+
+case $1 in
+check)
+    for each in $programs; do
+        [ "$(stat -c %s "$each")" = "$(stat -c %s "$cache/$each" 2>/dev/null)" ] ||
+            fail "$cache/$each is not the one of $2"
+    done
+    ;;
+apply)
+    mkdir -p "$cache"
+    for each in $programs; do
+        install -m 755 "$each" "$cache/$each.new"
+        mv "$cache/$each.new" "$cache/$each"
+    done
+    ;;
+*)
+    echo "usage: offline-files.sh check|apply FOLDER VERSION" >&2
+    exit 2
+    ;;
+esac
