@@ -44,6 +44,43 @@ def test_commands_and_questions_are_shell(variants: dict[str, Plan]) -> None:
     assert shell.unreadable(texts) == []
 
 
+# A step with control flow is a program; see tasks/README.md. These are not programs yet, or are
+# pyinfra's own.
+LONG = {
+    "Airflow | Install uv",
+    "Metrics | Install prometheus-postgres-exporter",
+    "PostgreSQL | Create database airflow",  # pyinfra's
+    "Remove | Remove the proxy",
+    "System | Create user airflow-dags",  # pyinfra's
+    "System | Install Debian packages (about a minute the first time)",
+    "Worker image | Install what lists the image's packages",
+    "minikube | Install crictl",
+    "minikube | Install kubectl",
+    "minikube | Install minikube",
+    "minikube | Write containerd's default configuration",
+}
+CONTROL_FLOW = re.compile(r"(^|[;&|{(]\s*|\b(then|do|else) )(for|while|case|if|until)\b")
+
+
+def is_short(command: str) -> bool:
+    """Whether a command is one line without control flow, or calls or is a program."""
+    text = command.strip()
+    if "#!/bin/sh" in text or re.fullmatch(rf"{layout.LIB}/\S+ apply [^;&|<>`]*", text):
+        return True
+    return "\n" not in text and len(text) <= 120 and not CONTROL_FLOW.search(text)
+
+
+def test_commands_are_short_lines(variants: dict[str, Plan]) -> None:
+    plans = [*variants.values(), *(fake.removal({}, keep_data) for keep_data in (False, True))]
+    long = {
+        each.name
+        for plan in plans
+        for each in plan.operations
+        if not all(map(is_short, each.commands)) and not each.inputs
+    }
+    assert long == LONG
+
+
 def test_what_is_no_shell_would_be_noticed() -> None:
     assert len(shell.unreadable(["if true", "true", "echo 'a"])) == 2
 
