@@ -77,7 +77,8 @@ def remove() -> None:
             f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null || true",
             f"rm -f {QUERIES} {STARTED_WITH}/{METRICS_UNIT}",
             # The folder may hold a drop-in of an admin.
-            f"rm -f {DROP_IN} {SANDBOX}",
+            f"rm -f {SANDBOX}",
+            f"rm -f {DROP_IN}",
             f"rmdir {DROP_INS} 2>/dev/null || true",
             "systemctl daemon-reload",
         ],

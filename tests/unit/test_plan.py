@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 from base64 import b64encode
 
 import pytest
@@ -65,7 +66,10 @@ CONTROL_FLOW = re.compile(r"(^|[;&|{(]\s*|\b(then|do|else) )(for|while|case|if|u
 def is_short(command: str) -> bool:
     """Whether a command is one line without control flow, or calls or is a program."""
     text = command.strip()
-    if "#!/bin/sh" in text or re.fullmatch(rf"{layout.LIB}/\S+ apply [^;&|<>`]*", text):
+    if "#!/bin/sh" in text:
+        return True
+    words = shlex.split(text)
+    if words[0].startswith(layout.LIB) and text == shlex.join(words):
         return True
     return "\n" not in text and len(text) <= 120 and not CONTROL_FLOW.search(text)
 
