@@ -8,16 +8,18 @@ from pyinfra import host
 
 from tasks import preflight
 from tasks.airflow import config, database, objects, services, timers, venv
-from tasks.cluster import access, minikube
+from tasks.cluster import access, minikube, policy
 from tasks.day2 import backup, cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
 from tasks.lib import connection, progress
 from tasks.settings import HostSettings, Settings
-from tasks.worker import dags, git, image
+from tasks.worker import dags, git, image, template
 
 
 def deploy(settings: HostSettings) -> None:
     """Queue all operations of the deploy, in their order."""
+    pod = template.manifest(settings)
+
     # Prepare. An Airflow that runs is not touched. The cluster starts first, in the background,
     # since it takes longest; the image is built from the virtual environment.
     system.install(settings)
@@ -31,6 +33,7 @@ def deploy(settings: HostSettings) -> None:
     # Connect. The cluster must run now: it gives the host its kubeconfig, and holds the image
     # before anything asks for it.
     minikube.wait(settings)
+    policy.prepare(settings, pod)
     access.grant(settings, dags.objects(settings))
     image.load(settings)
 
@@ -40,6 +43,7 @@ def deploy(settings: HostSettings) -> None:
     backup.install()
     with upgrade.guard(settings):
         config.write(settings)
+        policy.admit(settings, pod)
         database.migrate(settings)
         objects.sync(settings)
         dags.publish(settings)

@@ -29,6 +29,7 @@ MIGRATED = f"{STATE}/migrated"
 OFFLINE_STAMP = f"{STATE}/offline"  # how the offline folder looked when it was verified
 # Checksums of the git repositories' connections, as the dag-processor read them when it started.
 GIT_CONNECTIONS = f"{STATE}/git-connections"
+POD_POLICY_REFUSED = f"{STATE}/pod-policy-refused"  # the policy that only an admin may apply
 SMOKE_TEST_PASSED = f"{STATE}/smoke-test-passed"
 # The repositories of registries that built images came from, now or earlier.
 WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
@@ -41,6 +42,7 @@ TRIAL_POD = "/etc/airflow/trial_pod.json"  # the pod that tries the worker image
 # The objects that the cluster should have, and those that it should not.
 KUBERNETES_OBJECTS = "/etc/airflow/kubernetes.json"
 KUBERNETES_UNWANTED = "/etc/airflow/kubernetes-unwanted.json"
+POD_POLICY = "/etc/airflow/pod-policy.yaml"  # also for the admin of an existing cluster to apply
 KUBECONFIG = "/etc/airflow/kubeconfig"
 TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # deferred tasks follow their pods
 SECRETS = "/etc/airflow/secrets"
@@ -67,6 +69,7 @@ LOCAL_REPOSITORY = "localhost/airflow-worker"  # of images that no registry has
 START_TASK = f"{IMAGES}/start-task"  # for the image, where it starts a pod's task
 DAGS = "/opt/airflow/dags"  # in pods, and on the host unless the source has its own place there
 PLUGINS = "/opt/airflow/plugins"
+POLICY = f"{PLUGINS}/airflow_deploy_policy.py"  # what Airflow's own processes refuse of DAGs
 # The deploy's own DAGs where DAGS is not the host's folder: a bundle that needs no volume and no
 # image of its own.
 BUILTIN_DAGS = "/opt/airflow/deploy-dags"
@@ -133,7 +136,7 @@ BACKUPS_KEPT_BEFORE = 3  # of those made before an upgrade, a restore or a rollb
 # The smoke test runs again when one of these changes. Without connections in the inventory the
 # file of them is missing, and so is the proxy's without a proxy.
 SMOKE_TEST_INPUTS = (
-    *(CONFIG, POD_TEMPLATE, KUBECONFIG, OBJECTS, NGINX_SITE, AUTHORITY),
+    *(CONFIG, POD_TEMPLATE, POD_POLICY, KUBECONFIG, OBJECTS, NGINX_SITE, AUTHORITY),
     SANDBOX,
     *(f"{UNITS_DIRECTORY}/{unit}" for unit in UNITS if unit.endswith(".service")),
     *(f"{UNITS_DIRECTORY}/{unit}.d/{HOST_DROP_IN}" for unit in UNITS if unit.endswith(".service")),

@@ -15,10 +15,16 @@ from tasks.layout import (
     DAGS_USER,
     KUBECONFIG,
     LOOPBACK,
+    PLUGINS,
     POD_TEMPLATE,
+    ROOT,
+    STATE,
 )
+from tasks.lib.operations import brought
 from tasks.settings import HostSettings
 from tasks.worker import dags, logs, pod, template
+
+POLICY = ROOT / "files/opt/airflow/plugins"
 
 
 @deploy("Airflow")
@@ -45,6 +51,16 @@ def write(settings: HostSettings) -> None:
         group=CONTROL_USER,
         mode="640",
         manifest=manifest,
+    )
+    brought(
+        name="Install the deploy's cluster policy",
+        sources={
+            str(path.relative_to(POLICY)): path
+            for path in sorted(POLICY.rglob("*"))
+            if path.is_file() and "__pycache__" not in path.parts
+        },
+        dest=PLUGINS,
+        record=f"{STATE}/plugins",
     )
     venv.switch(settings)
 

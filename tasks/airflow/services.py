@@ -73,6 +73,7 @@ def inputs(service: Service, settings: HostSettings) -> list[str]:
         layout.SANDBOX,
         service.drop_in,
         CONFIG,
+        layout.POLICY,
         *kubeconfig(service, settings),
         *(f"{SECRETS}/{name}" for name in service.secrets),
         *(_inputs_of_dags(settings) if service.name == "dag-processor" else []),

@@ -17,6 +17,8 @@ from tasks.lib import progress
 from tasks.lib.operations import ensure, pinned_file, settled
 from tasks.settings import HostSettings
 
+# Processes and threads of a pod; without a limit one task could take all that the host can have.
+POD_MAX_PIDS = 4096
 DASHBOARD_PORT = 9090  # free for whoever looks at it
 
 
@@ -53,6 +55,7 @@ def start(settings: HostSettings) -> None:
         mode="644",
         settings=settings,
         stand_ins=SHIMS,
+        pod_max_pids=POD_MAX_PIDS,
         quote=_quote,
     )
     ensure(

@@ -94,6 +94,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "BUNDLES": layout.BUNDLES,
         "GIT_CONNECTIONS": layout.GIT_CONNECTIONS,
         "HOMES": str(PurePosixPath(layout.HOMES[layout.CONTROL_USER]).parent),
+        "POD_POLICY": layout.POD_POLICY,
     }
 
 

@@ -41,7 +41,7 @@ def claimed(name: str, claim: Claim, path: str, *, read_only: bool = False) -> V
     )
 
 
-def render(template: Path, settings: HostSettings) -> str:
-    """A template's text for these settings."""
+def render(template: Path, settings: HostSettings, **more: Any) -> str:
+    """A template's text for these settings, and more values of its own."""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(template.read_text()).render(settings=settings)
+    return environment.from_string(template.read_text()).render(settings=settings, **more)

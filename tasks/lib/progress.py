@@ -58,12 +58,13 @@ class LastWords(BaseStateCallback):
 
 
 def say_at_end(sentence: str) -> None:
-    """Have this said when all operations are through."""
+    """Have this said once when all operations are through."""
     words = next((h for h in state.callback_handlers if isinstance(h, LastWords)), None)
     if words is None:
         words = LastWords()
         state.add_callback_handler(words)
-    words.sentences.append(sentence)
+    if sentence not in words.sentences:
+        words.sentences.append(sentence)
 
 
 def show() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.settings.types import (
     AbsolutePath,
+    HostFolder,
     KubernetesName,
     KubernetesObject,
     Network,
@@ -58,6 +59,22 @@ class Kubernetes(Section):
     pod_operator: bool = Field(
         default=False, description="Let tasks start pods of their own with KubernetesPodOperator."
     )
+    pod_policy: bool = Field(
+        default=True,
+        description="Let the cluster refuse task pods that could reach beyond themselves: other"
+        " host folders, users, accounts, the node's network, privileges.",
+    )
+    allowed_host_folders: list[HostFolder] = Field(
+        default=[], description="Additional folders of the node that pods may mount, also to write."
+    )
+    allowed_users: list[Annotated[int, Field(ge=0)]] = Field(
+        default=[],
+        description="Additional user and group ids that pods may have; 0 allows root and every"
+        " image's own user.",
+    )
+    allowed_service_accounts: list[KubernetesName] = Field(
+        default=[], description="Additional service accounts that pods may act as."
+    )
     version: Version = Field(
         default="1.33.1", description="Version of Kubernetes in minikube, and of kubectl."
     )
@@ -93,6 +110,22 @@ class Kubernetes(Section):
             yield (
                 "kubernetes_allowed_networks has no meaning without kubernetes_network_policy ="
                 " true: write it, or leave the networks out"
+            )
+
+        yield from self._policy_conflicts()
+
+    def _policy_conflicts(self) -> Iterator[str]:
+        for name in ("allowed_host_folders", "allowed_users", "allowed_service_accounts"):
+            if getattr(self, name) and not self.pod_policy:
+                yield (
+                    f"kubernetes_{name} has no meaning with kubernetes_pod_policy = false, which"
+                    " allows every pod: leave it out"
+                )
+        reserved = {"airflow-control-plane", "airflow-triggerer"}
+        for account in sorted(reserved & {*self.allowed_service_accounts}):
+            yield (
+                f"kubernetes_allowed_service_accounts: {account} is the account of Airflow itself:"
+                " make another one for tasks"
             )
 
     @property

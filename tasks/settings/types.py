@@ -22,6 +22,8 @@ from typing_extensions import TypedDict
 
 # Shell commands and YAML contain these without quotes.
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\w./+@-]*$")]
+# Kubernetes compares the text of a path, so each folder has one spelling; nobody needs all of it.
+HostFolder = Annotated[str, StringConstraints(pattern=r"^(/[\w@+-][\w.@+-]*)+$")]
 Address = Annotated[str, StringConstraints(pattern=r"^[\w.:-]+$")]
 Token = Annotated[str, StringConstraints(pattern=r"^[\w./:@+-]+$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]

@@ -35,7 +35,11 @@ class Worker(Section):
         description="Registry that the built worker image is pushed to and pulled from.",
     )
     resources: dict[str, dict[str, str]] = Field(
-        default={"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        default={
+            # A limit without a request is a request of as much.
+            "requests": {"cpu": "50m", "memory": "256Mi", "ephemeral-storage": "100Mi"},
+            "limits": {"memory": "1Gi", "ephemeral-storage": "2Gi"},
+        },
         description="Resources of a task pod's container, in Kubernetes' notation.",
     )
     env: dict[Variable, str] = Field(

@@ -445,6 +445,7 @@ _PATHS: Table = {
         /etc/airflow/pod_template.candidate.yaml root root 600  only the deploy reads it
         /etc/airflow/kubernetes.json     root root         600  the inventory may have secrets
         /etc/airflow/kubernetes-unwanted.json root root    600  only the deploy reads it
+        /etc/airflow/pod-policy.yaml     root root         644  the cluster shows it to all
         /etc/airflow/kubeconfig          root airflow      640  has a token of the cluster
         /etc/airflow/secrets/fernet-key      root root     600  a key
         /etc/airflow/secrets/jwt-secret      root root     600  a key
@@ -575,6 +576,7 @@ def links(settings: HostSettings) -> dict[str, str]:
 PROVEN_BY_SMOKE_TEST = [
     "/etc/airflow/airflow.cfg",
     "/etc/airflow/pod_template.yaml",
+    "/etc/airflow/pod-policy.yaml",
     "/etc/airflow/kubeconfig",
     "/etc/airflow/secrets/objects.json",
     "/etc/nginx/sites-available/airflow",

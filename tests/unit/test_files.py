@@ -62,6 +62,7 @@ SUMS = like(r"([0-9a-f]{64}  .*\n|# .* is a program\n)*")
 # By the path on the host, the first that fits.
 KINDS: dict[str, Callable[[str], object]] = {
     "/etc/airflow/airflow.cfg": formats.airflow_config,
+    "/etc/airflow/pod-policy.yaml": lambda text: list(yaml.safe_load_all(text)),
     "/etc/airflow/*.yaml": yaml.safe_load,
     "/etc/containerd/certs.d/*/hosts.toml": tomllib.loads,
     "/etc/containers/certs.d/*/ca.crt": like(r"-----BEGIN CERTIFICATE-----\n[^-]*-----END .*\n"),
@@ -71,6 +72,8 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/etc/systemd/system/*": formats.Unit.parse,
     "/opt/airflow/requirements/*.txt": requirements,
     "/opt/airflow/*.py": python,
+    "/opt/airflow/plugins/*.dist-info/METADATA": like(r"([A-Z][\w-]+: .+\n)+"),
+    "/opt/airflow/plugins/*.dist-info/entry_points.txt": like(r"\[airflow.policy\]\n\w+ = \w+\n"),
     "/opt/airflow/*.sums.new": SUMS,
     "/var/lib/airflow-deploy/*.new": SUMS,
     "/etc/airflow/host.env": like(r"#.*\n([A-Z_]+=.*\n)+"),

@@ -21,6 +21,8 @@ OWN: dict[str, Any] = {
     "metadata": {"labels": {"own": "yes"}},
     "spec": {
         "restartPolicy": "Never",
+        "serviceAccountName": "airflow-worker",
+        "securityContext": {"runAsUser": 50000},
         "containers": [
             {"name": "base", "env": [{"name": "AIRFLOW_HOME", "value": "/home/airflow"}]},
             {"name": "other", "image": "other:1"},

@@ -182,7 +182,8 @@ def test_an_own_certificate_is_what_browsers_see_and_pods_do_not() -> None:
 def test_a_template_of_ones_own_gets_it_too(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(
-        "{kind: Pod, spec: {restartPolicy: Never, volumes: [{name: own, emptyDir: {}}],"
+        "{kind: Pod, spec: {restartPolicy: Never, serviceAccountName: airflow-worker,"
+        " securityContext: {runAsUser: 50000}, volumes: [{name: own, emptyDir: {}}],"
         " containers: [{name: base, volumeMounts: [{name: own, mountPath: /own}]}]}}"
     )
     spec = formats.pod(plan_of({"worker_pod_template": str(path)}))["spec"]

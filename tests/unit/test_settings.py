@@ -384,6 +384,10 @@ OTHER: dict[str, Any] = {
     "kubernetes_network_policy": True,
     "kubernetes_allowed_networks": ["192.0.2.0/24"],
     "kubernetes_pod_operator": True,
+    "kubernetes_pod_policy": False,
+    "kubernetes_allowed_host_folders": ["/srv/models"],
+    "kubernetes_allowed_users": [1000],
+    "kubernetes_allowed_service_accounts": ["team"],
     "kubernetes_version": "1.33.2",
     "kubernetes_kubectl_sha256": "0" * 64,
     "minikube_version": "1.37.0",
@@ -592,6 +596,23 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         },
         "kubernetes_extra_manifests",
         "make it on the host with kubectl",
+    ),
+    *(
+        (
+            {key: value, "kubernetes_pod_policy": False},
+            f"{key} has no meaning with kubernetes_pod_policy = false",
+            "leave it out",
+        )
+        for key, value in {
+            "kubernetes_allowed_host_folders": ["/srv/models"],
+            "kubernetes_allowed_users": [0],
+            "kubernetes_allowed_service_accounts": ["team"],
+        }.items()
+    ),
+    (
+        {"kubernetes_allowed_service_accounts": ["airflow-control-plane"]},
+        "kubernetes_allowed_service_accounts",
+        "make another one",
     ),
     (
         {"kubernetes_allowed_networks": ["192.0.2.0/24"]},

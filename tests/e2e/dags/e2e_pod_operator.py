@@ -1,5 +1,7 @@
 """Pods that tasks start, in all the ways that KubernetesPodOperator has; for the tests."""
 
+import os
+
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import dag
 from kubernetes.client import models as k8s
@@ -21,6 +23,7 @@ def start(task_id: str, command: str, **options: object) -> KubernetesPodOperato
         image=IMAGE,
         image_pull_policy="IfNotPresent",
         cmds=["sh", "-c", command],
+        security_context={"runAsUser": os.getuid()},
         service_account_name="airflow-worker",
         labels={"started_by": task_id},
         executor_config={"pod_override": MAY_START_PODS},

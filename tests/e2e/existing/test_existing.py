@@ -49,6 +49,7 @@ def rights(shell: Shell) -> str:
             .replace("name: airflow\n", f"name: {NAMESPACE}\n")
             .replace("namespace: airflow\n", f"namespace: {NAMESPACE}\n")
             .replace("- airflow\n", f"- {NAMESPACE}\n")
+            .replace("airflow-pods-airflow", f"airflow-pods-{NAMESPACE}")
             .replace("kind: User\n  name: airflow-deploy", f"kind: User\n  name: {ACCOUNT}")
         )
         for each in documents

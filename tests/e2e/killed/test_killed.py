@@ -201,7 +201,7 @@ def test_killed_in_each_module(
         "metrics_port": 9187,
         "retention_failed_pod_minutes": 30,
     }
-    shell("rmdir /opt/airflow/plugins; cd /usr/local/bin; rm kubectl airflow-backup airflow-rotate")
+    shell("rm -r /opt/airflow/plugins; cd /usr/local/bin; rm kubectl airflow-backup airflow-rotate")
     assert "--max-pods" not in shell("tr '\\0' ' ' < /proc/$(pgrep -ox kubelet)/cmdline")
     assert [kill for kill in KILLS if not killed(kill, settings, console)] == []
     run = deploy(settings=settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import urllib.error
 
@@ -117,9 +118,13 @@ print("socket", pathlib.Path("/run/postgresql").exists())
 def test_the_database_is_out_of_a_pods_reach(machine: Machine, shell: Shell) -> None:
     image = shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml")
     pod, kubectl = "e2e-knock", "kubectl -n airflow"
+    # As a task that starts a pod has to have it.
+    shape = {"serviceAccountName": "airflow-worker", "securityContext": {"runAsUser": 50000}}
+    overrides = shlex.quote(json.dumps({"spec": shape}))
     ended = "--for=jsonpath='{.status.phase}'=Succeeded --timeout=60s"
     shell(
-        f"{kubectl} run {pod} --quiet --restart=Never --image={image} --"
+        f"{kubectl} run {pod} --quiet --restart=Never --image={image}"
+        f" --overrides={overrides} --"
         f" python -c {shlex.quote(KNOCK)} {machine.address}"
     )
     try:

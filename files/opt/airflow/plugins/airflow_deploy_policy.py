@@ -1,0 +1,41 @@
+"""What executor_config may not say of a task, since the scheduler itself would act on it.
+
+Airflow finds this as a cluster policy by the folder beside it, in every process that has its
+configuration; a policy of your own in airflow_local_settings.py goes on beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow import settings
+from airflow.exceptions import AirflowClusterPolicyViolation
+from airflow.policies import hookimpl
+
+KEY = "pod_template_file"
+SENTENCE = (
+    "pod_template_file of a task is not allowed, since the scheduler would open the file: change"
+    " the task's pod with pod_override"
+)
+# Airflow 3.3.2 notices the second hook below only in airflow_local_settings.py. Otherwise it writes
+# new task instances to the database without asking any policy.
+settings.task_instance_mutation_hook.is_noop = False
+
+
+@hookimpl
+def task_policy(task: Any) -> None:
+    """Refuse it where the DAG is read: the web page shows the sentence as an import error."""
+    if KEY in (getattr(task, "executor_config", None) or {}):
+        raise AirflowClusterPolicyViolation(f"{task.task_id}: {SENTENCE}")
+
+
+@hookimpl
+def task_instance_mutation_hook(task_instance: Any) -> None:
+    """Refuse it in the scheduler too, where a DAG arrives from the database.
+
+    Each task instance gets its executor_config from the DAG right before this. An exception here
+    would end the scheduler. A pod_override that is no pod is what the executor itself refuses, and
+    fails this task alone with.
+    """
+    if KEY in (task_instance.executor_config or {}):
+        task_instance.executor_config = {"pod_override": SENTENCE}

@@ -1,0 +1,147 @@
+#!/usr/bin/env -S python3 -B
+"""Make the cluster have the policy that admits task pods, and its binding.
+
+pod-policy.py check|apply present|absent
+
+The policy is the file POD_POLICY of /etc/airflow/host.env. `check` ends with 0 if there is nothing
+to do, and changes nothing; otherwise it says what differs. On an existing cluster the account of
+the deploy may lack the right: then `apply` notes that in STATE/pod-policy-refused, and ends well;
+the deploy tells the cluster's admin at its end.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+Object = dict[str, Any]
+
+
+class NotAllowed(Exception):
+    """The account may not do that, or the cluster is too old to know policies."""
+
+
+def values() -> dict[str, str]:
+    """The values of this host."""
+    path = Path(os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env"))
+    words = shlex.split(path.read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words)
+
+
+HOST = values()
+KUBECTL, POLICY = shlex.split(HOST["KUBECTL"]), Path(HOST["POD_POLICY"])
+REFUSED = Path(HOST["STATE"], "pod-policy-refused")
+
+
+def kubectl(*arguments: str, given: str = "") -> str:
+    """What kubectl prints; raises NotAllowed or ends the program if it fails."""
+    done = subprocess.run([*KUBECTL, *arguments], input=given, capture_output=True, text=True)
+    if done.returncode == 0:
+        return done.stdout
+    said = " ".join(done.stderr.split())
+    if "(Forbidden)" in said or "have a resource type" in said or "no matches for kind" in said:
+        raise NotAllowed(said)
+    sys.exit(f"{' '.join(arguments)}: {said}")
+
+
+def wanted() -> list[Object]:
+    """The objects of the file; Debian's Python reads JSON, and kubectl makes JSON of it."""
+    lines = kubectl(
+        "create", "--dry-run=client", "--validate=false", "-o", "json", "-f", str(POLICY)
+    )
+    found: list[Object] = []
+    decoder = json.JSONDecoder()
+    while lines := lines.lstrip():
+        each, end = decoder.raw_decode(lines)
+        found += each["items"] if each["kind"] == "List" else [each]
+        lines = lines[end:]
+    return found
+
+
+def there(each: Object) -> Object | None:
+    """The object as the cluster has it."""
+    name, kind = each["metadata"]["name"], each["kind"]
+    said = kubectl("get", kind, name, "--ignore-not-found", "-o", "json")
+    return json.loads(said) if said else None
+
+
+def differing(present: bool) -> list[Object]:
+    """The objects that are not as they should be."""
+    found = []
+    for each in wanted():
+        now = there(each)
+        if (now is None) == present or (now and present and now["spec"] != each["spec"]):
+            found.append(each)
+    return found
+
+
+def noted() -> bool:
+    """Whether this policy was refused before."""
+    return REFUSED.exists() and REFUSED.read_text() == checksum()
+
+
+def checksum() -> str:
+    """Names the policy."""
+    return hashlib.sha256(POLICY.read_bytes()).hexdigest()
+
+
+def check(present: bool) -> str:
+    """What is to be done, as a sentence; nothing if nothing is."""
+    try:
+        found = differing(present)
+        names = ", ".join(
+            f"{each['kind']} {each['metadata']['name']}" for each in found if may(each, present)
+        )
+        if names:
+            return f"the cluster's {names} should be {'as the file has it' if present else 'gone'}"
+        refused = bool(found)
+    except NotAllowed:
+        refused = True
+    if not noted() if refused and present else REFUSED.exists():
+        return f"{REFUSED} should say whether the cluster's admin has to apply {POLICY}"
+    return ""
+
+
+def may(each: Object, present: bool) -> bool:
+    """Whether the account may make the object what it should be."""
+    verb = ("patch" if there(each) else "create") if present else "delete"
+    what = f"{each['kind'].lower()}.admissionregistration.k8s.io/{each['metadata']['name']}"
+    done = subprocess.run([*KUBECTL, "auth", "can-i", "--quiet", verb, what], capture_output=True)
+    return done.returncode == 0
+
+
+def apply(present: bool) -> None:
+    """Make it so, or note that only the cluster's admin can."""
+    try:
+        for each in differing(present):
+            if present:
+                kubectl("apply", "-f", "-", given=json.dumps(each))
+            else:
+                kubectl("delete", each["kind"], each["metadata"]["name"], "--ignore-not-found")
+    except NotAllowed:
+        if present:
+            REFUSED.write_text(checksum())
+            return
+    REFUSED.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    match sys.argv[1:]:
+        case ["check", "present" | "absent" as state]:
+            sentence = check(state == "present")
+            print(sentence, end="\n" if sentence else "", file=sys.stderr)
+            return 1 if sentence else 0
+        case ["apply", "present" | "absent" as state]:
+            apply(state == "present")
+            return 0
+    print("usage: pod-policy.py check|apply present|absent", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

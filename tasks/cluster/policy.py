@@ -1,0 +1,219 @@
+"""The policy that admits task pods: the cluster's API refuses a pod that would reach beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from io import StringIO
+from typing import Any
+
+import yaml
+from pyinfra import host
+from pyinfra.api import DeployError, deploy, operation
+from pyinfra.operations import files
+
+from tasks.cluster.access import CONTROL_PLANE, TRIGGERER
+from tasks.layout import POD_POLICY, POD_POLICY_REFUSED, POD_TEMPLATE, PULL_SECRET, ROOT
+from tasks.lib import progress
+from tasks.lib.kubectl import Manifest, render
+from tasks.lib.operations import Output, ensure
+from tasks.settings import HostSettings
+
+TEMPLATE = ROOT / "files/cluster/pod-policy.yaml.j2"
+# Every user, and also the one that an image names: no policy can see which one that is.
+ANY_USER = -1
+# The kinds of volumes that Kubernetes' standard "restricted" has, and images.
+KINDS = {
+    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image"),
+    *("persistentVolumeClaim", "projected", "secret"),
+}
+# The accounts with rights of Airflow's own: no pod acts as one of them.
+AIRFLOWS_OWN = {CONTROL_PLANE, TRIGGERER}
+
+
+def name(settings: HostSettings) -> str:
+    """Name of the policy and of its binding; a cluster may have several Airflows."""
+    return f"airflow-pods-{settings.kubernetes.namespace}"
+
+
+@deploy("Kubernetes")
+def prepare(settings: HostSettings, template: Manifest) -> None:
+    """While the template changes, the cluster admits pods of the old one and of the new one.
+
+    Raises DeployError if the policy would refuse the new one itself.
+    """
+    if objections := refused(settings, template):
+        raise DeployError("\n".join(objections))
+    in_use = yaml.safe_load(host.get_fact(Output, script=f"cat {POD_TEMPLATE} 2>/dev/null; true"))
+    # A template of the time before the policy may be any: the policy comes with its successor.
+    if not in_use or in_use == template or refused(settings, in_use):
+        return
+    _apply(settings, [template, in_use], " while the template changes")
+
+
+@deploy("Kubernetes")
+def admit(settings: HostSettings, template: Manifest) -> None:
+    """The cluster admits only pods like the template, and those that settings allow."""
+    _apply(settings, [template], "")
+    _say_if_refused(name="Find out whether the cluster has the policy")
+
+
+def _apply(settings: HostSettings, templates: Sequence[Manifest], while_: str) -> None:
+    wanted = settings.kubernetes.pod_policy
+    files.put(
+        name=f"Write the policy on task pods{while_}",
+        src=StringIO(text(settings, templates)),
+        dest=POD_POLICY,
+        user="root",
+        group="root",
+        mode="644",
+    )
+    ensure(
+        name=f"Admit only safe task pods{while_}",
+        program="pod-policy.py",
+        args=["present" if wanted else "absent"],
+        already="the cluster has the policy" if wanted else "the cluster has no policy",
+    )
+
+
+@operation()
+def _say_if_refused() -> Generator[str, None, None]:
+    """Tell people what only an admin of the cluster can do, when it is known."""
+    if host.get_fact(Output, script=f"test ! -e {POD_POLICY_REFUSED} || echo yes") == "yes":
+        progress.say_at_end(
+            "Nothing restricts task pods, so whoever writes DAGs can reach the cluster's nodes: the"
+            " user of kubernetes_kubeconfig may not make admission policies. An admin of the"
+            f" cluster should apply {POD_POLICY} of the host with kubectl."
+        )
+    host.noop("the run says at its end if it has none")
+    yield from ()
+
+
+def text(settings: HostSettings, templates: Sequence[Manifest]) -> str:
+    """The policy and its binding, as YAML."""
+    return render(TEMPLATE, settings, **values(settings, templates))
+
+
+def values(settings: HostSettings, templates: Sequence[Manifest]) -> dict[str, Any]:
+    """The values of the policy: what the templates have, and what settings allow beyond it."""
+    specs = [template["spec"] for template in templates]
+    folders = [_host_folders(spec) for spec in specs]
+    own = {folder for each in folders for folder in each}
+    written = {folder for each in folders for folder, is_written in each.items() if is_written}
+    allowed = set(settings.kubernetes.allowed_host_folders)
+    users = {settings.airflow.uid, *settings.kubernetes.allowed_users}
+    if 0 in users:
+        users.add(ANY_USER)
+    users |= {number for spec in specs for number in _ids(spec)}
+    accounts = {spec["serviceAccountName"] for spec in specs if spec.get("serviceAccountName")}
+    kinds = {kind for spec in specs for each in spec.get("volumes") or [] for kind in each}
+    return {
+        "name": name(settings),
+        "namespaces": settings.kubernetes.namespaces,
+        "folders": sorted(own | allowed),
+        "read_only": sorted(own - written - allowed),
+        # The one that is there by default comes first.
+        "ids": sorted(users, key=lambda user: (user != settings.airflow.uid, user)),
+        "accounts": sorted((_accounts(settings) | accounts) - AIRFLOWS_OWN),
+        "kinds": sorted(KINDS | kinds - {"name", "hostPath"}),
+        "secrets": [*(f"{account}-token" for account in sorted(AIRFLOWS_OWN)), PULL_SECRET],
+        "names_node": any(spec.get("nodeName") for spec in specs),
+        "tolerates_control_plane": any(
+            _control_plane(toleration)
+            for spec in specs
+            for toleration in spec.get("tolerations") or []
+        ),
+    }
+
+
+def _host_folders(spec: Manifest) -> dict[str, bool]:
+    """The folders of the node that a pod mounts, and whether it may write into each."""
+    by_name = {
+        volume["name"]: volume["hostPath"]["path"]
+        for volume in spec.get("volumes") or []
+        if volume.get("hostPath")
+    }
+    found = dict.fromkeys(by_name.values(), False)
+    for container in _containers(spec):
+        for mount in container.get("volumeMounts") or []:
+            if mount["name"] in by_name and not mount.get("readOnly"):
+                found[by_name[mount["name"]]] = True
+    return found
+
+
+def _ids(spec: Manifest) -> set[int]:
+    """The numbers of users and groups that a pod names, but for root's."""
+    contexts = [each.get("securityContext") or {} for each in (spec, *_containers(spec))]
+    keys = ("runAsUser", "runAsGroup", "fsGroup")
+    named = {context[key] for context in contexts for key in keys if key in context}
+    more = {number for each in contexts for number in each.get("supplementalGroups") or []}
+    return (named | more) - {0}
+
+
+def _containers(spec: Manifest) -> list[Manifest]:
+    return [*spec["containers"], *(spec.get("initContainers") or [])]
+
+
+def _accounts(settings: HostSettings) -> set[str]:
+    """The service accounts of task pods, and of the pods that these start."""
+    found = {"airflow-worker", *settings.kubernetes.allowed_service_accounts}
+    if settings.kubernetes.pod_operator:
+        # The second is that of a pod that names none; it has no rights.
+        found |= {"airflow-pod-operator", "default"}
+    return found
+
+
+def _control_plane(toleration: Manifest) -> bool:
+    key = toleration.get("key") or ""
+    return key in (
+        "",
+        "node-role.kubernetes.io/control-plane",
+        "node-role.kubernetes.io/master",
+    )
+
+
+def refused(settings: HostSettings, template: Manifest) -> list[str]:
+    """What the policy would refuse of the template itself, a sentence each; before any change."""
+    if not settings.kubernetes.pod_policy:
+        return []
+    given = "worker_pod_template" if settings.worker.pod_template else "worker_pod_override"
+    spec = template["spec"]
+    ids = values(settings, [template])["ids"]
+    pod = spec.get("securityContext") or {}
+    found = [
+        f"{given}: the pods would have the node's {key[4:].lower()} ({key}), which the policy on"
+        " task pods refuses: leave it out, or write kubernetes_pod_policy = false"
+        for key in ("hostNetwork", "hostPID", "hostIPC")
+        if spec.get(key)
+    ]
+    account = spec.get("serviceAccountName") or "default"
+    if account not in values(settings, [template])["accounts"]:
+        found.append(
+            f"{given}: the policy on task pods refuses the service account {account}: write"
+            " airflow-worker or another one as serviceAccountName"
+        )
+    for container in _containers(spec):
+        context = container.get("securityContext") or {}
+        says = f"{given}: the policy on task pods refuses the container {container.get('name')}"
+        user = context.get("runAsUser", pod.get("runAsUser", ANY_USER))
+        if user not in ids:
+            as_whom = f"as the user {user}" if user != ANY_USER else "as its image's user"
+            found.append(
+                f"{says}, which would run {as_whom}: write {settings.airflow.uid} as runAsUser, or"
+                " allow another one with kubernetes_allowed_users"
+            )
+        of_host = {each["name"] for each in spec.get("volumes") or [] if each.get("hostPath")}
+        mounted = {mount["name"] for mount in container.get("volumeMounts") or []}
+        if of_host & mounted and context.get("allowPrivilegeEscalation", True):
+            found.append(
+                f"{says}, which mounts a folder of the node: write"
+                " allowPrivilegeEscalation: false into its securityContext"
+            )
+        gains = [key for key in ("privileged", "allowPrivilegeEscalation") if context.get(key)]
+        if (context.get("capabilities") or {}).get("add"):
+            gains.append("capabilities.add")
+        if gains:
+            found.append(
+                f"{says}, which would have {' and '.join(gains)}: leave that out, or write"
+                " kubernetes_pod_policy = false"
+            )
+    return found

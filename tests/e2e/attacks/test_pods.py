@@ -1,0 +1,198 @@
+"""The pods of tasks: what a DAG asks for beyond its pod, the cluster refuses in a sentence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.attacks import pods
+from tests.e2e.conftest import Shell
+from tests.e2e.support import DAGS, SLACK, Airflow, Deploy, bring_dag, deploy
+from tests.support import wait_for
+
+ENDED = ("success", "failed")
+WITH_OPERATOR: dict[str, object] = {"kubernetes_pod_operator": True}
+LOOSER: dict[str, object] = {
+    **WITH_OPERATOR,
+    "kubernetes_allowed_host_folders": ["/srv"],
+    "kubernetes_allowed_users": [998],
+    "kubernetes_allowed_service_accounts": ["e2e-team"],
+}
+
+
+@pytest.fixture(scope="module")
+def deployed(shell: Shell) -> Deploy:
+    """The deploy with all accounts that there can be."""
+    run = deploy(settings=WITH_OPERATOR)
+    assert run.code == 0, run.output
+    shell(
+        "kubectl -n airflow create serviceaccount e2e-team --dry-run=client -o yaml"
+        " | kubectl apply -f -"
+    )
+    return run
+
+
+@pytest.fixture(scope="module")
+def template(deployed: Deploy, shell: Shell) -> Any:
+    """The pod template on the machine."""
+    return yaml.safe_load(shell("cat /etc/airflow/pod_template.yaml"))
+
+
+def answer(shell: Shell, pod: pods.Pod) -> str:
+    """What the cluster says of a pod, which it does not make."""
+    return shell(
+        "kubectl -n airflow create --dry-run=server -f - 2>&1 <<'END' || true\n"
+        f"{json.dumps(pod)}\nEND"
+    )
+
+
+def admitted(shell: Shell, pod: pods.Pod) -> bool:
+    """Whether the cluster would make a pod."""
+    return answer(shell, pod).endswith("created (server dry run)")
+
+
+def test_the_policy_changes_nothing_the_second_time(deployed: Deploy) -> None:
+    assert deploy(settings=WITH_OPERATOR).changed == []
+
+
+@pytest.mark.parametrize("attempt", pods.REFUSED)
+def test_the_cluster_refuses(attempt: str, template: pods.Pod, shell: Shell) -> None:
+    change, words = pods.REFUSED[attempt]
+    said = answer(shell, pods.changed(template, change))
+    assert "ValidatingAdmissionPolicy 'airflow-pods-airflow'" in said
+    assert words in said
+
+
+@pytest.mark.parametrize("wish", pods.ADMITTED)
+def test_the_cluster_admits(wish: str, template: pods.Pod, shell: Shell) -> None:
+    pod = pods.changed(template, pods.ADMITTED[wish])
+    assert admitted(shell, pod), answer(shell, pod)
+
+
+# In a DAG
+
+# What each task attempts is refused with these words.
+ATTACKS = {
+    "read_the_fernet_key": pods.FOLDER,
+    "log_in_to_the_database": pods.FOLDER,
+    "be_the_control_plane": pods.USER,
+    "read_the_clusters_token": pods.SECRET,
+    "be_the_scheduler_in_the_cluster": pods.ACCOUNT,
+}
+BY_OPERATOR, HARMLESS = "start_a_pod_that_is_root", "ask_for_a_folder_of_its_own"
+
+
+@pytest.fixture(scope="module")
+def attacked(template: pods.Pod, airflow: Airflow, shell: Shell) -> str:
+    """A run of the DAG that attacks, at its end."""
+    text = (DAGS / "e2e_attacks.py").read_text()
+    image = template["spec"]["containers"][0]["image"]
+    text = text.replace("@IMAGE@", image).replace("@UID@", shell("id -u airflow"))
+    bring_dag("e2e_attacks", shell, text)
+    run = airflow.trigger("e2e_attacks")
+    wait_for(lambda: airflow.run_state("e2e_attacks", run) in ENDED, 180 + SLACK, "it ends")
+    return run
+
+
+def test_only_the_harmless_task_ends_well(attacked: str, airflow: Airflow) -> None:
+    states = {each["task_id"]: each["state"] for each in airflow.tasks("e2e_attacks", attacked)}
+    assert states == {
+        **dict.fromkeys((*ATTACKS, BY_OPERATOR), "failed"),
+        HARMLESS: "success",
+    }
+    assert "may use []" in airflow.log("e2e_attacks", attacked, HARMLESS)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_task_shows_the_sentence(name: str, attacked: str, airflow: Airflow) -> None:
+    """A pod that never was has no log: the sentence is among the task's events."""
+    path = f"/eventLogs?dag_id=e2e_attacks&run_id={attacked.replace('+', '%2B')}&task_id={name}"
+    events = airflow.request("GET", path)["event_logs"]
+    said = "\n".join(str(each["extra"]) for each in events)
+    assert ATTACKS[name] in said
+    assert "stolen" not in airflow.log("e2e_attacks", attacked, name)
+
+
+def test_a_pod_that_a_task_starts_is_refused_in_the_tasks_log(
+    attacked: str, airflow: Airflow
+) -> None:
+    assert pods.USER in airflow.log("e2e_attacks", attacked, BY_OPERATOR)
+
+
+# The scheduler
+
+
+def test_a_task_cannot_make_the_scheduler_open_a_file(
+    deployed: Deploy, airflow: Airflow, shell: Shell
+) -> None:
+    bring_dag(
+        "e2e_template_file",
+        shell,
+        "from airflow.sdk import dag, task\n\n\n"
+        "@dag(schedule=None)\ndef e2e_template_file():\n"
+        '    @task(executor_config={"pod_template_file": "/var/log/airflow/rt.fifo"})\n'
+        "    def block() -> None: ...\n\n    block()\n\n\ne2e_template_file()\n",
+    )
+
+    def refused() -> bool:
+        errors = airflow.request("GET", "/importErrors?limit=100")["import_errors"]
+        return any("pod_template_file of a task is not allowed" in e["stack_trace"] for e in errors)
+
+    wait_for(refused, 60 + SLACK, "the web page says so")
+    shell("rm /opt/airflow/dags/e2e_template_file.py")
+
+
+ASK_THE_HOOK = """
+from types import SimpleNamespace
+from airflow import settings
+task_instance = SimpleNamespace(executor_config={"pod_template_file": "/x"})
+settings.task_instance_mutation_hook(task_instance, dag_run=None)
+print(settings.task_instance_mutation_hook.is_noop, task_instance.executor_config)
+"""
+
+
+def test_nor_by_the_database(deployed: Deploy, shell: Shell) -> None:
+    """As the scheduler has it, which does not read the DAG's file."""
+    said = shell(f"/usr/local/lib/airflow/run python -c '{ASK_THE_HOOK}'")
+    assert said.splitlines()[-1].startswith("False {'pod_override': 'pod_template_file of a task")
+
+
+# Settings
+
+
+def test_settings_allow_more_by_name(
+    deployed: Deploy, template: pods.Pod, airflow: Airflow, shell: Shell
+) -> None:
+    allowed = (
+        pods.host_path("/srv"),
+        pods.context(runAsUser=998),
+        pods.spec(serviceAccountName="e2e-team"),
+    )
+    for change in allowed:
+        assert "denied request" in answer(shell, pods.changed(template, change))
+    run = deploy(settings=LOOSER)
+    assert run.code == 0, run.output
+    assert "Kubernetes | Admit only safe task pods" in run.changed
+    wait_for(
+        lambda: all(admitted(shell, pods.changed(template, change)) for change in allowed),
+        10,
+        "the cluster goes by the new policy",
+    )
+    assert pods.FOLDER in answer(shell, pods.changed(template, pods.host_path("/")))
+
+
+def test_the_policy_can_be_left_out_and_comes_back(
+    deployed: Deploy, template: pods.Pod, shell: Shell
+) -> None:
+    root = pods.changed(template, pods.context(runAsUser=0))
+    run = deploy(settings={**WITH_OPERATOR, "kubernetes_pod_policy": False})
+    assert run.code == 0, run.output
+    assert shell("kubectl get validatingadmissionpolicies -o name") == ""
+    wait_for(lambda: admitted(shell, root), 10, "the cluster admits root")
+    run = deploy(settings=WITH_OPERATOR)
+    assert run.code == 0, run.output
+    wait_for(lambda: pods.USER in answer(shell, root), 10, "the cluster refuses root again")
+    assert "a task ran as a pod" in shell("airflow-smoke-test")

@@ -1,0 +1,306 @@
+"""The policy that admits task pods: what it says for which settings, and how it is applied.
+
+Whether the cluster refuses the right pods, the story of attacks tells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pyinfra.api import DeployError
+
+from tasks.cluster import policy
+from tasks.worker import template
+from tests.e2e.attacks import pods
+from tests.unit import fake, formats
+from tests.unit.fake import FILES, Plan
+
+PATH = "/etc/airflow/pod-policy.yaml"
+PROGRAM = FILES / "usr/local/lib/airflow/pod-policy.py"
+
+
+def values(given: dict[str, Any]) -> dict[str, Any]:
+    """What the policy allows with these settings."""
+    settings = fake.settings(given)
+    return policy.values(settings, [template.manifest(settings)])
+
+
+def test_the_policy_is_for_the_namespaces_of_tasks_and_refuses_what_it_cannot_judge(
+    variant: Plan,
+) -> None:
+    rules, binding = yaml.safe_load_all(variant.uploads[PATH])
+    assert rules["kind"] == "ValidatingAdmissionPolicy"
+    assert rules["spec"]["failurePolicy"] == "Fail"
+    assert binding["spec"]["validationActions"] == ["Deny"]
+    assert binding["spec"]["policyName"] == rules["metadata"]["name"] == binding["metadata"]["name"]
+    for selector in (rules["spec"]["matchConstraints"], binding["spec"]["matchResources"]):
+        (namespaces,) = selector["namespaceSelector"]["matchExpressions"]
+        assert formats.pod(variant)["metadata"]["namespace"] in namespaces["values"]
+        assert namespaces["key"] == "kubernetes.io/metadata.name"
+
+
+def test_each_refusal_is_a_sentence_that_the_table_of_attacks_knows(variant: Plan) -> None:
+    rules = next(yaml.safe_load_all(variant.uploads[PATH]))
+    messages = [each["message"] for each in rules["spec"]["validations"]]
+    assert all(len(message) < 400 and "\n" not in message for message in messages)
+    assert all(each["reason"] == "Forbidden" for each in rules["spec"]["validations"])
+    for _, words in pods.REFUSED.values():
+        assert sum(words in message for message in messages) == 1, words
+
+
+def test_the_folders_of_the_template_are_allowed_and_no_others(variant: Plan) -> None:
+    pod = formats.pod(variant)["spec"]
+    folders = {each["hostPath"]["path"] for each in pod["volumes"] if "hostPath" in each}
+    rules = next(yaml.safe_load_all(variant.uploads[PATH]))
+    (first, *_) = rules["spec"]["validations"]
+    assert set(json.loads(first["expression"].partition(" in ")[2].rstrip(")"))) == folders
+
+
+def test_settings_allow_more_by_name() -> None:
+    assert values({})["folders"] == ["/opt/airflow/dags", "/var/log/airflow"]
+    assert values({})["read_only"] == ["/opt/airflow/dags"]
+    assert values({})["ids"] == [50000]
+    assert values({})["accounts"] == ["airflow-worker"]
+    more = values(
+        {
+            "airflow_uid": 4321,
+            "kubernetes_allowed_host_folders": ["/srv/models", "/opt/airflow/dags"],
+            "kubernetes_allowed_users": [1000],
+            "kubernetes_allowed_service_accounts": ["team"],
+            "kubernetes_pod_operator": True,
+            "kubernetes_extra_namespaces": ["team"],
+        }
+    )
+    assert more["folders"] == ["/opt/airflow/dags", "/srv/models", "/var/log/airflow"]
+    assert more["read_only"] == []
+    assert more["ids"] == [4321, 1000]
+    assert more["accounts"] == ["airflow-pod-operator", "airflow-worker", "default", "team"]
+    assert more["namespaces"] == ["airflow", "team"]
+
+
+def test_root_among_the_users_allows_every_images_own() -> None:
+    assert values({"kubernetes_allowed_users": [0]})["ids"] == [50000, policy.ANY_USER, 0]
+
+
+def test_a_template_of_the_inventory_allows_what_it_has() -> None:
+    found = values(
+        {
+            "worker_pod_override": {
+                "spec": {
+                    "serviceAccountName": "team",
+                    "securityContext": {"runAsUser": 1000, "fsGroup": 2000},
+                    "tolerations": [{"operator": "Exists"}],
+                    "volumes": [
+                        {"name": "models", "hostPath": {"path": "/srv/models"}},
+                        {"name": "share", "nfs": {"server": "nfs.example", "path": "/"}},
+                    ],
+                }
+            }
+        }
+    )
+    assert "/srv/models" in found["folders"]
+    assert {1000, 2000} <= set(found["ids"])
+    assert "team" in found["accounts"]
+    assert "nfs" in found["kinds"]
+    assert found["tolerates_control_plane"]
+
+
+def test_a_template_never_allows_root_nor_airflows_own_accounts() -> None:
+    shape = {"serviceAccountName": "airflow-control-plane", "securityContext": {"runAsUser": 0}}
+    found = values({"worker_pod_override": {"spec": shape}})
+    assert 0 not in found["ids"] and "airflow-control-plane" not in found["accounts"]
+
+
+def with_template_in_use(settings: Any, in_use: dict[str, Any]) -> dict[str, Any]:
+    """What the policy allows while the template changes."""
+    return policy.values(settings, [template.manifest(settings), in_use])
+
+
+def test_while_the_template_changes_pods_of_both_are_admitted() -> None:
+    before = template.manifest(fake.settings({}))
+    after = fake.settings(fake.VARIANTS["claim"])
+    found = with_template_in_use(after, before)
+    assert found["folders"] == ["/opt/airflow/dags", "/var/log/airflow"]
+
+
+# What the policy would refuse of the template itself, and words of the sentence.
+OBJECTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"hostNetwork": True}, "(hostNetwork)"),
+    ({"hostPID": True}, "(hostPID)"),
+    ({"serviceAccountName": "airflow-control-plane"}, "the service account airflow-control-plane"),
+    ({"securityContext": {"runAsNonRoot": True}}, "as its image's user"),
+    ({"securityContext": {"runAsUser": 0}}, "as the user 0"),
+    (
+        {"containers": [{"name": "base", "securityContext": {"runAsUser": 50000}}]},
+        "allowPrivilegeEscalation: false",
+    ),
+    (
+        {"containers": [{"name": "base", "securityContext": {"privileged": True}}]},
+        "would have privileged",
+    ),
+    (
+        {
+            "containers": [
+                {
+                    "name": "base",
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"add": ["NET_ADMIN"]},
+                    },
+                }
+            ]
+        },
+        "would have capabilities.add",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "words"), OBJECTIONS)
+def test_a_template_that_the_policy_would_refuse_is_found_before_any_change(
+    spec: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DeployError) as error:
+        fake.plan(fake.settings({"worker_pod_override": {"spec": spec}}))
+    assert str(error.value).startswith("worker_pod_override: ")
+    assert words in str(error.value)
+    fake.plan(
+        fake.settings({"worker_pod_override": {"spec": spec}, "kubernetes_pod_policy": False})
+    )
+
+
+def test_without_the_policy_it_is_taken_away() -> None:
+    plan = fake.plan(fake.settings({"kubernetes_pod_policy": False}))
+    (command,) = plan.named("Admit only safe task pods").commands
+    assert command.endswith("pod-policy.py apply absent")
+
+
+def test_the_policy_is_there_before_the_services_use_a_new_template(variant: Plan) -> None:
+    assert (
+        variant.position("Write pod_template.yaml")
+        < variant.position("Admit only safe task pods")
+        < variant.position("Run airflow-scheduler")
+    )
+
+
+def test_the_rights_for_an_existing_cluster_bind_the_policy_to_the_namespace() -> None:
+    text = Path("inventories/cluster-rights.yaml").read_text()
+    *_, binding = yaml.safe_load_all(text)
+    plan = fake.plan(fake.settings(fake.EXISTING))
+    _, wanted = yaml.safe_load_all(plan.uploads[PATH])
+    assert binding == wanted
+
+
+# The program, with a kubectl that keeps objects as files
+
+KUBECTL = """#!/bin/sh
+cd "$(dirname "$0")" || exit
+forbidden() {
+    echo "Error from server (Forbidden): you may not" >&2
+    exit 1
+}
+case $* in
+create*) cat wanted ;;
+get*) test ! -e closed || forbidden; cat "$2" 2>/dev/null || true ;;
+auth*) test ! -e closed && ! test -e read-only ;;
+apply*) test ! -e closed && test ! -e read-only || forbidden
+    cat > new && mv new "$(sed 's/.*"kind": "\\([A-Za-z]*\\)".*/\\1/' new)" ;;
+delete*) test ! -e closed && test ! -e read-only || forbidden; rm -f "$2" ;;
+esac
+"""
+
+
+class Cluster:
+    """A folder with a kubectl, and the program that uses it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kubectl = folder / "kubectl"
+        kubectl.write_text(KUBECTL)
+        kubectl.chmod(0o755)
+        self.policy = folder / "policy.yaml"
+        self.change("a")
+        (folder / "host.env").write_text(
+            f"KUBECTL={kubectl}\nSTATE={folder}\nPOD_POLICY={self.policy}\n"
+        )
+
+    def change(self, expression: str) -> None:
+        """Have another policy in the file."""
+        self.policy.write_text(expression)
+        kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+        objects = [
+            {"kind": kind, "metadata": {"name": "p"}, "spec": {"expression": expression}}
+            for kind in kinds
+        ]
+        (self.folder / "wanted").write_text("\n".join(map(json.dumps, objects)))
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Status and last words of the program."""
+        done = subprocess.run(
+            [PROGRAM, *arguments],
+            env=os.environ | {"AIRFLOW_HOST_ENV": str(self.folder / "host.env")},
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stderr.strip()
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was noted that only an admin can apply the policy."""
+        return (self.folder / "pod-policy-refused").exists()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    """One that has nothing yet."""
+    return Cluster(tmp_path)
+
+
+def test_the_program_applies_the_policy_once_and_takes_it_away(cluster: Cluster) -> None:
+    code, said = cluster.run("check", "present")
+    assert code == 1 and "ValidatingAdmissionPolicy p" in said and said.count("\n") == 0
+    assert cluster.run("apply", "present") == (0, "")
+    assert cluster.run("check", "present") == (0, "")
+    cluster.change("b")
+    assert cluster.run("check", "present")[0] == 1
+    cluster.run("apply", "present")
+    assert cluster.run("check", "present") == (0, "")
+    assert cluster.run("check", "absent")[0] == 1
+    assert cluster.run("apply", "absent") == (0, "")
+    assert cluster.run("check", "absent") == (0, "")
+    assert not cluster.refused
+
+
+@pytest.mark.parametrize("right", ["closed", "read-only"])
+def test_without_the_right_it_notes_so_until_an_admin_did_it(cluster: Cluster, right: str) -> None:
+    (cluster.folder / right).touch()
+    assert cluster.run("check", "present")[0] == 1
+    assert cluster.run("apply", "present") == (0, "")
+    assert cluster.refused
+    assert cluster.run("check", "present") == (0, "")
+    cluster.change("b")
+    assert cluster.run("check", "present")[0] == 1
+    (cluster.folder / right).unlink()
+    assert cluster.run("check", "present")[0] == 1
+    assert cluster.run("apply", "present") == (0, "")
+    assert not cluster.refused
+    assert cluster.run("check", "present") == (0, "")
+
+
+def test_without_the_right_and_without_the_setting_there_is_nothing_to_do(cluster: Cluster) -> None:
+    (cluster.folder / "closed").touch()
+    cluster.run("apply", "present")
+    assert cluster.run("check", "absent")[0] == 1
+    assert cluster.run("apply", "absent") == (0, "")
+    assert not cluster.refused
+    assert cluster.run("check", "absent") == (0, "")
+
+
+def test_the_program_explains_itself(cluster: Cluster) -> None:
+    code, said = cluster.run("apply")
+    assert code == 2 and said.startswith("usage: ")
