@@ -15,6 +15,7 @@ from tests.unit import fake, programs
 STATE = {
     "/etc/airflow/airflow.cfg": "other options",
     "/etc/airflow/pod_template.yaml": "another image, shape or environment of the pods",
+    "/etc/airflow/pod-policy.yaml": "other pods that the cluster admits",
     "/etc/airflow/kubeconfig": "another cluster, or another token for it",
     "/etc/airflow/secrets/objects.json": "another connection, as that of the logs' store",
     "/etc/nginx/sites-available/airflow": "another way of pods to the Execution API",

@@ -667,6 +667,8 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             unit.environment["AIRFLOW_CONFIG"],
             *([unit.environment["KUBECONFIG"]] if "KUBECONFIG" in unit.environment else []),
             *unit.all("Service.EnvironmentFile"),
+            # A plugin, which Airflow loads once.
+            "/opt/airflow/plugins/airflow_deploy_policy.py",
         }
         if service == "dag-processor":  # and what else it would not notice
             memories = {

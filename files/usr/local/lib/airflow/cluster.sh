@@ -47,8 +47,7 @@ case "${1-} ${2-} $#" in
     systemctl show -P ActiveState minikube | grep -q ^activ || fail "minikube is not started"
     ;;
 "apply begin 2")
-    systemctl daemon-reload
-    systemctl enable --quiet minikube && begin && systemctl start --no-block minikube
+    systemctl daemon-reload && systemctl enable --quiet minikube && begin && systemctl start --no-block minikube
     ;;
 "check run 2")
     systemctl is-active --quiet minikube || fail "minikube does not run"

@@ -19,7 +19,7 @@ kept=$(
 surplus=$(find "$VENVS" -mindepth 1 -maxdepth 1 -type d | grep -vxF "$kept" || true)
 
 case $1 in
-check) [ -z "$surplus" ] || fail "the deploy needs no longer: $(echo "$surplus" | paste -sd' ')" ;;
+check) [ -z "$surplus" ] || fail "nothing needs these virtual environments: $(echo "$surplus" | paste -sd' ')" ;;
 apply)
     for venv in $surplus; do
         # First the sign of a complete one: half a venv must not look like a whole one.
