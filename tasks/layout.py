@@ -92,7 +92,6 @@ RESTORE = "/usr/local/bin/airflow-restore"
 ROLLBACK = "/usr/local/bin/airflow-rollback"
 ROTATE = "/usr/local/bin/airflow-rotate"
 SMOKE_TEST = "/usr/local/bin/airflow-smoke-test"
-# Programs that an earlier deploy left and that have other names now.
 # minikube, and nothing else, finds these programs: see tasks/cluster/minikube.py.
 SHIMS = "/usr/local/lib/minikube/stand-ins"
 
@@ -127,6 +126,7 @@ PULL_SECRET = "airflow-registry"
 
 # Of other programs.
 NGINX_SITE = "/etc/nginx/sites-available/airflow"
+KUBEADM_CONFIG = "/var/tmp/minikube/kubeadm.yaml"  # as minikube gave it to kubeadm last
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal
 
@@ -143,7 +143,14 @@ SMOKE_TEST_INPUTS = (
 )
 
 # Programs in LIB that an earlier version of the deploy installed under these names.
-OLD_PROGRAMS = ("ask-git", "clean-history", "liveness", "prune-images", "stop-scheduler")
+OLD_PROGRAMS = (
+    "ask-git",
+    "clean-history",
+    "liveness",
+    "objects",
+    "prune-images",
+    "stop-scheduler",
+)
 
 
 class Place(NamedTuple):

@@ -9,11 +9,11 @@ from pydantic import SecretStr
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks.layout import OBJECTS, RUN
+from tasks.layout import LIB, OBJECTS, RUN
 from tasks.lib.operations import secret_file, settled
 from tasks.settings import HostSettings
 
-PROGRAM = "/usr/local/lib/airflow/objects"
+PROGRAM = f"{LIB}/sync-objects.py"
 
 
 def wanted(settings: HostSettings) -> SecretStr:
@@ -41,20 +41,14 @@ def _reveal(value: Any) -> str:
 
 @deploy("Objects")
 def sync(settings: HostSettings) -> None:
-    """The database has them; those that people made themselves stay as they are."""
+    """The database has them. Those that people made by hand stay as they are."""
     if not (settings.airflow.connections or settings.airflow.variables or settings.airflow.pools):
         files.file(name=f"Remove {OBJECTS}", path=OBJECTS, present=False)
         return
-    files.put(
-        name="Write what compares connections, variables and pools",
-        src=f"files{PROGRAM}",
-        dest=PROGRAM,
-        mode="644",
-    )
     secret_file(name=f"Write {OBJECTS}", path=OBJECTS, content=wanted(settings))
     settled(
-        name="Make connections, variables and pools what they are to be",
-        test=f"{RUN} python {PROGRAM} --check < {OBJECTS}",
-        commands=[f"{RUN} python {PROGRAM} < {OBJECTS} >/dev/null"],
-        because="they are",
+        name="Make connections, variables and pools as the inventory has them",
+        test=f"{RUN} python {PROGRAM} check < {OBJECTS}",
+        commands=[f"{RUN} python {PROGRAM} apply < {OBJECTS}"],
+        because="they are the same",
     )

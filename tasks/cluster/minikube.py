@@ -1,11 +1,9 @@
-"""minikube: the cluster that the deploy brings along, as a systemd unit.
+"""minikube: the cluster that the deploy installs, as a systemd unit.
 
 It starts while the rest of the host is set up: start() starts it, wait() waits for it.
 """
 
 from __future__ import annotations
-
-import shlex
 
 from pyinfra.api import deploy
 from pyinfra.operations import files
@@ -14,7 +12,7 @@ from tasks import layout
 from tasks.cluster import programs
 from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS
 from tasks.lib import progress
-from tasks.lib.operations import ensure, pinned_file, settled
+from tasks.lib.operations import ensure, settled
 from tasks.settings import HostSettings
 
 # Processes and threads of a pod; without a limit one task could take all that the host can have.
@@ -24,11 +22,20 @@ DASHBOARD_PORT = 9090  # free for whoever looks at it
 
 def install_kubectl(settings: HostSettings) -> None:
     """kubectl in the cluster's version."""
-    pinned_file(
-        name="Install kubectl",
-        download=programs.kubectl(settings),
-        dest="/usr/local/bin/kubectl",
-        offline_dir=settings.offline.dir,
+    _install(programs.kubectl(settings))
+
+
+def _install(program: programs.Program) -> None:
+    ensure(
+        name=f"Install {program.name}",
+        program="download.sh",
+        args=[
+            f"/usr/local/bin/{program.name}",
+            program.url,
+            program.sha256,
+            *([program.name] if program.is_archive else []),
+        ],
+        already="it has the right checksum",
     )
 
 
@@ -38,12 +45,7 @@ def start(settings: HostSettings) -> None:
     install_kubectl(settings)
     if not settings.kubernetes.uses_minikube:
         return
-    pinned_file(
-        name="Install minikube",
-        download=programs.minikube(settings),
-        dest="/usr/local/bin/minikube",
-        offline_dir=settings.offline.dir,
-    )
+    _install(programs.minikube(settings))
     if settings.node_is_host:
         _prepare_node(settings)
     if settings.offline.dir:
@@ -67,14 +69,8 @@ def start(settings: HostSettings) -> None:
 
 
 def _prepare_node(settings: HostSettings) -> None:
-    """What the none driver expects of a host: https://minikube.sigs.k8s.io/docs/drivers/none/"""
-    pinned_file(
-        name="Install crictl",
-        download=programs.crictl(settings),
-        dest="/usr/local/bin/crictl",
-        offline_dir=settings.offline.dir,
-        member="crictl",
-    )
+    """The host is as the driver none expects it: https://minikube.sigs.k8s.io/docs/drivers/none/"""
+    _install(programs.crictl(settings))
     files.link(
         name="Link /opt/cni/bin to Debian's CNI plugins",
         path="/opt/cni/bin",
@@ -90,8 +86,9 @@ def _prepare_node(settings: HostSettings) -> None:
         # minikube edits keys of this file, and Debian's own file has none of them.
         test=f"grep -q sandbox_image {CONTAINERD_CONFIG}",
         commands=[
-            f"mkdir -p /etc/containerd && containerd config default > {CONTAINERD_CONFIG}.new"
-            f" && mv {CONTAINERD_CONFIG}.new {CONTAINERD_CONFIG}",
+            "mkdir -p /etc/containerd",
+            f"containerd config default > {CONTAINERD_CONFIG}.new",
+            f"mv {CONTAINERD_CONFIG}.new {CONTAINERD_CONFIG}",
             "systemctl restart containerd",
         ],
         because="containerd's configuration has the keys that minikube edits",
@@ -99,7 +96,7 @@ def _prepare_node(settings: HostSettings) -> None:
 
 
 def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
-    """minikube finds Kubernetes' programs and images where it would else download them to."""
+    """minikube finds Kubernetes' programs and images, so it downloads none."""
     look = f"cd {offline_dir} && {programs.OFFLINE_LOOK}"
     settled(
         name="Remember the offline folder as verified",  # which preflight did, in this run
@@ -126,7 +123,7 @@ def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
 
 @deploy("minikube")
 def wait(settings: HostSettings) -> None:
-    """minikube runs as the settings have it, in the version that they name, and answers."""
+    """minikube runs as the settings say, in their version, and answers."""
     if not settings.kubernetes.uses_minikube:
         return
     ensure(
@@ -140,16 +137,11 @@ def wait(settings: HostSettings) -> None:
 
 
 def _enable_addons(addons: list[str]) -> None:
-    enabled = (
-        "import json, sys; has = json.load(sys.stdin);"
-        " sys.exit(any(has.get(name, {}).get('Status') != 'enabled' for name in sys.argv[1:]))"
-    )
-    settled(
+    ensure(
         name="Enable minikube's addons (about 10 s)",
-        test="HOME=/root minikube addons list -o json"
-        f" | python3 -c {shlex.quote(enabled)} {' '.join(addons)}",
-        commands=[f"HOME=/root minikube addons enable {addon} >/dev/null" for addon in addons],
-        because="they are enabled",
+        program="cluster-addons.py",
+        args=addons,
+        already="they are enabled",
     )
     if "dashboard" in addons:
         progress.say_at_end(
@@ -162,7 +154,7 @@ def _enable_addons(addons: list[str]) -> None:
 
 
 def _quote(argument: str) -> str:
-    """A word of a unit's command line, as systemd.service(5) has it under «Command lines»."""
+    """An argument on a unit's command line: systemd.service(5), section “Command lines”."""
     for character in '\\"':
         argument = argument.replace(character, "\\" + character)
     return '"' + argument.replace("%", "%%").replace("$", "$$") + '"'

@@ -8,43 +8,23 @@ from __future__ import annotations
 import hashlib
 import shlex
 import tarfile
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from io import BytesIO, StringIO
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from pathlib import Path
 
 from pydantic import SecretStr
 from pyinfra import host
-from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
+from pyinfra.api import FileUploadCommand, StringCommand, operation
 from pyinfra.facts.deb import DebPackages
-from pyinfra.facts.files import Sha256File
+from pyinfra.facts.server import Command
 
 from tasks.layout import LIB
 
-
-class Download(NamedTuple):
-    """A pinned file. `sha256` is the official one; an offline folder has its own SHA256SUMS."""
-
-    url: str
-    sha256: str
-
-    @property
-    def file(self) -> str:
-        """Its name, in the offline folder too."""
-        return self.url.rpartition("/")[2]
-
-    @property
-    def host(self) -> str:
-        """Name of the server that it comes from."""
-        return urlsplit(self.url).hostname or ""
-
-
 BUSY = "/run/lock/airflow-deploy-command"  # locked while a command changes the host
 FOLDER_PROGRAM = Path(__file__).with_name("folder.sh")
+PACKAGES_PROGRAM = Path(__file__).with_name("packages.sh")
+STILL_BUSY = "a command of an earlier deploy still runs: look at ps -ef"
 MAX_WAIT = 900  # seconds; the longest command takes a fifth of it
-
-INSTALLED = "dpkg-query -Wf '${db:Status-Abbrev}${Package}\\n' | sed -n 's/^ii *//p' | sort -u"
 
 
 @operation()
@@ -53,54 +33,28 @@ def debian_packages(packages: list[str], record: str) -> Generator[str, None, No
     Install Debian packages that are missing; refresh apt's lists only then.
 
     + packages: names, without versions
-    + record: file on the host that lists what came thereby, also what the packages depend on
+    + record: file on the host that lists the packages that came with it, their dependencies too
     """
     installed = host.get_fact(DebPackages)
     missing = [package for package in packages if package not in installed]
     if not missing:
         host.noop("all packages are installed")
         return
-    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Options::=--force-confold"
-    apt += f" -o DPkg::Lock::Timeout={MAX_WAIT}"  # somebody else's, or one of a killed run
-    # A run that was killed left its list of what was there before.
-    yield (
-        f"install -d -m 700 {shlex.quote(str(PurePosixPath(record).parent))} && {{"
-        f" test -e {record}.before || {{ {INSTALLED} > {record}.new &&"
-        f" mv {record}.new {record}.before; }}; }}"
-    )
-    # An index whose signature is wrong is an error, also where an older one could be used.
-    yield f"{apt} update --error-on=any"
-    yield f"{apt} install --yes --no-install-recommends {' '.join(missing)} >/dev/null"
-    yield f"{INSTALLED} | comm -13 {record}.before - >> {record} && rm {record}.before"
-
-
-class Output(FactBase[str]):
-    """What a shell command prints; the command must end with status 0 and change nothing."""
-
-    def command(self, script: str) -> str:
-        """The command as it is."""
-        return script
-
-    @staticmethod
-    def default() -> str:
-        """Nothing."""
-        return ""
-
-    def process(self, output: Iterable[str]) -> str:
-        """All of its lines."""
-        return "\n".join(output)
+    yield with_arguments(PACKAGES_PROGRAM, [record, *missing])
 
 
 @operation()
 def settled(test: str, commands: list[str], because: str) -> Generator[str, None, None]:
     """
-    Run commands unless a test says that what they bring about is there already.
+    Run commands unless a test says that the host is already as they would make it.
 
-    + test: shell command without side effects; status 0 if nothing is to be done
-    + commands: what brings the state about; afterwards the test must succeed
-    + because: what is true of the host when nothing is to be done
+    This is for a test and commands of one line each; a step with control flow is a program.
+
+    + test: shell command without side effects; it ends with 0 if there is nothing to do
+    + commands: they change the host; afterwards the test must succeed
+    + because: a sentence that is true of the host when there is nothing to do
     """
-    verdict = host.get_fact(Output, script=f"if ( {test}\n) >/dev/null 2>&1; then echo yes; fi")
+    verdict = host.get_fact(Command, command=f"if ( {test}\n) >/dev/null 2>&1; then echo yes; fi")
     if verdict == "yes":
         host.noop(because)
         return
@@ -120,7 +74,7 @@ def ensure(program: str, already: str, args: Sequence[str] = ()) -> Generator[st
     + args: the program's arguments after `check` or `apply`; nothing secret
     """
     check, apply = (shlex.join([f"{LIB}/{program}", verb, *args]) for verb in ("check", "apply"))
-    verdict = host.get_fact(Output, script=f"if {check} >/dev/null 2>&1; then echo yes; fi")
+    verdict = host.get_fact(Command, command=f"if {check} >/dev/null 2>&1; then echo yes; fi")
     if verdict == "yes":
         host.noop(already)
         return
@@ -142,7 +96,7 @@ def ensure_sent(
     + args: the program's arguments after `check` or `apply`; nothing secret
     """
     check, apply = (with_arguments(program, [verb, *args]) for verb in ("check", "apply"))
-    verdict = host.get_fact(Output, script=f"if (\n{check}) >/dev/null 2>&1; then echo yes; fi")
+    verdict = host.get_fact(Command, command=f"if (\n{check}) >/dev/null 2>&1; then echo yes; fi")
     if verdict == "yes":
         host.noop(already)
         return
@@ -156,7 +110,7 @@ def with_arguments(program: Path, args: Sequence[str]) -> str:
 
 
 @operation()
-def secret_file(path: str, content: SecretStr) -> Generator[StringCommand, None, None]:
+def secret_file(path: str, content: SecretStr) -> Generator[str | StringCommand, None, None]:
     """
     Write a file that only root can read.
 
@@ -164,21 +118,21 @@ def secret_file(path: str, content: SecretStr) -> Generator[StringCommand, None,
     diff, and on the host never in a file that others can read.
 
     + path: on the host
-    + content: what it is to hold; a newline at its end is added
+    + content: what it should hold; a newline at its end is added
     """
     text = content.get_secret_value().removesuffix("\n") + "\n"
-    # Not even a checksum of it is in what pyinfra tells of its questions; a stream has no text.
+    # pyinfra shows the text of its questions, so not even a checksum of the content is in it.
     state = (
         f'test "$(stat -c %U:%G:%a {path} 2>/dev/null)" = root:root:600 && cmp -s - {path}'
-        " && echo yes || cat >/dev/null"  # who writes to one that does not read fails
+        " && echo yes || cat >/dev/null"  # an unread input would be an error of the writer
     )
-    if host.get_fact(Output, script=state, _stdin=StringIO(text)) == "yes":
+    if host.get_fact(Command, command=state, _stdin=StringIO(text)) == "yes":
         host.noop(f"{path} has the right content")
         return
     yield StringCommand(
-        f"umask 077; cat > {path}.new && chown root:root {path}.new && mv {path}.new {path}",
-        _stdin=StringIO(text),
+        f"umask 077; cat > {path}.new && chown root:root {path}.new", _stdin=StringIO(text)
     )
+    yield f"mv {path}.new {path}"
 
 
 Source = Path | str  # a file of this machine, or a text
@@ -223,8 +177,8 @@ def brought(
         "wanted": hashlib.sha256(listed.encode()).hexdigest() if sources else "",
     }
     verdict = host.get_fact(
-        Output,
-        script=f"if ( {_folder('check', variables)}\n) >/dev/null 2>&1; then echo yes; fi",
+        Command,
+        command=f"if ( {_folder('check', variables)}\n) >/dev/null 2>&1; then echo yes; fi",
     )
     if verdict == "yes":
         host.noop(f"{dest} has the files")
@@ -256,61 +210,8 @@ def _archive(sources: Mapping[str, Source], dest: str) -> BytesIO:
     return content
 
 
-@operation()
-def pinned_file(
-    download: Download, dest: str, offline_dir: str | None, member: str | None = None
-) -> Generator[str, None, None]:
-    """
-    Put a program in place whose checksum is known, from the internet or the offline folder.
-
-    Nothing is put in place whose checksum differs. A program out of an archive is known by the
-    archive's checksum, kept beside it.
-
-    + download: the file and its checksum; from an offline folder, SHA256SUMS has the checksum
-    + dest: path on the host
-    + offline_dir: folder on the host to take the file from instead
-    + member: the program's name in the archive that the file is
-    """
-    sha256 = download.sha256
-    if offline_dir:
-        sums = shlex.quote(f"{offline_dir}/SHA256SUMS")
-        sha256 = host.get_fact(
-            Output, script=f"awk '$2 ~ /^[*]?{download.file}$/ {{print $1}}' {sums}"
-        )
-    record = f"{dest}.sha256"
-    present = (
-        host.get_fact(Output, script=f"test -x {dest} && cat {record} 2>/dev/null; true")
-        if member
-        else host.get_fact(Sha256File, path=dest)
-    )
-    if sha256 and present == sha256:
-        host.noop(f"{dest} has the right checksum")
-        return
-    fetch = (
-        f"cp {shlex.quote(f'{offline_dir}/{download.file}')} {dest}.new"
-        if offline_dir
-        else f"curl -fsSL --retry 3 -o {dest}.new {download.url}"
-    )
-    yield fetch
-    damaged = _fail(
-        f"{download.file} does not have the pinned checksum {sha256}; it was not installed"
-    )
-    checks = f"echo '{sha256}  {dest}.new' | sha256sum --check --status"
-    yield f"{checks} || {{ rm {dest}.new; {damaged}; }}"
-    if member:
-        yield f"tar -xzOf {dest}.new {member} > {dest}.part && mv {dest}.part {dest}.new"
-    yield f"chmod 755 {dest}.new && mv {dest}.new {dest}"
-    if member:
-        yield f"echo {sha256} > {record}"
-
-
-def _fail(message: str) -> str:
-    """Shell command that says what is wrong and fails."""
-    return f"{{ echo {shlex.quote(message)} >&2; exit 1; }}"
-
-
-# Begins a command. One that a killed deploy left behind goes on, though its connection is gone, and
-# might be at the same work: it is waited for.
+# Each command begins with this. It waits for the command of a killed deploy, which continues
+# without its connection and may do the same work.
 ALONE = f"""exec 8>>{BUSY}
-flock -w {MAX_WAIT} 8 || {_fail("a command of an earlier deploy still runs: look at ps -ef")}
+flock -w {MAX_WAIT} 8 || {{ echo {shlex.quote(STILL_BUSY)} >&2; exit 1; }}
 """

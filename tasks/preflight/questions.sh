@@ -53,7 +53,7 @@ ask_system() {
 }
 
 ask_airflow() {
-    [ -e /opt/airflow/venv/bin/airflow ] && say installed yes
+    ls /opt/airflow/venvs/*/.complete >/dev/null 2>&1 && say installed yes
     [ -s "$migrated" ] && say migrated "$(cat "$migrated")"
     say database_kib \
         "$(du -skc /var/lib/postgresql/*/main/base 2>/dev/null | awk 'END {print $1 + 0}')"

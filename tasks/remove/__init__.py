@@ -12,13 +12,14 @@ from pathlib import Path
 import yaml
 from pyinfra import host
 from pyinfra.api import DeployError, deploy
+from pyinfra.facts.server import Command
 
 from tasks import layout
 from tasks.cluster import access
 from tasks.host import metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
 from tasks.lib import connection, kubectl, lock
-from tasks.lib.operations import Output, ensure_sent, settled
+from tasks.lib.operations import ensure_sent, settled
 from tasks.settings import HostSettings, Settings
 
 _HERE = Path(__file__).parent
@@ -77,9 +78,9 @@ def airflow(keep_data: bool = False) -> None:
     """
     connection.disable_nagle()
     given = Settings.from_data(host.data.dict())
-    if holder := host.get_fact(Output, script=lock.other_holder(lock.take())):
+    if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
         raise DeployError(lock.refusal(holder))
-    release = host.get_fact(Output, script=". /etc/os-release; echo $VERSION_CODENAME")
+    release = host.get_fact(Command, command=". /etc/os-release; echo $VERSION_CODENAME")
     settings = given.for_release(release)
     _remove_services()
     metrics.remove()

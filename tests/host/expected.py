@@ -502,7 +502,7 @@ _PATHS: Table = {
     """,
     names_objects: """
         /etc/airflow/secrets/objects.json  root root 600  has passwords
-        /usr/local/lib/airflow/objects     root root 644  public
+        /usr/local/lib/airflow/sync-objects.py root root 644 public
     """,
     registry_needs_login: "/etc/airflow/secrets/registry-login.json root root 600 has a password",
     page_has_own_certificate: "/etc/airflow/tls/web.pem root root 600 has a key",

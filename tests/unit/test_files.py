@@ -83,7 +83,6 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/usr/local/lib/airflow/grants.sql": like(
         r"(?:--.*\n)+set search_path to pg_catalog;\nwith (?:.*\n)+"
     ),
-    "/usr/local/lib/airflow/objects": python,
     "/usr/local/bin/airflow-rotate": python,
     "/usr/local/bin/airflow-smoke-test": python,
     "/usr/local/lib/airflow/*": program,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
-import shlex
 import subprocess
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +12,14 @@ from pydantic import SecretStr
 
 from tasks.lib import operations
 from tasks.lib.operations import (
-    Download,
+    PACKAGES_PROGRAM,
     brought,
     debian_packages,
-    pinned_file,
     secret_file,
     settled,
 )
 from tests.support import wait_for
 from tests.unit import fake
-
-PROGRAM = b"#!/bin/sh\necho hello\n"
-
-
-def sha256(content: bytes) -> str:
-    """Checksum as hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture(autouse=True)
@@ -144,53 +132,86 @@ DPKG = [
 ]
 
 
-def packages(*names: str) -> list[str]:
-    """What the operation does on a host with the packages above."""
-    given = {"packages": list(names), "record": "/var/lib/deploy/packages"}
-    return fake.commands(debian_packages, {"dpkg -l": DPKG}, **given)
+RECORD = "/var/lib/deploy/packages"
+
+
+def installing(*names: str) -> list[str]:
+    """The commands of the operation on a host with the packages above."""
+    return fake.commands(debian_packages, {"dpkg -l": DPKG}, packages=list(names), record=RECORD)
 
 
 def test_installed_packages_need_no_apt() -> None:
-    assert packages("git", "libc6") == []
+    assert installing("git", "libc6") == []
 
 
-def test_missing_packages_are_installed_after_a_refresh() -> None:
-    _, *planned, _ = packages("git", "curl", "socat")
-    update, install = (shlex.split(command) for command in planned)
+class Apt:
+    """Stand-ins for apt-get and dpkg-query, and what the program with their packages does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.record = folder / "bin", folder / "state/record"
+        self.bin.mkdir()
+        self.calls = folder / "calls"
+
+    def program(self, name: str, script: str) -> None:
+        """Replace a program."""
+        (self.bin / name).write_text(f"#!/bin/sh\n{script}")
+        (self.bin / name).chmod(0o755)
+
+    def install(self, before: str, after: str, apt: str = "") -> int:
+        """Install curl, while Debian's answer changes from one to the other; returns the status."""
+        answer = self.bin.parent / "installed"
+        answer.write_text(before)
+        self.program("dpkg-query", f"cat {answer}")
+        report = f'echo "$DEBIAN_FRONTEND" "$@" >> {self.calls}'
+        self.program("apt-get", f"{report}\n{apt}\nprintf '{after}' > {answer}\necho noise\n")
+        done = subprocess.run(
+            ["sh", "-c", operations.with_arguments(PACKAGES_PROGRAM, [str(self.record), "curl"])],
+            env={"PATH": f"{self.bin}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0 or done.stdout == "noise\n"  # of the refresh
+        return done.returncode
+
+
+@pytest.fixture
+def apt(tmp_path: Path) -> Apt:
+    """A host's apt."""
+    return Apt(tmp_path)
+
+
+def test_missing_packages_are_installed_after_a_refresh(apt: Apt) -> None:
+    (command,) = installing("git", "curl", "socat")
+    assert f"\nset -- {RECORD} curl socat\n" in command
+    assert apt.install("", "ii  curl\n") == 0
+    update, install = (line.split() for line in apt.calls.read_text().splitlines())
     assert update[-2:] == ["update", "--error-on=any"]
     assert install[install.index("install") :] == [
         "install",
         "--yes",
         "--no-install-recommends",
         "curl",
-        "socat",
-        ">/dev/null",
     ]
     for words in (update, install):
-        assert words[:2] == ["DEBIAN_FRONTEND=noninteractive", "apt-get"]
+        assert words[0] == "noninteractive" and "DPkg::Lock::Timeout=900" in words
 
 
-def test_what_came_with_packages_is_recorded_also_after_a_killed_run(tmp_path: Path) -> None:
-    record, dpkg = tmp_path / "record", tmp_path / "dpkg-query"
-    before, _, _, after = fake.commands(
-        debian_packages, {"dpkg -l": DPKG}, packages=["curl"], record=str(record)
-    )
-
-    def run(command: str, installed: str) -> None:
-        # Debian's own answer, without asking this machine's.
-        dpkg.write_text(f"#!/bin/sh\nprintf '%s' '{installed}'\n")
-        dpkg.chmod(0o755)
-        path = f"{tmp_path}:{os.environ['PATH']}"
-        subprocess.run(["sh", "-c", command], env={"PATH": path}, check=True)
-
-    run(before, "ii  git\nrc  curl\n")
+def test_packages_that_came_along_are_recorded_also_after_a_killed_run(apt: Apt) -> None:
+    git, curl, lib = "ii  git\n", "ii  curl\n", "ii  libcurl4\n"
     # The first run was killed while apt was at work.
-    run(before, "ii  git\nii  libcurl4\niU  curl\n")
-    run(after, "ii  git\nii  libcurl4\nii  curl\n")
-    assert record.read_text() == "curl\nlibcurl4\n"
-    run(before, "ii  git\nii  libcurl4\nii  curl\n")
-    run(after, "ii  git\nii  libcurl4\nii  curl\nii  jq\n")
-    assert record.read_text() == "curl\nlibcurl4\njq\n"
+    kill = 'case "$*" in *install*) kill -KILL $PPID; exit 1 ;; esac'
+    assert apt.install(git + "rc  curl\n", "", kill) != 0
+    assert apt.install(git + lib + "iU  curl\n", git + lib + curl) == 0
+    assert apt.record.read_text() == "curl\nlibcurl4\n"
+    assert apt.install(git + lib + curl, git + lib + curl + "ii  jq\n") == 0
+    assert apt.record.read_text() == "curl\nlibcurl4\njq\n"
+    assert apt.record.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_refresh_that_fails_stops_the_operation(apt: Apt) -> None:
+    assert apt.install("", "", "exit 100") == 100
+    assert len(apt.calls.read_text().splitlines()) == 1
 
 
 # brought
@@ -300,135 +321,7 @@ def test_a_run_that_was_killed_leaves_nothing_behind(folders: tuple[Path, dict[s
     assert in_folder(dest) == {"one.py": "1", "yours.py": "yours"}
 
 
-# pinned_file
-
-
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    """Where the program is to be."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    return folder / "program"
-
-
-@pytest.fixture
-def offline(tmp_path: Path) -> Path:
-    """An offline folder with a program, an archive of it, and their checksums."""
-    folder = tmp_path / "offline"
-    folder.mkdir()
-    (folder / "program").write_bytes(PROGRAM)
-    with tarfile.open(folder / "program.tar.gz", "w:gz") as archive:
-        for name, content in (("LICENSE", b"free\n"), ("program", PROGRAM)):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755
-            archive.addfile(entry, io.BytesIO(content))
-    sums = (f"{sha256(path.read_bytes())}  {path.name}\n" for path in sorted(folder.iterdir()))
-    (folder / "SHA256SUMS").write_text("".join(sums))
-    return folder
-
-
-def from_internet(offline: Path, name: str = "program") -> dict[str, Any]:
-    """Arguments to fetch a file with curl, from a server that needs no network."""
-    path = offline / name
-    return {
-        "download": Download(f"file://{path}", sha256(path.read_bytes())),
-        "offline_dir": None,
-    }
-
-
-def from_offline_folder(offline: Path, name: str = "program") -> dict[str, Any]:
-    """Arguments to take a file from the offline folder, whose checksum is not the official one."""
-    return {
-        "download": Download(f"https://example.invalid/{name}", "0" * 64),
-        "offline_dir": str(offline),
-    }
-
-
-SOURCES = [from_internet, from_offline_folder]
-
-
-def assert_installed(dest: Path) -> None:
-    """The program is there, complete, and can be run."""
-    assert dest.read_bytes() == PROGRAM
-    assert dest.stat().st_mode & 0o7777 == 0o755
-    assert subprocess.check_output([dest], text=True) == "hello\n"
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_a_file_is_installed_once(source: Any, offline: Path, dest: Path) -> None:
-    arguments = {**source(offline), "dest": str(dest)}
-    assert fake.run(pinned_file, **arguments).did_change()
-    assert_installed(dest)
-    assert list(dest.parent.iterdir()) == [dest]
-    assert not fake.run(pinned_file, **arguments).did_change()
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_a_program_out_of_an_archive_is_installed_once(
-    source: Any, offline: Path, dest: Path
-) -> None:
-    arguments = {**source(offline, "program.tar.gz"), "dest": str(dest), "member": "program"}
-    assert fake.run(pinned_file, **arguments).did_change()
-    assert_installed(dest)
-    assert not fake.run(pinned_file, **arguments).did_change()
-
-
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize(("name", "member"), [("program", None), ("program.tar.gz", "program")])
-def test_a_wrong_checksum_leaves_the_old_file_in_place(
-    source: Any, name: str, member: str | None, offline: Path, dest: Path
-) -> None:
-    dest.write_text("old\n")
-    arguments = source(offline, name)
-    (offline / name).write_bytes(PROGRAM + b"tampered with\n")
-    result = fake.run(pinned_file, **arguments, dest=str(dest), member=member)
-    assert result.did_error()
-    assert f"{name} does not have the pinned checksum" in result.stderr
-    assert dest.read_text() == "old\n"
-    assert not Path(f"{dest}.new").exists()
-
-
-@pytest.mark.parametrize(("name", "member"), [("program", None), ("program.tar.gz", "program")])
-def test_a_file_without_checksum_is_not_installed(
-    name: str, member: str | None, offline: Path, dest: Path
-) -> None:
-    (offline / "SHA256SUMS").write_text(f"{'0' * 64}  another-{name}\n")
-    result = fake.run(
-        pinned_file, **from_offline_folder(offline, name), dest=str(dest), member=member
-    )
-    assert result.did_error()
-    assert not dest.exists()
-
-
-def test_a_file_that_cannot_be_fetched_is_not_installed(offline: Path, dest: Path) -> None:
-    arguments = from_internet(offline)
-    (offline / "program").unlink()
-    assert fake.run(pinned_file, **arguments, dest=str(dest)).did_error()
-    assert not dest.exists()
-
-
-def test_a_changed_file_is_replaced(offline: Path, dest: Path) -> None:
-    dest.write_text("changed by hand\n")
-    assert fake.run(pinned_file, **from_internet(offline), dest=str(dest)).did_change()
-    assert_installed(dest)
-
-
-def test_a_new_version_of_an_archive_is_installed(offline: Path, dest: Path) -> None:
-    dest.write_text("old version\n")
-    dest.chmod(0o755)
-    dest.with_name("program.sha256").write_text("0" * 64 + "\n")
-    arguments = {**from_internet(offline, "program.tar.gz"), "member": "program"}
-    assert fake.run(pinned_file, **arguments, dest=str(dest)).did_change()
-    assert_installed(dest)
-
-
-def test_a_right_file_is_not_fetched_again() -> None:
-    download = Download("https://example.invalid/kubectl", "a" * 64)
-    known = {"sha256sum": f"{download.sha256}  /usr/local/bin/kubectl"}
-    arguments = {"download": download, "dest": "/usr/local/bin/kubectl", "offline_dir": None}
-    assert fake.commands(pinned_file, known, **arguments) == []
-    fetch, *_ = fake.commands(pinned_file, {}, **arguments)
-    assert shlex.split(fetch)[0] == "curl" and shlex.split(fetch)[-1] == download.url
+# secret_file
 
 
 def test_a_secret_file_is_written_once(tmp_path: Path) -> None:
@@ -448,12 +341,13 @@ def test_a_secret_file_is_written_once(tmp_path: Path) -> None:
 
 def test_a_secret_file_is_closed_from_its_first_moment(tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    (command,) = fake.commands(secret_file, {}, path=str(path), content=SecretStr("hidden"))
+    write, move = fake.commands(secret_file, {}, path=str(path), content=SecretStr("hidden"))
     # Who looks sees it already while its content is still on the way.
-    with subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(["sh", "-c", write], stdin=subprocess.PIPE, text=True) as writer:
         wait_for(lambda: list(tmp_path.glob("secret*")), 5, "the file is made", every=0.02)
         (made,) = tmp_path.glob("secret*")
         assert made.stat().st_mode & 0o777 == 0o600
         writer.communicate("hidden\n")
     assert writer.returncode == 0
+    subprocess.run(["sh", "-c", move], check=True)
     assert path.read_text() == "hidden\n" and path.stat().st_mode & 0o777 == 0o600

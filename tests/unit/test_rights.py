@@ -64,7 +64,6 @@ FILES = {
     "/opt/airflow/requirements/*.txt": ("", "644"),
     # These are given to a program, and are none.
     "/usr/local/lib/airflow/grants.sql": ("", "644"),
-    "/usr/local/lib/airflow/objects": ("", "644"),
     "/usr/local/lib/airflow/*": ("", "755"),
 }
 

@@ -167,7 +167,9 @@ def test_what_was_changed_by_hand_is_put_back(
         airflow.request("PATCH", path, body)
     airflow.request("DELETE", "/pools/example_other")
     run = deploy(settings=in_s3)
-    assert run.changed == ["Objects | Make connections, variables and pools what they are to be"]
+    assert run.changed == [
+        "Objects | Make connections, variables and pools as the inventory has them"
+    ]
     assert there() == wanted
     assert airflow.request("GET", "/pools/example_other")["slots"] == 2
     for secret in (s3.secret_key, rest.token):

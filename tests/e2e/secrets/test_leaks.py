@@ -225,7 +225,7 @@ def test_no_secret_was_ever_an_argument_of_a_process(
     outputs: dict[str, str], secrets: dict[str, str], shell: Shell
 ) -> None:
     arguments = shell(f"systemctl is-active e2e-watcher && cat -v {ARGUMENTS}")
-    assert "/usr/local/lib/airflow/objects" in arguments
+    assert "/usr/local/lib/airflow/sync-objects.py" in arguments
     assert found_in(arguments, secrets) == []
 
 

@@ -116,7 +116,7 @@ def test_uv_and_what_it_installs_beside_itself(shell: Shell) -> None:
     with damaged(shell, wheel("debsbom"), UV_CONFIG, passing("debsbom")):
         refused("Hash mismatch for `debsbom==")
     shell(f"test -e {UV}/bin/uv && ! test -e {UV}/bin/debsbom")
-    healed("Worker image | Install what lists the image's packages")
+    healed("Worker image | Install the programs that list the image's packages")
 
 
 def test_a_package_of_airflow(shell: Shell) -> None:

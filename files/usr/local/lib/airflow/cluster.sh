@@ -7,17 +7,16 @@ set -u
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 started=$STATE/minikube     # the checksum of the unit that minikube last started or reloaded with
 begun=$STATE/minikube.begun # the one that it is starting with; left when that was interrupted
-# minikube saves this for kubeadm before applying it. If it is interrupted, it believes that the
-# change is done and waits for it forever; without the file it starts over.
-kubeadm=/var/tmp/minikube/kubeadm.yaml
 
 usage() {
     echo "usage: cluster.sh check|apply begin|run" >&2
     exit 2
 }
 
+# minikube saves KUBEADM_CONFIG before applying it. If it is interrupted, it believes that the change
+# is done and waits for it forever; without the file it starts over.
 begin() {
-    [ ! -e "$begun" ] || rm -f "$kubeadm"
+    [ ! -e "$begun" ] || rm -f "$KUBEADM_CONFIG"
     sha256sum "$MINIKUBE_UNIT" >"$begun"
 }
 

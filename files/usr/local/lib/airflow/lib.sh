@@ -20,6 +20,12 @@ take_lock() {
     flock -w 3 9
 }
 
+# uv, which installs Python packages. It trusts the host's certificates, so also an organisation's
+# own authority, and it copies files, so no virtual environment shares its content with a cache.
+uv() {
+    UV_SYSTEM_CERTS=true UV_LINK_MODE=copy UV_NO_PROGRESS=true "$UV/bin/uv" "$@"
+}
+
 # kubectl in Airflow's namespace, with the rights of the deploy.
 kube() {
     $KUBECTL -n "$NAMESPACE" "$@"

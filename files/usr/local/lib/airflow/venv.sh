@@ -13,13 +13,8 @@ usage() {
 action=$1 venv=$2 python=$3 lock=$4
 shift 4
 
-# The system's certificate store, so that uv trusts an organisation's own CA; copies instead of
-# links, so that a venv shares no file with uv's cache.
-export UV_SYSTEM_CERTS=true UV_LINK_MODE=copy UV_NO_PROGRESS=true
-
 install() {
-    "$UV/bin/uv" pip install --quiet --python "$venv/bin/python" \
-        --only-binary :all: --compile-bytecode "$@"
+    uv pip install --quiet --python "$venv/bin/python" --only-binary :all: --compile-bytecode "$@"
 }
 
 case $action in
@@ -27,11 +22,11 @@ check) [ -e "$venv/.complete" ] || fail "$venv is not complete" ;;
 apply)
     [ ! -e "$venv/.complete" ] || exit 0
     rm -rf "$venv"
-    "$UV/bin/uv" venv --quiet --python "$python" "$venv"
+    uv venv --quiet --python "$python" "$venv"
     install --require-hashes -r "$lock"
-    # The lock wins over what the additional requirements would like to change.
+    # The lock wins over the additional requirements.
     [ $# = 0 ] || install --constraint "$lock" "$@"
-    rm -f "$venv/.lock"
+    rm -f "$venv/.lock" # uv leaves it behind, and every user could write to it
     touch "$venv/.complete"
     ;;
 *) usage ;;

@@ -1,7 +1,8 @@
-"""Make connections, variables and pools what standard input says, or with --check tell whether
-they are: status 0 if so. Written by the deploy of Airflow; started by /usr/local/lib/airflow/run.
+"""sync-objects.py check|apply < FILE: the database has the connections, variables and pools that
+FILE lists as JSON. Objects that FILE does not name stay as they are. Written by the deploy of
+Airflow; /usr/local/lib/airflow/run starts it in Airflow's virtual environment.
 
-Values are secret: what is printed are names. What is not named stays as it is.
+Values are secret, so only names are printed.
 """
 
 import json
@@ -20,7 +21,7 @@ POOL_FIELDS = ("slots", "description", "include_deferred")
 
 
 def fields_differ(found: Any, wanted: Any, names: Iterable[str]) -> bool:
-    """Whether an object has to be changed; JSON is compared by its meaning."""
+    """Whether an object should change; JSON is compared by its meaning."""
 
     def value(thing: Any, name: str) -> Any:
         return thing.extra_dejson if name == "extra" else getattr(thing, name)
@@ -28,8 +29,8 @@ def fields_differ(found: Any, wanted: Any, names: Iterable[str]) -> bool:
     return any(value(found, name) != value(wanted, name) for name in names)
 
 
-def settle(session: Session, wanted: Any, key: str, names: Iterable[str], check: bool) -> bool:
-    """Add an object, or make the one with the same key equal; returns whether it had to be."""
+def sync(session: Session, wanted: Any, key: str, names: Iterable[str], check: bool) -> bool:
+    """Add an object, or make the one with the same key equal; returns whether they differed."""
     kind = type(wanted)
     found = session.scalar(select(kind).where(getattr(kind, key) == getattr(wanted, key)))
     if found is None:
@@ -45,7 +46,7 @@ def settle(session: Session, wanted: Any, key: str, names: Iterable[str], check:
 
 
 def objects(data: dict[str, Any]) -> Iterator[tuple[Any, str, tuple[str, ...]]]:
-    """Each wanted object with the name of its key and of the fields that count."""
+    """Each wanted object with the name of its key and of the fields to compare."""
     for name, values in data["connections"].items():
         extra = values.pop("extra")
         extra = json.dumps(extra) if extra else None
@@ -57,22 +58,25 @@ def objects(data: dict[str, Any]) -> Iterator[tuple[Any, str, tuple[str, ...]]]:
 
 
 def main() -> None:
-    """Compare or settle all of them in one transaction."""
-    check = "--check" in sys.argv
+    """Compare or change all of them in one transaction."""
+    if sys.argv[1:] not in (["check"], ["apply"]):
+        print("usage: sync-objects.py check|apply < FILE", file=sys.stderr)
+        sys.exit(2)
+    check = sys.argv[1] == "check"
     different = []
     with create_session() as session, session.no_autoflush:
         for wanted, key, names in objects(json.load(sys.stdin)):
             name = f"{type(wanted).__name__.lower()} {getattr(wanted, key)}"
             try:
-                if settle(session, wanted, key, names, check):
+                if sync(session, wanted, key, names, check):
                     different.append(name)
                 session.flush()
             except DBAPIError as error:
                 # Its own text has the values.
                 said = error.orig.diag.message_primary or error.orig
                 sys.exit(f"{name}: {said}")
-    print("\n".join(different))
-    sys.exit(bool(different) if check else 0)
+    if check and different:
+        sys.exit(f"these differ from the inventory: {', '.join(different)}")
 
 
 main()

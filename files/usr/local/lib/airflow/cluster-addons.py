@@ -1,0 +1,44 @@
+#!/usr/bin/env -S python3 -B
+"""cluster-addons.py check|apply ADDON...: minikube's addons ADDON... are enabled. Written by the
+deploy of Airflow."""
+
+import json
+import os
+import subprocess
+import sys
+
+# minikube keeps what it knows of its cluster in root's home.
+ENVIRONMENT = {**os.environ, "HOME": "/root"}
+
+
+def missing(addons: list[str]) -> list[str]:
+    """Those of the addons that are not enabled."""
+    listed = subprocess.run(
+        ["minikube", "addons", "list", "-o", "json"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    known = json.loads(listed.stdout) if listed.returncode == 0 else {}
+    return [name for name in addons if known.get(name, {}).get("Status") != "enabled"]
+
+
+def main() -> None:
+    """Compare, or enable all of them: again is the same."""
+    match sys.argv[1:]:
+        case ["check", _, *_]:
+            if addons := missing(sys.argv[2:]):
+                sys.exit(f"minikube's addons are not enabled: {', '.join(addons)}")
+        case ["apply", _, *_]:
+            for name in sys.argv[2:]:
+                command = ["minikube", "addons", "enable", name]
+                done = subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+                if done.returncode:
+                    sys.exit(f"minikube does not enable its addon {name}: see above why")
+        case _:
+            print("usage: cluster-addons.py check|apply ADDON...", file=sys.stderr)
+            sys.exit(2)
+
+
+main()

@@ -1,0 +1,55 @@
+#!/bin/sh
+# download.sh check|apply FILE URL SHA256 [MEMBER]: the program FILE is the one at URL, or its MEMBER
+# if it is an archive. With an offline folder, it comes from there, and so does its checksum. FILE
+# changes only to a content with the right checksum. Written by the deploy of Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+usage() {
+    echo "usage: download.sh check|apply FILE URL SHA256 [MEMBER]" >&2
+    exit 2
+}
+[ $# = 4 ] || [ $# = 5 ] || usage
+action=$1 file=$2 url=$3 sha256=$4 member=${5-}
+name=${url##*/}
+[ -z "$OFFLINE_DIR" ] || # in its list, a "*" before the name of a binary file
+    sha256=$(awk -v name="$name" '$2 == name || $2 == "*" name { print $1 }' "$OFFLINE_DIR/SHA256SUMS")
+
+# Print the checksum of the file at hand. For a member, this is the archive's checksum, in a file
+# beside it.
+checksum() {
+    if [ -z "$member" ]; then
+        sha256sum "$file" 2>/dev/null | cut -d' ' -f1
+    elif [ -x "$file" ]; then
+        cat "$file.sha256" 2>/dev/null || true
+    fi
+}
+
+check() {
+    { [ -n "$sha256" ] && [ "$(checksum)" = "$sha256" ]; } ||
+        fail "$file does not come from a $name with the pinned checksum $sha256"
+}
+
+apply() {
+    if [ -n "$OFFLINE_DIR" ]; then
+        cp "$OFFLINE_DIR/$name" "$file.new"
+    else
+        curl -fsSL --retry 3 -o "$file.new" "$url"
+    fi
+    echo "$sha256  $file.new" | sha256sum --check --status 2>/dev/null || {
+        rm "$file.new"
+        fail "$name does not have the pinned checksum $sha256; it was not installed"
+    }
+    if [ -n "$member" ]; then
+        tar -xzOf "$file.new" "$member" >"$file.part"
+        mv "$file.part" "$file.new"
+    fi
+    chmod 755 "$file.new"
+    mv "$file.new" "$file"
+    [ -z "$member" ] || echo "$sha256" >"$file.sha256"
+}
+
+case $action in
+check | apply) "$action" ;;
+*) usage ;;
+esac

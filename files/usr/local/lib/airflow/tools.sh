@@ -1,0 +1,43 @@
+#!/bin/sh
+# tools.sh check|apply uv|sbom: uv, which installs Airflow, is in a virtual environment of its own;
+# or the programs that list the worker image's packages are in the same one. Both are as their lock
+# files say, with hashes. Written by the deploy of Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+usage() {
+    echo "usage: tools.sh check|apply uv|sbom" >&2
+    exit 2
+}
+
+apply_uv() {
+    rm -rf "$UV"
+    python3 -m venv "$UV"
+    PIP_CERT=/etc/ssl/certs/ca-certificates.crt "$UV/bin/pip" --quiet --disable-pip-version-check \
+        install --require-hashes --only-binary :all: -r "$lock"
+}
+
+apply_sbom() {
+    uv pip install --quiet --python "$UV/bin/python" --only-binary :all: --require-hashes -r "$lock"
+    rm -f "$UV/.lock"
+}
+
+# The record is a copy of the lock file that was installed last.
+case "$# ${2-}" in
+"2 uv") record=$UV/installed.txt ;;
+"2 sbom") record=$UV/installed-sbom.txt ;;
+*) usage ;;
+esac
+lock=$REQUIREMENTS/$2.txt
+case $1 in
+check)
+    cmp -s "$lock" "$record" || fail "$UV does not have the packages of $lock"
+    # uv leaves it behind, and every user could write to it.
+    [ ! -e "$UV/.lock" ] || fail "uv left its lock in $UV"
+    ;;
+apply)
+    "apply_$2"
+    cp "$lock" "$record"
+    ;;
+*) usage ;;
+esac

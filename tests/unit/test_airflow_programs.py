@@ -1,0 +1,277 @@
+"""The programs that install Airflow, run it, and prepare its database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit import fake, postgres, programs
+from tests.unit.stand_ins import Host
+
+VARIABLES = {
+    "fernet-key": "AIRFLOW__CORE__FERNET_KEY",
+    "jwt-secret": "AIRFLOW__API_AUTH__JWT_SECRET",
+    "api-secret-key": "AIRFLOW__API__SECRET_KEY",
+}
+PROGRAMS = ("venv.sh", "prune-venvs.sh", "tools.sh", "secrets.sh", "migrate.sh", "user.sh")
+VENV, LOCK = "3.3.2-abc", "/opt/airflow/requirements/3.3.2.txt"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host with the folders of a deploy, which are below this one."""
+    host = Host(tmp_path)
+    host.values["RUN"] = str(programs.LIB / "run")
+    host.values["HOMES"] = str(tmp_path)
+    for name in ("SECRETS", "VENVS", "REQUIREMENTS", "UV", "airflow"):
+        (tmp_path / name).mkdir()
+        if name != "airflow":  # the home of its user
+            host.values[name] = str(tmp_path / name)
+    for name in ("MIGRATED", "VENV", "ADMIN_PASSWORD"):
+        host.values[name] = str(tmp_path / name)
+    return host
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("arguments", [(), ("check", "a", "b", "c", "d", "e"), ("make",)])
+def test_a_wrong_call_shows_the_usage(program: str, arguments: tuple[str, ...], host: Host) -> None:
+    if program == "venv.sh" and len(arguments) == 6:
+        arguments = ("make", *arguments[1:])  # it takes any number of requirements
+    done = host.run(program, *arguments)
+    assert done.returncode == 2 and done.stderr.startswith(f"usage: {program}"), done
+    assert done.stdout == ""
+
+
+# Virtual environments
+
+# Makes a virtual environment, and leaves its lock behind, as uv does.
+UV = """#!/bin/sh
+echo uv "$@" >> {calls}
+test "$UV_SYSTEM_CERTS $UV_LINK_MODE" = "true copy" || exit 3
+case $1 in
+venv) mkdir -p "$5/bin" ;;
+pip) test -d "$(dirname "$5")" && touch "$(dirname "$5")/../.lock" ;;
+esac
+{end}
+"""
+
+
+def give_uv(host: Host, end: str = "") -> None:
+    """Let uv be installed."""
+    path = Path(host.values["UV"], "bin/uv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(UV.format(calls=host.calls, end=end))
+    path.chmod(0o755)
+
+
+def test_a_venv_is_installed_from_its_lock_and_then_the_extra_requirements(host: Host) -> None:
+    give_uv(host)
+    folder = Path(host.values["VENVS"], VENV)
+    extra = ("boto3>=1; python_version < '4'", "httpx[http2]")
+    arguments = ("venv.sh", str(folder), "/usr/bin/python3.11", LOCK, *extra)
+    assert host.check(*arguments) == f"{folder} is not complete"
+    assert host.apply(*arguments) == host.check(*arguments) == ""
+    made, locked, more = host.called("uv")
+    assert made == ["venv", "--quiet", "--python", "/usr/bin/python3.11", str(folder)]
+    for words in (locked, more):
+        assert {"--compile-bytecode", "--only-binary", f"{folder}/bin/python"} <= set(words)
+    assert locked[-3:] == ["--require-hashes", "-r", LOCK]
+    # The lock wins over the extra requirements.
+    assert more[more.index("--constraint") :] == [
+        *("--constraint", LOCK),
+        *("boto3>=1;", "python_version", "<", "'4'", "httpx[http2]"),
+    ]
+    # Every user could write to it.
+    assert not (folder / ".lock").exists()
+
+
+def test_a_venv_without_extra_requirements_has_only_the_lock(host: Host) -> None:
+    give_uv(host)
+    assert (
+        host.apply("venv.sh", f"{host.values['VENVS']}/{VENV}", "/usr/bin/python3.11", LOCK) == ""
+    )
+    assert len(host.called("uv")) == 2
+
+
+def test_a_venv_that_was_interrupted_begins_again(host: Host) -> None:
+    give_uv(host, 'test "$1" = venv')
+    folder = Path(host.values["VENVS"], VENV)
+    arguments = ("venv.sh", str(folder), "/usr/bin/python3.11", LOCK)
+    assert host.run("venv.sh", "apply", *arguments[1:]).returncode == 1
+    assert host.check(*arguments) == f"{folder} is not complete"
+    (folder / "left").touch()
+    give_uv(host)
+    assert host.apply(*arguments) == host.check(*arguments) == ""
+    assert not (folder / "left").exists()
+
+
+def test_the_venv_in_use_is_a_link_that_changes_in_the_switch() -> None:
+    plan = fake.plan(fake.settings())
+    order = ["Install Airflow", "Write pod_template", "Switch the command line", "Migrate the"]
+    places = [plan.position(name) for name in order]
+    assert places == sorted(places)
+    changing = [
+        each.name
+        for each in plan.operations
+        if any("/opt/airflow/venv.new" in command for command in each.commands)
+    ]
+    assert changing == [plan.names[places[2]]]
+
+
+# The tools
+
+
+@pytest.mark.parametrize("name", ["uv", "sbom"])
+def test_tools_are_installed_once_for_each_lock(name: str, host: Host) -> None:
+    give_uv(host)
+    uv, lock = Path(host.values["UV"]), Path(host.values["REQUIREMENTS"], f"{name}.txt")
+    lock.write_text("one==1\n")
+    # Makes a virtual environment.
+    host.program(
+        "python3", f'mkdir -p "$3/bin"; printf "#!/bin/sh\\n" > "$3/bin/pip"; chmod +x {uv}/bin/pip'
+    )
+    assert host.check("tools.sh", name) == f"{uv} does not have the packages of {lock}"
+    assert host.apply("tools.sh", name) == host.check("tools.sh", name) == ""
+    lock.write_text("one==2\n")
+    assert host.check("tools.sh", name) == f"{uv} does not have the packages of {lock}"
+    give_uv(host)
+    assert host.apply("tools.sh", name) == host.check("tools.sh", name) == ""
+    (uv / ".lock").touch()  # every user could write to it
+    assert host.check("tools.sh", name) == f"uv left its lock in {uv}"
+    give_uv(host)
+    assert host.apply("tools.sh", name) == host.check("tools.sh", name) == ""
+
+
+def test_tools_have_only_what_their_lock_names_with_hashes(host: Host) -> None:
+    give_uv(host)
+    lock = Path(host.values["REQUIREMENTS"], "sbom.txt")
+    lock.touch()
+    assert host.apply("tools.sh", "sbom") == ""
+    (words,) = host.called("uv")
+    assert words[-3:] == ["--require-hashes", "-r", str(lock)] and "--only-binary" in words
+
+
+# Programs of the virtual environment, and the database
+
+
+# Runs a program as another user: here as the same.
+AS_USER = """
+case $1 in -u) shift 3 ;; --reuid=airflow) shift 3 ;; *) exit 9 ;; esac
+exec "$@"
+"""
+# The command of the virtual environment: it records what it was given.
+AIRFLOW = """#!/bin/sh
+echo airflow "$@" >> {calls}
+env | sort > {folder}/environment
+pwd > {folder}/place
+case "$*" in
+"db migrate") psql -XAtqd airflow -c "update alembic_version set version_num = 'new'" ;;
+"users create"*) cat > {folder}/answers ;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    """A database with the schemas' heads, and the table of the web page's users."""
+    with postgres.server() as running:
+        running.sql("create database airflow")
+        running.sql(
+            "create table alembic_version as select 'abc' as version_num;"
+            "create table alembic_version_fab as select 'def' as version_num;"
+            "create table ab_user (username text)",
+            "airflow",
+        )
+        yield running
+
+
+@pytest.fixture
+def airflow(host: Host, server: postgres.Server) -> Host:
+    """A host with secrets, a virtual environment in use, and a database."""
+    server.sql("update alembic_version set version_num = 'abc'; truncate ab_user", "airflow")
+    export = " ".join(f"{name}={value}" for name, value in server.environment.items())
+    export = export.replace("PATH=", f"PATH={host.bin}:")
+    host.program("runuser", f"export {export}\n{AS_USER}")
+    host.program("setpriv", f"export {export}\n{AS_USER}")
+    host.program("id", "echo 0")
+    assert host.apply("secrets.sh") == ""
+    host.values["ADMIN_PASSWORD"] = f"{host.values['SECRETS']}/admin-password"
+    folder = Path(host.values["VENVS"], VENV, "bin")
+    folder.mkdir(parents=True)
+    (folder / "airflow").write_text(AIRFLOW.format(calls=host.calls, folder=host.folder))
+    (folder / "airflow").chmod(0o755)
+    Path(host.values["VENV"]).symlink_to(folder.parent)
+    return host
+
+
+def test_a_program_runs_as_the_services_do_in_the_venv_in_use(airflow: Host) -> None:
+    done = airflow.run("run", "airflow", "config", "get-value", "it's one")
+    assert done.returncode == 0, done.stderr
+    assert airflow.called("airflow") == [["config", "get-value", "it's", "one"]]
+    lines = (airflow.folder / "environment").read_text().splitlines()
+    environment = dict(line.split("=", 1) for line in lines if "=" in line)
+    home = f"{airflow.values['HOMES']}/airflow"
+    assert environment["AIRFLOW_HOME"] == environment["HOME"] == home
+    assert environment["AIRFLOW_CONFIG"] == "/etc/airflow/airflow.cfg"
+    assert environment["KUBECONFIG"] == "/etc/airflow/kubeconfig"
+    assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
+    for name, variable in VARIABLES.items():
+        text = Path(airflow.values["SECRETS"], name).read_text()
+        assert text == f"{variable}={environment[variable]}\n"
+    # The values of the host are no variables of Airflow's processes.
+    assert environment.keys().isdisjoint(airflow.values.keys() - {"HOME"})
+    assert (airflow.folder / "place").read_text().strip() == home
+    called = airflow.called("setpriv")[0]
+    assert called[:3] == ["--reuid=airflow", "--regid=airflow", "--init-groups"]
+    # The environment itself, not the link, which may change while the program runs.
+    assert called[3] == f"{airflow.values['VENVS']}/{VENV}/bin/airflow"
+
+
+def test_only_root_can_run_a_program(airflow: Host) -> None:
+    airflow.program("id", "echo 1000")
+    done = airflow.run("run", "airflow", "version")
+    assert done.returncode == 1 and "use sudo airflow" in done.stderr
+    assert airflow.called("airflow") == []
+
+
+def test_the_command_is_the_one_of_the_venv(airflow: Host) -> None:
+    done = airflow.run("../../bin/airflow", "dags", "list")
+    assert done.returncode == 0, done.stderr
+    assert airflow.called("airflow") == [["dags", "list"]]
+
+
+def test_a_schema_is_known_by_its_heads_and_the_venv(
+    airflow: Host, server: postgres.Server
+) -> None:
+    migrated = Path(airflow.values["MIGRATED"])
+    assert airflow.check("migrate.sh", VENV) == "the database has no schema yet"
+    assert airflow.apply("migrate.sh", VENV) == ""
+    assert migrated.read_text() == f"{VENV} new def\n"
+    assert airflow.check("migrate.sh", VENV) == ""
+    assert "not of 3.3.3-abc new def" in airflow.check("migrate.sh", "3.3.3-abc")
+    server.sql("update alembic_version_fab set version_num = 'ghi'", "airflow")
+    sentence = f"the schema is that of {VENV} new def, not of {VENV} new ghi"
+    assert airflow.check("migrate.sh", VENV) == sentence
+    server.sql("update alembic_version_fab set version_num = 'def'", "airflow")
+
+
+def test_a_migration_that_fails_is_not_noted(airflow: Host) -> None:
+    program = Path(airflow.values["VENVS"], VENV, "bin/airflow")
+    program.write_text("#!/bin/sh\necho broken >&2; exit 1\n")
+    assert airflow.apply("migrate.sh", VENV) == "broken"
+    assert not Path(airflow.values["MIGRATED"]).exists()
+
+
+def test_the_first_users_password_is_in_no_argument(airflow: Host, server: postgres.Server) -> None:
+    password = Path(airflow.values["ADMIN_PASSWORD"]).read_text()
+    assert airflow.check("user.sh", "admin") == "the web page has no user admin"
+    assert airflow.apply("user.sh", "admin") == ""
+    assert (airflow.folder / "answers").read_text() == password * 2
+    assert password.strip() not in airflow.calls.read_text()
+    (words,) = airflow.called("airflow")
+    assert words[:4] == ["users", "create", "--username", "admin"]
+    server.sql("insert into ab_user values ('admin')", "airflow")
+    assert airflow.check("user.sh", "admin") == ""
+    assert airflow.check("user.sh", "another") == "the web page has no user another"

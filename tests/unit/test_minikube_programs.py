@@ -1,0 +1,183 @@
+"""The programs that start minikube's cluster, place its files and enable its addons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.stand_ins import Host
+
+VERSION = "1.33.1"
+SERVES = f"""echo '{{"gitVersion": "v{VERSION}"}}'"""
+# Each line of the file is what systemd says of the unit now.
+SYSTEMCTL = """
+case "$*" in
+is-enabled*) test -e {folder}/enabled ;;
+enable*) touch {folder}/enabled ;;
+is-active*) grep -qx active {folder}/found ;;
+show*) cat {folder}/found ;;
+"start --no-block"*) echo activating > {folder}/found ;;
+start*|reload-or-restart*) echo active > {folder}/found; {effect} ;;
+esac
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host with minikube's unit, which is not started."""
+    host = Host(tmp_path)
+    host.values["MINIKUBE_UNIT"] = str(tmp_path / "MINIKUBE_UNIT")
+    host.values["KUBERNETES_VERSION"] = VERSION
+    host.values["KUBEADM_CONFIG"] = str(tmp_path / "KUBEADM_CONFIG")
+    Path(host.values["KUBEADM_CONFIG"]).write_text("of earlier\n")
+    Path(host.values["MINIKUBE_UNIT"]).write_text("[Unit]\n")
+    (tmp_path / "found").write_text("inactive\n")
+    give_systemctl(host)
+    host.program("kubectl", SERVES)
+    host.program("journalctl", "echo its last words")
+    return host
+
+
+def give_systemctl(host: Host, effect: str = "true") -> None:
+    """Let systemctl have an effect when it starts or reloads the unit."""
+    host.program("systemctl", SYSTEMCTL.format(folder=host.folder, effect=effect))
+
+
+def called(host: Host) -> list[str]:
+    """What was asked of systemd, that changes something."""
+    words = (" ".join(each) for each in host.called("systemctl"))
+    return [each for each in words if not each.startswith(("is-", "show"))]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cluster.sh",),
+        ("cluster.sh", "check", "stop"),
+        ("cluster.sh", "make", "run"),
+        ("offline-files.sh", "check", "/srv"),
+        ("offline-files.sh", "make", "/srv", VERSION),
+        ("cluster-addons.py", "check"),
+        ("cluster-addons.py", "make", "dashboard"),
+    ],
+)
+def test_a_wrong_call_shows_the_usage(arguments: tuple[str, ...], host: Host) -> None:
+    done = host.run(*arguments)
+    assert done.returncode == 2 and done.stderr.startswith(f"usage: {arguments[0]}")
+
+
+# cluster.sh
+
+
+def test_minikube_begins_to_start_once(host: Host) -> None:
+    call = ("cluster.sh", "begin")
+    assert host.check(*call) == "minikube does not start at boot"
+    assert host.apply(*call) == host.check(*call) == ""
+    assert called(host)[-1] == "start --no-block minikube"
+    assert (host.state / "minikube.begun").exists()
+    assert Path(host.values["KUBEADM_CONFIG"]).exists()
+    (host.folder / "found").write_text("failed\n")
+    assert host.check(*call) == "minikube is not started"
+
+
+def test_a_start_that_ends_well_is_noted(host: Host) -> None:
+    call = ("cluster.sh", "run")
+    assert host.apply("cluster.sh", "begin") == ""
+    assert host.check(*call) == "minikube does not run"
+    assert host.apply(*call) == host.check(*call) == ""
+    # It was started with the unit as it is: there is nothing to reload.
+    assert not [each for each in called(host) if "reload-or-restart" in each]
+    assert not (host.state / "minikube.begun").exists()
+    assert (host.state / "minikube").read_text().split()[1] == host.values["MINIKUBE_UNIT"]
+
+
+def running(host: Host) -> tuple[str, str]:
+    """Bring the cluster up; returns how to ask for that."""
+    assert host.apply("cluster.sh", "begin") == ""
+    assert host.apply("cluster.sh", "run") == ""
+    host.calls.write_text("")
+    return ("cluster.sh", "run")
+
+
+def test_a_changed_unit_is_reloaded_and_not_restarted(host: Host) -> None:
+    call = running(host)
+    unit = Path(host.values["MINIKUBE_UNIT"])
+    unit.write_text("[Unit]\nDescription=new\n")
+    assert host.check(*call) == f"minikube was started with another unit than {unit}"
+    assert host.apply(*call) == host.check(*call) == ""
+    assert called(host) == [
+        *("daemon-reload", "start minikube", "reload-or-restart minikube"),
+    ]
+    # minikube was not interrupted: it knows what it did.
+    assert Path(host.values["KUBEADM_CONFIG"]).exists()
+
+
+def test_a_cluster_that_does_not_answer_is_reloaded(host: Host) -> None:
+    call = running(host)
+    host.program("kubectl", f"test -e {host.folder}/up && {SERVES}")
+    assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
+    give_systemctl(host, f"test $1 = start || touch {host.folder}/up")
+    assert host.apply(*call) == host.check(*call) == ""
+
+
+def test_another_version_is_not_the_wanted_one(host: Host) -> None:
+    call = running(host)
+    host.program("kubectl", 'echo \'{"gitVersion": "v1.32.9"}\'')
+    assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
+
+
+def test_after_an_interruption_minikube_forgets_its_configuration(host: Host) -> None:
+    call = running(host)
+    unit, kubeadm = Path(host.values["MINIKUBE_UNIT"]), Path(host.values["KUBEADM_CONFIG"])
+    unit.write_text("[Unit]\nDescription=new\n")
+    give_systemctl(host, "kill -KILL $PPID")
+    done = host.run("cluster.sh", "apply", *call[1:])
+    assert done.returncode < 0
+    (host.state / "minikube.begun").write_text("of an interrupted reload\n")
+    give_systemctl(host)
+    assert host.check(*call) != ""
+    assert host.apply(*call) == host.check(*call) == ""
+    assert not kubeadm.exists()
+    assert not (host.state / "minikube.begun").exists()
+
+
+def test_a_cluster_that_does_not_come_up_shows_its_last_words(host: Host) -> None:
+    assert host.apply("cluster.sh", "begin") == ""
+    host.program("kubectl", "exit 1")
+    done = host.run("cluster.sh", "apply", "run")
+    assert done.returncode == 1 and "its last words" in done.stdout
+    assert f"minikube does not run Kubernetes v{VERSION}" in done.stderr
+    # The next run knows that this one was not done.
+    assert (host.state / "minikube.begun").exists() and not (host.state / "minikube").exists()
+
+
+# offline-files.sh
+
+
+def test_a_folder_that_is_missing_has_something_to_do(host: Host) -> None:
+    assert host.run("offline-files.sh", "check", "/no/such/folder", VERSION).returncode != 0
+
+
+# cluster-addons.py
+
+
+def test_addons_are_enabled_once(host: Host) -> None:
+    state = {"dashboard": {"Status": "enabled"}, "metrics-server": {"Status": "disabled"}}
+    listed = host.folder / "addons"
+    listed.write_text(json.dumps(state))
+    host.program("minikube", f'test "$HOME" = /root || exit 1\ntest "$2" = enable || cat {listed}')
+    assert host.check("cluster-addons.py", "dashboard") == ""
+    call = ("cluster-addons.py", "dashboard", "metrics-server", "other")
+    sentence = "minikube's addons are not enabled: metrics-server, other"
+    assert host.check(*call) == sentence
+    assert host.apply(*call) == ""
+    enabled = [words[2] for words in host.called("minikube") if words[1] == "enable"]
+    assert enabled == ["dashboard", "metrics-server", "other"]
+
+
+def test_a_minikube_that_does_not_answer_has_something_to_do(host: Host) -> None:
+    host.program("minikube", "exit 1")
+    assert host.check("cluster-addons.py", "dashboard") != ""
+    assert host.apply("cluster-addons.py", "dashboard") != ""
