@@ -9,13 +9,14 @@ from typing import Any
 import yaml
 from pyinfra import host
 from pyinfra.api import DeployError, deploy, operation
+from pyinfra.facts.server import Command
 from pyinfra.operations import files
 
 from tasks.cluster.access import CONTROL_PLANE, TRIGGERER
 from tasks.layout import POD_POLICY, POD_POLICY_REFUSED, POD_TEMPLATE, PULL_SECRET, ROOT
 from tasks.lib import progress
 from tasks.lib.kubectl import Manifest, render
-from tasks.lib.operations import Output, ensure
+from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 
 TEMPLATE = ROOT / "files/cluster/pod-policy.yaml.j2"
@@ -43,7 +44,8 @@ def prepare(settings: HostSettings, template: Manifest) -> None:
     """
     if objections := refused(settings, template):
         raise DeployError("\n".join(objections))
-    in_use = yaml.safe_load(host.get_fact(Output, script=f"cat {POD_TEMPLATE} 2>/dev/null; true"))
+    shown = host.get_fact(Command, command=f"cat {POD_TEMPLATE} 2>/dev/null; true")
+    in_use = yaml.safe_load(shown or "")
     # A template of the time before the policy may be any: the policy comes with its successor.
     if not in_use or in_use == template or refused(settings, in_use):
         return
@@ -78,7 +80,7 @@ def _apply(settings: HostSettings, templates: Sequence[Manifest], while_: str) -
 @operation()
 def _say_if_refused() -> Generator[str, None, None]:
     """Tell people what only an admin of the cluster can do, when it is known."""
-    if host.get_fact(Output, script=f"test ! -e {POD_POLICY_REFUSED} || echo yes") == "yes":
+    if host.get_fact(Command, command=f"test ! -e {POD_POLICY_REFUSED} || echo yes") == "yes":
         progress.say_at_end(
             "Nothing restricts task pods, so whoever writes DAGs can reach the cluster's nodes: the"
             " user of kubernetes_kubeconfig may not make admission policies. An admin of the"
