@@ -49,7 +49,6 @@ def test_commands_and_questions_are_shell(variants: dict[str, Plan]) -> None:
 # pyinfra's own.
 LONG = {
     "PostgreSQL | Create database airflow",  # pyinfra's
-    "Remove | Remove the proxy",
     "System | Create user airflow-dags",  # pyinfra's
 }
 CONTROL_FLOW = re.compile(r"(^|[;&|{(]\s*|\b(then|do|else) )(for|while|case|if|until)\b")
