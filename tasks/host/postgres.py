@@ -81,7 +81,6 @@ def grant(database: str = DATABASE, *, missing: bool = False) -> str:
 
 def give_rights() -> None:
     """The processes that run DAGs' code have the rights that they need, and no more."""
-    files.put(name="Write the rights of DAGs' code", src=f"files{GRANTS}", dest=GRANTS, mode="644")
     settled(
         name=f"Give the role {DAGS_USER} its rights",
         test=f'missing=$({grant(missing=True)}) && test -z "$missing"',
