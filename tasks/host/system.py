@@ -1,4 +1,4 @@
-"""The ground that the rest stands on: Debian packages, Airflow's two users, directories."""
+"""The base of the rest: Debian packages, Airflow's two users, directories."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def install(settings: HostSettings) -> None:
             f"sed -i 's/^{CONTROL_USER}:/{DAGS_USER}:/' /etc/group /etc/gshadow /etc/shadow",
             f"sed -i 's/^{CONTROL_USER}:/{DAGS_USER}:/' /etc/passwd",
         ],
-        because=f"{CONTROL_USER} has another one",
+        because=f"{CONTROL_USER} has another id",
     )
     _create_user(DAGS_USER, "Apache Airflow, what runs DAGs' code", settings.airflow.uid)
     _create_user(CONTROL_USER, "Apache Airflow", groups=[DAGS_USER])
@@ -88,7 +88,7 @@ def install(settings: HostSettings) -> None:
         name=f"Give DAG files to the group {CONTROL_USER}",
         test=f'test -z "$(find {layout.DAGS} -group {DAGS_USER} -print -quit 2>/dev/null)"',
         commands=[f"chgrp -hR {CONTROL_USER} {layout.DAGS}"],
-        because="none is the group's that runs them, and could change them",
+        because="none belongs to the group that runs them and could change them",
     )
 
 
