@@ -13,7 +13,7 @@ from tasks import layout
 from tasks.host import tls
 from tasks.layout import LOOPBACK, NGINX_SITE, NGINX_UNIT, STARTED_WITH, UNITS_DIRECTORY
 from tasks.lib import progress
-from tasks.lib.operations import ensure, ensure_sent, settled
+from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
 from tasks.settings.types import in_url
 
@@ -61,12 +61,12 @@ def _write_site(settings: HostSettings) -> None:
     )
     files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=NGINX_SITE)
     unchanged = f"! dpkg --verify nginx-common | grep -q ' {WELCOME}$'"
-    settled(
+    run_unless(
         name="Disable nginx's welcome page",
         test=f'test "$(readlink -f {ENABLED}/default)" != {WELCOME} || ! {{ {unchanged}; }}',
         # Without what nginx was started with, the step that runs it reloads it.
         commands=[f"rm -f {ENABLED}/default {STARTED_WITH}/{NGINX_UNIT}"],
-        because="there is none, or it is somebody's own",
+        already="there is none, or it is somebody's own",
     )
 
 

@@ -103,12 +103,12 @@ def test_no_operation_has_a_parameter_that_pyinfra_would_take_away() -> None:
         if callable(value) and hasattr(value, "_inner")  # how pyinfra marks them
     }
     assert own.keys() == {
-        "brought",
-        "debian_packages",
         "ensure",
         "ensure_sent",
+        "packages",
+        "run_unless",
         "secret_file",
-        "settled",
+        "synced_folder",
     }
     for name, operation in own.items():
         parameters = inspect.signature(operation._inner).parameters
