@@ -86,7 +86,6 @@ HOST_ENV = "/etc/airflow/host.env"
 PROGRAMS_RECORD = f"{STATE}/programs"
 CLI = "/usr/local/bin/airflow"
 RUN = f"{LIB}/run"
-CERTIFICATE_PROGRAM = f"{LIB}/certificate"
 BACKUP = "/usr/local/bin/airflow-backup"
 RESTORE = "/usr/local/bin/airflow-restore"
 ROLLBACK = "/usr/local/bin/airflow-rollback"
@@ -145,6 +144,7 @@ SMOKE_TEST_INPUTS = (
 # Programs in LIB that an earlier version of the deploy installed under these names.
 OLD_PROGRAMS = (
     "ask-git",
+    "certificate",
     "clean-history",
     "liveness",
     "objects",

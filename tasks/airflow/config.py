@@ -20,7 +20,7 @@ from tasks.layout import (
     ROOT,
     STATE,
 )
-from tasks.lib.operations import brought
+from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
 from tasks.worker import dags, logs, pod, template
 
@@ -52,7 +52,7 @@ def write(settings: HostSettings) -> None:
         mode="640",
         manifest=manifest,
     )
-    brought(
+    synced_folder(
         name="Install the deploy's cluster policy",
         sources={
             str(path.relative_to(POLICY)): path

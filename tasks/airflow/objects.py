@@ -10,7 +10,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks.layout import LIB, OBJECTS, RUN
-from tasks.lib.operations import secret_file, settled
+from tasks.lib.operations import run_unless, secret_file
 from tasks.settings import HostSettings
 
 PROGRAM = f"{LIB}/sync-objects.py"
@@ -46,9 +46,9 @@ def sync(settings: HostSettings) -> None:
         files.file(name=f"Remove {OBJECTS}", path=OBJECTS, present=False)
         return
     secret_file(name=f"Write {OBJECTS}", path=OBJECTS, content=wanted(settings))
-    settled(
+    run_unless(
         name="Make connections, variables and pools as the inventory has them",
         test=f"{RUN} python {PROGRAM} check < {OBJECTS}",
         commands=[f"{RUN} python {PROGRAM} apply < {OBJECTS}"],
-        because="they are the same",
+        already="they are the same",
     )

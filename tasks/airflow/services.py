@@ -29,7 +29,7 @@ from tasks.layout import (
     UNITS_DIRECTORY,
 )
 from tasks.lib import systemd
-from tasks.lib.operations import Source, brought, ensure, settled
+from tasks.lib.operations import Source, ensure, run_unless, synced_folder
 from tasks.settings import HostSettings
 from tasks.worker import git, image
 
@@ -105,7 +105,7 @@ def becomes_healthy(settings: HostSettings) -> str:
 @deploy("Services")
 def run(settings: HostSettings) -> None:
     """Every service runs with the inputs that are on the host now, and Airflow is healthy."""
-    brought(
+    synced_folder(
         name="Install the units",
         sources=units(settings),
         dest=UNITS_DIRECTORY,
@@ -118,11 +118,11 @@ def run(settings: HostSettings) -> None:
     )
     for service in SERVICES:
         systemd.run(service.unit)
-    settled(
+    run_unless(
         name="Run airflow.target",  # an inactive target can't stop its units
         test='test "$(systemctl is-active airflow.target)" = active',
         commands=["systemctl start airflow.target"],
-        because="it is active",
+        already="it is active",
     )
     ensure(
         name="Wait until Airflow is healthy",

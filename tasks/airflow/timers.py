@@ -12,7 +12,7 @@ from pyinfra.api import deploy
 
 from tasks.layout import UNITS_DIRECTORY
 from tasks.lib import systemd
-from tasks.lib.operations import settled
+from tasks.lib.operations import run_unless
 from tasks.settings import HostSettings, Settings
 
 # Each timer, and whether the settings want it.
@@ -42,7 +42,7 @@ def remove_unwanted(settings: HostSettings) -> None:
     """No timer is there that the settings do not want. It stops while its unit is still there."""
     for name in sorted(TIMERS.keys() - set(wanted(settings))):
         timer, service = (f"{UNITS_DIRECTORY}/{unit}" for unit in units(name))
-        settled(
+        run_unless(
             name=f"Remove airflow-{name}",
             test=f"! test -e {timer}",
             commands=[
@@ -51,7 +51,7 @@ def remove_unwanted(settings: HostSettings) -> None:
                 f"rm -f {service} {timer}",
                 "systemctl daemon-reload",
             ],
-            because="it is not wanted",
+            already="it is not wanted",
         )
 
 

@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 
 from tasks.host import tools
 from tasks.layout import REQUIREMENTS, VENV
-from tasks.lib.operations import ensure, settled
+from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
 
@@ -31,11 +31,11 @@ def install(settings: HostSettings) -> None:
 
 def switch(settings: HostSettings) -> None:
     """The command line uses this venv. Units and pods name it themselves."""
-    settled(
+    run_unless(
         name="Switch the command line to this version",
         test=f"test {VENV} -ef {settings.venv}",
         commands=[f"ln -sfn {settings.venv} {VENV}.new && mv -T {VENV}.new {VENV}"],
-        because="it uses this version",
+        already="it uses this version",
     )
 
 

@@ -12,7 +12,7 @@ from tasks import layout
 from tasks.cluster import programs
 from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS
 from tasks.lib import progress
-from tasks.lib.operations import ensure, settled
+from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
 # Processes and threads of a pod; without a limit one task could take all that the host can have.
@@ -81,7 +81,7 @@ def _prepare_node(settings: HostSettings) -> None:
         path=f"{SHIMS}/docker",
         target="/bin/false",
     )
-    settled(
+    run_unless(
         name="Write containerd's default configuration",
         # minikube edits keys of this file, and Debian's own file has none of them.
         test=f"grep -q sandbox_image {CONTAINERD_CONFIG}",
@@ -91,18 +91,18 @@ def _prepare_node(settings: HostSettings) -> None:
             f"mv {CONTAINERD_CONFIG}.new {CONTAINERD_CONFIG}",
             "systemctl restart containerd",
         ],
-        because="containerd's configuration has the keys that minikube edits",
+        already="containerd's configuration has the keys that minikube edits",
     )
 
 
 def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
     """minikube finds Kubernetes' programs and images, so it downloads none."""
     look = f"cd {offline_dir} && {programs.OFFLINE_LOOK}"
-    settled(
+    run_unless(
         name="Remember the offline folder as verified",  # which preflight did, in this run
         test=f"{look} | cmp -s - {layout.OFFLINE_STAMP}",
         commands=[f"{look} > {layout.OFFLINE_STAMP}"],
-        because="it is as it was when it was verified",
+        already="it is as it was when it was verified",
     )
     ensure(
         name="Place Kubernetes' programs in minikube's cache",
@@ -112,12 +112,12 @@ def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
     )
     if not settings.node_is_host:
         return
-    settled(
+    run_unless(
         name="Import Kubernetes' images (about 15 s)",
         test="ctr -n k8s.io images ls -q"
         f" | grep -qx registry.k8s.io/kube-apiserver:v{settings.kubernetes.version}",
         commands=[f"ctr -n k8s.io images import {offline_dir}/images.tar >/dev/null"],
-        because="containerd has them",
+        already="containerd has them",
     )
 
 

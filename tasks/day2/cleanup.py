@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 
 from tasks.airflow import venv
 from tasks.layout import LIB, OLD_PROGRAMS
-from tasks.lib.operations import settled
+from tasks.lib.operations import run_unless
 from tasks.settings import HostSettings
 from tasks.worker import image
 
@@ -22,9 +22,9 @@ def run(settings: HostSettings) -> None:
 def _remove_old_programs() -> None:
     """No program of an earlier version is left. Until now units of that version may have run it."""
     names = " ".join(OLD_PROGRAMS)
-    settled(
+    run_unless(
         name="Remove the programs of an earlier version",
         test=f'cd {LIB} && test -z "$(ls {names} 2>/dev/null)"',
         commands=[f"cd {LIB} && rm -f {names}"],
-        because="there is none",
+        already="there is none",
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pyinfra.api import deploy
 
 from tasks.layout import BACKUP_PENDING, BACKUPS
-from tasks.lib.operations import ensure, settled
+from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
 
@@ -42,9 +42,9 @@ def _end() -> None:
     The next run finds a pending one after a kill, and makes no second one.
     """
     pending, name = f"{BACKUPS}/{BACKUP_PENDING}.tar", "before-upgrade-$(date -u +%Y%m%dT%H%M%SZ)"
-    settled(
+    run_unless(
         name="Keep the backup of before",
         test=f"! test -e {pending}",
         commands=[f"mv {pending} {BACKUPS}/{name}.tar"],
-        because="there was no upgrade",
+        already="there was no upgrade",
     )

@@ -12,7 +12,7 @@ from tasks import layout
 from tasks.host import tls
 from tasks.layout import HOST_ENV, ROOT
 from tasks.lib import lock
-from tasks.lib.operations import brought
+from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
 
 
@@ -128,7 +128,7 @@ def install(settings: HostSettings) -> None:
     )
     # After their values, so that a program that a timer starts meanwhile finds them.
     top = ROOT / "files/usr/local"
-    brought(
+    synced_folder(
         name="Install the deploy's programs",
         sources={
             str(path.relative_to(top)): path

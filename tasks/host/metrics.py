@@ -16,7 +16,7 @@ from tasks.layout import (
     STARTED_WITH,
     UNITS_DIRECTORY,
 )
-from tasks.lib.operations import debian_packages, ensure, settled
+from tasks.lib.operations import ensure, packages, run_unless
 from tasks.settings import HostSettings
 
 PACKAGE = "prometheus-postgres-exporter"
@@ -59,7 +59,7 @@ def run(settings: HostSettings) -> None:
         inputs=(SANDBOX, DROP_IN, QUERIES),
         started_with=STARTED_WITH,
     )
-    debian_packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
+    packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
     ensure(
         name=f"Run {PACKAGE}",
         program="metrics.sh",
@@ -70,7 +70,7 @@ def run(settings: HostSettings) -> None:
 
 def remove() -> None:
     """No endpoint; the package stays, without running."""
-    settled(
+    run_unless(
         name="Remove the endpoint for Prometheus",
         test=f"! test -e {DROP_IN}",
         commands=[
@@ -82,5 +82,5 @@ def remove() -> None:
             f"rmdir {DROP_INS} 2>/dev/null || true",
             "systemctl daemon-reload",
         ],
-        because="there is none",
+        already="there is none",
     )

@@ -10,7 +10,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, postgres, systemd
 
 from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, ORIGINAL
-from tasks.lib.operations import ensure, settled
+from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
 GRANTS = "/usr/local/lib/airflow/grants.sql"
@@ -30,14 +30,14 @@ def configure(settings: HostSettings) -> None:
         mode="640",
         settings=settings,
     )
-    settled(
+    run_unless(
         name="Keep PostgreSQL's own pg_hba.conf",
         test=f"test -e {access}{ORIGINAL}",
         commands=[
             f"cp -p {access} {access}{ORIGINAL}.new",
             f"mv {access}{ORIGINAL}.new {access}{ORIGINAL}",
         ],
-        because="it was kept before",
+        already="it was kept before",
     )
     files.template(
         name="Write pg_hba.conf",
@@ -81,10 +81,9 @@ def grant(database: str = DATABASE, *, missing: bool = False) -> str:
 
 def give_rights() -> None:
     """The processes that run DAGs' code have the rights that they need, and no more."""
-    files.put(name="Write the rights of DAGs' code", src=f"files{GRANTS}", dest=GRANTS, mode="644")
-    settled(
+    run_unless(
         name=f"Give the role {DAGS_USER} its rights",
         test=f'missing=$({grant(missing=True)}) && test -z "$missing"',
         commands=[grant()],
-        because="it has them, and no others",
+        already="it has them, and no others",
     )

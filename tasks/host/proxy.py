@@ -4,6 +4,7 @@ others than the host itself should reach the web page."""
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from pyinfra.api import deploy
 from pyinfra.operations import files
@@ -12,7 +13,7 @@ from tasks import layout
 from tasks.host import tls
 from tasks.layout import LOOPBACK, NGINX_SITE, NGINX_UNIT, STARTED_WITH, UNITS_DIRECTORY
 from tasks.lib import progress
-from tasks.lib.operations import ensure, settled
+from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
 from tasks.settings.types import in_url
 
@@ -60,12 +61,12 @@ def _write_site(settings: HostSettings) -> None:
     )
     files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=NGINX_SITE)
     unchanged = f"! dpkg --verify nginx-common | grep -q ' {WELCOME}$'"
-    settled(
+    run_unless(
         name="Disable nginx's welcome page",
         test=f'test "$(readlink -f {ENABLED}/default)" != {WELCOME} || ! {{ {unchanged}; }}',
         # Without what nginx was started with, the step that runs it reloads it.
         commands=[f"rm -f {ENABLED}/default {STARTED_WITH}/{NGINX_UNIT}"],
-        because="there is none, or it is somebody's own",
+        already="there is none, or it is somebody's own",
     )
 
 
@@ -100,18 +101,16 @@ def _announce(settings: HostSettings) -> None:
 
 
 def remove() -> None:
-    """No proxy; the package stays, and nginx runs if it has other sites."""
-    there = [NGINX_SITE, DROP_IN, layout.TLS]
-    settled(
+    """There is no proxy. The package stays, and nginx runs if it has other sites."""
+    ensure_sent(
         name="Remove the proxy",
-        test=" && ".join(f"! test -e {path}" for path in there),
-        commands=[
-            f"rm -rf {ENABLED}/airflow {DROP_IN} {STARTED_WITH}/{NGINX_UNIT};"
-            f" rmdir {DROP_INS} 2>/dev/null; systemctl daemon-reload",
-            f"if ls {ENABLED}/* /etc/nginx/conf.d/*.conf 2>/dev/null | grep -q .;"
-            f" then systemctl try-reload-or-restart {NGINX_UNIT};"
-            f" else systemctl disable --quiet --now {NGINX_UNIT}; fi",
-            f"rm -rf {NGINX_SITE} {layout.TLS}",
+        program=Path(__file__).with_name("proxy-remove.sh"),
+        args=[
+            NGINX_SITE,
+            f"{ENABLED}/airflow",
+            DROP_IN,
+            layout.TLS,
+            f"{STARTED_WITH}/{NGINX_UNIT}",
         ],
-        because="there is none",
+        already="there is none",
     )

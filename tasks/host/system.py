@@ -1,4 +1,4 @@
-"""The ground that the rest stands on: Debian packages, Airflow's two users, directories."""
+"""The base of the rest: Debian packages, Airflow's two users, directories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pyinfra.operations import files, server
 from tasks import layout
 from tasks.host import environment
 from tasks.layout import CONTROL_USER, DAGS_USER, DIRECTORIES, HOMES, PACKAGES_RECORD
-from tasks.lib.operations import debian_packages, settled
+from tasks.lib.operations import packages, run_unless
 from tasks.settings import HostSettings
 
 # A node that runs Kubernetes itself needs these (minikube's driver none):
@@ -31,7 +31,7 @@ IMAGE_PACKAGES = [
 ]
 
 
-def packages(settings: HostSettings) -> list[str]:
+def package_names(settings: HostSettings) -> list[str]:
     """Every Debian package that the deploy installs, by name."""
     names = [
         "ca-certificates",
@@ -60,12 +60,12 @@ def packages(settings: HostSettings) -> list[str]:
 @deploy("System")
 def install(settings: HostSettings) -> None:
     """The host has the packages, the users and the directories that the other tasks use."""
-    debian_packages(
+    packages(
         name="Install Debian packages (about a minute the first time)",
-        packages=packages(settings),
+        packages=package_names(settings),
         record=PACKAGES_RECORD,
     )
-    settled(
+    run_unless(
         name=f"Give {DAGS_USER} the id that was {CONTROL_USER}'s",  # when there was one user
         test=f'test "$(id -u {CONTROL_USER} 2>/dev/null)" != {settings.airflow.uid}',
         commands=[
@@ -75,7 +75,7 @@ def install(settings: HostSettings) -> None:
             f"sed -i 's/^{CONTROL_USER}:/{DAGS_USER}:/' /etc/group /etc/gshadow /etc/shadow",
             f"sed -i 's/^{CONTROL_USER}:/{DAGS_USER}:/' /etc/passwd",
         ],
-        because=f"{CONTROL_USER} has another one",
+        already=f"{CONTROL_USER} has another id",
     )
     _create_user(DAGS_USER, "Apache Airflow, what runs DAGs' code", settings.airflow.uid)
     _create_user(CONTROL_USER, "Apache Airflow", groups=[DAGS_USER])
@@ -84,11 +84,11 @@ def install(settings: HostSettings) -> None:
     for path, (owner, group, mode) in DIRECTORIES.items():
         files.directory(name=f"Create {path}", path=path, user=owner, group=group, mode=mode)
     environment.install(settings)
-    settled(
+    run_unless(
         name=f"Give DAG files to the group {CONTROL_USER}",
         test=f'test -z "$(find {layout.DAGS} -group {DAGS_USER} -print -quit 2>/dev/null)"',
         commands=[f"chgrp -hR {CONTROL_USER} {layout.DAGS}"],
-        because="none is the group's that runs them, and could change them",
+        already="none belongs to the group that runs them and could change them",
     )
 
 

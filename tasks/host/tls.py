@@ -5,31 +5,24 @@ Browsers get another one if the inventory has one.
 
 from __future__ import annotations
 
-import shlex
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from pyinfra.operations import files
 
-from tasks.layout import CERTIFICATE, CERTIFICATE_PROGRAM, TLS, WEB_CERTIFICATE
-from tasks.lib.operations import secret_file, settled
+from tasks.layout import CERTIFICATE, TLS, WEB_CERTIFICATE
+from tasks.lib.operations import ensure, secret_file
 from tasks.settings import HostSettings
 
 
 def configure(settings: HostSettings) -> None:
     """The host has the certificates with their keys, and the authority that pods should trust."""
     files.directory(name=f"Create {TLS}", path=TLS, user="root", group="root", mode="755")
-    files.put(
-        name="Write what makes the certificate",
-        src=f"files{CERTIFICATE_PROGRAM}",
-        dest=CERTIFICATE_PROGRAM,
-        mode="755",
-    )
-    settled(
+    ensure(
         name="Make the certificate",
-        test=making("check", settings),
-        commands=[making("make", settings)],
-        because="it is of the host's own authority, for all of its names",
+        program="certificate.sh",
+        args=[TLS, *names(settings)],
+        already="it is of the host's own authority, for all of its names",
     )
     given = settings.web.certificate
     if given is None:
@@ -46,11 +39,6 @@ def configure(settings: HostSettings) -> None:
 def of_page(settings: HostSettings) -> str:
     """The file with the certificate that browsers get from the web page."""
     return WEB_CERTIFICATE if settings.web.certificate else CERTIFICATE
-
-
-def making(action: str, settings: HostSettings) -> str:
-    """Command that makes the certificate, or with `check` says whether it is right."""
-    return shlex.join([CERTIFICATE_PROGRAM, action, TLS, *names(settings)])
 
 
 def names(settings: HostSettings) -> list[str]:

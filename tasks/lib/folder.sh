@@ -1,5 +1,5 @@
 #!/bin/sh
-# The operation `brought` sends this text with the variables that it needs on top, since no program
+# The operation `synced_folder` sends this text with the variables that it needs on top, since no program
 # is on the host before it ran: $action (check or apply), the folder $dest, $record, which lists the
 # files that it brought there, and $wanted, the checksum of the list that the folder should have.
 

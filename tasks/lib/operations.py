@@ -28,7 +28,7 @@ MAX_WAIT = 900  # seconds; the longest command takes a fifth of it
 
 
 @operation()
-def debian_packages(packages: list[str], record: str) -> Generator[str, None, None]:
+def packages(packages: list[str], record: str) -> Generator[str, None, None]:
     """
     Install Debian packages that are missing; refresh apt's lists only then.
 
@@ -44,7 +44,7 @@ def debian_packages(packages: list[str], record: str) -> Generator[str, None, No
 
 
 @operation()
-def settled(test: str, commands: list[str], because: str) -> Generator[str, None, None]:
+def run_unless(test: str, commands: list[str], already: str) -> Generator[str, None, None]:
     """
     Run commands unless a test says that the host is already as they would make it.
 
@@ -52,11 +52,11 @@ def settled(test: str, commands: list[str], because: str) -> Generator[str, None
 
     + test: shell command without side effects; it ends with 0 if there is nothing to do
     + commands: they change the host; afterwards the test must succeed
-    + because: a sentence that is true of the host when there is nothing to do
+    + already: a sentence that is true of the host when there is nothing to do
     """
     verdict = host.get_fact(Command, command=f"if ( {test}\n) >/dev/null 2>&1; then echo yes; fi")
     if verdict == "yes":
-        host.noop(because)
+        host.noop(already)
         return
     yield from (ALONE + command for command in commands)
 
@@ -157,7 +157,7 @@ def _is_program(source: Source) -> bool:
 
 
 @operation()
-def brought(
+def synced_folder(
     sources: Mapping[str, Source], dest: str, record: str
 ) -> Generator[str | FileUploadCommand, None, None]:
     """

@@ -19,7 +19,7 @@ from tasks.cluster import access
 from tasks.host import metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
 from tasks.lib import connection, kubectl, lock
-from tasks.lib.operations import ensure_sent, settled
+from tasks.lib.operations import ensure_sent, run_unless
 from tasks.settings import HostSettings, Settings
 
 _HERE = Path(__file__).parent
@@ -97,13 +97,13 @@ def airflow(keep_data: bool = False) -> None:
     # The groups go last: a group that is a user's primary one can't be removed.
     kinds = {"passwd": "userdel", "group": "groupdel"}
     every = [(kind, name) for kind in kinds for name in (CONTROL_USER, DAGS_USER)]
-    settled(
+    run_unless(
         name="Remove the users and the groups",
         test=" && ".join(f"! getent {kind} {name}" for kind, name in every),
         commands=[
             f"! getent {kind} {name} >/dev/null || {kinds[kind]} {name}" for kind, name in every
         ],
-        because="they are gone",
+        already="they are gone",
     )
     _remove_packages()
     _remove_files("the deploy's state", [STATE])
@@ -120,27 +120,27 @@ def _remove_services() -> None:
 
 def _remove_minikube(settings: HostSettings) -> None:
     unit = layout.MINIKUBE_UNIT
-    settled(
+    run_unless(
         name="Delete the cluster (about 20 s)",
         test=f"! test -e {unit}",
         commands=[
             f"PATH=$PATH:{layout.SHIMS} HOME=/root minikube delete >/dev/null",
             f"systemctl disable --quiet --now minikube; rm -f {unit}; systemctl daemon-reload",
         ],
-        because="there is none",
+        already="there is none",
     )
-    settled(
+    run_unless(
         name="Remove the kubeconfig that minikube made",
         test="! test -e /root/.kube/config || kubectl config get-contexts -o name | grep -q .",
         commands=["rm -rf /root/.kube 2>/dev/null; true"],
-        because="there is none, or it knows other clusters",
+        already="there is none, or it knows other clusters",
     )
     if not settings.node_is_host:
-        settled(
+        run_unless(
             name="Remove the downloads of minikube",
             test=f"! test -e {MINIKUBE} || ls {MINIKUBE}/profiles 2>/dev/null | grep -q .",
             commands=[f"rm -rf {MINIKUBE} 2>/dev/null; true"],
-            because="there is none, or it knows other clusters",
+            already="there is none, or it knows other clusters",
         )
         return
     ensure_sent(
@@ -176,7 +176,7 @@ def _remove_objects(settings: HostSettings, keep_data: bool) -> None:
 def _remove_database(settings: HostSettings) -> None:
     config = f"/etc/postgresql/{settings.postgres.version}/main"
     original = f"pg_hba.conf{layout.ORIGINAL}"
-    settled(
+    run_unless(
         name="Remove the database and the roles",
         test=f"! test -e {config}/conf.d/airflow.conf",
         commands=[
@@ -192,7 +192,7 @@ def _remove_database(settings: HostSettings) -> None:
             f"rm {config}/conf.d/airflow.conf",
             f"systemctl restart postgresql@{settings.postgres.version}-main",
         ],
-        because="they are gone",
+        already="they are gone",
     )
 
 

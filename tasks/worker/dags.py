@@ -17,7 +17,7 @@ from tasks.layout import (
     STATE,
 )
 from tasks.lib.kubectl import Manifest, Volume, claimed, host_folder
-from tasks.lib.operations import brought, checksums, ensure
+from tasks.lib.operations import checksums, ensure, synced_folder
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
 
@@ -146,7 +146,7 @@ def stage(settings: HostSettings) -> None:
         name=f"Create {IMAGE_DAGS}", path=IMAGE_DAGS, user="root", group="airflow", mode="755"
     )
     name = version(settings)
-    brought(
+    synced_folder(
         name=f"Copy the version {name} of the DAGs",
         sources=given(settings),
         dest=f"{IMAGE_DAGS}/{name}",
@@ -158,7 +158,7 @@ def stage(settings: HostSettings) -> None:
 def publish(settings: HostSettings) -> None:
     """The deploy's DAGs are where the dag-processor reads them."""
     if settings.dags.source == "host":
-        brought(
+        synced_folder(
             name="Copy the DAGs",
             # Of two files with the same name, the inventory's wins.
             sources={**shipped(settings), **given(settings)},
@@ -169,7 +169,7 @@ def publish(settings: HostSettings) -> None:
     files.directory(
         name=f"Create {BUILTIN_DAGS}", path=BUILTIN_DAGS, user="root", group="airflow", mode="2755"
     )
-    brought(
+    synced_folder(
         name="Copy the deploy's own DAGs",
         sources=_own(settings),
         dest=BUILTIN_DAGS,

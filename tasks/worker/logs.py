@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tasks.layout import DAGS_USER, LOGS
 from tasks.lib.kubectl import Volume, claimed, host_folder
-from tasks.lib.operations import settled
+from tasks.lib.operations import run_unless
 from tasks.settings import HostSettings
 from tasks.settings.types import S3Logs
 
@@ -49,11 +49,11 @@ def share(settings: HostSettings) -> None:
     if not settings.airflow.tasks_on_host:
         return
     folder, group = host_path(settings), f"g:{DAGS_USER}:rwX"
-    settled(
+    run_unless(
         name="Let tasks on the host write logs beside those of pods",
         test=f"getfacl -cp {folder} | grep -qx default:group:{DAGS_USER}:rwx",
         commands=[f"setfacl -R -m {group},d:{group} {folder}"],
-        because="both may write to everything that is made there",
+        already="both may write to everything that is made there",
     )
 
 

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from pyinfra.operations import files
 
 from tasks.layout import CONTAINERD_CONFIG, REGISTRY_LOGIN
-from tasks.lib.operations import secret_file, settled
+from tasks.lib.operations import run_unless, secret_file
 from tasks.settings import HostSettings
 from tasks.settings.types import Registry
 
@@ -154,12 +154,12 @@ def _trust(settings: HostSettings, registry: Registry, certificate: str) -> None
         mode="644",
     )
     option = f'config_path = "{CONTAINERD_HOSTS}"'
-    settled(
+    run_unless(
         name="Let containerd look for registries' authorities",
         test=f"grep -qF '{option}' {CONTAINERD_CONFIG}",
         commands=[
             f"sed -i 's|config_path = \"\"|{option}|' {CONTAINERD_CONFIG}",
             "systemctl restart containerd",
         ],
-        because="its configuration names the folder",
+        already="its configuration names the folder",
     )

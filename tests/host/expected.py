@@ -391,7 +391,7 @@ TIMERS = [
         "root",
         "OnCalendar=*-*-* 05:00:00",
         lambda settings: [
-            "certificate make /etc/airflow/tls $CERTIFICATE_NAMES ",
+            "certificate.sh apply /etc/airflow/tls $CERTIFICATE_NAMES ",
             *settings.web.host_names,
         ],
     ),
@@ -475,7 +475,7 @@ _PATHS: Table = {
         /usr/local/bin/airflow-smoke-test root root        755  public
         /usr/local/bin/kubectl           root root         755  public
         /usr/local/lib/airflow/run       root root         755  public; it refuses all but root
-        /usr/local/lib/airflow/certificate    root root    755  public
+        /usr/local/lib/airflow/certificate.sh root root    755  public
         /usr/local/lib/airflow/clean-history.sh      root root 755  airflow runs it
         /usr/local/lib/airflow/clean-logs.sh         root root 755  airflow-dags runs it
         /usr/local/lib/airflow/clean-pods.sh         root root 755  airflow runs it

@@ -38,7 +38,7 @@ def test_package_is_installed(package: str, installed: set[str]) -> None:
 
 def test_every_package_of_the_deploy_has_a_reason(settings: HostSettings) -> None:
     # On a host, a package that the deploy forgot may be there for another package's sake.
-    asked = {*system.packages(settings)}
+    asked = {*system.package_names(settings)}
     asked |= {metrics.PACKAGE} if settings.metrics.port else set()
     assert asked == set(expected.packages(settings))
 

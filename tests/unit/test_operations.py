@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from tasks.lib import operations
 from tasks.lib.operations import (
     PACKAGES_PROGRAM,
-    brought,
-    debian_packages,
+    packages,
+    run_unless,
     secret_file,
-    settled,
+    synced_folder,
 )
 from tests.support import wait_for
 from tests.unit import fake
@@ -30,17 +30,17 @@ def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-# settled
+# run_unless
 
 
 @pytest.mark.parametrize(("answer", "expected"), [("yes", []), ("", ["make it", "record it"])])
-def test_settled_acts_only_if_its_test_fails(answer: str, expected: list[str]) -> None:
+def test_commands_run_only_if_the_test_fails(answer: str, expected: list[str]) -> None:
     planned = fake.commands(
-        settled,
+        run_unless,
         {"state of affairs": answer},
         test="state of affairs",
         commands=["make it", "record it"],
-        because="it is so",
+        already="it is so",
     )
     assert planned == expected
 
@@ -59,7 +59,7 @@ def test_settled_acts_only_if_its_test_fails(answer: str, expected: list[str]) -
 )
 def test_a_test_that_succeeds_leaves_all_as_it_is(test: str, tmp_path: Path) -> None:
     made = tmp_path / "made"
-    result = fake.run(settled, test=test, commands=[f"touch {made}"], because="it is so")
+    result = fake.run(run_unless, test=test, commands=[f"touch {made}"], already="it is so")
     assert result.did_succeed() and not result.did_change()
     assert not made.exists()
 
@@ -78,23 +78,23 @@ def test_a_test_that_succeeds_leaves_all_as_it_is(test: str, tmp_path: Path) -> 
 )
 def test_a_test_that_fails_has_the_commands_run(test: str, tmp_path: Path) -> None:
     made = tmp_path / "made"
-    result = fake.run(settled, test=test, commands=[f"touch {made}"], because="it is so")
+    result = fake.run(run_unless, test=test, commands=[f"touch {made}"], already="it is so")
     assert result.did_change()
     assert made.exists()
 
 
-def test_settled_settles(tmp_path: Path) -> None:
+def test_after_the_commands_there_is_nothing_to_do(tmp_path: Path) -> None:
     arguments = {
         "test": f"test -e {tmp_path}/made",
         "commands": [f"touch {tmp_path}/made"],
-        "because": "it is there",
+        "already": "it is there",
     }
-    assert [fake.run(settled, **arguments).did_change() for _ in range(2)] == [True, False]
+    assert [fake.run(run_unless, **arguments).did_change() for _ in range(2)] == [True, False]
 
 
 def test_a_command_that_fails_stops_the_operation(tmp_path: Path) -> None:
     commands = ["echo broken >&2; exit 1", f"touch {tmp_path}/made"]
-    result = fake.run(settled, test="false", commands=commands, because="never")
+    result = fake.run(run_unless, test="false", commands=commands, already="never")
     assert result.did_error() and "broken" in result.stderr
     assert not (tmp_path / "made").exists()
 
@@ -118,12 +118,12 @@ def test_a_command_waits_for_one_that_a_killed_deploy_left(tmp_path: Path, busy:
     with subprocess.Popen(["sh", "-c", LEFT_BEHIND, "sh", str(busy)]) as left:
         wait_for(held.exists, 5, "the command of the killed deploy is at work", every=0.02)
         command = f"test -e {done} && touch {made}"
-        fake.run(settled, test=f"test -e {made}", commands=[command], because="it is so")
+        fake.run(run_unless, test=f"test -e {made}", commands=[command], already="it is so")
         left.kill()
     assert made.exists()
 
 
-# debian_packages
+# packages
 
 DPKG = [
     "ii  git             1:2.39.5-0+deb12u2  amd64  fast version control system",
@@ -137,7 +137,7 @@ RECORD = "/var/lib/deploy/packages"
 
 def installing(*names: str) -> list[str]:
     """The commands of the operation on a host with the packages above."""
-    return fake.commands(debian_packages, {"dpkg -l": DPKG}, packages=list(names), record=RECORD)
+    return fake.commands(packages, {"dpkg -l": DPKG}, packages=list(names), record=RECORD)
 
 
 def test_installed_packages_need_no_apt() -> None:
@@ -214,7 +214,7 @@ def test_a_refresh_that_fails_stops_the_operation(apt: Apt) -> None:
     assert len(apt.calls.read_text().splitlines()) == 1
 
 
-# brought
+# synced_folder
 
 
 @pytest.fixture
@@ -245,24 +245,26 @@ def files_of(folder: Path) -> dict[str, Path]:
 def test_files_are_brought_beside_others(folders: tuple[Path, dict[str, Any]]) -> None:
     dest, arguments = folders
     source = dest.parent / "source"
-    assert fake.run(brought, sources=files_of(source), **arguments).did_change()
+    assert fake.run(synced_folder, sources=files_of(source), **arguments).did_change()
     assert in_folder(dest) == in_folder(source) | {"yours.py": "yours"}
     assert oct((dest / "team/run.sh").stat().st_mode)[-3:] == "755"
     assert oct((dest / "one.py").stat().st_mode)[-3:] == "644"
-    assert not fake.run(brought, sources=files_of(source), **arguments).did_change()
+    assert not fake.run(synced_folder, sources=files_of(source), **arguments).did_change()
 
 
 def test_a_text_is_brought_too(folders: tuple[Path, dict[str, Any]]) -> None:
     dest, arguments = folders
     sources = {"unit.d/one.conf": "one", "two.sh": dest.parent / "source/team/run.sh"}
-    assert fake.run(brought, sources=sources, **arguments).did_change()
+    assert fake.run(synced_folder, sources=sources, **arguments).did_change()
     assert in_folder(dest) == {
         **{"unit.d/one.conf": "one", "two.sh": "#!/bin/sh"},
         "yours.py": "yours",
     }
     assert oct((dest / "unit.d/one.conf").stat().st_mode)[-3:] == "644"
-    assert not fake.run(brought, sources=sources, **arguments).did_change()
-    assert fake.run(brought, sources={**sources, "unit.d/one.conf": "1"}, **arguments).did_change()
+    assert not fake.run(synced_folder, sources=sources, **arguments).did_change()
+    assert fake.run(
+        synced_folder, sources={**sources, "unit.d/one.conf": "1"}, **arguments
+    ).did_change()
     assert (dest / "unit.d/one.conf").read_text() == "1"
 
 
@@ -272,11 +274,11 @@ def test_a_brought_file_is_newer_than_the_one_before(
     # systemd reads a unit again only if the file is newer than the one that it has read.
     dest, arguments = folders
     source = dest.parent / "source"
-    fake.run(brought, sources=files_of(source), **arguments)
+    fake.run(synced_folder, sources=files_of(source), **arguments)
     before = (dest / "one.py").stat().st_mtime_ns
     (source / "one.py").write_text("an older file, of another checkout")
     os.utime(source / "one.py", (1, 1))
-    fake.run(brought, sources=files_of(source), **arguments)
+    fake.run(synced_folder, sources=files_of(source), **arguments)
     assert (dest / "one.py").stat().st_mtime_ns > before
 
 
@@ -285,27 +287,27 @@ def test_what_was_brought_and_is_no_longer_there_is_removed(
 ) -> None:
     dest, arguments = folders
     sources = files_of(dest.parent / "source")
-    fake.run(brought, sources=sources, **arguments)
-    assert fake.run(brought, sources={"one.py": sources["one.py"]}, **arguments).did_change()
+    fake.run(synced_folder, sources=sources, **arguments)
+    assert fake.run(synced_folder, sources={"one.py": sources["one.py"]}, **arguments).did_change()
     assert in_folder(dest) == {"one.py": "1", "yours.py": "yours"}
     assert not (dest / "team").exists()
-    assert fake.run(brought, sources={}, **arguments).did_change()
+    assert fake.run(synced_folder, sources={}, **arguments).did_change()
     assert in_folder(dest) == {"yours.py": "yours"}
-    assert not fake.run(brought, sources={}, **arguments).did_change()
+    assert not fake.run(synced_folder, sources={}, **arguments).did_change()
 
 
 @pytest.mark.parametrize("harm", ["changed", "lost", "no program any more"])
 def test_brought_files_are_put_back(folders: tuple[Path, dict[str, Any]], harm: str) -> None:
     dest, arguments = folders
     source = dest.parent / "source"
-    fake.run(brought, sources=files_of(source), **arguments)
+    fake.run(synced_folder, sources=files_of(source), **arguments)
     if harm == "changed":
         (dest / "one.py").write_text("by hand")
     elif harm == "lost":
         (dest / "one.py").unlink()
     else:
         (source / "team/run.sh").chmod(0o644)
-    assert fake.run(brought, sources=files_of(source), **arguments).did_change()
+    assert fake.run(synced_folder, sources=files_of(source), **arguments).did_change()
     assert in_folder(dest) == in_folder(source) | {"yours.py": "yours"}
     assert (dest / "team/run.sh").stat().st_mode == (source / "team/run.sh").stat().st_mode
 
@@ -314,10 +316,10 @@ def test_a_run_that_was_killed_leaves_nothing_behind(folders: tuple[Path, dict[s
     dest, arguments = folders
     sources = files_of(dest.parent / "source")
     # Killed after it had brought files and before it had written what it brought.
-    fake.run(brought, sources=sources, **arguments)
+    fake.run(synced_folder, sources=sources, **arguments)
     with Path(arguments["record"]).open("a") as record:
         record.write(Path(arguments["record"]).read_text())
-    fake.run(brought, sources={"one.py": sources["one.py"]}, **arguments)
+    fake.run(synced_folder, sources={"one.py": sources["one.py"]}, **arguments)
     assert in_folder(dest) == {"one.py": "1", "yours.py": "yours"}
 
 

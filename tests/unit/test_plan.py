@@ -49,7 +49,6 @@ def test_commands_and_questions_are_shell(variants: dict[str, Plan]) -> None:
 # pyinfra's own.
 LONG = {
     "PostgreSQL | Create database airflow",  # pyinfra's
-    "Remove | Remove the proxy",
     "System | Create user airflow-dags",  # pyinfra's
 }
 CONTROL_FLOW = re.compile(r"(^|[;&|{(]\s*|\b(then|do|else) )(for|while|case|if|until)\b")
@@ -104,12 +103,12 @@ def test_no_operation_has_a_parameter_that_pyinfra_would_take_away() -> None:
         if callable(value) and hasattr(value, "_inner")  # how pyinfra marks them
     }
     assert own.keys() == {
-        "brought",
-        "debian_packages",
         "ensure",
         "ensure_sent",
+        "packages",
+        "run_unless",
         "secret_file",
-        "settled",
+        "synced_folder",
     }
     for name, operation in own.items():
         parameters = inspect.signature(operation._inner).parameters

@@ -88,6 +88,7 @@ DELETED_BY: dict[str, Callable[[list[str]], set[str]]] = {
     "files.sh": set,
     "node-reset.sh": set,
     "objects.sh": lambda arguments: set(),
+    "proxy-remove.sh": set,
     "purge.sh": lambda arguments: set(arguments[:2]),  # it empties the folders after them
     "units.sh": lambda arguments: {f"{arguments[0]}/airflow*", *arguments[1:]},
 }
@@ -122,6 +123,10 @@ def left(plan: Plan, removal: Plan) -> set[str]:
     """What a deploy makes and a removal leaves; what claims hold is not the deploy's."""
     patterns = deleted(removal)
     empty = {path for each in commands_of(removal) for path in re.findall(f"rmdir ({PATH})", each)}
+    for command in commands_of(removal):
+        program = re.match(SENT, command)
+        if program and program[2] == "proxy-remove.sh":  # its drop-in's folder, if that is empty
+            empty.add(str(Path(shlex.split(program[1])[3]).parent))
     return {path for path in made(plan) - empty if not is_deleted(path, [*patterns, "/srv"])}
 
 

@@ -62,9 +62,6 @@ FILES = {
     "/etc/nginx/sites-available/airflow": ("", "644"),
     "/etc/container*/certs.d/*": ("", "644"),
     "/opt/airflow/requirements/*.txt": ("", "644"),
-    # These are given to a program, and are none.
-    "/usr/local/lib/airflow/grants.sql": ("", "644"),
-    "/usr/local/lib/airflow/*": ("", "755"),
 }
 
 
@@ -109,10 +106,12 @@ def test_each_file_has_the_rights_of_the_list(variants: dict[str, Plan]) -> None
 
 def test_programs_that_are_uploaded_at_once_can_be_run() -> None:
     top = fake.FILES / "usr/local"
-    programs = [*(top / "bin").glob("*[!2]"), *(top / "lib/airflow").glob("*.sh")]
-    assert len(programs) > 5
-    for path in programs:  # the host has the mode of this file; see `_archive`
-        assert path.stat().st_mode & 0o777 == (0o644 if path.name == "lib.sh" else 0o755), path
+    files = [path for path in top.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert len(files) > 5
+    for path in files:  # the host has the mode of this file; see `_archive`
+        # The others are given to a program, and are none.
+        is_program = path.read_text().startswith("#!") and path.name != "lib.sh"
+        assert path.stat().st_mode & 0o777 == (0o755 if is_program else 0o644), path
 
 
 def test_of_the_two_users_only_the_control_plane_is_in_the_others_group(plan: Plan) -> None:

@@ -19,7 +19,6 @@ import pytest
 
 from tasks import layout
 from tasks.airflow import services
-from tasks.host import tls
 from tasks.worker import image
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
@@ -186,7 +185,8 @@ def test_the_certificate_is_renewed_for_the_same_names(variant: str) -> None:
     settings = fake.settings(fake.VARIANTS[variant])
     _, service = units(fake.plan(settings), "certificate")
     (command,) = service.commands("Service.ExecStart")
-    assert command == shlex.split(tls.making("make", settings))
+    made = fake.plan(settings).named("Make the certificate").commands
+    assert made == [shlex.join(command)]
 
 
 @pytest.mark.parametrize(("minutes", "pending"), [("5", "30"), ("41", "41")])

@@ -1,12 +1,18 @@
 #!/bin/sh
-# certificate check|make FOLDER NAME...: the certificate in FOLDER that nginx shows, for these names
-# and addresses and for the host's own. Written by the deploy of Airflow, which calls it, as
+# certificate.sh check|apply FOLDER NAME...: nginx's certificate in FOLDER is right for these names and
+# addresses and for the host's own. Written by the deploy of Airflow, which calls it, as
 # airflow-certificate.timer does.
 #
-# check only says, with status 0, whether it is as it is to be. make makes another one if it is not,
-# of an authority (CA) that is made the first time. A name that is wanted no longer stays in it until
-# there is another reason: so it loses none while the name service is away.
+# An authority (CA) of the host's own signs it, which is made the first time. A certificate keeps a
+# name that is not wanted any more until there is another reason for a new one, so it loses none while
+# the name service is away.
 set -eu
+usage() {
+    echo "usage: certificate.sh check|apply FOLDER NAME..." >&2
+    exit 2
+}
+[ $# -ge 2 ] || usage
+case $1 in check | apply) ;; *) usage ;; esac
 action=$1
 cd "$2"
 shift 2
@@ -19,7 +25,8 @@ wanted=$({
     ip -o -4 route get 192.0.2.1 | sed -n 's/.* src \([^ ]*\).*/\1/p'
 } 2>/dev/null | sort -u)
 
-kind() { # of a name: as openssl calls it
+# Print the kind of a name in the words of openssl.
+kind() {
     case $1 in *:*) echo IP ;; *[!0-9.]*) echo DNS ;; *) echo IP ;; esac
 }
 
@@ -34,7 +41,8 @@ fits() {
     done
 }
 
-new() { # new WHO DAYS OPTION...: a key and a certificate, with the extensions of standard input
+# new OWNER DAYS OPTION...: make a key and a certificate with the extensions of standard input.
+new() {
     {
         printf '%s\n' '[req]' 'distinguished_name = name' 'x509_extensions = more' '[name]' '[more]'
         echo 'subjectKeyIdentifier = hash'
@@ -48,7 +56,10 @@ new() { # new WHO DAYS OPTION...: a key and a certificate, with the extensions o
 }
 
 if fits >/dev/null 2>&1; then exit 0; fi
-[ "$action" = make ] || exit 1
+[ "$action" = apply ] || {
+    echo "the certificate in $PWD is missing, ends within 30 days or lacks one of these names:" "$@" >&2
+    exit 1
+}
 umask 077
 if ! { test -s ca-key.pem && openssl x509 -in ca.pem -noout -checkend 0; } >/dev/null 2>&1; then
     rm -f ca.pem # so that it never stands beside another one's key
