@@ -290,6 +290,7 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/etc/systemd/system/airflow-.service.d/10-sandbox.conf",
         f"/etc/systemd/system/{unit}.d/30-host.conf",
         "/etc/airflow/airflow.cfg",
+        "/opt/airflow/plugins/airflow_deploy_policy.py",  # a plugin, which Airflow loads once
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
     }

@@ -266,6 +266,13 @@ def _plan(settings: HostSettings) -> Plan:
     return _planned(state)
 
 
+def planned(what: Any, responses: Mapping[str, Any], **arguments: Any) -> list[Planned]:
+    """What a part of the deploy does on a host that answers its facts with `responses`."""
+    state = _state("@fake", responses)
+    add_deploy(state, what, **arguments)
+    return _planned(state).operations
+
+
 def removal(given: Mapping[str, Any], keep_data: bool) -> Plan:
     """What the removal does on Debian 12, were there anything; planned once, as a deploy is."""
     key = json.dumps(["removal", given, keep_data], default=_revealed)

@@ -15,11 +15,12 @@ import pytest
 import yaml
 from pyinfra.api import DeployError
 
+from tasks import layout
 from tasks.cluster import policy
 from tasks.worker import template
 from tests.e2e.attacks import pods
 from tests.unit import fake, formats
-from tests.unit.fake import FILES, Plan
+from tests.unit.fake import FILES, Plan, Planned
 
 PATH = "/etc/airflow/pod-policy.yaml"
 PROGRAM = FILES / "usr/local/lib/airflow/pod-policy.py"
@@ -127,6 +128,31 @@ def test_while_the_template_changes_pods_of_both_are_admitted() -> None:
     after = fake.settings(fake.VARIANTS["claim"])
     found = with_template_in_use(after, before)
     assert found["folders"] == ["/opt/airflow/dags", "/var/log/airflow"]
+
+
+IN_USE = f"cat {layout.POD_TEMPLATE} 2>/dev/null; true"
+
+
+def prepared(given: dict[str, Any], in_use: dict[str, Any]) -> list[Planned]:
+    """What happens to the policy before the template changes from the one in use."""
+    settings = fake.settings(given)
+    return fake.planned(
+        policy.prepare,
+        {IN_USE: yaml.safe_dump(in_use, sort_keys=False)},
+        settings=settings,
+        template=template.manifest(settings),
+    )
+
+
+def test_only_a_change_of_the_template_is_prepared() -> None:
+    default = template.manifest(fake.settings({}))
+    assert prepared({}, default) == []
+    write, apply = prepared(fake.VARIANTS["claim"], default)
+    assert "/opt/airflow/dags, /var/log/airflow" in write.uploads[PATH]
+    assert apply.name == "Kubernetes | Admit only safe task pods while the template changes"
+    # One that the policy would refuse is from the time before it, and is not refused yet.
+    shaped = {**default, "spec": {**default["spec"], "hostNetwork": True}}
+    assert prepared({}, shaped) == []
 
 
 # What the policy would refuse of the template itself, and words of the sentence.
