@@ -309,7 +309,7 @@ def checks(*paths: str) -> tuple[int, int]:
             progress(f"failed: {' '.join(command)}")
             failed += 1
     code = subprocess.run(
-        [sys.executable, "-m", "pytest", *paths], cwd=ROOT, check=False
+        [sys.executable, "-m", "pytest", "-n", "auto", *paths], cwd=ROOT, check=False
     ).returncode
     failed += bool(code)
     return len(STATIC_CHECKS) + 1 - failed, failed
