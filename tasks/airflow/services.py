@@ -21,7 +21,6 @@ from tasks.layout import (
     DAGS_USER,
     HOST_DROP_IN,
     KUBECONFIG,
-    LIB,
     OBJECTS,
     ROOT,
     SECRETS,
@@ -95,11 +94,6 @@ def _inputs_of_dags(settings: HostSettings) -> list[str]:
         *([layout.IMAGE_DAGS_NAME] if settings.dags.source == "image" else []),
         *([layout.GIT_CONNECTIONS] if git.connections(settings) else []),
     ]
-
-
-def becomes_healthy(settings: HostSettings) -> str:
-    """Shell test whether all of Airflow is healthy within a minute."""
-    return f"{LIB}/health.sh apply"
 
 
 @deploy("Services")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tasks.layout import STARTED_WITH
 from tasks.lib.operations import ensure
 
 
@@ -25,12 +24,4 @@ def run(unit: str) -> None:
         program="run-unit.sh",
         args=[unit],
         already="it runs with its inputs as they are",
-    )
-
-
-def runs_with_inputs(unit: str) -> str:
-    """Shell test whether a unit runs, with its inputs as they are."""
-    return (
-        f'test "$(systemctl is-active {unit})" = active'
-        f" && sha256sum --check --status {STARTED_WITH}/{unit}"
     )

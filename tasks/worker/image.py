@@ -13,7 +13,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks.host import tools
-from tasks.layout import IMAGES, LIB, LOCAL_REPOSITORY, ROOT, START_TASK, TRIAL_POD
+from tasks.layout import IMAGES, LOCAL_REPOSITORY, ROOT, START_TASK, TRIAL_POD
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
@@ -143,11 +143,6 @@ def _try(settings: HostSettings) -> None:
 def _kept(settings: HostSettings) -> list[str]:
     """The arguments that say which built images the node keeps."""
     return [str(settings.retention.worker_images), reference(settings)]
-
-
-def pruning(settings: HostSettings) -> str:
-    """The command that removes the built images that the node can do without."""
-    return " ".join([f"{LIB}/{PRUNE}", "apply", *_kept(settings)])
 
 
 @deploy("Worker image")
