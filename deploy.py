@@ -9,7 +9,7 @@ from pyinfra import host
 from tasks import preflight
 from tasks.airflow import config, database, objects, services, timers, venv
 from tasks.cluster import access, minikube, policy
-from tasks.day2 import backup, cleanup, smoke_test, upgrade
+from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
 from tasks.lib import connection, progress
 from tasks.settings import HostSettings, Settings
@@ -39,8 +39,7 @@ def deploy(settings: HostSettings) -> None:
 
     # Switch. From here on Airflow changes. If its version does, it is stopped and backed up first,
     # and starts again with its services. The database comes before its users: objects need its
-    # schema, services need all of them. A timer that goes must stop while its unit is still there.
-    backup.install()
+    # schema, services need all of them.
     with upgrade.guard(settings):
         config.write(settings)
         policy.admit(settings, pod)
@@ -48,7 +47,6 @@ def deploy(settings: HostSettings) -> None:
         objects.sync(settings)
         dags.publish(settings)
         git.prepare(settings)
-        timers.remove_unwanted(settings)
         services.run(settings)
 
     # Operate. These look after an Airflow that runs.

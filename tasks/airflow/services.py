@@ -99,6 +99,8 @@ def _inputs_of_dags(settings: HostSettings) -> list[str]:
 @deploy("Services")
 def run(settings: HostSettings) -> None:
     """Every service runs with the inputs that are on the host now, and Airflow is healthy."""
+    # A timer that the settings no longer want must stop while its unit is still there.
+    timers.remove_unwanted(settings)
     synced_folder(
         name="Install the units",
         sources=units(settings),

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyinfra.api import deploy
+from pyinfra.operations import files
 
-from tasks.layout import BACKUP_PENDING, BACKUPS
+from tasks.layout import BACKUP_PENDING, BACKUPS, RESTORE, ROLLBACK
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
@@ -27,6 +28,12 @@ def guard(settings: HostSettings) -> Iterator[None]:
 @deploy("Upgrade")
 def _begin(settings: HostSettings) -> None:
     """Airflow is stopped and backed up if its version or a package will change."""
+    # One program restores and rolls back: it sees from its name which of the two it should do.
+    files.link(
+        name="Link the command airflow-rollback to airflow-restore",
+        path=ROLLBACK,
+        target=RESTORE,
+    )
     ensure(
         name="Stop Airflow and back it up",
         program="upgrade.sh",

@@ -45,7 +45,7 @@ KILLS = (
     Kill("minikube | Wait for minikube", after=3),
     Kill("Kubernetes | Apply Airflow's objects in the cluster", after=0.3, whole=True),
     Kill("Worker image | Load the worker image into the cluster", after=1, whole=True),
-    Kill("Backup | Link the command airflow-rollback to airflow-restore"),
+    Kill("Upgrade | Link the command airflow-rollback to airflow-restore"),
     Kill("Upgrade | Stop Airflow and back it up", after=1),
     Kill("Airflow | Write airflow.cfg"),
     Kill("Airflow | Migrate the database's schema", after=2, whole=True),
