@@ -117,7 +117,13 @@ class Runs:
 
         wait_for(ended, 240, f"the run of {name} ends", every=1)
         assert self.airflow.run_state(name, run) == "success"
-        assert f"second says {words}" in self.airflow.log(name, run, "second")
+        # The pod uploads its log after it has told that its task ended.
+        wait_for(
+            lambda: f"second says {words}" in self.airflow.log(name, run, "second"),
+            60,
+            f"the log of {name} is there",
+            every=1,
+        )
 
     def whole(self, name: str, words: str) -> None:
         """A run from its beginning to its end."""
