@@ -71,31 +71,26 @@ esac""",
 }
 
 
-# Begins each of them: the one with this number ends all that runs by force.
-COUNT = """read -r calls < $here/calls
-calls=$((calls + 1))
-echo $calls > $here/calls
-test $calls != "$KILLED_AT" || kill -9 0
+# Begins each of them: keeps a copy of the host, as the command would leave it if it were killed now.
+KEEP = """[ -z "$KEPT" ] || cp -a $here "$KEPT/${0##*/}-$$"
 """
-# Runs the command, whose own changes of files count like programs.
-COUNTING = """
-import os, runpy, signal, subprocess, sys, time
-calls, counting = sys.argv[1] + "/calls", False
+# Runs the command, and keeps such a copy before each change that it makes to a file by itself.
+KEEPING = """
+import os, runpy, shutil, subprocess, sys, time
+here, kept, copies = sys.argv[1], os.environ["KEPT"], 0
 CHANGES = {"os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
 
-def count(event, arguments):
-    global counting
+def keep(event, arguments):
+    global kept, copies
     writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    if counting or not (event in CHANGES or writes):
+    if not kept or not (event in CHANGES or writes):
         return
-    counting = True
-    number = int(open(calls).read()) + 1
-    open(calls, "w").write(f"{number}\\n")
-    if number == int(os.environ["KILLED_AT"]):
-        os.killpg(0, signal.SIGKILL)
-    counting = False
+    folder, kept = kept, ""  # copying changes files, too
+    copies += 1
+    shutil.copytree(here, f"{folder}/{event}-{copies}")
+    kept = folder
 
-sys.addaudithook(count)
+sys.addaudithook(keep)
 os.geteuid = lambda: 0
 time.sleep = lambda seconds: subprocess.run(["sleep", str(seconds)])
 sys.argv[:2] = []
@@ -119,11 +114,11 @@ def secrets() -> dict[str, str]:
 
 
 class Host:
-    """A folder that stands for a host on which airflow-rotate runs."""
+    """A folder that stands for a host on which airflow-rotate runs, and one with its programs."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.bin = folder, folder / "usr/local/bin"
-        self.lib = folder / "usr/local/lib/airflow"
+    def __init__(self, tmp_path: Path) -> None:
+        self.folder, self.bin = tmp_path / "host", tmp_path / "usr/local/bin"
+        self.lib = tmp_path / "usr/local/lib/airflow"
         self.secrets, self.kubeconfig = self.place(SECRETS), self.place(KUBECONFIG)
         for path in (self.secrets, self.place(layout.STARTED_WITH), self.bin, self.lib):
             path.mkdir(parents=True)
@@ -135,21 +130,21 @@ class Host:
             (self.secrets / name).write_text(text)
             (self.secrets / name).chmod(0o600)
         self.data.write_text(self.value("fernet-key") + "\n")
-        (folder / "token").write_text("1\n")
+        (self.folder / "password").write_text(self.value("admin-password") + "\n")
+        (self.folder / "token").write_text("1\n")
         self.kubeconfig.write_text("token 1\n")
         self.kubeconfig.chmod(0o600)
         objects = fake.plan(fake.settings()).uploads[layout.KUBERNETES_OBJECTS]
         self.place(layout.KUBERNETES_OBJECTS).write_text(objects)
-        (folder / "calls").write_text("0\n")
         shutil.copytree(programs.LIB, self.lib, dirs_exist_ok=True)
         shutil.copy(programs.BIN / "airflow-rotate", self.bin)
         for name, script in PROGRAMS.items():
             self.program(name, script)
         values = {"KUBECTL": self.bin / "kubectl"}
-        self.env = programs.host_env(folder, fake.settings(), values)
-        environment = {"PATH": "/usr/bin:/bin", "KILLED_AT": "0"}
+        self.env = programs.host_env(self.folder, fake.settings(), values)
+        environment = {"PATH": "/usr/bin:/bin", "KEPT": ""}
         subprocess.run([self.bin / "systemctl", "restart", *UNITS], env=environment, check=True)
-        (folder / "restarted").unlink()
+        (self.folder / "restarted").unlink()
 
     def place(self, path: str) -> Path:
         """A path of the host, in the folder."""
@@ -161,19 +156,18 @@ class Host:
         return self.folder / "data"
 
     def program(self, name: str, script: str) -> None:
-        """Add a program; one of them, by its number, kills all that runs instead."""
+        """Add a program."""
         path = (self.lib if name == "run" else self.bin) / name
         script = re.sub(r"(?<![\w.])/(etc|run|var)/", rf"{self.folder}/root/\1/", script)
-        path.write_text(f"#!/bin/sh\nhere={self.folder}\n{COUNT}{script}")
+        path.write_text(f"#!/bin/sh\nhere={self.folder}\n{KEEP}{script}")
         path.chmod(0o755)
 
-    def rotate(self, *names: str, killed_at: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run the command; a change or a program of it, by its number, ends it by force."""
-        (self.folder / "calls").write_text("0\n")
-        environment = {"PATH": f"{self.bin}:/usr/bin:/bin", "KILLED_AT": str(killed_at)}
+    def rotate(self, *names: str, kept: Path | str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command; before each of its changes and programs, keep a copy of the host."""
+        environment = {"PATH": f"{self.bin}:/usr/bin:/bin", "KEPT": str(kept)}
         program = self.bin / "airflow-rotate"
         return subprocess.run(
-            [sys.executable, "-B", "-c", COUNTING, self.folder, program, *names],
+            [sys.executable, "-B", "-c", KEEPING, self.folder, program, *names],
             env={**environment, **self.env},
             text=True,
             capture_output=True,
@@ -181,6 +175,11 @@ class Host:
             start_new_session=True,
             check=False,
         )
+
+    def become(self, copy: Path) -> None:
+        """Be as a copy."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(copy, self.folder)
 
     def value(self, name: str) -> str:
         """A secret's value."""
@@ -206,8 +205,7 @@ class Host:
             assert old["jwt-secret"] in accepted or jwk in accepted
         files = [path for path in self.secrets.iterdir() if path.is_file()]
         passwords = [path.read_text() for path in files if "password" in path.name]
-        known = (self.folder / "password").exists() and (self.folder / "password").read_text()
-        assert not known or known in passwords
+        assert (self.folder / "password").read_text() in passwords
 
 
 @pytest.fixture
@@ -239,24 +237,37 @@ def test_the_database_is_encrypted_with_the_new_key(host: Host) -> None:
     assert "," not in host.value("fernet-key")
 
 
+def content(folder: Path) -> tuple[tuple[str, int, bytes], ...]:
+    """Each path of a copy with its mode and content, but for the test's own record of restarts."""
+    return tuple(
+        (
+            str(path.relative_to(folder)),
+            path.stat().st_mode,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.name != "restarted"
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_killed_anywhere_it_loses_nothing_and_goes_on(name: str, tmp_path: Path) -> None:
-    at, code = 0, -9
-    while code:
-        at += 1
-        folder = tmp_path / str(at)
-        folder.mkdir()
-        host = Host(folder)
-        old = {each: host.value(each) for each in NAMES}
-        code = host.rotate(name, killed_at=at).returncode
+    host, kept = Host(tmp_path), tmp_path / "kept"
+    kept.mkdir()
+    old = {each: host.value(each) for each in NAMES}
+    assert host.rotate(name, kept=kept).returncode == 0
+    # A kill before a program that only reads leaves the same host as one before the next program.
+    different = {content(copy): copy for copy in kept.iterdir()}
+    assert len(different) > 3
+    for copy in different.values():
+        host.become(copy)
         host.is_sound(old)
         done = host.rotate(name)
-        assert (done.returncode, done.stderr) == (0, ""), at
+        assert (done.returncode, done.stderr) == (0, ""), copy.name
         host.is_sound(old)
         assert host.value(name) != old[name] and "," not in host.value("fernet-key")
-        assert {path.name for path in host.secrets.iterdir()} == set(FILES), at
+        assert {path.name for path in host.secrets.iterdir()} == set(FILES), copy.name
         assert not host.place(JWT_DROP_IN).parent.exists()
-    assert at > 3
 
 
 def test_data_that_can_not_be_read_keeps_both_keys(host: Host) -> None:
