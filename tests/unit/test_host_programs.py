@@ -24,9 +24,10 @@ esac
 
 def run(tmp_path: Path, cases: str, *command: str) -> tuple[subprocess.CompletedProcess[str], str]:
     """Run a program with stubs, which act by the cases; return its end and the calls of stubs."""
-    folder, calls = tmp_path / "bin", tmp_path / "calls"
+    folder, calls, values = tmp_path / "bin", tmp_path / "calls", tmp_path / "host.env"
     folder.mkdir(exist_ok=True)
     calls.write_text("")
+    values.write_text("STARTED_WITH=/run/airflow\n")
     for name in ("systemctl", "nginx", "curl", "sha256sum", "runuser", "journalctl", "sleep"):
         (folder / name).write_text(STUB.format(cases=cases))
         (folder / name).chmod(0o755)
@@ -35,6 +36,7 @@ def run(tmp_path: Path, cases: str, *command: str) -> tuple[subprocess.Completed
         env={
             "PATH": f"{folder}:{os.environ['PATH']}",
             "CALLS": str(calls),
+            "AIRFLOW_HOST_ENV": str(values),
             "POSTGRES_CONFIG": str(tmp_path),
         },
         capture_output=True,
@@ -76,6 +78,23 @@ def test_the_check_asks_nginx_itself(code: str, status: int, tmp_path: Path) -> 
     assert done.returncode == status
     assert len(done.stderr.splitlines()) == status
     assert "reload" not in calls
+
+
+@pytest.mark.parametrize("program", ["nginx.sh", "metrics.sh"])
+@pytest.mark.parametrize(
+    ("cases", "difference"),
+    [
+        ('"systemctl is-enabled "*) exit 1 ;;', "is not enabled"),
+        ('"systemctl is-active "*) echo failed ;;', "is failed"),
+        (f'{ACTIVE}\n"sha256sum "*) echo "/a: FAILED"; exit 1 ;;', "inputs changed: /a: FAILED"),
+    ],
+)
+def test_the_check_says_why_a_service_does_not_run_as_it_should(
+    cases: str, difference: str, program: str, tmp_path: Path
+) -> None:
+    done, calls = run(tmp_path, cases, program, "check", ARGUMENTS[program])
+    assert done.returncode == 1 and difference in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "restart" not in calls
 
 
 def test_an_exporter_that_does_not_answer_shows_its_journal(tmp_path: Path) -> None:

@@ -147,13 +147,11 @@ def test_a_start_and_a_reload_record_what_nginx_reads() -> None:
     files, into = record.rstrip("'").split("sha256sum ", 1)[1].split(" > ")
     read = re.findall("ssl_certificate(?:_key)? (.*);", plan.uploads[SITE])
     assert set(files.split()) == {f"{UNITS}/nginx.service.d/airflow.conf", SITE, *read}
-    question = f"sha256sum --check --status {into.replace('%n', 'nginx.service')}"
+    assert into == f"{formats.host_values(plan)['STARTED_WITH']}/%n"
     assert any("nginx.sh check" in fact for fact in plan.facts)
-    program = (ROOT / "files/usr/local/lib/airflow/nginx.sh").read_text()
-    program = program.replace('"/run/airflow/$unit"', "/run/airflow/nginx.service")
-    assert question in program
-    renewal = Unit.of(plan, "airflow-certificate.service")
-    assert question in renewal.one("Service.ExecStartPost")
+    assert "check_unit" in (ROOT / "files/usr/local/lib/airflow/nginx.sh").read_text()
+    renewal = Unit.of(plan, "airflow-certificate.service").one("Service.ExecStartPost")
+    assert f"{layout.LIB}/run-unit.sh check {layout.NGINX_UNIT} || " in renewal
 
 
 # Who trusts it

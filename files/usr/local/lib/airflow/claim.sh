@@ -5,10 +5,6 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: claim.sh check|apply SETTING CLAIM FOLDER USER..." >&2
-    exit 2
-}
 [ $# -ge 5 ] || usage
 action=$1 setting=$2 claim=$3 folder=$4
 shift 4

@@ -8,11 +8,6 @@ set -u
 started=$STATE/minikube     # the checksum of the unit that minikube last started or reloaded with
 begun=$STATE/minikube.begun # the one that it is starting with; left when that was interrupted
 
-usage() {
-    echo "usage: cluster.sh check|apply begin|run" >&2
-    exit 2
-}
-
 # minikube saves KUBEADM_CONFIG before applying it. If it is interrupted, it believes that the change
 # is done and waits for it forever; without the file it starts over.
 begin() {

@@ -4,10 +4,6 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: dags-switch.sh check|apply VERSION" >&2
-    exit 2
-}
 [ $# = 2 ] || usage
 version=$2
 cd "$IMAGE_DAGS"

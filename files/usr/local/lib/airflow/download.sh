@@ -5,10 +5,6 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: download.sh check|apply FILE URL SHA256 [MEMBER]" >&2
-    exit 2
-}
 [ $# = 4 ] || [ $# = 5 ] || usage
 action=$1 file=$2 url=$3 sha256=$4 member=${5-}
 name=${url##*/}

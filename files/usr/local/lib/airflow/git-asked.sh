@@ -5,10 +5,6 @@ set -eu
 lib=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$lib/lib.sh"
-usage() {
-    echo "usage: git-asked.sh check|apply KEY" >&2
-    exit 2
-}
 [ $# = 2 ] || usage
 asked=$STATE/git-asked
 

@@ -5,10 +5,6 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: git-connections.sh check|apply CONNECTION..." >&2
-    exit 2
-}
 [ $# -ge 2 ] || usage
 action=$1
 shift

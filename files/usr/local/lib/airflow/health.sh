@@ -24,8 +24,5 @@ apply)
         sleep 1
     done
     ;;
-*)
-    echo "usage: health.sh check|apply" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac

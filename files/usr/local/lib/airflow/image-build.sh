@@ -9,10 +9,6 @@ set -eu
 lib=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$lib/lib.sh"
-usage() {
-    echo "usage: image-build.sh check|apply TAG VENV [BASE DAGS]" >&2
-    exit 2
-}
 [ $# = 3 ] || [ $# = 5 ] || usage
 action=$1 tag=$2 venv=$3 base=${4:+localhost/airflow-worker-base:$4} version=${5-}
 image=$WORKER_REPOSITORY:$tag container=airflow-worker-build

@@ -4,10 +4,6 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: image-load.sh check|apply IMAGE" >&2
-    exit 2
-}
 [ $# = 2 ] || usage
 image=$2
 archive=$IMAGES/${image##*:}.tar

@@ -5,10 +5,6 @@ set -eu
 lib=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$lib/lib.sh"
-usage() {
-    echo "usage: image-push.sh check|apply TAG VENV [BASE DAGS]" >&2
-    exit 2
-}
 [ $# = 3 ] || [ $# = 5 ] || usage
 action=$1 image=$WORKER_REPOSITORY:$2 archive=$IMAGES/$2.tar registry=${WORKER_REPOSITORY%%/*}
 shift

@@ -5,10 +5,6 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: image-trial.sh check|apply IMAGE AIRFLOW PYTHON" >&2
-    exit 2
-}
 [ $# = 4 ] || usage
 image=$2 wanted="$3 $4" pod=airflow-image-trial minutes=10 # to pull the image, above all
 tried=$STATE/worker-image-tried

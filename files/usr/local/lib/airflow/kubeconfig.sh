@@ -7,10 +7,6 @@ set -eu
 lib=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$lib/lib.sh"
-usage() {
-    echo "usage: kubeconfig.sh check|apply ACCOUNT PATH GROUP, or kubeconfig.sh replace [ACCOUNT...]" >&2
-    exit 2
-}
 # Fields of a kubeconfig that say how to reach a cluster and know that it is the right one. Others
 # are left out: minikube's notes change at each start.
 field() {

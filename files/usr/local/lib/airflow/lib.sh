@@ -12,6 +12,21 @@ fail() {
     exit 1
 }
 
+# Show how the program is called, as the comment at its top says it, and end.
+usage() {
+    sed -n "s/^# \(${0##*/}[^:]*\):.*/usage: \1/p" "$0" >&2
+    exit 2
+}
+
+# Fail unless a unit runs, and started with its inputs as they are now. When a unit starts, it
+# records the checksums of the files that it reads in /run/airflow/UNIT.
+check_unit() {
+    state=$(systemctl is-active "$1")
+    [ "$state" = active ] || fail "$1 is $state"
+    changed=$(sha256sum --check --quiet "$STARTED_WITH/$1" 2>/dev/null) ||
+        fail "$1 started before its inputs changed: $(echo "$changed" | paste -sd,)"
+}
+
 # Take the deploy's lock as descriptor 9 until this process and its children end. Fails if a deploy
 # holds it. The first process creates the file; tasks/lib/lock.py does the same for the deploy.
 take_lock() {

@@ -39,8 +39,5 @@ esac
 case "${1-} ${names:+known}" in
 "check known") check ;;
 "apply known") apply ;;
-*)
-    echo "usage: load-units.sh check|apply services|timers" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Run Debian's exporter for PostgreSQL with its inputs as they are, and wait until it answers.
+# metrics.sh check|apply PORT: Debian's exporter for PostgreSQL is enabled, and runs with its inputs
+# as they are. apply waits until it answers at PORT. Written by the deploy of Airflow.
 set -u
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
 unit=prometheus-postgres-exporter.service
 
 check() {
-    systemctl is-enabled --quiet "$unit" 2>/dev/null &&
-        test "$(systemctl is-active "$unit")" = active &&
-        sha256sum --check --status "/run/airflow/$unit" 2>/dev/null && return
-    echo "$unit is not enabled, does not run, or was started with other inputs" >&2
-    return 1
+    systemctl is-enabled --quiet "$unit" 2>/dev/null || fail "$unit is not enabled"
+    check_unit "$unit"
 }
 
 apply() {
@@ -19,14 +19,11 @@ apply() {
     curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors \
         "http://127.0.0.1:$1/metrics" && return
     journalctl -u "$unit" -n 10 -o cat --no-pager >&2
-    return 1
+    exit 1
 }
 
-case "$#,${1-}" in
-2,check) check ;;
-2,apply) apply "$2" ;;
-*)
-    echo "usage: metrics.sh check|apply PORT" >&2
-    exit 2
-    ;;
+case "${1-} $#" in
+"check 2") check ;;
+"apply 2") apply "$2" ;;
+*) usage ;;
 esac

@@ -5,10 +5,7 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-[ $# = 2 ] || {
-    echo "usage: migrate.sh check|apply VENV" >&2
-    exit 2
-}
+[ $# = 2 ] || usage
 
 # As the owner, and by full names: the owner could replace what a shorter name means for others.
 heads() {
@@ -29,8 +26,5 @@ apply)
     heads "$2" >"$MIGRATED.new"
     mv "$MIGRATED.new" "$MIGRATED"
     ;;
-*)
-    echo "usage: migrate.sh check|apply VENV" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac

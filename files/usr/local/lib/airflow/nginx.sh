@@ -1,7 +1,10 @@
 #!/bin/sh
-# Make nginx serve the site airflow. Once nginx has the site, it answers each URL that is given with
-# 404 by itself.
+# nginx.sh check|apply URL...: nginx is enabled, runs with its inputs as they are, and serves the site
+# airflow: once it has the site, it answers each URL with 404 by itself.
+# Written by the deploy of Airflow.
 set -u
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
 unit=nginx.service
 
 # Does nginx answer each URL with 404?
@@ -13,12 +16,9 @@ is_served() {
 }
 
 check() {
-    systemctl is-enabled --quiet "$unit" 2>/dev/null &&
-        test "$(systemctl is-active "$unit")" = active &&
-        sha256sum --check --status "/run/airflow/$unit" 2>/dev/null &&
-        is_served "$@" && return
-    echo "nginx is not enabled, runs with other inputs, or does not serve its site airflow" >&2
-    return 1
+    systemctl is-enabled --quiet "$unit" 2>/dev/null || fail "$unit is not enabled"
+    check_unit "$unit"
+    is_served "$@" || fail "nginx does not serve its site airflow"
 }
 
 apply() {
@@ -31,19 +31,13 @@ apply() {
         is_served "$@" && return
         sleep 0.2
     done
-    echo "nginx does not serve its site airflow: look at journalctl -t nginx" >&2
-    return 1
+    fail "nginx does not serve its site airflow: look at journalctl -t nginx"
 }
 
-usage() {
-    echo "usage: nginx.sh check|apply URL..." >&2
-    exit 2
-}
-
-test $# -ge 2 || usage
+[ $# -ge 2 ] || usage
 action=$1
 shift
-case "$action" in
+case $action in
 check) check "$@" ;;
 apply) apply "$@" ;;
 *) usage ;;

@@ -4,10 +4,7 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-[ $# = 3 ] || {
-    echo "usage: offline-files.sh check|apply FOLDER VERSION" >&2
-    exit 2
-}
+[ $# = 3 ] || usage
 cache=/root/.minikube/cache/linux/amd64/v$3
 programs="kubeadm kubectl kubelet"
 cd "$2"
@@ -26,8 +23,5 @@ apply)
         mv "$cache/$each.new" "$cache/$each"
     done
     ;;
-*)
-    echo "usage: offline-files.sh check|apply FOLDER VERSION" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac

@@ -5,10 +5,6 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: pod-template.sh check|apply KEY SETTING..." >&2
-    exit 2
-}
 [ $# -ge 2 ] || usage
 action=$1 key=$2
 shift 2

@@ -8,10 +8,6 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: prune-images.sh check|apply KEPT CURRENT" >&2
-    exit 2
-}
 [ $# = 3 ] || usage
 case $1 in check | apply) ;; *) usage ;; esac
 action=$1 kept=$2 current=$3

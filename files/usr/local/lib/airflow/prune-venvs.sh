@@ -5,10 +5,6 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: prune-venvs.sh check|apply VENV OTHERS" >&2
-    exit 2
-}
 [ $# = 3 ] || usage
 
 # shellcheck disable=SC2012 # names of the deploy's own

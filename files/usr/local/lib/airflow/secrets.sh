@@ -6,11 +6,6 @@ set -eu
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 names="fernet-key jwt-secret api-secret-key admin-password"
 
-usage() {
-    echo "usage: secrets.sh check|apply, or secrets.sh new NAME" >&2
-    exit 2
-}
-
 new() {
     case $1 in
     fernet-key)

@@ -20,8 +20,5 @@ apply)
     "$here/../../bin/airflow-smoke-test"
     state >"$SMOKE_TEST_PASSED"
     ;;
-*)
-    echo "usage: smoke-test.sh check|apply" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac

@@ -5,10 +5,6 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: tools.sh check|apply uv|sbom" >&2
-    exit 2
-}
 
 apply_uv() {
     rm -rf "$UV"

@@ -6,10 +6,7 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
-[ $# = 2 ] || {
-    echo "usage: upgrade.sh check|apply VENV" >&2
-    exit 2
-}
+[ $# = 2 ] || usage
 
 # The backup while the upgrade is under way. After a kill it is there already: a second one would
 # hold an Airflow that is half upgraded.
@@ -32,8 +29,5 @@ apply)
         exit 1
     }
     ;;
-*)
-    echo "usage: upgrade.sh check|apply VENV" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac

@@ -4,10 +4,7 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-[ $# = 2 ] || {
-    echo "usage: user.sh check|apply NAME" >&2
-    exit 2
-}
+[ $# = 2 ] || usage
 
 case $1 in
 check)
@@ -24,8 +21,5 @@ apply)
         setsid --wait "$RUN" airflow users create --username "$2" --role Admin \
             --email "$2@localhost" --firstname "$2" --lastname Airflow >/dev/null
     ;;
-*)
-    echo "usage: user.sh check|apply NAME" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac

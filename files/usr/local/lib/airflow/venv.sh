@@ -5,10 +5,6 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: venv.sh check|apply VENV PYTHON LOCK [REQUIREMENT...]" >&2
-    exit 2
-}
 [ $# -ge 4 ] || usage
 action=$1 venv=$2 python=$3 lock=$4
 shift 4
