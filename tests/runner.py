@@ -48,6 +48,10 @@ STATIC_CHECKS = (
     ("shellcheck", "-x", "tests/run", *(f"tests/sandbox/{name}" for name in SHELL), ".ci/run"),
 )
 
+# A process for each core, not only for each physical one, as "auto" would take it where psutil is
+# installed. Tests of a file stay in one process, which then makes what they share once.
+UNIT_TESTS = (sys.executable, "-m", "pytest", "-n", "logical", "--dist", "loadfile")
+
 
 @dataclass
 class Run:
@@ -303,15 +307,19 @@ def checks(*paths: str) -> tuple[int, int]:
     ensure_packages("systemd", "iproute2", "openssl")  # systemd-analyze judges the units
     if not list(Path("/usr/lib/postgresql").glob("*/bin")):
         ensure_packages("postgresql")
-    failed = 0
-    for command in STATIC_CHECKS:
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
-            progress(f"failed: {' '.join(command)}")
+    # Beside the tests, which often wait for what they started.
+    static = {
+        command: subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for command in STATIC_CHECKS
+    }
+    failed = int(subprocess.run([*UNIT_TESTS, *paths], cwd=ROOT, check=False).returncode != 0)
+    for command, process in static.items():
+        said, _ = process.communicate()
+        if process.returncode:
+            progress(f"failed: {' '.join(command)}\n{said}")
             failed += 1
-    code = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "auto", *paths], cwd=ROOT, check=False
-    ).returncode
-    failed += bool(code)
     return len(STATIC_CHECKS) + 1 - failed, failed
 
 

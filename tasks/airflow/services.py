@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
 from pyinfra.api import deploy
 
 from tasks import layout
@@ -29,6 +28,7 @@ from tasks.layout import (
 )
 from tasks.lib import systemd
 from tasks.lib.operations import Source, ensure, run_unless, synced_folder
+from tasks.lib.templates import compiled
 from tasks.settings import HostSettings
 from tasks.worker import git, image
 
@@ -190,6 +190,5 @@ def _of_service(service: Service, settings: HostSettings) -> dict[str, object]:
 def _render(**values: object) -> str:
     nothing = {"after": [], "venv": "", "environment": {}, "runs_tasks": False}
     nothing |= {"written_folders": [], "read_folders": []}
-    template = (FILES / f"airflow-.service.d/{HOST_DROP_IN}.j2").read_text()
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(template).render({**nothing, **values})
+    template = compiled(FILES / f"airflow-.service.d/{HOST_DROP_IN}.j2")
+    return template.render({**nothing, **values})

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-
+from tasks.lib.templates import compiled
 from tasks.settings import HostSettings
 from tasks.settings.types import Claim
 
@@ -43,5 +42,4 @@ def claimed(name: str, claim: Claim, path: str, *, read_only: bool = False) -> V
 
 def render(template: Path, settings: HostSettings, **more: Any) -> str:
     """A template's text for these settings, and more values of its own."""
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(template.read_text()).render(settings=settings, **more)
+    return compiled(template).render(settings=settings, **more)

@@ -26,6 +26,7 @@ from pyinfra.api.connect import connect_all
 from pyinfra.api.deploy import add_deploy
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import get_facts
+from pyinfra.api.host import HostData
 from pyinfra.api.operation import OperationMeta, add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
@@ -40,6 +41,17 @@ FILES = ROOT / "files"
 
 # pyinfra looks up its own annotations again for each operation and question: a third of a plan.
 pyinfra_arguments.all_global_arguments = functools.cache(pyinfra_arguments.all_global_arguments)
+# It looks up each of its arguments in the data of the host, too, where tests have none: a third.
+_look_up = HostData.__getattr__
+
+
+def _look_up_quickly(self: HostData, key: str) -> Any:
+    if key in pyinfra_arguments.all_argument_meta:
+        raise AttributeError(key)
+    return _look_up(self, key)
+
+
+HostData.__getattr__ = _look_up_quickly  # type: ignore[method-assign]
 
 # What pyinfra's own operations want to know of a host before they plan anything. Nothing else is
 # answered: to all facts the host is bare.

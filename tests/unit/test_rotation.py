@@ -71,7 +71,7 @@ esac""",
 }
 
 
-# Begins each of them: keeps a copy of the host, as the command would leave it if it were killed now.
+# Begins each of them: keeps a copy of the host as the command would leave it if it were killed now.
 KEEP = """[ -z "$KEPT" ] || cp -a $here "$KEPT/${0##*/}-$$"
 """
 # Runs the command, and keeps such a copy before each change that it makes to a file by itself.
