@@ -21,10 +21,9 @@ def run(settings: HostSettings) -> None:
 @deploy("Clean-up")
 def _remove_old_programs() -> None:
     """No program of an earlier version is left. Until now units of that version may have run it."""
-    names = " ".join(OLD_PROGRAMS)
     run_unless(
         name="Remove the programs of an earlier version",
-        test=f'cd {LIB} && test -z "$(ls {names} 2>/dev/null)"',
-        commands=[f"cd {LIB} && rm -f {names}"],
+        test=f"! ls {LIB} | grep -qxE '{'|'.join(OLD_PROGRAMS)}'",
+        commands=[f"cd {LIB} && rm -f {' '.join(OLD_PROGRAMS)}"],
         already="there is none",
     )

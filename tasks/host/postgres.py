@@ -70,20 +70,15 @@ def configure(settings: HostSettings) -> None:
     )
 
 
-def grant(database: str = DATABASE, *, missing: bool = False) -> str:
-    """Shell command that gives DAGs' code its rights, or only prints the missing commands."""
-    end = ";" if missing else r"\gexec"
-    return (
-        f"{{ cat {GRANTS}; echo '{end}'; }}"
-        f" | runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 {database}"
-    )
-
-
 def give_rights() -> None:
     """The processes that run DAGs' code have the rights that they need, and no more."""
+    psql = "runuser -u postgres -- psql -XAtq"
     run_unless(
         name=f"Give the role {DAGS_USER} its rights",
-        test=f'missing=$({grant(missing=True)}) && test -z "$missing"',
-        commands=[grant()],
+        # The query prints the commands that give the missing ones; it must succeed as well.
+        test=f'test "$({psql}c "$(cat {GRANTS})" {DATABASE} && echo .)" = .',
+        commands=[
+            rf"{{ cat {GRANTS}; echo '\gexec'; }} | {psql} -v ON_ERROR_STOP=1 {DATABASE}",
+        ],
         already="it has them, and no others",
     )

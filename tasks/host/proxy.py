@@ -17,10 +17,12 @@ from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
 from tasks.settings.types import in_url
 
-ENABLED = "/etc/nginx/sites-enabled"
+NGINX = "/etc/nginx"
+ENABLED = f"{NGINX}/sites-enabled"
 DROP_INS = f"{UNITS_DIRECTORY}/{NGINX_UNIT}.d"
 DROP_IN = f"{DROP_INS}/airflow.conf"
-WELCOME = "/etc/nginx/sites-available/default"
+WELCOME = "sites-available/default"  # nginx-common has one file of this name
+WELCOME_CHANGED = "dpkg -V nginx-common | grep -q /default$"
 WELCOME_PAGE = "/var/www/html/index.nginx-debian.html"
 
 
@@ -60,10 +62,9 @@ def _write_site(settings: HostSettings) -> None:
         prefix=_prefix(settings),
     )
     files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=NGINX_SITE)
-    unchanged = f"! dpkg --verify nginx-common | grep -q ' {WELCOME}$'"
     run_unless(
         name="Disable nginx's welcome page",
-        test=f'test "$(readlink -f {ENABLED}/default)" != {WELCOME} || ! {{ {unchanged}; }}',
+        test=f"cd {NGINX}; ! test sites-enabled/default -ef {WELCOME} || {WELCOME_CHANGED}",
         # Without what nginx was started with, the step that runs it reloads it.
         commands=[f"rm -f {ENABLED}/default {STARTED_WITH}/{NGINX_UNIT}"],
         already="there is none, or it is somebody's own",

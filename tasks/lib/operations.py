@@ -121,12 +121,10 @@ def secret_file(path: str, content: SecretStr) -> Generator[str | StringCommand,
     + content: what it should hold; a newline at its end is added
     """
     text = content.get_secret_value().removesuffix("\n") + "\n"
-    # pyinfra shows the text of its questions, so not even a checksum of the content is in it.
-    state = (
-        f'test "$(stat -c %U:%G:%a {path} 2>/dev/null)" = root:root:600 && cmp -s - {path}'
-        " && echo yes || cat >/dev/null"  # an unread input would be an error of the writer
-    )
-    if host.get_fact(Command, command=state, _stdin=StringIO(text)) == "yes":
+    # pyinfra shows the text of its questions, so not even a checksum of the content is in it. An
+    # input that nobody reads would be an error of the writer.
+    state = f"find {path} -uid 0 -gid 0 -perm 600 -exec cmp -s - {{}} \\; -print; cat >/dev/null"
+    if host.get_fact(Command, command=state, _stdin=StringIO(text)) == path:
         host.noop(f"{path} has the right content")
         return
     yield StringCommand(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks import layout
 from tests.host import expected
-from tests.unit import postgres
+from tests.unit import fake, postgres, programs
 from tests.unit.fake import FILES
 
 GRANTS = (FILES / "usr/local/lib/airflow/grants.sql").read_text()
@@ -93,6 +94,35 @@ def lacks(server: postgres.Server, database: str) -> str:
 
 def test_the_second_run_finds_nothing_to_do(server: postgres.Server, database: str) -> None:
     assert lacks(server, database) == ""
+
+
+def test_the_deploy_gives_the_rights_once(
+    server: postgres.Server, database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "runuser").write_text('#!/bin/sh\nshift 3\nexec "$@"\n')
+    (tmp_path / "runuser").chmod(0o755)
+    plan = fake.plan(fake.settings())
+    (command,) = plan.named("Give the role airflow-dags its rights").commands
+    (question,) = {each for each in plan.facts if "grants.sql" in each}
+
+    def shell(text: str, name: str) -> str:
+        text = text.replace(f"{layout.LIB}/", f"{programs.LIB}/")
+        environment = server.environment
+        environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+        done = subprocess.run(
+            ["sh", "-c", re.sub(r"\bairflow(?= &&|$)", name, text)],
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=True,
+        )
+        return done.stdout
+
+    make_tables(server, "deployed")
+    assert shell(question, "deployed") == ""
+    assert shell(command, "deployed") == ""
+    assert shell(question, "deployed") == "yes\n"
+    assert shell(question, "missing") == ""  # there is no such database
 
 
 @pytest.mark.parametrize(

@@ -339,6 +339,11 @@ def test_a_secret_file_is_written_once(tmp_path: Path) -> None:
     path.chmod(0o644)
     assert fake.run(secret_file, **arguments).did_change()
     assert path.stat().st_mode & 0o777 == 0o600
+    os.chown(path, 0, 65534)
+    assert fake.run(secret_file, **arguments).did_change()
+    arguments["content"] = SecretStr("x" * 200_000)  # more than a pipe holds
+    assert fake.run(secret_file, **arguments).did_change()
+    assert not fake.run(secret_file, **arguments).did_change()
 
 
 def test_a_secret_file_is_closed_from_its_first_moment(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pyinfra.api.arguments import all_argument_meta
 
 from tasks import layout
-from tasks.lib import operations
+from tasks.lib import lock, operations
 from tests.unit import fake, shell
 from tests.unit.fake import Plan
 
@@ -45,13 +45,18 @@ def test_commands_and_questions_are_shell(variants: dict[str, Plan]) -> None:
     assert shell.unreadable(texts) == []
 
 
-# A step with control flow is a program; see tasks/README.md. These are not programs yet, or are
-# pyinfra's own.
-LONG = {
-    "PostgreSQL | Create database airflow",  # pyinfra's
-    "System | Create user airflow-dags",  # pyinfra's
-}
+# A step with control flow is a program; see tasks/README.md. pyinfra makes these commands.
+PYINFRAS = {"PostgreSQL | Create database airflow", "System | Create user airflow-dags"}
+# The beginnings of its questions.
+PYINFRAS_QUESTIONS = (
+    "! (test -e /",
+    "if command -v ",
+    'if [ -n "$TMPDIR" ]',
+    "for i in `cat /etc/passwd",
+)
 CONTROL_FLOW = re.compile(r"(^|[;&|{(]\s*|\b(then|do|else) )(for|while|case|if|until)\b")
+# The frame that the deploy's own operations put around a question.
+FRAME = re.compile(r"if (?:\( ?)?(?P<asked>.*?)\s*\)? >/dev/null 2>&1; then echo yes; fi", re.S)
 
 
 def is_short(command: str) -> bool:
@@ -65,15 +70,32 @@ def is_short(command: str) -> bool:
     return "\n" not in text and len(text) <= 120 and not CONTROL_FLOW.search(text)
 
 
-def test_commands_are_short_lines(variants: dict[str, Plan]) -> None:
-    plans = [*variants.values(), *(fake.removal({}, keep_data) for keep_data in (False, True))]
+@pytest.fixture(scope="module")
+def every(variants: dict[str, Plan]) -> list[Plan]:
+    """All deploys and removals."""
+    return [*variants.values(), *(fake.removal({}, keep_data) for keep_data in (False, True))]
+
+
+def test_commands_are_short_lines(every: list[Plan]) -> None:
     long = {
         each.name
-        for plan in plans
+        for plan in every
         for each in plan.operations
         if not all(map(is_short, each.commands)) and not each.inputs
     }
-    assert long == LONG
+    assert long == PYINFRAS
+
+
+def test_questions_are_short_lines(every: list[Plan]) -> None:
+    questions = {question for plan in every for question in plan.facts}
+    own = {each for each in questions if not each.startswith(PYINFRAS_QUESTIONS)}
+    framed = {match["asked"] for each in own if (match := FRAME.fullmatch(each))}
+    # The text that takes the lock is no question: it holds the lock while the connection lives.
+    bare = {each for each in own if not FRAME.fullmatch(each) and lock.FILE not in each}
+    assert len(framed) > 30 and bare
+    assert {each for each in framed | bare if not is_short(each)} == set()
+    # None is left out that pyinfra does not ask.
+    assert all(any(each.startswith(start) for each in questions) for start in PYINFRAS_QUESTIONS)
 
 
 def test_what_is_no_shell_would_be_noticed() -> None:
