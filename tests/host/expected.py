@@ -1,7 +1,8 @@
 """What a deployed host must look like, written by hand from what README.md promises.
 
-Nothing here comes from tasks/: a wrong value there must not become the expected value here. Only
-the inventory's own values do, since they say what the host should have.
+Nothing here comes from tasks/, so it repeats paths, owners and modes of tasks/layout.py: a mode
+there that is too open must not become the expected one here. Only the inventory's own values come
+from there, since they say how the host should be.
 
 A table is text: on each line some words, then the reason. Its parts hold for different settings.
 """
@@ -489,10 +490,8 @@ _PATHS: Table = {
         /usr/local/lib/airflow/stop-scheduler.sh     root root 755  airflow runs it
         /usr/local/lib/airflow/grants.sql     root root    644  postgres reads it
         /etc/airflow/host.env                 root root    644  has no secret
-        /usr/local/lib/airflow/health.sh      root root    755  public
         /usr/local/lib/airflow/kubeconfig.sh  root root    755  public
         /usr/local/lib/airflow/secrets.sh     root root    755  public
-        /usr/local/lib/airflow/lib.sh         root root    644  public
         /usr/local/lib/airflow/smoke-test.sh  root root    755  public
         /usr/local/lib/airflow/upgrade.sh     root root    755  public
 
