@@ -1,4 +1,4 @@
-"""Fixtures: the machine, Airflow on it, and its cluster; and what is kept of a test that failed."""
+"""Fixtures: the machine, Airflow on it, and its cluster; and the evidence of a test that failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support import wait_for
 
 Shell = Callable[[str], str]
 
-# Each command prints one file of a failed test's evidence. Secrets are none of it.
+# Each command prints one file of a failed test's evidence. None of them prints a secret.
 EVIDENCE = {
     "journal": "journalctl --no-pager --boot --lines=20000",
     "units": "systemctl --no-pager --all list-units 'airflow*' minikube kubelet postgresql* nginx",

@@ -1,4 +1,4 @@
-"""What people would miss if the database lost it, and how the tests look at it."""
+"""Data that people would miss if the database lost it, and how the tests look at it."""
 
 from __future__ import annotations
 

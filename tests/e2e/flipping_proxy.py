@@ -20,7 +20,7 @@ LINKS = rb'((?:href=|"url": ?)")(https?)://'  # of an index's page
 
 
 def fetch(address: str, folder: Path) -> tuple[int, str, bytes]:
-    """Status, content type and body of what is asked for."""
+    """Status, content type and body of a file."""
     remote = re.fullmatch(r"/?(https?)(?:://|/)(.*)", address)
     if not remote:
         return 200, "application/octet-stream", (folder / Path(address).name).read_bytes()

@@ -14,7 +14,7 @@ Change = Callable[[bytes], bytes]
 async def passed_on(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float, change: Change
 ) -> None:
-    """Write what is read until its end, each part so much later."""
+    """Copy a stream until its end, each part so many seconds later."""
     loop = asyncio.get_running_loop()
     try:
         while data := await reader.read(2**16):

@@ -16,7 +16,7 @@ RESOURCE = "/measurements"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Gives the resource to who brings the bearer token or the user and password."""
+    """Gives the resource to clients with the bearer token or the user and password."""
 
     def do_GET(self) -> None:
         """Answer with the resource, or say why not."""
@@ -27,7 +27,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path.partition("?")[0] != RESOURCE:
             self._answer(HTTPStatus.NOT_FOUND, b'{"error": "no such resource"}')
         else:
-            # Read anew each time: a test may change it while the service runs.
+            # Read again each time: a test may change it while the service runs.
             self._answer(HTTPStatus.OK, Path(sys.argv[2]).read_bytes())
 
     def _answer(self, status: HTTPStatus, body: bytes) -> None:

@@ -63,7 +63,7 @@ def ends_well(airflow: Airflow, dag: str, run: str, seconds: float = 120 + SLACK
 
 
 def healthy(airflow: Airflow) -> bool:
-    """Whether all components are."""
+    """Whether all components are healthy."""
     return set(airflow.health().values()) == {"healthy"}
 
 

@@ -32,7 +32,7 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 FOLDER = "/srv/test-servers"
-# What Debian's packages would start by themselves, on ports of their own choice.
+# Services that Debian's packages would start by themselves, on ports of their own choice.
 PACKAGED_SERVICES = ("docker-registry", "lighttpd")
 INSTALL_SECONDS = 300
 ANSWER_SECONDS = 30
@@ -41,7 +41,7 @@ DOCKER_HUB = "registry-1.docker.io"  # the server of the registry docker.io
 
 @dataclass(frozen=True)
 class Server:
-    """What the servers share: a port on the machine and a unit that can be stopped."""
+    """The common part of the servers: a port on the machine and a unit that can be stopped."""
 
     machine: Machine
 
@@ -176,7 +176,7 @@ def _new_ssh_key() -> str:
         return path.read_text()
 
 
-# http.receivepack is on for who is logged in, so pushing works too.
+# http.receivepack is on for users who are logged in, so pushing works too.
 _LIGHTTPD = """\
 server.modules = ("mod_alias", "mod_auth", "mod_authn_file", "mod_setenv", "mod_cgi")
 server.document-root = "{home}"
@@ -212,11 +212,11 @@ class GitServer(Server):
         return self.machine.known_hosts.read_text()
 
     def http_url(self, repository: str) -> str:
-        """URL of a repository for who has the user and the token, which it does not hold."""
+        """URL of a repository for a user with a token; it holds neither."""
         return f"http://{self.address}/git/{repository}.git"
 
     def ssh_url(self, repository: str) -> str:
-        """URL of a repository for who has the private key."""
+        """URL of a repository for a user with the private key."""
         return f"ssh://git@{self.machine.address}{self._home}/{repository}.git"
 
     def start(self) -> Self:
@@ -356,7 +356,7 @@ class RegistryServer(Server):
 
 @dataclass(frozen=True)
 class RestServer(Server):
-    """A service with one resource, a list, for who brings the token or the user and password."""
+    """A service with one resource, a list, for clients with the token or the user and password."""
 
     token: str = field(default_factory=lambda: token_hex(16), repr=False)
     user: str = "deploy"

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: running the deploy, asking Airflow, waiting with a bound."""
+"""Helpers of the end-to-end tests: run the deploy, ask Airflow, wait with a bound."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLACK = 60
 
 
 def evidence_folder() -> Path | None:
-    """Folder for what is kept of a run of the tests, if it is wanted."""
+    """The folder for the evidence of a run of the tests, if it is wanted."""
     chosen = os.environ.get("AIRFLOW_EVIDENCE")
     return Path(chosen) if chosen else None
 
@@ -70,7 +70,7 @@ def deploy(
 ) -> Deploy:
     """Run the deploy with settings that differ from the inventory's; a dry run with --dry.
 
-    Or what else pyinfra is to run.
+    Or another operation that pyinfra should run.
     """
     data = [f"--data={key}={as_data(value)}" for key, value in (settings or {}).items()]
     apply = [] if "--dry" in arguments else ["--yes"]
@@ -106,7 +106,7 @@ def killed_at(
     settings: Mapping[str, object] | None = None,
     what: Sequence[str] = ("deploy.py",),
 ) -> bool:
-    """Run the deploy, or what is named, and kill it when it begins an operation; whether it did."""
+    """Run the deploy, or another one, and kill it as it begins an operation; returns if it did."""
     data = [f"--data={key}={as_data(value)}" for key, value in (settings or {}).items()]
     command = ["pyinfra", "--yes", *data, "inventories/sandbox.py", *what]
     with subprocess.Popen(
@@ -141,13 +141,13 @@ class Airflow:
             try:
                 return self._send(method, f"/api/v2{path}", body)
             except urllib.error.HTTPError as error:
-                if error.code != 403:  # what it says of a token that a replaced key has signed
+                if error.code != 403:  # its answer to a token that a replaced key has signed
                     raise
         self.token = self.log_in(self._password())
         return self._send(method, f"/api/v2{path}", body)
 
     def log_in(self, password: str) -> str:
-        """A token for who knows the password."""
+        """A token for the user with this password."""
         login = {"username": self._user, "password": password}
         return str(self._send("POST", "/auth/token", login)["access_token"])
 
@@ -220,7 +220,7 @@ def log_in(machine: Machine, user: str = "admin", below: str = "") -> Airflow:
 
 
 class Browser:
-    """Who logged in to the web page."""
+    """A session of a user who logged in to the web page."""
 
     def __init__(self, airflow: Airflow, password: str, user: str = "admin") -> None:
         url = self.url = airflow.url

@@ -41,7 +41,7 @@ def watch(process: int) -> None:
 
 
 def main(path: str, *processes: str) -> None:
-    """Watch until killed, which lets all of them go on."""
+    """Watch until killed; then all of them continue."""
     for process in processes:
         watch(int(process))
     with Path(path).open("xb", buffering=0) as file:

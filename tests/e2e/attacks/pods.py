@@ -36,7 +36,7 @@ def base(pod: Pod) -> Pod:
 
 
 def volume(**source: Any) -> Change:
-    """A volume more, mounted."""
+    """One more volume, mounted."""
 
     def change(pod: Pod) -> None:
         pod["spec"]["volumes"].append({"name": "more", **source})
@@ -46,7 +46,7 @@ def volume(**source: Any) -> Change:
 
 
 def host_path(path: str, **more: str) -> Change:
-    """A folder of the node more, mounted."""
+    """One more folder of the node, mounted."""
     return volume(hostPath={"path": path, **more})
 
 
@@ -71,7 +71,7 @@ def container_context(**more: Any) -> Change:
 
 
 def one_more(key: str, **more: Any) -> Change:
-    """A container more, of a kind, which is like the first one but for these fields."""
+    """One more container of a kind, like the first one except for these fields."""
 
     def change(pod: Pod) -> None:
         first = base(pod)
@@ -241,7 +241,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
 }
 
-# What tasks do, and should.
+# Pods that tasks should be able to make.
 ADMITTED: dict[str, Change] = {
     "the template as it is": lambda pod: None,
     "more memory and variables": container(

@@ -31,7 +31,7 @@ ATTACKS = {
     " '{{ lipsum.__globals__.os.popen(''id > /var/log/airflow/e2e-template'').read() }}'",
     "another template": "insert into log_template (filename, elasticsearch_id, created_at)"
     " values ('x', 'x', now())",
-    # What people look at after an attack.
+    # Tables that people look at after an attack.
     "fewer records": "delete from log",
     "other records": "update log set owner = 'admin'",
     # Liveness kills the scheduler when its heartbeat is old.
@@ -39,7 +39,7 @@ ATTACKS = {
     " where job_type = 'SchedulerJob'",
     "a heartbeat of nobody": "insert into job (job_type, state, latest_heartbeat)"
     " values ('SchedulerJob', 'running', now() - interval '1 hour')",
-    # Who may do what in the web page.
+    # The permissions of users of the web page.
     "a right": "insert into ab_permission_view_role (permission_view_id, role_id)"
     " select p.id, r.id from ab_permission_view p, ab_view_menu m, ab_role r"
     " where m.id = p.view_menu_id and m.name = 'Users' and r.name = 'Public'",
@@ -48,7 +48,7 @@ ATTACKS = {
     # Code that the scheduler gives to an executor.
     "a callback": "insert into callback (id, type, fetch_method, data, priority_weight, created_at)"
     " values (gen_random_uuid(), 'executor', 'import_path', '{}', 1, now())",
-    # The way around what refuses the rows.
+    # The way around the trigger that refuses the rows.
     "no trigger": "alter table job disable trigger all",
     "another trigger": "create or replace function airflow_dags_rows() returns trigger"
     " language plpgsql as 'begin return new; end'",
@@ -56,7 +56,7 @@ ATTACKS = {
 
 
 def ask(shell: Shell, statement: str, user: str = "airflow-dags") -> str:
-    """What PostgreSQL says to the user; nothing of it stays."""
+    """The answer of PostgreSQL to the user; nothing of it stays."""
     text = shlex.quote(f"begin; {statement}; rollback;")
     return shell(f"cd / && runuser -u {user} -- psql -XAtq airflow -c {text} 2>&1; true")
 
@@ -85,7 +85,7 @@ def test_no_attack_left_anything(shell: Shell) -> None:
     assert shell("ls /var/log/airflow | grep ^e2e- || true") == ""
 
 
-# What they need they have.
+# They have the rights that they need.
 
 
 @pytest.fixture(scope="module")

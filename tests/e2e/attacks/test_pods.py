@@ -1,4 +1,4 @@
-"""The pods of tasks: what a DAG asks for beyond its pod, the cluster refuses in a sentence."""
+"""The pods of tasks: the cluster refuses a DAG that asks for more, and says why in a sentence."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def template(deployed: Deploy, shell: Shell) -> Any:
 
 
 def answer(shell: Shell, pod: pods.Pod) -> str:
-    """What the cluster says of a pod, which it does not make."""
+    """The cluster's answer to a pod; a dry run, so it makes none."""
     return shell(
         "kubectl -n airflow create --dry-run=server -f - 2>&1 <<'END' || true\n"
         f"{json.dumps(pod)}\nEND"
@@ -74,7 +74,7 @@ def test_the_cluster_admits(wish: str, template: pods.Pod, shell: Shell) -> None
 
 # In a DAG
 
-# What each task attempts is refused with these words.
+# The words that refuse the attempt of each task.
 ATTACKS = {
     "read_the_fernet_key": pods.FOLDER,
     "log_in_to_the_database": pods.FOLDER,

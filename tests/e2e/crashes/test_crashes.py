@@ -1,4 +1,4 @@
-"""What hangs or is killed is started again; no task is lost, and none runs twice."""
+"""Services that hang or are killed start again; no task is lost, and none runs twice."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def hang(shell: Shell, *units: str) -> dict[str, float]:
 
 
 def test_what_hangs_is_started_again(patient: str, airflow: Airflow, shell: Shell) -> None:
-    # What started less than a minute ago is not looked at.
+    # A service that started less than a minute ago is not looked at.
     young = "find /run/airflow -name '*.service' -mmin -1"
     wait_for(lambda: healthy(airflow) and shell(young) == "", 90, "all have run for a minute")
     # Airflow's threshold is 30 s, the look comes each 10 s and takes 6 s.
@@ -106,7 +106,7 @@ def test_killed_one_after_the_other_while_tasks_run(
     states = [(task["state"], task["try_number"]) for task in airflow.tasks(dag, run)]
     assert states == [("success", 1)] * 20
     assert sorted(pods.values()) == sorted({*pods.values()}), "a task had two pods"
-    # What ran twice in one pod would say so twice.
+    # A task that ran twice in one pod would say so twice.
     folder = f"/var/log/airflow/dag_id={dag}/run_id={run}/task_id=work"
     began = shell(f"cat '{folder}'/map_index=*/attempt=*.log | grep -o 'number [0-9]* in'")
     assert sorted(began.splitlines()) == sorted(f"number {number} in" for number in range(20))
@@ -120,7 +120,7 @@ def test_killed_one_after_the_other_while_tasks_run(
 def test_pods_deleted_and_one_out_of_memory(
     airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
 ) -> None:
-    """A task whose pod is deleted goes on until the pod's time to end, 60 s, is over."""
+    """A task whose pod is deleted continues until the pod's time to end, 60 s, is over."""
     dag, to_delete = "e2e_unlucky", ("deleted", "spared")
     shell(f"rm -f {SPARED}")
     run = airflow.trigger(dag)

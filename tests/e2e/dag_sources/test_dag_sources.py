@@ -116,7 +116,7 @@ def test_folder_is_brought_and_repositories_that_say_no_are_told(
     nowhere = f"elsewhere: {git.http_url('moved')}: its branch main has no folder dags/nowhere"
     assert nowhere in run.output
     assert "dags_git_bundles: moving:" not in run.output
-    # All else works.
+    # Everything else works.
     for name in ("e2e_brought", "e2e_yours", "e2e_moving"):
         runs.whole(name, "one")
     assert not any(secret in run.output for secret in (git.token, other.splitlines()[2]))
@@ -183,10 +183,10 @@ def test_a_repository_that_is_down(
 
     wait_for(failed, 180, "the task's first try fails", every=0.5)
     path = f"/dags/e2e_token/dagRuns/{quote(run)}/taskInstances/first/logs/1?full_content=true"
-    log = json.dumps(airflow.request("GET", path))  # git's words stand beside a line's own
+    log = json.dumps(airflow.request("GET", path))  # git's words are in the same line
     assert "Failed to connect" in log
     assert "first says" not in log
-    # What is known stays known.
+    # Known DAGs stay known.
     said = "journalctl -u airflow-dag-processor -o cat --since -5min"
     wait_for(lambda: "Error initializing bundle token" in shell(said), 60, "no clone", every=1)
     assert airflow.request("GET", "/dags/e2e_token")["is_stale"] is False
@@ -256,8 +256,7 @@ def test_another_image_while_a_task_runs(
     pods = cluster.list_namespaced_pod("airflow", label_selector="dag_id=e2e_brought").items
     images = {pod.spec.containers[0].image for pod in pods}
     assert len(images) == 2
-    # As many lists of what is in an image as images are kept by default: that of the one before is
-    # gone.
+    # There is a list of packages for each image that is kept by default; the older one's is gone.
     lists = shell("cd /opt/airflow/image && ls -d */").split()
     assert {f"localhost/airflow-worker:{each.rstrip('/')}" for each in lists} == images
     runs.release("e2e_brought")

@@ -32,7 +32,7 @@ def folder(path: str) -> k8s.V1Volume:
 
 @dag(schedule=None, catchup=False)
 def e2e_attacks() -> None:
-    """Each attack fails alone; none prints what it is after."""
+    """Each attack fails by itself; none prints the secret that it is after."""
 
     @task(
         executor_config=pod({"run_as_user": 0, "run_as_non_root": False}, volumes=[folder("/")]),

@@ -1,4 +1,4 @@
-"""Tasks that ask for what is not theirs; for the end-to-end tests."""
+"""Tasks that ask for things of other tasks; for the end-to-end tests."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a task knows of the host that it belongs to; for the end-to-end tests."""
+"""A task that prints what it knows of its host; for the end-to-end tests."""
 
 import os
 

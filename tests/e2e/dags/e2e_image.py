@@ -1,4 +1,4 @@
-"""What a task's image has, and a task that goes on until it is told to end; for the tests."""
+"""Tasks that print what their image has, and one that runs until a test ends it; for the tests."""
 
 import shutil
 import time

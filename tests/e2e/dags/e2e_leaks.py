@@ -5,7 +5,7 @@ from airflow.sdk import BaseHook, dag, task
 
 @dag(schedule=None, catchup=False)
 def e2e_leaks() -> None:
-    """It says what it got, and fails with that."""
+    """It prints its input, and fails with it."""
 
     @task
     def tell() -> None:

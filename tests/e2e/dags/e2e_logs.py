@@ -1,4 +1,4 @@
-"""What a task says in a run that ends, in one that is killed, and in many lines; for tests."""
+"""Tasks that print a few lines or many, and one that is killed; for the end-to-end tests."""
 
 import time
 

@@ -36,7 +36,7 @@ XCOM = "echo pod says hello; echo '{\"answer\": 42}' > /airflow/xcom/return.json
 
 @dag(schedule=None, catchup=False)
 def e2e_pod_operator() -> None:
-    """Each ends well, and hands on what its pod wrote."""
+    """Each ends well, and passes on the output of its pod."""
     start("xcom", XCOM, do_xcom_push=True)
     start("deferred", f"sleep 8; {XCOM}", do_xcom_push=True, deferrable=True, poll_interval=1)
 
@@ -46,7 +46,7 @@ e2e_pod_operator()
 
 @dag(schedule=None, catchup=False)
 def e2e_pod_operator_killed() -> None:
-    """Somebody stops these, and their pods are to end too."""
+    """A test stops these, and their pods should end too."""
     start("waiting", "echo started; trap 'exit 0' TERM; sleep 600 & wait")
     start("waiting_deferred", "echo started; trap 'exit 0' TERM; sleep 600 & wait", deferrable=True)
 

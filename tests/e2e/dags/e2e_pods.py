@@ -23,7 +23,7 @@ def pod(metadata=None, *, base=None, **spec):
     }
 
 
-# A container that runs beside the task and ends with it: one that starts before and goes on.
+# A container that runs beside the task and ends with it: it starts before the task.
 SIDECAR = k8s.V1Container(
     name="beat",
     image=IMAGE,

@@ -180,7 +180,7 @@ def objects(shell: Shell) -> str:
 
 @pytest.fixture(scope="module")
 def before(shell: Shell) -> str:
-    """What that was before the second host's deploy."""
+    """The same before the second host's deploy."""
     return objects(shell)
 
 

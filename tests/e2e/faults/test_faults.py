@@ -1,4 +1,4 @@
-"""What is broken by force comes back with the next deploy; until then it is named."""
+"""Parts that are broken come back with the next deploy; until then they are named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMERS = [
         *("cleanup-history", "cleanup-images", "cleanup-logs", "cleanup-pods"),
     )
 ]
-# What somebody edits on the host or in the cluster, and the operations that put it back.
+# Edits on the host and in the cluster, and the operations that undo them.
 EDITS = {
     "echo '# by hand' >> /etc/airflow/airflow.cfg": ["Airflow | Write airflow.cfg"],
     # It started with the edited file, the others with the right one.
@@ -97,7 +97,7 @@ def test_stopped_cluster_comes_back_with_the_deploy(shell: Shell) -> None:
 
 
 def smoke_test(shell: Shell) -> str:
-    """What the smoke test says; it must not pass."""
+    """The output of the smoke test, which must not pass."""
     return shell("! airflow-smoke-test 2>&1")
 
 

@@ -53,7 +53,7 @@ def hub(registry: RegistryServer, shell: Shell) -> RegistryServer:
 
 
 def settings_for(registry: RegistryServer, host: str = "") -> dict[str, Any]:
-    """What the inventory says of it."""
+    """Its settings in the inventory."""
     return {
         "repository": f"{host or registry.address}/{REPOSITORY}",
         "username": registry.user,
@@ -80,7 +80,7 @@ def running_pods(cluster: client.CoreV1Api, dag: str) -> set[str]:
 
 
 def said_by_the_image(airflow: Airflow) -> str:
-    """What a task sees of the image that it runs in."""
+    """The properties of the image that a task runs in."""
     run = airflow.trigger("e2e_image")
     wait_for(lambda: airflow.run_state("e2e_image", run) == "success", 90, "the task succeeds")
     return airflow.log("e2e_image", run, "look")
@@ -136,7 +136,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     assert new.startswith(f"docker.io/{REPOSITORY}:")
     tag = new.rpartition(":")[2]
     assert hub.tags(REPOSITORY) == [tag]
-    # As many lists of what is in an image as images are kept.
+    # There is a list of packages for each image that is kept.
     assert shell("cd /opt/airflow/image && ls -d */") == f"{tag}/"
     shell(f"systemd-run --quiet --unit=e2e-statsd socat -u UDP4-RECV:8125 OPEN:{STATSD},creat")
     assert "jq: True, statsd: True" in said_by_the_image(airflow)
@@ -179,7 +179,7 @@ def test_going_back_builds_nothing_and_what_nobody_needs_goes(shell: Shell) -> N
     )
 
 
-# How an image is made that is not for this Airflow, and what must be said of it.
+# How to make an image that is not for this Airflow, and the message that it must cause.
 MAKE_IMAGE = """set -e
 buildah rm e2e-own >/dev/null 2>&1 || true
 buildah from --name e2e-own scratch >/dev/null
@@ -242,7 +242,7 @@ def test_somebodys_own_image_that_fits_runs_tasks_and_addons_are_enabled(
     assert run.code == 0, run.output
     assert TRY in run.changed
     assert "minikube | Enable minikube's addons (about 10 s)" in run.changed
-    # What the deploy says of the dashboard is true; its image is only in the internet.
+    # The deploy's sentence about the dashboard is true; its image is only in the internet.
     said = re.search(
         r"kubectl -n (\S+) port-forward (service/\S+) (\d+):(\d+)\s+and ssh -L (\S+)", run.output
     )

@@ -30,7 +30,7 @@ class Kill(NamedTuple):
 
     operation: str  # what it is doing: how the operation's name begins
     after: float | None = None  # seconds since its command began; none: before it begins
-    whole: bool = False  # whether the command on the host is killed too; otherwise it goes on
+    whole: bool = False  # whether the command on the host is killed too; otherwise it continues
 
 
 # In the order of the deploy, so that each still has its work to do.
@@ -143,12 +143,12 @@ def started(settings: dict[str, object]) -> Iterator[tuple[subprocess.Popen[str]
 
 
 def killed(kill: Kill, settings: dict[str, object], console: Console) -> bool:
-    """Run the deploy and kill it at the moment; whether it came to that."""
+    """Run the deploy and kill it at the moment; returns whether it got there."""
     with started(settings) as (run, progress):
         if not progress.reaches(kill.operation):
             return False
         if kill.after is not None:
-            # What the lock keeps out is the operation's own command.
+            # The lock is held by the operation's own command.
             waiting = f"while flock -n {LOCK} true; do sleep 0.01; done"
             if console.run(
                 f"timeout {BUSY_WITHIN} sh -c '{waiting}' && echo busy || echo idle"
@@ -211,5 +211,5 @@ def test_killed_in_each_module(
     runs = Runs(airflow)
     runs.whole("e2e_killed", "one")
     runs.whole("e2e_killed_git", "two")
-    # What runs knows of the arguments, though it ran before.
+    # The running processes know the arguments, though they ran before.
     assert "--max-pods=95" in shell("tr '\\0' ' ' < /proc/$(pgrep -ox kubelet)/cmdline").split()

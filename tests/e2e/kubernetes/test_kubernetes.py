@@ -23,7 +23,7 @@ OLDER: dict[str, Any] = {
 }
 DAG = "e2e_kubernetes"
 SECRET = token_urlsafe(16)
-# What a person has put into the cluster.
+# Objects that a person has put into the cluster.
 OWN = f"""
 kubectl create namespace kept
 kubectl -n kept create configmap kept --from-literal=word={SECRET}
@@ -64,7 +64,7 @@ def of_etcd(shell: Shell) -> str:
 
 
 def objects(shell: Shell) -> str:
-    """The objects of Airflow and of the person, as the very ones that they are, and what is in."""
+    """The objects of Airflow and of the person: the id and the content of each."""
     kinds = "serviceaccounts,secrets,configmaps,roles,rolebindings"
     form = "{range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.data}{'\\n'}{end}"
     return shell(
@@ -123,7 +123,7 @@ def test_what_kubernetes_does_not_support_is_refused(
 
 
 def test_killed_upgrade_is_healed_by_the_next_deploy(runs: Runs, shell: Shell) -> None:
-    """On a cluster that was made anew, which is the way back to the older version."""
+    """On a cluster that was made again, which is the way back to the older version."""
     shell("HOME=/root minikube delete")
     run = deploy(settings=OLDER)
     assert run.code == 0, run.output

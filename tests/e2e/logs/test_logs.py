@@ -100,7 +100,7 @@ def test_log_of_a_running_an_ended_and_a_killed_task(
     tries = {task["task_id"]: task["try_number"] for task in airflow.tasks(DAG, run)}
     assert tries == {"many": 1, "killed": 2}
     wait_for(lambda: not pods_of_run(cluster, run), 60, "the pods are deleted")
-    # Nothing of what was said is lost, also by the try that was killed.
+    # No line is lost, not even of the try that was killed.
     assert "try 1 began" in airflow.log(DAG, run, "killed", 1)
     assert "try 2 ended" in airflow.log(DAG, run, "killed", 2)
     wait_for(lambda: f"line {LINES - 1}" in airflow.log(DAG, run, "many"), 60, "the log is whole")
@@ -188,5 +188,5 @@ def test_s3_that_says_no_is_named_and_loses_no_log(
     last = smoke["dag_runs"][0]["dag_run_id"]
     assert airflow.run_state("airflow_smoke_test", last) == "success"
     assert deploy(settings=in_s3).code == 0
-    # What could not be uploaded was kept.
+    # The log that could not be uploaded was kept.
     assert "Hello from a pod" in airflow.log("airflow_smoke_test", last, "greet")

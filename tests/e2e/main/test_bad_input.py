@@ -9,8 +9,8 @@ import pytest
 from tests.e2e.conftest import Shell
 from tests.e2e.support import deploy
 
-# What the deploy could have brought: packages, users, units, and the files of these folders, with
-# the content of those that a person could have written.
+# The things that a deploy could have brought: packages, users, units, and the files of these
+# folders, with the content of those that a person could have written.
 FOLDERS = (
     "find /etc /opt /usr/local /root /var/lib -xdev -path /root/.cache -prune -o"
     " -path '/var/lib/systemd/*' -o"
@@ -64,7 +64,7 @@ users:
       apiVersion: client.authentication.k8s.io/v1
       command: cloud-login
 """
-# What makes the input bad on the host, the settings, and what the sentence must say.
+# What makes the input bad: a command on the host, settings; and words of the finding.
 BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
     "misspelt setting": (
         "true",

@@ -32,7 +32,7 @@ from tests.support import wait_for
 
 @pytest.fixture(scope="module")
 def outputs() -> list[str]:
-    """What each run printed, to search for secrets."""
+    """The output of each run, to search for secrets."""
     return []
 
 
@@ -114,7 +114,7 @@ def test_from_the_host_itself(machine: Machine, shell: Shell) -> None:
 
 
 def test_as_a_person_with_sudo(machine: Machine, shell: Shell) -> None:
-    """A user who is not root, and may use sudo, can run the deploy."""
+    """A user other than root with sudo can run the deploy."""
     shell(
         "id ops 2>/dev/null || useradd --create-home ops;"
         " echo 'ops ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ops;"

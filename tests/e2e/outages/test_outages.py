@@ -1,4 +1,4 @@
-"""What is broken by force comes back by itself; no task is lost, and none runs twice."""
+"""Airflow recovers from each outage by itself; no task is lost, and none runs twice."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_slow_cluster_is_not_taken_for_a_scheduler_that_hangs(
 
 @pytest.fixture
 def aged_watch(shell: Shell) -> Iterator[None]:
-    """The scheduler begins anew, and watches the cluster from a state that is too old."""
+    """The scheduler starts again, and watches the cluster from a state that is too old."""
     kubeconfig, drop_in = (
         "/etc/airflow/e2e-kubeconfig",
         "/run/systemd/system/airflow-scheduler.service.d",
@@ -145,7 +145,7 @@ def test_a_watch_that_the_cluster_knows_no_longer_loses_nothing(
         found = cluster.list_namespaced_pod("airflow", label_selector="dag_id=e2e_waiting").items
         return [pod.status.phase for pod in found]
 
-    # By the next watch. Who looks for pods that ended unseen comes once a minute.
+    # By the next watch. The search for pods that ended unseen comes once a minute.
     wait_for(lambda: pods() == [], 45, "its end is seen, and the pod deleted")
 
 
@@ -225,7 +225,7 @@ def test_both_apis_away(
     run = airflow.trigger(SMOKE_TEST)
     wait_for(lambda: cluster_answers(shell), 180 + SLACK, "the cluster is back", every=1)
     shell("systemctl restart kubelet")
-    # Who watched the cluster's API looks ever more seldom: it takes Kubernetes up to two minutes.
+    # Watchers of the cluster's API retry ever more seldom: it takes Kubernetes up to two minutes.
     for each in (early, run):
         ends_well(airflow, SMOKE_TEST, each, 240 + SLACK)
         assert {number for _, number in tries(airflow, SMOKE_TEST, each).values()} == {1}

@@ -18,7 +18,7 @@ ENDED = ("success", "failed")
 GO_ON = "/opt/airflow/dags/e2e_go_on"
 STATE_AND_INVOCATION = ("ActiveState", "InvocationID")
 
-# Everything at once, since a deploy that changes something takes its time.
+# Everything at once, since a deploy that changes something takes long.
 SHAPED: dict[str, object] = {
     "airflow_executor": "KubernetesExecutor,LocalExecutor",
     "kubernetes_extra_namespaces": ["e2e-team"],
@@ -278,7 +278,7 @@ def test_a_pod_that_failed_may_be_deleted_at_once(
 
 
 def xcom(airflow: Airflow, run: str, task: str) -> Any:
-    """What a task handed on."""
+    """The value that a task passed on."""
     path = f"/dags/e2e_pod_operator/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
     return airflow.request("GET", path)["value"]
 

@@ -1,4 +1,4 @@
-"""The deploy is taken away, with its data and without, and what was backed up comes back."""
+"""The deploy is removed, with its data and without, and a backup comes back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 REMOVAL = "tasks.remove.airflow"
-# Some of its steps, in order: what it is doing as it is killed.
+# Some of its steps, in order: it is killed in each of them.
 INTERRUPTED_AT = (
     "Stop and remove Airflow's units",
     "Remove the proxy",
@@ -35,9 +35,10 @@ INTERRUPTED_AT = (
     "Remove the database and the roles",
     "Purge the Debian packages",
 )
-# What Debian's packages leave, or take with them, when they are purged: users and their groups, the
-# history of configuration files, their own logs, the system's locale (by the package locales). And
-# what a reboot takes away: locks, this removal's own among them, and folders of programs.
+# Things that Debian's packages leave, or take with them, when they are purged: users and their
+# groups, the history of configuration files, their own logs, the system's locale (by the package
+# locales). And things that a reboot takes away: locks, this removal's own among them, and folders
+# of programs.
 LEFT = (
     r"[<>] ((user|group) (postgres|ssl-cert)|file /usr/lib/modules|file /var/lib/ucf/.*"
     r"|content \w+  /etc/(passwd|shadow|group|gshadow)"
@@ -45,9 +46,9 @@ LEFT = (
     r"|file /var/(log/(apt/.*|alternatives\.log|dpkg\.log)|cache/debconf/.*)"
     r"|file /run/(lock/(airflow-deploy(-command)?|netavark\.lock)|netns|podman.*|xtables\.lock))$"
 )
-# In the sandbox's inventory, and in nobody's who sets nothing.
+# In the sandbox's inventory, but not in one without settings.
 NOT_DEFAULT = ("web_host", "kubernetes_pod_operator")
-# What can't be made again, beside the database.
+# Data that can't be made again, apart from the database.
 KEPT = "/opt/airflow/dags /opt/airflow/plugins /etc/airflow/secrets /var/log/airflow"
 OTHER_SITE = "/etc/nginx/sites-enabled/e2e"
 
@@ -66,7 +67,7 @@ def rows(shell: Shell, backup: str) -> str:
 
 
 def files(shell: Shell) -> str:
-    """Checksums of the files that are to stay, and of the backups."""
+    """Checksums of the files that should stay, and of the backups."""
     return shell(f"find {KEPT} /var/backups/airflow -type f -exec sha256sum {{}} + | sort")
 
 
@@ -92,7 +93,7 @@ def test_removal_that_keeps_data(rows: str, shell: Shell) -> None:
     )
     assert files(shell) == before
     assert shell(f"{PSQL} 'select count(*) from connection'") != "0"
-    # nginx goes on with what is somebody else's.
+    # nginx continues to serve other sites.
     assert shell("curl -s http://127.0.0.1:8090/") == "mine"
     shell(f"rm {OTHER_SITE}")
     run = deploy()

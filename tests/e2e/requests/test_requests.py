@@ -38,7 +38,7 @@ def dags(shell: Shell) -> None:
 
 
 def journal(shell: Shell, cursor: str = "") -> tuple[str, str]:
-    """What nginx and the api-server logged after a cursor, and the cursor to go on from."""
+    """The log of nginx and the api-server after a cursor, and the next cursor."""
     after = f"--after-cursor='{cursor}'" if cursor else "-n 0"
     whose = "_SYSTEMD_UNIT=airflow-api-server.service + SYSLOG_IDENTIFIER=nginx"
     said = shell(f"journalctl -q -o cat -a --show-cursor {after} {whose}")
@@ -122,7 +122,7 @@ def test_the_execution_api_refuses_what_is_not_the_tasks_own(
         "start_date": "2030-01-01T00:00:00Z",
     }
     asked: list[tuple[int, str, str, str | None, object]] = [
-        # What is allowed: if this were refused too, the rest would prove nothing.
+        # An allowed request: if this were refused too, the rest would prove nothing.
         (200, "GET", variable, own, None),
         (200, "GET", f"{at}/{ids['ask']}/previous-successful-dagrun", own, None),
         # No token, a token that is none, or that only looks like one.
@@ -150,7 +150,7 @@ def test_the_execution_api_refuses_what_is_not_the_tasks_own(
         (403, "PATCH", f"{other}/skip-downstream", own, {"tasks": ["other"]}),
         (403, "PUT", f"/execution/store/ti/{ids['other']}/key", own, {"value": "1"}),
         (403, "GET", f"/execution/task-reschedules/{ids['other']}/start_date", own, None),
-        # Nobody's task, and what is no task.
+        # Ids of no task, and text that is no id.
         (403, "PATCH", f"{at}/00000000-0000-7000-8000-000000000000/state", own, failed),
         (400, "PATCH", f"{at}/..%2f..%2f{ids['other']}/state", own, failed),
         # Pods do not reach the REST API.
@@ -238,7 +238,7 @@ def get(airflow: Airflow, path: str, bearer: str) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def bearer(airflow: Airflow) -> str:
-    """The token of the administrator, who may see all that the web page has."""
+    """The token of the administrator, who may see everything in the web page."""
     airflow.request("GET", "/version")
     return airflow.token
 
@@ -261,7 +261,7 @@ def test_tricks_with_paths_are_refused(
     _, cursor = journal(shell)
     right = "/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/1".format_map(names)
     assert get(airflow, right, bearer)[0] == 200
-    # What is below no known prefix is answered with the one page that the browser's program is in.
+    # A path below no known prefix is answered with the page that holds the browser's program.
     page = get(airflow, "/", bearer)
     passwd = shell("head -n 1 /etc/passwd")
     for path in (trick.format_map(names) for trick in TRICKS):
@@ -297,7 +297,7 @@ def test_links_that_a_task_left_lead_nowhere(
         words = {word for line in lines for word in line.split() if len(word) > 20}
         assert words
         assert not [word for word in words if word in body.replace(target, "")], target
-    # What is in the api-server's environment.
+    # Words of the api-server's environment.
     names = ("fernet-key", "jwt-secret", "api-secret-key")
     for secret in shell(
         f"cd /etc/airflow/secrets && sed -s '1!d; s/^[^=]*=//' {' '.join(names)}"
@@ -379,7 +379,7 @@ def whole(random: Random) -> bytes:
 def connected(
     address: str, port: int, seconds: float, context: ssl.SSLContext | None
 ) -> socket.socket:
-    """A connection, over TLS if it is said whom to trust."""
+    """A connection, over TLS if an authority is given."""
     plain = socket.create_connection((address, port), timeout=seconds)
     return context.wrap_socket(plain, server_hostname=address) if context else plain
 
@@ -458,7 +458,7 @@ def test_junk_at_the_ports_of_the_cluster_does_nothing(machine: Machine, shell: 
             requests = [whole(random) for _ in range(30)]
             answers = set(pool.map(partial(ask, machine.address, port, seconds=2), requests))
         assert not [code for code in answers if code >= 500], (port, answers)
-    # Who is not logged in gets nothing, also when well-mannered.
+    # Without a login even a well-formed request gets nothing.
     for port, path, wanted in (
         (8443, "/api/v1/namespaces/airflow/secrets", 403),
         (8443, "/api/v1/namespaces/airflow/pods", 403),

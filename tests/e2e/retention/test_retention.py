@@ -1,4 +1,4 @@
-"""What runs each day deletes what is too old, here made so, and leaves what is not."""
+"""The daily timers delete everything that is too old, here made so, and nothing younger."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _age(shell: Shell, run: str, age: str) -> None:
 def audit(airflow: Airflow, shell: Shell, history: History) -> None:
     """A session and entries of the audit log of long ago; and the DAGs were not read since."""
     Browser(airflow, shell("cat /etc/airflow/secrets/admin-password"))
-    # Otherwise it would read them meanwhile.
+    # Otherwise the dag-processor would read them meanwhile.
     shell("systemctl stop airflow-dag-processor")
     old = "now() - interval '41 days'"
     shell(

@@ -1,4 +1,4 @@
-"""The first command of the README: a machine appears, does what is printed of it, and goes."""
+"""The first command of the README: a machine appears, does what the command says, and goes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def is_there() -> bool:
 
 @pytest.fixture(scope="module")
 def printed() -> str:
-    """What `up` says at its end, of a machine that was not there before."""
+    """The last words of `up`, about a machine that was not there before."""
     release = machines.load(machine_name()).release
     assert is_there()
     assert command("down").returncode == 0
@@ -62,14 +62,14 @@ def printed() -> str:
 
 
 def line(printed: str, name: str) -> str:
-    """What the block says of something."""
+    """The words of the block after a heading."""
     found = re.findall(rf"^  {name}  +(.*)$", printed, re.MULTILINE)
     assert len(found) == 1, printed
     return str(found[0])
 
 
 def run(words: str) -> str:
-    """What a command that was printed says."""
+    """The output of a command that was printed."""
     done = subprocess.run(
         shlex.split(words), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )

@@ -21,7 +21,7 @@ from tests.e2e.support import Airflow, bring_dag, host_tests, machine_name
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
-# As the README has it: what is secret comes from the environment of who runs the deploy.
+# As in the README: secrets come from the environment of the command that deploys.
 INVENTORY = """\
 import json
 import os
@@ -33,7 +33,7 @@ from tests.sandbox import inventory
 name, data = inventory.host({name!r})
 hosts = [(name, data | json.loads(os.environ["E2E_LEAKS"]))]
 """
-# What each place would show of it however it is quoted: no character that anything escapes.
+# The part that each place would show, however it is quoted: no character that anything escapes.
 NEEDLES = {
     name: token_hex(12)
     for name in (
@@ -43,7 +43,7 @@ NEEDLES = {
 }
 AWKWARD = "a/b %c\\\"$'ö"
 ARGUMENTS = "/root/e2e-arguments"
-# Whose children run what a deploy starts: its commands, the services, the pods.
+# The children of these run everything that a deploy starts: its commands, the services, the pods.
 WATCHED = "1 $(systemctl show -P MainPID ssh containerd)"
 SHORT = 200  # processes of a millisecond, of which none may be missed
 KUBECONFIGS = ("/etc/airflow/kubeconfig", "/etc/airflow/kubeconfig-triggerer")
@@ -62,7 +62,7 @@ def forms(value: str) -> set[str]:
     raw = value.encode()
     for before in range(3):
         text = b64encode(b"\0" * before + raw).decode()
-        # Without the characters that hold bits of what stands beside it.
+        # Without the characters that hold bits of their neighbours.
         inner = text[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
         found |= {inner, inner.replace("+", "-").replace("/", "_")}
     return found
@@ -135,7 +135,7 @@ def run(
 
 @pytest.fixture(scope="module", autouse=True)
 def watched(shell: Shell) -> Iterator[None]:
-    """The arguments of all processes are written down meanwhile."""
+    """Meanwhile the arguments of all processes are recorded."""
     bring_dag("e2e_leaks", shell)
     program = Path(watcher.__file__).read_text()
     shell(
@@ -174,7 +174,7 @@ def test_the_search_finds_what_it_is_for(secrets: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def outputs(inventory: str, machine: Machine) -> dict[str, str]:
-    """What runs of the deploy print, after what they did."""
+    """The output of runs of the deploy, after their end."""
     values = settings()
     said: dict[str, str] = {}
 

@@ -42,7 +42,7 @@ def runs(airflow: Airflow, shell: Shell) -> Runs:
 
 @pytest.fixture(scope="module")
 def under_way(runs: Runs) -> str:
-    """A run whose first task asks for a variable each second; it is to do so on its first try."""
+    """A run whose first task asks for a variable each second; it should do so on its first try."""
     runs.hold(DAG)
     return runs.begin(DAG, "one")
 
@@ -70,21 +70,21 @@ def ends_on_its_first_try(runs: Runs, run: str) -> None:
 
 
 def nothing_to_do(shell: Shell) -> None:
-    """A deploy finds all as it is to be, and a task runs."""
+    """A deploy finds nothing to do, and a task runs."""
     run = deploy()
     assert (run.code, run.changed) == (0, []), run.output
     assert "a task ran as a pod" in shell("airflow-smoke-test")
 
 
 def invocations(shell: Shell) -> dict[str, str]:
-    """What names a start of each service."""
+    """The id of each service's last start."""
     units = " ".join(f"airflow-{name}" for name in sorted(ALL))
     found = shell(f"systemctl show -P InvocationID {units}").split()
     return dict(zip(sorted(ALL), found, strict=True))
 
 
 def rotate(shell: Shell, name: str, restarted: set[str], environment: str = "") -> str:
-    """Replace a secret, by which just these services are restarted; returns what is said."""
+    """Replace a secret, which restarts only these services; returns the output."""
     before, began = invocations(shell), time.monotonic()
     said = shell(f"{environment} airflow-rotate {name} 2>&1")
     print(f"{said}\n{time.monotonic() - began:.1f} s")
@@ -130,7 +130,7 @@ def test_fernet_key(under_way: str, airflow: Airflow, shell: Shell) -> None:
     assert holds_new(shell, "triggerer", "fernet-key")
     assert airflow.request("GET", f"/variables/{DAG}")["value"] == "wait"
     assert SECRET in shell(f"airflow connections get {CONNECTION} -o json")
-    # What is in the database, by the key of before and by the new one.
+    # The data of the database, read with the old key and with the new one.
     script = """
 import subprocess, sys
 from cryptography.fernet import Fernet, InvalidToken
@@ -173,7 +173,7 @@ def test_api_secret_key(under_way: str, airflow: Airflow, shell: Shell) -> None:
 def test_cluster_token(under_way: str, shell: Shell) -> None:
     rotate(shell, "cluster-token", ALL - {"dag-processor"})
     get = "kubectl -n airflow get pods --request-timeout=10s"
-    # The cluster remembers for some seconds whom it let in.
+    # The cluster remembers an accepted token for some seconds.
     wait_for(
         lambda: "Unauthorized" in shell(f"{get} --kubeconfig={BEFORE}/cluster-token 2>&1 || true"),
         30,

@@ -1,4 +1,4 @@
-"""A setting is changed: just the units that read it start anew, once; a running task goes on."""
+"""A setting changes: only the units that read it restart, once; a running task continues."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMOKE_TEST = "Smoke test | Run a tiny DAG as a pod (about 10 s)"
 
 
 class Change(NamedTuple):
-    """What is added to the settings, who starts anew, and whether a task proves that it works."""
+    """The settings to add, the services that restart for them, and whether the smoke test runs."""
 
     settings: dict[str, object]
     restarted: set[str]
@@ -65,7 +65,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def under_way(airflow: Airflow, shell: Shell) -> Callable[[], list[tuple[str, int]]]:
-    """A task runs meanwhile; called, it may end, and its run's states and tries are told."""
+    """A task runs meanwhile; the function ends it and returns its run's states and tries."""
     bring_dag(DAG, shell, dag(DAG, "one"))
     runs = Runs(airflow)
     runs.hold(DAG)
@@ -80,7 +80,7 @@ def under_way(airflow: Airflow, shell: Shell) -> Callable[[], list[tuple[str, in
 
 
 def deployed(shell: Shell, settings: dict[str, object]) -> tuple[list[str], bool]:
-    """Deploy with these settings; tells who was started, in order, and if the smoke test ran."""
+    """Deploy with these settings; returns what started, in order, and if the smoke test ran."""
     # After a cursor, Debian 12's journalctl leaves out the first of those that match.
     since = shell("date +@%s.%6N")
     run = deploy(settings=settings)

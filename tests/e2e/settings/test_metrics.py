@@ -1,4 +1,4 @@
-"""The endpoint for Prometheus tells what is so, and the example's alerts are raised by it."""
+"""The endpoint for Prometheus tells the truth, and raises the alerts of the example."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def prometheus(shell: Shell) -> Iterator[None]:
 
 
 def figures(machine: Machine) -> dict[str, float]:
-    """What the endpoint tells, from another machine."""
+    """The figures of the endpoint, as another machine reads them."""
     with urllib.request.urlopen(f"http://{machine.address}:{PORT}/metrics", timeout=10) as answer:
         lines = re.findall(r"^(\w+)(?:{(.*)})? (\S+)$", answer.read().decode(), re.M)
     return {
@@ -88,7 +88,7 @@ def figures(machine: Machine) -> dict[str, float]:
 
 
 def alerts(shell: Shell) -> dict[str, set[str]]:
-    """What Prometheus alerts of, each with the components or pools that it is about."""
+    """The alerts of Prometheus, each with the components or pools that it is about."""
     said = shell("curl -fsS http://127.0.0.1:9090/api/v1/rules || echo '{}'")
     rules = [rule for group in json.loads(said)["data"]["groups"] for rule in group["rules"]]
     return {
@@ -142,7 +142,7 @@ def standstill(airflow: Airflow, shell: Shell) -> None:
 
 
 def asked(airflow: Airflow) -> tuple[dict[str, float], dict[str, float]]:
-    """The figures as the REST API has them: what is counted, and since when something lasts."""
+    """The figures as the REST API has them: counts, and since when something lasts."""
     runs, tasks = "/dags/~/dagRuns", "/dags/~/dagRuns/~/taskInstances"
     counts: dict[str, float] = {"airflow_import_errors": entries(airflow, "/importErrors")}
     for state in TASK_STATES:

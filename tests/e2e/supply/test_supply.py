@@ -1,6 +1,6 @@
 """One changed byte in a file that the deploy fetches ends it before the file is used; of each kind.
 
-What minikube finds in the offline folder is tested with the rest of bad input.
+The offline folder of minikube is tested with the rest of bad input.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LOOK_AT_AIRFLOW = (
 
 @pytest.fixture(autouse=True)
 def airflow_goes_on(shell: Shell) -> Iterator[None]:
-    """What runs is not touched, and what it runs is as it was."""
+    """The running services are not touched, and neither are their files."""
     before = shell(LOOK_AT_AIRFLOW)
     program = Path(flipping_proxy.__file__).read_text()
     shell(f"mkdir -p {FOLDER}/archives/partial && cat > {FOLDER}/proxy.py <<'END'\n{program}\nEND")
@@ -61,7 +61,7 @@ def damaged(
     listen: str = PROXY,
     *certificate: str,
 ) -> Iterator[None]:
-    """The machine, so configured, fetches what is passed on through a proxy that damages some."""
+    """The machine fetches through a proxy that damages some files."""
     arguments = " ".join(f"'{each}'" for each in (listen, FOLDER, passed, what, *certificate))
     shell(
         f"systemd-run --quiet --collect --unit=e2e-flip --property=StandardOutput=file:{FOLDER}/log"

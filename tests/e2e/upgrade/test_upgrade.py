@@ -32,7 +32,7 @@ def runs(machine: Machine, shell: Shell) -> Runs:
 
 
 def versions(shell: Shell, airflow: Airflow) -> set[str]:
-    """What runs: by the web page's word, and by the libraries that the services' processes use."""
+    """The running version, as the web page says and as the services' processes have loaded it."""
     processes = shell(
         "for unit in api-server scheduler dag-processor triggerer; do"
         " sed -n 's|.* /opt/airflow/venvs/\\([0-9.]*\\)-.*|\\1|p'"
@@ -43,7 +43,7 @@ def versions(shell: Shell, airflow: Airflow) -> set[str]:
 
 
 def says_no(shell: Shell, command: str) -> str:
-    """What a command says that must fail."""
+    """The error of a command that must fail."""
     return shell(f"! {command} 2>&1")
 
 
@@ -91,7 +91,7 @@ def test_rollback_brings_the_version_and_its_data_back(runs: Runs, shell: Shell)
     )
     runs.release(DAG)  # the backup is of the time when it was held
     runs.whole(DAG, "one")
-    # The inventory that says so finds a host that is so.
+    # With the inventory of that version a deploy has nothing to do.
     run = deploy(settings={"airflow_version": OLD})
     assert run.code == 0, run.output
     assert set(run.changed) <= {RAN, CHECKED}

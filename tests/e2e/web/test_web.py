@@ -1,4 +1,4 @@
-"""Who reaches what: people the web page with TLS, if they are to, and pods the Execution API."""
+"""People reach the web page over TLS, if they should, and pods reach the Execution API."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ $new -subj /CN=page -addext subjectAltName=IP:{address} -addext basicConstraints
 def status(
     machine: Machine, port: int, path: str, context: ssl.SSLContext, body: bytes | None = None
 ) -> int:
-    """With what a request is answered."""
+    """The status that answers a request."""
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"https://{machine.address}:{port}{path}", body, headers)
     try:
@@ -208,13 +208,13 @@ def test_who_tries_passwords_is_slowed_down(
         for attempt in range(30)
     ]
     assert answers[-1] == 429 and set(answers) == {401, 429}
-    # Everything else goes on, and so do programs of the host itself.
+    # Everything else works, and so do programs of the host itself.
     assert status(machine, PORTS["page"], "/api/v2/version", airflow.trusting) == 200
     assert "a task ran as a pod" in shell("airflow-smoke-test")
 
 
 def own_certificate(machine: Machine, shell: Shell) -> tuple[dict[str, Any], str]:
-    """What the inventory says of one, and the authority that it leads to."""
+    """The settings of a certificate, and the authority that it leads to."""
     folder = "/root/e2e-tls"
     shell(CHAIN.format(folder=folder, address=machine.address))
     files = {"certificate": "page.crt between.crt", "key": "page.key"}
@@ -240,7 +240,7 @@ def test_an_own_certificate_is_for_the_page_if_it_can_be_read(
     run = deploy("-vvv", "--diff", settings=given)
     assert run.code == 0, run.output
     assert key not in run.output
-    # Pods go on with what they trust.
+    # Pods still trust the same authority.
     assert not [name for name in run.changed if name.startswith(("Airflow | ", "Services | "))]
     assert shown(machine, "pods") <= before
     context = ssl.create_default_context(cadata=authority)
