@@ -1,4 +1,4 @@
-"""Runs what `tests/run` was asked for: checks, and stories side by side on machines of their own.
+"""Runs the checks and the stories of `tests/run`, stories side by side on machines of their own.
 
 A story's machine is a bare one, or a copy of one that was deployed once for all stories of the same
 code. Each runs on a slot: a name and an address that its machine keeps, since a cluster's
@@ -38,7 +38,7 @@ DEPLOYED_FROM = ("deploy.py", "tasks", "files", "inventories", "uv.lock", "tests
 DEPLOY_MINUTES = 3
 HEALTHY_SECONDS = 240
 RUNS_KEPT = 20
-MOST_FAILURES = 5  # of one story: what follows is unlikely to say more
+MOST_FAILURES = 5  # of one story: more of them are unlikely to tell more
 SHELL = ("up", "down", "tools.sh")
 STATIC_CHECKS = (
     ("ruff", "check", "--quiet", "."),
@@ -337,7 +337,7 @@ def commit() -> str:
 
 
 def table(runs: list[Run]) -> str:
-    """What ran, a line each."""
+    """A table of the runs, a line each."""
     rows = [("story", "release", "tests", "minutes", "result", "commit")]
     for run in runs:
         result = "passed" if run.ok else Runner.outcome(run)
@@ -393,7 +393,7 @@ def _run(chosen: argparse.Namespace) -> int:
     if not runs:
         return 1 if failed else 0
     folder = new_folder()
-    progress(f"What each story says: {folder}")
+    progress(f"The output of each story: {folder}")
     ensure_packages(*machine.OUTER_PACKAGES)
     if not offline.official_downloads_reachable():
         offline.ensure()  # before the clock of the stories runs
@@ -412,7 +412,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def new_folder() -> Path:
-    """Make the folder for what the stories of this run say; those of old runs are removed."""
+    """Make the folder for the output of this run's stories; remove those of old runs."""
     every = cache_dir() / "runs"
     every.mkdir(exist_ok=True)
     for old in sorted(every.iterdir())[: -RUNS_KEPT + 1]:
@@ -421,7 +421,7 @@ def new_folder() -> Path:
 
 
 def show_failure(run: Run, evidence: Path) -> None:
-    """Print what a failed story said of its failures, and where the rest is."""
+    """Print a failed story's failures, and where the rest is."""
     log = evidence / "tests.txt"
     text = log.read_text(errors="replace") if log.exists() else ""
     said = text.partition("= FAILURES =")[2] or text.partition("= ERRORS =")[2] or text[-3000:]

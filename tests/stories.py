@@ -1,4 +1,4 @@
-"""The command `tests/run`: what there is to run, and what the command line asks for.
+"""The command `tests/run`: the list of stories, and the command line.
 
 A story is a folder of tests/e2e. Its package's docstring says what it is about, START whether its
 machine is "bare" or "deployed", MINUTES how long it usually takes, ORDER in which order its modules

@@ -1,4 +1,4 @@
-"""What the sandbox's modules share: the cache folder, commands, locks and bounded waits."""
+"""Helpers of the sandbox's modules: the cache folder, commands, locks and bounded waits."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def locked(name: str) -> Iterator[None]:
 def fresh_folder(final: Path) -> Iterator[Path]:
     """Give an empty folder that becomes `final` when the block ends without an error.
 
-    What a killed run left behind is removed first, so `final` is complete whenever it exists.
+    The remains of a killed run are removed first, so `final` is complete whenever it exists.
     """
     draft = final.with_name(final.name + ".partial")
     shutil.rmtree(draft, ignore_errors=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.sandbox.common import SandboxError, cache_dir, ensure_packages, locked, run
 
-# Nothing is kept that a crash of the outer machine could spoil: it costs less to write.
+# No barriers, which cost time: a crash of the outer machine spoils only throwaway machines.
 MOUNT_OPTIONS = "loop,noatime,nobarrier"
 SHARE_OF_FREE_DISK = 0.8
 

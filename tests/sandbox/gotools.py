@@ -61,7 +61,7 @@ def build(tool: Tool, done: Path) -> Path:
     with fresh_folder(done) as draft:
         run(
             [
-                # What a debugger would need takes a sixth of the compiler's time.
+                # Debug information would take a sixth of the compiler's time.
                 *("go", "build", "-trimpath", "-mod=readonly", "-gcflags=all=-dwarf=false"),
                 *("-ldflags", " ".join(["-s", "-w", *stamps])),
                 *("-o", f"{draft}/", *tool.packages),
@@ -73,7 +73,7 @@ def build(tool: Tool, done: Path) -> Path:
 
 
 def fetch(tools: tuple[Tool, ...]) -> None:
-    """Download what building the tools needs, one after the other.
+    """Download the modules that the tools need, one after the other.
 
     Raises SandboxError when something cannot be had, as building it would.
     """

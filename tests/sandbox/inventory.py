@@ -1,4 +1,4 @@
-"""A throwaway machine as an inventory's host: how to reach it, and what it needs set."""
+"""A throwaway machine as an inventory's host: how to reach it, and the settings that it needs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def connection(name: str) -> dict[str, Any]:
 
 
 def settings(offline_dir: str | None) -> dict[str, Any]:
-    """What differs from the defaults."""
+    """The settings that differ from the defaults."""
     needed: dict[str, Any] = {
         "web_host": "0.0.0.0",
         "kubernetes_pod_operator": True,

@@ -361,7 +361,7 @@ def _write_ssh_files(machine: Machine) -> None:
 
 
 def _overlay(machine: Machine) -> bytes:
-    """Return as a tar archive what makes the image this machine."""
+    """Return a tar archive of the files that make the image this machine."""
     folder = _folder(machine.name)
     files = {
         "etc/hosts": f"127.0.0.1 localhost\n{machine.address} {machine.name}\n",

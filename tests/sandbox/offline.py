@@ -33,7 +33,7 @@ from tests.sandbox.images import Image, write_archive
 
 @dataclass(frozen=True)
 class Versions:
-    """What a folder's cluster is made of, and the modules that hold Kubernetes and CoreDNS."""
+    """The versions of a folder's cluster, and the modules that hold Kubernetes and CoreDNS."""
 
     kubernetes: str
     minikube: str
@@ -44,14 +44,14 @@ class Versions:
 
 
 CURRENT = Versions("v1.33.1", "v1.36.0", "3.5.21-0", "v1.12.0", "cluster", "coredns")
-# What the tests of an upgrade begin with. Its minikube is the current one's code, which only calls
-# itself older: the checksum database confirms no other version's module.
+# The older cluster, with which the tests of an upgrade begin. Its minikube is the current one's
+# code, which only calls itself older: the checksum database confirms no other version's module.
 OLDER = Versions("v1.32.5", "v1.35.0", "3.5.16-0", "v1.11.3", "cluster-older", "cluster-older")
 CRICTL = "v1.30.0"
 PAUSE = "3.10"
 STORAGE_PROVISIONER = "v5"
 
-# What the newest `go` line among these modules asks for.
+# The Go version of the newest `go` line among these modules.
 OLDEST_GO = (1, 24)
 
 KUBE_PROXY_RELEASE = "bookworm"

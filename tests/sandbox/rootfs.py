@@ -1,6 +1,6 @@
 """Bare Debian root file systems with systemd and sshd.
 
-Nothing in them belongs to what is tested: no Python, no curl, no container runtime.
+They have nothing that the deploy should install: no Python, no curl, no container runtime.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the commands `up` and `down` do: a machine, the deploy, and where to look then."""
+"""The commands `up` and `down`: make a machine, deploy, say where to look, and clear up."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _TOOL = gotools.Tool(
     ("github.com/versity/versitygw/cmd/versitygw",),
     (("main.Version", VERSION),),
 )
-# What its go.mod asks for.
+# The version that its go.mod asks for.
 _OLDEST_GO = (1, 25)
 
 
