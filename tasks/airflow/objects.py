@@ -41,7 +41,7 @@ def _reveal(value: Any) -> str:
 
 @deploy("Objects")
 def sync(settings: HostSettings) -> None:
-    """The database has them. Those that people made by hand stay as they are."""
+    """The database has those of the inventory. Those that people made by hand stay as they are."""
     if not (settings.airflow.connections or settings.airflow.variables or settings.airflow.pools):
         files.file(name=f"Remove {OBJECTS}", path=OBJECTS, present=False)
         return

@@ -1,6 +1,6 @@
 """Airflow's four services as systemd units, grouped by airflow.target.
 
-The units are files in files/etc/systemd/system. A service of which the settings decide more than
+The units are files in files/etc/systemd/system. A service that needs more from the settings than
 systemd can read from a file has a drop-in with the values of this host. The deploy writes it only
 now, so a running service keeps its version while the next one is prepared.
 """

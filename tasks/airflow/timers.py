@@ -39,7 +39,7 @@ def units(name: str) -> tuple[str, str]:
 
 @deploy("Timers")
 def remove_unwanted(settings: HostSettings) -> None:
-    """No timer is there that the settings do not want. It stops while its unit is still there."""
+    """Timers that the settings do not want are gone. Each stops while its unit is still there."""
     for name in sorted(TIMERS.keys() - set(wanted(settings))):
         timer, service = (f"{UNITS_DIRECTORY}/{unit}" for unit in units(name))
         run_unless(
@@ -57,5 +57,5 @@ def remove_unwanted(settings: HostSettings) -> None:
 
 @deploy("Timers")
 def run(settings: HostSettings) -> None:
-    """Each timer that is wanted runs."""
+    """Each timer that the settings want runs."""
     systemd.load(name="Run the timers", kind="timers", already="they run as they are on the disk")

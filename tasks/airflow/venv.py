@@ -41,11 +41,11 @@ def switch(settings: HostSettings) -> None:
 
 @deploy("Airflow")
 def prune(settings: HostSettings) -> None:
-    """No venv is there but the current one and the youngest of the others."""
+    """Only the current venv and the youngest of the others are left."""
     ensure(
         name="Remove old venvs",
         program="prune-venvs.sh",
-        # One at least, to go back to.
+        # At least one, to roll back to.
         args=[settings.venv, str(max(settings.retention.worker_images, 2) - 1)],
         already="there are no more than are wanted",
     )

@@ -15,7 +15,7 @@ from tasks.lib import progress
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
-# Processes and threads of a pod; without a limit one task could take all that the host can have.
+# Processes and threads of a pod; without a limit one task could use up the host's.
 POD_MAX_PIDS = 4096
 DASHBOARD_PORT = 9090  # free for whoever looks at it
 

@@ -46,7 +46,7 @@ def prepare(settings: HostSettings, template: Manifest) -> None:
         raise DeployError("\n".join(objections))
     shown = host.get_fact(Command, command=f"cat {POD_TEMPLATE} 2>/dev/null; true")
     in_use = yaml.safe_load(shown or "")
-    # A template of the time before the policy may be any: the policy comes with its successor.
+    # A template from before the policy may have any form: the policy comes with the next one.
     if not in_use or in_use == template or refused(settings, in_use):
         return
     _apply(settings, [template, in_use], " while the template changes")
@@ -174,7 +174,7 @@ def _control_plane(toleration: Manifest) -> bool:
 
 
 def refused(settings: HostSettings, template: Manifest) -> list[str]:
-    """What the policy would refuse of the template itself, a sentence each; before any change."""
+    """A sentence for each part of the template that the policy would refuse; before any change."""
     if not settings.kubernetes.pod_policy:
         return []
     given = "worker_pod_template" if settings.worker.pod_template else "worker_pod_override"

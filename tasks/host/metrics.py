@@ -1,6 +1,6 @@
 """Figures for Prometheus: Debian's exporter for PostgreSQL, which also asks Airflow's tables.
 
-It goes on while Airflow stands still, and so can tell that it does.
+It runs even when Airflow is stopped, so alerts still work.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""TLS in front of the api-server: a site of Debian's nginx, for task pods, and for people if
-others than the host itself should reach the web page."""
+"""TLS in front of the api-server: a site of Debian's nginx. It is for task pods, and for people if
+other machines than the host should reach the web page."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _write_site(settings: HostSettings) -> None:
     run_unless(
         name="Disable nginx's welcome page",
         test=f"cd {NGINX}; ! test sites-enabled/default -ef {WELCOME} || {WELCOME_CHANGED}",
-        # Without what nginx was started with, the step that runs it reloads it.
+        # Without the record of its inputs, the step that runs nginx reloads it.
         commands=[f"rm -f {ENABLED}/default {STARTED_WITH}/{NGINX_UNIT}"],
         already="there is none, or it is somebody's own",
     )
@@ -97,7 +97,7 @@ def _announce(settings: HostSettings) -> None:
     page = settings.web.base_url or "https://the-host" + (f":{https}" if https != 443 else "")
     said = f"The web page is at {page}."
     if settings.web.certificate is None:
-        said += f" Browsers that are to trust it need {layout.AUTHORITY} of the host."
+        said += f" Browsers that should trust it need {layout.AUTHORITY} of the host."
     progress.say_at_end(said)
 
 

@@ -11,8 +11,8 @@ from pyinfra.context import ctx_host
 def disable_nagle() -> None:
     """Send what belongs to a command at once, where the connection is SSH over TCP.
 
-    Else each of a run's 150 commands waits 40 ms: TCP holds a small packet back until the other
-    side has confirmed the one before (Nagle's algorithm), and the other side delays just that
+    Otherwise each of a run's 150 commands waits 40 ms: TCP holds a small packet back until the
+    other side has confirmed the one before (Nagle's algorithm), and the other side delays just that
     (RFC 896, RFC 1122 4.2.3.2).
     """
     client: Any = getattr(ctx_host.get().connector, "client", None)

@@ -10,7 +10,7 @@ from pyinfra import logger, state
 from pyinfra.api.state import BaseStateCallback
 
 SAY_STILL_RUNNING_EVERY = 15.0  # seconds
-SAY_DURATION_FROM = 3.0  # seconds; shorter operations need no word
+SAY_DURATION_FROM = 3.0  # seconds; shorter operations are not reported
 
 
 class Stopwatch(BaseStateCallback):
@@ -21,7 +21,7 @@ class Stopwatch(BaseStateCallback):
     _timer: threading.Timer | None = None
 
     def operation_start(self, state: Any, op_hash: str) -> None:  # type: ignore[override]
-        """Start timing, and promise a word in a while."""
+        """Start timing, and report if it takes long."""
         self._name = next(iter(state.get_op_meta(op_hash).names), "operation")
         self._started = time.monotonic()
         self._remind()
@@ -45,20 +45,20 @@ class Stopwatch(BaseStateCallback):
 
 
 class LastWords(BaseStateCallback):
-    """Says at the end of a run what people want to know then."""
+    """Prints sentences at the end of a run."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
 
     def host_disconnect(self, state: Any, host: Any) -> None:  # type: ignore[override]
-        """Say it once, when the first host is left."""
+        """Print them once, when the first host is left."""
         for sentence in self.sentences:
             logger.info(f"    {sentence}")
         self.sentences.clear()
 
 
 def say_at_end(sentence: str) -> None:
-    """Have this said once when all operations are through."""
+    """Print a sentence once, after all operations."""
     words = next((h for h in state.callback_handlers if isinstance(h, LastWords)), None)
     if words is None:
         words = LastWords()
@@ -68,6 +68,6 @@ def say_at_end(sentence: str) -> None:
 
 
 def show() -> None:
-    """Show progress in this run, once however many hosts load deploy.py."""
+    """Show progress in this run; once, even if several hosts load deploy.py."""
     if not any(isinstance(handler, Stopwatch) for handler in state.callback_handlers):
         state.add_callback_handler(Stopwatch())

@@ -38,7 +38,7 @@ def prepare(settings: HostSettings) -> None:
 
 @deploy("Git")
 def verify(settings: HostSettings) -> None:
-    """Each repository let Airflow in, and has the branch and the folder."""
+    """Airflow may read each repository, which has the branch and the folder."""
     if settings.dags.git_bundles:
         ensure(
             name="Ask the git repositories for their DAGs",

@@ -147,7 +147,7 @@ def _kept(settings: HostSettings) -> list[str]:
 
 @deploy("Worker image")
 def prune(settings: HostSettings) -> None:
-    """The node has no more built images than it should, and none that it needs is missing."""
+    """The node keeps only as many built images as it should, and all that it needs."""
     if settings.node_is_host:
         ensure(
             name="Remove old worker images",

@@ -214,7 +214,7 @@ def test_jwt_secret_with_an_interruption(
     after = invocations(shell)
     assert {name for name in ALL if before[name] != after[name]} == {"api-server", "scheduler"}
     assert "run airflow-rotate jwt-secret first" in shell("! airflow-restore /dev/null 2>&1")
-    assert "it goes on" in rotate(shell, "jwt-secret", {"api-server"}, HASTY)
+    assert "it continues" in rotate(shell, "jwt-secret", {"api-server"}, HASTY)
     assert holds_new(shell, "scheduler", "jwt-secret")
     assert (status(airflow, old), status(airflow, new)) == (403, 200)
     assert shell(f"ls {SECRETS}") == shell(f"ls {BEFORE} | grep -vx cluster-token")

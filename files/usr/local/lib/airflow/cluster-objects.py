@@ -92,7 +92,7 @@ def needs_no_namespace(manifest: Manifest) -> bool:
 
 
 def check(values: dict[str, str]) -> None:
-    """Exit with a sentence if something is to be applied or deleted."""
+    """Exit with a sentence if an object should be applied or deleted."""
     for group in groups(values):
         done = kubectl([*group.kubectl, "diff", *group.options], group.objects)
         if done.returncode > 1:

@@ -20,7 +20,7 @@ case $action in
 check)
     printf '%s' "${sums:+$sums
 }" | cmp -s - "$GIT_CONNECTIONS" ||
-        fail "connections of git repositories changed since the dag-processor was to read them"
+        fail "connections of git repositories changed since they were recorded for the dag-processor"
     ;;
 apply)
     printf '%s' "${sums:+$sums

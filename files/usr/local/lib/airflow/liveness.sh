@@ -11,8 +11,8 @@
 # Print the units that give no sign of life, each with the time of its last one, if that is known.
 silent() {
     if ! health=$(curl -s --noproxy '*' -m 10 "$1/api/v2/monitor/health"); then
-        # The answer needs the database, which may hang instead. That a page does not exist, the
-        # api-server knows without the database.
+        # The answer needs the database, which may hang instead. The api-server knows without the
+        # database that a page does not exist.
         curl -s --noproxy '*' -m 10 -o /dev/null "$1/no-such-page" || echo "airflow-api-server "
         return
     fi

@@ -38,7 +38,7 @@ REFUSED = Path(HOST["STATE"], "pod-policy-refused")
 
 
 def kubectl(*arguments: str, given: str = "") -> str:
-    """What kubectl prints; raises NotAllowed or ends the program if it fails."""
+    """The output of kubectl; raises NotAllowed or ends the program if it fails."""
     done = subprocess.run([*KUBECTL, *arguments], input=given, capture_output=True, text=True)
     if done.returncode == 0:
         return done.stdout
@@ -90,7 +90,7 @@ def checksum() -> str:
 
 
 def check(present: bool) -> str:
-    """What is to be done, as a sentence; nothing if nothing is."""
+    """A sentence about the difference; empty if there is none."""
     try:
         found = differing(present)
         names = ", ".join(

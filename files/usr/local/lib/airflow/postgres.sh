@@ -1,8 +1,11 @@
 #!/bin/sh
-# Make PostgreSQL load its configuration: reload it, and restart it if an option needs that.
-# The cluster itself knows when it loaded its files, and whether an option waits for a restart.
-# In tests, POSTGRES_CONFIG names another folder than /etc/postgresql.
+# postgres.sh check|apply VERSION: PostgreSQL has loaded its configuration, with a restart if an option
+# needs one. PostgreSQL itself knows when it loaded its files, and whether an option waits for a
+# restart. In tests, POSTGRES_CONFIG names another folder than /etc/postgresql.
+# Written by the deploy of Airflow.
 set -u
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 # Print what PostgreSQL answers.
 ask() {
@@ -21,14 +24,8 @@ needs_no_restart() {
 }
 
 check() {
-    is_loaded || {
-        echo "PostgreSQL has not loaded its files in $folder since they changed" >&2
-        return 1
-    }
-    needs_no_restart || {
-        echo "an option of PostgreSQL waits for a restart" >&2
-        return 1
-    }
+    is_loaded || fail "PostgreSQL has not loaded its files in $folder since they changed"
+    needs_no_restart || fail "an option of PostgreSQL waits for a restart"
 }
 
 apply() {
@@ -47,8 +44,5 @@ unit=postgresql@${2-}-main
 case "$#,${1-}" in
 2,check) check ;;
 2,apply) apply ;;
-*)
-    echo "usage: postgres.sh check|apply VERSION" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac
