@@ -246,11 +246,13 @@ def test_an_image_is_tried_once(
         "kubectl", f'case "$*" in *"get pod"*) echo "{state}" ;; *logs*) echo "{said}" ;; esac'
     )
     host.program("sleep")
+    host.program("seq", "echo 1; echo 2")  # of the 600 looks that it is asked for
     arguments = ("image-trial.sh", "r.example/w:1", "3.3.2", "3.11")
     assert host.check(*arguments) != ""
     sentence = host.apply(*arguments)
     expected = TRIALS[state, said]
     assert expected in sentence and bool(sentence) is bool(expected)
+    assert host.called("seq") == [["600"]]
     # No pod is left, however the trial ends.
     assert "delete" in host.called("kubectl")[-1]
     assert (host.check(*arguments) == "") is not bool(expected)

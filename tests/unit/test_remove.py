@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import subprocess
@@ -113,6 +114,7 @@ def is_deleted(path: str, patterns: Iterable[str]) -> bool:
     return any(is_like(each, pattern) for each in (whole, *whole.parents) for pattern in patterns)
 
 
+@functools.cache
 def is_like(path: Path, pattern: str) -> bool:
     """Whether a path is one of a pattern, of which no part reaches over a slash."""
     parts = Path(pattern).parts
