@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tasks.layout import ROOT
+from tests.unit import fake, programs
 
 PROGRAMS = ROOT / "files/usr/local/lib/airflow"
 URL = "https://127.0.0.1:8443/"
@@ -58,6 +60,19 @@ def test_a_wrong_call_shows_the_usage(
     done, calls = run(tmp_path, "", program, *arguments)
     assert done.returncode == 2 and done.stderr.startswith(f"usage: {program}")
     assert not calls
+
+
+def test_each_program_shows_the_usage_of_the_comment_at_its_top(tmp_path: Path) -> None:
+    environment = programs.host_env(tmp_path, fake.settings()) | {"PATH": "/usr/bin:/bin"}
+    callers = [
+        path for path in PROGRAMS.glob("*.sh") if re.search(r"(\|\||\)) usage\b", path.read_text())
+    ]
+    assert len(callers) > 20
+    for path in callers:
+        done = subprocess.run([path], env=environment, text=True, capture_output=True, check=False)
+        assert (done.returncode, done.stdout) == (2, ""), path.name
+        lines = done.stderr.splitlines()
+        assert lines and all(line.startswith(f"usage: {path.name} ") for line in lines), done.stderr
 
 
 def test_a_site_with_an_error_is_not_loaded(tmp_path: Path) -> None:
