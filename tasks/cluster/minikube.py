@@ -61,7 +61,7 @@ def start(settings: HostSettings) -> None:
         quote=_quote,
     )
     ensure(
-        name="Begin to start minikube",
+        name="Start minikube in the background",
         program="cluster.sh",
         args=["begin"],
         already="minikube is started and enabled",
@@ -99,7 +99,7 @@ def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
     """minikube finds Kubernetes' programs and images, so it downloads none."""
     look = f"cd {offline_dir} && {programs.OFFLINE_LOOK}"
     run_unless(
-        name="Remember the offline folder as verified",  # which preflight did, in this run
+        name="Record that the offline folder is verified",  # which preflight did, in this run
         test=f"{look} | cmp -s - {layout.OFFLINE_STAMP}",
         commands=[f"{look} > {layout.OFFLINE_STAMP}"],
         already="it is as it was when it was verified",

@@ -50,7 +50,7 @@ def _end() -> None:
     """
     pending, name = f"{BACKUPS}/{BACKUP_PENDING}.tar", "before-upgrade-$(date -u +%Y%m%dT%H%M%SZ)"
     run_unless(
-        name="Keep the backup of before",
+        name="Keep the backup from before the upgrade",
         test=f"! test -e {pending}",
         commands=[f"mv {pending} {BACKUPS}/{name}.tar"],
         already="there was no upgrade",

@@ -34,7 +34,7 @@ def run(settings: HostSettings) -> None:
         return
     address = f"{settings.wildcard_address}:{settings.metrics.port}"
     files.put(
-        name="Write what the exporter asks",
+        name="Write the exporter's queries",
         src=f"files{QUERIES}",
         dest=QUERIES,
         user="root",
@@ -49,7 +49,7 @@ def run(settings: HostSettings) -> None:
         mode="644",
     )
     files.template(
-        name=f"Write how {METRICS_UNIT} runs",
+        name=f"Write the drop-in of {METRICS_UNIT}",
         src=f"files{DROP_IN}.j2",
         dest=DROP_IN,
         mode="644",

@@ -43,7 +43,7 @@ def configure(settings: HostSettings) -> None:
 def _write_site(settings: HostSettings) -> None:
     certificate = tls.of_page(settings)
     files.template(
-        name=f"Write how {NGINX_UNIT} runs",
+        name=f"Write the drop-in of {NGINX_UNIT}",
         src=f"files{DROP_IN}.j2",
         dest=DROP_IN,
         mode="644",

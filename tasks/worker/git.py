@@ -22,14 +22,14 @@ def prepare(settings: HostSettings) -> None:
     """The dag-processor will start with these repositories and connections."""
     if settings.dags.git_bundles:
         ensure(
-            name="Forget clones of other repositories and of fewer branches",
+            name="Delete clones that Airflow could not use",
             program="git-clones.py",
             args=[DAGS_USER, *([CONTROL_USER] if settings.airflow.tasks_on_host else [])],
             already="all are of the addresses that the settings name, and have the branches",
         )
     if names := connections(settings):
         ensure(
-            name="Note the connections of the git repositories",
+            name="Record the connections of the git repositories",
             program="git-connections.sh",
             args=names,
             already="the dag-processor will start with them",

@@ -236,7 +236,7 @@ ORDER = [
     "Create group airflow-dags",
     "Create user airflow-dags",
     "Create /etc/airflow/secrets",
-    "Begin to start minikube",
+    "Start minikube in the background",
     "Create database airflow",
     "Install Airflow",
     "Build the worker image",

@@ -367,7 +367,7 @@ def test_an_offline_folder_without_sums_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_that_was_used_is_not_read_again_until_it_changes(offline: Path) -> None:
     plan = fake.plan(fake.settings({"offline_dir": str(offline)}))
-    (stamp,) = plan.named("Remember the offline folder").commands
+    (stamp,) = plan.named("Record that the offline folder").commands
     kubectl = offline / "kubectl"
     kubectl.write_text(kubectl.read_text().upper())  # wrong, but of the same size
     subprocess.run(["sh", "-c", stamp], check=True)

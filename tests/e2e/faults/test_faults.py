@@ -91,7 +91,7 @@ def test_stopped_cluster_comes_back_with_the_deploy(shell: Shell) -> None:
     assert shell("crictl pods --state ready --quiet") == ""
     run = deploy()
     assert run.code == 0, run.output
-    assert "minikube | Begin to start minikube" in run.changed
+    assert "minikube | Start minikube in the background" in run.changed
     assert "a task ran as a pod" in shell("airflow-smoke-test")
     wait_for(lambda: deploy().changed == [], 120, "a further run changes nothing", every=5)
 

@@ -55,7 +55,7 @@ KILLS = (
     Kill("Services | Run airflow-scheduler"),
     Kill("Timers | Run the timers"),
     Kill("Metrics | Run prometheus-postgres-exporter"),
-    Kill("Upgrade | Keep the backup of before"),
+    Kill("Upgrade | Keep the backup from before the upgrade"),
     Kill("Smoke test | Run a tiny DAG as a pod", after=3),
     Kill("Clean-up | Remove the programs of an earlier version"),
     Kill("Git | Ask the git repositories for their DAGs", after=0.5, whole=True),
