@@ -1,4 +1,4 @@
-"""The host, the settings it was deployed with, and what several tests read of it."""
+"""The host, the settings it was deployed with, and the data that several tests read of it."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what there is nothing to look at for, and remember why."""
+    """Leave out tests that have nothing to look at on this host, and remember why."""
     left_out = config.stash[LEFT_OUT]
     kept, gone = [], []
     for item in items:
@@ -147,7 +147,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say what was not looked at, and why."""
+    """List the tests that were left out, and why."""
     lines = []
     for otherwise, names in config.stash[LEFT_OUT].items():
         lines.append(f"{otherwise}:")
@@ -171,7 +171,7 @@ def host(pytestconfig: pytest.Config) -> Host:
 
 @pytest.fixture(scope="session")
 def facts(pytestconfig: pytest.Config) -> Facts:
-    """What there is to look at."""
+    """The facts of the host that decide which tests it has."""
     return pytestconfig.stash[FACTS]
 
 
@@ -183,7 +183,7 @@ def settings(facts: Facts) -> HostSettings:
 
 @pytest.fixture(scope="session")
 def units(host: Host, settings: HostSettings) -> dict[str, dict[str, str]]:
-    """What systemd says of the deploy's units, and of those that it should not know."""
+    """systemd's properties of the deploy's units, and of those that it should not know."""
     return properties(
         host,
         *expected.UNITS,
@@ -196,7 +196,7 @@ def units(host: Host, settings: HostSettings) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def running(host: Host) -> dict[str, Any]:
-    """Processes of Airflow's units, and who listens, read in one go."""
+    """Processes of Airflow's units, and all listeners, read at once."""
     return dict(python(host, "processes", *expected.UNITS))
 
 
@@ -208,13 +208,13 @@ def processes(running: dict[str, Any]) -> dict[str, Process]:
 
 @pytest.fixture(scope="session")
 def listeners(running: dict[str, Any]) -> list[Listener]:
-    """All that wait for others."""
+    """All processes that listen."""
     return [Listener(*each) for each in running["listeners"]]
 
 
 @pytest.fixture(scope="session")
 def api(host: Host, settings: HostSettings) -> dict[str, Any]:
-    """What Airflow's REST API says."""
+    """The answers of Airflow's REST API."""
     return dict(
         python(
             host,
@@ -230,7 +230,7 @@ def api(host: Host, settings: HostSettings) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def proxy(host: Host, settings: HostSettings) -> dict[str, Any]:
-    """What nginx shows and answers."""
+    """The certificates and answers of nginx."""
     # Where this host reaches nginx, and whether the host's own authority vouches for it there.
     ports = {"pods": ("127.0.0.1", settings.execution_api.port, True)}
     if expected.page_is_open(settings):
@@ -244,7 +244,7 @@ def proxy(host: Host, settings: HostSettings) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def in_venv(host: Host) -> InVenv:
-    """What Airflow's own Python says, run as the services run it."""
+    """The answers of Airflow's own Python, run as the services run it."""
     options = [(option.section, option.name) for option in expected.OPTIONS]
     options.append(("dag_processor", "dag_bundle_config_list"))
     pairs = [[mergers.BASE, more] for more in mergers.MERGED.values()]

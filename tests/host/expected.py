@@ -1,4 +1,4 @@
-"""What a deployed host must look like, written by hand from what README.md promises.
+"""The state of a deployed host, written by hand from the promises of README.md.
 
 Nothing here comes from tasks/, so it repeats paths, owners and modes of tasks/layout.py: a mode
 there that is too open must not become the expected one here. Only the inventory's own values come
@@ -157,7 +157,7 @@ def logs_need_connection(settings: HostSettings) -> bool:
     return settings.logs.store == "s3" and bool(settings.airflow.connections)
 
 
-# What each Debian release brings: https://packages.debian.org/python3, …/postgresql
+# The versions of each Debian release: https://packages.debian.org/python3, …/postgresql
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
 POSTGRES = {"bookworm": 15, "trixie": 17}
 
@@ -203,8 +203,8 @@ def packages(settings: HostSettings) -> list[str]:
     return [name.format(postgres=settings.postgres.version) for name in names]
 
 
-# The Linux users, with the groups of each. Who has the keys may read what DAGs' code writes, and
-# not the other way round.
+# The Linux users, with the groups of each. The user with the keys may read the files that DAGs'
+# code writes, and not the other way round.
 USERS = {"airflow": ["airflow", "airflow-dags"], "airflow-dags": ["airflow-dags"]}
 
 
@@ -248,8 +248,8 @@ class Service(NamedTuple):
 API_SERVER, SCHEDULER, DAG_PROCESSOR, TRIGGERER = UNITS = [
     f"airflow-{name}.service" for name in ("api-server", "scheduler", "dag-processor", "triggerer")
 ]
-# https://airflow.apache.org/docs/apache-airflow/3.3.2/security/security_model.html: only who makes
-# or checks tokens has their key.
+# https://airflow.apache.org/docs/apache-airflow/3.3.2/security/security_model.html: only services
+# that make or check tokens have their key.
 SERVICES = {
     service.unit: service
     for service in (
@@ -298,7 +298,7 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
 
 
 class Timer(NamedTuple):
-    """What is done from time to time."""
+    """A timer with the service that it starts."""
 
     name: str
     user: str
@@ -533,7 +533,7 @@ _PATHS: Table = {
 
 
 class Attributes(NamedTuple):
-    """Who may do what with a file."""
+    """Owner, group and mode of a file."""
 
     owner: str
     group: str
@@ -572,7 +572,7 @@ def links(settings: HostSettings) -> dict[str, str]:
     return {path: leads_to for path, leads_to, _ in _lines(_LINKS, settings, 2)}
 
 
-# What a task that ran as a pod must follow, in the order in which the deploy sums it up.
+# The files whose changes make the smoke test run again, in the order of its checksum.
 PROVEN_BY_SMOKE_TEST = [
     "/etc/airflow/airflow.cfg",
     "/etc/airflow/pod_template.yaml",
@@ -731,7 +731,7 @@ def runs(settings: HostSettings) -> list[str]:
     return found
 
 
-# What the role airflow-dags may do with each table of Airflow. Rights on single columns name them,
+# The rights of the role airflow-dags on each table of Airflow. Rights on single columns name them,
 # sorted. Whether a new table is data that somebody trusts, a person decides.
 _TABLES = {
     # Logins and passwords, notes and favorites of people.
@@ -739,14 +739,14 @@ _TABLES = {
         ab_group ab_group_role ab_register_user ab_user ab_user_group ab_user_role
         connection_test_request dag_favorite dag_run_note revoked_token session task_instance_note
     """,
-    # What people, migrations, the scheduler, the api-server and tasks write.
+    # Tables that people, migrations, the scheduler, the api-server and tasks write.
     "select": """
         ab_role alembic_version alembic_version_fab asset_alias_asset asset_alias_asset_event
         backfill backfill_dag_run connection dag_bundle_team dag_run dagrun_asset_event deadline
         hitl_detail_history log_template rendered_task_instance_fields slot_pool task_state_store
         team
     """,
-    # What the dag-processor makes of DAG files, and the triggerer of events; never deleted.
+    # Rows that the dag-processor makes of DAG files, and the triggerer of events; never deleted.
     "select insert": """
         ab_permission ab_permission_view ab_view_menu asset_active asset_event
         partitioned_asset_key_log task_instance_history
@@ -804,14 +804,14 @@ and not starts_with(c.relname, '_airflow_deleted__') order by 1
 
 
 def database_rights(lines: str) -> dict[str, str]:
-    """What the lines of that query say, by table."""
+    """The rights in the lines of that query, by table."""
     return {
         table: rights for table, _, rights in (line.partition(":") for line in lines.split("\n"))
     }
 
 
 def undecided(tables: Iterable[str]) -> str:
-    """What to do with tables that nobody has decided on."""
+    """The advice about tables that nobody has decided on."""
     return (
         f"Airflow has new tables: {', '.join(sorted(tables))}. Decide in grants.sql and in"
         " tests/host/expected.py what airflow-dags may do with them; until then they are closed."
