@@ -225,7 +225,7 @@ def test_both_apis_away(
     run = airflow.trigger(SMOKE_TEST)
     wait_for(lambda: cluster_answers(shell), 180 + SLACK, "the cluster is back", every=1)
     shell("systemctl restart kubelet")
-    # Watchers of the cluster's API retry ever more seldom: it takes Kubernetes up to two minutes.
+    # Watchers of the cluster's API retry less and less often: it takes Kubernetes up to 2 minutes.
     for each in (early, run):
         ends_well(airflow, SMOKE_TEST, each, 240 + SLACK)
         assert {number for _, number in tries(airflow, SMOKE_TEST, each).values()} == {1}

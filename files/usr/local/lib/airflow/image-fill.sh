@@ -9,7 +9,10 @@ set -eu
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 # shellcheck disable=SC1091
 . /etc/os-release
-[ $# = 2 ] || usage
+[ $# = 2 ] || {
+    echo "usage: image-fill.sh CONTAINER VENV" >&2
+    exit 2
+}
 container=$1 venv=$2
 root=$(buildah mount "$container")
 program=/usr/local/lib/airflow/start-task # in the image
