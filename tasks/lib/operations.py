@@ -123,7 +123,7 @@ def secret_file(path: str, content: SecretStr) -> Generator[str | StringCommand,
     text = content.get_secret_value().removesuffix("\n") + "\n"
     # pyinfra shows the text of its questions, so not even a checksum of the content is in it. An
     # input that nobody reads would be an error of the writer.
-    state = f"find {path} -uid 0 -gid 0 -perm 600 -exec cmp -s - {{}} \\; -print; cat >/dev/null"
+    state = f"find {path} -uid 0 -group root -perm 600 -exec cmp -s {{}} \\; -print; cat >/dev/null"
     if host.get_fact(Command, command=state, _stdin=StringIO(text)) == path:
         host.noop(f"{path} has the right content")
         return
