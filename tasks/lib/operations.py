@@ -183,8 +183,8 @@ def synced_folder(
     if verdict == "yes":
         host.noop(f"{dest} has the files")
         return
-    yield FileUploadCommand(_archive(sources, dest), f"{record}.tar")
-    yield FileUploadCommand(BytesIO(listed.encode()), f"{record}.new")
+    yield _upload(_archive(sources, dest), f"{record}.tar")
+    yield _upload(BytesIO(listed.encode()), f"{record}.new")
     yield _folder("apply", variables)
 
 
@@ -204,6 +204,14 @@ def _archive(sources: Mapping[str, Source], dest: str) -> BytesIO:
             data = _content(source)
             entry = tarfile.TarInfo(f"{dest.lstrip('/')}/{name}")
             entry.size = len(data)
+def _upload(content: BytesIO, dest: str) -> FileUploadCommand:
+    """An upload by way of the folder that connection.use_private_folder chose."""
+    given = host.current_op_global_arguments
+    folder = given.get("_temp_dir") if given else None
+    through = host.get_temp_filename(dest, temp_directory=folder) if folder else None
+    return FileUploadCommand(content, dest, remote_temp_filename=through)
+
+
             entry.mode = 0o755 if _is_program(source) else 0o644
             archive.addfile(entry, BytesIO(data))
     content.seek(0)

@@ -45,6 +45,8 @@ pyinfra_arguments.all_global_arguments = functools.cache(pyinfra_arguments.all_g
 # answered: to all facts the host is bare.
 BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
 
+BARE_HOST_DATA: dict[str, Any] = {}  # of pyinfra's own, for all hosts
+
 KUBECONFIGS = (layout.KUBECONFIG, layout.TRIGGERERS_KUBECONFIG)
 NOTHING = "(?!)"  # the expression that no text fits
 # Calls of programs that write a file, as expressions.
@@ -317,6 +319,7 @@ def _state(
     given: Mapping[str, Any] | None = None,
 ) -> State:
     data = {
+        **BARE_HOST_DATA,
         **(given or {}),
         "fake_responses": {**(responses or {}), **BARE_HOST},
         "fake_delay": 0,
