@@ -298,6 +298,15 @@ def test_what_was_brought_and_is_no_longer_there_is_removed(
 
 @pytest.mark.parametrize("harm", ["changed", "lost", "no program any more"])
 def test_brought_files_are_put_back(folders: tuple[Path, dict[str, Any]], harm: str) -> None:
+def test_a_file_of_a_person_keeps_the_name_that_others_have_on_their_way(
+    folders: tuple[Path, dict[str, Any]],
+) -> None:
+    dest, arguments = folders
+    (dest / "one.py.new").write_text("a person's")
+    fake.run(synced_folder, sources=files_of(dest.parent / "source"), **arguments)
+    assert (dest / "one.py.new").read_text() == "a person's"
+
+
     dest, arguments = folders
     source = dest.parent / "source"
     fake.run(synced_folder, sources=files_of(source), **arguments)
