@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import yaml
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
@@ -20,6 +19,7 @@ from tasks.layout import (
     ROOT,
     STATE,
 )
+from tasks.lib import kubectl
 from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
 from tasks.worker import dags, logs, pod, template
@@ -30,7 +30,7 @@ POLICY = ROOT / "files/opt/airflow/plugins"
 @deploy("Airflow")
 def write(settings: HostSettings) -> None:
     """The host has Airflow's configuration and secrets, and the command line uses its version."""
-    manifest = yaml.safe_dump(template.manifest(settings), sort_keys=False)
+    manifest = kubectl.yaml_text(template.manifest(settings))
     pod.let_the_cluster_check(settings, manifest)
     logs.share(settings)
     secrets.create()
