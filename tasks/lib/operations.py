@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import shlex
 import tarfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
 
 from pydantic import SecretStr
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 from pyinfra.facts.deb import DebPackages
+from pyinfra.facts.files import FileContents
 from pyinfra.facts.server import Command
+from pyinfra.operations.util.files import generate_color_diff
 
 from tasks.layout import LIB
 
@@ -110,28 +112,42 @@ def with_arguments(program: Path, args: Sequence[str]) -> str:
 
 
 @operation()
-def secret_file(path: str, content: SecretStr) -> Generator[str | StringCommand, None, None]:
+def secret_file(
+    path: str,
+    content: SecretStr,
+    group: str = "root",
+    mode: str = "600",
+    redacted: Callable[[str], str] | None = None,
+) -> Generator[str | StringCommand, None, None]:
     """
-    Write a file that only root can read.
+    Write a file of root that only a group can read, or nobody else.
 
     The content goes through the command's standard input: it is in no argument, no output and no
     diff, and on the host never in a file that others can read.
 
     + path: on the host
     + content: what it should hold; a newline at its end is added
+    + group: the file's group
+    + mode: its mode, with rights of the group if that may read it
+    + redacted: makes a text of the content that people may see, for --diff; none shows nothing
     """
     text = content.get_secret_value().removesuffix("\n") + "\n"
     # pyinfra shows the text of its questions, so not even a checksum of the content is in it.
     state = (
-        f'test "$(stat -c %U:%G:%a {path} 2>/dev/null)" = root:root:600 && cmp -s - {path}'
+        f'test "$(stat -c %U:%G:%a {path} 2>/dev/null)" = root:{group}:{mode} && cmp -s - {path}'
         " && echo yes || cat >/dev/null"  # an unread input would be an error of the writer
     )
     if host.get_fact(Command, command=state, _stdin=StringIO(text)) == "yes":
         host.noop(f"{path} has the right content")
         return
-    yield StringCommand(
-        f"umask 077; cat > {path}.new && chown root:root {path}.new", _stdin=StringIO(text)
-    )
+    if redacted and host.state.config.DIFF:
+        there = "".join(f"{line}\n" for line in host.get_fact(FileContents, path=path) or [])
+        host.log(f"Will write {path}, whose secrets are not shown", logger.info)
+        lines = (redacted(each).splitlines(keepends=True) for each in (there, text))
+        for line in generate_color_diff(*lines):
+            logger.info("  %s", line)
+    prepare = f"chown root:{group} {path}.new && chmod {mode} {path}.new"
+    yield StringCommand(f"umask 077; cat > {path}.new && {prepare}", _stdin=StringIO(text))
     yield f"mv {path}.new {path}"
 
 
@@ -188,6 +204,14 @@ def synced_folder(
     yield _folder("apply", variables)
 
 
+def _upload(content: BytesIO, dest: str) -> FileUploadCommand:
+    """An upload by way of the folder that connection.use_private_folder chose."""
+    given = host.current_op_global_arguments
+    folder = given.get("_temp_dir") if given else None
+    through = host.get_temp_filename(dest, temp_directory=folder) if folder else None
+    return FileUploadCommand(content, dest, remote_temp_filename=through)
+
+
 def _folder(action: str, variables: Mapping[str, str]) -> str:
     """The program that compares or changes a folder; it comes with its variables, since none of the
     deploy's programs is on the host before it ran."""
@@ -204,14 +228,6 @@ def _archive(sources: Mapping[str, Source], dest: str) -> BytesIO:
             data = _content(source)
             entry = tarfile.TarInfo(f"{dest.lstrip('/')}/{name}")
             entry.size = len(data)
-def _upload(content: BytesIO, dest: str) -> FileUploadCommand:
-    """An upload by way of the folder that connection.use_private_folder chose."""
-    given = host.current_op_global_arguments
-    folder = given.get("_temp_dir") if given else None
-    through = host.get_temp_filename(dest, temp_directory=folder) if folder else None
-    return FileUploadCommand(content, dest, remote_temp_filename=through)
-
-
             entry.mode = 0o755 if _is_program(source) else 0o644
             archive.addfile(entry, BytesIO(data))
     content.seek(0)
