@@ -62,4 +62,5 @@ def deploy(settings: HostSettings) -> None:
 if pyinfra.is_cli:
     progress.show()
     connection.disable_nagle()
+    connection.use_private_folder()
     deploy(preflight.check(Settings.from_data(host.data.dict())))

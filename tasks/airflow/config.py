@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import yaml
+import re
+
+from pydantic import SecretStr
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
@@ -20,28 +22,31 @@ from tasks.layout import (
     ROOT,
     STATE,
 )
-from tasks.lib.operations import synced_folder
+from tasks.lib import kubectl
+from tasks.lib.operations import secret_file, synced_folder
 from tasks.settings import HostSettings
 from tasks.worker import dags, logs, pod, template
 
 POLICY = ROOT / "files/opt/airflow/plugins"
+TEMPLATE = ROOT / "files/etc/airflow/airflow.cfg.j2"
+# Options whose values may hold a secret, such as smtp_password, broker_url and transport.
+SECRET_NAMES = r"pass|secret|token|key|cred|dsn|conn|auth|kwargs|header|url|backend|transport|user"
 
 
 @deploy("Airflow")
 def write(settings: HostSettings) -> None:
     """The host has Airflow's configuration and secrets, and the command line uses its version."""
-    manifest = yaml.safe_dump(template.manifest(settings), sort_keys=False)
+    manifest = kubectl.yaml_text(template.manifest(settings))
     pod.let_the_cluster_check(settings, manifest)
     logs.share(settings)
     secrets.create()
-    files.template(
+    secret_file(
         name="Write airflow.cfg",
-        src="files/etc/airflow/airflow.cfg.j2",
-        dest=CONFIG,
-        user="root",
+        path=CONFIG,
+        content=SecretStr(kubectl.render(TEMPLATE, settings, options=options(settings))),
         group=DAGS_USER,
         mode="640",
-        options=options(settings),
+        redacted=redacted,
     )
     files.template(
         name="Write pod_template.yaml",
@@ -63,6 +68,19 @@ def write(settings: HostSettings) -> None:
         record=f"{STATE}/plugins",
     )
     venv.switch(settings)
+
+
+def redacted(text: str) -> str:
+    """airflow.cfg without the values that may be secret, for people who look at a diff."""
+    lines, is_hidden = [], False
+    for line in text.splitlines(keepends=True):
+        if name := re.match(r"(\w+) = ", line):
+            is_hidden = bool(re.search(SECRET_NAMES, name[1]))
+            line = f"{name[0]}(not shown)\n" if is_hidden else line
+        elif is_hidden and line.startswith(" "):
+            line = "    (not shown)\n"
+        lines.append(line)
+    return re.sub(r"://[^/@\s]+@", "://(not shown)@", "".join(lines))
 
 
 def options(settings: HostSettings) -> dict[str, dict[str, str]]:

@@ -6,6 +6,10 @@ import socket
 from typing import Any
 
 from pyinfra.context import ctx_host
+from pyinfra.facts.server import Command
+
+# The user who logs in, whatever the inventory says.
+AS_LOGIN: dict[str, Any] = {"_sudo": False, "_doas": False, "_dzdo": False, "_su_user": None}
 
 
 def disable_nagle() -> None:
@@ -19,3 +23,16 @@ def disable_nagle() -> None:
     transport = client.get_transport() if client else None
     if transport and isinstance(transport.sock, socket.socket):  # and no proxy's pipe
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def use_private_folder() -> None:
+    """Have pyinfra upload files through a folder that only the login itself can enter.
+
+    With sudo, a file arrives as the login's own and is copied from there. pyinfra's default is /tmp
+    with names that everybody can compute, where others could read such a file, or be in its way.
+    """
+    host = ctx_host.get()
+    if getattr(host.connector, "client", None):  # the other connectors choose a name by chance
+        # The login manager makes the first one, and removes it after the session.
+        command = 'd=${XDG_RUNTIME_DIR-}; [ -w "$d" ] || d=$(mktemp -d); echo "$d"'
+        host.data._temp_dir = host.get_fact(Command, command=command, **AS_LOGIN)

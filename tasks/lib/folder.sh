@@ -24,11 +24,14 @@ apply() {
     mkdir -p "$dest"
     cd "$dest"
     # Each file has the time of its arrival: systemd looks for files newer than those it has read.
-    tar -C / --touch --no-same-owner --transform 's/$/.new/' -xf "$record.tar"
+    # No tool reads files with this ending, and none of a person has such a name.
+    tar -C / --touch --no-same-owner --transform 's/$/.airflow-deploy-new/' -xf "$record.tar"
     touch "$record"
     # From here on the record names all files, wherever the run is killed.
     cat "$record.new" >>"$record"
-    names "$record.new" | while IFS= read -r name; do mv -T -- "$name.new" "$name"; done
+    names "$record.new" | while IFS= read -r name; do
+        mv -T -- "$name.airflow-deploy-new" "$name"
+    done
     names "$record.new" >"$record.names"
     names "$record" | sort -u | while IFS= read -r name; do
         if ! grep -qxF -e "$name" "$record.names"; then

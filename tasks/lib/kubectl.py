@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
 
 from tasks.lib.templates import compiled
 from tasks.settings import HostSettings
@@ -38,6 +41,23 @@ def claimed(name: str, claim: Claim, path: str, *, read_only: bool = False) -> V
             **({"readOnly": True} if read_only else {}),
         },
     )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that Kubernetes would read as numbers or booleans, unlike PyYAML: 1e3 and y."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if re.match("[-+.0-9]|[ynYN]$", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def yaml_text(manifest: Manifest) -> str:
+    """A manifest as YAML that Airflow and Kubernetes read alike."""
+    return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False)
 
 
 def render(template: Path, settings: HostSettings, **more: Any) -> str:

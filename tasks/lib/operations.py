@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import shlex
 import tarfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
 
 from pydantic import SecretStr
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 from pyinfra.facts.deb import DebPackages
+from pyinfra.facts.files import FileContents
 from pyinfra.facts.server import Command
+from pyinfra.operations.util.files import generate_color_diff
 
 from tasks.layout import LIB
 
@@ -110,26 +112,41 @@ def with_arguments(program: Path, args: Sequence[str]) -> str:
 
 
 @operation()
-def secret_file(path: str, content: SecretStr) -> Generator[str | StringCommand, None, None]:
+def secret_file(
+    path: str,
+    content: SecretStr,
+    group: str = "root",
+    mode: str = "600",
+    redacted: Callable[[str], str] | None = None,
+) -> Generator[str | StringCommand, None, None]:
     """
-    Write a file that only root can read.
+    Write a file of root that only a group can read, or nobody else.
 
     The content goes through the command's standard input: it is in no argument, no output and no
     diff, and on the host never in a file that others can read.
 
     + path: on the host
     + content: what it should hold; a newline at its end is added
+    + group: the file's group
+    + mode: its mode, with rights of the group if that may read it
+    + redacted: makes a text of the content that people may see, for --diff; none shows nothing
     """
     text = content.get_secret_value().removesuffix("\n") + "\n"
     # pyinfra shows the text of its questions, so not even a checksum of the content is in it. An
     # input that nobody reads would be an error of the writer.
-    state = f"find {path} -uid 0 -group root -perm 600 -exec cmp -s {{}} \\; -print; cat >/dev/null"
+    like = f"-uid 0 -group {group} -perm {mode} -exec cmp -s {{}} \\; -print"
+    state = f"find {path} {like}; cat >/dev/null"
     if host.get_fact(Command, command=state, _stdin=StringIO(text)) == path:
         host.noop(f"{path} has the right content")
         return
-    yield StringCommand(
-        f"umask 077; cat > {path}.new && chown root:root {path}.new", _stdin=StringIO(text)
-    )
+    if redacted and host.state.config.DIFF:
+        there = "".join(f"{line}\n" for line in host.get_fact(FileContents, path=path) or [])
+        host.log(f"Will write {path}, whose secrets are not shown", logger.info)
+        lines = (redacted(each).splitlines(keepends=True) for each in (there, text))
+        for line in generate_color_diff(*lines):
+            logger.info("  %s", line)
+    prepare = f"chown root:{group} {path}.new && chmod {mode} {path}.new"
+    yield StringCommand(f"umask 077; cat > {path}.new && {prepare}", _stdin=StringIO(text))
     yield f"mv {path}.new {path}"
 
 
@@ -181,9 +198,17 @@ def synced_folder(
     if verdict == "yes":
         host.noop(f"{dest} has the files")
         return
-    yield FileUploadCommand(_archive(sources, dest), f"{record}.tar")
-    yield FileUploadCommand(BytesIO(listed.encode()), f"{record}.new")
+    yield _upload(_archive(sources, dest), f"{record}.tar")
+    yield _upload(BytesIO(listed.encode()), f"{record}.new")
     yield _folder("apply", variables)
+
+
+def _upload(content: BytesIO, dest: str) -> FileUploadCommand:
+    """An upload by way of the folder that connection.use_private_folder chose."""
+    given = host.current_op_global_arguments
+    folder = given.get("_temp_dir") if given else None
+    through = host.get_temp_filename(dest, temp_directory=folder) if folder else None
+    return FileUploadCommand(content, dest, remote_temp_filename=through)
 
 
 def _folder(action: str, variables: Mapping[str, str]) -> str:

@@ -82,7 +82,14 @@ def _server(path: str, context: Any, server: str, reached: Sequence[str]) -> Ite
     elif server not in reached:
         cure = (
             "that is this host itself: if the cluster is elsewhere, write its address there"
-            if is_this_host(urlsplit(server).hostname or "")
+            if is_this_host(_host(server))
             else "check the address and the network between the host and the cluster"
         )
         yield f"kubernetes_kubeconfig: {path} names {server}, which does not answer: {cure}"
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # brackets that hold no address
+        return ""

@@ -14,6 +14,7 @@ from tasks.cluster import programs
 from tasks.lib import lock
 from tasks.preflight import kubeconfig
 from tasks.settings import Settings
+from tasks.settings.types import printable
 
 QUESTIONS = Path(__file__).parent / "questions.sh"
 
@@ -52,7 +53,8 @@ class HostReport(FactBase[Report]):
         """Collect the answers by question."""
         values: dict[str, list[str]] = {}
         for line in output:
-            key, _, value = line.partition(" ")
+            # Processes, clusters and other people choose these words; none may drive the terminal.
+            key, _, value = printable(line).partition(" ")
             values.setdefault(key, []).append(value)
         return Report(values)
 

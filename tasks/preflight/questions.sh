@@ -23,9 +23,11 @@
 : "${registry_host=}"      # the registry's name and port
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
 
-say() { echo "$1 $2"; }
+say() { printf '%s %s\n' "$1" "$2"; }
 
-connects() { timeout 5 bash -c "</dev/tcp/$1/$2" 2>/dev/null; }
+# The values are arguments: bash would run a command in its text.
+# shellcheck disable=SC2016
+connects() { timeout 5 bash -c '</dev/tcp/$0/$1' "$1" "$2" 2>/dev/null; }
 
 listener() { # the process that listens on port $1, as «process name»; nothing if the port is free
     ss -Hltnp "sport = :$1" 2>/dev/null |

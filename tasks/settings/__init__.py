@@ -28,7 +28,7 @@ from tasks.settings.metrics import Metrics
 from tasks.settings.minikube import Minikube, Offline
 from tasks.settings.postgres import Postgres
 from tasks.settings.retention import Retention
-from tasks.settings.types import Claim, Compound, Section, digest, in_url
+from tasks.settings.types import Claim, Compound, Section, digest, in_url, shown, strange
 from tasks.settings.web import Web
 from tasks.settings.worker import Worker
 
@@ -67,6 +67,9 @@ RENAMED = {
     "crictl_version": "minikube_crictl_version",
     "crictl_sha256": "minikube_crictl_sha256",
 }
+
+
+LONGEST_KEY = 150  # characters, in a message
 
 
 class Release(NamedTuple):
@@ -113,6 +116,8 @@ class Settings(Compound):
         for key, value in data.items():
             if setting := SETTINGS.get(key):
                 given.setdefault(setting.section, {})[setting.name] = value
+                if parts := sorted(set(strange(value))):
+                    wrong.append(f"{key} contains {parts[0]}: leave it out")
             elif key not in own:
                 wrong.append(_unknown(key))
         try:
@@ -309,6 +314,7 @@ SETTINGS = {
 }
 
 
+@functools.cache
 def _pyinfra_keys() -> set[str]:
     connectors = get_all_connectors().values()
     connection = {key for connector in connectors for key in connector.data_cls.__annotations__}
@@ -327,12 +333,19 @@ def _sentence(error: Any) -> str:
     """A sentence about a wrong value, with the right form, from an error of pydantic."""
     section, name, *rest = map(str, error["loc"])
     setting = f"{section}_{name}"
-    key = ".".join([setting, *rest])
+    # A key within a setting is text of its own.
+    parts = [each if each.isprintable() else ascii(each) for each in rest if each != "[key]"]
+    key = ".".join([setting, *parts])
+    if len(key) > LONGEST_KEY:
+        key = key[:LONGEST_KEY] + "…"
     if error["type"] == "extra_forbidden":
         return _unknown(key)
     if error["type"] == "value_error":
         return f"{key}: {error['ctx']['error']}"
     message = error["msg"].replace("Input should be", "should be")
+    if error["type"] == "string_pattern_mismatch":
+        form = error["ctx"]["pattern"].removeprefix("^(?:").removesuffix(")$")
+        message = f"should have the form {form}"
     # A setting with repr=False may contain something secret, also where its type is wrong.
-    found = f", not {error['input']!r}" if SETTINGS[setting].field.repr else ""
+    found = f", not {shown(error['input'])}" if SETTINGS[setting].field.repr else ""
     return f"{key}: {message[0].lower()}{message[1:]}{found}"

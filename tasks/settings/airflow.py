@@ -10,7 +10,20 @@ from typing import ClassVar
 from pydantic import Field
 
 from tasks.layout import ROOT
-from tasks.settings.types import Connection, ConnectionId, Executor, Pool, Section, Version
+from tasks.settings.deploys_own import AIRFLOW_OPTIONS
+from tasks.settings.types import (
+    CfgOption,
+    CfgSection,
+    CfgValue,
+    Connection,
+    ConnectionId,
+    Executor,
+    ObjectName,
+    Pool,
+    PythonRequirement,
+    Section,
+    Version,
+)
 
 LOCKS = ROOT / "files/opt/airflow/requirements"
 
@@ -25,14 +38,15 @@ class Airflow(Section):
         description="Version of Airflow; `files/opt/airflow/requirements/` must hold its lock"
         " file.",
     )
-    extra_requirements: list[str] = Field(
+    extra_requirements: list[PythonRequirement] = Field(
         default=[],
+        repr=False,
         description="Additional Python requirements, on the host and in the worker image.",
     )
-    config: dict[str, dict[str, str]] = Field(
+    config: dict[CfgSection, dict[CfgOption, CfgValue]] = Field(
         default={},
-        description="Additional options of airflow.cfg, by section; they override the deploy's"
-        " own.",
+        repr=False,
+        description="Additional options of airflow.cfg, by section; not for secrets.",
     )
     executor: Executor = Field(
         default="KubernetesExecutor",
@@ -57,18 +71,22 @@ class Airflow(Section):
         description="Connections, by id; the deploy creates and corrects them, and never shows"
         " them.",
     )
-    variables: dict[str, str] = Field(
+    variables: dict[ObjectName, str] = Field(
         default={},
         repr=False,
         description="Variables of Airflow; the deploy creates and corrects them, and never shows"
         " them.",
     )
-    pools: dict[str, Pool] = Field(
+    pools: dict[ObjectName, Pool] = Field(
         default={}, description="Pools, by name; the deploy creates and corrects them."
     )
 
     def conflicts(self) -> Iterator[str]:
-        """A version that the repository has no lock file for."""
+        """A version that the repository has no lock file for, and options of the deploy's own."""
+        for section, options in self.config.items():
+            for name in options:
+                if reason := AIRFLOW_OPTIONS.get((section, name)):
+                    yield f"airflow_config: the deploy itself decides {section}.{name}: {reason}"
         if not self.lock_path.is_file():
             locked = ", ".join(sorted(path.stem for path in LOCKS.glob("[0-9]*.txt")))
             yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tasks.layout import ROOT
-from tasks.settings.types import BundleName, Claim, GitBundle, Section
+from tasks.settings.types import BundleName, Claim, GitBundle, LocalPath, Section
 
 # Names that no git bundle may have: those of the deploy's bundles, and Airflow's.
 RESERVED_BUNDLES = ("dags-folder", "deploy", "example_dags")
@@ -26,7 +27,7 @@ class Dags(Section):
         description="Where DAGs come from: the `host`'s folder `/opt/airflow/dags`, a"
         " `volume_claim`, the worker `image`, or `git` alone.",
     )
-    local_folder: str | None = Field(
+    local_folder: LocalPath | None = Field(
         default=None,
         description="Folder on your machine whose DAGs the deploy copies; the source `image`"
         " needs it, for the source `host` it is optional.",
@@ -66,7 +67,7 @@ class Dags(Section):
             yield (
                 f'dags_local_folder has no meaning with dags_source = "{self.source}": leave it out'
             )
-        if self.local_folder and not Path(ROOT, self.local_folder).is_dir():
+        if self.local_folder and not os.path.isdir(Path(ROOT, self.local_folder)):
             yield (
                 f"dags_local_folder: there is no folder {self.local_folder} on this machine:"
                 " write the path of one, absolute or relative to the deploy's own folder"

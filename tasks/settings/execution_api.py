@@ -27,6 +27,11 @@ class ExecutionApi(Section):
 
     def conflicts(self) -> Iterator[str]:
         """An address that means something else in a pod."""
+        if self.host in ("0.0.0.0", "::"):
+            yield (
+                f"execution_api_host: {self.host} stands for all addresses: write one at which pods"
+                " reach the host"
+            )
         if is_this_host(self.host or ""):
             yield (
                 f"execution_api_host: in a pod, {self.host} is the pod itself: write an address of"

@@ -44,6 +44,7 @@ class Kubernetes(Section):
     )
     extra_manifests: list[KubernetesObject] = Field(
         default=[],
+        repr=False,
         description="Manifests of additional Kubernetes objects: quotas, limits, priority"
         " classes. Leaving one out later does not delete it.",
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
 
-from tasks.settings.types import AbsolutePath, LinuxName, Section, Sha256, Version
+from tasks.settings.deploys_own import MINIKUBE_ARGS
+from tasks.settings.types import AbsolutePath, Line, LinuxName, Section, Sha256, Version
 
 
 class Minikube(Section):
@@ -22,7 +24,7 @@ class Minikube(Section):
     driver: LinuxName = Field(
         default="none", description="minikube's driver; `none` runs Kubernetes on the host itself."
     )
-    extra_args: list[str] = Field(
+    extra_args: list[Line] = Field(
         default=[], description="Additional arguments of `minikube start`, passed on unchanged."
     )
     addons: list[LinuxName] = Field(
@@ -36,6 +38,12 @@ class Minikube(Section):
         default="8307399e714626e69d1213a4cd18c8dec3d0201ecdac009b1802115df8973f0f",
         description="Checksum of the crictl archive.",
     )
+
+    def conflicts(self) -> Iterator[str]:
+        """Arguments of the deploy's own."""
+        for argument in self.extra_args:
+            if reason := MINIKUBE_ARGS.get(argument.partition("=")[0]):
+                yield f"minikube_extra_args: the deploy itself gives {argument}: {reason}"
 
 
 class Offline(Section):

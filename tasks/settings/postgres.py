@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
 
-from tasks.settings.types import Section
+from tasks.settings.deploys_own import POSTGRES_OPTIONS
+from tasks.settings.types import Line, PostgresOption, Section
 
 
 class Postgres(Section):
@@ -20,7 +22,13 @@ class Postgres(Section):
         le=18,
         description="Major version of PostgreSQL; none uses Debian's own.",
     )
-    config: dict[str, str] = Field(
+    config: dict[PostgresOption, Line] = Field(
         default={},
         description="Additional options of postgresql.conf; they override the deploy's own.",
     )
+
+    def conflicts(self) -> Iterator[str]:
+        """Options of the deploy's own."""
+        for name in self.config:
+            if reason := POSTGRES_OPTIONS.get(name.lower()):
+                yield f"postgres_config: the deploy itself decides {name}: {reason}"

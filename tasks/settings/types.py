@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterator
+import math
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
+from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,37 +28,230 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-# Shell commands and YAML contain these without quotes.
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[\w./+@-]*$")]
-# Kubernetes compares the text of a path, so each folder has one spelling; nobody needs all of it.
-HostFolder = Annotated[str, StringConstraints(pattern=r"^(/[\w@+-][\w.@+-]*)+$")]
-Address = Annotated[str, StringConstraints(pattern=r"^[\w.:-]+$")]
-Token = Annotated[str, StringConstraints(pattern=r"^[\w./:@+-]+$")]
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
-KubernetesName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+# Values reach shell, YAML, systemd, nginx and URLs. Most types here hold only characters that mean
+# themselves in all of these; in the others, each border quotes them. No value has a control
+# character: `strange` looks at all of them.
+
+
+def _checked(pattern: str, **limits: Any) -> StringConstraints:
+    # In this dialect, \w and \d would be letters and digits of every script, and $ is the very end.
+    return StringConstraints(pattern=f"^(?:{pattern})$", **limits)
+
+
+_WORD = "[A-Za-z0-9_]"
+_SEGMENT = "[A-Za-z0-9_@+.-]+"
+
+
+def _normal(path: str) -> str:
+    if (normal := posixpath.normpath(path)) != path:
+        raise ValueError(f"{path} has other spellings: write {normal}")
+    return path
+
+
+AbsolutePath = Annotated[
+    str, _checked(f"(/{_SEGMENT})+/?", max_length=1024), AfterValidator(_normal)
 ]
-LinuxName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]*$", max_length=32)]
+# Kubernetes compares the text of a path, so each folder has one spelling; nobody needs all of it.
+HostFolder = AbsolutePath
+# A folder that pods share: the deploy lets services write there, and deletes old logs in it.
+SYSTEM_FOLDERS = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root"),
+    *("/run", "/sbin", "/sys", "/usr", "/opt/airflow", "/var/backups", "/var/cache", "/var/run"),
+    *("/var/lib/airflow", "/var/lib/airflow-dags", "/var/lib/airflow-deploy", "/var/log/airflow"),
+    *("/var/lib/apt", "/var/lib/containerd", "/var/lib/containers", "/var/lib/dpkg"),
+    *("/var/lib/etcd", "/var/lib/minikube", "/var/lib/postgresql", "/var/lib/systemd"),
+)
+# Folders that hold those of others; one below is fine.
+SHARED_FOLDERS = (
+    *("/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var", "/var/lib", "/var/lib/kubelet"),
+    *("/var/local", "/var/log", "/var/mail", "/var/opt", "/var/spool", "/var/tmp"),
+)
+
+
+def _nobody_elses(path: str) -> str:
+    parents = {path, *map(str, PurePosixPath(path).parents)}
+    if path in SHARED_FOLDERS or parents & set(SYSTEM_FOLDERS):
+        raise ValueError(
+            f"{path} belongs to the system or to Airflow, and the deploy would let services write"
+            " there and delete old logs: choose a folder of its own, such as one in /srv"
+        )
+    return path
+
+
+SharedFolder = Annotated[AbsolutePath, AfterValidator(_nobody_elses)]
+
+
+def _no_way_up(path: str) -> str:
+    if {".", ".."} & set(path.split("/")):
+        raise ValueError(f"{path} leads out of the folder, or has other spellings: leave dots out")
+    return path
+
+
+_RELATIVE = f"{_SEGMENT}(/{_SEGMENT})*"
+RelativePath = Annotated[str, _checked(_RELATIVE, max_length=1024), AfterValidator(_no_way_up)]
+Subpath = Annotated[str, _checked(f"({_RELATIVE})?", max_length=1024), AfterValidator(_no_way_up)]
+
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        is_name = re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", value) and len(value) < 254
+        if not is_name or value.rpartition(".")[2].isdigit():
+            raise ValueError(
+                f"{shown(value)} is no address and no name of a host: write one, without a port"
+            ) from None
+    if "%" in value:
+        raise ValueError(f"{shown(value)} has a zone: write the address without it")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]  # or a name, RFC 1123
+# It never looks like an option of a command.
+Token = Annotated[str, _checked("[A-Za-z0-9_./:@+][A-Za-z0-9_./:@+-]*", max_length=1024)]
+Variable = Annotated[str, _checked(f"[A-Za-z_]{_WORD}*", max_length=255)]
+Sha256 = Annotated[str, _checked("[0-9a-f]{64}")]
+Version = Annotated[str, _checked("[0-9]{1,5}[.][0-9]{1,5}[.][0-9]{1,5}")]
+ObjectNameOfKubernetes = Annotated[str, _checked("[a-z0-9]([-a-z0-9.]*[a-z0-9])?", max_length=253)]
+KubernetesName = Annotated[str, _checked("[a-z]([-a-z0-9]*[a-z0-9])?", max_length=63)]
+LinuxName = Annotated[str, _checked("[a-z_][a-z0-9_.-]*", max_length=32)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+DebianPackage = Annotated[str, _checked("[a-z0-9][a-z0-9+.-]+", max_length=128)]
 
 
 def _network(value: str) -> str:
-    return str(ipaddress.ip_network(value))
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(f"{shown(value)} is no network: write one such as 10.0.0.0/8") from None
 
 
 Network = Annotated[str, AfterValidator(_network)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9.]+([numkMGTPE]|[KMGTPE]i)?$")]
+Quantity = Annotated[str, _checked("[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?", max_length=32)]
 # Airflow's own limit: https://airflow.apache.org/docs/apache-airflow/3.3.2/howto/connection.html
 ConnectionId = Annotated[str, StringConstraints(pattern=r"^[\w#!()\-.:/\\]{1,200}$")]
-BundleName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][\w-]*$")]
+BundleName = Annotated[str, _checked("[a-zA-Z][A-Za-z0-9_-]*", max_length=250)]
+# The name of a variable or a pool, as the database holds it.
+ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=250)]
+# Airflow would replace $NAME in it by a variable of its process, Kubernetes $(NAME).
 GitUrl = Annotated[
-    str, StringConstraints(pattern=r"^(https?|ssh|git)://[^\s\"]+$|^[\w.-]+@[\w.-]+:[^\s\"]+$")
+    str,
+    _checked(
+        r"(https?|ssh|git)://[A-Za-z0-9._~:/@%+,=\[\]-]+"
+        r"|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9.-]+:[A-Za-z0-9._~/@%+,=-]+",
+        max_length=2000,
+    ),
 ]
-WebUrl = Annotated[str, StringConstraints(pattern=r"^https?://[\w.:\[\]-]+(/[\w./~-]*)?$")]
-BucketUrl = Annotated[str, StringConstraints(pattern=r"^s3://[\w.-]+(/[\w./=-]*)?$")]
+
+
+def _web_url(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        _address(parts.hostname or "")
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{shown(value)} is no URL of a host: {error}") from None
+    if port == 0 or {"", ".", ".."} & set(parts.path.rstrip("/").split("/")[1:]):
+        raise ValueError(f"{shown(value)} has port 0, or a path with //, /./ or /../: correct it")
+    return value
+
+
+WebUrl = Annotated[
+    str,
+    _checked(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_./~-]*)?", max_length=1000),
+    AfterValidator(_web_url),
+]
+BucketUrl = Annotated[
+    str,
+    _checked("s3://[a-z0-9][a-z0-9.-]*(/[A-Za-z0-9_./=-]*)?", max_length=1000),
+]
+
+
+def _requirement(value: str) -> str:
+    if re.search(r"://[^/\s]*@", value):
+        raise ValueError(
+            "the URL of a requirement contains a name or a token, which arguments and the image"
+            " would show: write it without, and put the login into /root/.netrc on the host"
+        )
+    try:
+        Requirement(value)
+    except InvalidRequirement as error:
+        raise ValueError(
+            f"{shown(value)} is no requirement ({str(error).splitlines()[0]}): write one like"
+            " pandas>=2"
+        ) from None
+    return value
+
+
+PythonRequirement = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_requirement)]
+
+
+def _cfg_value(value: str) -> str:
+    lines = [line.strip() for line in value.strip().split("\n")]
+    if any(line.startswith(("#", ";")) for line in lines[1:]):
+        raise ValueError("a line after the first begins with # or ;, which airflow.cfg leaves out")
+    if "\r" in value:
+        raise ValueError("airflow.cfg can't hold a carriage return: leave it out")
+    return "\n".join(lines)
+
+
+# As airflow.cfg holds it: without spaces at both ends of its lines.
+CfgValue = Annotated[str, AfterValidator(_cfg_value)]
+CfgOption = Annotated[str, _checked("[a-z0-9_]+", max_length=255)]
+CfgSection = Annotated[str, _checked("[a-z0-9_][a-z0-9_.-]*", max_length=255)]
+# PostgreSQL's own, such as TimeZone, or an extension's with its name and a dot.
+PostgresOption = Annotated[
+    str, _checked(f"[A-Za-z_]{_WORD}*([.][A-Za-z_]{_WORD}*)?", max_length=126)
+]
+
+
+def _line(value: str) -> str:
+    if "\n" in value or "\t" in value or "\r" in value:
+        raise ValueError(f"{shown(value)} has a line break or a tab: write one line")
+    return value
+
+
+Line = Annotated[str, AfterValidator(_line)]
+LocalPath = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_line)]
+
+
+def strange(value: Any) -> Iterator[str]:
+    """Parts of a value that no setting may have, in words, wherever in it they are.
+
+    They are controls except line breaks and tabs, halves of characters, separators of lines that
+    only some readers know, and all that JSON does not have.
+    """
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            if not isinstance(key, str):
+                yield f"the key {shown(key)}, which is no text"
+            yield from strange(key)
+            yield from strange(each)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from strange(each)
+    elif isinstance(value, str):
+        for each in set(value) - {"\n", "\r", "\t"}:
+            number = ord(each)
+            if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") or number & 0xFFFE == 0xFFFE:
+                yield f"the character U+{number:04X}"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"the number {value}"
+    elif not isinstance(value, int | float | date | SecretStr | BaseModel | None):
+        yield f"a {type(value).__name__}"
+
+
+def printable(text: str) -> str:
+    """A text of somebody else as a terminal may show it."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def shown(value: object) -> str:
+    """A value in a message: printable, and not longer than a line."""
+    text = repr(value)
+    return text if len(text) < 120 else f"{text[:100]}… ({len(text)} characters)"
 
 
 # One or more certificates, as PEM.
@@ -80,10 +281,9 @@ class Claim(Compound):
     """A PersistentVolumeClaim in the namespace, and the host's folder with the same files."""
 
     name: KubernetesName
-    host_path: (
-        AbsolutePath  # with the files that pods see, which are those of the subpath, if it is given
-    )
-    subpath: str = Field("", pattern=r"^[\w.-]+(/[\w.-]+)*$|^$")
+    # With the files that pods see, which are those of the subpath, if it is given.
+    host_path: SharedFolder
+    subpath: Subpath = ""
     size: Quantity | None = None  # of the claim that the deploy makes; none if the claim exists
     storage_class: KubernetesName | None = None  # none for the cluster's default
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadOnlyMany"] = "ReadWriteMany"
@@ -94,7 +294,7 @@ class GitBundle(Compound):
 
     url: GitUrl
     branch: Token = "main"
-    folder: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)*$")
+    folder: RelativePath | None = None
     refresh_seconds: int = Field(60, ge=5)
     connection: ConnectionId | None = None  # with the key or token; none for a public repository
 
@@ -153,10 +353,15 @@ class Registry(Compound):
 
     # It begins with the name of the registry, which has a dot or a port.
     repository: Annotated[
-        str, StringConstraints(pattern=r"^([\w-]+\.[\w.-]+(:\d+)?|[\w-]+:\d+)(/[\w.-]+)+$")
+        str,
+        _checked(
+            r"([a-z0-9-]+([.][a-z0-9-]+)+(:[0-9]{1,5})?|[a-z0-9-]+:[0-9]{1,5})"
+            r"(/[a-z0-9]+([._-]+[a-z0-9]+)*)+",
+            max_length=255,
+        ),
     ]
-    username: Annotated[str, StringConstraints(pattern=r"^[^:\s]+$")] | None = None
-    password: SecretStr | None = None
+    username: Annotated[str, _checked(r"[^:\s\\'\"`-][^:\s\\'\"`]*", max_length=255)] | None = None
+    password: Annotated[SecretStr, Field(min_length=1)] | None = None
     ca_certificate: Certificate | None = None  # of a private authority
 
     @property
@@ -176,13 +381,33 @@ class PodMetadata(TypedDict, total=False):
     annotations: dict[str, str]
 
 
+def _volume(volume: dict[str, Any]) -> dict[str, Any]:
+    folder = volume.get("hostPath") or {"path": "/"}
+    path = folder.get("path") if isinstance(folder, dict) else folder
+    if (
+        not isinstance(folder, dict)
+        or not isinstance(path, str)
+        or not re.fullmatch(f"/|(/{_SEGMENT})+/?", path)
+    ):
+        raise ValueError(f"{shown(path)} is no path of a folder: write an absolute one")
+    return volume
+
+
+# The policy on pods names the kinds of volumes, and the folders.
+PodVolume = Annotated[
+    dict[Annotated[str, _checked("[a-z][A-Za-z0-9]*", max_length=63)], Any],
+    AfterValidator(_volume),
+]
+
+
 @with_config(_OPEN)
 class PodSpec(TypedDict, total=False):
     """The parts of a pod's spec that are merged and so need a certain shape."""
 
     containers: list[dict[str, Any]]
     initContainers: list[dict[str, Any]]
-    volumes: list[dict[str, Any]]
+    serviceAccountName: ObjectNameOfKubernetes
+    volumes: list[PodVolume]
 
 
 @with_config(_OPEN)

@@ -7,8 +7,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from tasks.settings.deploys_own import AIRFLOW_OPTIONS, POD_VARIABLES
 from tasks.settings.types import (
     DebianPackage,
+    LocalPath,
     PodManifest,
     Registry,
     Section,
@@ -44,13 +46,15 @@ class Worker(Section):
     )
     env: dict[Variable, str] = Field(
         default={},
+        repr=False,
         description="Additional environment variables of the task pods; not for secrets.",
     )
     pod_override: PodManifest = Field(
         default=PodManifest(),
+        repr=False,
         description="Additional parts of the task pods' manifest, merged like a `pod_override`.",
     )
-    pod_template: str | None = Field(
+    pod_template: LocalPath | None = Field(
         default=None, description="File on your machine that replaces the generated pod template."
     )
     delete_finished_pods: bool = Field(
@@ -78,8 +82,12 @@ class Worker(Section):
                 "worker_pod_override: containers are merged by their position, and the first of"
                 ' spec.containers is the task\'s own: write its name "base", and others after it'
             )
-        if "HOST_IP" in self.env:
-            yield "worker_env: HOST_IP is the node's address in each pod: choose another name"
+        for name in self.env:
+            _, _, option = name.partition("AIRFLOW__")
+            section, _, of_section = option.lower().partition("__")
+            reason = POD_VARIABLES.get(name) or AIRFLOW_OPTIONS.get((section, of_section))
+            if reason:
+                yield f"worker_env: the deploy itself decides {name}: {reason}"
 
     def gives(self, name: str) -> bool:
         """Whether the inventory gives this setting of the section a value that is not empty."""

@@ -57,6 +57,8 @@ HostData.__getattr__ = _look_up_quickly  # type: ignore[method-assign]
 # answered: to all facts the host is bare.
 BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
 
+BARE_HOST_DATA: dict[str, Any] = {}  # of pyinfra's own, for all hosts
+
 KUBECONFIGS = (layout.KUBECONFIG, layout.TRIGGERERS_KUBECONFIG)
 NOTHING = "(?!)"  # the expression that no text fits
 # Calls of programs that write a file, as expressions.
@@ -329,6 +331,7 @@ def _state(
     given: Mapping[str, Any] | None = None,
 ) -> State:
     data = {
+        **BARE_HOST_DATA,
         **(given or {}),
         "fake_responses": {**(responses or {}), **BARE_HOST},
         "fake_delay": 0,
@@ -366,6 +369,8 @@ def _add(planned: Planned, command: Any) -> None:
         planned.commands.append(text.removeprefix(operations.ALONE))
         if given := getattr(command, "connector_arguments", {}).get("_stdin"):
             planned.inputs.append(given.getvalue())
+            if f" {layout.CONFIG}.new " in text:  # nothing secret in tests
+                planned.uploads[layout.CONFIG] = given.getvalue()
     elif command.dest.endswith(".tar"):
         with tarfile.open(fileobj=cast(BinaryIO, command.src)) as archive:
             for member in archive:

@@ -166,13 +166,14 @@ esac
 """
 
 
-def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
-    host = Host(tmp_path, {"kubernetes_namespace": "team-a"})
-    host.program("kubectl", ANSWERS)
+@pytest.mark.parametrize("namespace", ["team-a", "no"])
+def test_the_kubeconfig_is_one(namespace: str, tmp_path: Path) -> None:
+    host = Host(tmp_path, {"kubernetes_namespace": namespace})
+    host.program("kubectl", ANSWERS.replace("team-a", namespace))
     # The host has a group airflow; this machine need not.
     host.program("chown")
     host.program("stat", 'echo "root:airflow:$(/usr/bin/stat -c %a "$3")"')
-    plan = fake.plan(fake.settings({"kubernetes_namespace": "team-a"}))
+    plan = fake.plan(fake.settings({"kubernetes_namespace": namespace}))
     (command,) = plan.named("Write the kubeconfig of airflow-control-plane").commands
     program, verb, account, path, group = command.split()
     assert (program, verb) == (f"{layout.LIB}/kubeconfig.sh", "apply")
@@ -192,7 +193,7 @@ def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
     assert context["context"] == {
         "cluster": config["clusters"][0]["name"],
         "user": config["users"][0]["name"],
-        "namespace": "team-a",
+        "namespace": namespace,
     }
     assert written.stat().st_mode & 0o777 == 0o640
     assert host.called("chown") == [["root:airflow", f"{written}.new"]]

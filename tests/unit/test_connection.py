@@ -2,19 +2,73 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+from fnmatch import fnmatch
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pyinfra.api import FileUploadCommand
 from pyinfra.context import ctx_host
 
 from tasks.lib import connection
+from tests.unit import fake
 
 
 def disable_nagle(connector: object) -> None:
     """For a host with this connector."""
     with ctx_host.use(SimpleNamespace(connector=connector)):
         connection.disable_nagle()
+
+
+class Stranger(SimpleNamespace):
+    """A host that is asked one thing."""
+
+    def get_fact(self, fact: object, command: str, **arguments: Any) -> str:
+        """The answer of a shell of this machine, for the user who logs in."""
+        assert arguments == {"_sudo": False, "_doas": False, "_dzdo": False, "_su_user": None}
+        return subprocess.check_output(["sh", "-c", command], text=True, env=self.env).strip()
+
+
+def test_uploads_go_through_a_folder_of_the_login(tmp_path: Path) -> None:
+    ssh, here = SimpleNamespace(client=object()), SimpleNamespace()
+    path = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    runtime = tmp_path.with_name(f"{tmp_path.name}-runtime")
+    runtime.mkdir()
+    for connector, env, expected in (
+        (ssh, {**path, "XDG_RUNTIME_DIR": str(runtime)}, str(runtime)),
+        (ssh, {**path, "XDG_RUNTIME_DIR": "/no/such/folder"}, f"{tmp_path}/tmp.*"),
+        (ssh, path, f"{tmp_path}/tmp.*"),
+        (here, path, "nothing"),
+    ):
+        host = Stranger(connector=connector, env=env, data=SimpleNamespace(_temp_dir="nothing"))
+        with ctx_host.use(host):
+            connection.use_private_folder()
+        assert fnmatch(host.data._temp_dir, expected)
+    assert [made.stat().st_mode & 0o777 for made in tmp_path.iterdir()] == [0o700, 0o700]
+
+
+def test_every_upload_goes_through_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+    monkeypatch.setattr(FileUploadCommand, "__init__", remember(seen))
+    uncached = fake.settings({"dags_local_folder": str(fake.FILES / "opt/airflow/dags")})
+    monkeypatch.setitem(fake.BARE_HOST_DATA, "_temp_dir", "/run/user/17")
+    fake.plan(uncached)
+    assert seen and all(str(each).startswith("/run/user/17/pyinfra-") for each in seen)
+
+
+def remember(seen: list[str | None]) -> Any:
+    """A constructor of uploads that notes the places through which they go."""
+    make = FileUploadCommand.__init__
+
+    def noted(self: FileUploadCommand, *given: Any, **named: Any) -> None:
+        make(self, *given, **named)
+        seen.append(self.remote_temp_filename)
+
+    return noted
 
 
 def test_packets_are_not_held_back() -> None:

@@ -148,6 +148,25 @@ def test_a_new_version_of_an_archive_is_installed(host: Host, offline: Path, des
     assert_installed(dest)
 
 
+def test_a_changed_member_is_installed_again(host: Host, offline: Path, dest: Path) -> None:
+    call = (*arguments(host, "internet", offline, dest, "program.tar.gz"), "program")
+    assert host.apply(*call) == ""
+    with dest.open("ab") as program:
+        program.write(b"echo changed\n")
+    assert host.check(*call) != "" and host.apply(*call) == ""
+    assert_installed(dest)
+
+
+def test_a_program_that_may_not_be_run_is_installed_again(
+    host: Host, offline: Path, dest: Path
+) -> None:
+    call = arguments(host, "internet", offline, dest)
+    assert host.apply(*call) == ""
+    dest.chmod(0o644)
+    assert host.check(*call) != "" and host.apply(*call) == ""
+    assert_installed(dest)
+
+
 def test_a_lost_member_is_installed_again(host: Host, offline: Path, dest: Path) -> None:
     call = (*arguments(host, "internet", offline, dest, "program.tar.gz"), "program")
     assert host.apply(*call) == ""

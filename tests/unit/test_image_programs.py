@@ -44,7 +44,7 @@ esac
 true
 """
 MMDEBSTRAP = """
-for root; do case $root in */root) mkdir -p "$root/etc" "$root/usr/share" ;; esac; done
+for root; do case $root in */root) mkdir -p "$root/etc/apt" "$root/usr/share" ;; esac; done
 """
 
 
@@ -106,6 +106,24 @@ def test_the_image_has_packages_venv_and_user(host: Host) -> None:
     assert (root / "etc/airflow/airflow.cfg").read_text() == ""
     (config,) = (words for words in host.called("buildah") if words[0] == "config")
     assert config[1:3] == ["--user", f"{uid}:{uid}"]
+
+
+def test_a_login_to_a_mirror_is_not_in_the_image(host: Host) -> None:
+    host.program("buildah", BUILDAH.format(folder=host.folder).replace('rm -r "$here/root"', ":"))
+    # As mmdebstrap leaves the sources that it was given.
+    left = """
+mkdir -p "$root/etc/apt/sources.list.d"
+echo 'deb [signed-by=/k] https://ada:s3cret@mirror.example/debian sid main' \
+    > "$root/etc/apt/sources.list.d/0000own.list"
+echo 'URIs: https://token@mirror.example/debian' > "$root/etc/apt/sources.list.d/0001own.sources"
+"""
+    host.program("mmdebstrap", MMDEBSTRAP.replace("mkdir -p", f"{left.strip()}; mkdir -p", 1))
+    assert host.apply("image-build.sh", TAG, VENV) == ""
+    sources = host.folder / "root/etc/apt/sources.list.d"
+    assert {path.name: path.read_text() for path in sources.iterdir()} == {
+        "0000own.list": "deb [signed-by=/k] https://mirror.example/debian sid main\n",
+        "0001own.sources": "URIs: https://mirror.example/debian\n",
+    }
 
 
 def test_a_killed_run_leaves_nothing_in_the_way(host: Host) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from pyinfra.api import Config
 
+from tasks.airflow import config
 from tasks.lib import operations
 from tasks.lib.operations import (
     PACKAGES_PROGRAM,
@@ -296,6 +298,15 @@ def test_what_was_brought_and_is_no_longer_there_is_removed(
     assert not fake.run(synced_folder, sources={}, **arguments).did_change()
 
 
+def test_a_file_of_a_person_keeps_the_name_that_others_have_on_their_way(
+    folders: tuple[Path, dict[str, Any]],
+) -> None:
+    dest, arguments = folders
+    (dest / "one.py.new").write_text("a person's")
+    fake.run(synced_folder, sources=files_of(dest.parent / "source"), **arguments)
+    assert (dest / "one.py.new").read_text() == "a person's"
+
+
 @pytest.mark.parametrize("harm", ["changed", "lost", "no program any more"])
 def test_brought_files_are_put_back(folders: tuple[Path, dict[str, Any]], harm: str) -> None:
     dest, arguments = folders
@@ -358,3 +369,31 @@ def test_a_secret_file_is_closed_from_its_first_moment(tmp_path: Path) -> None:
     assert writer.returncode == 0
     subprocess.run(["sh", "-c", move], check=True)
     assert path.read_text() == "hidden\n" and path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_secret_file_may_be_for_a_group(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    arguments: dict[str, Any] = {"path": str(path), "content": SecretStr("a"), "group": "nogroup"}
+    assert fake.run(secret_file, **arguments, mode="640").did_change()
+    assert (path.group(), path.stat().st_mode & 0o777) == ("nogroup", 0o640)
+    assert not fake.run(secret_file, **arguments, mode="640").did_change()
+    assert fake.run(secret_file, **arguments, mode="600").did_change()
+
+
+def test_a_diff_shows_a_secret_file_only_as_it_may_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fake, "Config", lambda: Config(DIFF=True))
+    caplog.set_level("INFO")
+    path = tmp_path / "airflow.cfg"
+    cfg = "[smtp]\nsmtp_host = {}\nsmtp_password = {}\n    and-{}\nbroker = amqp://ada:{}@mq.example\n"
+    for host, secret in (("one.example", "s3cret"), ("two.example", "hidden")):
+        content = SecretStr(cfg.format(host, secret, secret, secret))
+        fake.run(secret_file, path=str(path), content=content, redacted=config.redacted)
+    assert path.read_text() == content.get_secret_value()
+    said = caplog.text
+    assert "one.example" in said and "two.example" in said and "mq.example" in said
+    assert "s3cret" not in said and "hidden" not in said
+    caplog.clear()
+    fake.run(secret_file, path=str(path), content=SecretStr("s3cret"))
+    assert "hidden" not in caplog.text and "s3cret" not in caplog.text

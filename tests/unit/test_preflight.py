@@ -411,10 +411,10 @@ def test_a_cluster_that_does_not_answer_is_not_reached(
 @pytest.mark.parametrize(
     ("server", "place"),
     [
-        ("https://192.0.2.9", "192.0.2.9/443"),
-        ('"https://localhost:6443/k8s"', "localhost/6443"),
-        ("'https://[2001:db8::1]:8443'", "2001:db8::1/8443"),
-        ("https://[2001:db8::1]/k8s", "2001:db8::1/443"),
+        ("https://192.0.2.9", "192.0.2.9 443"),
+        ('"https://localhost:6443/k8s"', "localhost 6443"),
+        ("'https://[2001:db8::1]:8443'", "2001:db8::1 8443"),
+        ("https://[2001:db8::1]/k8s", "2001:db8::1 443"),
     ],
 )
 def test_a_cluster_is_looked_for_where_its_address_says(
@@ -428,7 +428,27 @@ def test_a_cluster_is_looked_for_where_its_address_says(
     text = KUBECONFIG.replace("https://192.0.2.9:6443", server)
     report = ask(offline, kubeconfig(tmp_path / "config", text))
     assert server.strip("\"'") in report.all("reached")
-    assert f"5 bash -c </dev/tcp/{place}" in (tmp_path / "asked").read_text().splitlines()
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert f"5 bash -c </dev/tcp/$0/$1 {place}" in asked
+
+
+@pytest.mark.parametrize(
+    "server", ["https://a;touch${IFS}%s;b:1", "https://$(touch${IFS}%s):1", "https://[%s"]
+)
+def test_an_address_is_no_command(offline: Path, tmp_path: Path, server: str) -> None:
+    made = tmp_path / "made"
+    text = KUBECONFIG.replace("https://192.0.2.9:6443", server % made)
+    given = kubeconfig(tmp_path / "config", text)
+    report = ask(offline, given)
+    assert not report.all("reached") and not made.exists()
+    answers = Report({**report.values, "systemd": ["yes"]})  # this machine may be without
+    found = findings(Settings.from_data(given), answers, now=0)
+    assert any("which does not answer" in each for each in found)
+
+
+def test_words_of_others_do_not_drive_the_terminal() -> None:
+    report = HostReport().process(["port 8080 17 \033[2J\x9b2Jserver\r"])
+    assert report.one("port") == "8080 17 ?[2J?2Jserver?"
 
 
 def test_what_a_kubeconfig_names_is_looked_for(offline: Path, tmp_path: Path) -> None:

@@ -75,8 +75,10 @@ class Rights(NamedTuple):
 def rights(operation: Planned, path: str) -> Rights:
     """What an operation says of a path."""
     commands = operation.commands
-    owners = [c.split()[1] for c in commands if re.fullmatch(rf"chown \S+ {re.escape(path)}", c)]
-    (mode,) = [c.split()[1] for c in commands if re.fullmatch(rf"chmod \S+ {re.escape(path)}", c)]
+    # A file gets its rights where it is, or before it is moved there.
+    end = rf"(\S+) {re.escape(path)}(?:\.new)?(?: && |$)"
+    owners = [found[1] for c in commands if (found := re.search(rf"(?:^| )chown {end}", c))]
+    (mode,) = [found[1] for c in commands if (found := re.search(rf"(?:^| )chmod {end}", c))]
     return Rights("".join(owners), mode)
 
 

@@ -96,8 +96,6 @@ def test_a_strange_setting_points_to_the_readme() -> None:
         ("airflow_smoke_test", "true"),
         ("airflow_version", 3.3),
         ("web_base_url", 1),
-        ("airflow_extra_requirements", "boto3"),
-        ("airflow_config", {"core": "x"}),
         ("postgres_config", {"max_connections": 200}),
         ("postgres_version", "15"),
         ("minikube_extra_args", [1]),
@@ -137,6 +135,22 @@ def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> Non
         ("web_base_url", "airflow.example"),
         ("web_base_url", 'https://airflow.example/";'),
         ("web_host_names", ["airflow example"]),
+        ("web_host_names", ["-x"]),
+        ("web_host", "1.2.3.4:99"),
+        ("web_host", "münchen"),
+        ("web_base_url", "https://airflow.example:99999"),
+        ("web_base_url", "https://airflow.example/a/../b"),
+        ("execution_api_host", "1.2.3"),
+        ("execution_api_host", "fe80::1%eth0"),
+        ("execution_api_host", "0.0.0.0"),
+        ("offline_dir", "/srv/../home"),
+        ("offline_dir", "/srv/offline/"),
+        ("worker_pod_override", {"spec": {"volumes": [{"name": "a", "hostPath": "/srv"}]}}),
+        ("worker_pod_override", {"spec": {"volumes": [{"name": "a", "hostPath": {"path": 1}}]}}),
+        ("worker_pod_override", {"spec": {"nodeSelector": {"a": float("nan")}}}),
+        ("worker_pod_override", {"spec": {"nodeSelector": {"a": b"b"}}}),
+        ("worker_pod_override", {"spec": {"nodeSelector": {1: "b"}}}),
+        ("airflow_extra_requirements", ["--index-url=https://pypi.example"]),
         ("web_logins_per_minute", 0),
         ("web_certificate", {"certificate": "/etc/ssl/own.pem", "key": "hidden"}),
         ("kubernetes_namespace", "123"),
@@ -145,6 +159,22 @@ def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> Non
 def test_an_impossible_value_is_refused(key: str, value: Any) -> None:
     sentence = refusal({**EXISTING, key: value} if key == "kubernetes_kubeconfig" else {key: value})
     assert sentence.startswith(key) and "\n" not in sentence
+
+
+FOLDERS = ("/", "/etc", "/etc/x", "/var/lib", "/var/lib/airflow/x", "/opt/airflow/dags", "/home")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_claim_is_no_folder_of_the_system(folder: str) -> None:
+    claim = {"name": "logs", "host_path": folder}
+    sentence = refusal({"logs_store": "volume_claim", "logs_claim": claim})
+    assert sentence.startswith("logs_claim.host_path") and "\n" not in sentence
+
+
+@pytest.mark.parametrize("folder", ["/data", "/srv/logs", "/tmp/hostpath-provisioner/airflow/logs"])
+def test_a_claim_is_a_folder_of_its_own(folder: str) -> None:
+    claim = {"name": "logs", "host_path": folder}
+    fake.settings({"logs_store": "volume_claim", "logs_claim": claim})
 
 
 def test_a_version_without_lock_file_is_told_the_locked_ones() -> None:
@@ -218,6 +248,19 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
             "airflow_connections.api.password",
         ),
         ({"airflow_variables": {"key": ["s3cret"]}}, "airflow_variables.key"),
+        ({"airflow_config": {"smtp": {"smtp_password": ["s3cret"]}}}, "airflow_config.smtp"),
+        ({"airflow_config": {"smtp": {"smtp_password": "s3cret\0"}}}, "airflow_config contains"),
+        ({"worker_env": {"TOKEN": ["s3cret"]}}, "worker_env.TOKEN"),
+        ({"worker_pod_override": {"spec": {"containers": "s3cret"}}}, "worker_pod_override.spec"),
+        ({"kubernetes_extra_manifests": [{"kind": ["s3cret"]}]}, "kubernetes_extra_manifests.0"),
+        (
+            {"airflow_extra_requirements": ["team @ https://me:s3cret@pypi.example/team.whl"]},
+            "airflow_extra_requirements.0: the URL of a requirement",
+        ),
+        (
+            {"airflow_extra_requirements": [f"team @ https://s3cret@pypi.example/{'x' * 1000}"]},
+            "airflow_extra_requirements.0",
+        ),
         (
             {"dags_git_bundles": {"team": {"url": "https://me:s3cret@git.example/x.git"}}},
             "dags_git_bundles: the url of team",

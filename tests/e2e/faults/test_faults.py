@@ -34,6 +34,7 @@ EDITS = {
         "PostgreSQL | Write pg_hba.conf",
         "PostgreSQL | Make PostgreSQL load its configuration",
     ],
+    "echo '# by hand' >> /usr/local/bin/crictl": ["minikube | Install crictl"],
     "kubectl -n airflow delete rolebinding --all": [
         "Kubernetes | Apply Airflow's objects in the cluster"
     ],

@@ -64,6 +64,7 @@ users:
       apiVersion: client.authentication.k8s.io/v1
       command: cloud-login
 """
+COMMAND_AS_ADDRESS = KUBECONFIG.replace("127.0.0.1:6444", "a;touch${IFS}/root/e2e;b:1")
 # What makes the input bad: a command on the host, settings; and words of the finding.
 BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
     "misspelt setting": (
@@ -81,6 +82,26 @@ BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
         f"cat > /tmp/kubeconfig <<'END'\n{KUBECONFIG}END",
         EXISTING,
         ["https://127.0.0.1:6444", "does not answer", "that is this host itself"],
+    ),
+    "address that is a command": (
+        f"cat > /tmp/kubeconfig <<'END'\n{COMMAND_AS_ADDRESS}END",
+        EXISTING,
+        ["names https://a;touch${IFS}/root/e2e;b:1, which does not answer"],
+    ),
+    "address with a port": (
+        "true",
+        {"execution_api_host": "10.0.0.1:8081"},
+        ["execution_api_host: '10.0.0.1:8081' is no address", "without a port"],
+    ),
+    "option that would undo the deploy": (
+        "true",
+        {"airflow_config": {"api": {"host": "0.0.0.0"}}},
+        ["airflow_config: the deploy itself decides api.host: use web_host"],
+    ),
+    "line break in an argument": (
+        "true",
+        {"minikube_extra_args": ["--x\nExecStart=/bin/false"]},
+        ["minikube_extra_args.0", "line break"],
     ),
     "kubeconfig that needs a program": (
         f"cat > /tmp/kubeconfig <<'END'\n{KUBECONFIG}END",

@@ -11,19 +11,19 @@ name=${url##*/}
 [ -z "$OFFLINE_DIR" ] || # in its list, a "*" before the name of a binary file
     sha256=$(awk -v name="$name" '$2 == name || $2 == "*" name { print $1 }' "$OFFLINE_DIR/SHA256SUMS")
 
-# Print the checksum of the file at hand. For a member, this is the archive's checksum, in a file
-# beside it.
-checksum() {
+# Is the file the pinned one, and a program? Of an archive's member, a file beside it holds the
+# archive's checksum and its own, both as sha256sum reads them.
+is_pinned() {
+    [ -n "$sha256" ] && [ -x "$file" ] || return 1
     if [ -z "$member" ]; then
-        sha256sum "$file" 2>/dev/null | cut -d' ' -f1
-    elif [ -x "$file" ]; then
-        cat "$file.sha256" 2>/dev/null || true
-    fi
+        echo "$sha256  $file" | sha256sum --check --status
+    else
+        grep -qsxF "# $sha256" "$file.sha256" && sha256sum --check --status "$file.sha256"
+    fi 2>/dev/null
 }
 
 check() {
-    { [ -n "$sha256" ] && [ "$(checksum)" = "$sha256" ]; } ||
-        fail "$file does not come from a $name with the pinned checksum $sha256"
+    is_pinned || fail "$file does not come from a $name with the pinned checksum $sha256"
 }
 
 apply() {
@@ -42,7 +42,11 @@ apply() {
     fi
     chmod 755 "$file.new"
     mv "$file.new" "$file"
-    [ -z "$member" ] || echo "$sha256" >"$file.sha256"
+    [ -z "$member" ] || {
+        echo "# $sha256"
+        sha256sum "$file"
+    } >"$file.sha256.new"
+    [ -z "$member" ] || mv "$file.sha256.new" "$file.sha256"
 }
 
 case $action in

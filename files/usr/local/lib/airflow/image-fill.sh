@@ -23,13 +23,16 @@ packages=ca-certificates,git,media-types,netbase,openssh-client,python3
 [ -z "$WORKER_PACKAGES" ] || packages=$packages,$WORKER_PACKAGES
 # The host's own apt sources: a mirror that serves the host serves the image. With --quiet,
 # mmdebstrap would not say why apt failed.
-sources=$(ls /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
-    /etc/apt/sources.list.d/*.sources 2>/dev/null || true)
+# apt reads only names like these, and they have no spaces.
+sources=$(find /etc/apt/sources.list /etc/apt/sources.list.d -maxdepth 1 ! -type d 2>/dev/null |
+    grep -E '/(sources\.list|[A-Za-z0-9_.-]+\.(list|sources))$' | LC_ALL=C sort || true)
 # shellcheck disable=SC2086 # each source is an argument
 mmdebstrap --variant=minbase --mode=root --format=directory \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --include="$packages" "$VERSION_CODENAME" "$root" $sources
+# A login to a mirror stays on the host.
+find "$root/etc/apt" -type f -exec sed -i -E 's#(://)[^/@[:space:]]+@#\1#' {} +
 echo "airflow:x:$AIRFLOW_UID:$AIRFLOW_UID::/tmp:/usr/sbin/nologin" >>"$root/etc/passwd"
 echo "airflow:x:$AIRFLOW_UID:" >>"$root/etc/group"
 # A pod gets its options as environment. Without a file Airflow would write one with all defaults at

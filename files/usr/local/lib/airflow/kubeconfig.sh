@@ -40,7 +40,7 @@ users:
   user: {token: "$token"}
 contexts:
 - name: airflow
-  context: {cluster: cluster, user: airflow, namespace: $NAMESPACE}
+  context: {cluster: cluster, user: airflow, namespace: "$NAMESPACE"}
 current-context: airflow
 END
 }

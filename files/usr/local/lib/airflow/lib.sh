@@ -6,9 +6,14 @@
 # shellcheck disable=SC1090
 . "${AIRFLOW_HOST_ENV:-/etc/airflow/host.env}"
 
+# Pass on the words of pods and other programs, without characters that would drive a terminal.
+printable() {
+    LC_ALL=C tr -d '\000-\010\013-\037\177'
+}
+
 # Say what is wrong, and end.
 fail() {
-    echo "$*" >&2
+    printf '%s\n' "$*" | printable >&2
     exit 1
 }
 

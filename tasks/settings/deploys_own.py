@@ -1,0 +1,89 @@
+"""Options of other programs that the deploy decides: an inventory would undo the deploy with them.
+
+Each has the reason or the setting to use instead. Settings that pass options on refuse these.
+"""
+
+from __future__ import annotations
+
+_SECRET = "its value is in /etc/airflow/secrets, and airflow-rotate replaces it"
+_DATABASE = "services, backups and the rights of DAGs' code all need the host's PostgreSQL"
+_PROXY = "nginx serves TLS in front of the api-server: use web_certificate"
+_LOGS = "use logs_store, and logs_claim or logs_s3"
+_BUNDLES = "use dags_source and dags_git_bundles"
+_NAMESPACES = "use kubernetes_namespace and kubernetes_extra_namespaces"
+_FOLLOWED = "another part of the deploy relies on it: leave it out"
+
+# By section and name; the variables AIRFLOW__SECTION__NAME of pods mean the same options.
+AIRFLOW_OPTIONS = {
+    ("core", "executor"): "use airflow_executor",
+    ("core", "auth_manager"): "the first user, the login's limit and the smoke test need it",
+    ("core", "dags_folder"): "use dags_source, and dags_claim or dags_local_folder",
+    ("core", "plugins_folder"): "what Airflow refuses of DAGs is in there",
+    ("core", "execution_api_server_url"): "use execution_api_host and execution_api_port",
+    **{("core", name): _SECRET for name in ("fernet_key", "fernet_key_cmd", "fernet_key_secret")},
+    **{
+        ("database", f"{name}{suffix}"): _DATABASE
+        for name in ("sql_alchemy_conn", "sql_alchemy_conn_async")
+        for suffix in ("", "_cmd", "_secret")
+    },
+    ("database", "sql_alchemy_schema"): _DATABASE,
+    ("api", "host"): "use web_host, which serves the web page over TLS",
+    ("api", "port"): "use web_port",
+    ("api", "base_url"): "use web_base_url",
+    **{("api", name): _PROXY for name in ("ssl_cert", "ssl_key")},
+    **{("api", name): _SECRET for name in ("secret_key", "secret_key_cmd", "secret_key_secret")},
+    **{
+        ("api_auth", name): _SECRET
+        for name in ("jwt_secret", "jwt_secret_cmd", "jwt_secret_secret", "jwt_private_key_path")
+    },
+    ("dag_processor", "dag_bundle_config_list"): _BUNDLES,
+    ("dag_processor", "dag_bundle_storage_path"): _FOLLOWED,
+    ("fab", "cookie_secure"): "it follows web_host",
+    **{
+        ("kubernetes_executor", name): "use kubernetes_provider and kubernetes_kubeconfig"
+        for name in ("in_cluster", "config_file", "cluster_context")
+    },
+    ("kubernetes_executor", "namespace"): _NAMESPACES,
+    ("kubernetes_executor", "multi_namespace_mode"): _NAMESPACES,
+    ("kubernetes_executor", "multi_namespace_mode_namespace_list"): _NAMESPACES,
+    ("kubernetes_executor", "pod_template_file"): "use worker_pod_template or worker_pod_override",
+    ("kubernetes_executor", "worker_container_repository"): "use worker_image",
+    ("kubernetes_executor", "worker_container_tag"): "use worker_image",
+    ("kubernetes_executor", "delete_worker_pods"): "use worker_delete_finished_pods",
+    ("kubernetes_executor", "delete_worker_pods_on_failure"): "use retention_failed_pod_minutes",
+    ("logging", "base_log_folder"): _LOGS,
+    ("logging", "dag_processor_child_process_log_directory"): _FOLLOWED,
+}
+
+POD_VARIABLES = {
+    "HOST_IP": "it is the node's address in each pod: choose another name",
+    "AIRFLOW_WORKER_IMAGE": "use worker_image",
+    "AIRFLOW__API__SSL_CERT": "pods trust the host's own authority with it",
+}
+
+POSTGRES_OPTIONS = {
+    **{
+        name: "PostgreSQL listens on its socket only, where the deploy's programs look for it"
+        for name in ("listen_addresses", "port", "unix_socket_directories")
+    },
+    **{
+        name: "Debian's pg_ctlcluster keeps it, and backups and upgrades rely on it"
+        for name in ("data_directory", "config_file", "ident_file", "external_pid_file")
+    },
+    "hba_file": "pg_hba.conf decides which users PostgreSQL accepts",
+    **{
+        name: "write the options of that file here"
+        for name in ("include", "include_dir", "include_if_exists")
+    },
+}
+
+_PROFILE = "the host has one cluster, and the deploy knows it by its name"
+MINIKUBE_ARGS = {
+    "--driver": "use minikube_driver",
+    "--vm-driver": "use minikube_driver",
+    "--kubernetes-version": "use kubernetes_version",
+    "--container-runtime": "with the driver none it is containerd, whose images the deploy manages",
+    "--interactive": "nobody could answer",
+    "--profile": _PROFILE,
+    "-p": _PROFILE,
+}

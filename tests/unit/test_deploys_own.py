@@ -1,0 +1,73 @@
+"""Options of other programs with which an inventory would undo the deploy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit import fake, formats
+from tests.unit.fake import Plan
+from tests.unit.test_settings import refusal
+
+# Options that the deploy writes and people may change: they make it slower or faster, or hide less.
+FREE = {
+    ("api", "workers"),
+    ("core", "load_examples"),
+    ("kubernetes_executor", "pod_launch_failure_retries"),
+    ("kubernetes_executor", "task_publish_max_retries"),
+    ("kubernetes_executor", "worker_pods_creation_batch_size"),
+    ("scheduler", "orphaned_tasks_check_interval"),
+    ("scheduler", "scheduler_idle_sleep_time"),
+    ("usage_data_collection", "enabled"),
+    # With logs_store = "s3" only; other stores are chosen with them.
+    ("logging", "remote_logging"),
+    ("logging", "remote_base_log_folder"),
+    ("logging", "remote_log_conn_id"),
+}
+
+
+def test_each_option_that_the_deploy_writes_is_its_own_or_free(variant: Plan) -> None:
+    config = formats.airflow_config(variant.uploads["/etc/airflow/airflow.cfg"])
+    for section in config.sections():
+        for name in config[section]:
+            given = {"airflow_config": {section: {name: "x"}}}
+            if (section, name) not in FREE:
+                sentence = refusal(given)
+                assert sentence.startswith(f"airflow_config: the deploy itself decides {section}.")
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        ({"airflow_config": {"api": {"host": "0.0.0.0"}}}, "web_host"),
+        ({"airflow_config": {"api": {"ssl_cert": "/c.pem"}}}, "web_certificate"),
+        ({"airflow_config": {"api": {"secret_key": "s3cret"}}}, "airflow-rotate"),
+        ({"airflow_config": {"api_auth": {"jwt_secret": "s3cret"}}}, "airflow-rotate"),
+        ({"airflow_config": {"core": {"fernet_key": "s3cret"}}}, "airflow-rotate"),
+        ({"airflow_config": {"core": {"executor": "CeleryExecutor"}}}, "airflow_executor"),
+        ({"airflow_config": {"database": {"sql_alchemy_conn_cmd": "cat /x"}}}, "PostgreSQL"),
+        ({"worker_env": {"AIRFLOW__CORE__DAGS_FOLDER": "/x"}}, "dags_source"),
+        ({"worker_env": {"AIRFLOW__API__SSL_CERT": "/x"}}, "authority"),
+        ({"worker_env": {"HOST_IP": "192.0.2.1"}}, "another name"),
+        ({"postgres_config": {"listen_addresses": "*"}}, "socket"),
+        ({"postgres_config": {"Port": "5433"}}, "socket"),
+        ({"postgres_config": {"hba_file": "/x"}}, "pg_hba.conf"),
+        ({"minikube_extra_args": ["--driver=docker"]}, "minikube_driver"),
+        ({"minikube_extra_args": ["--kubernetes-version", "v1.30.0"]}, "kubernetes_version"),
+        ({"minikube_extra_args": ["-p", "other"]}, "one cluster"),
+    ],
+)
+def test_what_undoes_the_deploy_is_refused_with_the_setting_to_use(
+    given: dict[str, Any], instead: str
+) -> None:
+    (key,) = given
+    sentence = refusal(given)
+    assert sentence.startswith(f"{key}: the deploy itself") and instead in sentence
+    assert "s3cret" not in sentence
+
+
+def test_logs_of_another_store_can_be_configured() -> None:
+    options = {"remote_logging": "True", "remote_base_log_folder": "gs://logs"}
+    variables = {f"AIRFLOW__LOGGING__{name.upper()}": value for name, value in options.items()}
+    fake.settings({"airflow_config": {"logging": options}, "worker_env": variables})
