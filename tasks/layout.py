@@ -36,6 +36,7 @@ WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
 
 # Configuration and secrets.
 CONFIG = "/etc/airflow/airflow.cfg"
+DAGS_ENV = "/etc/airflow/dags.env"  # variables of what runs the code of DAGs
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
 POD_CANDIDATE = "/etc/airflow/pod_template.candidate.yaml"  # until the cluster accepted it
 TRIAL_POD = "/etc/airflow/trial_pod.json"  # the pod that tries the worker image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import yaml
 from pyinfra.api import deploy
 from pyinfra.operations import files
@@ -12,6 +14,7 @@ from tasks.layout import (
     BUNDLES,
     CONFIG,
     CONTROL_USER,
+    DAGS_ENV,
     DAGS_USER,
     KUBECONFIG,
     LOOPBACK,
@@ -20,9 +23,11 @@ from tasks.layout import (
     ROOT,
     STATE,
 )
+from tasks.lib import progress
 from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
-from tasks.worker import dags, logs, pod, template
+from tasks.worker import dags, logs, pod, template, variables
+from tasks.worker import options as pod_options
 
 POLICY = ROOT / "files/opt/airflow/plugins"
 
@@ -52,6 +57,19 @@ def write(settings: HostSettings) -> None:
         mode="640",
         manifest=manifest,
     )
+    files.put(
+        name="Write the environment variables of DAGs",
+        src=StringIO(variables.file(settings)),
+        dest=DAGS_ENV,
+        user="root",
+        group="root",
+        mode="644",
+    )
+    if hidden := pod_options.hidden(settings):
+        progress.say_at_end(
+            f"airflow_config: {', '.join(hidden)} did not reach the task pods, since their manifest"
+            " would show it. inventories/README.md says how pods get a secret option."
+        )
     synced_folder(
         name="Install the deploy's cluster policy",
         sources={
@@ -76,7 +94,7 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "executor": settings.airflow.executor,
             "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
             "dags_folder": dags.folder_on_host(settings),
-            "plugins_folder": "/opt/airflow/plugins",
+            "plugins_folder": PLUGINS,
             "load_examples": "False",
             # For tasks that run on the host; pods are told in their environment.
             "execution_api_server_url": f"{settings.web.local_url}/execution/",

@@ -74,6 +74,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         # The worker image.
         "AIRFLOW_UID": str(settings.airflow.uid),
         "DAGS": layout.DAGS,
+        "DAGS_ENV": layout.DAGS_ENV,
         "IMAGE_DAGS": layout.IMAGE_DAGS,
         "IMAGES": layout.IMAGES,
         "REGISTRY_USER": (registry.username or "") if registry else "",

@@ -58,6 +58,7 @@ RENAMED = {
     "worker_images_kept": "retention_worker_images",
     "worker_failed_pods_minutes": "retention_failed_pod_minutes",
     "worker_apt_packages": "worker_extra_apt_packages",
+    "worker_env": "dags_env",
     "worker_pod": "worker_pod_override",
     "kubernetes_more_namespaces": "kubernetes_extra_namespaces",
     "kubernetes_objects": "kubernetes_extra_manifests",

@@ -31,8 +31,8 @@ class Airflow(Section):
     )
     config: dict[str, dict[str, str]] = Field(
         default={},
-        description="Additional options of airflow.cfg, by section; they override the deploy's"
-        " own.",
+        description="Additional options of airflow.cfg, by section, for the services and for the"
+        " tasks in pods; they override the deploy's own.",
     )
     executor: Executor = Field(
         default="KubernetesExecutor",

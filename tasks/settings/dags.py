@@ -10,14 +10,14 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tasks.layout import ROOT
-from tasks.settings.types import BundleName, Claim, GitBundle, Section
+from tasks.settings.types import BundleName, Claim, GitBundle, Section, Variable
 
 # Names that no git bundle may have: those of the deploy's bundles, and Airflow's.
 RESERVED_BUNDLES = ("dags-folder", "deploy", "example_dags")
 
 
 class Dags(Section):
-    """The sources of DAGs."""
+    """The sources of DAGs, and the environment of their code."""
 
     heading: ClassVar[str] = "DAGs"
 
@@ -40,6 +40,12 @@ class Dags(Section):
         description="Git repositories with DAGs, by name; they can be added to any source.",
     )
 
+    env: dict[Variable, str] = Field(
+        default={},
+        description="Environment variables of all that runs DAG code: task pods, and on the host"
+        " the dag-processor, the triggerer, tasks and the command line; not for secrets.",
+    )
+
     def conflicts(self) -> Iterator[str]:
         """Settings that a source needs or does not use, and values that can't work."""
         if self.source == "volume_claim" and self.claim is None:
@@ -53,6 +59,8 @@ class Dags(Section):
             yield 'dags_git_bundles: dags_source = "git" needs one; write its url'
         yield from self._folder_conflicts()
         yield from self._bundle_conflicts()
+        if "HOST_IP" in self.env:
+            yield "dags_env: HOST_IP is the node's address in each pod: choose another name"
         if self.claim and re.match(r"/(home|root|run/user)(/|$)", self.claim.host_path):
             yield (
                 f"dags_claim: {self.claim.host_path} is hidden from Airflow's services, like all"

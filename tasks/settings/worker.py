@@ -13,7 +13,6 @@ from tasks.settings.types import (
     Registry,
     Section,
     Token,
-    Variable,
 )
 
 
@@ -41,10 +40,6 @@ class Worker(Section):
             "limits": {"memory": "1Gi", "ephemeral-storage": "2Gi"},
         },
         description="Resources of a task pod's container, in Kubernetes' notation.",
-    )
-    env: dict[Variable, str] = Field(
-        default={},
-        description="Additional environment variables of the task pods; not for secrets.",
     )
     pod_override: PodManifest = Field(
         default=PodManifest(),
@@ -78,8 +73,6 @@ class Worker(Section):
                 "worker_pod_override: containers are merged by their position, and the first of"
                 ' spec.containers is the task\'s own: write its name "base", and others after it'
             )
-        if "HOST_IP" in self.env:
-            yield "worker_env: HOST_IP is the node's address in each pod: choose another name"
 
     def gives(self, name: str) -> bool:
         """Whether the inventory gives this setting of the section a value that is not empty."""

@@ -489,6 +489,7 @@ _PATHS: Table = {
         /usr/local/lib/airflow/stop-scheduler.sh     root root 755  airflow runs it
         /usr/local/lib/airflow/grants.sql     root root    644  postgres reads it
         /etc/airflow/host.env                 root root    644  has no secret
+        /etc/airflow/dags.env                 root root    644  has no secret
         /usr/local/lib/airflow/health.sh      root root    755  public
         /usr/local/lib/airflow/kubeconfig.sh  root root    755  public
         /usr/local/lib/airflow/secrets.sh     root root    755  public

@@ -164,7 +164,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "kubernetes_extra_manifests": [
             {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "some"}}
         ],
-        "worker_env": {"COLOUR": "it's green"},
+        "dags_env": {"COLOUR": "it's green"},
         "worker_pod_override": {"spec": {"nodeSelector": {"disk": "ssd"}}},
     },
     "nothing optional": {

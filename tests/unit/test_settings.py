@@ -402,7 +402,7 @@ OTHER: dict[str, Any] = {
     "worker_resources": {},
     "worker_registry": {"repository": "registry.example/airflow"},
     "retention_worker_images": 1,
-    "worker_env": {"COLOUR": "green"},
+    "dags_env": {"COLOUR": "green"},
     "worker_pod_override": {"spec": {"nodeSelector": {"disk": "ssd"}}},
     "worker_pod_template": "files/own.yaml",
     "worker_delete_finished_pods": False,
@@ -577,7 +577,7 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         "worker_resources",
         "leave one out",
     ),
-    ({"worker_env": {"HOST_IP": "192.0.2.7"}}, "worker_env", "choose another name"),
+    ({"dags_env": {"HOST_IP": "192.0.2.7"}}, "dags_env", "choose another name"),
     (
         {"worker_delete_finished_pods": False, "retention_failed_pod_minutes": 0},
         "retention_failed_pod_minutes",
@@ -636,8 +636,8 @@ def test_what_can_not_work_together_is_refused(given: dict[str, Any], key: str, 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("worker_env", {"no name": "x"}),
-        ("worker_env", {"COLOUR": 1}),
+        ("dags_env", {"no name": "x"}),
+        ("dags_env", {"COLOUR": 1}),
         ("worker_pod_override", {"spec": []}),
         ("worker_pod_override", {"metadata": {"labels": {"number": 1}}}),
         ("worker_pod_override", {"spec": {"containers": {"name": "base"}}}),

@@ -1,0 +1,202 @@
+"""What surrounds the code of DAGs: the same variables and options on the host and in pods."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import layout
+from tasks.worker import options, variables
+from tests.unit import fake, formats
+from tests.unit.stand_ins import Host
+
+ENV = {
+    "DEPLOY_ENV": "prod",
+    "QUOTES": """it's "one" \\ `two` $HOME $(whoami) 100% é""",
+    "LINES": "one\ntwo",
+    "NO_PROXY": "$(HOST_IP),example",
+    "IMAGE": "$(AIRFLOW_WORKER_IMAGE)",
+    "AGAIN": "$$(HOST_IP) $(DEPLOY_ENV) $(UNKNOWN)",
+}
+LISTED = Path(__file__).parent / "airflow_options.txt"
+OPTIONS = [
+    tuple(line.split()) for line in LISTED.read_text().splitlines() if not line.startswith("#")
+]
+
+
+def pods_variables(given: dict[str, Any]) -> dict[str, str]:
+    """The variables of the generated pod template that have a fixed value."""
+    env = formats.pod(fake.plan(fake.settings(given)))["spec"]["containers"][0]["env"]
+    return {each["name"]: each["value"] for each in env if "value" in each}
+
+
+# Variables
+
+
+def read_by_sh(path: Path) -> dict[str, str]:
+    """The variables of a file as sh reads it."""
+    done = subprocess.run(
+        ["env", "-i", "sh", "-c", f"set -a; . {path}; exec env -0"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dict(each.split("=", 1) for each in done.stdout.split("\0") if each)
+
+
+def test_the_host_has_the_variables_of_the_pods(tmp_path: Path) -> None:
+    settings = fake.settings({"dags_env": ENV})
+    assert ENV.items() <= pods_variables({"dags_env": ENV}).items()
+    file = tmp_path / "dags.env"
+    file.write_text(fake.plan(settings).uploads[layout.DAGS_ENV])
+    found = read_by_sh(file)
+    assert {name: found.get(name) for name in ENV} == {
+        **ENV,
+        # What Kubernetes puts into a pod.
+        "NO_PROXY": "127.0.0.1,example",
+        "IMAGE": variables.of_pods(settings)["AIRFLOW_WORKER_IMAGE"],
+        "AGAIN": "$(HOST_IP) prod $(UNKNOWN)",
+    }
+
+
+def test_the_host_keeps_its_own_places() -> None:
+    given = {"AIRFLOW_HOME": "/home/airflow", "HOME": "/home/airflow", "HERE": "$(AIRFLOW_HOME)"}
+    settings = fake.settings({"dags_env": given})
+    assert variables.of_host(settings) == {"HERE": "/home/airflow"}
+    assert given.items() <= variables.of_pods(settings).items()
+
+
+@pytest.mark.parametrize(
+    ("executor", "services"),
+    [
+        ("KubernetesExecutor", {"dag-processor", "triggerer"}),
+        ("KubernetesExecutor,LocalExecutor", {"dag-processor", "triggerer", "scheduler"}),
+    ],
+)
+def test_each_service_that_runs_dags_has_the_variables(executor: str, services: set[str]) -> None:
+    plan = fake.plan(fake.settings({"airflow_executor": executor}))
+    having = set()
+    for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
+        unit = formats.Unit.of(plan, f"airflow-{name}.service")
+        if layout.DAGS_ENV in (files := unit.all("Service.EnvironmentFile")):
+            having.add(name)
+            # The deploy restarts it when they change.
+            assert layout.DAGS_ENV in unit.environment["INPUTS"].split()
+            # A secret that comes later wins.
+            assert name == "scheduler" or files[0] == layout.DAGS_ENV
+    assert having == services
+
+
+def test_the_command_line_has_the_variables(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    for name in ("SECRETS", "airflow", "venv/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    secrets = tmp_path / "SECRETS"
+    for name in ("fernet-key", "jwt-secret", "api-secret-key"):
+        (secrets / name).write_text(f"{name.replace('-', '_').upper()}=hidden\n")
+    (tmp_path / "venv/bin/airflow").write_text("#!/bin/sh\nenv -0\n")
+    (tmp_path / "venv/bin/airflow").chmod(0o755)
+    host.values |= {"VENV": f"{tmp_path}/venv", "SECRETS": str(secrets), "HOMES": str(tmp_path)}
+    host.values["DAGS_ENV"] = f"{tmp_path}/dags.env"
+    host.program("id", "echo 0")
+    host.program("setpriv", 'shift 3; exec "$@"')
+    # Names that the program itself uses do no harm.
+    given = {"DEPLOY_ENV": "prod", "CONFIG": "x", "home": "x", "VENV": "x", "AIRFLOW_HOME": "x"}
+    settings = fake.settings({"dags_env": given})
+    (tmp_path / "dags.env").write_text(variables.file(settings))
+    done = host.run("run", "airflow", "dags", "test")
+    assert done.returncode == 0, done.stderr
+    found = dict(each.split("=", 1) for each in done.stdout.split("\0") if each)
+    assert (found["DEPLOY_ENV"], found["CONFIG"], found["home"]) == ("prod", "x", "x")
+    assert found["AIRFLOW_CONFIG"] == "/etc/airflow/airflow.cfg"
+    assert found["AIRFLOW_HOME"] == found["HOME"] == f"{tmp_path}/airflow"
+    assert found["FERNET_KEY"] == "hidden"
+    # A host of before has no such file yet.
+    (tmp_path / "dags.env").unlink()
+    assert host.run("run", "airflow", "version").returncode == 0
+
+
+# Options
+
+
+def test_options_of_the_inventory_reach_the_pods() -> None:
+    config = {
+        "core": {"default_timezone": "Europe/Berlin", "xcom_backend": "own.Backend"},
+        "email": {"from_email": "airflow@example.com"},
+        "workers": {"max_failed_heartbeats": "3"},
+        "common.io": {"xcom_objectstorage_path": "s3://$BUCKET/$(HOST_IP)"},
+        "own_provider": {"colour": "green"},
+    }
+    assert (
+        pods_variables({"airflow_config": config}).items()
+        >= {
+            "AIRFLOW__CORE__DEFAULT_TIMEZONE": "Europe/Berlin",
+            "AIRFLOW__CORE__XCOM_BACKEND": "own.Backend",
+            "AIRFLOW__EMAIL__FROM_EMAIL": "airflow@example.com",
+            "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "3",  # instead of the deploy's own
+            # Kubernetes makes it what airflow.cfg has.
+            "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": "s3://$$BUCKET/$$(HOST_IP)",
+            "AIRFLOW__OWN_PROVIDER__COLOUR": "green",
+        }.items()
+    )
+
+
+def test_variables_of_the_inventory_win_over_options() -> None:
+    given = {
+        "airflow_config": {"metrics": {"statsd_on": "True"}},
+        "dags_env": {"AIRFLOW__METRICS__STATSD_ON": "False"},
+    }
+    assert pods_variables(given)["AIRFLOW__METRICS__STATSD_ON"] == "False"
+
+
+STAYING = {
+    "core": {"dags_folder": "/x", "fernet_key": "x", "execution_api_server_url": "http://x"},
+    "api": {"port": "1", "ssl_cert": "/x", "workers": "2"},
+    "database": {"sql_alchemy_pool_size": "9"},
+    "logging": {"base_log_folder": "/x"},
+    "scheduler": {"parsing_cleanup_interval": "9"},
+    "kubernetes_executor": {"config_file": "/x"},
+    "smtp": {"smtp_password": "x"},  # of no option of Airflow's
+    "Core": {"Plugins_Folder": "/x"},
+}
+
+
+def test_options_of_the_host_do_not_reach_the_pods() -> None:
+    assert pods_variables({"airflow_config": STAYING}) == pods_variables({})
+
+
+def test_a_secret_option_that_pods_lack_is_told() -> None:
+    config = {"sentry": {"sentry_on": "True", "sentry_dsn": "hidden"}, "api": {"port": "1"}}
+    settings = fake.settings({"airflow_config": config})
+    assert options.hidden(settings) == ["sentry.sentry_dsn"]
+    assert "hidden" not in str(pods_variables({"airflow_config": config}))
+    reference = {"secretKeyRef": {"name": "sentry", "key": "dsn"}}
+    env = [{"name": "AIRFLOW__SENTRY__SENTRY_DSN", "valueFrom": reference}]
+    override = {"spec": {"containers": [{"name": "base", "env": env}]}}
+    settings = fake.settings({"airflow_config": config, "worker_pod_override": override})
+    assert options.hidden(settings) == []
+
+
+def test_the_list_of_options_is_that_of_the_locked_airflow() -> None:
+    heads = [line[2:] for line in LISTED.read_text().splitlines() if line.startswith("# ")]
+    lock = fake.settings().airflow.lock
+    locked = {line.split()[0] for line in lock.splitlines() if "==" in line}
+    command = "write the list again, as tests/unit/airflow_options.py says, and look at its diff"
+    assert heads and set(heads) <= locked, command
+
+
+def test_each_section_of_airflow_is_decided_and_no_name_is_misspelt() -> None:
+    known = {f"{section}.{option.rstrip('*')}" for section, option in OPTIONS}
+    sections = {section for section, _ in OPTIONS}
+    decided = options.WHERE.keys()
+    assert sections - decided == set(), "decide in tasks/worker/options.py where they are read"
+    assert decided - known - sections == set()
+
+
+def test_no_secret_of_airflow_reaches_a_pod() -> None:
+    secret = [(section, name.rstrip("*")) for section, name in OPTIONS if name.endswith("*")]
+    assert ("core", "fernet_key") in secret
+    assert [each for each in secret if not options.where(*each)] == []
