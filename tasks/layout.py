@@ -74,6 +74,8 @@ POLICY = f"{PLUGINS}/airflow_deploy_policy.py"  # what Airflow's own processes r
 # The deploy's own DAGs where DAGS is not the host's folder: a bundle that needs no volume and no
 # image of its own.
 BUILTIN_DAGS = "/opt/airflow/deploy-dags"
+# The plugins of the worker image, for its build.
+IMAGE_PLUGINS = "/opt/airflow/baked-plugins"
 # The DAGs of the worker image, for the dag-processor: a folder for each version, named by its
 # content, a link to the one in use, and a file with that one's name.
 IMAGE_DAGS = "/opt/airflow/baked-dags"
@@ -203,6 +205,7 @@ PLACES = (
     Place(PLUGINS, "data", "Airflow's plugins", ("root", _C, "2755")),
     Place(BUILTIN_DAGS, "made again", "the deploy's own DAGs"),
     Place(IMAGE_DAGS, "made again", "the DAGs of worker images"),
+    Place(IMAGE_PLUGINS, "made again", "the plugins of the worker image"),
     # State and data.
     *(Place(home, "data", "a user's home", (user, user, "750")) for user, home in HOMES.items()),
     # Only root writes there, so nobody can plant a link in it.

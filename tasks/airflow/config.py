@@ -20,16 +20,11 @@ from tasks.layout import (
     LOOPBACK,
     PLUGINS,
     POD_TEMPLATE,
-    ROOT,
-    STATE,
 )
 from tasks.lib import progress
-from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
-from tasks.worker import dags, logs, pod, template, variables
+from tasks.worker import dags, logs, plugins, pod, template, variables
 from tasks.worker import options as pod_options
-
-POLICY = ROOT / "files/opt/airflow/plugins"
 
 
 @deploy("Airflow")
@@ -70,16 +65,7 @@ def write(settings: HostSettings) -> None:
             f"airflow_config: {', '.join(hidden)} did not reach the task pods, since their manifest"
             " would show it. inventories/README.md says how pods get a secret option."
         )
-    synced_folder(
-        name="Install the deploy's cluster policy",
-        sources={
-            str(path.relative_to(POLICY)): path
-            for path in sorted(POLICY.rglob("*"))
-            if path.is_file() and "__pycache__" not in path.parts
-        },
-        dest=PLUGINS,
-        record=f"{STATE}/plugins",
-    )
+    plugins.publish(settings)
     venv.switch(settings)
 
 

@@ -30,7 +30,7 @@ from tasks.layout import (
 from tasks.lib import systemd
 from tasks.lib.operations import Source, ensure, run_unless, synced_folder
 from tasks.settings import HostSettings
-from tasks.worker import git, image
+from tasks.worker import git, image, plugins
 
 FILES = ROOT / "files" / UNITS_DIRECTORY.lstrip("/")
 
@@ -73,6 +73,8 @@ def inputs(service: Service, settings: HostSettings) -> list[str]:
         service.drop_in,
         CONFIG,
         layout.POLICY,
+        # Airflow loads plugins once.
+        *([plugins.RECORD] if settings.plugins.local_folder else []),
         *([layout.DAGS_ENV] if _runs_dags(service, settings) else []),
         *kubeconfig(service, settings),
         *(f"{SECRETS}/{name}" for name in service.secrets),

@@ -76,6 +76,8 @@ def values(settings: HostSettings) -> dict[str, str]:
         "DAGS": layout.DAGS,
         "DAGS_ENV": layout.DAGS_ENV,
         "IMAGE_DAGS": layout.IMAGE_DAGS,
+        "IMAGE_PLUGINS": layout.IMAGE_PLUGINS,
+        "PLUGINS": layout.PLUGINS,
         "IMAGES": layout.IMAGES,
         "REGISTRY_USER": (registry.username or "") if registry else "",
         "START_TASK": layout.START_TASK,

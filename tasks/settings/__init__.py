@@ -26,6 +26,7 @@ from tasks.settings.kubernetes import Kubernetes
 from tasks.settings.logs import Logs
 from tasks.settings.metrics import Metrics
 from tasks.settings.minikube import Minikube, Offline
+from tasks.settings.plugins import Plugins
 from tasks.settings.postgres import Postgres
 from tasks.settings.retention import Retention
 from tasks.settings.types import Claim, Compound, Section, digest, in_url
@@ -92,6 +93,7 @@ class Settings(Compound):
     web: Web = Web()
     execution_api: ExecutionApi = ExecutionApi()
     dags: Dags = Dags()
+    plugins: Plugins = Plugins()
     logs: Logs = Logs()
     retention: Retention = Retention()
     metrics: Metrics = Metrics()
@@ -131,11 +133,12 @@ class Settings(Compound):
             yield from section.conflicts()
         yield from self._port_conflicts()
         yield from self._cluster_conflicts()
-        if self.dags.source == "image" and self.worker.image:
-            yield (
-                'dags_source = "image" puts DAGs into the image that the deploy builds:'
-                " leave out worker_image, or choose another source"
-            )
+        for name in ("dags", "plugins"):
+            if getattr(self, name).source == "image" and self.worker.image:
+                yield (
+                    f'{name}_source = "image" puts files into the image that the deploy builds:'
+                    " leave out worker_image, or choose another source"
+                )
         if not self.worker.delete_finished_pods and not self.retention.keeps_pods:
             yield (
                 "retention_failed_pod_minutes: worker_delete_finished_pods = false keeps pods for"
@@ -150,6 +153,11 @@ class Settings(Compound):
             taken[port] = key
 
     def _cluster_conflicts(self) -> Iterator[str]:
+        if self.plugins.source == "host" and not self.node_is_host:
+            yield (
+                'plugins_source: "host" needs a cluster whose node is the host'
+                ' (minikube_driver = "none"), since pods mount the host\'s folder: write "image"'
+            )
         if self.dags.source == "host" and not self.node_is_host:
             yield (
                 'dags_source: "host" needs a cluster whose node is the host'

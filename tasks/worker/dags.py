@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pyinfra.api import DeployError, deploy
+from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks.layout import (
@@ -20,6 +20,7 @@ from tasks.lib.kubectl import Manifest, Volume, claimed, host_folder
 from tasks.lib.operations import checksums, ensure, synced_folder
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
+from tasks.worker import local as local_folder
 
 EXAMPLES = ROOT / "files/opt/airflow/dags"
 # Seconds until the dag-processor reads a folder again. It looks only every 5 s whether they are
@@ -118,17 +119,7 @@ def _own(settings: HostSettings) -> dict[str, Path]:
 @computed_once
 def given(settings: HostSettings) -> dict[str, Path]:
     """The files of dags_local_folder, by their path in there."""
-    if not settings.dags.local_folder:
-        return {}
-    top = Path(ROOT, settings.dags.local_folder)
-    found = {
-        str(path.relative_to(top)): path
-        for path in sorted(top.rglob("*"))
-        if path.is_file() and not {"__pycache__", ".git"} & set(path.parts)
-    }
-    if strange := [name for name in found if "\n" in name or "\\" in name]:
-        raise DeployError(f"dags_local_folder: rename {strange[0]!r}, which no tool can list")
-    return found
+    return local_folder.files("dags_local_folder", settings.dags.local_folder)
 
 
 @computed_once

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.lib import kubectl
 from tasks.settings import HostSettings
-from tasks.worker import authority, dags, image, logs, pod, variables
+from tasks.worker import authority, dags, image, logs, plugins, pod, variables
 
 
 def manifest(settings: HostSettings) -> kubectl.Manifest:
@@ -13,6 +13,6 @@ def manifest(settings: HostSettings) -> kubectl.Manifest:
         settings,
         image.reference(settings),
         variables.of_pods(settings),
-        [*dags.volumes(settings), *logs.volumes(settings)],
+        [*dags.volumes(settings), *plugins.volumes(settings), *logs.volumes(settings)],
         [authority.volume()],
     )

@@ -135,6 +135,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "logs_store": "volume_claim",
         "logs_claim": {"name": "logs", "host_path": "/srv/logs", "size": "1Gi"},
     },
+    "plugins": {"plugins_source": "image", "plugins_local_folder": "tests/e2e/dags"},
     "s3 logs": {
         "logs_store": "s3",
         "logs_s3": {"folder": "s3://logs/tasks", "connection": "s3_logs"},
@@ -208,8 +209,8 @@ class Plan(NamedTuple):
         found = dict.fromkeys(paths, "")
         for path in found:
             for each in self.operations:
-                if path in each.uploads:
-                    found[path] = each.uploads[path]
+                if text := each.uploads.get(path) or each.uploads.get(f"{path}.new"):
+                    found[path] = text
                 elif re.search(
                     rf"(\.new|>) {path}(?![\w-])|{WRITERS.get(path, NOTHING)}",
                     " ".join(each.commands),
@@ -249,7 +250,8 @@ def plan(settings: HostSettings) -> Plan:
     named = {name: sorted(getattr(settings, name).model_fields_set) for name in SECTIONS}
     key = json.dumps([named, settings.model_dump()], default=_revealed)
     # A folder or file of the test's own may have changed since.
-    if settings.worker.pod_template or Path(settings.dags.local_folder or "").is_absolute():
+    folders = (settings.dags.local_folder, settings.plugins.local_folder)
+    if settings.worker.pod_template or any(Path(each or "").is_absolute() for each in folders):
         return _plan(settings)
     if key not in _plans:
         _plans[key] = _plan(settings)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tasks import layout
-from tasks.worker import options, variables
+from tasks.cluster import policy
+from tasks.worker import options, plugins, template, variables
 from tests.unit import fake, formats
 from tests.unit.stand_ins import Host
 
@@ -117,6 +118,70 @@ def test_the_command_line_has_the_variables(tmp_path: Path) -> None:
     # A host of before has no such file yet.
     (tmp_path / "dags.env").unlink()
     assert host.run("run", "airflow", "version").returncode == 0
+
+
+# Plugins
+
+IMAGE = {"plugins_source": "image"}
+
+
+def mounts(given: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The volumes at the plugins' place in a pod, each with its mount."""
+    spec = formats.pod(fake.plan(fake.settings(given)))["spec"]
+    volumes = {each["name"]: each for each in spec["volumes"]}
+    found = spec["containers"][0]["volumeMounts"]
+    return [(volumes[m["name"]], m) for m in found if m["mountPath"] == layout.PLUGINS]
+
+
+def test_pods_read_the_hosts_folder_of_plugins_where_they_see_it() -> None:
+    ((volume, mount),) = mounts({})
+    assert volume["hostPath"]["path"] == layout.PLUGINS and mount["readOnly"]
+    assert mounts(fake.ANOTHER_DRIVER) == mounts(fake.EXISTING) == []
+
+
+def test_the_policy_lets_pods_read_the_folder_of_plugins() -> None:
+    settings = fake.settings()
+    values = policy.values(settings, [template.manifest(settings)])
+    assert layout.PLUGINS in values["folders"] and layout.PLUGINS in values["read_only"]
+
+
+def test_copied_plugins_are_loaded_by_all_services(tmp_path: Path) -> None:
+    given = {"plugins_local_folder": str(tmp_path)}
+    records = set()
+    for text in ("one", "two"):
+        (tmp_path / "shout.py").write_text(text)
+        plan = fake.plan(fake.settings(given))
+        assert plan.uploads[f"{layout.PLUGINS}/shout.py"] == text
+        assert layout.POLICY in plan.uploads
+        for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
+            unit = formats.Unit.of(plan, f"airflow-{name}.service")
+            assert plugins.RECORD in unit.environment["INPUTS"].split()
+        records.add(plan.contents([plugins.RECORD])[plugins.RECORD])
+    assert len(records) == 2
+    assert plan.position("Copy the plugins") < plan.position("Run airflow-api-server")
+
+
+def test_the_deploys_policy_can_not_be_replaced_by_a_plugin(tmp_path: Path) -> None:
+    (tmp_path / "airflow_deploy_policy.py").write_text("nothing = True\n")
+    plan = fake.plan(fake.settings({"plugins_local_folder": str(tmp_path)}))
+    assert "task_policy" in plan.uploads[layout.POLICY]
+
+
+def test_plugins_in_the_image_are_a_layer(tmp_path: Path) -> None:
+    given = {**IMAGE, "plugins_local_folder": str(tmp_path)}
+    images, bases = set(), set()
+    for text in ("one", "two"):
+        (tmp_path / "shout.py").write_text(text)
+        plan = fake.plan(fake.settings(given))
+        images.add(formats.pod(plan)["spec"]["containers"][0]["image"])
+        (command,) = plan.named("Build the worker image").commands
+        *_, base, layer = command.split()
+        bases.add(base)
+        assert layer.startswith("plugins-")
+        assert plan.uploads[f"{layout.IMAGE_PLUGINS}/shout.py"] == text
+        assert plan.uploads[f"{layout.PLUGINS}/shout.py"] == text  # for the services
+    assert (len(images), len(bases)) == (2, 1)
+    assert mounts(given) == []
 
 
 # Options

@@ -76,6 +76,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/opt/airflow/plugins/*.dist-info/entry_points.txt": like(r"\[airflow.policy\]\n\w+ = \w+\n"),
     "/opt/airflow/*.sums.new": SUMS,
     "/var/lib/airflow-deploy/*.new": SUMS,
+    "/etc/airflow/dags.env": like(r'#.*\n([A-Za-z_]\w*=".*"\n)*'),
     "/etc/airflow/host.env": like(r"#.*\n([A-Z_]+=.*\n)+"),
     "/usr/local/lib/airflow/*.py": python,
     "/opt/airflow/image/start-task": python,

@@ -361,6 +361,8 @@ OTHER: dict[str, Any] = {
     "dags_source": "git",
     "dags_local_folder": "files/opt/airflow/dags",
     "dags_claim": {"name": "dags", "host_path": "/srv/dags", "size": "1Gi"},
+    "plugins_source": "image",
+    "plugins_local_folder": "files/opt/airflow/dags",
     "dags_git_bundles": {"team": {"url": "https://git.example/dags.git", "branch": "other"}},
     "logs_store": "s3",
     "logs_claim": {"name": "logs", "host_path": "/srv/logs", "subpath": "tasks"},
@@ -418,6 +420,8 @@ BASES: dict[str, dict[str, Any]] = {
         "dags_claim": {"name": "other", "host_path": "/srv/dags"},
     },
     "dags_local_folder": {"dags_source": "image", "dags_local_folder": "tests/e2e/dags"},
+    "plugins_source": {"plugins_local_folder": "tests/e2e/dags"},
+    "plugins_local_folder": {"plugins_source": "image", "plugins_local_folder": "tests/e2e/dags"},
     "logs_store": {"logs_s3": S3},
     "logs_claim": {
         "logs_store": "volume_claim",
@@ -434,6 +438,8 @@ BASES: dict[str, dict[str, Any]] = {
 IN_VENV = {"airflow_version", "airflow_extra_requirements"}
 IN_IMAGE = IN_VENV | {
     "dags_local_folder",
+    "plugins_local_folder",
+    "plugins_source",
     "airflow_uid",
     "worker_extra_apt_packages",
     "worker_image",
@@ -535,6 +541,18 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
     ({"metrics_port": 8080}, "metrics_port: 8080", "another one"),
     ({"execution_api_port": 8080}, "execution_api_port: 8080 is web_port", "another one"),
     ({**PUBLIC, "web_https_port": 8081}, "web_https_port: 8081", "another one"),
+    (
+        {
+            "plugins_source": "image",
+            "plugins_local_folder": "tests/e2e/dags",
+            "worker_image": "a/b:1",
+        },
+        'plugins_source = "image"',
+        "leave out worker_image",
+    ),
+    ({"plugins_source": "image"}, "plugins_local_folder", "write the folder"),
+    ({"plugins_local_folder": "none"}, "plugins_local_folder", "there is no folder none"),
+    ({**EXISTING, "plugins_source": "host"}, 'plugins_source: "host"', 'write "image"'),
     (
         {"dags_source": "image", "dags_local_folder": "tests/e2e/dags", "worker_image": "a/b:1"},
         'dags_source = "image"',

@@ -1,15 +1,15 @@
 #!/bin/sh
-# image-push.sh check|apply TAG VENV [BASE DAGS]: the registry has the worker image TAG, which
+# image-push.sh check|apply TAG VENV [BASE LAYER...]: the registry has the worker image TAG, which
 # image-build.sh builds from these arguments. Written by the deploy of Airflow.
 set -eu
 lib=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$lib/lib.sh"
 usage() {
-    echo "usage: image-push.sh check|apply TAG VENV [BASE DAGS]" >&2
+    echo "usage: image-push.sh check|apply TAG VENV [BASE LAYER...]" >&2
     exit 2
 }
-[ $# = 3 ] || [ $# = 5 ] || usage
+[ $# = 3 ] || [ $# -ge 5 ] || usage
 action=$1 image=$WORKER_REPOSITORY:$2 archive=$IMAGES/$2.tar registry=${WORKER_REPOSITORY%%/*}
 shift
 
