@@ -81,6 +81,7 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
             "dags_folder": dags.folder_on_host(settings),
             "plugins_folder": PLUGINS,
+            "might_contain_dag_callable": "airflow_deploy_files.might_contain_dag",
             "load_examples": "False",
             # For tasks that run on the host; pods are told in their environment.
             "execution_api_server_url": f"{settings.web.local_url}/execution/",

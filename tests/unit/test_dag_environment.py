@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -265,3 +268,71 @@ def test_no_secret_of_airflow_reaches_a_pod() -> None:
     secret = [(section, name.rstrip("*")) for section, name in OPTIONS if name.endswith("*")]
     assert ("core", "fernet_key") in secret
     assert [each for each in secret if not options.where(*each)] == []
+
+
+# What people put into the folders
+
+# Tells the entries that setfacl was given; users can't read what lies in $folder/closed.
+GETFACL = (
+    'cat {folder}/acl 2>/dev/null | tr , "\\n" | sed -n "s/^d:u:/default:user:/p" | sed s/rX/r-x/'
+)
+SETFACL = 'echo "$3" >> {folder}/acl; rm -f {folder}/closed'
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Host:
+    """A host with stand-ins for the programs of ACLs."""
+    host = Host(tmp_path)
+    host.program("getfacl", GETFACL.format(folder=tmp_path))
+    host.program("setfacl", SETFACL.format(folder=tmp_path))
+    host.program("runuser", f"cat {tmp_path}/closed 2>/dev/null; true")
+    return host
+
+
+def test_what_people_put_into_a_folder_becomes_readable(folders: Host) -> None:
+    arguments = ("readable.sh", "/srv", "airflow-dags", "airflow")
+    assert folders.check(*arguments) == "/srv has no default ACL for airflow-dags"
+    assert folders.apply(*arguments) == folders.check(*arguments) == ""
+    # A file that was brought with a mode of its own.
+    (folders.folder / "closed").write_text("/srv/hello.py\n")
+    assert folders.check(*arguments) == "airflow-dags can't read /srv/hello.py"
+    assert folders.apply(*arguments) == folders.check(*arguments) == ""
+    assert all(words[0] == "-R" and words[-1] == "/srv" for words in folders.called("setfacl"))
+
+
+def test_a_file_system_without_acls_is_told(folders: Host) -> None:
+    folders.program("setfacl", "exit 1")
+    said = folders.apply("readable.sh", "/srv", "airflow")
+    assert said.startswith("/srv needs a file system with ACLs")
+
+
+def test_both_folders_become_readable_for_both_users(plan: fake.Plan) -> None:
+    for folder in (layout.DAGS, layout.PLUGINS):
+        (command,) = plan.named(f"Let Airflow read what people put into {folder}").commands
+        assert command.split()[1:] == ["apply", folder, "airflow-dags", "airflow"]
+    assert " acl " in " ".join(plan.named("Install Debian packages").commands)
+
+
+def test_a_file_that_may_not_be_read_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow then reads it, and shows its import error."""
+
+    def heuristic(file_path: str, zip_file: object) -> bool:
+        if "closed" in file_path:
+            raise PermissionError(file_path)
+        return "dag" in file_path
+
+    stand_in = ModuleType("airflow.utils.file")
+    stand_in.might_contain_dag_via_default_heuristic = heuristic  # type: ignore[attr-defined]
+    for name in ("airflow", "airflow.utils"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "airflow.utils.file", stand_in)
+    asked = runpy.run_path(str(plugins.POLICY / "airflow_deploy_files.py"))["might_contain_dag"]
+    assert [asked(file_path=name) for name in ("dag.py", "lib.py", "closed.py")] == [
+        *(True, False, True),
+    ]
+
+
+def test_airflow_asks_the_deploy_which_files_to_read(plan: fake.Plan) -> None:
+    config = formats.airflow_config(plan.uploads[layout.CONFIG])
+    module, _, function = config["core"]["might_contain_dag_callable"].rpartition(".")
+    assert f"def {function}(" in plan.uploads[f"{layout.PLUGINS}/{module}.py"]
