@@ -336,3 +336,29 @@ def test_airflow_asks_the_deploy_which_files_to_read(plan: fake.Plan) -> None:
     config = formats.airflow_config(plan.uploads[layout.CONFIG])
     module, _, function = config["core"]["might_contain_dag_callable"].rpartition(".")
     assert f"def {function}(" in plan.uploads[f"{layout.PLUGINS}/{module}.py"]
+
+
+# Logs of tasks of several users
+
+SHARE = "Let tasks of all users write logs beside each other's"
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ({}, "/var/log/airflow"),
+        (fake.VARIANTS["s3 logs"], "/var/log/airflow"),
+        (fake.VARIANTS["claims"], None),  # whose storage may have no ACLs
+        (
+            {**fake.VARIANTS["claims"], "airflow_executor": "KubernetesExecutor,LocalExecutor"},
+            "/srv/logs",
+        ),
+    ],
+)
+def test_tasks_of_all_users_share_the_folder_of_logs(
+    given: dict[str, Any], folder: str | None
+) -> None:
+    plan = fake.plan(fake.settings(given))
+    found = [each.commands for each in plan.operations if SHARE in each.name]
+    entry = "g:airflow-dags:rwX"
+    assert found == ([[f"setfacl -R -m {entry},d:{entry} {folder}"]] if folder else [])
