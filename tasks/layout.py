@@ -51,6 +51,7 @@ ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 OBJECTS = f"{SECRETS}/objects.json"  # connections, variables and pools of the inventory
 # As `docker login` writes it: containers' tools and the cluster's pull secret read the same.
 REGISTRY_LOGIN = f"{SECRETS}/registry-login.json"
+PACKAGE_LOGINS = f"{SECRETS}/netrc"  # of indexes of Python packages
 # While the jwt-secret changes: the keys that the api-server accepts.
 JWT_KEYS = f"{SECRETS}/jwt-keys"
 TLS = "/etc/airflow/tls"
@@ -58,6 +59,8 @@ TLS = "/etc/airflow/tls"
 CERTIFICATE = f"{TLS}/server.pem"
 WEB_CERTIFICATE = f"{TLS}/web.pem"  # from the inventory, for the web page
 AUTHORITY = f"{TLS}/ca.pem"  # the CA that pods trust
+PACKAGE_INDEXES = "/etc/airflow/uv.toml"
+PACKAGE_AUTHORITY = "/etc/airflow/package-authority.pem"
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 
 # Airflow.

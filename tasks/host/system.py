@@ -53,7 +53,7 @@ def package_names(settings: HostSettings) -> list[str]:
         names += IMAGE_PACKAGES
     if settings.worker.registry:
         names.append("skopeo")  # asks the registry, and copies the image there
-    return names
+    return [*names, *settings.build.apt_packages]
 
 
 @deploy("System")

@@ -20,6 +20,7 @@ from pyinfra.api.connectors import get_all_connectors
 
 from tasks.layout import VENVS
 from tasks.settings.airflow import Airflow
+from tasks.settings.build import Build
 from tasks.settings.dags import Dags
 from tasks.settings.execution_api import ExecutionApi
 from tasks.settings.kubernetes import Kubernetes
@@ -90,6 +91,7 @@ class Settings(Compound):
     """The settings of an inventory, by section; inventories/README.md lists each of them."""
 
     airflow: Airflow = Airflow()
+    build: Build = Build()
     web: Web = Web()
     execution_api: ExecutionApi = ExecutionApi()
     dags: Dags = Dags()

@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
@@ -146,6 +147,27 @@ class WebCertificate(Compound):
             return
         if known.public_key() != first.public_key():
             yield "key does not belong to the certificate: write those of one pair"
+
+
+class PackageIndex(Compound):
+    """An index of Python packages, in the terms of uv."""
+
+    url: WebUrl
+    default: bool = False
+    username: str | None = None
+    password: SecretStr | None = None
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """The login, if there is one."""
+        if self.username is None or self.password is None:
+            return None
+        return self.username, self.password.get_secret_value()
+
+    @property
+    def host(self) -> str:
+        """The server's name, without a port: netrc has logins by that."""
+        return urlsplit(self.url).hostname or ""
 
 
 class Registry(Compound):

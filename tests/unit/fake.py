@@ -119,6 +119,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "others": {"url": "https://git.example/other.git", "branch": "stable"},
         },
     },
+    "package index": {
+        "build_apt_packages": ["build-essential"],
+        "build_indexes": {
+            "company": {
+                "url": "https://pypi.example/simple",
+                "default": True,
+                "username": "deploy",
+                "password": "hidden",
+            }
+        },
+        "build_ca_certificate": "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n",
+    },
     "more packages": {
         "airflow_extra_requirements": ["boto3>=1; python_version < '4'", "httpx[http2]"],
         "worker_extra_apt_packages": ["jq", "libpq5"],

@@ -76,6 +76,8 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/opt/airflow/plugins/*.dist-info/entry_points.txt": like(r"\[airflow.policy\]\n\w+ = \w+\n"),
     "/opt/airflow/*.sums.new": SUMS,
     "/var/lib/airflow-deploy/*.new": SUMS,
+    "/etc/airflow/uv.toml": tomllib.loads,
+    "/etc/airflow/package-authority.pem": like(r"-----BEGIN CERTIFICATE-----\n[^-]*-----END .*\n"),
     "/etc/airflow/dags.env": like(r'#.*\n([A-Za-z_]\w*=".*"\n)*'),
     "/etc/airflow/host.env": like(r"#.*\n([A-Z_]+=.*\n)+"),
     "/usr/local/lib/airflow/*.py": python,

@@ -343,6 +343,9 @@ OTHER: dict[str, Any] = {
     "airflow_version": "3.3.3",
     "airflow_extra_requirements": ["boto3==1.40.0"],
     "airflow_config": {"core": {"parallelism": "4"}},
+    "build_apt_packages": ["build-essential"],
+    "build_indexes": {"company": {"url": "https://pypi.example/simple", "default": True}},
+    "build_ca_certificate": "-----BEGIN CERTIFICATE-----",
     "airflow_executor": "LocalExecutor,KubernetesExecutor",
     "web_host": "0.0.0.0",
     "web_port": 8090,
@@ -428,6 +431,7 @@ BASES: dict[str, dict[str, Any]] = {
         "logs_claim": {"name": "other", "host_path": "/srv/logs"},
     },
     "logs_s3": {"logs_store": "s3", "logs_s3": S3},
+    "build_ca_certificate": {"build_indexes": {"company": {"url": "https://pypi.example/simple"}}},
     "web_certificate": {**PUBLIC, "web_certificate": fake.pair()},
     "minikube_driver": {**fake.ANOTHER_DRIVER, "minikube_driver": "none"},
     "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
@@ -537,7 +541,33 @@ def test_a_given_image_is_taken_as_it_is() -> None:
 
 
 # What can't work together, and words of the sentence that says so.
+INDEX = {"url": "https://pypi.example/simple"}
 CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"build_indexes": {name: {**INDEX, "default": True} for name in ("one", "two")}},
+        "build_indexes: only one",
+        "leave that out",
+    ),
+    ({"build_indexes": {"one": {**INDEX, "username": "ada"}}}, "build_indexes", "write both"),
+    (
+        {"build_indexes": {"one": {**INDEX, "username": "ada", "password": "two words"}}},
+        "build_indexes: the login of one",
+        "choose another one",
+    ),
+    (
+        {
+            "build_indexes": {
+                name: {**INDEX, "username": "ada", "password": name} for name in ("one", "two")
+            }
+        },
+        "build_indexes: pypi.example has two logins",
+        "write the same",
+    ),
+    (
+        {"build_ca_certificate": "-----BEGIN CERTIFICATE-----"},
+        "build_ca_certificate has no meaning",
+        "leave it out",
+    ),
     ({"metrics_port": 8080}, "metrics_port: 8080", "another one"),
     ({"execution_api_port": 8080}, "execution_api_port: 8080 is web_port", "another one"),
     ({**PUBLIC, "web_https_port": 8081}, "web_https_port: 8081", "another one"),
