@@ -31,7 +31,7 @@ def e2e_kinds() -> None:
         print("prefix", sys.prefix)
         return sys.prefix
 
-    @task.external_python(python="/usr/bin/python3", expect_airflow=False)
+    @task.external_python(python="/usr/bin/python3", expect_airflow=False, expect_pendulum=False)
     def external_python() -> str:
         import sys
 
