@@ -133,6 +133,7 @@ PULL_SECRET = "airflow-registry"
 NGINX_SITE = "/etc/nginx/sites-available/airflow"
 KUBEADM_CONFIG = "/var/tmp/minikube/kubeadm.yaml"  # as minikube gave it to kubeadm last
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
+PIP_CONFIG = "/etc/pip.conf"
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal
 
 BACKUP_PENDING = "before-upgrade-pending"  # the name of one while the upgrade is under way
