@@ -13,7 +13,7 @@ from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
 from tasks.lib import connection, progress
 from tasks.settings import HostSettings, Settings
-from tasks.worker import dags, git, image, template
+from tasks.worker import dags, git, image, plugins, template
 
 
 def deploy(settings: HostSettings) -> None:
@@ -28,6 +28,7 @@ def deploy(settings: HostSettings) -> None:
     postgres.configure(settings)
     venv.install(settings)
     dags.stage(settings)
+    plugins.stage(settings)
     image.build(settings)
 
     # Connect. The cluster must run now: it gives the host its kubeconfig, and holds the image

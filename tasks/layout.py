@@ -36,6 +36,7 @@ WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
 
 # Configuration and secrets.
 CONFIG = "/etc/airflow/airflow.cfg"
+DAGS_ENV = "/etc/airflow/dags.env"  # variables of what runs the code of DAGs
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
 POD_CANDIDATE = "/etc/airflow/pod_template.candidate.yaml"  # until the cluster accepted it
 TRIAL_POD = "/etc/airflow/trial_pod.json"  # the pod that tries the worker image
@@ -50,6 +51,7 @@ ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 OBJECTS = f"{SECRETS}/objects.json"  # connections, variables and pools of the inventory
 # As `docker login` writes it: containers' tools and the cluster's pull secret read the same.
 REGISTRY_LOGIN = f"{SECRETS}/registry-login.json"
+PACKAGE_LOGINS = f"{SECRETS}/netrc"  # of indexes of Python packages
 # While the jwt-secret changes: the keys that the api-server accepts.
 JWT_KEYS = f"{SECRETS}/jwt-keys"
 TLS = "/etc/airflow/tls"
@@ -57,6 +59,8 @@ TLS = "/etc/airflow/tls"
 CERTIFICATE = f"{TLS}/server.pem"
 WEB_CERTIFICATE = f"{TLS}/web.pem"  # from the inventory, for the web page
 AUTHORITY = f"{TLS}/ca.pem"  # the CA that pods trust
+PACKAGE_INDEXES = "/etc/airflow/uv.toml"
+PACKAGE_AUTHORITY = "/etc/airflow/package-authority.pem"
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 
 # Airflow.
@@ -73,6 +77,8 @@ POLICY = f"{PLUGINS}/airflow_deploy_policy.py"  # what Airflow's own processes r
 # The deploy's own DAGs where DAGS is not the host's folder: a bundle that needs no volume and no
 # image of its own.
 BUILTIN_DAGS = "/opt/airflow/deploy-dags"
+# The plugins of the worker image, for its build.
+IMAGE_PLUGINS = "/opt/airflow/baked-plugins"
 # The DAGs of the worker image, for the dag-processor: a folder for each version, named by its
 # content, a link to the one in use, and a file with that one's name.
 IMAGE_DAGS = "/opt/airflow/baked-dags"
@@ -127,6 +133,7 @@ PULL_SECRET = "airflow-registry"
 NGINX_SITE = "/etc/nginx/sites-available/airflow"
 KUBEADM_CONFIG = "/var/tmp/minikube/kubeadm.yaml"  # as minikube gave it to kubeadm last
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
+PIP_CONFIG = "/etc/pip.conf"
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal
 
 BACKUP_PENDING = "before-upgrade-pending"  # the name of one while the upgrade is under way
@@ -202,6 +209,7 @@ PLACES = (
     Place(PLUGINS, "data", "Airflow's plugins", ("root", _C, "2755")),
     Place(BUILTIN_DAGS, "made again", "the deploy's own DAGs"),
     Place(IMAGE_DAGS, "made again", "the DAGs of worker images"),
+    Place(IMAGE_PLUGINS, "made again", "the plugins of the worker image"),
     # State and data.
     *(Place(home, "data", "a user's home", (user, user, "750")) for user, home in HOMES.items()),
     # Only root writes there, so nobody can plant a link in it.

@@ -24,6 +24,8 @@ def freeze_once() -> None:
 command = sys.argv[1:] or ["python"]
 if command[:3] != TASK:
     os.execvp(command[0], command)
+# Tasks of several users share folders by their group, above all those of their logs.
+os.umask(0o002)
 gc.disable()
 os.register_at_fork(before=freeze_once, after_in_parent=gc.enable, after_in_child=gc.enable)
 sys.path[0] = os.getcwd()  # as -m has it

@@ -11,7 +11,7 @@ hosts = [
             "kubernetes_pod_operator": True,
             # do_xcom_push=True starts a second container; this takes the worker image for it
             # instead of one from the internet.
-            "worker_env": {
+            "dags_env": {
                 "AIRFLOW_CONN_KUBERNETES_DEFAULT": '{"conn_type": "kubernetes", "extra":'
                 ' {"xcom_sidecar_container_image": "$(AIRFLOW_WORKER_IMAGE)"}}'
             },

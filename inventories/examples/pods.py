@@ -6,8 +6,8 @@ hosts = [
         {
             "ssh_user": "ops",
             "_sudo": True,
-            # Variables of all task pods; nothing secret, since the manifest shows them.
-            "worker_env": {
+            # Variables of all that runs DAG code; not secret: a pod's manifest shows them.
+            "dags_env": {
                 "HTTPS_PROXY": "http://proxy.example.com:3128",
                 # Task pods reach the Execution API of the host without the proxy.
                 "NO_PROXY": "$(HOST_IP)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 
 from pydantic import SecretStr
 from pyinfra.api import deploy
@@ -14,20 +15,20 @@ from tasks.layout import (
     BUNDLES,
     CONFIG,
     CONTROL_USER,
+    DAGS_ENV,
     DAGS_USER,
     KUBECONFIG,
     LOOPBACK,
     PLUGINS,
     POD_TEMPLATE,
     ROOT,
-    STATE,
 )
-from tasks.lib import kubectl
-from tasks.lib.operations import secret_file, synced_folder
+from tasks.lib import kubectl, progress
+from tasks.lib.operations import secret_file
 from tasks.settings import HostSettings
-from tasks.worker import dags, logs, pod, template
+from tasks.worker import dags, logs, plugins, pod, template, variables
+from tasks.worker import options as pod_options
 
-POLICY = ROOT / "files/opt/airflow/plugins"
 TEMPLATE = ROOT / "files/etc/airflow/airflow.cfg.j2"
 # Options whose values may hold a secret, such as smtp_password, broker_url and transport.
 SECRET_NAMES = r"pass|secret|token|key|cred|dsn|conn|auth|kwargs|header|url|backend|transport|user"
@@ -57,16 +58,20 @@ def write(settings: HostSettings) -> None:
         mode="640",
         manifest=manifest,
     )
-    synced_folder(
-        name="Install the deploy's cluster policy",
-        sources={
-            str(path.relative_to(POLICY)): path
-            for path in sorted(POLICY.rglob("*"))
-            if path.is_file() and "__pycache__" not in path.parts
-        },
-        dest=PLUGINS,
-        record=f"{STATE}/plugins",
+    files.put(
+        name="Write the environment variables of DAGs",
+        src=StringIO(variables.file(settings)),
+        dest=DAGS_ENV,
+        user="root",
+        group="root",
+        mode="644",
     )
+    if hidden := pod_options.hidden(settings):
+        progress.say_at_end(
+            f"airflow_config: {', '.join(hidden)} did not reach the task pods, since their manifest"
+            " would show it. inventories/README.md says how pods get a secret option."
+        )
+    plugins.publish(settings)
     venv.switch(settings)
 
 
@@ -94,7 +99,8 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "executor": settings.airflow.executor,
             "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
             "dags_folder": dags.folder_on_host(settings),
-            "plugins_folder": "/opt/airflow/plugins",
+            "plugins_folder": PLUGINS,
+            "might_contain_dag_callable": "airflow_deploy_files.might_contain_dag",
             "load_examples": "False",
             # For tasks that run on the host; pods are told in their environment.
             "execution_api_server_url": f"{settings.web.local_url}/execution/",

@@ -30,7 +30,7 @@ from tasks.lib import systemd
 from tasks.lib.operations import Source, ensure, run_unless, synced_folder
 from tasks.lib.templates import compiled
 from tasks.settings import HostSettings
-from tasks.worker import git, image
+from tasks.worker import git, image, plugins
 
 FILES = ROOT / "files" / UNITS_DIRECTORY.lstrip("/")
 
@@ -73,6 +73,9 @@ def inputs(service: Service, settings: HostSettings) -> list[str]:
         service.drop_in,
         CONFIG,
         layout.POLICY,
+        # Airflow loads plugins once.
+        *([plugins.RECORD] if settings.plugins.local_folder else []),
+        *([layout.DAGS_ENV] if _runs_dags(service, settings) else []),
         *kubeconfig(service, settings),
         *(f"{SECRETS}/{name}" for name in service.secrets),
         *(_inputs_of_dags(settings) if service.name == "dag-processor" else []),
@@ -86,6 +89,15 @@ def kubeconfig(service: Service, settings: HostSettings) -> list[str]:
         return [KUBECONFIG]
     follows_pods = service.name == "triggerer" and settings.kubernetes.pod_operator
     return [TRIGGERERS_KUBECONFIG] if follows_pods else []
+
+
+def _runs_tasks(service: Service, settings: HostSettings) -> bool:
+    return service.name == "scheduler" and settings.airflow.tasks_on_host
+
+
+def _runs_dags(service: Service, settings: HostSettings) -> bool:
+    """Whether a service runs the code of DAGs."""
+    return service.user == DAGS_USER or _runs_tasks(service, settings)
 
 
 def _inputs_of_dags(settings: HostSettings) -> list[str]:
@@ -173,13 +185,14 @@ def _of_service(service: Service, settings: HostSettings) -> dict[str, object]:
         environment["API_SERVER_OPTIONS"] = "--proxy-headers" if settings.web.is_public else ""
     if service.name == "triggerer" and settings.kubernetes.pod_operator:
         environment["KUBECONFIG"] = TRIGGERERS_KUBECONFIG
-    runs_tasks = service.name == "scheduler" and settings.airflow.tasks_on_host
+    runs_tasks = _runs_tasks(service, settings)
     claim = settings.dags.claim
     return {
         "after": ["minikube.service"] if settings.kubernetes.uses_minikube else [],
         "venv": settings.venv,
         "environment": environment,
         "runs_tasks": runs_tasks,
+        "dags_env": layout.DAGS_ENV,
         "written_folders": settings.written_folders,
         "read_folders": (
             [claim.host_path] if claim and (service.name == "dag-processor" or runs_tasks) else []

@@ -13,7 +13,7 @@ from tasks.settings import HostSettings
 @deploy("Airflow")
 def install(settings: HostSettings) -> None:
     """The venv with Airflow is complete and compiled; older ones stay beside it."""
-    tools.install_uv()
+    tools.install_uv(settings)
     lock = settings.airflow.lock_path.name
     tools.write_lock("Airflow", lock)
     ensure(

@@ -72,9 +72,18 @@ def values(settings: HostSettings) -> dict[str, str]:
         "CONFIG": layout.CONFIG,
         "RUN": layout.RUN,
         # The worker image.
+        # uv and pip. One that is empty is their own.
+        "BUILDS_PACKAGES": "yes" if settings.build.apt_packages else "",
+        "DEFAULT_INDEX": settings.build.default_index,
+        "PACKAGE_AUTHORITY": layout.PACKAGE_AUTHORITY if settings.build.ca_certificate else "",
+        "PACKAGE_INDEXES": layout.PACKAGE_INDEXES if settings.build.indexes else "",
+        "PACKAGE_LOGINS": layout.PACKAGE_LOGINS,
         "AIRFLOW_UID": str(settings.airflow.uid),
         "DAGS": layout.DAGS,
+        "DAGS_ENV": layout.DAGS_ENV,
         "IMAGE_DAGS": layout.IMAGE_DAGS,
+        "IMAGE_PLUGINS": layout.IMAGE_PLUGINS,
+        "PLUGINS": layout.PLUGINS,
         "IMAGES": layout.IMAGES,
         "REGISTRY_USER": (registry.username or "") if registry else "",
         "START_TASK": layout.START_TASK,

@@ -8,7 +8,7 @@ from pyinfra.operations import files, server
 from tasks import layout
 from tasks.host import environment
 from tasks.layout import CONTROL_USER, DAGS_USER, DIRECTORIES, HOMES, PACKAGES_RECORD
-from tasks.lib.operations import packages, run_unless
+from tasks.lib.operations import ensure, packages, run_unless
 from tasks.settings import HostSettings
 
 # A node that runs Kubernetes itself needs these (minikube's driver none):
@@ -34,6 +34,7 @@ IMAGE_PACKAGES = [
 def package_names(settings: HostSettings) -> list[str]:
     """Every Debian package that the deploy installs, by name."""
     names = [
+        "acl",
         "ca-certificates",
         "curl",
         "diffutils",  # kubectl diff calls it
@@ -52,9 +53,7 @@ def package_names(settings: HostSettings) -> list[str]:
         names += IMAGE_PACKAGES
     if settings.worker.registry:
         names.append("skopeo")  # asks the registry, and copies the image there
-    if settings.airflow.tasks_on_host:
-        names.append("acl")
-    return names
+    return [*names, *settings.build.apt_packages]
 
 
 @deploy("System")
@@ -90,6 +89,13 @@ def install(settings: HostSettings) -> None:
         commands=[f"chgrp -hR {CONTROL_USER} {layout.DAGS}"],
         already="none belongs to the group that runs them and could change them",
     )
+    for folder in (layout.DAGS, layout.PLUGINS):
+        ensure(
+            name=f"Let Airflow read what people put into {folder}",
+            program="readable.sh",
+            args=[folder, DAGS_USER, CONTROL_USER],
+            already="both users can read all of it",
+        )
 
 
 def _create_user(

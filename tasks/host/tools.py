@@ -4,10 +4,16 @@ hashes."""
 
 from __future__ import annotations
 
+import json
+from io import StringIO
+
+from pydantic import SecretStr
 from pyinfra.operations import files
 
-from tasks.layout import REQUIREMENTS
-from tasks.lib.operations import ensure
+from tasks.layout import PACKAGE_AUTHORITY, PACKAGE_INDEXES, PACKAGE_LOGINS, REQUIREMENTS
+from tasks.lib.operations import ensure, secret_file
+from tasks.settings import HostSettings
+from tasks.settings.build import Build
 
 
 def write_lock(product: str, lock: str) -> None:
@@ -20,9 +26,42 @@ def write_lock(product: str, lock: str) -> None:
     )
 
 
-def install_uv() -> None:
-    """uv is in the virtual environment."""
+def install_uv(settings: HostSettings) -> None:
+    """uv is in the virtual environment, and knows the indexes of the inventory."""
+    _write_indexes(settings.build)
     _install("uv", "uv")
+
+
+def _write_indexes(build: Build) -> None:
+    """uv and pip have the indexes, the logins and the authority, or none of before."""
+    listed = "".join(
+        f"[[index]]\nname = {json.dumps(name)}\nurl = {json.dumps(index.url)}\n"
+        f"default = {json.dumps(index.default)}\n"
+        for name, index in build.indexes.items()
+    )
+    files.put(
+        name="Write the package indexes",
+        src=StringIO(f"# Written by the deploy of Airflow (build_indexes).\n{listed}"),
+        dest=PACKAGE_INDEXES,
+        mode="644",
+    )
+    if build.ca_certificate:
+        files.put(
+            name="Write the authority of the package indexes",
+            src=StringIO(build.ca_certificate),
+            dest=PACKAGE_AUTHORITY,
+            mode="644",
+        )
+    if build.has_login:
+        logins = {index.host: index.login for index in build.indexes.values() if index.login}
+        lines = [f"machine {at} login {who} password {p}" for at, (who, p) in logins.items()]
+        secret_file(
+            name="Write the logins of the package indexes",
+            path=PACKAGE_LOGINS,
+            content=SecretStr("\n".join(lines)),
+        )
+    else:
+        files.file(name="Remove the logins of package indexes", path=PACKAGE_LOGINS, present=False)
 
 
 def install_listers() -> None:

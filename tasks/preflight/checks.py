@@ -162,6 +162,16 @@ def _sources(settings: Settings, report: Report) -> Iterator[str]:
         yield f"offline_dir: {settings.offline.dir}: {problem}: make or copy the folder again"
     if report.one("installed"):
         return
+    for url in report.all("index_unreachable"):
+        yield (
+            f"build_indexes: the server of {url} does not answer: check the name, the port and the"
+            " network between the host and the index"
+        )
+    if path := report.one("pip_index"):
+        yield (
+            f"{path} names an index of Python packages, and uv, which installs Airflow, does not"
+            " read it: name the index in build_indexes"
+        )
     for server in report.all("unreachable"):
         yield (
             f"{server} does not answer on port 443 and downloads come from there: open the way, or"

@@ -76,6 +76,8 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "minikube_profile": layout.MINIKUBE_PROFILE if settings.kubernetes.uses_minikube else "",
         "minikube_files": "kubeadm kubelet" if settings.kubernetes.uses_minikube else "",
         "kubernetes_version": f"v{settings.kubernetes.version}",
+        "index_urls": " ".join(index.url for index in settings.build.indexes.values()),
+        "pip_config": layout.PIP_CONFIG,
         "kubeconfig": settings.kubernetes.kubeconfig or "",
         "safe_keys": "|".join(kubeconfig.SAFE_KEYS),
         "registry_host": settings.worker.registry.host if settings.worker.registry else "",

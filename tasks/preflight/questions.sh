@@ -8,6 +8,7 @@
 : "${claims=}"             # lines «setting claim [folder]»: claims that must be there
 : "${cluster_ports=}"      # «port:program» of each port of a node
 : "${download_hosts=}"     # servers that downloads come from
+: "${index_urls=}"         # the inventory's indexes of Python packages
 : "${kubeconfig=}"         # path of an existing cluster's kubeconfig
 : "${kubectl=}"            # the client and its options
 : "${kubernetes_version=}" # the wanted version
@@ -20,6 +21,7 @@
 : "${offline_files=}"      # their names
 : "${offline_stamp=}"      # file that remembers how the folder looked when it was verified
 : "${own_ports=}"          # «port:unit» of each port of the deploy's services
+: "${pip_config=}"         # pip's configuration
 : "${registry_host=}"      # the registry's name and port
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
 
@@ -154,6 +156,15 @@ ask_offline_folder() {
     fi
 }
 
+ask_packages() {
+    for url in $index_urls; do
+        reaches "$url" || say index_unreachable "$url"
+    done
+    # uv installs Airflow, and reads none of pip's configuration.
+    [ -n "$index_urls" ] || [ -e /etc/uv/uv.toml ] || [ -z "$pip_config" ] ||
+        ! grep -qs '^ *index-url' "$pip_config" || say pip_index "$pip_config"
+}
+
 ask_downloads() {
     if [ -n "$offline_dir" ]; then
         ask_offline_folder
@@ -190,6 +201,7 @@ ask_ports
 ask_minikube
 ask_kubeconfig
 ask_registry
+ask_packages
 ask_downloads
 ask_claims
 ask_image

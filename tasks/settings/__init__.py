@@ -20,12 +20,14 @@ from pyinfra.api.connectors import get_all_connectors
 
 from tasks.layout import VENVS
 from tasks.settings.airflow import Airflow
+from tasks.settings.build import Build
 from tasks.settings.dags import Dags
 from tasks.settings.execution_api import ExecutionApi
 from tasks.settings.kubernetes import Kubernetes
 from tasks.settings.logs import Logs
 from tasks.settings.metrics import Metrics
 from tasks.settings.minikube import Minikube, Offline
+from tasks.settings.plugins import Plugins
 from tasks.settings.postgres import Postgres
 from tasks.settings.retention import Retention
 from tasks.settings.types import Claim, Compound, Section, digest, in_url, shown, strange
@@ -58,6 +60,7 @@ RENAMED = {
     "worker_images_kept": "retention_worker_images",
     "worker_failed_pods_minutes": "retention_failed_pod_minutes",
     "worker_apt_packages": "worker_extra_apt_packages",
+    "worker_env": "dags_env",
     "worker_pod": "worker_pod_override",
     "kubernetes_more_namespaces": "kubernetes_extra_namespaces",
     "kubernetes_objects": "kubernetes_extra_manifests",
@@ -91,9 +94,11 @@ class Settings(Compound):
     """The settings of an inventory, by section; inventories/README.md lists each of them."""
 
     airflow: Airflow = Airflow()
+    build: Build = Build()
     web: Web = Web()
     execution_api: ExecutionApi = ExecutionApi()
     dags: Dags = Dags()
+    plugins: Plugins = Plugins()
     logs: Logs = Logs()
     retention: Retention = Retention()
     metrics: Metrics = Metrics()
@@ -135,11 +140,12 @@ class Settings(Compound):
             yield from section.conflicts()
         yield from self._port_conflicts()
         yield from self._cluster_conflicts()
-        if self.dags.source == "image" and self.worker.image:
-            yield (
-                'dags_source = "image" puts DAGs into the image that the deploy builds:'
-                " leave out worker_image, or choose another source"
-            )
+        for name in ("dags", "plugins"):
+            if getattr(self, name).source == "image" and self.worker.image:
+                yield (
+                    f'{name}_source = "image" puts files into the image that the deploy builds:'
+                    " leave out worker_image, or choose another source"
+                )
         if not self.worker.delete_finished_pods and not self.retention.keeps_pods:
             yield (
                 "retention_failed_pod_minutes: worker_delete_finished_pods = false keeps pods for"
@@ -154,6 +160,11 @@ class Settings(Compound):
             taken[port] = key
 
     def _cluster_conflicts(self) -> Iterator[str]:
+        if self.plugins.source == "host" and not self.node_is_host:
+            yield (
+                'plugins_source: "host" needs a cluster whose node is the host'
+                ' (minikube_driver = "none"), since pods mount the host\'s folder: write "image"'
+            )
         if self.dags.source == "host" and not self.node_is_host:
             yield (
                 'dags_source: "host" needs a cluster whose node is the host'

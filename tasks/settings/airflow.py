@@ -46,7 +46,8 @@ class Airflow(Section):
     config: dict[CfgSection, dict[CfgOption, CfgValue]] = Field(
         default={},
         repr=False,
-        description="Additional options of airflow.cfg, by section; not for secrets.",
+        description="Additional options of airflow.cfg, by section, for the services and for the"
+        " tasks in pods; they override the deploy's own; not for secrets.",
     )
     executor: Executor = Field(
         default="KubernetesExecutor",

@@ -11,14 +11,15 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tasks.layout import ROOT
-from tasks.settings.types import BundleName, Claim, GitBundle, LocalPath, Section
+from tasks.settings.deploys_own import AIRFLOW_OPTIONS, POD_VARIABLES
+from tasks.settings.types import BundleName, Claim, GitBundle, LocalPath, Section, Variable
 
 # Names that no git bundle may have: those of the deploy's bundles, and Airflow's.
 RESERVED_BUNDLES = ("dags-folder", "deploy", "example_dags")
 
 
 class Dags(Section):
-    """The sources of DAGs."""
+    """The sources of DAGs, and the environment of their code."""
 
     heading: ClassVar[str] = "DAGs"
 
@@ -41,6 +42,13 @@ class Dags(Section):
         description="Git repositories with DAGs, by name; they can be added to any source.",
     )
 
+    env: dict[Variable, str] = Field(
+        default={},
+        repr=False,
+        description="Environment variables of all that runs DAG code: task pods, and on the host"
+        " the dag-processor, the triggerer, tasks and the command line; not for secrets.",
+    )
+
     def conflicts(self) -> Iterator[str]:
         """Settings that a source needs or does not use, and values that can't work."""
         if self.source == "volume_claim" and self.claim is None:
@@ -54,6 +62,12 @@ class Dags(Section):
             yield 'dags_git_bundles: dags_source = "git" needs one; write its url'
         yield from self._folder_conflicts()
         yield from self._bundle_conflicts()
+        for name in self.env:
+            _, _, option = name.partition("AIRFLOW__")
+            section, _, of_section = option.lower().partition("__")
+            reason = POD_VARIABLES.get(name) or AIRFLOW_OPTIONS.get((section, of_section))
+            if reason:
+                yield f"dags_env: the deploy itself decides {name}: {reason}"
         if self.claim and re.match(r"/(home|root|run/user)(/|$)", self.claim.host_path):
             yield (
                 f"dags_claim: {self.claim.host_path} is hidden from Airflow's services, like all"

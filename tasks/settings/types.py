@@ -348,6 +348,27 @@ class WebCertificate(Compound):
             yield "key does not belong to the certificate: write those of one pair"
 
 
+class PackageIndex(Compound):
+    """An index of Python packages, in the terms of uv."""
+
+    url: WebUrl
+    default: bool = False
+    username: str | None = None
+    password: SecretStr | None = None
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """The login, if there is one."""
+        if self.username is None or self.password is None:
+            return None
+        return self.username, self.password.get_secret_value()
+
+    @property
+    def host(self) -> str:
+        """The server's name, without a port: netrc has logins by that."""
+        return urlsplit(self.url).hostname or ""
+
+
 class Registry(Compound):
     """A container registry that gets the worker image and serves it to the cluster."""
 

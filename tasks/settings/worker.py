@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tasks.settings.deploys_own import AIRFLOW_OPTIONS, POD_VARIABLES
 from tasks.settings.types import (
     DebianPackage,
     LocalPath,
@@ -15,7 +14,6 @@ from tasks.settings.types import (
     Registry,
     Section,
     Token,
-    Variable,
 )
 
 
@@ -43,11 +41,6 @@ class Worker(Section):
             "limits": {"memory": "1Gi", "ephemeral-storage": "2Gi"},
         },
         description="Resources of a task pod's container, in Kubernetes' notation.",
-    )
-    env: dict[Variable, str] = Field(
-        default={},
-        repr=False,
-        description="Additional environment variables of the task pods; not for secrets.",
     )
     pod_override: PodManifest = Field(
         default=PodManifest(),
@@ -82,12 +75,6 @@ class Worker(Section):
                 "worker_pod_override: containers are merged by their position, and the first of"
                 ' spec.containers is the task\'s own: write its name "base", and others after it'
             )
-        for name in self.env:
-            _, _, option = name.partition("AIRFLOW__")
-            section, _, of_section = option.lower().partition("__")
-            reason = POD_VARIABLES.get(name) or AIRFLOW_OPTIONS.get((section, of_section))
-            if reason:
-                yield f"worker_env: the deploy itself decides {name}: {reason}"
 
     def gives(self, name: str) -> bool:
         """Whether the inventory gives this setting of the section a value that is not empty."""

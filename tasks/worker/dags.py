@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pyinfra.api import DeployError, deploy
+from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks.layout import (
@@ -16,22 +16,13 @@ from tasks.layout import (
     ROOT,
     STATE,
 )
-from tasks.lib import progress
 from tasks.lib.kubectl import Manifest, Volume, claimed, host_folder
 from tasks.lib.operations import checksums, ensure, synced_folder
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
+from tasks.worker import local as local_folder
 
 EXAMPLES = ROOT / "files/opt/airflow/dags"
-# The ending of a file that is being copied.
-TEMPORARY = ".airflow-deploy-new"
-# Files and folders in which programs keep passwords and keys. Copied DAGs are readable for every
-# user of the host, or for whoever may pull the image.
-LOGINS = {
-    *(".env", ".envrc", ".netrc", ".pgpass", ".my.cnf", ".git-credentials", ".npmrc", ".pypirc"),
-    *(".aws", ".azure", ".boto", ".config", ".docker", ".gnupg", ".kube", ".oci", ".ssh"),
-    *(".htpasswd", ".s3cfg", ".vault-token", ".databrickscfg", ".snowsql", ".terraform.d"),
-}
 # Seconds until the dag-processor reads a folder again. It looks only every 5 s whether they are
 # over, and then needs time to read: the sum stays within the 30 s that README.md promises.
 REFRESH_SECONDS = 15
@@ -128,40 +119,7 @@ def _own(settings: HostSettings) -> dict[str, Path]:
 @computed_once
 def given(settings: HostSettings) -> dict[str, Path]:
     """The files of dags_local_folder, by their path in there."""
-    if not settings.dags.local_folder:
-        return {}
-    top = Path(ROOT, settings.dags.local_folder)
-    found = {
-        name: path
-        for name, path in _files(top).items()
-        if not any(part in LOGINS or part.startswith(".env.") for part in Path(name).parts)
-    }
-    for name in found:
-        if name.endswith(TEMPORARY) or "\\" in name or not name.isprintable():
-            raise DeployError(
-                f"dags_local_folder: rename {name!a}, which some tool can't list or write"
-            )
-    return found
-
-
-def _files(top: Path) -> dict[str, Path]:
-    """All files in a folder that may have DAGs, by their path in there."""
-    found = {str(path.relative_to(top)): path for path in sorted(top.rglob("*")) if path.is_file()}
-    ignored = {"__pycache__", ".git"}
-    return {name: path for name, path in found.items() if not ignored & set(Path(name).parts)}
-
-
-def _say_left_out(settings: HostSettings) -> None:
-    """At its end, the run names the files that it did not copy because they may hold a login."""
-    if not settings.dags.local_folder:
-        return
-    top = Path(ROOT, settings.dags.local_folder)
-    if left_out := sorted(_files(top).keys() - given(settings).keys()):
-        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        progress.say_at_end(
-            f"{left_out[0]!a}{more} of dags_local_folder was not copied, since every user of the"
-            " host could read it: give logins and keys as airflow_connections."
-        )
+    return local_folder.files("dags_local_folder", settings.dags.local_folder)
 
 
 @computed_once
@@ -173,7 +131,7 @@ def version(settings: HostSettings) -> str:
 @deploy("DAGs")
 def stage(settings: HostSettings) -> None:
     """The host has the DAGs that the worker image will hold."""
-    _say_left_out(settings)
+    local_folder.say_left_out("dags_local_folder", settings.dags.local_folder)
     if settings.dags.source != "image":
         return
     files.directory(

@@ -17,7 +17,7 @@ from tasks.layout import IMAGES, LOCAL_REPOSITORY, ROOT, START_TASK, TRIAL_POD
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
-from tasks.worker import dags, pod, registry
+from tasks.worker import dags, plugins, pod, registry
 
 # In the image: lists of its packages, in the format CycloneDX; on the host they are in a folder
 # named as the image's tag.
@@ -32,9 +32,7 @@ def reference(settings: HostSettings) -> str:
     """The image that task pods run: the given one, or the built one under its content's name."""
     if settings.worker.image:
         return settings.worker.image
-    content = _base(settings)
-    if settings.dags.source == "image":
-        content = digest(content, dags.version(settings))
+    content = digest(_base(settings), *_layer(settings)) if _layer(settings) else _base(settings)
     repository = (
         settings.worker.registry.repository if settings.worker.registry else LOCAL_REPOSITORY
     )
@@ -43,7 +41,7 @@ def reference(settings: HostSettings) -> str:
 
 @computed_once
 def _base(settings: HostSettings) -> str:
-    """Names all of the image's content except DAGs."""
+    """Names all of the image's content except DAGs and plugins."""
     return digest(
         settings.venv_key,
         settings.venv,
@@ -55,13 +53,19 @@ def _base(settings: HostSettings) -> str:
     )
 
 
+def _layer(settings: HostSettings) -> list[str]:
+    """What lies on top of the base: the versions of DAGs and of plugins; nothing without both."""
+    found = [dags.version(settings)] if settings.dags.source == "image" else []
+    if settings.plugins.source == "image":
+        found.append(f"plugins-{plugins.version(settings)}")
+    return found
+
+
 def _parts(settings: HostSettings) -> list[str]:
     """The arguments of the programs that build the image: its tag and its parts."""
     found = [reference(settings).rpartition(":")[2], settings.venv.rpartition("/")[2]]
-    # The image has the DAGs on top of a base, so that a change of them takes seconds.
-    if settings.dags.source == "image":
-        found += [_base(settings), dags.version(settings)]
-    return found
+    # The image has them on top of a base, so that a change of them takes seconds.
+    return [*found, _base(settings), *layer] if (layer := _layer(settings)) else found
 
 
 @deploy("Worker image")

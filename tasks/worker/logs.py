@@ -45,15 +45,20 @@ def volumes(settings: HostSettings) -> list[Volume]:
 
 
 def share(settings: HostSettings) -> None:
-    """Tasks on the host, which run as the scheduler's user, can write beside the logs of pods."""
-    if not settings.airflow.tasks_on_host:
+    """Tasks of all users can write beside each other's logs, if they have the group of the folder:
+    pods of another user, and tasks on the host, which run as the scheduler's user.
+
+    Airflow wants new folders to be writable for their group, but the umask is against it. Where
+    pods write to a claim, whose storage may have no ACLs, the worker image has another umask.
+    """
+    if settings.logs.claim and not settings.airflow.tasks_on_host:
         return
     folder, group = host_path(settings), f"g:{DAGS_USER}:rwX"
     run_unless(
-        name="Let tasks on the host write logs beside those of pods",
+        name="Let tasks of all users write logs beside each other's",
         test=f"getfacl -cp {folder} | grep -qx default:group:{DAGS_USER}:rwx",
         commands=[f"setfacl -R -m {group},d:{group} {folder}"],
-        already="both may write to everything that is made there",
+        already="their group may write to everything that is made there",
     )
 
 

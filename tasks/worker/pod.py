@@ -216,9 +216,11 @@ def let_the_cluster_check(settings: HostSettings, manifest: str) -> None:
     """The cluster accepts task pods like this manifest."""
     shaping = [
         f"worker_{name}"
-        for name in ("pod_template", "pod_override", "env", "resources")
+        for name in ("pod_template", "pod_override", "resources")
         if settings.worker.gives(name)
     ]
+    if settings.dags.env:
+        shaping.append("dags_env")
     files.put(
         name="Write the pod template for the cluster to check",
         src=StringIO(manifest),

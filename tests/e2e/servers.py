@@ -1,4 +1,4 @@
-"""Real servers on the test machine that Airflow and its tasks talk to: S3, git, registry, REST.
+"""Real servers on the test machine that Airflow and its tasks use: S3, git, registry, REST, mail.
 
 Each runs as a transient systemd unit and listens on the machine's address, where the host, its
 pods and the test process reach it. Its logins belong to the object, its data to the machine: a
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shlex
 import ssl
 import tempfile
@@ -390,6 +391,33 @@ class RestServer(Server):
     def publish(self, rows: Sequence[object]) -> None:
         """Make these rows the resource, from the next request on."""
         self._write(self._resource, json.dumps(list(rows)).encode())
+
+
+@dataclass(frozen=True)
+class MailServer(Server):
+    """An SMTP server, Debian's aiosmtpd, that takes every mail and keeps it."""
+
+    unit = "test-mail"
+    port = 19004
+    _folder: ClassVar[str] = f"{FOLDER}/mail"
+
+    def start(self) -> Self:
+        """Start the server with no mails."""
+        self._install("python3-aiosmtpd")
+        command = f"python3 -m aiosmtpd -n -l 0.0.0.0:{self.port}"
+        self._shell(
+            f"{self._stopping}; rm -rf {self._folder}; mkdir -p {FOLDER};"
+            f" systemd-run --quiet --collect --service-type=exec --unit={self.unit}"
+            f" {command} -c aiosmtpd.handlers.Mailbox {self._folder}"
+        )
+        listens = f"ss -Hltn 'sport = :{self.port}'"
+        wait_for(lambda: self._shell(listens), ANSWER_SECONDS, f"{self.unit} listens")
+        return self
+
+    def subjects(self) -> list[str]:
+        """The subjects of the mails that came."""
+        said = self._shell(f"cat {self._folder}/new/* 2>/dev/null || true")
+        return re.findall(r"(?m)^Subject: (.*)$", said)
 
 
 def _status(url: str, ca: str | None = None) -> int:

@@ -485,11 +485,13 @@ _PATHS: Table = {
         /usr/local/lib/airflow/lib.sh                root root 644  public
         /usr/local/lib/airflow/liveness.sh           root root 755  airflow runs it
         /usr/local/lib/airflow/load-units.sh         root root 755  public
+        /usr/local/lib/airflow/readable.sh           root root 755  public
         /usr/local/lib/airflow/run-unit.sh           root root 755  public
         /usr/local/lib/airflow/stop-dag-processor.sh root root 755  airflow-dags runs it
         /usr/local/lib/airflow/stop-scheduler.sh     root root 755  airflow runs it
         /usr/local/lib/airflow/grants.sql     root root    644  postgres reads it
         /etc/airflow/host.env                 root root    644  has no secret
+        /etc/airflow/dags.env                 root root    644  has no secret
         /usr/local/lib/airflow/kubeconfig.sh  root root    755  public
         /usr/local/lib/airflow/secrets.sh     root root    755  public
         /usr/local/lib/airflow/smoke-test.sh  root root    755  public

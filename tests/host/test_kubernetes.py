@@ -243,7 +243,7 @@ def test_task_pods_are_confined(pod: dict[str, Any], settings: HostSettings) -> 
 
 
 @if_pods_are_the_deploys
-def test_task_pods_see_only_dags_and_logs_of_the_host(
+def test_task_pods_see_only_dags_plugins_and_logs_of_the_host(
     pod: dict[str, Any], settings: HostSettings
 ) -> None:
     paths = {
@@ -257,6 +257,9 @@ def test_task_pods_see_only_dags_and_logs_of_the_host(
         if mount["name"] in paths
     }
     wanted = {"/opt/airflow/dags": True} if settings.dags.source == "host" else {}
+    source = settings.plugins.source
+    if source == "host" or (source is None and expected.node_is_this_host(settings)):
+        wanted["/opt/airflow/plugins"] = True
     # Also with a store: a pod that is killed uploads nothing.
     if settings.logs.store == "host" or (
         settings.logs.store == "s3" and expected.node_is_this_host(settings)

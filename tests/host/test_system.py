@@ -89,6 +89,15 @@ def test_links_lead_where_they_must(host: Host, settings: HostSettings) -> None:
 
 
 @each_user
+def test_files_that_people_put_there_can_be_read_by(user: str, host: Host) -> None:
+    for folder in ("/opt/airflow/dags", "/opt/airflow/plugins"):
+        acl = host.check_output(f"getfacl -cp {folder}").splitlines()
+        assert f"default:user:{user}:r-x" in acl  # whatever the umask of who makes a file
+        closed = host.run(f"cd / && runuser -u {user} -- find {folder} ! -type l ! -readable")
+        assert closed.stdout == "", "the next deploy opens it"
+
+
+@each_user
 def test_nothing_that_runs_can_be_changed_by(user: str, host: Host, settings: HostSettings) -> None:
     changeable = f"! -type l \\( -user {user} -o -perm -o+w -o -group {user} -perm -g+w \\)"
     folders = [

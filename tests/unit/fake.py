@@ -133,6 +133,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "others": {"url": "https://git.example/other.git", "branch": "stable"},
         },
     },
+    "package index": {
+        "build_apt_packages": ["build-essential"],
+        "build_indexes": {
+            "company": {
+                "url": "https://pypi.example/simple",
+                "default": True,
+                "username": "deploy",
+                "password": "hidden",
+            }
+        },
+        "build_ca_certificate": "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n",
+    },
     "more packages": {
         "airflow_extra_requirements": ["boto3>=1; python_version < '4'", "httpx[http2]"],
         "worker_extra_apt_packages": ["jq", "libpq5"],
@@ -149,6 +161,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "logs_store": "volume_claim",
         "logs_claim": {"name": "logs", "host_path": "/srv/logs", "size": "1Gi"},
     },
+    "plugins": {"plugins_source": "image", "plugins_local_folder": "tests/e2e/dags"},
     "s3 logs": {
         "logs_store": "s3",
         "logs_s3": {"folder": "s3://logs/tasks", "connection": "s3_logs"},
@@ -178,7 +191,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "kubernetes_extra_manifests": [
             {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "some"}}
         ],
-        "worker_env": {"COLOUR": "it's green"},
+        "dags_env": {"COLOUR": "it's green"},
         "worker_pod_override": {"spec": {"nodeSelector": {"disk": "ssd"}}},
     },
     "nothing optional": {
@@ -222,8 +235,8 @@ class Plan(NamedTuple):
         found = dict.fromkeys(paths, "")
         for path in found:
             for each in self.operations:
-                if path in each.uploads:
-                    found[path] = each.uploads[path]
+                if text := each.uploads.get(path) or each.uploads.get(f"{path}.new"):
+                    found[path] = text
                 elif re.search(
                     rf"(\.new|>) {path}(?![\w-])|{WRITERS.get(path, NOTHING)}",
                     " ".join(each.commands),
@@ -263,7 +276,8 @@ def plan(settings: HostSettings) -> Plan:
     named = {name: sorted(getattr(settings, name).model_fields_set) for name in SECTIONS}
     key = json.dumps([named, settings.model_dump()], default=_revealed)
     # A folder or file of the test's own may have changed since.
-    if settings.worker.pod_template or Path(settings.dags.local_folder or "").is_absolute():
+    folders = (settings.dags.local_folder, settings.plugins.local_folder)
+    if settings.worker.pod_template or any(Path(each or "").is_absolute() for each in folders):
         return _plan(settings)
     if key not in _plans:
         _plans[key] = _plan(settings)

@@ -115,7 +115,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
             "ca_certificate": PEM,
         },
         "worker_resources": {"limits": {"memory": "1Gi"}},
-        "worker_env": {"COLOUR": "green"},
+        "dags_env": {"COLOUR": "green"},
         "worker_pod_override": {
             "metadata": {"labels": {"team": "data"}, "annotations": {"note": "none"}},
             "spec": {
@@ -533,7 +533,7 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     ),
     "worker_registry": registry,
     "worker_resources": lambda plan: base(plan)["resources"],
-    "worker_env": environment,
+    "dags_env": environment,
     "worker_pod_override": pod,
     "kubernetes_namespace": lambda plan: pod(plan)["metadata"]["namespace"],
     "kubernetes_extra_namespaces": lambda plan: [

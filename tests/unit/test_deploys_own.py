@@ -47,9 +47,9 @@ def test_each_option_that_the_deploy_writes_is_its_own_or_free(variant: Plan) ->
         ({"airflow_config": {"core": {"fernet_key": "s3cret"}}}, "airflow-rotate"),
         ({"airflow_config": {"core": {"executor": "CeleryExecutor"}}}, "airflow_executor"),
         ({"airflow_config": {"database": {"sql_alchemy_conn_cmd": "cat /x"}}}, "PostgreSQL"),
-        ({"worker_env": {"AIRFLOW__CORE__DAGS_FOLDER": "/x"}}, "dags_source"),
-        ({"worker_env": {"AIRFLOW__API__SSL_CERT": "/x"}}, "authority"),
-        ({"worker_env": {"HOST_IP": "192.0.2.1"}}, "another name"),
+        ({"dags_env": {"AIRFLOW__CORE__DAGS_FOLDER": "/x"}}, "dags_source"),
+        ({"dags_env": {"AIRFLOW__API__SSL_CERT": "/x"}}, "authority"),
+        ({"dags_env": {"HOST_IP": "192.0.2.1"}}, "another name"),
         ({"postgres_config": {"listen_addresses": "*"}}, "socket"),
         ({"postgres_config": {"Port": "5433"}}, "socket"),
         ({"postgres_config": {"hba_file": "/x"}}, "pg_hba.conf"),
@@ -70,4 +70,4 @@ def test_what_undoes_the_deploy_is_refused_with_the_setting_to_use(
 def test_logs_of_another_store_can_be_configured() -> None:
     options = {"remote_logging": "True", "remote_base_log_folder": "gs://logs"}
     variables = {f"AIRFLOW__LOGGING__{name.upper()}": value for name, value in options.items()}
-    fake.settings({"airflow_config": {"logging": options}, "worker_env": variables})
+    fake.settings({"airflow_config": {"logging": options}, "dags_env": variables})

@@ -4,6 +4,7 @@ skopeo and the cluster."""
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def host(tmp_path: Path) -> Host:
 def building(folder: Path, given: dict[str, Any] | None = None) -> Host:
     """A host that can build images with these settings."""
     host = Host(folder, given)
-    for name in ("IMAGES", "VENVS", "UV", "IMAGE_DAGS"):
+    for name in ("IMAGES", "VENVS", "UV", "IMAGE_DAGS", "IMAGE_PLUGINS"):
         host.values[name] = str(folder / name)
         (folder / name).mkdir()
     (folder / "VENVS" / VENV / "bin").mkdir(parents=True)
@@ -65,6 +66,7 @@ def building(folder: Path, given: dict[str, Any] | None = None) -> Host:
     (folder / "start-task").write_text("starts\n")
     host.values["REGISTRY_LOGIN"] = str(folder / "login")
     host.values["DAGS"] = "/opt/airflow/dags"
+    host.values["PLUGINS"] = "/opt/airflow/plugins"
     host.program("buildah", BUILDAH.format(folder=folder))
     host.program("mmdebstrap", MMDEBSTRAP)
     host.program("ctr")
@@ -96,8 +98,10 @@ def test_the_image_has_packages_venv_and_user(host: Host) -> None:
     assert host.apply("image-build.sh", TAG, VENV) == ""
     (words,) = host.called("mmdebstrap")
     (packages,) = (word for word in words if word.startswith("--include="))
-    assert packages.startswith("--include=ca-certificates,git,")
-    assert packages.endswith(",python3,jq,libpq5")
+    names = packages.removeprefix("--include=").split(",")
+    assert names[-2:] == ["jq", "libpq5"]
+    # GitDagBundle, PythonVirtualenvOperator and BashOperator need these.
+    assert {"ca-certificates", "curl", "git", "procps", "python3", "python3-venv"} <= set(names)
     root = host.folder / "root"
     assert (root / "usr/local/lib/airflow/start-task").read_text() == "starts\n"
     assert (root / str(host.folder / "VENVS" / VENV).lstrip("/") / "bin").is_dir()
@@ -158,6 +162,22 @@ def test_dags_lie_on_a_base_that_stays(host: Host) -> None:
     assert len(host.called("mmdebstrap")) == 2
     (removed,) = (words for words in host.called("buildah") if words[0] == "rmi")
     assert removed[-1].startswith("airflow-worker-base:base")
+
+
+def test_plugins_lie_on_a_base_beside_dags_or_alone(host: Host) -> None:
+    (host.folder / "IMAGE_DAGS/one").mkdir()
+    (host.folder / "IMAGE_DAGS/one/dag.py").write_text("dag")
+    (host.folder / "IMAGE_PLUGINS/team").mkdir()
+    (host.folder / "IMAGE_PLUGINS/team/shout.py").write_text("plugin")
+    # The root file system stays to be looked at.
+    host.program("buildah", BUILDAH.format(folder=host.folder).replace('rm -r "$here/root"', ":"))
+    assert host.apply("image-build.sh", "t1", VENV, "base", "one", "plugins-one") == ""
+    root = host.folder / "root/opt/airflow"
+    assert (root / "dags/dag.py").read_text() == "dag"
+    assert (root / "plugins/team/shout.py").read_text() == "plugin"
+    shutil.rmtree(host.folder / "root")
+    assert host.apply("image-build.sh", "t2", VENV, "base", "plugins-one") == ""
+    assert (root / "plugins/team/shout.py").exists() and not (root / "dags").exists()
 
 
 def test_lists_of_an_images_packages_are_kept_for_the_youngest(host: Host) -> None:

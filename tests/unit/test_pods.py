@@ -100,7 +100,7 @@ def test_merging_leaves_both_as_they_were() -> None:
 
 def test_environment_variables_of_the_inventory_come_last_and_win() -> None:
     given = {"COLOUR": "green", "AIRFLOW_HOME": "/home/airflow", "NODE": "$(HOST_IP)"}
-    env = template_of({"worker_env": given})["spec"]["containers"][0]["env"]
+    env = template_of({"dags_env": given})["spec"]["containers"][0]["env"]
     values = {each["name"]: each.get("value") for each in env}
     assert len(values) == len(env)
     assert given.items() <= values.items()
@@ -116,7 +116,7 @@ def own(tmp_path: Path) -> Path:
 
 def test_a_template_of_ones_own_is_taken_but_for_what_it_leaves_out(own: Path) -> None:
     generated = template_of({})["spec"]["containers"][0]
-    pod = template_of({"worker_pod_template": str(own), "worker_env": {"COLOUR": "green"}})
+    pod = template_of({"worker_pod_template": str(own), "dags_env": {"COLOUR": "green"}})
     base, other = pod["spec"]["containers"]
     assert base["image"] == generated["image"]
     assert base["env"][-1] == {"name": "AIRFLOW_HOME", "value": "/home/airflow"}

@@ -64,8 +64,12 @@ def test_the_folders_of_the_template_are_allowed_and_no_others(variant: Plan) ->
 
 
 def test_settings_allow_more_by_name() -> None:
-    assert values({})["folders"] == ["/opt/airflow/dags", "/var/log/airflow"]
-    assert values({})["read_only"] == ["/opt/airflow/dags"]
+    assert values({})["folders"] == [
+        "/opt/airflow/dags",
+        "/opt/airflow/plugins",
+        "/var/log/airflow",
+    ]
+    assert values({})["read_only"] == ["/opt/airflow/dags", "/opt/airflow/plugins"]
     assert values({})["ids"] == [50000]
     assert values({})["accounts"] == ["airflow-worker"]
     more = values(
@@ -78,8 +82,13 @@ def test_settings_allow_more_by_name() -> None:
             "kubernetes_extra_namespaces": ["team"],
         }
     )
-    assert more["folders"] == ["/opt/airflow/dags", "/srv/models", "/var/log/airflow"]
-    assert more["read_only"] == []
+    assert more["folders"] == [
+        "/opt/airflow/dags",
+        "/opt/airflow/plugins",
+        "/srv/models",
+        "/var/log/airflow",
+    ]
+    assert more["read_only"] == ["/opt/airflow/plugins"]
     assert more["ids"] == [4321, 1000]
     assert more["accounts"] == ["airflow-pod-operator", "airflow-worker", "default", "team"]
     assert more["namespaces"] == ["airflow", "team"]
@@ -127,7 +136,7 @@ def test_while_the_template_changes_pods_of_both_are_admitted() -> None:
     before = template.manifest(fake.settings({}))
     after = fake.settings(fake.VARIANTS["claim"])
     found = with_template_in_use(after, before)
-    assert found["folders"] == ["/opt/airflow/dags", "/var/log/airflow"]
+    assert found["folders"] == ["/opt/airflow/dags", "/opt/airflow/plugins", "/var/log/airflow"]
 
 
 IN_USE = f"cat {layout.POD_TEMPLATE} 2>/dev/null; true"
@@ -148,7 +157,7 @@ def test_only_a_change_of_the_template_is_prepared() -> None:
     default = template.manifest(fake.settings({}))
     assert prepared({}, default) == []
     write, apply = prepared(fake.VARIANTS["claim"], default)
-    assert "/opt/airflow/dags, /var/log/airflow" in write.uploads[PATH]
+    assert "/opt/airflow/dags, /opt/airflow/plugins, /var/log/airflow" in write.uploads[PATH]
     assert apply.name == "Kubernetes | Admit only safe task pods while the template changes"
     # One that the policy would refuse is from the time before it, and is not refused yet.
     shaped = {**default, "spec": {**default["spec"], "hostNetwork": True}}

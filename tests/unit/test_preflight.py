@@ -155,6 +155,7 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         # Where Airflow is installed already, space is taken and nothing need be downloaded.
         ({"installed": ["yes"], "disk_kib": ["/opt 1", "/var 1"]}, {}),
         ({"installed": ["yes"], "unreachable": ["dl.k8s.io"]}, {}),
+        ({"installed": ["yes"], "pip_index": ["/etc/pip.conf"]}, {}),
         ({"kubernetes": ["1.33.1"]}, {"kubernetes_version": "1.33.1"}),
         ({"kubernetes": ["1.33.9"]}, {"kubernetes_version": "1.33.10"}),
         ({"kubernetes": ["1.32.13"]}, {"kubernetes_version": "1.33.1"}),
@@ -229,6 +230,13 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ({"offline": ["kubectl is missing"]}, OFFLINE, "/srv/offline: kubectl", "again"),
         ({"unreachable": ["dl.k8s.io"]}, {}, "dl.k8s.io", "offline_dir"),
         ({"image": ["missing"]}, LOCAL_IMAGE, "localhost/worker:1", "load it first"),
+        ({"pip_index": ["/etc/pip.conf"]}, {}, "/etc/pip.conf", "name the index in build_indexes"),
+        (
+            {"index_unreachable": ["https://pypi.example/simple"]},
+            {},
+            "https://pypi.example/simple does not answer",
+            "check the name",
+        ),
     ],
 )
 def test_a_finding_names_the_thing_and_a_cure(
@@ -485,3 +493,23 @@ def test_a_report_keeps_all_answers_and_their_spaces() -> None:
     assert report.all("port") == ["8080 1 a b", "8443 2 c"]
     assert report.one("systemd") == "yes"
     assert (report.one("image"), report.all("image")) == ("", [])
+
+
+@pytest.mark.parametrize("line", ["index-url = https://pypi.example/simple", "timeout = 60"])
+def test_an_index_that_only_pip_knows_is_found(
+    line: str, offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/etc/uv/uv.toml").exists():
+        pytest.skip("this machine gives uv an index of its own")
+    config = tmp_path / "pip.conf"
+    config.write_text(f"[global]\n{line}\n")
+    monkeypatch.setattr(layout, "PIP_CONFIG", str(config))
+    assert ask(offline).all("pip_index") == ([str(config)] if "index-url" in line else [])
+
+
+def test_an_index_is_asked_whether_it_answers(
+    offline: Path, closed_port: int, open_port: int
+) -> None:
+    urls = [f"http://127.0.0.1:{port}/simple" for port in (closed_port, open_port)]
+    given = {"build_indexes": {f"at-{number}": {"url": url} for number, url in enumerate(urls)}}
+    assert ask(offline, given).all("index_unreachable") == urls[:1]

@@ -26,8 +26,12 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     "packages": ({}, {"airflow_extra_requirements": ["cowsay"]}, ALL),
     "git": ({}, fake.VARIANTS["git"], ALL),
     "logs": ({}, S3, ALL),
+    "variables of DAGs": (
+        {},
+        {"dags_env": {"COLOUR": "green"}},
+        {"dag-processor", "triggerer"},
+    ),
     # The template of pods is read for each pod.
-    "variables of pods": ({}, {"worker_env": {"COLOUR": "green"}}, set()),
     "resources": ({}, {"worker_resources": {}}, set()),
     "image": ({}, {"worker_extra_apt_packages": ["jq"]}, set()),
     # These are in the database, in the cluster, or belong to other programs.

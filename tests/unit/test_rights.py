@@ -28,6 +28,7 @@ FOLDERS = {
     # DAGs that the deploy brings for other sources: only it writes.
     "/opt/airflow/baked-dags": ("root:airflow", "755"),
     "/opt/airflow/deploy-dags": ("root:airflow", "2755"),
+    "/opt/airflow/baked-plugins": ("root:root", "755"),
     "/var/lib/airflow": ("airflow:airflow", "750"),
     "/var/lib/airflow-dags": ("airflow-dags:airflow-dags", "750"),
     # Root writes there: nobody may leave a link in its way.
@@ -48,6 +49,9 @@ FILES = {
     "/etc/airflow/airflow.cfg": ("root:airflow-dags", "640"),
     # It holds no secret.
     "/etc/airflow/host.env": ("root:root", "644"),
+    "/etc/airflow/uv.toml": ("", "644"),
+    "/etc/airflow/package-authority.pem": ("", "644"),
+    "/etc/airflow/dags.env": ("root:root", "644"),
     "/etc/airflow/pod_template.yaml": ("root:airflow", "640"),
     # Only the deploy reads these.
     "/etc/airflow/*.candidate.yaml": ("root:root", "600"),

@@ -250,7 +250,7 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
         ({"airflow_variables": {"key": ["s3cret"]}}, "airflow_variables.key"),
         ({"airflow_config": {"smtp": {"smtp_password": ["s3cret"]}}}, "airflow_config.smtp"),
         ({"airflow_config": {"smtp": {"smtp_password": "s3cret\0"}}}, "airflow_config contains"),
-        ({"worker_env": {"TOKEN": ["s3cret"]}}, "worker_env.TOKEN"),
+        ({"dags_env": {"TOKEN": ["s3cret"]}}, "dags_env.TOKEN"),
         ({"worker_pod_override": {"spec": {"containers": "s3cret"}}}, "worker_pod_override.spec"),
         ({"kubernetes_extra_manifests": [{"kind": ["s3cret"]}]}, "kubernetes_extra_manifests.0"),
         (
@@ -386,6 +386,9 @@ OTHER: dict[str, Any] = {
     "airflow_version": "3.3.3",
     "airflow_extra_requirements": ["boto3==1.40.0"],
     "airflow_config": {"core": {"parallelism": "4"}},
+    "build_apt_packages": ["build-essential"],
+    "build_indexes": {"company": {"url": "https://pypi.example/simple", "default": True}},
+    "build_ca_certificate": "-----BEGIN CERTIFICATE-----",
     "airflow_executor": "LocalExecutor,KubernetesExecutor",
     "web_host": "0.0.0.0",
     "web_port": 8090,
@@ -404,6 +407,8 @@ OTHER: dict[str, Any] = {
     "dags_source": "git",
     "dags_local_folder": "files/opt/airflow/dags",
     "dags_claim": {"name": "dags", "host_path": "/srv/dags", "size": "1Gi"},
+    "plugins_source": "image",
+    "plugins_local_folder": "files/opt/airflow/dags",
     "dags_git_bundles": {"team": {"url": "https://git.example/dags.git", "branch": "other"}},
     "logs_store": "s3",
     "logs_claim": {"name": "logs", "host_path": "/srv/logs", "subpath": "tasks"},
@@ -445,7 +450,7 @@ OTHER: dict[str, Any] = {
     "worker_resources": {},
     "worker_registry": {"repository": "registry.example/airflow"},
     "retention_worker_images": 1,
-    "worker_env": {"COLOUR": "green"},
+    "dags_env": {"COLOUR": "green"},
     "worker_pod_override": {"spec": {"nodeSelector": {"disk": "ssd"}}},
     "worker_pod_template": "files/own.yaml",
     "worker_delete_finished_pods": False,
@@ -461,12 +466,15 @@ BASES: dict[str, dict[str, Any]] = {
         "dags_claim": {"name": "other", "host_path": "/srv/dags"},
     },
     "dags_local_folder": {"dags_source": "image", "dags_local_folder": "tests/e2e/dags"},
+    "plugins_source": {"plugins_local_folder": "tests/e2e/dags"},
+    "plugins_local_folder": {"plugins_source": "image", "plugins_local_folder": "tests/e2e/dags"},
     "logs_store": {"logs_s3": S3},
     "logs_claim": {
         "logs_store": "volume_claim",
         "logs_claim": {"name": "other", "host_path": "/srv/logs"},
     },
     "logs_s3": {"logs_store": "s3", "logs_s3": S3},
+    "build_ca_certificate": {"build_indexes": {"company": {"url": "https://pypi.example/simple"}}},
     "web_certificate": {**PUBLIC, "web_certificate": fake.pair()},
     "minikube_driver": {**fake.ANOTHER_DRIVER, "minikube_driver": "none"},
     "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
@@ -477,6 +485,8 @@ BASES: dict[str, dict[str, Any]] = {
 IN_VENV = {"airflow_version", "airflow_extra_requirements"}
 IN_IMAGE = IN_VENV | {
     "dags_local_folder",
+    "plugins_local_folder",
+    "plugins_source",
     "airflow_uid",
     "worker_extra_apt_packages",
     "worker_image",
@@ -574,10 +584,48 @@ def test_a_given_image_is_taken_as_it_is() -> None:
 
 
 # What can't work together, and words of the sentence that says so.
+INDEX = {"url": "https://pypi.example/simple"}
 CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"build_indexes": {name: {**INDEX, "default": True} for name in ("one", "two")}},
+        "build_indexes: only one",
+        "leave that out",
+    ),
+    ({"build_indexes": {"one": {**INDEX, "username": "ada"}}}, "build_indexes", "write both"),
+    (
+        {"build_indexes": {"one": {**INDEX, "username": "ada", "password": "two words"}}},
+        "build_indexes: the login of one",
+        "choose another one",
+    ),
+    (
+        {
+            "build_indexes": {
+                name: {**INDEX, "username": "ada", "password": name} for name in ("one", "two")
+            }
+        },
+        "build_indexes: pypi.example has two logins",
+        "write the same",
+    ),
+    (
+        {"build_ca_certificate": "-----BEGIN CERTIFICATE-----"},
+        "build_ca_certificate has no meaning",
+        "leave it out",
+    ),
     ({"metrics_port": 8080}, "metrics_port: 8080", "another one"),
     ({"execution_api_port": 8080}, "execution_api_port: 8080 is web_port", "another one"),
     ({**PUBLIC, "web_https_port": 8081}, "web_https_port: 8081", "another one"),
+    (
+        {
+            "plugins_source": "image",
+            "plugins_local_folder": "tests/e2e/dags",
+            "worker_image": "a/b:1",
+        },
+        'plugins_source = "image"',
+        "leave out worker_image",
+    ),
+    ({"plugins_source": "image"}, "plugins_local_folder", "write the folder"),
+    ({"plugins_local_folder": "none"}, "plugins_local_folder", "there is no folder none"),
+    ({**EXISTING, "plugins_source": "host"}, 'plugins_source: "host"', 'write "image"'),
     (
         {"dags_source": "image", "dags_local_folder": "tests/e2e/dags", "worker_image": "a/b:1"},
         'dags_source = "image"',
@@ -620,7 +668,7 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         "worker_resources",
         "leave one out",
     ),
-    ({"worker_env": {"HOST_IP": "192.0.2.7"}}, "worker_env", "choose another name"),
+    ({"dags_env": {"HOST_IP": "192.0.2.7"}}, "dags_env", "choose another name"),
     (
         {"worker_delete_finished_pods": False, "retention_failed_pod_minutes": 0},
         "retention_failed_pod_minutes",
@@ -679,8 +727,8 @@ def test_what_can_not_work_together_is_refused(given: dict[str, Any], key: str, 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("worker_env", {"no name": "x"}),
-        ("worker_env", {"COLOUR": 1}),
+        ("dags_env", {"no name": "x"}),
+        ("dags_env", {"COLOUR": 1}),
         ("worker_pod_override", {"spec": []}),
         ("worker_pod_override", {"metadata": {"labels": {"number": 1}}}),
         ("worker_pod_override", {"spec": {"containers": {"name": "base"}}}),

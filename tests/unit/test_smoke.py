@@ -36,7 +36,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
     "option": ({}, {"airflow_config": {"core": {"parallelism": "8"}}}, True),
     "Debian packages of the image": ({}, {"worker_extra_apt_packages": ["jq"]}, True),
     "Python packages": ({}, {"airflow_extra_requirements": ["cowsay"]}, True),
-    "environment of pods": ({}, {"worker_env": {"COLOUR": "green"}}, True),
+    "environment of pods": ({}, {"dags_env": {"COLOUR": "green"}}, True),
     "shape of pods": (
         {},
         {"worker_pod_override": {"spec": {"nodeSelector": {"disk": "ssd"}}}},

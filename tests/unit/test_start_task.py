@@ -27,6 +27,8 @@ for name in ("first", "second"):
         os._exit(0)
     os.waitpid(child, 0)
     tell("parent")
+os.umask(umask := os.umask(0))
+print("umask", oct(umask), flush=True)
 """
 
 
@@ -57,6 +59,8 @@ def test_garbage_is_not_looked_for_until_the_task_is_forked_off(airflow: Path) -
         # What comes later is collected, also when the task forks itself.
         "second collects True frozen False",
         "parent collects True frozen False",
+        # Tasks of another user, with the same group, write logs into the same folders.
+        "umask 0o2",
     ]
 
 

@@ -562,7 +562,7 @@ SECRETS_OF = {
 
 def test_each_service_has_its_secrets_and_no_other(variant: Plan) -> None:
     for service, unit in units_of(variant).items():
-        files = set(unit.all("Service.EnvironmentFile"))
+        files = set(unit.all("Service.EnvironmentFile")) - {layout.DAGS_ENV}
         assert files == {f"/etc/airflow/secrets/{name}" for name in SECRETS_OF[service]}
         # Anybody on the host can read a unit.
         assert unit.environment.keys().isdisjoint(SECRET_VARIABLES)

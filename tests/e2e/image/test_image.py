@@ -118,10 +118,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     settings = {
         "airflow_extra_requirements": ["statsd==4.0.1"],
         "airflow_config": {"metrics": {"statsd_on": "True"}},
-        "worker_env": {
-            "AIRFLOW__METRICS__STATSD_ON": "True",
-            "AIRFLOW__METRICS__STATSD_HOST": "$(HOST_IP)",
-        },
+        "dags_env": {"AIRFLOW__METRICS__STATSD_HOST": "$(HOST_IP)"},
         "worker_extra_apt_packages": ["jq"],
         "retention_worker_images": 1,
         "worker_registry": settings_for(hub, "docker.io"),

@@ -45,7 +45,7 @@ SHAPED: dict[str, object] = {
         },
     ],
     "retention_failed_pod_minutes": 0,
-    "worker_env": {
+    "dags_env": {
         "COLOUR": "green",
         "NODE_NAMED": "$(HOST_IP)",
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(

@@ -45,14 +45,14 @@ CHANGES = {
         {"triggerer"},
         proved=True,
     ),
-    # Of which the smoke test depends on the pods alone.
-    "PostgreSQL, pods and timers": Change(
+    # Of which the smoke test depends on the variables of DAGs alone.
+    "PostgreSQL, DAGs and timers": Change(
         {
             "postgres_config": {"work_mem": "16MB"},
-            "worker_env": {"COLOUR": "green"},
+            "dags_env": {"COLOUR": "green"},
             "retention_log_days": 30,
         },
-        set(),
+        {"dag-processor", "triggerer"},
         proved=True,
     ),
     "PostgreSQL as it starts": Change(

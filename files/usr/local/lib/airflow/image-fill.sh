@@ -18,8 +18,9 @@ root=$(buildah mount "$container")
 program=/usr/local/lib/airflow/start-task # in the image
 sbom=/usr/share/sbom                      # in the image
 
-# Airflow's task runner needs these in addition to the virtual environment.
-packages=ca-certificates,git,media-types,netbase,openssh-client,python3
+# Airflow's task runner needs these in addition to the virtual environment; PythonVirtualenvOperator
+# needs python3-venv. Commands of BashOperator use curl and the programs of procps most.
+packages=ca-certificates,curl,git,media-types,netbase,openssh-client,procps,python3,python3-venv
 [ -z "$WORKER_PACKAGES" ] || packages=$packages,$WORKER_PACKAGES
 # The host's own apt sources: a mirror that serves the host serves the image. With --quiet,
 # mmdebstrap would not say why apt failed.

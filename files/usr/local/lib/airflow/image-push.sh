@@ -1,11 +1,11 @@
 #!/bin/sh
-# image-push.sh check|apply TAG VENV [BASE DAGS]: the registry has the worker image TAG, which
+# image-push.sh check|apply TAG VENV [BASE LAYER...]: the registry has the worker image TAG, which
 # image-build.sh builds from these arguments. Written by the deploy of Airflow.
 set -eu
 lib=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$lib/lib.sh"
-[ $# = 3 ] || [ $# = 5 ] || usage
+[ $# = 3 ] || [ $# -ge 5 ] || usage
 action=$1 image=$WORKER_REPOSITORY:$2 archive=$IMAGES/$2.tar registry=${WORKER_REPOSITORY%%/*}
 shift
 

@@ -43,7 +43,17 @@ take_lock() {
 # uv, which installs Python packages. It trusts the host's certificates, so also an organisation's
 # own authority, and it copies files, so no virtual environment shares its content with a cache.
 uv() {
-    UV_SYSTEM_CERTS=true UV_LINK_MODE=copy UV_NO_PROGRESS=true "$UV/bin/uv" "$@"
+    package_settings env UV_SYSTEM_CERTS=true UV_LINK_MODE=copy UV_NO_PROGRESS=true "$UV/bin/uv" "$@"
+}
+
+# Run a command with the inventory's package indexes, logins and authority, which uv and pip read.
+package_settings() {
+    [ -z "$PACKAGE_INDEXES" ] || set -- env UV_CONFIG_FILE="$PACKAGE_INDEXES" "$@"
+    [ -z "$DEFAULT_INDEX" ] || set -- env PIP_INDEX_URL="$DEFAULT_INDEX" "$@"
+    [ -z "$PACKAGE_AUTHORITY" ] || set -- env SSL_CERT_FILE="$PACKAGE_AUTHORITY" "$@"
+    set -- env PIP_CERT="${PACKAGE_AUTHORITY:-/etc/ssl/certs/ca-certificates.crt}" "$@"
+    [ ! -e "$PACKAGE_LOGINS" ] || set -- env NETRC="$PACKAGE_LOGINS" "$@"
+    "$@"
 }
 
 # kubectl in Airflow's namespace, with the rights of the deploy.

@@ -9,7 +9,7 @@ set -eu
 apply_uv() {
     rm -rf "$UV"
     python3 -m venv "$UV"
-    PIP_CERT=/etc/ssl/certs/ca-certificates.crt "$UV/bin/pip" --quiet --disable-pip-version-check \
+    package_settings "$UV/bin/pip" --quiet --disable-pip-version-check \
         install --require-hashes --only-binary :all: -r "$lock"
 }
 

@@ -10,7 +10,17 @@ action=$1 venv=$2 python=$3 lock=$4
 shift 4
 
 install() {
-    uv pip install --quiet --python "$venv/bin/python" --only-binary :all: --compile-bytecode "$@"
+    uv pip install --quiet --python "$venv/bin/python" --compile-bytecode "$@"
+}
+
+# The lock wins over the additional requirements. Where there is what it takes, they may be built.
+install_more() {
+    wheels="--only-binary :all:"
+    [ -z "$BUILDS_PACKAGES" ] || wheels=
+    # shellcheck disable=SC2086 # two words
+    install $wheels --constraint "$lock" "$@" || fail "airflow_extra_requirements: they can't be installed." \
+        "Where a package has no wheel, name the Debian packages that build it in build_apt_packages" \
+        "(such as build-essential, python3-dev and its headers), or an index with its wheel in build_indexes"
 }
 
 case $action in
@@ -19,9 +29,8 @@ apply)
     [ ! -e "$venv/.complete" ] || exit 0
     rm -rf "$venv"
     uv venv --quiet --python "$python" "$venv"
-    install --require-hashes -r "$lock"
-    # The lock wins over the additional requirements.
-    [ $# = 0 ] || install --constraint "$lock" "$@"
+    install --only-binary :all: --require-hashes -r "$lock"
+    [ $# = 0 ] || install_more "$@"
     rm -f "$venv/.lock" # uv leaves it behind, and every user could write to it
     touch "$venv/.complete"
     ;;

@@ -1,0 +1,55 @@
+"""Folders of this machine whose files the deploy copies to the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyinfra.api import DeployError
+
+from tasks.layout import ROOT
+from tasks.lib import progress
+
+# The ending of a file that is being copied.
+TEMPORARY = ".airflow-deploy-new"
+# Files and folders in which programs keep passwords and keys. Copied files are readable for every
+# user of the host, or for whoever may pull the image.
+LOGINS = {
+    *(".env", ".envrc", ".netrc", ".pgpass", ".my.cnf", ".git-credentials", ".npmrc", ".pypirc"),
+    *(".aws", ".azure", ".boto", ".config", ".docker", ".gnupg", ".kube", ".oci", ".ssh"),
+    *(".htpasswd", ".s3cfg", ".vault-token", ".databrickscfg", ".snowsql", ".terraform.d"),
+}
+
+
+def files(setting: str, folder: str | None) -> dict[str, Path]:
+    """The files of the folder that a setting names, by their path in there; none without one.
+
+    Files that may hold a login are not among them.
+    """
+    found = {name: path for name, path in _all(folder).items() if not _may_hold_login(name)}
+    for name in found:
+        if name.endswith(TEMPORARY) or "\\" in name or not name.isprintable():
+            raise DeployError(f"{setting}: rename {name!a}, which some tool can't list or write")
+    return found
+
+
+def say_left_out(setting: str, folder: str | None) -> None:
+    """At its end, the run names the files that it did not copy because they may hold a login."""
+    if left_out := sorted(filter(_may_hold_login, _all(folder))):
+        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        progress.say_at_end(
+            f"{left_out[0]!a}{more} of {setting} was not copied, since every user of the"
+            " host could read it: give logins and keys as airflow_connections."
+        )
+
+
+def _all(folder: str | None) -> dict[str, Path]:
+    if not folder:
+        return {}
+    top = Path(ROOT, folder)
+    found = {str(path.relative_to(top)): path for path in sorted(top.rglob("*")) if path.is_file()}
+    ignored = {"__pycache__", ".git"}
+    return {name: path for name, path in found.items() if not ignored & set(Path(name).parts)}
+
+
+def _may_hold_login(name: str) -> bool:
+    return any(part in LOGINS or part.startswith(".env.") for part in Path(name).parts)

@@ -1,0 +1,66 @@
+"""Where plugins come from: the same ones for the services on the host and for the pods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from tasks.layout import IMAGE_PLUGINS, PLUGINS, ROOT, STATE
+from tasks.lib.kubectl import Volume, host_folder
+from tasks.lib.operations import checksums, synced_folder
+from tasks.settings import HostSettings, computed_once
+from tasks.settings.types import digest
+from tasks.worker import local
+
+# The deploy's own: the policy on DAGs.
+POLICY = ROOT / "files/opt/airflow/plugins"
+RECORD = f"{STATE}/plugins"
+
+
+def volumes(settings: HostSettings) -> list[Volume]:
+    """The volumes that give a pod the plugins."""
+    source = settings.plugins.source or ("host" if settings.node_is_host else None)
+    if source == "host":
+        return [host_folder("plugins", PLUGINS, read_only=True)]
+    return []
+
+
+@computed_once
+def given(settings: HostSettings) -> dict[str, Path]:
+    """The files of plugins_local_folder, by their path in there."""
+    return local.files("plugins_local_folder", settings.plugins.local_folder)
+
+
+@computed_once
+def version(settings: HostSettings) -> str:
+    """A name for the content of plugins_local_folder."""
+    return digest(checksums(given(settings)))
+
+
+@deploy("Plugins")
+def stage(settings: HostSettings) -> None:
+    """The host has the plugins that the worker image will hold."""
+    local.say_left_out("plugins_local_folder", settings.plugins.local_folder)
+    if settings.plugins.source != "image":
+        return
+    files.directory(
+        name=f"Create {IMAGE_PLUGINS}", path=IMAGE_PLUGINS, user="root", group="root", mode="755"
+    )
+    synced_folder(
+        name="Copy the plugins for the worker image",
+        sources=given(settings),
+        dest=IMAGE_PLUGINS,
+        record=f"{STATE}/image-plugins",
+    )
+
+
+def publish(settings: HostSettings) -> None:
+    """The deploy's plugins and those of the inventory are where Airflow's services load them."""
+    synced_folder(
+        name="Copy the plugins",
+        sources={**given(settings), **local.files("", str(POLICY))},
+        dest=PLUGINS,
+        record=RECORD,
+    )

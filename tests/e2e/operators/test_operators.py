@@ -1,0 +1,319 @@
+"""All DAGs of this folder run together, with a plugin and settings that reach all DAG code."""
+
+from __future__ import annotations
+
+import urllib.error
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.e2e.conftest import Shell
+from tests.e2e.runs import ENDED
+from tests.e2e.servers import MailServer
+from tests.e2e.support import SEEN_SECONDS, SLACK, START_SECONDS, Airflow, Deploy, deploy
+from tests.sandbox.machine import Machine
+from tests.support import wait_for
+
+HERE = "tests/e2e/operators"
+KINDS = quote("e2e_kinds_größe")
+LONG = "l" * 250
+# They start when the test says so; e2e_consumer starts by itself.
+TRIGGERED = (
+    *("e2e_plugins", "e2e_surroundings", "e2e_sensors", "e2e_producer"),
+    *("e2e_mails", "e2e_users", "e2e_root_first", "e2e_ends"),
+)
+KNOWN_SECONDS = SEEN_SECONDS + START_SECONDS + SLACK
+ALL_END_SECONDS = 480  # some 50 pods on two cores
+# What systemd, sh and Kubernetes each write in another way.
+QUOTES = """it's "one" \\ `two` $HOME 100% größe"""
+DAYS = ("2025-06-01", "2025-06-02", "2025-06-03")
+
+
+def settings(mail: MailServer) -> dict[str, object]:
+    """The settings of this story."""
+    connection = {
+        "conn_type": "smtp",
+        "host": mail.machine.address,
+        "port": mail.port,
+        "extra": {"disable_ssl": True, "disable_tls": True, "from_email": "airflow@example.com"},
+    }
+    return {
+        "airflow_executor": "KubernetesExecutor,LocalExecutor",
+        "airflow_config": {
+            "core": {
+                "default_timezone": "Europe/Berlin",
+                "sensitive_var_conn_names": "locker",
+                # Pods at a time: the machine has two cores.
+                "parallelism": "8",
+            }
+        },
+        "airflow_connections": {"smtp_default": connection},
+        "airflow_variables": {"locker_code": "4711-hidden"},
+        "dags_env": {"DEPLOY_ENV": "prod", "E2E_QUOTES": QUOTES},
+        "dags_local_folder": f"{HERE}/dags",
+        "plugins_local_folder": f"{HERE}/plugins",
+        "kubernetes_allowed_users": [0, 65534],
+    }
+
+
+@pytest.fixture(scope="module")
+def mail(machine: Machine) -> MailServer:
+    """A server that takes every mail."""
+    return MailServer(machine).start()
+
+
+@pytest.fixture(scope="module")
+def deployed(mail: MailServer) -> Deploy:
+    """The deploy with the settings for all that follows."""
+    run = deploy(settings=settings(mail))
+    assert run.code == 0, run.output
+    return run
+
+
+def known(airflow: Airflow, dag: str) -> bool:
+    """Whether a DAG was read; it is started to run then."""
+    try:
+        airflow.request("PATCH", f"/dags/{dag}", {"is_paused": False})
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        return False
+    return True
+
+
+def runs_of(airflow: Airflow, dag: str) -> dict[str, str]:
+    """The states of a DAG's runs, by their ids."""
+    found = airflow.request("GET", f"/dags/{dag}/dagRuns?limit=100")["dag_runs"]
+    return {run["dag_run_id"]: run["state"] for run in found}
+
+
+@pytest.fixture(scope="module")
+def runs(deployed: Deploy, airflow: Airflow) -> dict[str, str]:
+    """A run of each DAG by the DAG's id, when all of them ended, however they did."""
+    started = {dag: airflow.trigger(dag) for dag in TRIGGERED}
+    wait_for(lambda: known(airflow, KINDS), KNOWN_SECONDS, "the DAG with umlauts is known")
+    green = {"logical_date": None, "conf": {"colour": "green"}}
+    started[KINDS] = airflow.request("POST", f"/dags/{KINDS}/dagRuns", green)["dag_run_id"]
+    wait_for(lambda: known(airflow, "e2e_backfill"), KNOWN_SECONDS, "the daily DAG is known")
+    backfill = {
+        "dag_id": "e2e_backfill",
+        "from_date": f"{DAYS[0]}T00:00:00Z",
+        "to_date": f"{DAYS[-1]}T00:00:00Z",
+        "max_active_runs": 2,
+    }
+    airflow.request("POST", "/backfills", backfill)
+
+    def ended() -> bool:
+        states = [airflow.run_state(dag, run) for dag, run in started.items()]
+        states += runs_of(airflow, "e2e_backfill").values()
+        consumed = runs_of(airflow, "e2e_consumer").values()
+        return bool(consumed) and all(state in ENDED for state in (*states, *consumed))
+
+    wait_for(ended, ALL_END_SECONDS + SLACK, "all runs end", every=3)
+    (started["e2e_consumer"],) = runs_of(airflow, "e2e_consumer")
+    return started
+
+
+def states(airflow: Airflow, dag: str, run: str) -> dict[str, str]:
+    """The state of each task; mapped ones have their number."""
+    return {
+        f"{each['task_id']}{each['map_index'] if each['map_index'] >= 0 else ''}": each["state"]
+        for each in airflow.tasks(dag, run)
+    }
+
+
+def test_the_settings_are_deployed_once(deployed: Deploy, mail: MailServer) -> None:
+    assert deploy(settings=settings(mail)).changed == []
+
+
+def test_what_reads_dags_has_their_variables(
+    deployed: Deploy, airflow: Airflow, shell: Shell
+) -> None:
+    wait_for(lambda: known(airflow, "e2e_surroundings"), KNOWN_SECONDS, "the DAG is known")
+    found = airflow.request("GET", "/dags/e2e_surroundings")
+    assert (found["description"], [tag["name"] for tag in found["tags"]]) == (QUOTES, ["prod"])
+    for unit in ("dag-processor", "triggerer", "scheduler"):
+        process = f"/proc/$(systemctl show -P MainPID airflow-{unit})/environ"
+        lines = shell(f"tr '\\0' '\\n' < {process}").splitlines()
+        assert f"E2E_QUOTES={QUOTES}" in lines, unit
+    said = shell(
+        "/usr/local/lib/airflow/run python -c 'import os; print(os.environ[\"E2E_QUOTES\"])'"
+    )
+    assert said == QUOTES
+
+
+# Once all runs have ended
+
+
+@pytest.mark.parametrize("dag", sorted({*TRIGGERED, KINDS, "e2e_consumer"}))
+def test_the_run_ends_well(dag: str, runs: dict[str, str], airflow: Airflow) -> None:
+    assert airflow.run_state(dag, runs[dag]) == "success", states(airflow, dag, runs[dag])
+
+
+# Words of each task's log in the web page.
+SAID = {
+    ("e2e_plugins", "module"): ["module says HELLO!", "listener saw module"],
+    ("e2e_plugins", "macro"): ["macro says MACRO!"],
+    ("e2e_plugins", "operator"): ["operator says E2E_PLUGINS!"],
+    **{
+        ("e2e_surroundings", task): [
+            f"runs in prod with {QUOTES!r}",
+            "zone Europe/Berlin code ***",
+        ]
+        for task in ("in_a_pod", "on_the_host")
+    },
+    (KINDS, "virtualenv"): ["prefix /tmp/"],
+    (KINDS, "external_python"): ["prefix /usr"],
+    (KINDS, "bash"): ["curl 7", "git version", "python"],
+    (KINDS, "kubernetes"): ["in a pod of its own"],
+    (KINDS, "params"): ["colour green"],
+    (KINDS, LONG): ["long 250"],
+    (KINDS, quote("größe")): ["schön 漢字 🎉"],
+    (KINDS, "outer.inner.leaf"): ["leaf outer.inner.leaf"],
+    (KINDS, "total"): ["total 55"],
+    ("e2e_sensors", "take"): ["sensor found it"],
+    ("e2e_producer", "update"): ["received 5000000"],
+    ("e2e_consumer", "consume"): ["events 1"],
+    ("e2e_mails", "succeeds"): ["callback of succeeds"],
+    ("e2e_mails", "fails"): ["callback of fails"],
+    ("e2e_users", "usual"): ["user 50000 group 50000"],
+    ("e2e_users", "nobody"): ["user 65534 group 50000"],
+    ("e2e_users", "root"): ["user 0 group 50000"],
+    ("e2e_users", "again"): ["user 50000 group 50000"],
+    ("e2e_root_first", "root"): ["user 0 group 50000"],
+    ("e2e_root_first", "usual"): ["user 50000 group 50000"],
+    ("e2e_ends", "last"): ["went on"],
+}
+
+
+@pytest.mark.parametrize(("dag", "task"), SAID)
+def test_the_task_says_in_its_log(
+    dag: str, task: str, runs: dict[str, str], airflow: Airflow
+) -> None:
+    log = airflow.log(dag, runs[dag], task)
+    # Debian 13 has curl 8.
+    log = log.replace("curl 8", "curl 7")
+    assert [words for words in SAID[dag, task] if words not in log] == [], log
+
+
+def test_the_hidden_value_is_in_no_log(runs: dict[str, str], shell: Shell) -> None:
+    assert shell("grep -rl 4711-hidden /var/log/airflow || true") == ""
+
+
+def test_an_executor_that_a_task_names_runs_it(runs: dict[str, str], airflow: Airflow) -> None:
+    by_task = {
+        each["task_id"]: each
+        for each in airflow.tasks("e2e_surroundings", runs["e2e_surroundings"])
+    }
+    assert by_task["on_the_host"]["executor"] == "LocalExecutor"
+
+
+def test_a_parameter_of_another_value_is_refused(runs: dict[str, str], airflow: Airflow) -> None:
+    blue = {"logical_date": None, "conf": {"colour": "blue"}}
+    with pytest.raises(urllib.error.HTTPError) as error:
+        airflow.request("POST", f"/dags/{KINDS}/dagRuns", blue)
+    assert error.value.code == 400
+
+
+def test_a_rescheduled_sensor_leaves_its_pod_between_looks(
+    runs: dict[str, str], shell: Shell
+) -> None:
+    run = runs["e2e_sensors"]
+    said = shell(f"cat '/var/log/airflow/dag_id=e2e_sensors/run_id={run}/task_id=reschedule/'*")
+    assert said.count("listener saw reschedule") > 1
+
+
+def test_a_backfill_makes_up_for_each_day(runs: dict[str, str], airflow: Airflow) -> None:
+    found = runs_of(airflow, "e2e_backfill")
+    backfilled = {run: state for run, state in found.items() if run.startswith("backfill__")}
+    assert set(backfilled.values()) == {"success"}
+    said = "".join(airflow.log("e2e_backfill", run, "day") for run in backfilled)
+    assert [day for day in DAYS if f"day {day}" not in said] == []
+
+
+def test_mails_of_an_operator_and_of_a_callback_arrive(
+    runs: dict[str, str], mail: MailServer
+) -> None:
+    assert sorted(mail.subjects()) == ["mail by operator", "notice of fails"]
+
+
+def test_tasks_that_end_by_force_fail_and_the_run_goes_on(
+    runs: dict[str, str], airflow: Airflow
+) -> None:
+    assert states(airflow, "e2e_ends", runs["e2e_ends"]) == {
+        "memory": "failed",
+        "killed": "failed",
+        "crashed": "failed",
+        "last": "success",
+    }
+    assert "takes memory" in airflow.log("e2e_ends", runs["e2e_ends"], "memory")
+
+
+# Files of people with another umask
+
+DAG = """
+from airflow.sdk import dag, task
+
+
+@dag(dag_id="{name}", schedule=None)
+def one_task():
+    @task
+    def only():
+        print("read")
+
+    only()
+
+
+one_task()
+"""
+
+
+def bring(shell: Shell, name: str, command: str) -> None:
+    """Let a command write a DAG file of this name from its standard input."""
+    text = DAG.format(name=name)
+    shell(f"{command} <<'EOF'\n{text}\nEOF")
+
+
+def test_a_file_of_a_strict_umask_is_read(deployed: Deploy, airflow: Airflow, shell: Shell) -> None:
+    bring(
+        shell,
+        "e2e_strict",
+        "umask 077; mkdir /opt/airflow/dags/strict; cat > /opt/airflow/dags/strict/e2e_strict.py",
+    )
+    wait_for(lambda: known(airflow, "e2e_strict"), KNOWN_SECONDS, "it is read")
+
+
+def test_a_closed_file_is_an_import_error_until_the_next_deploy(
+    runs: dict[str, str], airflow: Airflow, shell: Shell, mail: MailServer
+) -> None:
+    file = Path("/opt/airflow/dags/e2e_closed.py")
+    bring(shell, "e2e_closed", f"install -m 600 /dev/stdin {file}")
+
+    def errors() -> list[str]:
+        found = airflow.request("GET", "/importErrors")["import_errors"]
+        return [each["stack_trace"] for each in found if each["filename"].endswith(file.name)]
+
+    (said,) = wait_for(errors, KNOWN_SECONDS, "the web page shows an import error")
+    assert "Permission denied" in said
+    run = deploy(settings=settings(mail))
+    assert run.code == 0, run.output
+    assert run.changed == ["System | Let Airflow read what people put into /opt/airflow/dags"]
+    wait_for(lambda: known(airflow, "e2e_closed"), KNOWN_SECONDS, "it is read")
+    assert errors() == []
+
+
+def test_a_plugin_that_the_inventory_no_longer_has_goes(
+    runs: dict[str, str], mail: MailServer, shell: Shell
+) -> None:
+    without = {
+        key: value
+        for key, value in settings(mail).items()
+        if key not in ("plugins_local_folder", "dags_local_folder")
+    }
+    run = deploy(settings=without)
+    assert run.code == 0, run.output
+    left = shell("ls /opt/airflow/plugins /opt/airflow/dags")
+    assert "e2e_team.py" not in left and "e2e_plugins.py" not in left
+    assert "airflow_deploy_policy.py" in left
+    assert deploy(settings=without).changed == []

@@ -1,0 +1,364 @@
+"""What surrounds the code of DAGs: the same variables and options on the host and in pods."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tasks import layout
+from tasks.cluster import policy
+from tasks.worker import options, plugins, template, variables
+from tests.unit import fake, formats
+from tests.unit.stand_ins import Host
+
+ENV = {
+    "DEPLOY_ENV": "prod",
+    "QUOTES": """it's "one" \\ `two` $HOME $(whoami) 100% é""",
+    "LINES": "one\ntwo",
+    "NO_PROXY": "$(HOST_IP),example",
+    "IMAGE": "$(AIRFLOW_WORKER_IMAGE)",
+    "AGAIN": "$$(HOST_IP) $(DEPLOY_ENV) $(UNKNOWN)",
+}
+LISTED = Path(__file__).parent / "airflow_options.txt"
+OPTIONS = [
+    tuple(line.split()) for line in LISTED.read_text().splitlines() if not line.startswith("#")
+]
+
+
+def pods_variables(given: dict[str, Any]) -> dict[str, str]:
+    """The variables of the generated pod template that have a fixed value."""
+    env = formats.pod(fake.plan(fake.settings(given)))["spec"]["containers"][0]["env"]
+    return {each["name"]: each["value"] for each in env if "value" in each}
+
+
+# Variables
+
+
+def read_by_sh(path: Path) -> dict[str, str]:
+    """The variables of a file as sh reads it."""
+    done = subprocess.run(
+        ["env", "-i", "sh", "-c", f"set -a; . {path}; exec env -0"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dict(each.split("=", 1) for each in done.stdout.split("\0") if each)
+
+
+def test_the_host_has_the_variables_of_the_pods(tmp_path: Path) -> None:
+    settings = fake.settings({"dags_env": ENV})
+    assert ENV.items() <= pods_variables({"dags_env": ENV}).items()
+    file = tmp_path / "dags.env"
+    file.write_text(fake.plan(settings).uploads[layout.DAGS_ENV])
+    found = read_by_sh(file)
+    assert {name: found.get(name) for name in ENV} == {
+        **ENV,
+        # What Kubernetes puts into a pod.
+        "NO_PROXY": "127.0.0.1,example",
+        "IMAGE": variables.of_pods(settings)["AIRFLOW_WORKER_IMAGE"],
+        "AGAIN": "$(HOST_IP) prod $(UNKNOWN)",
+    }
+
+
+def test_the_host_keeps_its_own_places() -> None:
+    given = {"AIRFLOW_HOME": "/home/airflow", "HOME": "/home/airflow", "HERE": "$(AIRFLOW_HOME)"}
+    settings = fake.settings({"dags_env": given})
+    assert variables.of_host(settings) == {"HERE": "/home/airflow"}
+    assert given.items() <= variables.of_pods(settings).items()
+
+
+@pytest.mark.parametrize(
+    ("executor", "services"),
+    [
+        ("KubernetesExecutor", {"dag-processor", "triggerer"}),
+        ("KubernetesExecutor,LocalExecutor", {"dag-processor", "triggerer", "scheduler"}),
+    ],
+)
+def test_each_service_that_runs_dags_has_the_variables(executor: str, services: set[str]) -> None:
+    plan = fake.plan(fake.settings({"airflow_executor": executor}))
+    having = set()
+    for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
+        unit = formats.Unit.of(plan, f"airflow-{name}.service")
+        if layout.DAGS_ENV in (files := unit.all("Service.EnvironmentFile")):
+            having.add(name)
+            # The deploy restarts it when they change.
+            assert layout.DAGS_ENV in unit.environment["INPUTS"].split()
+            # A secret that comes later wins.
+            assert name == "scheduler" or files[0] == layout.DAGS_ENV
+    assert having == services
+
+
+def test_the_command_line_has_the_variables(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    for name in ("SECRETS", "airflow", "venv/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    secrets = tmp_path / "SECRETS"
+    for name in ("fernet-key", "jwt-secret", "api-secret-key"):
+        (secrets / name).write_text(f"{name.replace('-', '_').upper()}=hidden\n")
+    (tmp_path / "venv/bin/airflow").write_text("#!/bin/sh\nenv -0\n")
+    (tmp_path / "venv/bin/airflow").chmod(0o755)
+    host.values |= {"VENV": f"{tmp_path}/venv", "SECRETS": str(secrets), "HOMES": str(tmp_path)}
+    host.values["DAGS_ENV"] = f"{tmp_path}/dags.env"
+    host.program("id", "echo 0")
+    host.program("setpriv", 'shift 3; exec "$@"')
+    # Names that the program itself uses do no harm.
+    given = {"DEPLOY_ENV": "prod", "CONFIG": "x", "home": "x", "VENV": "x", "AIRFLOW_HOME": "x"}
+    settings = fake.settings({"dags_env": given})
+    (tmp_path / "dags.env").write_text(variables.file(settings))
+    done = host.run("run", "airflow", "dags", "test")
+    assert done.returncode == 0, done.stderr
+    found = dict(each.split("=", 1) for each in done.stdout.split("\0") if each)
+    assert (found["DEPLOY_ENV"], found["CONFIG"], found["home"]) == ("prod", "x", "x")
+    assert found["AIRFLOW_CONFIG"] == "/etc/airflow/airflow.cfg"
+    assert found["AIRFLOW_HOME"] == found["HOME"] == f"{tmp_path}/airflow"
+    assert found["FERNET_KEY"] == "hidden"
+    # A host of before has no such file yet.
+    (tmp_path / "dags.env").unlink()
+    assert host.run("run", "airflow", "version").returncode == 0
+
+
+# Plugins
+
+IMAGE = {"plugins_source": "image"}
+
+
+def mounts(given: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The volumes at the plugins' place in a pod, each with its mount."""
+    spec = formats.pod(fake.plan(fake.settings(given)))["spec"]
+    volumes = {each["name"]: each for each in spec["volumes"]}
+    found = spec["containers"][0]["volumeMounts"]
+    return [(volumes[m["name"]], m) for m in found if m["mountPath"] == layout.PLUGINS]
+
+
+def test_pods_read_the_hosts_folder_of_plugins_where_they_see_it() -> None:
+    ((volume, mount),) = mounts({})
+    assert volume["hostPath"]["path"] == layout.PLUGINS and mount["readOnly"]
+    assert mounts(fake.ANOTHER_DRIVER) == mounts(fake.EXISTING) == []
+
+
+def test_the_policy_lets_pods_read_the_folder_of_plugins() -> None:
+    settings = fake.settings()
+    values = policy.values(settings, [template.manifest(settings)])
+    assert layout.PLUGINS in values["folders"] and layout.PLUGINS in values["read_only"]
+
+
+def test_copied_plugins_are_loaded_by_all_services(tmp_path: Path) -> None:
+    given = {"plugins_local_folder": str(tmp_path)}
+    records = set()
+    for text in ("one", "two"):
+        (tmp_path / "shout.py").write_text(text)
+        plan = fake.plan(fake.settings(given))
+        assert plan.uploads[f"{layout.PLUGINS}/shout.py"] == text
+        assert layout.POLICY in plan.uploads
+        for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
+            unit = formats.Unit.of(plan, f"airflow-{name}.service")
+            assert plugins.RECORD in unit.environment["INPUTS"].split()
+        records.add(plan.contents([plugins.RECORD])[plugins.RECORD])
+    assert len(records) == 2
+    assert plan.position("Copy the plugins") < plan.position("Run airflow-api-server")
+
+
+def test_the_deploys_policy_can_not_be_replaced_by_a_plugin(tmp_path: Path) -> None:
+    (tmp_path / "airflow_deploy_policy.py").write_text("nothing = True\n")
+    plan = fake.plan(fake.settings({"plugins_local_folder": str(tmp_path)}))
+    assert "task_policy" in plan.uploads[layout.POLICY]
+
+
+def test_plugins_in_the_image_are_a_layer(tmp_path: Path) -> None:
+    given = {**IMAGE, "plugins_local_folder": str(tmp_path)}
+    images, bases = set(), set()
+    for text in ("one", "two"):
+        (tmp_path / "shout.py").write_text(text)
+        plan = fake.plan(fake.settings(given))
+        images.add(formats.pod(plan)["spec"]["containers"][0]["image"])
+        (command,) = plan.named("Build the worker image").commands
+        *_, base, layer = command.split()
+        bases.add(base)
+        assert layer.startswith("plugins-")
+        assert plan.uploads[f"{layout.IMAGE_PLUGINS}/shout.py"] == text
+        assert plan.uploads[f"{layout.PLUGINS}/shout.py"] == text  # for the services
+    assert (len(images), len(bases)) == (2, 1)
+    assert mounts(given) == []
+
+
+# Options
+
+
+def test_options_of_the_inventory_reach_the_pods() -> None:
+    config = {
+        "core": {"default_timezone": "Europe/Berlin", "xcom_backend": "own.Backend"},
+        "email": {"from_email": "airflow@example.com"},
+        "workers": {"max_failed_heartbeats": "3"},
+        "common.io": {"xcom_objectstorage_path": "s3://$BUCKET/$(HOST_IP)"},
+        "own_provider": {"colour": "green"},
+    }
+    assert (
+        pods_variables({"airflow_config": config}).items()
+        >= {
+            "AIRFLOW__CORE__DEFAULT_TIMEZONE": "Europe/Berlin",
+            "AIRFLOW__CORE__XCOM_BACKEND": "own.Backend",
+            "AIRFLOW__EMAIL__FROM_EMAIL": "airflow@example.com",
+            "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "3",  # instead of the deploy's own
+            # Kubernetes makes it what airflow.cfg has.
+            "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": "s3://$$BUCKET/$$(HOST_IP)",
+            "AIRFLOW__OWN_PROVIDER__COLOUR": "green",
+        }.items()
+    )
+
+
+def test_variables_of_the_inventory_win_over_options() -> None:
+    given = {
+        "airflow_config": {"metrics": {"statsd_on": "True"}},
+        "dags_env": {"AIRFLOW__METRICS__STATSD_ON": "False"},
+    }
+    assert pods_variables(given)["AIRFLOW__METRICS__STATSD_ON"] == "False"
+
+
+STAYING = {
+    "core": {"dags_folder": "/x", "fernet_key": "x", "execution_api_server_url": "http://x"},
+    "api": {"port": "1", "ssl_cert": "/x", "workers": "2"},
+    "database": {"sql_alchemy_pool_size": "9"},
+    "logging": {"base_log_folder": "/x"},
+    "scheduler": {"parsing_cleanup_interval": "9"},
+    "kubernetes_executor": {"config_file": "/x"},
+    "smtp": {"smtp_password": "x"},  # of no option of Airflow's
+    "Core": {"Plugins_Folder": "/x"},
+}
+
+
+def test_options_of_the_host_do_not_reach_the_pods() -> None:
+    assert pods_variables({"airflow_config": STAYING}) == pods_variables({})
+
+
+def test_a_secret_option_that_pods_lack_is_told() -> None:
+    config = {"sentry": {"sentry_on": "True", "sentry_dsn": "hidden"}, "api": {"port": "1"}}
+    settings = fake.settings({"airflow_config": config})
+    assert options.hidden(settings) == ["sentry.sentry_dsn"]
+    assert "hidden" not in str(pods_variables({"airflow_config": config}))
+    reference = {"secretKeyRef": {"name": "sentry", "key": "dsn"}}
+    env = [{"name": "AIRFLOW__SENTRY__SENTRY_DSN", "valueFrom": reference}]
+    override = {"spec": {"containers": [{"name": "base", "env": env}]}}
+    settings = fake.settings({"airflow_config": config, "worker_pod_override": override})
+    assert options.hidden(settings) == []
+
+
+def test_the_list_of_options_is_that_of_the_locked_airflow() -> None:
+    heads = [line[2:] for line in LISTED.read_text().splitlines() if line.startswith("# ")]
+    lock = fake.settings().airflow.lock
+    locked = {line.split()[0] for line in lock.splitlines() if "==" in line}
+    command = "write the list again, as tests/unit/airflow_options.py says, and look at its diff"
+    assert heads and set(heads) <= locked, command
+
+
+def test_each_section_of_airflow_is_decided_and_no_name_is_misspelt() -> None:
+    known = {f"{section}.{option.rstrip('*')}" for section, option in OPTIONS}
+    sections = {section for section, _ in OPTIONS}
+    decided = options.WHERE.keys()
+    assert sections - decided == set(), "decide in tasks/worker/options.py where they are read"
+    assert decided - known - sections == set()
+
+
+def test_no_secret_of_airflow_reaches_a_pod() -> None:
+    secret = [(section, name.rstrip("*")) for section, name in OPTIONS if name.endswith("*")]
+    assert ("core", "fernet_key") in secret
+    assert [each for each in secret if not options.where(*each)] == []
+
+
+# What people put into the folders
+
+# Tells the entries that setfacl was given; users can't read what lies in $folder/closed.
+GETFACL = (
+    'cat {folder}/acl 2>/dev/null | tr , "\\n" | sed -n "s/^d:u:/default:user:/p" | sed s/rX/r-x/'
+)
+SETFACL = 'echo "$3" >> {folder}/acl; rm -f {folder}/closed'
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Host:
+    """A host with stand-ins for the programs of ACLs."""
+    host = Host(tmp_path)
+    host.program("getfacl", GETFACL.format(folder=tmp_path))
+    host.program("setfacl", SETFACL.format(folder=tmp_path))
+    host.program("runuser", f"cat {tmp_path}/closed 2>/dev/null; true")
+    return host
+
+
+def test_what_people_put_into_a_folder_becomes_readable(folders: Host) -> None:
+    arguments = ("readable.sh", "/srv", "airflow-dags", "airflow")
+    assert folders.check(*arguments) == "/srv has no default ACL for airflow-dags"
+    assert folders.apply(*arguments) == folders.check(*arguments) == ""
+    # A file that was brought with a mode of its own.
+    (folders.folder / "closed").write_text("/srv/hello.py\n")
+    assert folders.check(*arguments) == "airflow-dags can't read /srv/hello.py"
+    assert folders.apply(*arguments) == folders.check(*arguments) == ""
+    assert all(words[0] == "-R" and words[-1] == "/srv" for words in folders.called("setfacl"))
+
+
+def test_a_file_system_without_acls_is_told(folders: Host) -> None:
+    folders.program("setfacl", "exit 1")
+    said = folders.apply("readable.sh", "/srv", "airflow")
+    assert said.startswith("/srv needs a file system with ACLs")
+
+
+def test_both_folders_become_readable_for_both_users(plan: fake.Plan) -> None:
+    for folder in (layout.DAGS, layout.PLUGINS):
+        (command,) = plan.named(f"Let Airflow read what people put into {folder}").commands
+        assert command.split()[1:] == ["apply", folder, "airflow-dags", "airflow"]
+    assert " acl " in " ".join(plan.named("Install Debian packages").commands)
+
+
+def test_a_file_that_may_not_be_read_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow then reads it, and shows its import error."""
+
+    def heuristic(file_path: str, zip_file: object) -> bool:
+        if "closed" in file_path:
+            raise PermissionError(file_path)
+        return "dag" in file_path
+
+    stand_in = ModuleType("airflow.utils.file")
+    stand_in.might_contain_dag_via_default_heuristic = heuristic  # type: ignore[attr-defined]
+    for name in ("airflow", "airflow.utils"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "airflow.utils.file", stand_in)
+    asked = runpy.run_path(str(plugins.POLICY / "airflow_deploy_files.py"))["might_contain_dag"]
+    assert [asked(file_path=name) for name in ("dag.py", "lib.py", "closed.py")] == [
+        *(True, False, True),
+    ]
+
+
+def test_airflow_asks_the_deploy_which_files_to_read(plan: fake.Plan) -> None:
+    config = formats.airflow_config(plan.uploads[layout.CONFIG])
+    module, _, function = config["core"]["might_contain_dag_callable"].rpartition(".")
+    assert f"def {function}(" in plan.uploads[f"{layout.PLUGINS}/{module}.py"]
+
+
+# Logs of tasks of several users
+
+SHARE = "Let tasks of all users write logs beside each other's"
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ({}, "/var/log/airflow"),
+        (fake.VARIANTS["s3 logs"], "/var/log/airflow"),
+        (fake.VARIANTS["claims"], None),  # whose storage may have no ACLs
+        (
+            {**fake.VARIANTS["claims"], "airflow_executor": "KubernetesExecutor,LocalExecutor"},
+            "/srv/logs",
+        ),
+    ],
+)
+def test_tasks_of_all_users_share_the_folder_of_logs(
+    given: dict[str, Any], folder: str | None
+) -> None:
+    plan = fake.plan(fake.settings(given))
+    found = [each.commands for each in plan.operations if SHARE in each.name]
+    entry = "g:airflow-dags:rwX"
+    assert found == ([[f"setfacl -R -m {entry},d:{entry} {folder}"]] if folder else [])

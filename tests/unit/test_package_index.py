@@ -1,0 +1,249 @@
+"""Python packages from an index of one's own, with real uv and pip and a server of this machine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import ipaddress
+import shutil
+import ssl
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tasks import layout
+from tests.unit import fake
+from tests.unit.stand_ins import Host
+
+LOGIN = ("deploy", "s3cret-Word!")
+# An sdist's own build backend, which needs no other package and no compiler.
+BACKEND = """
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "built_here-1.0-py3-none-any.whl"
+    with open(f"{folder}/{name}", "wb") as wheel:
+        wheel.write(bytes.fromhex("@WHEEL@"))
+    return name
+"""
+
+
+def wheel(name: str) -> bytes:
+    """A wheel with one empty module."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(f"{name}.py", "")
+        info = f"{name}-1.0.dist-info"
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr(f"{info}/WHEEL", tags)
+        archive.writestr(f"{info}/RECORD", "")
+    return content.getvalue()
+
+
+def sdist() -> bytes:
+    """A package that has only its source."""
+    system = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    project = '[project]\nname = "built-here"\nversion = "1.0"\n'
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, text in {
+            "pyproject.toml": system + project,
+            "backend.py": BACKEND.replace("@WHEEL@", wheel("built_here").hex()),
+            "PKG-INFO": "Metadata-Version: 2.1\nName: built-here\nVersion: 1.0\n",
+        }.items():
+            entry = tarfile.TarInfo(f"built_here-1.0/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return content.getvalue()
+
+
+FILES = {
+    "locked": ("locked-1.0-py3-none-any.whl", wheel("locked")),
+    "inner": ("inner-1.0-py3-none-any.whl", wheel("inner")),
+    "built-here": ("built_here-1.0.tar.gz", sdist()),
+}
+
+
+class Index(BaseHTTPRequestHandler):
+    """A simple repository, PEP 503, for who knows the login."""
+
+    def do_GET(self) -> None:
+        """Answer with a page of links, or with a file."""
+        given = base64.b64encode(":".join(LOGIN).encode()).decode()
+        if self.headers.get("Authorization") != f"Basic {given}":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="index"')
+            self.end_headers()
+            return
+        last = self.path.strip("/").rpartition("/")[2]
+        body = next((data for name, data in FILES.values() if name == last), b"")
+        if not body and last in FILES:
+            body = f'<a href="/files/{FILES[last][0]}">{FILES[last][0]}</a>'.encode()
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Type", "text/html" if last in FILES else "application/zip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+class Served(NamedTuple):
+    """A running index: its address, and the certificate that it shows."""
+
+    url: str
+    certificate: str
+
+
+def certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey
+) -> bytes:
+    """A certificate for this machine, or of the authority itself, as PEM."""
+    now = datetime.now(UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    subject, by = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)]) for each in (name, issuer)
+    )
+    builder = x509.CertificateBuilder(by, subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1))
+    builder = builder.not_valid_after(now + timedelta(days=2))
+    builder = builder.add_extension(x509.BasicConstraints(name == issuer, None), critical=True)
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """An index with TLS and a login, whose certificate nobody trusts by itself."""
+    authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ours = certificate("authority", authority, "authority", authority)
+    theirs = certificate("index", key, "authority", authority)
+    file = tmp_path_factory.mktemp("index") / "server.pem"
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(theirs + key.private_bytes(serialization.Encoding.PEM, *form))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Index)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Served(f"https://127.0.0.1:{server.server_port}/simple", ours.decode())
+    server.shutdown()
+
+
+def given(index: Served) -> dict[str, Any]:
+    """The settings for this index."""
+    login = {"username": LOGIN[0], "password": LOGIN[1]}
+    return {
+        "build_indexes": {"company": {"url": index.url, "default": True, **login}},
+        "build_ca_certificate": index.certificate,
+    }
+
+
+@pytest.fixture
+def host(tmp_path: Path, index: Served, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host with the files that the deploy writes for this index, and with uv."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # no cache and no configuration of this machine
+    plan = fake.plan(fake.settings(given(index)))
+    host = Host(tmp_path, given(index))
+    for name in ("PACKAGE_INDEXES", "PACKAGE_AUTHORITY"):
+        path = tmp_path / name
+        path.write_text(plan.uploads[host.values[name]])
+        host.values[name] = str(path)
+    (logins,) = plan.named("Write the logins of the package indexes").inputs[:1]
+    (tmp_path / "netrc").write_text(logins)
+    host.values |= {"PACKAGE_LOGINS": str(tmp_path / "netrc"), "UV": str(tmp_path / "uv")}
+    (tmp_path / "uv/bin").mkdir(parents=True)
+    program = shutil.which("uv")
+    assert program, "run the tests with uv"
+    (tmp_path / "uv/bin/uv").symlink_to(program)
+    sums = hashlib.sha256(FILES["locked"][1]).hexdigest()
+    (tmp_path / "lock.txt").write_text(f"locked==1.0 --hash=sha256:{sums}\n")
+    return host
+
+
+def install(host: Host, *more: str) -> subprocess.CompletedProcess[str]:
+    """Install the lock and more requirements into a virtual environment."""
+    venv, lock = host.folder / "venv", host.folder / "lock.txt"
+    return host.run("venv.sh", "apply", str(venv), sys.executable, str(lock), *more)
+
+
+def installed(host: Host) -> set[str]:
+    """The modules of the virtual environment."""
+    return {path.stem for path in host.folder.glob("venv/lib/python3*/site-packages/*.py")}
+
+
+def test_the_lock_and_more_come_from_the_index(host: Host) -> None:
+    done = install(host, "inner")
+    assert done.returncode == 0, done.stderr
+    assert {"locked", "inner"} <= installed(host)
+    assert LOGIN[1] not in done.stdout + done.stderr
+
+
+def test_without_the_authority_nothing_is_taken(host: Host) -> None:
+    host.values["PACKAGE_AUTHORITY"] = ""
+    assert install(host).returncode != 0 and "locked" not in installed(host)
+
+
+def test_without_the_login_nothing_is_taken(host: Host) -> None:
+    host.values["PACKAGE_LOGINS"] = str(host.folder / "none")
+    assert install(host).returncode != 0 and "locked" not in installed(host)
+
+
+def test_what_has_no_wheel_is_built_only_where_settings_say_so(host: Host) -> None:
+    done = install(host, "built-here")
+    assert done.returncode == 1 and "built_here" not in installed(host)
+    (*_, last) = done.stderr.splitlines()
+    assert last.startswith("airflow_extra_requirements: ") and "build_apt_packages" in last
+    host.values["BUILDS_PACKAGES"] = "yes"
+    done = install(host, "built-here")
+    assert done.returncode == 0, done.stderr
+    assert "built_here" in installed(host)
+
+
+def test_pip_which_installs_uv_has_the_same_index(host: Host) -> None:
+    folder = host.folder / "requirements"
+    folder.mkdir()
+    (folder / "uv.txt").write_text((host.folder / "lock.txt").read_text())
+    host.values |= {"REQUIREMENTS": str(folder), "UV": str(host.folder / "venv")}
+    assert host.apply("tools.sh", "uv") == ""
+    assert "locked" in installed(host)
+
+
+def test_the_login_is_in_no_command_and_no_file_that_pyinfra_shows(index: Served) -> None:
+    plan = fake.plan(fake.settings(given(index)))
+    commands = [command for each in plan.operations for command in each.commands]
+    said = [*plan.names, *plan.facts, *plan.uploads.values(), *commands]
+    assert not [text for text in said if LOGIN[1] in text]
+    write = plan.named("Write the logins of the package indexes")
+    assert layout.PACKAGE_LOGINS in " ".join(write.commands)
+    # A login that the inventory no longer has goes.
+    (command,) = fake.plan(fake.settings()).named("Remove the logins").commands or [""]
+    assert command == ""  # there is none on a bare host
+
+
+def test_programs_that_build_are_on_the_host_alone() -> None:
+    given = {"build_apt_packages": ["build-essential", "default-libmysqlclient-dev"]}
+    settings = fake.settings(given)
+    plan = fake.plan(settings)
+    assert "default-libmysqlclient-dev" in " ".join(plan.named("Install Debian packages").commands)
+    values = plan.uploads[layout.HOST_ENV].splitlines()
+    assert "BUILDS_PACKAGES=yes" in values
+    assert [line for line in values if line.startswith("WORKER_PACKAGES=")] == [
+        "WORKER_PACKAGES=''"
+    ]
