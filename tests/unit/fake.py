@@ -39,6 +39,8 @@ from tasks.settings import SECTIONS, HostSettings, Settings
 
 FILES = ROOT / "files"
 
+BARE_HOST_DATA: dict[str, Any] = {}  # of pyinfra's own, for all hosts
+
 # pyinfra looks up its own annotations again for each operation and question: a third of a plan.
 pyinfra_arguments.all_global_arguments = functools.cache(pyinfra_arguments.all_global_arguments)
 # It looks up each of its arguments in the data of the host, too, where tests have none: a third.
@@ -46,7 +48,7 @@ _look_up = HostData.__getattr__
 
 
 def _look_up_quickly(self: HostData, key: str) -> Any:
-    if key in pyinfra_arguments.all_argument_meta:
+    if key in pyinfra_arguments.all_argument_meta and key not in BARE_HOST_DATA:
         raise AttributeError(key)
     return _look_up(self, key)
 
@@ -56,8 +58,6 @@ HostData.__getattr__ = _look_up_quickly  # type: ignore[method-assign]
 # What pyinfra's own operations want to know of a host before they plan anything. Nothing else is
 # answered: to all facts the host is bare.
 BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
-
-BARE_HOST_DATA: dict[str, Any] = {}  # of pyinfra's own, for all hosts
 
 KUBECONFIGS = (layout.KUBECONFIG, layout.TRIGGERERS_KUBECONFIG)
 NOTHING = "(?!)"  # the expression that no text fits

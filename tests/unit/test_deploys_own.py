@@ -14,6 +14,7 @@ from tests.unit.test_settings import refusal
 FREE = {
     ("api", "workers"),
     ("core", "load_examples"),
+    ("core", "might_contain_dag_callable"),
     ("kubernetes_executor", "pod_launch_failure_retries"),
     ("kubernetes_executor", "task_publish_max_retries"),
     ("kubernetes_executor", "worker_pods_creation_batch_size"),
