@@ -253,9 +253,9 @@ SERVICES = {
     service.unit: service
     for service in (
         Service(API_SERVER, "airflow", ("api-secret-key", "fernet-key", "jwt-secret")),
-        Service(SCHEDULER, "airflow", ("api-secret-key", "fernet-key", "jwt-secret")),
+        Service(SCHEDULER, "airflow", ("fernet-key", "jwt-secret")),
         Service(DAG_PROCESSOR, "airflow-dags", ("fernet-key",)),
-        Service(TRIGGERER, "airflow-dags", ("api-secret-key", "fernet-key")),
+        Service(TRIGGERER, "airflow-dags", ("fernet-key",)),
     )
 }
 # Properties of each service, as `systemctl show` has them.

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from tasks import layout
+from tasks.airflow import secrets
 from tasks.layout import ROOT
 from tests.support import MAX_EXPOSURE
 from tests.unit import fake, formats
@@ -554,16 +555,32 @@ def test_services_run_the_program_of_the_venv(variant: Plan) -> None:
 # https://airflow.apache.org/docs/apache-airflow/3.3.2/security/security_model.html
 SECRETS_OF = {
     "api-server": {"fernet-key", "jwt-secret", "api-secret-key"},
-    "scheduler": {"fernet-key", "jwt-secret", "api-secret-key"},
+    "scheduler": {"fernet-key", "jwt-secret"},
     "dag-processor": {"fernet-key"},
-    "triggerer": {"fernet-key", "api-secret-key"},
+    "triggerer": {"fernet-key"},
 }
+KEYS = {f"/etc/airflow/secrets/{name}" for name in SECRETS_OF["api-server"]}
+
+
+def test_the_table_of_keys_gives_a_reason_for_each() -> None:
+    table = {process: set(keys) for process, keys in secrets.NEEDED.items()}
+    assert table == {**SECRETS_OF, "command line": {"fernet-key"}}
+    assert all(reason for keys in secrets.NEEDED.values() for reason in keys.values())
+
+
+def test_no_process_that_runs_dags_can_make_tokens_or_sessions() -> None:
+    for process, keys in secrets.NEEDED.items():
+        user = "airflow-dags" if process in ("dag-processor", "triggerer") else "airflow"
+        assert user == "airflow" or set(keys) == {"fernet-key"}
 
 
 def test_each_service_has_its_secrets_and_no_other(variant: Plan) -> None:
     for service, unit in units_of(variant).items():
         files = set(unit.all("Service.EnvironmentFile"))
         assert files == {f"/etc/airflow/secrets/{name}" for name in SECRETS_OF[service]}
+        # The deploy restarts it when one of them changes.
+        recorded = unit.environment["INPUTS"].split()
+        assert files == {path for path in recorded if path in KEYS}
         # Anybody on the host can read a unit.
         assert unit.environment.keys().isdisjoint(SECRET_VARIABLES)
 
