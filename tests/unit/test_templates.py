@@ -302,11 +302,22 @@ def test_all_objects_are_in_the_namespace() -> None:
     plan = fake.plan(
         fake.settings({"kubernetes_namespace": "team-a", "kubernetes_pod_operator": True})
     )
-    namespace, *others = objects_of(plan)
-    assert (namespace["kind"], namespace["metadata"]["name"]) == ("Namespace", "team-a")
-    assert {each["metadata"]["namespace"] for each in others} == {"team-a"}
-    subjects = [subject for each in others for subject in each.get("subjects", [])]
-    assert {subject["namespace"] for subject in subjects} == {"team-a"}
+    namespaces, others = objects_of(plan)[:2], objects_of(plan)[2:]
+    # Nothing can be made in a namespace that is not there yet.
+    assert [each["kind"] for each in namespaces] == ["Namespace"] * 2
+    places = {"team-a", "team-a-control"}
+    assert {each["metadata"]["name"] for each in namespaces} == places
+    assert {each["metadata"]["namespace"] for each in others} == places
+    subjects = {
+        (subject["name"], subject["namespace"])
+        for each in others
+        for subject in each.get("subjects", [])
+    }
+    assert subjects == {
+        ("airflow-control-plane", "team-a-control"),
+        ("airflow-triggerer", "team-a-control"),
+        ("airflow-pod-operator", "team-a"),
+    }
 
 
 def test_nobody_may_more_than_handle_pods(variant: Plan) -> None:
@@ -339,7 +350,9 @@ def test_task_pods_act_as_an_account_without_rights(variant: Plan) -> None:
         for each in objects
         if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == account
     ]
-    assert len(found) == sum(each["kind"] == "Namespace" for each in objects)
+    # Each namespace but that of what runs on the host, where no pod is.
+    namespaces = {each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"}
+    assert {each["metadata"]["namespace"] for each in found} == namespaces - {"airflow-control"}
     assert all(each["automountServiceAccountToken"] is False for each in found)
     bound = {s["name"] for each in objects for s in each.get("subjects", [])}
     assert account not in bound
@@ -387,21 +400,23 @@ def test_every_namespace_has_the_rights_and_accounts() -> None:
         if each["kind"] != "Namespace":
             place = each["metadata"]["namespace"]
             kinds.setdefault(place, set()).add((each["kind"], each["metadata"]["name"]))
-    assert list(kinds) == ["airflow", "team-a", "team-b"]
-    # The accounts of what runs on the host, and their tokens, are in one namespace.
+    assert set(kinds) == {"airflow-control", "airflow", "team-a", "team-b"}
+    # The accounts of what runs on the host, and their tokens, are where no pod can be.
     only = {
         (kind, f"airflow-{account}{suffix}")
         for account in ("control-plane", "triggerer")
         for kind, suffix in (("ServiceAccount", ""), ("Secret", "-token"))
     }
-    assert kinds["team-a"] == kinds["team-b"] == kinds["airflow"] - only
+    assert kinds["airflow-control"] == only
+    assert kinds["team-a"] == kinds["team-b"] == kinds["airflow"]
+    assert not kinds["airflow"] & only
     subjects = [
         subject
         for each in objects
         for subject in each.get("subjects", [])
         if subject["name"] == "airflow-control-plane"
     ]
-    assert [subject["namespace"] for subject in subjects] == ["airflow"] * 3
+    assert [subject["namespace"] for subject in subjects] == ["airflow-control"] * 3
     config = config_of(plan)["kubernetes_executor"]
     assert config["multi_namespace_mode"] == "True"
     assert config["multi_namespace_mode_namespace_list"] == "airflow,team-a,team-b"
