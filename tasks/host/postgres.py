@@ -46,8 +46,8 @@ def configure(settings: HostSettings) -> None:
         user="postgres",
         group="postgres",
         mode="600",
-        database=DATABASE,
-        users=(CONTROL_USER, DAGS_USER),
+        # The owner also restores a backup, beside the database in use.
+        users={CONTROL_USER: [DATABASE, f"{DATABASE}_new"], DAGS_USER: [DATABASE]},
     )
     systemd.service(name="Run PostgreSQL", service="postgresql", running=True, enabled=True)
     ensure(
@@ -70,12 +70,16 @@ def configure(settings: HostSettings) -> None:
     )
 
 
-def grant(database: str = DATABASE, *, missing: bool = False) -> str:
-    """Shell command that gives DAGs' code its rights, or only prints the missing commands."""
+def grant(*, missing: bool = False) -> str:
+    """Shell command that gives DAGs' code its rights, or only prints the missing commands.
+
+    It runs as the owner, who may give them: a superuser would run what the owner of a table or of
+    a function has made of it.
+    """
     end = ";" if missing else r"\gexec"
     return (
         f"{{ cat {GRANTS}; echo '{end}'; }}"
-        f" | runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 {database}"
+        f" | runuser -u {DATABASE} -- psql -XAtq -v ON_ERROR_STOP=1 {DATABASE}"
     )
 
 

@@ -793,7 +793,8 @@ def test_postgres_lets_in_only_users_of_the_host(variant: Plan) -> None:
     rules = [tuple(line.split()) for line in lines if not line.startswith("#")]
     assert set(rules) == {
         ("local", "all", "postgres", "peer"),
-        ("local", "airflow", "airflow", "peer"),
+        # The second one is where a backup is restored.
+        ("local", "airflow,airflow_new", "airflow", "peer"),
         ("local", "airflow", "airflow-dags", "peer"),
     }
 

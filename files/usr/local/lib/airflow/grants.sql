@@ -11,8 +11,8 @@
 -- A right that is missing ends the dag-processor, which then fails at each start: a new version of
 -- Airflow is tried with tests/e2e/attacks.
 --
--- Names are qualified, and no function, operator or type of the database's owner is used, since
--- a superuser may run this.
+-- The database's owner runs this, for what is the owner's own. Names are qualified, and no function, operator or type beside
+-- PostgreSQL's own is used.
 set search_path to pg_catalog;
 with decided (relation, rights, why) as (values
     -- Who logs in, and with which rights.
@@ -164,6 +164,7 @@ relations as (
     select c.oid, c.relname, c.relacl, c.relowner, coalesce(d.rights, '') as rights
     from pg_class as c left join decided as d on d.relation = c.relname
     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and pg_has_role(c.relowner, 'usage')
 ),
 role (oid) as (select oid from pg_roles where rolname = 'airflow-dags'),
 -- Each right on a relation: '*' on the whole, otherwise the names of its columns.
@@ -227,11 +228,12 @@ statements (place, statement) as (
     ) as state,
     lateral (select case when is_wanted then 'grant' else 'revoke' end as verb) as verbs
     where s.relnamespace = 'public'::regnamespace and s.relkind = 'S' and is_wanted <> is_given
+    and pg_has_role(s.relowner, 'usage')
     union all
     select 1, format('revoke all on %s public.%I from public',
         case c.relkind when 'S' then 'sequence' else 'table' end, c.relname)
     from pg_class as c
-    where c.relnamespace = 'public'::regnamespace
+    where c.relnamespace = 'public'::regnamespace and pg_has_role(c.relowner, 'usage')
     and exists (select from aclexplode(c.relacl) as acl where acl.grantee = 0)
     union all
     select 2, format(
