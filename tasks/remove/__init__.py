@@ -188,7 +188,7 @@ def _remove_database(settings: HostSettings) -> None:
             ),
             *(
                 f"runuser -u postgres -- dropuser --if-exists {role}"
-                for role in (DAGS_USER, CONTROL_USER)
+                for role in (layout.METRICS_USER, DAGS_USER, CONTROL_USER)
             ),
             f"cd {config} && {{ test ! -e {original} || mv {original} pg_hba.conf; }}",
             f"rm {config}/conf.d/airflow.conf",

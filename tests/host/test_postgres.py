@@ -89,6 +89,7 @@ def test_only_linux_users_are_let_in(database: dict[str, Any], settings: HostSet
         ["local", ["all"], ["postgres"], "peer", None],
         ["local", ["airflow", "airflow_new"], ["airflow"], "peer", None],
         ["local", ["airflow"], ["airflow-dags"], "peer", None],
+        *([["local", ["airflow"], ["prometheus"], "peer", None]] * bool(settings.metrics.port)),
     ]
 
 

@@ -78,6 +78,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/var/lib/airflow-deploy/*.new": SUMS,
     "/etc/airflow/host.env": like(r"#.*\n([A-Z_]+=.*\n)+"),
     "/usr/local/lib/airflow/*.py": python,
+    "/usr/local/lib/airflow/metrics.yaml": yaml.safe_load,
     "/opt/airflow/image/start-task": python,
     "/etc/airflow/*.json": json.loads,
     "/usr/local/lib/airflow/grants.sql": like(

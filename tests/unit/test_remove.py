@@ -230,6 +230,7 @@ def test_what_was_postgres_own_is_put_back() -> None:
         ("dropdb", "airflow"),
         ("dropdb", "airflow_new"),
         ("dropdb", "airflow_old"),
+        ("dropuser", "prometheus"),
         ("dropuser", "airflow-dags"),
         ("dropuser", "airflow"),
     ]

@@ -788,6 +788,9 @@ def test_options_for_postgres_arrive_as_they_are() -> None:
     assert formats.postgres_config(text).items() >= given.items()
 
 
+EXPORTER = f"{UNITS}/prometheus-postgres-exporter.service.d/airflow.conf"
+
+
 def test_postgres_lets_in_only_users_of_the_host(variant: Plan) -> None:
     lines = variant.uploads["/etc/postgresql/15/main/pg_hba.conf"].splitlines()
     rules = [tuple(line.split()) for line in lines if not line.startswith("#")]
@@ -796,6 +799,7 @@ def test_postgres_lets_in_only_users_of_the_host(variant: Plan) -> None:
         # The second one is where a backup is restored.
         ("local", "airflow,airflow_new", "airflow", "peer"),
         ("local", "airflow", "airflow-dags", "peer"),
+        *({("local", "airflow", "prometheus", "peer")} if EXPORTER in variant.uploads else ()),
     }
 
 
@@ -836,7 +840,7 @@ def test_the_smoke_test_finds_the_web_page(host: str) -> None:
 
 
 def test_alerts_name_figures_that_there_are() -> None:
-    queries = yaml.safe_load((FILES / "etc/airflow/metrics.yaml").read_text())
+    queries = yaml.safe_load((FILES / "usr/local/lib/airflow/metrics.yaml").read_text())
     named = {
         f"{query}_{column}"
         for query, each in queries.items()

@@ -160,6 +160,14 @@ $source$)),
 guarded (relation) as (values
     ('ab_permission_view_role'), ('callback'), ('job'), ('log'), ('task_instance_history')
 ),
+-- What metrics.yaml asks as the role of Debian's exporter, where there is one.
+measured (relation, columns) as (values
+    ('dag_run', 'state,end_date'),
+    ('import_error', 'id'),
+    ('job', 'job_type,latest_heartbeat'),
+    ('slot_pool', 'pool,slots,include_deferred'),
+    ('task_instance', 'state,queued_dttm,pool,pool_slots')
+),
 relations as (
     select c.oid, c.relname, c.relacl, c.relowner, coalesce(d.rights, '') as rights
     from pg_class as c left join decided as d on d.relation = c.relname
@@ -235,6 +243,15 @@ statements (place, statement) as (
     from pg_class as c
     where c.relnamespace = 'public'::regnamespace and pg_has_role(c.relowner, 'usage')
     and exists (select from aclexplode(c.relacl) as acl where acl.grantee = 0)
+    union all
+    select 1, format('grant select (%s) on table public.%I to prometheus',
+        string_agg(quote_ident(a.attname), ', ' order by a.attname), r.relname)
+    from measured as m join relations as r on r.relname = m.relation
+    join pg_attribute as a on a.attrelid = r.oid and not a.attisdropped
+        and a.attname = any (string_to_array(m.columns, ','))
+    where not has_column_privilege(
+        (select p.oid from pg_roles as p where p.rolname = 'prometheus'), r.oid, a.attnum, 'select')
+    group by r.relname
     union all
     select 2, format(
         'create or replace function public.airflow_dags_rows() returns trigger language plpgsql'
