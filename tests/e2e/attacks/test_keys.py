@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, host_tests
+from tests.e2e.support import Airflow, bring_dag, host_tests
 from tests.sandbox.machine import Machine
 
 ENVIRON = r"cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n'"
@@ -66,6 +66,41 @@ def test_the_right_key_would_have_signed_one(airflow: Airflow, shell: Shell) -> 
     """Otherwise the cookie would be refused for another reason."""
     key = shell("sed 's/^[A-Z_]*=//' /etc/airflow/secrets/api-secret-key")
     assert token_of(airflow, key)
+
+
+# At its top level, as it is read: who reads it, and with which keys.
+CURIOUS = """
+import os
+import pwd
+from airflow.sdk import dag
+
+who, keys = pwd.getpwuid(os.getuid()).pw_name, [k for k in os.environ if "SECRET" in k]
+print("READ BY", who, keys, os.access("/etc/airflow/kubeconfig", os.R_OK))
+
+
+@dag(schedule=None)
+def e2e_curious(): ...
+
+
+e2e_curious()
+"""
+
+
+def test_the_command_line_reads_dags_with_the_rights_of_their_code(shell: Shell) -> None:
+    bring_dag("e2e_curious", shell, CURIOUS)
+    said = shell("airflow dags report 2>&1")
+    assert "READ BY airflow-dags [] False" in said
+    assert "READ BY airflow " not in said
+    for command in ("dags test e2e_curious", "tasks test e2e_curious none"):
+        said = shell(f"! airflow {command} 2>&1")
+        assert "use airflow dags trigger" in said and "READ BY" not in said
+    shell("rm /opt/airflow/dags/e2e_curious.py")
+
+
+def test_the_command_line_still_lists_dags_and_errors(shell: Shell) -> None:
+    assert "airflow_smoke_test" in shell("airflow dags list -o plain")
+    assert "Traceback" not in shell("airflow dags list-import-errors 2>&1 || true")
+    shell("airflow dags reserialize")
 
 
 def test_the_host_passes_its_tests_of_secrets(machine: Machine) -> None:
