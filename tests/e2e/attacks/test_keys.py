@@ -68,6 +68,32 @@ def test_the_right_key_would_have_signed_one(airflow: Airflow, shell: Shell) -> 
     assert token_of(airflow, key)
 
 
+# Looks at all that a local user may see of processes, as fast as it can.
+WATCH = """
+import glob, time
+found, end = set(), time.time() + 40
+while time.time() < end:
+    for path in glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/environ"):
+        try:
+            text = open(path, "rb").read()
+        except OSError:
+            continue
+        found |= {word for word in ("AIRFLOW_DEPLOY_WORKLOAD", '"token":') if word.encode() in text}
+print(sorted(found))
+"""
+
+
+def test_no_local_user_sees_the_token_of_a_task_that_begins(shell: Shell) -> None:
+    shell(f"cat > /tmp/e2e-watch.py <<'END'\n{WATCH}\nEND")
+    said = shell(
+        "runuser -u nobody -- python3 /tmp/e2e-watch.py > /tmp/e2e-watched &"
+        " airflow-smoke-test && wait && cat /tmp/e2e-watched; rm /tmp/e2e-watch*"
+    )
+    assert "a task ran as a pod" in said
+    # It saw the process of the task, without its token.
+    assert said.splitlines()[-1] == "['AIRFLOW_DEPLOY_WORKLOAD']"
+
+
 # At its top level, as it is read: who reads it, and with which keys.
 CURIOUS = """
 import os
