@@ -50,7 +50,8 @@ def deploy(settings: HostSettings) -> None:
         git.prepare(settings)
         services.run(settings)
 
-    # Operate. These look after an Airflow that runs.
+    # Operate. These look after an Airflow that runs, and needs nothing of an earlier deploy.
+    access.retire(settings)
     timers.run(settings)
     metrics.run(settings)
 

@@ -19,6 +19,8 @@ HOMES = {user: f"/var/lib/{user}" for user in (CONTROL_USER, DAGS_USER)}
 
 LOOPBACK = "127.0.0.1"  # the api-server listens only there
 DATABASE = CONTROL_USER
+# The Linux user that comes with Debian's exporter, and its role.
+METRICS_USER = "prometheus"
 
 # The deploy's own state. Only root writes there, so nobody can plant a link in it.
 STATE = "/var/lib/airflow-deploy"

@@ -13,6 +13,8 @@ import runpy
 import sys
 
 TASK = ["python", "-m", "airflow.sdk.execution_time.execute_workload"]
+# The deploy's policy (pod_mutation_hook) moves a task from the arguments to this variable.
+WORKLOAD = "AIRFLOW_DEPLOY_WORKLOAD"
 
 
 def freeze_once() -> None:
@@ -22,6 +24,8 @@ def freeze_once() -> None:
 
 
 command = sys.argv[1:] or ["python"]
+if command[:2] == ["python", "-c"] and WORKLOAD in os.environ:
+    command = [*TASK, "--json-string", os.environ.pop(WORKLOAD)]
 if command[:3] != TASK:
     os.execvp(command[0], command)
 # Tasks of several users share folders by their group, above all those of their logs.

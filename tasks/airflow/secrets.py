@@ -5,7 +5,34 @@ Each has a file of its own, so that each unit is given only those that it needs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tasks.lib.operations import ensure
+
+# The keys that each process holds, and why: who has jwt-secret can act as any task or user, who has
+# api-secret-key can log in as any user, so neither may be where the code of DAGs runs. The reasons
+# name Airflow's source. Without its own key Airflow makes one up at each start, which nobody needs.
+NEEDED: Mapping[str, Mapping[str, str]] = {
+    "api-server": {
+        "fernet-key": "shows and writes connections and variables, also for tasks",
+        "jwt-secret": "makes and checks the tokens of users and tasks: api_fastapi/auth/tokens.py",
+        "api-secret-key": "signs sessions of the login (fab/www/app.py), and tokens of the page",
+    },
+    "scheduler": {
+        "fernet-key": "encrypts the arguments of callbacks: models/trigger.py",
+        "jwt-secret": "makes the tokens of tasks: executors/base_executor.py",
+    },
+    "dag-processor": {
+        "fernet-key": "DAGs may ask for connections and variables while they are read",
+    },
+    "triggerer": {
+        "fernet-key": "decrypts the arguments of triggers; these ask for connections",
+    },
+    # files/usr/local/lib/airflow/run
+    "command line": {
+        "fernet-key": "shows, writes and encrypts again connections and variables",
+    },
+}
 
 
 def create() -> None:

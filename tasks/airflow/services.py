@@ -14,6 +14,7 @@ from pyinfra.api import deploy
 
 from tasks import layout
 from tasks.airflow import timers
+from tasks.airflow.secrets import NEEDED
 from tasks.layout import (
     CONFIG,
     CONTROL_USER,
@@ -40,7 +41,11 @@ class Service(NamedTuple):
 
     name: str
     user: str
-    secrets: tuple[str, ...]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the keys that it holds."""
+        return tuple(NEEDED[self.name])
 
     @property
     def unit(self) -> str:
@@ -53,13 +58,12 @@ class Service(NamedTuple):
         return f"{UNITS_DIRECTORY}/{self.unit}.d/{HOST_DROP_IN}"
 
 
-# In the order in which they start. Which service needs which secret:
-# https://airflow.apache.org/docs/apache-airflow/3.3.2/security/security_model.html
+# In the order in which they start.
 SERVICES = (
-    Service("api-server", CONTROL_USER, ("fernet-key", "jwt-secret", "api-secret-key")),
-    Service("scheduler", CONTROL_USER, ("fernet-key", "jwt-secret", "api-secret-key")),
-    Service("dag-processor", DAGS_USER, ("fernet-key",)),
-    Service("triggerer", DAGS_USER, ("fernet-key", "api-secret-key")),
+    Service("api-server", CONTROL_USER),
+    Service("scheduler", CONTROL_USER),
+    Service("dag-processor", DAGS_USER),
+    Service("triggerer", DAGS_USER),
 )
 
 

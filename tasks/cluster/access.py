@@ -22,11 +22,17 @@ from tasks.layout import (
     TRIGGERERS_KUBECONFIG,
 )
 from tasks.lib.kubectl import Manifest, render
-from tasks.lib.operations import ensure
+from tasks.lib.operations import ensure, ensure_sent
 from tasks.settings import HostSettings
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
 CONTROL_PLANE, TRIGGERER = "airflow-control-plane", "airflow-triggerer"
+# Earlier deploys had these accounts, their tokens and rights in the namespaces of tasks.
+RETIRED = tuple(
+    each
+    for account in (CONTROL_PLANE, TRIGGERER)
+    for each in (f"rolebinding/{account}", f"serviceaccount/{account}", f"secret/{account}-token")
+)
 API_VERSIONS = {
     "ConfigMap": "v1",
     "NetworkPolicy": "networking.k8s.io/v1",
@@ -75,6 +81,18 @@ def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
         )
 
 
+@deploy("Kubernetes")
+def retire(settings: HostSettings) -> None:
+    """No account of the host is in a namespace of tasks; the services have their new tokens now."""
+    names = " ".join(RETIRED)
+    ensure_sent(
+        name="Delete the accounts that Airflow had beside its tasks",
+        program=ROOT / "tasks/lib/objects.sh",
+        args=[settings.kubectl, *(f"-n {each} {names}" for each in settings.kubernetes.namespaces)],
+        already="there are none",
+    )
+
+
 def accounts(settings: HostSettings) -> dict[str, tuple[str, str]]:
     """The accounts of the host's processes, each with its kubeconfig and its readers' group."""
     found = {CONTROL_PLANE: (KUBECONFIG, CONTROL_USER)}
@@ -99,13 +117,22 @@ def _write_list(what: str, objects: Sequence[Manifest], path: str) -> None:
 def _unwanted(settings: HostSettings, more: Sequence[Manifest]) -> Iterator[Manifest]:
     """Objects that an earlier run may have made and that should go: rights above all."""
     names = list(_unwanted_names(settings, more))
-    for namespace in settings.kubernetes.namespaces:
-        for kind, name in names:
-            yield {
-                "apiVersion": API_VERSIONS[kind],
-                "kind": kind,
-                "metadata": {"name": name, "namespace": namespace},
-            }
+    places = [
+        *((each, *name) for each in settings.kubernetes.namespaces for name in names),
+        *((settings.kubernetes.control_namespace, *name) for name in _unwanted_accounts(settings)),
+    ]
+    for namespace, kind, name in places:
+        yield {
+            "apiVersion": API_VERSIONS[kind],
+            "kind": kind,
+            "metadata": {"name": name, "namespace": namespace},
+        }
+
+
+def _unwanted_accounts(settings: HostSettings) -> Iterator[tuple[str, str]]:
+    if not settings.kubernetes.pod_operator:
+        yield "ServiceAccount", TRIGGERER
+        yield "Secret", f"{TRIGGERER}-token"
 
 
 def _unwanted_names(settings: HostSettings, more: Sequence[Manifest]) -> Iterator[tuple[str, str]]:
@@ -114,6 +141,7 @@ def _unwanted_names(settings: HostSettings, more: Sequence[Manifest]) -> Iterato
             for kind in ("Role", "RoleBinding", "ServiceAccount"):
                 yield kind, account
         yield "Secret", f"{TRIGGERER}-token"
+        yield "RoleBinding", f"{TRIGGERER}-account"
     if all(each["metadata"]["name"] != BUILTIN_DAGS_CONFIG_MAP for each in more):
         yield "ConfigMap", BUILTIN_DAGS_CONFIG_MAP
     if not settings.kubernetes.network_policy:

@@ -24,6 +24,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "SECRETS": layout.SECRETS,
         "KUBECTL": settings.kubectl,
         "NAMESPACE": settings.kubernetes.namespace,
+        "CONTROL_NAMESPACE": settings.kubernetes.control_namespace,
         "KUBEADM_CONFIG": layout.KUBEADM_CONFIG,
         "KUBERNETES_VERSION": settings.kubernetes.version,
         "OFFLINE_DIR": settings.offline.dir or "",

@@ -12,6 +12,7 @@ from tasks import layout
 from tasks.layout import (
     DATABASE,
     METRICS_UNIT,
+    METRICS_USER,
     PACKAGES_RECORD,
     STARTED_WITH,
     UNITS_DIRECTORY,
@@ -23,7 +24,8 @@ PACKAGE = "prometheus-postgres-exporter"
 DROP_INS = f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d"
 DROP_IN = f"{DROP_INS}/airflow.conf"
 SANDBOX = f"{DROP_INS}/10-airflow-sandbox.conf"  # the same that Airflow's services have
-QUERIES = "/etc/airflow/metrics.yaml"
+QUERIES = f"{layout.LIB}/metrics.yaml"
+EARLIER_QUERIES = "/etc/airflow/metrics.yaml"
 
 
 @deploy("Metrics")
@@ -33,14 +35,6 @@ def run(settings: HostSettings) -> None:
         remove()
         return
     address = f"{settings.wildcard_address}:{settings.metrics.port}"
-    files.put(
-        name="Write the exporter's queries",
-        src=f"files{QUERIES}",
-        dest=QUERIES,
-        user="root",
-        group="airflow",
-        mode="640",
-    )
     # Before the package, which starts the unit.
     files.put(
         name=f"Write the sandbox of {METRICS_UNIT}",
@@ -55,6 +49,7 @@ def run(settings: HostSettings) -> None:
         mode="644",
         address=address,
         database=DATABASE,
+        role=METRICS_USER,
         queries=QUERIES,
         inputs=(SANDBOX, DROP_IN, QUERIES),
         started_with=STARTED_WITH,
@@ -66,6 +61,7 @@ def run(settings: HostSettings) -> None:
         args=[str(settings.metrics.port)],
         already="it runs with its inputs as they are",
     )
+    files.file(name="Remove the exporter's earlier queries", path=EARLIER_QUERIES, present=False)
 
 
 def remove() -> None:
@@ -75,7 +71,7 @@ def remove() -> None:
         test=f"! test -e {DROP_IN}",
         commands=[
             f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null || true",
-            f"rm -f {QUERIES} {STARTED_WITH}/{METRICS_UNIT}",
+            f"rm -f {EARLIER_QUERIES} {STARTED_WITH}/{METRICS_UNIT}",
             # The folder may hold a drop-in of an admin.
             f"rm -f {SANDBOX}",
             f"rm -f {DROP_IN}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import files, postgres, systemd
 
-from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, ORIGINAL
+from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, METRICS_USER, ORIGINAL
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
@@ -46,8 +46,12 @@ def configure(settings: HostSettings) -> None:
         user="postgres",
         group="postgres",
         mode="600",
-        database=DATABASE,
-        users=(CONTROL_USER, DAGS_USER),
+        # The owner also restores a backup, beside the database in use.
+        users={
+            CONTROL_USER: [DATABASE, f"{DATABASE}_new"],
+            DAGS_USER: [DATABASE],
+            **({METRICS_USER: [DATABASE]} if settings.metrics.port else {}),
+        },
     )
     systemd.service(name="Run PostgreSQL", service="postgresql", running=True, enabled=True)
     ensure(
@@ -58,6 +62,8 @@ def configure(settings: HostSettings) -> None:
     )
     for role in (CONTROL_USER, DAGS_USER):
         postgres.role(name=f"Create role {role}", role=role, _su_user="postgres")
+    if settings.metrics.port:
+        _let_the_exporter_ask()
     postgres.database(
         name="Create database airflow",
         database=DATABASE,
@@ -70,9 +76,25 @@ def configure(settings: HostSettings) -> None:
     )
 
 
+def _let_the_exporter_ask() -> None:
+    """The exporter has a role that sees PostgreSQL's own figures; GRANTS gives it Airflow's."""
+    postgres.role(name=f"Create role {METRICS_USER}", role=METRICS_USER, _su_user="postgres")
+    ask = f"select pg_has_role('{METRICS_USER}', 'pg_monitor', 'member')"
+    run_unless(
+        name="Let the exporter see figures of PostgreSQL",
+        test=f'test "$(runuser -u postgres -- psql -XAtqc "{ask}")" = t',
+        commands=[f'runuser -u postgres -- psql -Xqc "grant pg_monitor to {METRICS_USER}"'],
+        already="it does",
+    )
+
+
 def give_rights() -> None:
-    """The processes that run DAGs' code have the rights that they need, and no more."""
-    psql = "runuser -u postgres -- psql -XAtq"
+    """The processes that run DAGs' code have the rights that they need, and no more.
+
+    The owner gives them: a superuser would run what the owner of a table or of a function has made
+    of it.
+    """
+    psql = f"runuser -u {DATABASE} -- psql -XAtq"
     run_unless(
         name=f"Give the role {DAGS_USER} its rights",
         # The query prints the commands that give the missing ones; it must succeed as well.

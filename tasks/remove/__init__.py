@@ -155,8 +155,9 @@ def _remove_objects(settings: HostSettings, keep_data: bool) -> None:
     """Take Airflow's objects out of an existing cluster; claims stay with the data."""
     if keep_data:
         found: dict[str, list[str]] = {
-            each: [*OTHER_OBJECTS] for each in settings.kubernetes.namespaces
+            each: [*OTHER_OBJECTS, *access.RETIRED] for each in settings.kubernetes.namespaces
         }
+        found[settings.kubernetes.control_namespace] = []
         for each in yaml.safe_load_all(kubectl.render(access.MANIFEST, settings)):
             if each and each["kind"] not in ("Namespace", "PersistentVolumeClaim"):
                 names = each["metadata"]
@@ -164,10 +165,11 @@ def _remove_objects(settings: HostSettings, keep_data: bool) -> None:
         selected = [f"-n {namespace} {' '.join(names)}" for namespace, names in found.items()]
     else:
         # They hold all of the rest, and perhaps the rights of the account that runs this.
-        selected = [f"namespace {' '.join(settings.kubernetes.namespaces)}"]
+        namespaces = [*settings.kubernetes.namespaces, settings.kubernetes.control_namespace]
+        selected = [f"namespace {' '.join(namespaces)}"]
     ensure_sent(
         name="Delete Airflow's objects in the cluster",
-        program=_HERE / "objects.sh",
+        program=layout.ROOT / "tasks/lib/objects.sh",
         args=[settings.kubectl, *selected],
         already="there are none",
     )
@@ -186,7 +188,7 @@ def _remove_database(settings: HostSettings) -> None:
             ),
             *(
                 f"runuser -u postgres -- dropuser --if-exists {role}"
-                for role in (DAGS_USER, CONTROL_USER)
+                for role in (layout.METRICS_USER, DAGS_USER, CONTROL_USER)
             ),
             f"cd {config} && {{ test ! -e {original} || mv {original} pg_hba.conf; }}",
             f"rm {config}/conf.d/airflow.conf",

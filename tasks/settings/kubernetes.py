@@ -101,6 +101,16 @@ class Kubernetes(Section):
                 "kubernetes_extra_namespaces: write each namespace once, and not"
                 f" {self.namespace}, which is kubernetes_namespace"
             )
+        if self.control_namespace in self.namespaces:
+            yield (
+                f"kubernetes_extra_namespaces: {self.control_namespace} is the namespace of"
+                " Airflow's own accounts, where no task may run: choose another one"
+            )
+        if len(self.control_namespace) > 63:
+            yield (
+                f"kubernetes_namespace: {self.control_namespace}, the namespace of Airflow's own"
+                " accounts, would have more than 63 characters: choose a shorter one"
+            )
         for each in self.extra_manifests:
             if each["kind"] == "Secret":
                 yield (
@@ -138,6 +148,11 @@ class Kubernetes(Section):
     def namespaces(self) -> list[str]:
         """All namespaces that tasks may run in, the default one first."""
         return [self.namespace, *self.extra_namespaces]
+
+    @property
+    def control_namespace(self) -> str:
+        """The namespace of the accounts of what runs on the host; no pod runs there."""
+        return f"{self.namespace}-control"
 
     @property
     def admin_kubeconfig(self) -> str:

@@ -18,7 +18,7 @@ class Postgres(Section):
 
     version: int | None = Field(
         default=None,
-        ge=14,
+        ge=15,  # before, every role could replace functions and operators in a database
         le=18,
         description="Major version of PostgreSQL; none uses Debian's own.",
     )

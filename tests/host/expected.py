@@ -254,9 +254,9 @@ SERVICES = {
     service.unit: service
     for service in (
         Service(API_SERVER, "airflow", ("api-secret-key", "fernet-key", "jwt-secret")),
-        Service(SCHEDULER, "airflow", ("api-secret-key", "fernet-key", "jwt-secret")),
+        Service(SCHEDULER, "airflow", ("fernet-key", "jwt-secret")),
         Service(DAG_PROCESSOR, "airflow-dags", ("fernet-key",)),
-        Service(TRIGGERER, "airflow-dags", ("api-secret-key", "fernet-key")),
+        Service(TRIGGERER, "airflow-dags", ("fernet-key",)),
     )
 }
 # Properties of each service, as `systemctl show` has them.
@@ -493,6 +493,7 @@ _PATHS: Table = {
         /etc/airflow/host.env                 root root    644  has no secret
         /etc/airflow/dags.env                 root root    644  has no secret
         /usr/local/lib/airflow/kubeconfig.sh  root root    755  public
+        /usr/local/lib/airflow/metrics.yaml   root root    644  public
         /usr/local/lib/airflow/secrets.sh     root root    755  public
         /usr/local/lib/airflow/smoke-test.sh  root root    755  public
         /usr/local/lib/airflow/upgrade.sh     root root    755  public
@@ -511,7 +512,6 @@ _PATHS: Table = {
     has_pod_operator: "/etc/airflow/kubeconfig-triggerer root airflow-dags 640 has a token",
     has_git: "/usr/local/lib/airflow/git-ask.py root root 644 public",
     has_metrics: """
-        /etc/airflow/metrics.yaml root airflow 640 the exporter reads it
         /etc/systemd/system/prometheus-postgres-exporter.service.d/airflow.conf root root 644 public
         /etc/systemd/system/prometheus-postgres-exporter.service.d/10-airflow-sandbox.conf \
             root root 644 public

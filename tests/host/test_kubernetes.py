@@ -128,7 +128,7 @@ def test_task_pods_may_nothing(right: Right, of_task_pods: dict[Right, bool]) ->
 
 
 def test_control_plane_is_a_service_account(host: Host, settings: HostSettings) -> None:
-    account = f"system:serviceaccount:{settings.kubernetes.namespace}:airflow-control-plane"
+    account = f"system:serviceaccount:{settings.kubernetes.namespace}-control:airflow-control-plane"
     who = json.loads(host.check_output(f"{AIRFLOWS_KUBECTL} auth whoami -o json"))
     assert who["status"]["userInfo"]["username"] == account
     assert "system:masters" not in who["status"]["userInfo"]["groups"]
@@ -143,17 +143,48 @@ def test_kubeconfig_holds_a_token_and_no_certificate(host: Host, settings: HostS
 
 
 def test_pods_get_no_token_by_themselves(host: Host, settings: HostSettings) -> None:
-    get = f"{settings.kubectl} -n {settings.kubernetes.namespace} get serviceaccounts -o json"
-    accounts = {
-        each["metadata"]["name"]: each.get("automountServiceAccountToken")
-        for each in json.loads(host.check_output(get))["items"]
-    }
-    assert accounts["airflow-control-plane"] is False
+    accounts = accounts_in(settings.kubernetes.namespace, host, settings)
     assert accounts["airflow-worker"] is False
     # A task asks for this one, and gets its token.
     wanted = settings.kubernetes.pod_operator
     assert ("airflow-pod-operator" in accounts) is wanted
-    assert accounts.get("airflow-triggerer") is (False if wanted else None)
+
+
+def accounts_in(namespace: str, host: Host, settings: HostSettings) -> dict[str, bool | None]:
+    """The service accounts of a namespace, and whether its pods get their tokens."""
+    names = " ".join(RIGHTS)
+    get = f"{settings.kubectl} -n {namespace} get --ignore-not-found -o json serviceaccount {names}"
+    found = json.loads(host.check_output(get) or '{"items": []}')
+    return {
+        each["metadata"]["name"]: each.get("automountServiceAccountToken")
+        for each in found.get("items", [found])
+    }
+
+
+def test_accounts_of_the_host_are_where_no_pod_can_be(host: Host, settings: HostSettings) -> None:
+    """Who may make pods in a namespace reads its secrets, and acts as its accounts."""
+    control = f"{settings.kubernetes.namespace}-control"
+    wanted = {"airflow-control-plane": False}
+    if settings.kubernetes.pod_operator:
+        wanted["airflow-triggerer"] = False
+    assert accounts_in(control, host, settings) == wanted
+    for namespace in (settings.kubernetes.namespace, *settings.kubernetes.extra_namespaces):
+        assert not accounts_in(namespace, host, settings).keys() & wanted.keys()
+        tokens = "secret airflow-control-plane-token airflow-triggerer-token"
+        get = f"{settings.kubectl} -n {namespace} get --ignore-not-found -o name {tokens}"
+        assert host.check_output(get) == ""
+
+
+def test_the_control_plane_may_nothing_there(host: Host, settings: HostSettings) -> None:
+    control = f"{settings.kubernetes.namespace}-control"
+    for right in (
+        "create pods",
+        "list pods",
+        "get secrets",
+        "create serviceaccounts --subresource=token",
+    ):
+        ask = f"{AIRFLOWS_KUBECTL} -n {control} auth can-i {right}"
+        assert host.run(ask).stdout.strip() == "no", right
 
 
 # What anybody may who has a token: ask what they may, and who they are.
@@ -197,7 +228,9 @@ def test_rights_are_just_these(account: str, host: Host, settings: HostSettings)
         "kind": "SelfSubjectRulesReview",
         "spec": {"namespace": settings.kubernetes.namespace},
     }
-    who = f"--as=system:serviceaccount:{settings.kubernetes.namespace}:{account}"
+    of_host = account in ("airflow-control-plane", "airflow-triggerer")
+    place = f"{settings.kubernetes.namespace}{'-control' if of_host else ''}"
+    who = f"--as=system:serviceaccount:{place}:{account}"
     path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
     ask = f"{settings.kubectl} {who} create --raw {path} -f -"
     answer = json.loads(host.check_output(f"echo {shlex.quote(json.dumps(review))} | {ask}"))

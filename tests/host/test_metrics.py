@@ -13,6 +13,7 @@ from tests.host.support import Host, only_if
 UNIT = "prometheus-postgres-exporter.service"
 DROP_INS = f"/etc/systemd/system/{UNIT}.d"
 DROP_IN, SANDBOX = f"{DROP_INS}/airflow.conf", f"{DROP_INS}/10-airflow-sandbox.conf"
+QUERIES = "/usr/local/lib/airflow/metrics.yaml"
 Units = dict[str, dict[str, str]]
 if_wanted = only_if(lambda facts: expected.has_metrics(facts.settings), "metrics_port is not set")
 
@@ -34,9 +35,19 @@ def test_runs_and_starts_with_the_host(units: Units, host: Host) -> None:
     found = units[UNIT]
     assert (found["ActiveState"], found["UnitFileState"]) == ("active", "enabled")
     assert found["NeedDaemonReload"] == "no"
-    assert found["User"] == found["Group"] == "airflow"
+    assert found["User"] == found["Group"] == "prometheus"
     lines = host.check_output(f"sha256sum --check /run/airflow/{UNIT}").splitlines()
-    assert set(lines) == {f"{path}: OK" for path in (SANDBOX, DROP_IN, "/etc/airflow/metrics.yaml")}
+    assert set(lines) == {f"{path}: OK" for path in (SANDBOX, DROP_IN, QUERIES)}
+
+
+@if_wanted
+def test_its_role_reads_nothing_but_figures(host: Host) -> None:
+    ask = "cd / && runuser -u prometheus -- psql -XAtqd airflow -c"
+    for columns in ("id from import_error", "state, end_date from dag_run", "pool from slot_pool"):
+        assert host.run(f"{ask} 'select {columns} limit 1'").rc == 0, columns
+    for columns in ("conf from dag_run", "* from connection", "* from ab_user", "* from job"):
+        assert "permission denied" in host.run(f"{ask} 'select {columns}'").stderr, columns
+    assert host.run("runuser -u prometheus -- cat /etc/airflow/airflow.cfg").rc != 0
 
 
 @if_wanted

@@ -87,8 +87,9 @@ def test_only_linux_users_are_let_in(database: dict[str, Any], settings: HostSet
     assert database["hba_file"] == f"/etc/postgresql/{settings.postgres.version}/main/pg_hba.conf"
     assert database["access"] == [
         ["local", ["all"], ["postgres"], "peer", None],
-        ["local", ["airflow"], ["airflow"], "peer", None],
+        ["local", ["airflow", "airflow_new"], ["airflow"], "peer", None],
         ["local", ["airflow"], ["airflow-dags"], "peer", None],
+        *([["local", ["airflow"], ["prometheus"], "peer", None]] * bool(settings.metrics.port)),
     ]
 
 

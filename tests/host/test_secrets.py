@@ -14,6 +14,7 @@ from tests.host.given import searched_for
 from tests.host.support import Facts, Host, Process, each_unit, only_if, python
 
 MADE = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password")
+KEYS = {"fernet-key", "jwt-secret", "api-secret-key"}
 # Where a login or a variable may be for a good reason: a task printed it, or a person typed it.
 OPEN_TO_TASKS = ("what pods mount", "histories of shells")
 
@@ -121,6 +122,41 @@ def test_unit_is_given_just_the_secrets_it_needs(
     lines = units[unit]["EnvironmentFiles"].splitlines()
     given = {line.partition(" ")[0] for line in lines} - {"/etc/airflow/dags.env"}
     assert given == {f"/etc/airflow/secrets/{name}" for name in expected.SERVICES[unit].secrets}
+
+
+# Which secrets each Linux user can read: what its processes hold, and the files that are for it.
+READABLE: dict[str, dict[str, set[str]]] = {
+    "airflow": {"files": {"control-plane"}, "environments": KEYS},
+    "airflow-dags": {"files": {"triggerer"}, "environments": {"fernet-key"}},
+    "postgres": {"files": set(), "environments": set()},
+    "nobody": {"files": set(), "environments": set()},
+}
+
+
+@pytest.fixture(scope="module")
+def readable(host: Host, settings: HostSettings) -> dict[str, dict[str, list[str]]]:
+    """Which secrets each Linux user can read, in files and in environments."""
+    files = {name: f"/etc/airflow/secrets/{name}" for name in MADE}
+    files["control-plane"] = "/etc/airflow/kubeconfig"
+    if expected.has_pod_operator(settings):
+        files["triggerer"] = "/etc/airflow/kubeconfig-triggerer"
+    return dict(python(host, "readers", json.dumps({"users": ["root", *READABLE], "files": files})))
+
+
+def test_root_finds_the_secrets_that_others_are_searched_for(
+    readable: dict[str, dict[str, list[str]]],
+) -> None:
+    # If this fails the test below proves nothing.
+    assert set(readable["root"]["files"]) >= {*MADE, "control-plane"}
+    assert {"fernet-key", "jwt-secret"} <= set(readable["root"]["environments"])
+
+
+@pytest.mark.parametrize("user", READABLE)
+def test_a_user_reads_no_secret_but_its_own(
+    user: str, readable: dict[str, dict[str, list[str]]]
+) -> None:
+    for place, names in READABLE[user].items():
+        assert set(readable[user][place]) <= names, place
 
 
 def test_api_server_signs_tokens_with_the_secret(api: dict[str, Any]) -> None:

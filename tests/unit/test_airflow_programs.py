@@ -158,7 +158,7 @@ def test_tools_have_only_what_their_lock_names_with_hashes(host: Host) -> None:
 
 # Runs a program as another user: here as the same.
 AS_USER = """
-case $1 in -u) shift 3 ;; --reuid=airflow) shift 3 ;; *) exit 9 ;; esac
+case $1 in -u) shift 3 ;; --reuid=airflow | --reuid=airflow-dags) shift 3 ;; *) exit 9 ;; esac
 exec "$@"
 """
 # The command of the virtual environment: it records what it was given.
@@ -217,9 +217,10 @@ def test_a_program_runs_as_the_services_do_in_the_venv_in_use(airflow: Host) -> 
     assert environment["AIRFLOW_CONFIG"] == "/etc/airflow/airflow.cfg"
     assert environment["KUBECONFIG"] == "/etc/airflow/kubeconfig"
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
-    for name, variable in VARIABLES.items():
-        text = Path(airflow.values["SECRETS"], name).read_text()
-        assert text == f"{variable}={environment[variable]}\n"
+    key = Path(airflow.values["SECRETS"], "fernet-key").read_text()
+    assert key == f"AIRFLOW__CORE__FERNET_KEY={environment['AIRFLOW__CORE__FERNET_KEY']}\n"
+    # Commands neither make nor check tokens and sessions.
+    assert environment.keys() & set(VARIABLES.values()) == {"AIRFLOW__CORE__FERNET_KEY"}
     # The values of the host are no variables of Airflow's processes.
     assert environment.keys().isdisjoint(airflow.values.keys() - {"HOME"})
     assert (airflow.folder / "place").read_text().strip() == home
@@ -227,6 +228,40 @@ def test_a_program_runs_as_the_services_do_in_the_venv_in_use(airflow: Host) -> 
     assert called[:3] == ["--reuid=airflow", "--regid=airflow", "--init-groups"]
     # The environment itself, not the link, which may change while the program runs.
     assert called[3] == f"{airflow.values['VENVS']}/{VENV}/bin/airflow"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "dags list --local",
+        "dags list-import-errors",
+        "dags report",
+        "dags reserialize",
+        "tasks list some",
+        "tasks render some task 2026-01-01",
+        "kubernetes generate-dag-yaml some",
+        "dag-processor",
+        "triggerer",
+    ],
+)
+def test_a_command_that_reads_dags_has_the_rights_of_their_code(words: str, airflow: Host) -> None:
+    (airflow.folder / "airflow-dags").mkdir()
+    done = airflow.run("run", "airflow", *words.split())
+    assert done.returncode == 0, done.stderr
+    called = airflow.called("setpriv")[0]
+    assert called[:3] == ["--reuid=airflow-dags", "--regid=airflow-dags", "--init-groups"]
+    lines = (airflow.folder / "environment").read_text().splitlines()
+    environment = dict(line.split("=", 1) for line in lines if "=" in line)
+    assert environment["AIRFLOW_HOME"] == f"{airflow.values['HOMES']}/airflow-dags"
+    assert environment["KUBECONFIG"] == "/etc/airflow/kubeconfig-triggerer"
+    assert environment.keys() & set(VARIABLES.values()) == {"AIRFLOW__CORE__FERNET_KEY"}
+
+
+@pytest.mark.parametrize("words", ["dags test some", "tasks test some task", "standalone"])
+def test_a_command_that_runs_tasks_here_is_refused(words: str, airflow: Host) -> None:
+    done = airflow.run("run", "airflow", *words.split())
+    assert done.returncode == 1 and "use airflow dags trigger" in done.stderr
+    assert airflow.called("airflow") == []
 
 
 def test_only_root_can_run_a_program(airflow: Host) -> None:
@@ -237,9 +272,10 @@ def test_only_root_can_run_a_program(airflow: Host) -> None:
 
 
 def test_the_command_is_the_one_of_the_venv(airflow: Host) -> None:
-    done = airflow.run("../../bin/airflow", "dags", "list")
+    done = airflow.run("../../bin/airflow", "dags", "trigger", "some")
     assert done.returncode == 0, done.stderr
-    assert airflow.called("airflow") == [["dags", "list"]]
+    assert airflow.called("airflow") == [["dags", "trigger", "some"]]
+    assert airflow.called("setpriv")[0][0] == "--reuid=airflow"
 
 
 def test_a_schema_is_known_by_its_heads_and_the_venv(

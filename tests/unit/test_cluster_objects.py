@@ -97,11 +97,14 @@ def test_unwanted_objects_are_deleted(tmp_path: Path) -> None:
         for namespace in ("airflow", "team")
         for kind, name in (
             ("Role", "airflow-pod-operator"),
-            ("RoleBinding", "airflow-triggerer"),
-            ("ServiceAccount", "airflow-triggerer"),
+            ("RoleBinding", "airflow-triggerer-account"),
             ("NetworkPolicy", "airflow-worker"),
             ("Secret", "airflow-registry"),
         )
+    }
+    unwanted |= {
+        "ServiceAccount.airflow-control.airflow-triggerer",
+        "Secret.airflow-control.airflow-triggerer-token",
     }
     before = {
         **GIVEN,
@@ -114,8 +117,7 @@ def test_unwanted_objects_are_deleted(tmp_path: Path) -> None:
     first = deployed(tmp_path / "before", before)
     (tmp_path / "before/cluster").symlink_to(tmp_path / "cluster")
     assert first.apply(PROGRAM) == ""
-    only = {"ServiceAccount.team.airflow-triggerer"}  # it is in the first namespace alone
-    assert set(first.cluster()) >= unwanted - only
+    assert set(first.cluster()) >= unwanted
     second = deployed(tmp_path, {**GIVEN, "worker_registry": None})
     second.apply(PROGRAM)
     assert second.check(PROGRAM) == ""
@@ -140,6 +142,11 @@ def test_a_cluster_that_does_not_answer_is_an_error(host: Host) -> None:
     assert host.apply(PROGRAM) == "no route to host"
 
 
+def test_a_right_that_is_missing_leads_to_the_list_of_rights(host: Host) -> None:
+    host.program("kubectl", "echo 'Error from server (Forbidden): namespaces' >&2; exit 1")
+    assert "apply cluster-rights.yaml again" in host.apply(PROGRAM)
+
+
 @pytest.mark.parametrize("accounts", [[], ["airflow-control-plane"]])
 def test_accounts_are_replaced_with_their_tokens_alone(host: Host, accounts: list[str]) -> None:
     host.apply(PROGRAM)
@@ -160,7 +167,7 @@ def test_an_unknown_account_is_an_error(host: Host) -> None:
 ANSWERS = """
 case "$*" in
 *go-template=*) printf 'server: "https://192.0.2.7:6443", certificate-authority-data: "Q0E="' ;;
-*"-n team-a get secret airflow-control-plane-token"*'{.data.token}') printf dG9rZW4= ;;
+*"-n team-a-control get secret airflow-control-plane-token"*'{.data.token}') printf dG9rZW4= ;;
 *) echo "unexpected: $*" >&2; exit 1 ;;
 esac
 """

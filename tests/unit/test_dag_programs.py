@@ -126,7 +126,10 @@ def test_connections_are_noted_when_they_change(tmp_path: Path) -> None:
         assert host.apply("git-connections.sh", "git_team", "git_two") == ""
         assert host.check("git-connections.sh", "git_team", "git_two") == ""
         assert noted.read_text() == (answer.replace("\\n", "\n") + "\n" if answer else "")
-    assert "ids=git_team" in host.called("runuser")[0]
+    asking = " ".join(host.called("runuser")[0])
+    assert "ids=git_team" in asking
+    # As the owner: a superuser would run what the owner has made of a table or of a type.
+    assert asking.startswith("-u airflow -- env PGOPTIONS=-c search_path=pg_catalog psql ")
     assert "md5(connection::text)" in (tmp_path / "asked").read_text()
     host.program("runuser", "echo 'no database' >&2; exit 2")
     assert host.apply("git-connections.sh", "git_team") == "no database"

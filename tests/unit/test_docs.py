@@ -166,7 +166,8 @@ def test_a_timer_goes_with_its_setting() -> None:
 
 def metrics() -> dict[str, list[str]]:
     """The labels of each figure of the endpoint for Prometheus."""
-    queries: dict[str, Any] = yaml.safe_load((ROOT / "files/etc/airflow/metrics.yaml").read_text())
+    text = (ROOT / "files/usr/local/lib/airflow/metrics.yaml").read_text()
+    queries: dict[str, Any] = yaml.safe_load(text)
     found: dict[str, list[str]] = {}
     for name, query in queries.items():
         usage = {column: of["usage"] for each in query["metrics"] for column, of in each.items()}

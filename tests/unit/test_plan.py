@@ -252,8 +252,18 @@ ORDER = [
     "Run airflow-api-server",
     "Run airflow-scheduler",
     "Wait until Airflow is healthy",
+    "Delete the accounts that Airflow had beside its tasks",
     "Run a tiny DAG",
 ]
+
+
+def test_earlier_accounts_are_deleted_in_each_namespace_of_tasks() -> None:
+    plan = fake.plan(fake.settings({"kubernetes_extra_namespaces": ["team"]}))
+    (command,) = plan.named("Delete the accounts that Airflow had beside its tasks").commands
+    for namespace in ("airflow", "team"):
+        assert f"-n {namespace} rolebinding/airflow-control-plane serviceaccount/" in command
+    # The new accounts have the same names, in another namespace.
+    assert "airflow-control " not in command
 
 
 def test_each_operation_finds_what_it_needs(plan: Plan) -> None:

@@ -232,6 +232,7 @@ def test_what_was_postgres_own_is_put_back() -> None:
         ("dropdb", "airflow"),
         ("dropdb", "airflow_new"),
         ("dropdb", "airflow_old"),
+        ("dropuser", "prometheus"),
         ("dropuser", "airflow-dags"),
         ("dropuser", "airflow"),
     ]
@@ -250,13 +251,17 @@ def test_the_people_who_own_a_cluster_keep_it() -> None:
     assert "minikube delete" not in said and "iptables" not in said
     (namespaces,) = plan.named("Delete Airflow's objects").commands
     kubectl = fake.settings(fake.VARIANTS["existing cluster"]).kubectl
-    assert objects_of(namespaces) == [kubectl, "namespace airflow"]
+    assert objects_of(namespaces) == [kubectl, "namespace airflow airflow-control"]
     kept = fake.removal(fake.VARIANTS["existing cluster"], True)
     (others,) = kept.named("Delete Airflow's objects").commands
-    client, of_airflow = objects_of(others)
+    client, of_airflow, of_control = objects_of(others)
     assert client == kubectl and of_airflow.startswith("-n airflow ")
+    accounts = "serviceaccount/airflow-control-plane secret/airflow-control-plane-token"
+    assert of_control == f"-n airflow-control {accounts}"
     names = set(of_airflow.split())
     assert {"role/airflow-control-plane", "secret/airflow-registry"} <= names
+    # Also of an earlier deploy.
+    assert {"rolebinding/airflow-control-plane", "secret/airflow-triggerer-token"} <= names
     assert not [name for name in names if name.startswith(("namespace", "persistentvolumeclaim"))]
 
 
@@ -269,7 +274,8 @@ def objects_of(command: str) -> list[str]:
 
 def call(name: str, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program of the removal on this machine."""
-    text = operations.with_arguments(ROOT / "tasks/remove" / name, arguments)
+    folder = ROOT / "tasks" / ("lib" if name == "objects.sh" else "remove")
+    text = operations.with_arguments(folder / name, arguments)
     env = {"PATH": f"{path}:/usr/bin:/bin"}
     return subprocess.run(["sh", "-c", text], env=env, text=True, capture_output=True)
 

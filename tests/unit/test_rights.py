@@ -59,7 +59,6 @@ FILES = {
     "/opt/airflow/image/start-task": ("", "644"),
     # The cluster shows it to all, and an admin of the cluster may fetch it.
     "/etc/airflow/pod-policy.yaml": ("root:root", "644"),
-    "/etc/airflow/metrics.yaml": ("root:airflow", "640"),
     "/etc/postgresql/15/main/conf.d/airflow.conf": ("postgres:postgres", "640"),
     "/etc/postgresql/15/main/pg_hba.conf": ("postgres:postgres", "600"),
     "/etc/systemd/system/*": ("", "644"),

@@ -680,6 +680,12 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         "write each namespace once",
     ),
     (
+        {"kubernetes_extra_namespaces": ["airflow-control"]},
+        "kubernetes_extra_namespaces",
+        "choose another one",
+    ),
+    ({"kubernetes_namespace": "a" * 60}, "kubernetes_namespace", "choose a shorter one"),
+    (
         {
             "kubernetes_extra_manifests": [
                 {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "registry"}}

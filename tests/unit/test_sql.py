@@ -43,8 +43,12 @@ create table slot_pool (pool text, slots int, include_deferred boolean);
 def server() -> Iterator[postgres.Server]:
     """One for all tests of this file."""
     with postgres.server() as running:
-        running.sql("create database airflow")
-        running.sql(TABLES, "airflow")
+        running.sql('create role airflow; create role "airflow-dags"; create role prometheus')
+        running.sql("create database airflow owner airflow")
+        running.sql(f"set role airflow; {TABLES}", "airflow")
+        grants = (FILES / "usr/local/lib/airflow/grants.sql").read_text()
+        running.sql(f"set role airflow;\n{grants}\\gexec", "airflow")
+        assert "prometheus" not in running.sql(f"set role airflow;\n{grants};", "airflow")
         yield running
 
 
@@ -121,13 +125,14 @@ def test_history_is_deleted_of_all_where_nothing_goes_on(
 
 def figures(server: postgres.Server) -> dict[str, Any]:
     """What the exporter would give: a number by the figure and its label."""
-    queries = yaml.safe_load((FILES / "etc/airflow/metrics.yaml").read_text())
+    queries = yaml.safe_load((FILES / "usr/local/lib/airflow/metrics.yaml").read_text())
     found: dict[str, Any] = {}
     for query, each in queries.items():
         usages = {
             name: about["usage"] for metric in each["metrics"] for name, about in metric.items()
         }
-        rows = server.sql(f"select json_agg(q) from ({each['query']}) q", "airflow")
+        asked = f"set role prometheus; select json_agg(q) from ({each['query']}) q"
+        rows = server.sql(asked, "airflow")
         for row in json.loads(rows or "null") or []:
             assert row.keys() == usages.keys(), f"{query} has other columns than it names"
             label = ",".join(str(row[name]) for name, usage in usages.items() if usage == "LABEL")

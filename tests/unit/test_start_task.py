@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import pytest
+from kubernetes import client
 
 from tests.unit.fake import FILES
 
@@ -62,6 +68,52 @@ def test_garbage_is_not_looked_for_until_the_task_is_forked_off(airflow: Path) -
         # Tasks of another user, with the same group, write logs into the same folders.
         "umask 0o2",
     ]
+
+
+def mutated(*args: str) -> list[Any]:
+    """The arguments and the variables of a container, after the deploy's policy saw its pod."""
+    stand_ins = {
+        "airflow.settings": {"task_instance_mutation_hook": SimpleNamespace()},
+        "airflow.exceptions": {"AirflowClusterPolicyViolation": Exception},
+        "airflow.policies": {"hookimpl": lambda function: function},
+    }
+    modules: dict[str, Any] = {"airflow": ModuleType("airflow")}
+    for name, values in stand_ins.items():
+        modules[name] = ModuleType(name)
+        vars(modules[name]).update(values)
+    modules["airflow"].settings = modules["airflow.settings"]
+    policy = FILES / "opt/airflow/plugins/airflow_deploy_policy.py"
+    with mock.patch.dict(sys.modules, modules):
+        hook = runpy.run_path(str(policy))["pod_mutation_hook"]
+    given = [client.V1EnvVar(name="GREETING", value="hello")]
+    container = client.V1Container(name="base", args=[*args], env=given)
+    hook(client.V1Pod(spec=client.V1PodSpec(containers=[container])))
+    return [container.args, {each.name: each.value for each in container.env}]
+
+
+TASK = ("python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string")
+TOKEN = '{"token": "e2e.$(GREETING).$x\'\\""}'
+
+
+def test_the_token_of_a_task_is_in_no_argument_and_its_program_gets_it(airflow: Path) -> None:
+    args, variables = mutated(*TASK, TOKEN)
+    assert not [word for word in args if "e2e" in word]
+    assert variables.pop("GREETING") == "hello"
+    # As Kubernetes hands it over: https://kubernetes.io/docs/tasks/inject-data-application/
+    given = {name: value.replace("$$", "$") for name, value in variables.items()}
+    environment = {**os.environ, **given}
+    expected = f"{['--json-string', TOKEN]}"
+    # In the deploy's own image, and in one that starts the program itself.
+    for command in ([sys.executable, str(SCRIPT), *args], [sys.executable, *args[1:]]):
+        done = subprocess.run(command, cwd=airflow, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[0].startswith(expected)
+    assert "before collects True" in done.stdout  # only the deploy's image looks for garbage later
+
+
+def test_other_pods_stay_as_they_are() -> None:
+    for args in (("sh", "-c", "true"), ("python", "-c", "pass"), TASK[:3], ()):
+        assert mutated(*args) == [[*args], {"GREETING": "hello"}]
 
 
 def test_other_programs_are_run_as_they_are(tmp_path: Path) -> None:

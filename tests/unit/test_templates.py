@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from tasks import layout
+from tasks.airflow import secrets
 from tasks.layout import ROOT
 from tests.support import MAX_EXPOSURE
 from tests.unit import fake, formats
@@ -301,11 +302,22 @@ def test_all_objects_are_in_the_namespace() -> None:
     plan = fake.plan(
         fake.settings({"kubernetes_namespace": "team-a", "kubernetes_pod_operator": True})
     )
-    namespace, *others = objects_of(plan)
-    assert (namespace["kind"], namespace["metadata"]["name"]) == ("Namespace", "team-a")
-    assert {each["metadata"]["namespace"] for each in others} == {"team-a"}
-    subjects = [subject for each in others for subject in each.get("subjects", [])]
-    assert {subject["namespace"] for subject in subjects} == {"team-a"}
+    namespaces, others = objects_of(plan)[:2], objects_of(plan)[2:]
+    # Nothing can be made in a namespace that is not there yet.
+    assert [each["kind"] for each in namespaces] == ["Namespace"] * 2
+    places = {"team-a", "team-a-control"}
+    assert {each["metadata"]["name"] for each in namespaces} == places
+    assert {each["metadata"]["namespace"] for each in others} == places
+    subjects = {
+        (subject["name"], subject["namespace"])
+        for each in others
+        for subject in each.get("subjects", [])
+    }
+    assert subjects == {
+        ("airflow-control-plane", "team-a-control"),
+        ("airflow-triggerer", "team-a-control"),
+        ("airflow-pod-operator", "team-a"),
+    }
 
 
 def test_nobody_may_more_than_handle_pods(variant: Plan) -> None:
@@ -338,7 +350,9 @@ def test_task_pods_act_as_an_account_without_rights(variant: Plan) -> None:
         for each in objects
         if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == account
     ]
-    assert len(found) == sum(each["kind"] == "Namespace" for each in objects)
+    # Each namespace but that of what runs on the host, where no pod is.
+    namespaces = {each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"}
+    assert {each["metadata"]["namespace"] for each in found} == namespaces - {"airflow-control"}
     assert all(each["automountServiceAccountToken"] is False for each in found)
     bound = {s["name"] for each in objects for s in each.get("subjects", [])}
     assert account not in bound
@@ -386,21 +400,23 @@ def test_every_namespace_has_the_rights_and_accounts() -> None:
         if each["kind"] != "Namespace":
             place = each["metadata"]["namespace"]
             kinds.setdefault(place, set()).add((each["kind"], each["metadata"]["name"]))
-    assert list(kinds) == ["airflow", "team-a", "team-b"]
-    # The accounts of what runs on the host, and their tokens, are in one namespace.
+    assert set(kinds) == {"airflow-control", "airflow", "team-a", "team-b"}
+    # The accounts of what runs on the host, and their tokens, are where no pod can be.
     only = {
         (kind, f"airflow-{account}{suffix}")
         for account in ("control-plane", "triggerer")
         for kind, suffix in (("ServiceAccount", ""), ("Secret", "-token"))
     }
-    assert kinds["team-a"] == kinds["team-b"] == kinds["airflow"] - only
+    assert kinds["airflow-control"] == only
+    assert kinds["team-a"] == kinds["team-b"] == kinds["airflow"]
+    assert not kinds["airflow"] & only
     subjects = [
         subject
         for each in objects
         for subject in each.get("subjects", [])
         if subject["name"] == "airflow-control-plane"
     ]
-    assert [subject["namespace"] for subject in subjects] == ["airflow"] * 3
+    assert [subject["namespace"] for subject in subjects] == ["airflow-control"] * 3
     config = config_of(plan)["kubernetes_executor"]
     assert config["multi_namespace_mode"] == "True"
     assert config["multi_namespace_mode_namespace_list"] == "airflow,team-a,team-b"
@@ -554,16 +570,32 @@ def test_services_run_the_program_of_the_venv(variant: Plan) -> None:
 # https://airflow.apache.org/docs/apache-airflow/3.3.2/security/security_model.html
 SECRETS_OF = {
     "api-server": {"fernet-key", "jwt-secret", "api-secret-key"},
-    "scheduler": {"fernet-key", "jwt-secret", "api-secret-key"},
+    "scheduler": {"fernet-key", "jwt-secret"},
     "dag-processor": {"fernet-key"},
-    "triggerer": {"fernet-key", "api-secret-key"},
+    "triggerer": {"fernet-key"},
 }
+KEYS = {f"/etc/airflow/secrets/{name}" for name in SECRETS_OF["api-server"]}
+
+
+def test_the_table_of_keys_gives_a_reason_for_each() -> None:
+    table = {process: set(keys) for process, keys in secrets.NEEDED.items()}
+    assert table == {**SECRETS_OF, "command line": {"fernet-key"}}
+    assert all(reason for keys in secrets.NEEDED.values() for reason in keys.values())
+
+
+def test_no_process_that_runs_dags_can_make_tokens_or_sessions() -> None:
+    for process, keys in secrets.NEEDED.items():
+        user = "airflow-dags" if process in ("dag-processor", "triggerer") else "airflow"
+        assert user == "airflow" or set(keys) == {"fernet-key"}
 
 
 def test_each_service_has_its_secrets_and_no_other(variant: Plan) -> None:
     for service, unit in units_of(variant).items():
         files = set(unit.all("Service.EnvironmentFile")) - {layout.DAGS_ENV}
         assert files == {f"/etc/airflow/secrets/{name}" for name in SECRETS_OF[service]}
+        # The deploy restarts it when one of them changes.
+        recorded = unit.environment["INPUTS"].split()
+        assert files == {path for path in recorded if path in KEYS}
         # Anybody on the host can read a unit.
         assert unit.environment.keys().isdisjoint(SECRET_VARIABLES)
 
@@ -756,13 +788,18 @@ def test_options_for_postgres_arrive_as_they_are() -> None:
     assert formats.postgres_config(text).items() >= given.items()
 
 
+EXPORTER = f"{UNITS}/prometheus-postgres-exporter.service.d/airflow.conf"
+
+
 def test_postgres_lets_in_only_users_of_the_host(variant: Plan) -> None:
     lines = variant.uploads["/etc/postgresql/15/main/pg_hba.conf"].splitlines()
     rules = [tuple(line.split()) for line in lines if not line.startswith("#")]
     assert set(rules) == {
         ("local", "all", "postgres", "peer"),
-        ("local", "airflow", "airflow", "peer"),
+        # The second one is where a backup is restored.
+        ("local", "airflow,airflow_new", "airflow", "peer"),
         ("local", "airflow", "airflow-dags", "peer"),
+        *({("local", "airflow", "prometheus", "peer")} if EXPORTER in variant.uploads else ()),
     }
 
 
@@ -803,7 +840,7 @@ def test_the_smoke_test_finds_the_web_page(host: str) -> None:
 
 
 def test_alerts_name_figures_that_there_are() -> None:
-    queries = yaml.safe_load((FILES / "etc/airflow/metrics.yaml").read_text())
+    queries = yaml.safe_load((FILES / "usr/local/lib/airflow/metrics.yaml").read_text())
     named = {
         f"{query}_{column}"
         for query, each in queries.items()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e import runs
 from tests.e2e.conftest import Shell
-from tests.e2e.support import SLACK, Airflow, bring_dag, host_tests
+from tests.e2e.support import SLACK, Airflow, bring_dag, deploy, host_tests
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
@@ -79,6 +79,36 @@ def test_a_record_has_the_name_of_who_wrote_it(shell: Shell) -> None:
     shell(f'cd / && runuser -u airflow-dags -- psql -XAtq airflow -c "{forge}"')
     owner = "select distinct owner from log where event = 'e2e-forged'"
     assert shell(f'cd / && runuser -u airflow -- psql -XAtq airflow -c "{owner}"') == "airflow-dags"
+
+
+# A table that becomes a view, which runs a function of the owner's for whoever reads it.
+PLANT = """
+create table e2e_ran_as (who name);
+create function e2e_note() returns text language plpgsql volatile as $body$ begin
+    insert into public.e2e_ran_as values (current_user); return ''; end $body$;
+alter table alembic_version_fab rename to e2e_fab;
+create view alembic_version_fab as select version_num || public.e2e_note() as version_num
+    from public.e2e_fab;
+grant select on alembic_version_fab to "airflow-dags";
+"""
+TAKE_BACK = """
+drop view alembic_version_fab;
+alter table e2e_fab rename to alembic_version_fab;
+drop function e2e_note();
+drop table e2e_ran_as;
+"""
+
+
+def test_no_superuser_runs_what_the_owner_of_the_database_made(shell: Shell) -> None:
+    owner = "cd / && runuser -u airflow -- psql -XAtq -v ON_ERROR_STOP=1 airflow"
+    shell(f"{owner} <<'END'\n{PLANT}\nEND")
+    try:
+        run = deploy("--dry")
+        who = shell(f"{owner} -c 'select distinct who from e2e_ran_as'")
+    finally:
+        shell(f"{owner} <<'END'\n{TAKE_BACK}\nEND")
+    assert run.code == 0, run.output
+    assert who == "airflow"
 
 
 def test_no_attack_left_anything(shell: Shell) -> None:

@@ -72,6 +72,19 @@ def test_the_cluster_admits(wish: str, template: pods.Pod, shell: Shell) -> None
     assert admitted(shell, pod), answer(shell, pod)
 
 
+@pytest.mark.parametrize("account", ["airflow-worker", "airflow-pod-operator", "e2e-team"])
+def test_no_account_of_pods_gets_at_the_hosts_tokens(account: str, shell: Shell) -> None:
+    """A pod reads the secrets of its namespace and acts as its accounts; these are elsewhere."""
+    there = shell("kubectl -n airflow get secrets,serviceaccounts -o name")
+    assert "airflow-worker" in there
+    assert "control-plane" not in there and "triggerer" not in there
+    assert "control-plane" in shell("kubectl -n airflow-control get secrets -o name")
+    who = f"--as=system:serviceaccount:airflow:{account}"
+    for right in ("create pods", "get secrets", "create serviceaccounts --subresource=token"):
+        ask = f"kubectl -n airflow-control auth can-i {right} {who} || true"
+        assert shell(ask) == "no", right
+
+
 # In a DAG
 
 # The words that refuse the attempt of each task.

@@ -46,6 +46,7 @@ def rights(shell: Shell) -> str:
     for_it = yaml.safe_dump_all(
         yaml.safe_load(
             yaml.safe_dump(each)
+            .replace("airflow-control", f"{NAMESPACE}-control")
             .replace("name: airflow\n", f"name: {NAMESPACE}\n")
             .replace("namespace: airflow\n", f"namespace: {NAMESPACE}\n")
             .replace("- airflow\n", f"- {NAMESPACE}\n")
@@ -331,7 +332,7 @@ def test_removal_takes_the_namespace_and_leaves_the_other_airflow(
     run = deployed(what=REMOVAL)
     assert run.code == 0, run.output
     assert "Remove | Delete Airflow's objects in the cluster" in run.changed
-    assert shell(f"kubectl get namespace {NAMESPACE} --ignore-not-found") == ""
+    assert shell(f"kubectl get namespace {NAMESPACE} {NAMESPACE}-control --ignore-not-found") == ""
     assert there("ls -d /etc/airflow /opt/airflow /usr/local/bin/airflow* 2>/dev/null; true") == ""
     assert there(f"ls {KUBECONFIG}") == KUBECONFIG
     assert deployed(what=REMOVAL).changed == []

@@ -178,7 +178,7 @@ def test_a_token_that_is_no_longer_valid_is_replaced_by_the_deploy(
 ) -> None:
     # A token of the same account would be the same again.
     shell(
-        "kubectl -n airflow delete --ignore-not-found"
+        "kubectl -n airflow-control delete --ignore-not-found"
         " serviceaccount/airflow-control-plane secret/airflow-control-plane-token"
     )
     run = deploy()

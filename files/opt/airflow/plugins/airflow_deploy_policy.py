@@ -1,4 +1,5 @@
-"""What executor_config may not say of a task, since the scheduler itself would act on it.
+"""What executor_config may not say of a task, since the scheduler itself would act on it; and how a
+pod gets its task.
 
 Airflow finds this as a cluster policy by the folder beside it, in every process that has its
 configuration; a policy of your own in airflow_local_settings.py goes on beside it.
@@ -11,11 +12,20 @@ from typing import Any
 from airflow import settings
 from airflow.exceptions import AirflowClusterPolicyViolation
 from airflow.policies import hookimpl
+from kubernetes.client import models as k8s
 
 KEY = "pod_template_file"
 SENTENCE = (
     "pod_template_file of a task is not allowed, since the scheduler would open the file: change"
     " the task's pod with pod_override"
+)
+# How Airflow begins a task in a pod; what follows is the task with its token.
+TASK = ["python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string"]
+WORKLOAD = "AIRFLOW_DEPLOY_WORKLOAD"
+# The same with the task from the environment. It works in each image with Airflow.
+FROM_ENVIRONMENT = (
+    f"import os, runpy, sys; sys.argv = ['', '{TASK[3]}', os.environ.pop('{WORKLOAD}')];"
+    f" runpy.run_module('{TASK[2]}', run_name='__main__', alter_sys=True)"
 )
 # Airflow 3.3.2 notices the second hook below only in airflow_local_settings.py. Otherwise it writes
 # new task instances to the database without asking any policy.
@@ -39,3 +49,19 @@ def task_instance_mutation_hook(task_instance: Any) -> None:
     """
     if KEY in (task_instance.executor_config or {}):
         task_instance.executor_config = {"pod_override": SENTENCE}
+
+
+@hookimpl
+def pod_mutation_hook(pod: Any) -> None:
+    """Give a task to its pod in a variable: arguments of processes are for all users of the node.
+
+    Who reads the token before the task begins could begin it, and then read all connections.
+    """
+    for container in pod.spec.containers:
+        args = container.args or []
+        if args[:-1] != TASK:
+            continue
+        container.args = ["python", "-c", FROM_ENVIRONMENT]
+        # Kubernetes takes $(NAME) for a variable, and $$ for $.
+        value = args[-1].replace("$", "$$")
+        container.env = [*(container.env or []), k8s.V1EnvVar(name=WORKLOAD, value=value)]

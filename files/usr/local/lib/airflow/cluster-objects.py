@@ -160,7 +160,10 @@ def act(command: list[str], objects: list[Manifest]) -> None:
 
 def said(done: subprocess.CompletedProcess[bytes]) -> str:
     """The error of a command."""
-    return done.stderr.decode().strip()
+    error = done.stderr.decode().strip()
+    if "(Forbidden)" in error:
+        error += "\nAn administrator of the cluster should apply cluster-rights.yaml again."
+    return error
 
 
 def main() -> None:

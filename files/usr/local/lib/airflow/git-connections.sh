@@ -9,10 +9,12 @@ set -eu
 action=$1
 shift
 
-# The secret parts of a connection are encrypted, and differ each time it is saved.
+# The secret parts of a connection are encrypted, and differ each time it is saved. As the owner, and
+# by full names: the owner could replace what a shorter name means for others.
 sums=$(
-    runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -v "ids=$*" airflow <<'END'
-select conn_id, md5(connection::text) from connection
+    runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' \
+        psql -XAtq -v ON_ERROR_STOP=1 -v "ids=$*" "$DATABASE" <<'END'
+select conn_id, md5(connection::text) from public.connection
 where conn_id = any(string_to_array(:'ids', ' ')) order by 1
 END
 )

@@ -11,8 +11,8 @@
 -- A right that is missing ends the dag-processor, which then fails at each start: a new version of
 -- Airflow is tried with tests/e2e/attacks.
 --
--- Names are qualified, and no function, operator or type of the database's owner is used, since
--- a superuser may run this.
+-- The database's owner runs this, for what is the owner's own. Names are qualified, and no function, operator or type beside
+-- PostgreSQL's own is used.
 set search_path to pg_catalog;
 with decided (relation, rights, why) as (values
     -- Who logs in, and with which rights.
@@ -160,10 +160,19 @@ $source$)),
 guarded (relation) as (values
     ('ab_permission_view_role'), ('callback'), ('job'), ('log'), ('task_instance_history')
 ),
+-- What metrics.yaml asks as the role of Debian's exporter, where there is one.
+measured (relation, columns) as (values
+    ('dag_run', 'state,end_date'),
+    ('import_error', 'id'),
+    ('job', 'job_type,latest_heartbeat'),
+    ('slot_pool', 'pool,slots,include_deferred'),
+    ('task_instance', 'state,queued_dttm,pool,pool_slots')
+),
 relations as (
     select c.oid, c.relname, c.relacl, c.relowner, coalesce(d.rights, '') as rights
     from pg_class as c left join decided as d on d.relation = c.relname
     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and pg_has_role(c.relowner, 'usage')
 ),
 role (oid) as (select oid from pg_roles where rolname = 'airflow-dags'),
 -- Each right on a relation: '*' on the whole, otherwise the names of its columns.
@@ -227,12 +236,22 @@ statements (place, statement) as (
     ) as state,
     lateral (select case when is_wanted then 'grant' else 'revoke' end as verb) as verbs
     where s.relnamespace = 'public'::regnamespace and s.relkind = 'S' and is_wanted <> is_given
+    and pg_has_role(s.relowner, 'usage')
     union all
     select 1, format('revoke all on %s public.%I from public',
         case c.relkind when 'S' then 'sequence' else 'table' end, c.relname)
     from pg_class as c
-    where c.relnamespace = 'public'::regnamespace
+    where c.relnamespace = 'public'::regnamespace and pg_has_role(c.relowner, 'usage')
     and exists (select from aclexplode(c.relacl) as acl where acl.grantee = 0)
+    union all
+    select 1, format('grant select (%s) on table public.%I to prometheus',
+        string_agg(quote_ident(a.attname), ', ' order by a.attname), r.relname)
+    from measured as m join relations as r on r.relname = m.relation
+    join pg_attribute as a on a.attrelid = r.oid and not a.attisdropped
+        and a.attname = any (string_to_array(m.columns, ','))
+    where not has_column_privilege(
+        (select p.oid from pg_roles as p where p.rolname = 'prometheus'), r.oid, a.attnum, 'select')
+    group by r.relname
     union all
     select 2, format(
         'create or replace function public.airflow_dags_rows() returns trigger language plpgsql'

@@ -21,7 +21,7 @@ cluster="{{with (index .clusters 0).cluster}}server: \"{{.server}}\"$(
 cluster="$(echo "$cluster" | tr -d '\n'){{end}}"
 
 encoded_token() {
-    kube get secret "$1-token" -o 'jsonpath={.data.token}'
+    $KUBECTL -n "$CONTROL_NAMESPACE" get secret "$1-token" -o 'jsonpath={.data.token}'
 }
 
 # The token is in no argument, and never leaves the host.

@@ -2,7 +2,7 @@
 # objects.sh check|apply KUBECTL OBJECTS...: the cluster has none of the objects. KUBECTL is the
 # client with its options, and each OBJECTS the arguments that name some of them. Without the client
 # there are none, since the removal takes it away after them. A cluster that does not answer is an
-# error. The removal sends this text to the host with the arguments on top.
+# error. The deploy and the removal send this text to the host with the arguments on top.
 set -eu
 [ $# -ge 3 ] || {
     echo "usage: objects.sh check|apply KUBECTL OBJECTS..." >&2

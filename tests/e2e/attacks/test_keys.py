@@ -1,0 +1,134 @@
+"""Linux user airflow-dags, as which the code of DAGs runs, looks for the keys of others."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import shlex
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.e2e.conftest import Shell
+from tests.e2e.support import Airflow, bring_dag, host_tests
+from tests.sandbox.machine import Machine
+
+ENVIRON = r"cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n'"
+
+
+def variables(shell: Shell, user: str) -> dict[str, str]:
+    """The variables of all processes that the user can look into."""
+    lines = shell(f"runuser -u {user} -- sh -c {shlex.quote(ENVIRON)}").splitlines()
+    return dict(line.partition("=")[::2] for line in lines)
+
+
+def test_it_finds_the_fernet_key_and_no_other(shell: Shell) -> None:
+    found = variables(shell, "airflow-dags")
+    assert "AIRFLOW__CORE__FERNET_KEY" in found  # otherwise it could not look
+    assert "AIRFLOW__API__SECRET_KEY" not in found
+    assert "AIRFLOW__API_AUTH__JWT_SECRET" not in found
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """The answer itself has the cookie, not the page that it leads to."""
+
+    def redirect_request(self, *_args: object, **_named: object) -> None:
+        """Do not follow."""
+
+
+def token_of(airflow: Airflow, key: str) -> bool:
+    """Whether the web page gives the first user's token to a cookie that is signed with a key."""
+    signature = hmac.new(key.encode(), b"1", hashlib.sha512).hexdigest()
+    opener = urllib.request.build_opener(
+        _Stay, urllib.request.HTTPSHandler(context=airflow.trusting)
+    )
+    request = urllib.request.Request(
+        f"{airflow.url}/auth/", headers={"Cookie": f"remember_token=1|{signature}"}
+    )
+    try:
+        answer = opener.open(request, timeout=20)
+        headers = answer.headers
+    except urllib.error.HTTPError as error:
+        headers = error.headers
+    cookies = [each.partition(";")[0] for each in headers.get_all("Set-Cookie") or []]
+    return any(each.startswith("_token=") and each.count(".") == 2 for each in cookies)
+
+
+@pytest.mark.parametrize(
+    "name", ["AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY"], ids=["fernet", "api"]
+)
+def test_no_key_that_it_finds_signs_a_login(name: str, airflow: Airflow, shell: Shell) -> None:
+    assert not token_of(airflow, variables(shell, "airflow-dags").get(name, ""))
+
+
+def test_the_right_key_would_have_signed_one(airflow: Airflow, shell: Shell) -> None:
+    """Otherwise the cookie would be refused for another reason."""
+    key = shell("sed 's/^[A-Z_]*=//' /etc/airflow/secrets/api-secret-key")
+    assert token_of(airflow, key)
+
+
+# Looks at all that a local user may see of processes, as fast as it can.
+WATCH = """
+import glob, time
+found, end = set(), time.time() + 40
+while time.time() < end:
+    for path in glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/environ"):
+        try:
+            text = open(path, "rb").read()
+        except OSError:
+            continue
+        found |= {word for word in ("AIRFLOW_DEPLOY_WORKLOAD", '"token":') if word.encode() in text}
+print(sorted(found))
+"""
+
+
+def test_no_local_user_sees_the_token_of_a_task_that_begins(shell: Shell) -> None:
+    shell(f"cat > /tmp/e2e-watch.py <<'END'\n{WATCH}\nEND")
+    said = shell(
+        "runuser -u nobody -- python3 /tmp/e2e-watch.py > /tmp/e2e-watched &"
+        " airflow-smoke-test && wait && cat /tmp/e2e-watched; rm /tmp/e2e-watch*"
+    )
+    assert "a task ran as a pod" in said
+    # It saw the process of the task, without its token.
+    assert said.splitlines()[-1] == "['AIRFLOW_DEPLOY_WORKLOAD']"
+
+
+# At its top level, as it is read: who reads it, and with which keys.
+CURIOUS = """
+import os
+import pwd
+from airflow.sdk import dag
+
+who, keys = pwd.getpwuid(os.getuid()).pw_name, [k for k in os.environ if "SECRET" in k]
+print("READ BY", who, keys, os.access("/etc/airflow/kubeconfig", os.R_OK))
+
+
+@dag(schedule=None)
+def e2e_curious(): ...
+
+
+e2e_curious()
+"""
+
+
+def test_the_command_line_reads_dags_with_the_rights_of_their_code(shell: Shell) -> None:
+    bring_dag("e2e_curious", shell, CURIOUS)
+    said = shell("airflow dags report 2>&1")
+    assert "READ BY airflow-dags [] False" in said
+    assert "READ BY airflow " not in said
+    for command in ("dags test e2e_curious", "tasks test e2e_curious none"):
+        said = shell(f"! airflow {command} 2>&1")
+        assert "use airflow dags trigger" in said and "READ BY" not in said
+    shell("rm /opt/airflow/dags/e2e_curious.py")
+
+
+def test_the_command_line_still_lists_dags_and_errors(shell: Shell) -> None:
+    assert "airflow_smoke_test" in shell("airflow dags list -o plain")
+    assert "Traceback" not in shell("airflow dags list-import-errors 2>&1 || true")
+    shell("airflow dags reserialize")
+
+
+def test_the_host_passes_its_tests_of_secrets(machine: Machine) -> None:
+    done = host_tests(machine, "tests/host/test_secrets.py")
+    assert done.returncode == 0, done.stdout
