@@ -11,7 +11,7 @@ from tasks.airflow import config, database, objects, services, timers, venv
 from tasks.cluster import access, minikube, policy
 from tasks.day2 import backup, cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
-from tasks.lib import connection, progress
+from tasks.lib import connection, progress, terminal
 from tasks.settings import HostSettings, Settings
 from tasks.worker import dags, git, image, template
 
@@ -62,6 +62,7 @@ def deploy(settings: HostSettings) -> None:
 
 
 if pyinfra.is_cli:
+    terminal.show_only_text()
     progress.show()
     connection.disable_nagle()
     deploy(preflight.check(Settings.from_data(host.data.dict())))

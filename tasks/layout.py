@@ -34,6 +34,11 @@ SMOKE_TEST_PASSED = f"{STATE}/smoke-test-passed"
 # The repositories of registries that built images came from, now or earlier.
 WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
 
+# Locks are in a folder that only root may enter: whoever may read a file may lock it.
+LOCKS = "/run/airflow-deploy"
+DEPLOY_LOCK = f"{LOCKS}/deploy"  # held by a deploy, a rotation or a restore
+COMMAND_LOCK = f"{LOCKS}/command"  # held while a command of a deploy changes the host
+
 # Configuration and secrets.
 CONFIG = "/etc/airflow/airflow.cfg"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"

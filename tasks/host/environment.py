@@ -11,7 +11,6 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.host import tls
 from tasks.layout import HOST_ENV, ROOT
-from tasks.lib import lock
 from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
 
@@ -30,7 +29,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "REQUIREMENTS": layout.REQUIREMENTS,
         "MINIKUBE_UNIT": layout.MINIKUBE_UNIT,
         "NODE_IS_HOST": "yes" if settings.node_is_host else "",
-        "DEPLOY_LOCK": lock.FILE,
+        "DEPLOY_LOCK": layout.DEPLOY_LOCK,
         # Airflow.
         "ADMIN_USER": settings.web.admin_user,
         "DATABASE": layout.DATABASE,

@@ -33,7 +33,8 @@ listener() { # the process that listens on port $1, as «process name»; nothing
 }
 
 ask_lock() {
-    [ -n "$lock_owner" ] || return 0
+    # The lock is root's; of another user, preflight says that it is not root.
+    [ -n "$lock_owner" ] && [ "$(id -u)" = 0 ] || return 0
     holder=$(other_holder)
     [ -z "$holder" ] || say locked "$holder"
 }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from tasks import layout
 from tasks.lib import operations
 from tasks.lib.operations import (
     PACKAGES_PROGRAM,
@@ -26,7 +27,8 @@ from tests.unit import fake
 def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What commands lock: a file of the test's own, so that it waits for no deploy of this host."""
     path = tmp_path / "busy"
-    monkeypatch.setattr(operations, "ALONE", operations.ALONE.replace(operations.BUSY, str(path)))
+    alone = operations.ALONE.replace(layout.COMMAND_LOCK, str(path))
+    monkeypatch.setattr(operations, "ALONE", alone.replace(layout.LOCKS, str(tmp_path)))
     return path
 
 

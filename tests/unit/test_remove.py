@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tasks import layout
 from tasks.layout import ROOT
 from tasks.lib import operations
 from tests.unit import fake, shell
@@ -54,7 +55,7 @@ LEFT = {
     "/etc/systemd/system": "Debian's",
     "/etc/nginx/sites-available": "Debian's",
     "/etc/nginx/sites-enabled": "Debian's",
-    "/run/lock/airflow-deploy-command": "in memory, and harmless",
+    layout.LOCKS: "in memory, and held by the removal itself",
 }
 # What a removal that keeps the data leaves beside.
 DATA = {
@@ -144,7 +145,7 @@ def test_all_that_a_deploy_makes_is_removed_or_has_a_reason_to_stay(
     variants: dict[str, Plan], keep_data: bool
 ) -> None:
     known = {**LEFT, **(DATA if keep_data else {})}
-    used = {"/run/lock/airflow-deploy-command"}  # which these plans do not show
+    used = {layout.LOCKS}  # which these plans do not show
     for name, plan in variants.items():
         paths = made(plan)
         assert {"/etc/airflow/airflow.cfg", "/var/log/airflow", "/run/airflow"} <= paths
