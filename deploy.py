@@ -24,7 +24,7 @@ def deploy(settings: HostSettings) -> None:
     # since it takes longest; the image is built from the virtual environment.
     system.install(settings)
     minikube.start(settings)
-    proxy.configure(settings)
+    proxy.certify(settings)
     postgres.configure(settings)
     venv.install(settings)
     dags.stage(settings)
@@ -39,9 +39,10 @@ def deploy(settings: HostSettings) -> None:
 
     # Switch. From here on Airflow changes. If its version does, it is stopped and backed up first,
     # and starts again with its services. The database comes before its users: objects need its
-    # schema, services need all of them. A timer that goes must stop while its unit is still there.
+    # schema, services need all of them. The proxy leads to the services of this version. A timer that goes must stop while its unit is still there.
     backup.install()
     with upgrade.guard(settings):
+        proxy.configure(settings)
         config.write(settings)
         policy.admit(settings, pod)
         database.migrate(settings)

@@ -18,6 +18,9 @@ DAGS_USER = "airflow-dags"  # dag-processor and triggerer, which run the code of
 HOMES = {user: f"/var/lib/{user}" for user in (CONTROL_USER, DAGS_USER)}
 
 LOOPBACK = "127.0.0.1"  # the api-server listens only there
+# Linux gives a port below 1024 to no user without a capability, so nobody else can ever listen
+# there. Some hosts open 80 and above to all users.
+API_SERVER_PORT = 78
 DATABASE = CONTROL_USER
 
 # The deploy's own state. Only root writes there, so nobody can plant a link in it.
@@ -108,6 +111,9 @@ UNITS = (
     "airflow-dag-processor.service",
     "airflow-triggerer.service",
 )
+# Holds the port of the web page on the host itself, and passes connections on to the api-server.
+WEB_SOCKET = "airflow-web.socket"
+WEB_SOCKET_UNITS = (WEB_SOCKET, "airflow-web6.socket", "airflow-web.service")
 UNITS_RECORD = f"{STATE}/units"  # the files of units that the deploy installed
 # The drop-in that systemd reads with each airflow-*.service, and the one with the host's values.
 SANDBOX = f"{UNITS_DIRECTORY}/airflow-.service.d/10-sandbox.conf"

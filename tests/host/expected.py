@@ -293,6 +293,7 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/opt/airflow/plugins/airflow_deploy_policy.py",  # a plugin, which Airflow loads once
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
+        *([f"/etc/systemd/system/{unit}.d/20-sandbox.conf"] if unit == API_SERVER else []),
     }
 
 
@@ -329,7 +330,7 @@ TIMERS = [
         "OnUnitInactiveUSec=10s",
         lambda settings: [
             "liveness.sh ",
-            f"WEB_URL=http://127.0.0.1:{settings.web.port}",
+            "WEB_URL=http://127.0.0.1:78",
         ],
     ),
     Timer(  # deletes pods that failed and were kept
@@ -464,7 +465,13 @@ _PATHS: Table = {
         /etc/systemd/system/airflow-dag-processor.service root root 644  public
         /etc/systemd/system/airflow-triggerer.service    root root 644  public
         /etc/systemd/system/airflow-.service.d/10-sandbox.conf               root root 644  public
+        /etc/systemd/system/airflow-api-server.service.d/20-sandbox.conf     root root 644  public
         /etc/systemd/system/airflow-api-server.service.d/30-host.conf        root root 644  public
+        /etc/systemd/system/airflow-web.socket           root root 644  public
+        /etc/systemd/system/airflow-web.socket.d/30-host.conf                root root 644  public
+        /etc/systemd/system/airflow-web6.socket          root root 644  public
+        /etc/systemd/system/airflow-web6.socket.d/30-host.conf               root root 644  public
+        /etc/systemd/system/airflow-web.service          root root 644  public
         /etc/systemd/system/airflow-scheduler.service.d/30-host.conf         root root 644  public
         /etc/systemd/system/airflow-dag-processor.service.d/30-host.conf     root root 644  public
         /etc/systemd/system/airflow-triggerer.service.d/30-host.conf         root root 644  public
@@ -607,7 +614,7 @@ OPTIONS = [
     Option("core", "executor", lambda settings: settings.airflow.executor, "where tasks run"),
     Option("core", "load_examples", lambda _: "False", "Airflow's own examples stay out"),
     Option("api", "host", lambda _: "127.0.0.1", "others reach it through nginx, with TLS"),
-    Option("api", "port", lambda settings: str(settings.web.port), "nginx asks there"),
+    Option("api", "port", lambda _: "78", "a port that no other user can take"),
     Option(
         "api",
         "base_url",
@@ -678,7 +685,9 @@ FIGURES = [
 # and its health checks.
 _LISTENERS: Table = {
     always: """
-        airflow-api-server.service 127.0.0.1    {web}   Airflow, for this host only
+        airflow-api-server.service 127.0.0.1    78      Airflow, for the host's services
+        airflow-web.socket         127.0.0.1    {web}   Airflow, for people on this host
+        airflow-web6.socket        [::1]        {web}   the same, for who says localhost
         nginx.service              {everywhere} {pods}  the Execution API, for pods
     """,
     page_is_open: "nginx.service {page} {https} the web page and the REST API, for people",

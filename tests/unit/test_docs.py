@@ -262,7 +262,8 @@ def test_the_readme_lists_the_ports() -> None:
     rows = table(section(README, "## What it puts on the host, and how to undo it"), "What")
     (ports,) = [where for what, where, _ in rows if what == "Listening ports"]
     public = fake.settings({"web_host": "0.0.0.0"})
-    assert {str(port) for port in public.ports.values()} <= set(re.findall(r"\d+", ports))
+    wanted = {str(port) for port in (layout.API_SERVER_PORT, *public.ports.values())}
+    assert wanted <= set(re.findall(r"\d+", ports))
 
 
 # Code and tests

@@ -796,7 +796,7 @@ def test_the_smoke_test_finds_the_web_page(host: str) -> None:
     )
     url = urlsplit(values["WEB_URL"])
     assert 'host()["WEB_URL"] + path,' in plan.uploads["/usr/local/bin/airflow-smoke-test"]
-    assert (url.scheme, url.hostname, url.port) == ("http", "127.0.0.1", 8090)
+    assert (url.scheme, url.hostname, url.port) == ("http", "127.0.0.1", layout.API_SERVER_PORT)
 
 
 # Figures for Prometheus

@@ -174,9 +174,9 @@ def test_liveness_asks_the_api_server_that_runs() -> None:
     plan = fake.plan(fake.settings({"web_port": 8090}))
     _, service = units(plan, "liveness")
     assert service.commands("Service.ExecStart") == [
-        [f"{layout.LIB}/liveness.sh", "http://127.0.0.1:8090"]
+        [f"{layout.LIB}/liveness.sh", "http://127.0.0.1:78"]
     ]
-    # host.env is written before the api-server moves to another port.
+    # host.env is written before the api-server moves to another address.
     assert not service.all("Service.EnvironmentFile")
 
 

@@ -160,7 +160,8 @@ def killed(kill: Kill, settings: dict[str, object], console: Console) -> bool:
             # All processes of the command have inherited the lock.
             console.run(
                 f"for fd in /proc/[0-9]*/fd/8; do"
-                f' test "$(readlink $fd)" != {COMMAND_LOCK} || kill -KILL $(echo $fd | cut -d/ -f3);'
+                f' test "$(readlink $fd)" != {COMMAND_LOCK} ||'
+                " kill -KILL $(echo $fd | cut -d/ -f3);"
                 " done 2>/dev/null; echo done"
             )
     return True
