@@ -77,7 +77,8 @@ LOCAL_REPOSITORY = "localhost/airflow-worker"  # of images that no registry has
 START_TASK = f"{IMAGES}/start-task"  # for the image, where it starts a pod's task
 DAGS = "/opt/airflow/dags"  # in pods, and on the host unless the source has its own place there
 PLUGINS = "/opt/airflow/plugins"
-POLICY = f"{PLUGINS}/airflow_deploy_policy.py"  # what Airflow's own processes refuse of DAGs
+# What Airflow's own processes refuse of DAGs, and how they open log files.
+GUARDS = (f"{PLUGINS}/airflow_deploy_policy.py", f"{PLUGINS}/airflow_deploy_logs.py")
 # The deploy's own DAGs where DAGS is not the host's folder: a bundle that needs no volume and no
 # image of its own.
 BUILTIN_DAGS = "/opt/airflow/deploy-dags"
@@ -127,6 +128,7 @@ JWT_DROP_IN = f"{UNITS_DIRECTORY}/airflow-api-server.service.d/jwt-keys.conf"
 
 # Data and logs.
 LOGS = "/var/log/airflow"
+DAG_PROCESSOR_LOGS = "/var/log/airflow-dag-processor"  # no pod mounts it
 BACKUPS = "/var/backups/airflow"
 
 # Objects of the cluster that several modules name.
@@ -217,7 +219,9 @@ PLACES = (
     *(Place(home, "data", "a user's home", (user, user, "750")) for user, home in HOMES.items()),
     # Only root writes there, so nobody can plant a link in it.
     Place(STATE, "state", "the deploy's notes", ("root", "root", "700"), removal="state"),
-    Place(LOGS, "data", "logs of tasks", (_D, _D, "2770")),
+    # Root's, so that no pod closes it to the others.
+    Place(LOGS, "data", "logs of tasks", ("root", _D, "2770")),
+    Place(DAG_PROCESSOR_LOGS, "data", "logs of the dag-processor", (_D, _D, "2750")),
     Place(BACKUPS, "data", "backups", ("root", "root", "700")),
     Place(STARTED_WITH, "made again", "the inputs that each unit started with"),
     # systemd and other programs.

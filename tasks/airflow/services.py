@@ -75,7 +75,7 @@ def inputs(service: Service, settings: HostSettings) -> list[str]:
         *(f"{UNITS_DIRECTORY}/{name}" for name in _drop_ins(service.unit)),
         service.drop_in,
         CONFIG,
-        layout.POLICY,
+        *layout.GUARDS,
         *kubeconfig(service, settings),
         *(f"{SECRETS}/{name}" for name in service.secrets),
         *(_inputs_of_dags(settings) if service.name == "dag-processor" else []),

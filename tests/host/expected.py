@@ -290,11 +290,15 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/etc/systemd/system/airflow-.service.d/10-sandbox.conf",
         f"/etc/systemd/system/{unit}.d/30-host.conf",
         "/etc/airflow/airflow.cfg",
-        "/opt/airflow/plugins/airflow_deploy_policy.py",  # a plugin, which Airflow loads once
+        "/opt/airflow/plugins/airflow_deploy_policy.py",  # plugins, which Airflow loads once
+        "/opt/airflow/plugins/airflow_deploy_logs.py",
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
         *([f"/etc/systemd/system/{unit}.d/20-sandbox.conf"] if unit == API_SERVER else []),
     }
+
+
+LOG_FOLDERS = ("/var/log/airflow", "/var/log/airflow-dag-processor")
 
 
 class Timer(NamedTuple):
@@ -372,9 +376,9 @@ TIMERS = [
         lambda settings: [
             "clean-logs.sh ",
             f"\nLOG_DAYS={settings.retention.log_days}\n",
-            f"\nLOG_FOLDERS='/var/log/airflow {claim.host_path}'\n"
+            f"\nLOG_FOLDERS='{' '.join((*LOG_FOLDERS, claim.host_path))}'\n"
             if (claim := settings.logs.claim)
-            else "\nLOG_FOLDERS=/var/log/airflow\n",
+            else f"\nLOG_FOLDERS='{' '.join(LOG_FOLDERS)}'\n",
         ],
         lambda settings: settings.retention.log_days > 0,
     ),
@@ -439,7 +443,8 @@ _PATHS: Table = {
         /var/lib/airflow         airflow      airflow      750  home of who has the keys
         /var/lib/airflow-dags    airflow-dags airflow-dags 750  home of who runs DAGs' code
         /var/lib/airflow-deploy  root         root         700  no link may be planted there
-        /var/log/airflow         airflow-dags airflow-dags 2770 pods write, the web page reads
+        /var/log/airflow         root         airflow-dags 2770 pods write, the web page reads
+        /var/log/airflow-dag-processor airflow-dags airflow-dags 2750 no pod sees it
         /var/backups/airflow     root         root         700  a backup has all keys
 
         /etc/airflow/airflow.cfg         root airflow-dags 640  all services read it

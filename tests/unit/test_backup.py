@@ -51,6 +51,7 @@ KEPT = [
     "etc/systemd/system/airflow-scheduler.service",
     "etc/systemd/system/airflow-backup.timer",
     "etc/systemd/system/airflow.target",
+    "etc/systemd/system/airflow-web.socket",
     "usr/local/bin/airflow",
     "usr/local/bin/airflow-rotate",
     "usr/local/lib/airflow/run",

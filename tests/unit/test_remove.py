@@ -68,6 +68,7 @@ DATA = {
     "/var/lib/airflow-dags": "homes",
     "/var/lib/airflow-deploy": "what the database and the folders are like",
     "/var/log/airflow": "logs",
+    "/var/log/airflow-dag-processor": "logs",
     "/var/backups/airflow": "backups",
 }
 

@@ -508,7 +508,7 @@ def test_host_and_pods_know_the_same_executors(executor: str) -> None:
     assert config_of(plan)["core"]["executor"] == executor
     assert environment_of(formats.pod(plan))["AIRFLOW__CORE__EXECUTOR"] == executor
     url = urlsplit(config_of(plan)["core"]["execution_api_server_url"])
-    assert (url.hostname, url.port) == ("127.0.0.1", 8080)
+    assert (url.hostname, url.port) == ("127.0.0.1", layout.API_SERVER_PORT)
     unit = unit_of(plan, "airflow-scheduler.service")
     # A log server would listen on all addresses.
     (command,) = unit.commands("Service.ExecStart")
@@ -577,7 +577,9 @@ def test_services_are_sandboxed(variant: Plan) -> None:
         assert f"/var/lib/{user}" in unit.all("Service.ReadWritePaths")[0].split()
         assert unit.one("Service.NoNewPrivileges") == "yes"
         assert unit.one("Service.ProtectSystem") == "strict"
-        assert unit.one("Service.CapabilityBoundingSet") == ""
+        port = "CAP_NET_BIND_SERVICE" if service == "api-server" else ""
+        for option in ("CapabilityBoundingSet", "AmbientCapabilities"):
+            assert unit.all(f"Service.{option}")[-1] == port
 
 
 def exposures(
@@ -626,6 +628,7 @@ def test_services_and_what_timers_start_are_closed_in(
 # How much each unit is exposed by default, which may not grow.
 EXPOSED = {
     **dict.fromkeys((*SERVICES, "cleanup-pods", "cleanup-history", "cleanup-logs"), 1.2),
+    "api-server": 1.4,  # it may take its port
     "cleanup-images": 1.4,
     **dict.fromkeys(("liveness", "backup", "certificate"), 1.5),
 }
@@ -669,6 +672,7 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             *unit.all("Service.EnvironmentFile"),
             # A plugin, which Airflow loads once.
             "/opt/airflow/plugins/airflow_deploy_policy.py",
+            "/opt/airflow/plugins/airflow_deploy_logs.py",
         }
         if service == "dag-processor":  # and what else it would not notice
             memories = {

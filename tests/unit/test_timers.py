@@ -218,7 +218,11 @@ def test_log_files_are_found_where_they_are_written() -> None:
     plan = fake.plan(fake.settings(given))
     _, service = units(plan, "cleanup-logs")
     values = formats.host_values(plan)
-    assert values["LOG_FOLDERS"].split() == ["/var/log/airflow", "/srv/logs"]
+    assert values["LOG_FOLDERS"].split() == [
+        "/var/log/airflow",
+        "/var/log/airflow-dag-processor",
+        "/srv/logs",
+    ]
     assert values["LOG_DAYS"] == "7"
     assert service.all("Service.ReadWritePaths")[1:] == ["/srv/logs"]
     assert service.all("Service.BindPaths") == ["/srv/logs"]

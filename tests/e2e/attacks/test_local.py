@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tasks.layout import COMMAND_LOCK, DEPLOY_LOCK
+from tests.e2e import runs
 from tests.e2e.conftest import Shell
-from tests.e2e.support import SLACK
+from tests.e2e.support import SLACK, Airflow, bring_dag
 from tests.support import wait_for
 
 
@@ -38,6 +41,11 @@ for address, port in {places}:
     return said.splitlines()
 
 
+def answers(shell: Shell, asked: str) -> bool:
+    """Whether curl says that there was an answer."""
+    return shell(asked) == "200"
+
+
 def test_nobody_can_pass_for_airflow(shell: Shell) -> None:
     """Neither while Airflow runs, nor while it is stopped."""
     closed = ["Permission denied"] * 2 + ["Address already in use"] * 2
@@ -47,6 +55,59 @@ def test_nobody_can_pass_for_airflow(shell: Shell) -> None:
         assert refusals(shell) == closed
     finally:
         shell("systemctl start airflow.target")
-    for page in ("http://127.0.0.1:8080", "http://[::1]:8080"):
-        status = f"curl -s -o /dev/null -w '%{{http_code}}' {page}/api/v2/version || true"
-        wait_for(lambda ask=status: shell(ask) == "200", 60 + SLACK, f"{page} answers")
+    for page in ("127.0.0.1", "[::1]"):
+        asked = (
+            f"curl -s -o /dev/null -w '%{{http_code}}' http://{page}:8080/api/v2/version || true"
+        )
+        wait_for(partial(answers, shell, asked), 60 + SLACK, f"the page at {page} answers")
+
+
+# The folder of logs, in which tasks have the user airflow-dags too.
+
+
+def planting(folder: str) -> str:
+    """Commands by which a task leaves what is no log among the logs of one."""
+    return (
+        f"cd {folder} && mkfifo attempt=1.log.pipe && ln -s /etc/passwd attempt=1.log.link"
+        " && mkfifo pipe && ln -s $PWD/pipe attempt=1.log.piped && truncate -s 3G attempt=1.log.big"
+    )
+
+
+def test_what_is_planted_among_the_logs_stops_no_reader(airflow: Airflow, shell: Shell) -> None:
+    run = airflow.trigger("airflow_smoke_test")
+    runs.ends_well(airflow, "airflow_smoke_test", run)
+    folder = f"/var/log/airflow/dag_id=airflow_smoke_test/run_id={run}/task_id=greet"
+    shell(f"runuser -u airflow-dags -- sh -c '{planting(folder)}'")
+    for _ in range(3):
+        page = airflow.log("airflow_smoke_test", run, "greet")
+        assert "Hello from a pod" in page and "root:x:0" not in page
+        assert "MiB are left out here" in page
+    pid = shell("systemctl show -P MainPID airflow-api-server")
+    resident = shell(f"awk '/VmRSS/ {{print $2}}' /proc/{pid}/status")
+    assert int(resident) < 1 << 20  # KiB
+    shell(f"rm -r {folder}")
+
+
+def test_pipes_in_place_of_its_logs_do_not_stop_the_triggerer(
+    airflow: Airflow, shell: Shell
+) -> None:
+    bring_dag("e2e_rights", shell)
+    pid = shell("systemctl show -P MainPID airflow-triggerer")
+    run = airflow.trigger("e2e_rights_deferred")
+    folder = f"/var/log/airflow/dag_id=e2e_rights_deferred/run_id={run}/task_id=wait"
+    names = "seq -f attempt=1.log.trigger.%.0f.log 999"
+    shell(f"runuser -u airflow-dags -- sh -c 'mkdir -p {folder}; cd {folder}; mkfifo $({names})'")
+    runs.ends_well(airflow, "e2e_rights_deferred", run)
+    assert "went on after" in airflow.log("e2e_rights_deferred", run, "wait")
+    assert shell("systemctl show -P MainPID airflow-triggerer") == pid
+    shell(f"rm -r /opt/airflow/dags/e2e_rights.py {folder}")
+
+
+def test_tasks_do_not_close_the_folder_of_logs_to_others(shell: Shell) -> None:
+    said = shell("runuser -u airflow-dags -- chmod 0 /var/log/airflow 2>&1 || true")
+    assert "Operation not permitted" in said
+
+
+def test_no_pod_sees_the_logs_of_the_dag_processor(shell: Shell) -> None:
+    assert shell("find /var/log/airflow-dag-processor -name '*.log' -mmin -60") != ""
+    assert "airflow-dag-processor" not in shell("cat /etc/airflow/pod_template.yaml")

@@ -48,7 +48,7 @@ LEFT = (
 # In the sandbox's inventory, and in nobody's who sets nothing.
 NOT_DEFAULT = ("web_host", "kubernetes_pod_operator")
 # What can't be made again, beside the database.
-KEPT = "/opt/airflow/dags /opt/airflow/plugins /etc/airflow/secrets /var/log/airflow"
+KEPT = "/opt/airflow/dags /opt/airflow/plugins /etc/airflow/secrets /var/log/airflow*"
 OTHER_SITE = "/etc/nginx/sites-enabled/e2e"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import airflow_deploy_logs
 from airflow import settings
 from airflow.exceptions import AirflowClusterPolicyViolation
 from airflow.policies import hookimpl
@@ -20,6 +21,7 @@ SENTENCE = (
 # Airflow 3.3.2 notices the second hook below only in airflow_local_settings.py. Otherwise it writes
 # new task instances to the database without asking any policy.
 settings.task_instance_mutation_hook.is_noop = False
+airflow_deploy_logs.install()
 
 
 @hookimpl
