@@ -125,7 +125,8 @@ def _remove_minikube(settings: HostSettings) -> None:
         name="Delete the cluster (about 20 s)",
         test=f"! test -e {unit}",
         commands=[
-            f"PATH=$PATH:{layout.SHIMS} HOME=/root minikube delete >/dev/null",
+            f"export PATH=$PATH:{layout.SHIMS} HOME=/root TMPDIR={layout.LOCKS};"
+            " minikube delete >/dev/null",
             f"systemctl disable --quiet --now minikube; rm -f {unit}; systemctl daemon-reload",
         ],
         already="there is none",

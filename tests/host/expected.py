@@ -701,8 +701,8 @@ _LISTENERS: Table = {
         kube-apiserver     *         8443  the cluster's API
         kubelet.service    *         10250 the API server fetches logs here
         kubelet.service    127.0.0.1 10248 health
-        kube-proxy         *         10256 health
-        kube-proxy         *         10249 metrics; minikube opens them to all
+        kube-proxy         127.0.0.1 10256 health
+        kube-proxy         127.0.0.1 10249 figures
         kube-controller    127.0.0.1 10257 health and metrics
         kube-scheduler     127.0.0.1 10259 health and metrics
         etcd               127.0.0.1 2379  the API server asks here

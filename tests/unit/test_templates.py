@@ -708,7 +708,7 @@ def test_minikube_is_started_with_driver_and_version(driver: str) -> None:
     assert ("--container-runtime=containerd" in words) == (driver == "none")
     assert all(word.startswith("--") for word in words[2:])
     # The same makes another version of a cluster that runs.
-    assert formats.unit_words(unit.one("Service.ExecReload")) == words
+    assert formats.unit_words(unit.all("Service.ExecReload")[-1]) == words
 
 
 @pytest.mark.parametrize(
@@ -741,6 +741,49 @@ def test_arguments_for_minikube_arrive_as_they_are() -> None:
     unit = unit_of(plan, "minikube.service")
     words = formats.unit_words(unit.one("Service.ExecStart"))
     assert words[-len(ARGUMENTS) :] == ARGUMENTS
+
+
+def test_the_node_protects_itself_and_listens_for_others_only_where_it_has_to(plan: Plan) -> None:
+    unit = unit_of(plan, "minikube.service")
+    words = formats.unit_words(unit.one("Service.ExecStart"))
+    options = dict(word.split("=", 2)[1:] for word in words if word.startswith("--extra-config="))
+    # A percent sign would arrive in the kubelet's own unit.
+    assert not any("%" in value for value in options.values())
+    assert options["kubelet.eviction-hard"] == "nodefs.available<1Gi,imagefs.available<1Gi"
+    assert options["kube-proxy.metricsBindAddress"] == "127.0.0.1:10249"
+    assert options["kube-proxy.healthzBindAddress"] == "127.0.0.1:10256"
+
+
+@pytest.mark.parametrize("planted", ["nothing", "root's folder", "a link", "another's folder"])
+def test_nobody_can_plant_minikubes_folder(planted: str, plan: Plan, tmp_path: Path) -> None:
+    unit = unit_of(plan, "minikube.service")
+    words = formats.unit_words(unit.one("Service.ExecStartPre"))
+    assert formats.unit_words(unit.all("Service.ExecReload")[0]) == words
+    folder, elsewhere = tmp_path / "minikube", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kubeadm.yaml").touch()
+    if planted == "a link":
+        folder.symlink_to(elsewhere)
+    elif planted != "nothing":
+        folder.mkdir()
+        (folder / "kubeadm.yaml").touch()
+    command = words[2].replace("/var/tmp/minikube", str(folder))
+    if planted == "another's folder":
+        command = command.replace("-O", "-z")  # which is false of a path, as -O of another's
+    subprocess.run(["sh", "-c", command], check=True)
+    assert folder.is_dir() and not folder.is_symlink()
+    assert (folder / "kubeadm.yaml").exists() is (planted == "root's folder")
+    assert (elsewhere / "kubeadm.yaml").exists()
+    if planted != "root's folder":
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_code_of_dags_can_not_take_all_of_the_host(plan: Plan) -> None:
+    for name in ("dag-processor", "triggerer"):
+        unit = unit_of(plan, f"airflow-{name}.service")
+        assert 0 < int(unit.one("Service.MemoryMax").rstrip("%")) < 50
+        assert unit.one("Service.OOMPolicy") == "continue"  # one file ends, not the service
+        assert unit.one("Service.MemorySwapMax") and unit.one("Service.TasksMax")
 
 
 # PostgreSQL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import pytest
@@ -42,7 +43,7 @@ for address, port in {places}:
 
 
 def answers(shell: Shell, asked: str) -> bool:
-    """Whether curl says that there was an answer."""
+    """Whether the command says 200."""
     return shell(asked) == "200"
 
 
@@ -111,3 +112,57 @@ def test_tasks_do_not_close_the_folder_of_logs_to_others(shell: Shell) -> None:
 def test_no_pod_sees_the_logs_of_the_dag_processor(shell: Shell) -> None:
     assert shell("find /var/log/airflow-dag-processor -name '*.log' -mmin -60") != ""
     assert "airflow-dag-processor" not in shell("cat /etc/airflow/pod_template.yaml")
+
+
+# The node, and the code of DAGs while it is read.
+
+
+def test_a_dag_that_takes_all_memory_ends_alone(airflow: Airflow, shell: Shell) -> None:
+    limit = "systemctl show -P MemoryMax airflow-dag-processor"
+    total = shell("awk '/^MemTotal/ {print $2 * 1024}' /proc/meminfo")
+    assert int(shell(limit)) < int(total) / 2
+    # So that the test does not take that much of this machine.
+    shell("systemctl set-property --runtime airflow-dag-processor.service MemoryMax=700M")
+    pid = shell("systemctl show -P MainPID airflow-dag-processor")
+    greedy = "taken = []\nwhile True:\n    taken.append(bytearray(b'x') * (64 << 20))\n"
+    bring_dag("e2e_greedy", shell, greedy)
+    bring_dag(
+        "e2e_modest",
+        shell,
+        "from airflow.sdk import dag\n\n\n@dag()\ndef e2e_modest():\n    ...\n\n\ne2e_modest()\n",
+    )
+
+    def known() -> bool:
+        found = airflow.request("GET", "/dags?dag_id_pattern=e2e_modest")["dags"]
+        return bool(found)
+
+    wait_for(known, 90 + SLACK, "the other DAG is read")
+    assert shell("systemctl show -P MainPID airflow-dag-processor") == pid
+    assert airflow.health() == dict.fromkeys(airflow.health(), "healthy")
+    shell("rm /opt/airflow/dags/e2e_greedy.py /opt/airflow/dags/e2e_modest.py")
+    shell("rm -r /run/systemd/system.control/airflow-dag-processor.service.d")
+    shell("systemctl daemon-reload")
+
+
+def test_the_node_keeps_a_part_of_the_disk_free(shell: Shell) -> None:
+    node = shell("kubectl get nodes -o name | cut -d/ -f2")
+    config = json.loads(shell(f"kubectl get --raw /api/v1/nodes/{node}/proxy/configz"))
+    kubelet = config["kubeletconfig"]
+    assert kubelet["evictionHard"] == {"imagefs.available": "1Gi", "nodefs.available": "1Gi"}
+    assert kubelet["podPidsLimit"] == 4096
+    pinned = shell("ctr -n k8s.io images ls -q 'labels.\"io.cri-containerd.pinned\"==pinned'")
+    image = shell("sed -n 's/^ *image: //p' /etc/airflow/pod_template.yaml | head -n 1")
+    assert image in pinned.splitlines()
+
+
+def test_minikubes_folder_can_not_be_planted(shell: Shell) -> None:
+    assert shell("stat -c %U:%a /var/tmp/minikube") == "root:700"
+    # As if it had been there before minikube.
+    shell(
+        "chown -R nobody /var/tmp/minikube && chmod 755 /var/tmp/minikube"
+        " && runuser -u nobody -- touch /var/tmp/minikube/planted && systemctl reload minikube"
+    )
+    assert shell("stat -c %U:%a /var/tmp/minikube") == "root:700"
+    assert shell("ls /var/tmp/minikube | grep planted || true") == ""
+    ready = "kubectl get --raw=/readyz >/dev/null 2>&1 && echo 200 || true"
+    wait_for(partial(answers, shell, ready), 60 + SLACK, "the cluster answers")

@@ -15,7 +15,7 @@ fail() {
 # Take the deploy's lock as descriptor 9 until this process and its children end. Fails if a deploy
 # holds it. tasks/lib/lock.py takes it for the deploy.
 take_lock() {
-    mkdir -m 700 -p "${DEPLOY_LOCK%/*}"
+    install -d -m 700 "${DEPLOY_LOCK%/*}"
     exec 9>>"$DEPLOY_LOCK"
     flock -w 3 9 && echo "${0##*/} on the host" >"$DEPLOY_LOCK"
 }
