@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+import socket
+import ssl
 from functools import partial
 
 import pytest
 
-from tasks.layout import COMMAND_LOCK, DEPLOY_LOCK
+from tasks.layout import COMMAND_LOCK, DEPLOY_LOCK, ROOT
 from tests.e2e import runs
 from tests.e2e.conftest import Shell
 from tests.e2e.support import SLACK, Airflow, bring_dag
+from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 
@@ -166,3 +171,51 @@ def test_minikubes_folder_can_not_be_planted(shell: Shell) -> None:
     assert shell("ls /var/tmp/minikube | grep planted || true") == ""
     ready = "kubectl get --raw=/readyz >/dev/null 2>&1 && echo 200 || true"
     wait_for(partial(answers, shell, ready), 60 + SLACK, "the cluster answers")
+
+
+# The network.
+
+
+def is_open(machine: Machine, port: int) -> bool:
+    """Whether a connection from another machine comes about."""
+    with contextlib.suppress(OSError), socket.create_connection((machine.address, port), 3):
+        return True
+    return False
+
+
+def test_connections_that_only_begin_do_not_hold_nginx(machine: Machine) -> None:
+    """More than it has places for: each begins to speak TLS, so that Linux hands it over."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    trusting = ssl._create_unverified_context()
+
+    def answered() -> bool:
+        with contextlib.suppress(OSError):
+            plain = socket.create_connection((machine.address, 8081), 3)
+            with trusting.wrap_socket(plain) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: e2e\r\n\r\n")
+                return b" 404 " in connection.recv(100)
+        return False
+
+    with contextlib.ExitStack() as held:
+        for _ in range(2000):
+            with contextlib.suppress(OSError):
+                one = socket.create_connection((machine.address, 8081), 1)
+                held.callback(one.close)
+                one.sendall(b"\x16")
+        wait_for(answered, 15 + SLACK, "nginx has places again")
+
+
+def test_the_example_of_a_firewall_leaves_what_is_needed(machine: Machine, shell: Shell) -> None:
+    shell("DEBIAN_FRONTEND=noninteractive apt-get -qq install nftables >/dev/null 2>&1")
+    rules = (ROOT / "inventories/examples/nftables.conf").read_text()
+    shell(f"cat > /tmp/nftables.conf <<'END'\n{rules}\nEND")
+    assert is_open(machine, 8443)
+    for _ in range(2):  # again is the same
+        shell("nft -c -f /tmp/nftables.conf && nft -f /tmp/nftables.conf")
+    try:
+        assert [is_open(machine, port) for port in (443, 8081, 8443, 10250)] == [True, *[False] * 3]
+        assert "a task ran as a pod" in shell("airflow-smoke-test")
+    finally:
+        shell("nft delete table inet airflow; apt-get -qq purge nftables >/dev/null 2>&1")
+    assert is_open(machine, 8443)
