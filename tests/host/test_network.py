@@ -19,6 +19,8 @@ def test_nothing_else_of_the_deploys_listens(
         address = "{.items[0].status.addresses[?(@.type=='InternalIP')].address}"
         node = host.check_output(f'{settings.kubectl} get nodes -o jsonpath="{address}"')
     table = expected.listeners(settings, node)
+    if not host.check_output("cat /proc/net/if_inet6 2>/dev/null || true"):  # without IPv6
+        table = {each for each in table if each[0] != "airflow-web6.socket"}
     others = {
         ("nginx.service", where.rpartition(":")[2])
         for site, places in proxy["listens"].items()

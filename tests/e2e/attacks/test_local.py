@@ -21,7 +21,7 @@ from tests.support import wait_for
 
 @pytest.mark.parametrize("lock", [DEPLOY_LOCK, COMMAND_LOCK])
 def test_nobody_can_hold_a_lock(lock: str, shell: Shell) -> None:
-    shell(f"test -e {lock}")
+    shell(". /usr/local/lib/airflow/lib.sh && take_lock")  # makes the folder after a boot
     said = shell(f"runuser -u nobody -- flock --nonblock {lock} true 2>&1 && echo held || true")
     assert "Permission denied" in said
 

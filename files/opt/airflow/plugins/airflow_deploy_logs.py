@@ -105,10 +105,11 @@ def install() -> None:
 
     made = log.init_log_file
 
-    def init_log_file(path: str) -> LogFile:
+    def init_log_file(path: str | Path) -> LogFile:
         file = LogFile(made(path))
         # The dag-processor's paths are absolute, and in a folder that tasks do not see.
-        file.folder = conf.get("logging", "base_log_folder") if path[0] != "/" else str(file.parent)
+        inside = not os.path.isabs(path)
+        file.folder = conf.get("logging", "base_log_folder") if inside else str(file.parent)
         return file
 
     log.init_log_file = init_log_file
