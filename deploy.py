@@ -11,7 +11,7 @@ from tasks.airflow import config, database, objects, services, timers, venv
 from tasks.cluster import access, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
-from tasks.lib import connection, progress
+from tasks.lib import connection, progress, terminal
 from tasks.settings import HostSettings, Settings
 from tasks.worker import dags, git, image, plugins, template
 
@@ -24,7 +24,7 @@ def deploy(settings: HostSettings) -> None:
     # since it takes longest; the image is built from the virtual environment.
     system.install(settings)
     minikube.start(settings)
-    proxy.configure(settings)
+    proxy.certify(settings)
     postgres.configure(settings)
     venv.install(settings)
     dags.stage(settings)
@@ -40,8 +40,9 @@ def deploy(settings: HostSettings) -> None:
 
     # Switch. From here on Airflow changes. If its version does, it is stopped and backed up first,
     # and starts again with its services. The database comes before its users: objects need its
-    # schema, services need all of them.
+    # schema, services need all of them. nginx leads to the services of this version.
     with upgrade.guard(settings):
+        proxy.configure(settings)
         config.write(settings)
         policy.admit(settings, pod)
         database.migrate(settings)
@@ -62,6 +63,7 @@ def deploy(settings: HostSettings) -> None:
 
 
 if pyinfra.is_cli:
+    terminal.show_only_text()
     progress.show()
     connection.disable_nagle()
     connection.use_private_folder()

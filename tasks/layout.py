@@ -18,6 +18,9 @@ DAGS_USER = "airflow-dags"  # dag-processor and triggerer, which run the code of
 HOMES = {user: f"/var/lib/{user}" for user in (CONTROL_USER, DAGS_USER)}
 
 LOOPBACK = "127.0.0.1"  # the api-server listens only there
+# Linux gives a port below 1024 to no user without a capability, so nobody else can ever listen
+# there. Some hosts open 80 and above to all users.
+API_SERVER_PORT = 78
 DATABASE = CONTROL_USER
 # The Linux user that comes with Debian's exporter, and its role.
 METRICS_USER = "prometheus"
@@ -35,6 +38,11 @@ POD_POLICY_REFUSED = f"{STATE}/pod-policy-refused"  # the policy that only an ad
 SMOKE_TEST_PASSED = f"{STATE}/smoke-test-passed"
 # The repositories of registries that built images came from, now or earlier.
 WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
+
+# Locks are in a folder that only root may enter: whoever may read a file may lock it.
+LOCKS = "/run/airflow-deploy"
+DEPLOY_LOCK = f"{LOCKS}/deploy"  # held by a deploy, a rotation or a restore
+COMMAND_LOCK = f"{LOCKS}/command"  # held while a command of a deploy changes the host
 
 # Configuration and secrets.
 CONFIG = "/etc/airflow/airflow.cfg"
@@ -75,7 +83,8 @@ LOCAL_REPOSITORY = "localhost/airflow-worker"  # of images that no registry has
 START_TASK = f"{IMAGES}/start-task"  # for the image, where it starts a pod's task
 DAGS = "/opt/airflow/dags"  # in pods, and on the host unless the source has its own place there
 PLUGINS = "/opt/airflow/plugins"
-POLICY = f"{PLUGINS}/airflow_deploy_policy.py"  # what Airflow's own processes refuse of DAGs
+# What Airflow's own processes refuse of DAGs, and how they open log files.
+GUARDS = (f"{PLUGINS}/airflow_deploy_policy.py", f"{PLUGINS}/airflow_deploy_logs.py")
 # The deploy's own DAGs where DAGS is not the host's folder: a bundle that needs no volume and no
 # image of its own.
 BUILTIN_DAGS = "/opt/airflow/deploy-dags"
@@ -111,6 +120,9 @@ UNITS = (
     "airflow-dag-processor.service",
     "airflow-triggerer.service",
 )
+# Holds the port of the web page on the host itself, and passes connections on to the api-server.
+WEB_SOCKET = "airflow-web.socket"
+WEB_SOCKET_UNITS = (WEB_SOCKET, "airflow-web6.socket", "airflow-web.service")
 UNITS_RECORD = f"{STATE}/units"  # the files of units that the deploy installed
 # The drop-in that systemd reads with each airflow-*.service, and the one with the host's values.
 SANDBOX = f"{UNITS_DIRECTORY}/airflow-.service.d/10-sandbox.conf"
@@ -124,6 +136,7 @@ JWT_DROP_IN = f"{UNITS_DIRECTORY}/airflow-api-server.service.d/jwt-keys.conf"
 
 # Data and logs.
 LOGS = "/var/log/airflow"
+DAG_PROCESSOR_LOGS = "/var/log/airflow-dag-processor"  # no pod mounts it
 BACKUPS = "/var/backups/airflow"
 
 # Objects of the cluster that several modules name.
@@ -148,6 +161,43 @@ SMOKE_TEST_INPUTS = (
     SANDBOX,
     *(f"{UNITS_DIRECTORY}/{unit}" for unit in UNITS if unit.endswith(".service")),
     *(f"{UNITS_DIRECTORY}/{unit}.d/{HOST_DROP_IN}" for unit in UNITS if unit.endswith(".service")),
+)
+
+
+class Listener(NamedTuple):
+    """Who waits for connections."""
+
+    who: str
+    address: str
+    port: str  # or several; with the setting that it follows
+    purpose: str
+    is_open: bool = False  # to other machines
+
+
+# Addresses in words: that of the node is one of the host's, and the page's is the inventory's.
+LISTENERS = (
+    Listener("api-server", LOOPBACK, str(API_SERVER_PORT), "Airflow, for services of the host"),
+    Listener("systemd", f"{LOOPBACK}, ::1", "8080 (`web_port`)", "the web page, for this host"),
+    Listener("nginx", "all", "8081 (`execution_api_port`)", "the Execution API, for pods", True),
+    Listener(
+        *("nginx", "`web_host`", "443 (`web_https_port`)"),
+        "the web page and the REST API, if others should reach them",
+        True,
+    ),
+    Listener(
+        *("prometheus-postgres-exporter", "all", "`metrics_port`"),
+        "figures for Prometheus without a login, if asked for",
+        True,
+    ),
+    Listener("kube-apiserver", "all", "8443", "the cluster's API, by certificate or token", True),
+    Listener("kubelet", "all", "10250", "the API server fetches logs, by certificate", True),
+    Listener("etcd", "the node's", "2379, 2380", "the cluster's state, by certificate", True),
+    Listener("etcd", LOOPBACK, "2379, 2381", "the same, and its health"),
+    Listener("kubelet", LOOPBACK, "10248", "its health"),
+    Listener("kube-proxy", LOOPBACK, "10249, 10256", "its figures and health"),
+    Listener("kube-controller", LOOPBACK, "10257", "its figures and health"),
+    Listener("kube-scheduler", LOOPBACK, "10259", "its figures and health"),
+    Listener("containerd", LOOPBACK, "any", "`kubectl exec`, `attach` and `port-forward`"),
 )
 
 # Programs in LIB that an earlier version of the deploy installed under these names.
@@ -216,7 +266,9 @@ PLACES = (
     *(Place(home, "data", "a user's home", (user, user, "750")) for user, home in HOMES.items()),
     # Only root writes there, so nobody can plant a link in it.
     Place(STATE, "state", "the deploy's notes", ("root", "root", "700"), removal="state"),
-    Place(LOGS, "data", "logs of tasks", (_D, _D, "2770")),
+    # Root's, so that no pod closes it to the others.
+    Place(LOGS, "data", "logs of tasks", ("root", _D, "2770")),
+    Place(DAG_PROCESSOR_LOGS, "data", "logs of the dag-processor", (_D, _D, "2750")),
     Place(BACKUPS, "data", "backups", ("root", "root", "700")),
     Place(STARTED_WITH, "made again", "the inputs that each unit started with"),
     # systemd and other programs.

@@ -12,6 +12,7 @@ from pyinfra.operations import files
 from tasks.airflow import secrets, venv
 from tasks.airflow.database import url
 from tasks.layout import (
+    API_SERVER_PORT,
     BUNDLES,
     CONFIG,
     CONTROL_USER,
@@ -112,7 +113,7 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
         },
         "api": {
             "host": LOOPBACK,
-            "port": str(settings.web.port),
+            "port": str(API_SERVER_PORT),
             "workers": "1",
             # Without it links are relative, and work under whatever name the host is reached.
             **({"base_url": settings.web.base_url} if settings.web.base_url else {}),

@@ -21,11 +21,13 @@ from tasks.layout import (
     DAGS_USER,
     HOST_DROP_IN,
     KUBECONFIG,
+    LOOPBACK,
     OBJECTS,
     ROOT,
     SECRETS,
     TRIGGERERS_KUBECONFIG,
     UNITS_DIRECTORY,
+    WEB_SOCKET,
 )
 from tasks.lib import systemd
 from tasks.lib.operations import Source, ensure, run_unless, synced_folder
@@ -74,9 +76,10 @@ def inputs(service: Service, settings: HostSettings) -> list[str]:
     return [
         f"{UNITS_DIRECTORY}/{service.unit}",
         layout.SANDBOX,
+        *(f"{UNITS_DIRECTORY}/{name}" for name in _drop_ins(service.unit)),
         service.drop_in,
         CONFIG,
-        layout.POLICY,
+        *layout.GUARDS,
         # Airflow loads plugins once.
         *([plugins.RECORD] if settings.plugins.local_folder else []),
         *([layout.DAGS_ENV] if _runs_dags(service, settings) else []),
@@ -130,6 +133,7 @@ def run(settings: HostSettings) -> None:
     )
     for service in SERVICES:
         systemd.run(service.unit)
+    systemd.run(WEB_SOCKET)  # after the api-server, which had its port in an earlier version
     run_unless(
         name="Run airflow.target",  # an inactive target can't stop its units
         test='test "$(systemctl is-active airflow.target)" = active',
@@ -146,7 +150,7 @@ def run(settings: HostSettings) -> None:
 def units(settings: HostSettings) -> dict[str, Source]:
     """The files of all units, by their path in systemd's folder."""
     of_timers = [unit for name in timers.wanted(settings) for unit in timers.units(name)]
-    names = [*layout.UNITS, *of_timers]
+    names = [*layout.UNITS, *layout.WEB_SOCKET_UNITS, *of_timers]
     # The drop-ins come first: a unit without its own has no program.
     found: dict[str, Source] = {
         "airflow-.service.d/10-sandbox.conf": FILES / "airflow-.service.d/10-sandbox.conf",
@@ -156,10 +160,18 @@ def units(settings: HostSettings) -> dict[str, Source]:
             if f"airflow-{name}.service" in names
         },
     }
+    for unit, address in {WEB_SOCKET: LOOPBACK, "airflow-web6.socket": "[::1]"}.items():
+        listen = f"[Socket]\nListenStream={address}:{settings.web.port}\n"
+        found[f"{unit}.d/{HOST_DROP_IN}"] = f"# Written by the deploy of Airflow.\n{listen}"
     for unit in names:
-        for drop_in in sorted((FILES / f"{unit}.d").glob("*.conf")):
-            found[f"{unit}.d/{drop_in.name}"] = drop_in
+        found |= _drop_ins(unit)
     return found | {unit: FILES / unit for unit in names}
+
+
+def _drop_ins(unit: str) -> dict[str, Source]:
+    """A unit's drop-ins that are the same on all hosts, by their path in systemd's folder."""
+    paths = sorted((FILES / f"{unit}.d").glob("*.conf"))
+    return {f"{unit}.d/{path.name}": path for path in paths}
 
 
 def _host_drop_ins(settings: HostSettings) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,8 @@ It starts while the rest of the host is set up: start() starts it, wait() waits 
 
 from __future__ import annotations
 
+import os.path
+
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
@@ -17,6 +19,12 @@ from tasks.settings import HostSettings
 
 # Processes and threads of a pod; without a limit one task could use up the host's.
 POD_MAX_PIDS = 4096
+# Of the disk; with less, the node stops pods, so that PostgreSQL finds some. minikube switches this
+# off. A percentage is not possible: minikube writes it into a unit, where % has a meaning.
+FREE = "1Gi"
+EVICTION = f"nodefs.available<{FREE},imagefs.available<{FREE}"
+# Options of kube-proxy that name the addresses where it serves figures and its health.
+PROXY_PORTS = {"metricsBindAddress": 10249, "healthzBindAddress": 10256}
 DASHBOARD_PORT = 9090  # free for whoever looks at it
 
 
@@ -58,6 +66,9 @@ def start(settings: HostSettings) -> None:
         settings=settings,
         stand_ins=SHIMS,
         pod_max_pids=POD_MAX_PIDS,
+        eviction=EVICTION,
+        proxy_ports=PROXY_PORTS,
+        folder=os.path.dirname(layout.KUBEADM_CONFIG),
         quote=_quote,
     )
     ensure(

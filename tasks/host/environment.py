@@ -11,7 +11,6 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.host import tls
 from tasks.layout import HOST_ENV, ROOT
-from tasks.lib import lock
 from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
 
@@ -31,7 +30,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "REQUIREMENTS": layout.REQUIREMENTS,
         "MINIKUBE_UNIT": layout.MINIKUBE_UNIT,
         "NODE_IS_HOST": "yes" if settings.node_is_host else "",
-        "DEPLOY_LOCK": lock.FILE,
+        "DEPLOY_LOCK": layout.DEPLOY_LOCK,
         # Airflow.
         "ADMIN_USER": settings.web.admin_user,
         "DATABASE": layout.DATABASE,
@@ -68,7 +67,9 @@ def values(settings: HostSettings) -> dict[str, str]:
         "FAILED_PODS_MINUTES": str(settings.retention.failed_pod_minutes),
         "HISTORY_DAYS": str(settings.retention.history_days),
         "LOG_DAYS": str(settings.retention.log_days),
-        "LOG_FOLDERS": " ".join([layout.LOGS, *settings.written_folders]),
+        "LOG_FOLDERS": " ".join(
+            [layout.LOGS, layout.DAG_PROCESSOR_LOGS, *settings.written_folders]
+        ),
         "NAMESPACES": " ".join(settings.kubernetes.namespaces),
         "CONFIG": layout.CONFIG,
         "RUN": layout.RUN,

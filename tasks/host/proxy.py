@@ -27,9 +27,17 @@ WELCOME_PAGE = "/var/www/html/index.nginx-debian.html"
 
 
 @deploy("Proxy")
-def configure(settings: HostSettings) -> None:
-    """nginx serves the site, before pods are sent to it."""
+def certify(settings: HostSettings) -> None:
+    """The host has its certificates."""
     tls.configure(settings)
+
+
+@deploy("Proxy")
+def configure(settings: HostSettings) -> None:
+    """nginx serves the site, before pods are sent to it.
+
+    It leads to the api-server as that runs from now on.
+    """
     _write_site(settings)
     ensure(
         name="Run nginx",
@@ -89,8 +97,8 @@ def _announce(settings: HostSettings) -> None:
     if not settings.web.is_public:
         port = settings.web.port
         progress.say_at_end(
-            f"The web page is at http://localhost:{port} of the host itself. From elsewhere:"
-            f" ssh -L {port}:localhost:{port} the-host"
+            f"The web page is at http://{LOOPBACK}:{port} of the host itself. From elsewhere:"
+            f" ssh -L {port}:{LOOPBACK}:{port} the-host"
         )
         return
     https = settings.web.https_port

@@ -1,4 +1,7 @@
-"""One deploy at a time: a lock on the host, held for as long as the run is connected to it."""
+"""One deploy at a time: a lock on the host, held for as long as the run is connected to it.
+
+It is root's, as the deploy is: whoever may read a file may lock it.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,30 @@ import socket
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pyinfra.api import StringCommand
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.context import ctx_host
+from pyinfra.facts.server import Command
 
-FILE = "/run/lock/airflow-deploy"
+from tasks.layout import DEPLOY_LOCK
+
 QUESTION = Path(__file__).parent / "lock.sh"
 WAIT = 3  # seconds, for the lock of a run that just ended
 
 
-def taking(file: str = FILE) -> str:
-    """Shell commands that take the lock as descriptor 9, or fail; the first run creates it."""
-    return f"[ -e {file} ] || (umask 0; : > {file}); exec 9< {file}\nflock -w {WAIT} 9"
-
-
-def script(owner: str, file: str = FILE) -> str:
+def script(owner: str, file: str = DEPLOY_LOCK) -> str:
     """Shell commands that take the lock, and keep it until nobody reads their output."""
     return f"""
-{taking(file)} || exit 0
-# Without creating it, which Linux forbids in this folder where the file is another user's.
-echo {shlex.quote(owner)} | dd of={file} conv=nocreat status=none
+mkdir -m 700 -p {os.path.dirname(file)}
+exec 9>>{file}
+flock -w {WAIT} 9 || exit 0
+echo {shlex.quote(owner)} >{file}
 while echo; do sleep 0.5; done 2>/dev/null"""
 
 
-def asking(owner: str, file: str = FILE) -> str:
+def asking(owner: str, file: str = DEPLOY_LOCK) -> str:
     """Shell text with a function `other_holder`, which prints another run's name in the lock.
 
     It gives this owner a while to get the lock.
@@ -42,7 +45,7 @@ def asking(owner: str, file: str = FILE) -> str:
     return given + QUESTION.read_text()
 
 
-def other_holder(owner: str, file: str = FILE) -> str:
+def other_holder(owner: str, file: str = DEPLOY_LOCK) -> str:
     """Shell commands that print the other run that holds the lock, nothing if this owner does."""
     return f"{asking(owner, file)}\nother_holder"
 
@@ -65,6 +68,12 @@ def take() -> str:
         f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()}), {now:%H:%M:%S} UTC"
     )
     command = StringCommand(f"sh -c {shlex.quote(script(owner))}")
-    # Not as root: every user who logs in may take it.
-    threading.Thread(target=ctx_host.get().run_shell_command, args=(command,), daemon=True).start()
+    host = ctx_host.get()
+    arguments: Any = pop_global_arguments(host.state, host, {})[0]
+    as_root = {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS}
+    if as_root["_sudo"]:
+        host.get_fact(Command, command="true")  # asks for sudo's password, if there is one, once
+    threading.Thread(
+        target=host.run_shell_command, args=(command,), kwargs=as_root, daemon=True
+    ).start()
     return owner

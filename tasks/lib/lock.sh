@@ -11,7 +11,8 @@ other_holder() {
     while [ "$(cat "$lock_file" 2>/dev/null)" != "$lock_owner" ]; do
         lock_tries=$((lock_tries - 1))
         if [ "$lock_tries" -eq 0 ]; then
-            cat "$lock_file" 2>/dev/null
+            holder=$(cat "$lock_file" 2>/dev/null)
+            echo "${holder:-a process that left no name}"
             return
         fi
         sleep 0.1

@@ -6,6 +6,7 @@ All commands of an operation run on the host. Secrets of the host's own never le
 from __future__ import annotations
 
 import hashlib
+import os.path
 import shlex
 import tarfile
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -20,9 +21,8 @@ from pyinfra.facts.files import FileContents
 from pyinfra.facts.server import Command
 from pyinfra.operations.util.files import generate_color_diff
 
-from tasks.layout import LIB
+from tasks.layout import COMMAND_LOCK, LIB
 
-BUSY = "/run/lock/airflow-deploy-command"  # locked while a command changes the host
 FOLDER_PROGRAM = Path(__file__).with_name("folder.sh")
 PACKAGES_PROGRAM = Path(__file__).with_name("packages.sh")
 STILL_BUSY = "a command of an earlier deploy still runs: look at ps -ef"
@@ -235,6 +235,7 @@ def _archive(sources: Mapping[str, Source], dest: str) -> BytesIO:
 
 # Each command begins with this. It waits for the command of a killed deploy, which continues
 # without its connection and may do the same work.
-ALONE = f"""exec 8>>{BUSY}
+ALONE = f"""mkdir -m 700 -p {os.path.dirname(COMMAND_LOCK)}
+exec 8>>{COMMAND_LOCK}
 flock -w {MAX_WAIT} 8 || {{ echo {shlex.quote(STILL_BUSY)} >&2; exit 1; }}
 """

@@ -7,8 +7,8 @@ import time
 from pyinfra import host, logger
 from pyinfra.api import DeployError
 
-from tasks.layout import ADMIN_PASSWORD
-from tasks.lib import lock
+from tasks.layout import ADMIN_PASSWORD, LOOPBACK
+from tasks.lib import lock, terminal
 from tasks.preflight import checks
 from tasks.preflight.questions import HostReport, variables
 from tasks.settings import HostSettings, Settings
@@ -24,10 +24,10 @@ def check(settings: Settings) -> HostSettings:
     if found:
         raise DeployError(
             f"{host.name} is not ready for the deploy; nothing was changed:\n"
-            + "\n".join(f"  - {finding}" for finding in found)
+            + "\n".join(f"  - {terminal.printable(finding)}" for finding in found)
         )
     if not report.one("installed"):
-        page = f"http://localhost:{settings.web.port} of the host itself"
+        page = f"http://{LOOPBACK}:{settings.web.port} of the host itself"
         if settings.web.is_public:
             page = f"port {settings.web.https_port} of the host, with https"
         logger.info(

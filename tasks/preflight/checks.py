@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pyinfra.api import DeployError
 
+from tasks.layout import API_SERVER_PORT
 from tasks.lib import lock
 from tasks.preflight import kubeconfig
 from tasks.preflight.questions import Report, is_local, own_ports
@@ -34,6 +35,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_kubernetes_version(settings, report),
         *_clock(report, now),
         *_ports(settings, report),
+        *_open_ports(report),
         *_cluster(settings, report),
         *_sources(settings, report),
         *_claims(settings, report),
@@ -133,13 +135,25 @@ def _ports(settings: Settings, report: Report) -> Iterator[str]:
     own = own_ports(settings)
     for answer in report.all("port"):
         port, pid, name = answer.split(maxsplit=2)
-        cure = (
-            "stop it: another Kubernetes or etcd can't share the machine with minikube's"
-            " driver none"
-            if int(port) not in own
-            else f"stop it, or choose another port with {own[int(port)][0]}"
-        )
+        if int(port) not in own:
+            cure = (
+                "stop it: another Kubernetes or etcd can't share the machine with minikube's"
+                " driver none"
+            )
+        elif key := own[int(port)][0]:
+            cure = f"stop it, or choose another port with {key}"
+        else:
+            cure = "stop it: the api-server has that port, since no user without rights can take it"
         yield f"port {port} is held by {name} (process {pid}): {cure}"
+
+
+def _open_ports(report: Report) -> Iterator[str]:
+    first = int(report.one("open_ports") or 1024)
+    if first <= API_SERVER_PORT:
+        yield (
+            f"net.ipv4.ip_unprivileged_port_start is {first}, so any user of the host could listen"
+            f" on port {API_SERVER_PORT} and pass for Airflow: give it a value above that"
+        )
 
 
 def _cluster(settings: Settings, report: Report) -> Iterator[str]:

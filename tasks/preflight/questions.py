@@ -98,9 +98,13 @@ def variables(settings: Settings, lock_owner: str) -> str:
 
 
 def own_ports(settings: Settings) -> dict[int, tuple[str, str]]:
-    """Ports of the deploy's own services: the setting, and the unit that may hold it."""
-    units = {"web_port": "airflow-api-server", "metrics_port": layout.METRICS_UNIT}
-    return {port: (key, units.get(key, layout.NGINX_UNIT)) for key, port in settings.ports.items()}
+    """Ports of the deploy's own services: the setting, if any, and the unit that may hold it.
+
+    That of the web page is held by systemd itself, and was the api-server's in an earlier version.
+    """
+    units = {"web_port": "airflow-", "metrics_port": layout.METRICS_UNIT}
+    ports = {port: (key, units.get(key, layout.NGINX_UNIT)) for key, port in settings.ports.items()}
+    return {layout.API_SERVER_PORT: ("", "airflow-api-server"), **ports}
 
 
 def is_local(image: str) -> bool:

@@ -36,8 +36,15 @@ listener() { # the process that listens on port $1, as «process name»; nothing
         sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\2 \1/p' | head -n 1
 }
 
+is_ours() { # whether the process $2 holds port $1 for the unit $3
+    grep -qs "$3" "/proc/$2/cgroup" && return
+    # Of systemd itself, its sockets tell.
+    [ "$2" = 1 ] && systemctl show -P Listen airflow-web.socket | grep -q ":$1 "
+}
+
 ask_lock() {
-    [ -n "$lock_owner" ] || return 0
+    # The lock is root's; of another user, preflight says that it is not root.
+    [ -n "$lock_owner" ] && [ "$(id -u)" = 0 ] || return 0
     holder=$(other_holder)
     [ -z "$holder" ] || say locked "$holder"
 }
@@ -64,11 +71,11 @@ ask_airflow() {
 }
 
 ask_ports() {
+    say open_ports "$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)"
     for own in $own_ports; do
         held=$(listener "${own%%:*}")
-        if [ -n "$held" ] && ! grep -qs "${own#*:}" "/proc/${held%% *}/cgroup"; then
+        [ -z "$held" ] || is_ours "${own%%:*}" "${held%% *}" "${own#*:}" ||
             say port "${own%%:*} $held"
-        fi
     done
     for expected in $cluster_ports; do
         held=$(listener "${expected%%:*}")

@@ -18,7 +18,7 @@ from tasks import layout
 from tasks.cluster import access
 from tasks.host import metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
-from tasks.lib import connection, kubectl, lock
+from tasks.lib import connection, kubectl, lock, terminal
 from tasks.lib.operations import ensure_sent, run_unless
 from tasks.settings import HostSettings, Settings
 
@@ -76,10 +76,11 @@ def airflow(keep_data: bool = False) -> None:
 
     Files that people put into the deploy's folders are removed with them.
     """
+    terminal.show_only_text()
     connection.disable_nagle()
     given = Settings.from_data(host.data.dict())
     if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
-        raise DeployError(lock.refusal(holder))
+        raise DeployError(terminal.printable(lock.refusal(holder)))
     release = host.get_fact(Command, command=". /etc/os-release; echo $VERSION_CODENAME")
     settings = given.for_release(release)
     _remove_services()
@@ -124,7 +125,8 @@ def _remove_minikube(settings: HostSettings) -> None:
         name="Delete the cluster (about 20 s)",
         test=f"! test -e {unit}",
         commands=[
-            f"PATH=$PATH:{layout.SHIMS} HOME=/root minikube delete >/dev/null",
+            f"export PATH=$PATH:{layout.SHIMS} HOME=/root TMPDIR={layout.LOCKS};"
+            " minikube delete >/dev/null",
             f"systemctl disable --quiet --now minikube; rm -f {unit}; systemctl daemon-reload",
         ],
         already="there is none",

@@ -21,8 +21,9 @@ check)
     ;;
 apply)
     # As patterns, so that a unit that is gone already is no error.
-    systemctl stop 'airflow.targe[t]' 'airflow-*.timer' 'airflow-*.service'
-    for unit in airflow*.timer airflow*.service airflow.target; do
+    # The sockets first: a connection would start the service again.
+    systemctl stop 'airflow-*.socket' 'airflow.targe[t]' 'airflow-*.timer' 'airflow-*.service'
+    for unit in airflow*.socket airflow*.timer airflow*.service airflow.target; do
         if [ -e "$unit" ] && [ ! -L "$unit" ]; then systemctl disable --quiet "$unit"; fi
     done
     # shellcheck disable=SC2048,SC2086 # patterns

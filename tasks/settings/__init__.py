@@ -18,7 +18,7 @@ from pyinfra.api import DeployError
 from pyinfra.api.arguments import all_global_arguments
 from pyinfra.api.connectors import get_all_connectors
 
-from tasks.layout import VENVS
+from tasks.layout import API_SERVER_PORT, VENVS
 from tasks.settings.airflow import Airflow
 from tasks.settings.build import Build
 from tasks.settings.dags import Dags
@@ -153,7 +153,7 @@ class Settings(Compound):
             )
 
     def _port_conflicts(self) -> Iterator[str]:
-        taken: dict[int, str] = {}
+        taken = {API_SERVER_PORT: "the api-server's"}
         for key, port in self.ports.items():
             if port in taken:
                 yield f"{key}: {port} is {taken[port]}: write another one"

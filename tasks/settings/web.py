@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from tasks.layout import LOOPBACK
+from tasks.layout import API_SERVER_PORT, LOOPBACK
 from tasks.settings.types import (
     Address,
     LinuxName,
@@ -74,8 +74,8 @@ class Web(Section):
 
     @property
     def api_server_url(self) -> str:
-        """The URL of the api-server on the host itself."""
-        return f"http://{LOOPBACK}:{self.port}"
+        """The URL of the api-server for the host's services; people have `port`."""
+        return f"http://{LOOPBACK}:{API_SERVER_PORT}"
 
     @property
     def base_path(self) -> str:
@@ -84,7 +84,7 @@ class Web(Section):
 
     @property
     def local_url(self) -> str:
-        """The URL of Airflow on the host itself."""
+        """The URL of Airflow for the host's services."""
         return self.api_server_url + self.base_path
 
     @property

@@ -6,7 +6,7 @@ folder which both see, or the copy that the pod uploaded at its end.
 
 from __future__ import annotations
 
-from tasks.layout import DAGS_USER, LOGS
+from tasks.layout import DAG_PROCESSOR_LOGS, DAGS_USER, LOGS
 from tasks.lib.kubectl import Volume, claimed, host_folder
 from tasks.lib.operations import run_unless
 from tasks.settings import HostSettings
@@ -22,7 +22,7 @@ def options(settings: HostSettings) -> dict[str, str]:
     """The section logging of airflow.cfg."""
     return {
         "base_log_folder": host_path(settings),
-        "dag_processor_child_process_log_directory": f"{LOGS}/dag_processor",
+        "dag_processor_child_process_log_directory": DAG_PROCESSOR_LOGS,
         **_remote(settings.logs.s3),
     }
 

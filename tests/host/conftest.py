@@ -219,7 +219,7 @@ def api(host: Host, settings: HostSettings) -> dict[str, Any]:
         python(
             host,
             "airflow_api",
-            f"http://127.0.0.1:{settings.web.port}",
+            "http://127.0.0.1:78",
             settings.web.admin_user,
             "/etc/airflow/secrets/admin-password",
             "/etc/airflow/secrets/jwt-secret",

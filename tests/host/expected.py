@@ -291,10 +291,15 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/etc/systemd/system/airflow-.service.d/10-sandbox.conf",
         f"/etc/systemd/system/{unit}.d/30-host.conf",
         "/etc/airflow/airflow.cfg",
-        "/opt/airflow/plugins/airflow_deploy_policy.py",  # a plugin, which Airflow loads once
+        "/opt/airflow/plugins/airflow_deploy_policy.py",  # plugins, which Airflow loads once
+        "/opt/airflow/plugins/airflow_deploy_logs.py",
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
+        *([f"/etc/systemd/system/{unit}.d/20-sandbox.conf"] if unit == API_SERVER else []),
     }
+
+
+LOG_FOLDERS = ("/var/log/airflow", "/var/log/airflow-dag-processor")
 
 
 class Timer(NamedTuple):
@@ -330,7 +335,7 @@ TIMERS = [
         "OnUnitInactiveUSec=10s",
         lambda settings: [
             "liveness.sh ",
-            f"WEB_URL=http://127.0.0.1:{settings.web.port}",
+            "WEB_URL=http://127.0.0.1:78",
         ],
     ),
     Timer(  # deletes pods that failed and were kept
@@ -372,9 +377,9 @@ TIMERS = [
         lambda settings: [
             "clean-logs.sh ",
             f"\nLOG_DAYS={settings.retention.log_days}\n",
-            f"\nLOG_FOLDERS='/var/log/airflow {claim.host_path}'\n"
+            f"\nLOG_FOLDERS='{' '.join((*LOG_FOLDERS, claim.host_path))}'\n"
             if (claim := settings.logs.claim)
-            else "\nLOG_FOLDERS=/var/log/airflow\n",
+            else f"\nLOG_FOLDERS='{' '.join(LOG_FOLDERS)}'\n",
         ],
         lambda settings: settings.retention.log_days > 0,
     ),
@@ -439,7 +444,8 @@ _PATHS: Table = {
         /var/lib/airflow         airflow      airflow      750  home of who has the keys
         /var/lib/airflow-dags    airflow-dags airflow-dags 750  home of who runs DAGs' code
         /var/lib/airflow-deploy  root         root         700  no link may be planted there
-        /var/log/airflow         airflow-dags airflow-dags 2770 pods write, the web page reads
+        /var/log/airflow         root         airflow-dags 2770 pods write, the web page reads
+        /var/log/airflow-dag-processor airflow-dags airflow-dags 2750 no pod sees it
         /var/backups/airflow     root         root         700  a backup has all keys
 
         /etc/airflow/airflow.cfg         root airflow-dags 640  all services read it
@@ -465,7 +471,13 @@ _PATHS: Table = {
         /etc/systemd/system/airflow-dag-processor.service root root 644  public
         /etc/systemd/system/airflow-triggerer.service    root root 644  public
         /etc/systemd/system/airflow-.service.d/10-sandbox.conf               root root 644  public
+        /etc/systemd/system/airflow-api-server.service.d/20-sandbox.conf     root root 644  public
         /etc/systemd/system/airflow-api-server.service.d/30-host.conf        root root 644  public
+        /etc/systemd/system/airflow-web.socket           root root 644  public
+        /etc/systemd/system/airflow-web.socket.d/30-host.conf                root root 644  public
+        /etc/systemd/system/airflow-web6.socket          root root 644  public
+        /etc/systemd/system/airflow-web6.socket.d/30-host.conf               root root 644  public
+        /etc/systemd/system/airflow-web.service          root root 644  public
         /etc/systemd/system/airflow-scheduler.service.d/30-host.conf         root root 644  public
         /etc/systemd/system/airflow-dag-processor.service.d/30-host.conf     root root 644  public
         /etc/systemd/system/airflow-triggerer.service.d/30-host.conf         root root 644  public
@@ -608,7 +620,7 @@ OPTIONS = [
     Option("core", "executor", lambda settings: settings.airflow.executor, "where tasks run"),
     Option("core", "load_examples", lambda _: "False", "Airflow's own examples stay out"),
     Option("api", "host", lambda _: "127.0.0.1", "others reach it through nginx, with TLS"),
-    Option("api", "port", lambda settings: str(settings.web.port), "nginx asks there"),
+    Option("api", "port", lambda _: "78", "a port that no other user can take"),
     Option(
         "api",
         "base_url",
@@ -679,7 +691,9 @@ FIGURES = [
 # and its health checks.
 _LISTENERS: Table = {
     always: """
-        airflow-api-server.service 127.0.0.1    {web}   Airflow, for this host only
+        airflow-api-server.service 127.0.0.1    78      Airflow, for the host's services
+        airflow-web.socket         127.0.0.1    {web}   Airflow, for people on this host
+        airflow-web6.socket        [::1]        {web}   the same, for who says localhost
         nginx.service              {everywhere} {pods}  the Execution API, for pods
     """,
     page_is_open: "nginx.service {page} {https} the web page and the REST API, for people",
@@ -688,8 +702,8 @@ _LISTENERS: Table = {
         kube-apiserver     *         8443  the cluster's API
         kubelet.service    *         10250 the API server fetches logs here
         kubelet.service    127.0.0.1 10248 health
-        kube-proxy         *         10256 health
-        kube-proxy         *         10249 metrics; minikube opens them to all
+        kube-proxy         127.0.0.1 10256 health
+        kube-proxy         127.0.0.1 10249 figures
         kube-controller    127.0.0.1 10257 health and metrics
         kube-scheduler     127.0.0.1 10259 health and metrics
         etcd               127.0.0.1 2379  the API server asks here

@@ -146,3 +146,14 @@ def test_git_bundles_were_read(host: Host, settings: HostSettings) -> None:
     query = "select name from dag_bundle where active and version is not null"
     found = host.check_output(f"cd / && runuser -u postgres -- psql -XAtqd airflow -c '{query}'")
     assert set(found.split()) == set(settings.dags.git_bundles)
+
+
+def test_log_files_are_opened_by_the_deploys_plugin(host: Host) -> None:
+    program = (
+        "from airflow.sdk import log;"
+        " from airflow.utils.log.file_task_handler import FileTaskHandler as handler;"
+        " opening = (log.init_log_file, handler._read_from_local, handler._read_from_logs_server);"
+        " print({each.__module__ for each in opening})"
+    )
+    said = host.check_output(f'/usr/local/lib/airflow/run python -c "{program}"')
+    assert said.splitlines()[-1] == "{'airflow_deploy_logs'}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from tasks import layout
 from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import Host, Listener
@@ -17,6 +19,8 @@ def test_nothing_else_of_the_deploys_listens(
         address = "{.items[0].status.addresses[?(@.type=='InternalIP')].address}"
         node = host.check_output(f'{settings.kubectl} get nodes -o jsonpath="{address}"')
     table = expected.listeners(settings, node)
+    if not host.check_output("cat /proc/net/if_inet6 2>/dev/null || true"):  # without IPv6
+        table = {each for each in table if each[0] != "airflow-web6.socket"}
     others = {
         ("nginx.service", where.rpartition(":")[2])
         for site, places in proxy["listens"].items()
@@ -34,3 +38,25 @@ def test_nothing_else_of_the_deploys_listens(
         if each.who in ours and (each.who, each.port) not in others
     }
     assert seen == table
+
+
+def test_the_readmes_table_says_who_listens(
+    listeners: list[Listener], settings: HostSettings
+) -> None:
+    """Each of the deploy's that waits now is in the map of the host, open to others or not."""
+    ports = {key: str(port) for key, port in settings.ports.items()}
+    said: dict[tuple[str, str, bool], str] = {}
+    for line in layout.LISTENERS:
+        for port in line.port.split(" (")[0].split(", "):
+            setting = re.search("`(.*)`", line.port)
+            number = ports.get(setting[1], "") if setting else port
+            said[line.who, number, line.is_open] = line.purpose
+    known = {who for who, *_ in said}
+    for each in listeners:
+        who = each.who.removesuffix(".service").removeprefix("airflow-")
+        who = "systemd" if who in ("web.socket", "web6.socket") else who
+        if who not in known or (who == "nginx" and each.port not in ports.values()):
+            continue  # another program's, or another site of nginx
+        is_open = not each.address.startswith("127.") and each.address != "[::1]"
+        port = "any" if who == "containerd" else each.port
+        assert (who, port, is_open) in said, each

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import layout
 from tests.unit import fake, programs
 
 # In the place of what only a host with PostgreSQL has, or only root may do.
@@ -50,6 +51,7 @@ KEPT = [
     "etc/systemd/system/airflow-scheduler.service",
     "etc/systemd/system/airflow-backup.timer",
     "etc/systemd/system/airflow.target",
+    "etc/systemd/system/airflow-web.socket",
     "usr/local/bin/airflow",
     "usr/local/bin/airflow-rotate",
     "usr/local/lib/airflow/run",
@@ -94,7 +96,7 @@ class Host:
         self.rollback = root / "airflow-rollback"
         self.rollback.symlink_to(programs.BIN / "airflow-restore")
         env = programs.host_env(root, fake.settings({"retention_backups": kept}))
-        (self.root / "run/lock").mkdir(parents=True)
+        (self.root / "run").mkdir()
         (root / "health").write_text(HEALTHY)
         self.folder = root
         self.env = {**env, "PATH": f"{root}/bin:/usr/bin:/bin"}
@@ -284,7 +286,8 @@ def test_a_rollback_that_can_not_succeed_changes_nothing(
     damage: str, says: str, upgraded: tuple[Host, Path]
 ) -> None:
     host, backup = upgraded
-    lock = host.root / "run/lock/airflow-deploy"
+    lock = host.root / layout.DEPLOY_LOCK.lstrip("/")
+    lock.parent.mkdir()
     lock.touch()
     if damage == "venv":
         (host.root / f"opt/airflow/venvs/{OLD}/.complete").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,10 @@ def test_clones_that_airflow_can_use_stay(cloned: Host) -> None:
 def test_a_clone_of_another_address_goes(cloned: Host) -> None:
     bundle(cloned, url="https://other.example/100%%25.git", branch="main")
     clone = cloned.folder / "homes/airflow-dags/bundles/team"
-    assert cloned.check("git-clones.py", *USERS) == f"{clone} is a clone of {cloned.folder}/origin"
+    assert (
+        cloned.check("git-clones.py", *USERS)
+        == f"{clone} is no clone of https://other.example/100%25.git"
+    )
     assert clone.exists()
     assert cloned.apply("git-clones.py", *USERS) == ""
     assert not clone.exists()
@@ -109,6 +113,29 @@ def test_a_clone_without_the_branch_goes(cloned: Host) -> None:
     assert not clone.exists()
     # As its owner, since git refuses a repository of another user.
     assert cloned.called("runuser")[0][:2] == ["-u", "airflow-dags"]
+
+
+def test_root_looks_at_no_clone_itself(cloned: Host) -> None:
+    """Otherwise the user would choose what root reads and removes, and how long it waits."""
+    cloned.program("runuser", "exit 1")
+    said = cloned.apply("git-clones.py", *USERS)
+    assert said.startswith("airflow-dags can't remove")
+    assert (cloned.folder / "homes/airflow-dags/bundles/team").is_dir()
+    calls = cloned.called("runuser")
+    assert len(calls) == 2
+    for _, user, dashes, limit, signal, seconds, *_ in calls:
+        assert user in USERS and int(seconds) <= 60
+        assert (dashes, limit, signal) == ("--", "timeout", "--signal=KILL")
+
+
+def test_a_pipe_in_a_clone_holds_nothing_up(cloned: Host) -> None:
+    cloned.program("timeout", 'shift 2; exec /usr/bin/timeout --signal=KILL 1 "$@"')
+    config = cloned.folder / "homes/airflow-dags/bundles/team/bare/config"
+    config.unlink()
+    os.mkfifo(config)
+    assert "is no clone of" in cloned.check("git-clones.py", *USERS)
+    assert cloned.apply("git-clones.py", *USERS) == ""
+    assert not config.parent.parent.exists()
 
 
 # Connections

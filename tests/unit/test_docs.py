@@ -259,11 +259,17 @@ def test_each_place_of_the_map_has_one_description() -> None:
     assert all(place.description for place in layout.PLACES)
 
 
-def test_the_readme_lists_the_ports() -> None:
-    rows = table(section(README, "## What it puts on the host, and how to undo it"), "What")
-    (ports,) = [where for what, where, _ in rows if what == "Listening ports"]
+def test_the_readme_lists_who_listens() -> None:
+    rows = table(section(README, "### Who listens"), "Who")
+    assert rows == [
+        [each.who, each.address, each.port, each.purpose, "yes" if each.is_open else "no"]
+        for each in layout.LISTENERS
+    ]
+    ports = set(re.findall(r"\d+", " ".join(each.port for each in layout.LISTENERS)))
     public = fake.settings({"web_host": "0.0.0.0"})
-    assert {str(port) for port in public.ports.values()} <= set(re.findall(r"\d+", ports))
+    assert {str(port) for port in (layout.API_SERVER_PORT, *public.ports.values())} <= ports
+    for key in [*public.ports, "metrics_port"]:
+        assert any(f"`{key}`" in each.port for each in layout.LISTENERS), key
 
 
 # Code and tests

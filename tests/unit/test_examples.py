@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import runpy
 import secrets
+import subprocess
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
 
 from tasks.layout import ROOT
+from tasks.settings import Settings
 from tests.unit import fake
 
 EXAMPLES = sorted((ROOT / "inventories/examples").glob("*.py"))
@@ -69,3 +72,23 @@ def test_is_documented(example: Path) -> None:
     text = example.read_text()
     assert re.match(r'"""[A-Z].*\."""\n', text), "begin with one sentence in one line"
     assert text.count("            # ") >= 2, "say what the settings do"
+
+
+def test_the_example_of_a_firewall_is_one(tmp_path: Path) -> None:
+    """In a network of its own; a second time changes nothing."""
+    if not which("nft"):
+        pytest.skip("nftables is not installed; the end-to-end story attacks has it")
+    rules = ROOT / "inventories/examples/nftables.conf"
+    twice = 'nft -c -f "$1" && nft -f "$1" && nft -f "$1" && nft list ruleset'
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--net", "sh", "-c", twice, "sh", rules],
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("chain input") == 1 and "policy drop" in done.stdout
+    # Those of Kubernetes stay.
+    assert "flush" not in re.sub("#.*", "", rules.read_text())
+    defaults = Settings.from_data({})
+    for port in (defaults.web.https_port, defaults.execution_api.port):
+        assert re.search(rf"^define .*\b{port}\b", rules.read_text(), re.M)

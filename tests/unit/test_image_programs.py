@@ -207,6 +207,21 @@ def test_an_image_is_loaded_once(driver: str, tmp_path: Path) -> None:
     assert not archive.exists()
     other = "minikube" if driver == "none" else "ctr"
     assert not host.called(other) and host.calls.read_text().count(str(archive)) == 1
+    # A full disk does not cost the node an image that no registry has.
+    labels = [words for words in host.called("ctr") if "label" in words]
+    wanted = [["-n", "k8s.io", "images", "label", IMAGE, "io.cri-containerd.pinned=pinned"]]
+    assert labels == (wanted if driver == "none" else [])
+
+
+def test_an_image_that_was_loaded_without_its_label_gets_it(tmp_path: Path) -> None:
+    host = building(tmp_path, {})
+    host.program(
+        "ctr",
+        f'case "$*" in *pinned*==*) cat {tmp_path}/pinned 2>/dev/null ;; *" ls"*) echo {IMAGE} ;;'
+        f" *label*) echo {IMAGE} > {tmp_path}/pinned ;; *) exit 1 ;; esac; true",
+    )
+    assert host.check("image-load.sh", IMAGE) != ""
+    assert host.apply("image-load.sh", IMAGE) == host.check("image-load.sh", IMAGE) == ""
 
 
 # The registry: what skopeo says, and the sentence that the deploy ends with.

@@ -32,11 +32,12 @@ def test_one_holds_the_lock_and_the_next_gets_it_when_nobody_reads_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "WAIT", 1)
-    file = tmp_path / "lock"
+    file = tmp_path / "locks/lock"
     first = holder("ada, it's 10:00", file)
     wait_for(
         lambda: file.exists() and file.read_text() == "ada, it's 10:00\n", 5, "it is taken", 0.02
     )
+    assert file.parent.stat().st_mode & 0o777 == 0o700  # nobody else may open, and so lock, it
     second = holder("grace", file)
     assert said(lock.other_holder("grace", str(file))) == "ada, it's 10:00\n"
     assert said(lock.other_holder("ada, it's 10:00", str(file))) == ""

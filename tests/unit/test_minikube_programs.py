@@ -37,6 +37,7 @@ def host(tmp_path: Path) -> Host:
     give_systemctl(host)
     host.program("kubectl", SERVES)
     host.program("journalctl", "echo its last words")
+    host.program("ss")
     return host
 
 
@@ -112,6 +113,18 @@ def test_a_changed_unit_is_reloaded_and_not_restarted(host: Host) -> None:
     ]
     # minikube was not interrupted: it knows what it did.
     assert Path(host.values["KUBEADM_CONFIG"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("listens", "restarts"), [("*:10249", 1), ("0.0.0.0:10249", 1), ("127.0.0.1:10249", 0)]
+)
+def test_a_kube_proxy_that_is_open_starts_again(listens: str, restarts: int, host: Host) -> None:
+    call = running(host)
+    host.program("ss", f"echo LISTEN 0 4096 {listens} *:*")
+    Path(host.values["MINIKUBE_UNIT"]).write_text("[Unit]\nDescription=new\n")
+    assert host.apply(*call) == host.check(*call) == ""
+    words = ["-n", "kube-system", "rollout", "restart", "daemonset", "kube-proxy"]
+    assert [each[1:] for each in host.called("kubectl")].count(words) == restarts
 
 
 def test_a_cluster_that_does_not_answer_is_reloaded(host: Host) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 from pyinfra.api import Config
 
+from tasks import layout
 from tasks.airflow import config
 from tasks.lib import operations
 from tasks.lib.operations import (
@@ -28,7 +29,8 @@ from tests.unit import fake
 def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What commands lock: a file of the test's own, so that it waits for no deploy of this host."""
     path = tmp_path / "busy"
-    monkeypatch.setattr(operations, "ALONE", operations.ALONE.replace(operations.BUSY, str(path)))
+    alone = operations.ALONE.replace(layout.COMMAND_LOCK, str(path))
+    monkeypatch.setattr(operations, "ALONE", alone.replace(layout.LOCKS, str(tmp_path)))
     return path
 
 

@@ -40,34 +40,43 @@ def servers(plan: Plan) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("given", "listens"),
     [
-        ({}, ["0.0.0.0:8081 ssl"]),
-        ({"web_host": "localhost"}, ["0.0.0.0:8081 ssl"]),
-        ({"execution_api_host": "2001:db8::7"}, ["[::]:8081 ssl ipv6only=off"]),
-        ({"web_host": "0.0.0.0"}, ["0.0.0.0:8081 ssl", "0.0.0.0:443 ssl"]),
-        ({"web_host": "::"}, ["[::]:8081 ssl ipv6only=off", "[::]:443 ssl ipv6only=off"]),
-        ({"web_host": "192.0.2.7"}, ["0.0.0.0:8081 ssl", "192.0.2.7:443 ssl"]),
+        ({}, ["0.0.0.0:8081 ssl deferred"]),
+        ({"web_host": "localhost"}, ["0.0.0.0:8081 ssl deferred"]),
+        ({"execution_api_host": "2001:db8::7"}, ["[::]:8081 ssl deferred ipv6only=off"]),
+        ({"web_host": "0.0.0.0"}, ["0.0.0.0:8081 ssl deferred", "0.0.0.0:443 ssl deferred"]),
+        (
+            {"web_host": "::"},
+            ["[::]:8081 ssl deferred ipv6only=off", "[::]:443 ssl deferred ipv6only=off"],
+        ),
+        ({"web_host": "192.0.2.7"}, ["0.0.0.0:8081 ssl deferred", "192.0.2.7:443 ssl deferred"]),
     ],
 )
 def test_only_nginx_listens_to_others(given: dict[str, Any], listens: list[str]) -> None:
     plan = plan_of(given)
     assert re.findall(r"^    listen (.*);$", plan.uploads[SITE], re.M) == listens
-    assert set(re.findall("proxy_pass (.*);", plan.uploads[SITE])) == {"http://127.0.0.1:8080"}
+    assert set(re.findall("proxy_pass (.*);", plan.uploads[SITE])) == {"http://127.0.0.1:78"}
     config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
     assert config["api"]["host"] == "127.0.0.1"
-    assert config["core"]["execution_api_server_url"] == "http://127.0.0.1:8080/execution/"
+    assert config["core"]["execution_api_server_url"] == "http://127.0.0.1:78/execution/"
     liveness = Unit.of(plan, "airflow-liveness.service")
     assert liveness.one("Service.IPAddressAllow") == "127.0.0.1"
+
+
+def test_nobody_keeps_a_place_of_nginx_by_saying_little() -> None:
+    for server in servers(plan_of(PUBLIC)):
+        assert "    client_header_timeout 10s;\n" in server
+        assert re.search(r"^    listen .* deferred", server, re.M)
 
 
 def test_all_of_airflow_is_below_the_path_of_its_address() -> None:
     plan = plan_of(OWN)
     pods, page = servers(plan)
-    assert re.findall("proxy_pass (.*);", pods) == ["http://127.0.0.1:8080/team$request_uri"]
-    assert re.findall("proxy_pass (.*);", page) == ["http://127.0.0.1:8080"]
+    assert re.findall("proxy_pass (.*);", pods) == ["http://127.0.0.1:78/team$request_uri"]
+    assert re.findall("proxy_pass (.*);", page) == ["http://127.0.0.1:78"]
     config = formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
-    assert config["core"]["execution_api_server_url"] == "http://127.0.0.1:8080/team/execution/"
+    assert config["core"]["execution_api_server_url"] == "http://127.0.0.1:78/team/execution/"
     (ready,) = Unit.of(plan, "airflow-api-server.service").commands("Service.ExecStartPost")
-    assert ready[-1] == "http://127.0.0.1:8080/team/execution/health"
+    assert ready[-1] == "http://127.0.0.1:78/team/execution/health"
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(PUBLIC, True), ({}, False)])

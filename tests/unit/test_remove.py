@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tasks import layout
 from tasks.layout import ROOT
 from tasks.lib import operations
 from tests.unit import fake, shell
@@ -55,7 +56,7 @@ LEFT = {
     "/etc/systemd/system": "Debian's",
     "/etc/nginx/sites-available": "Debian's",
     "/etc/nginx/sites-enabled": "Debian's",
-    "/run/lock/airflow-deploy-command": "in memory, and harmless",
+    layout.LOCKS: "in memory, and held by the removal itself",
 }
 # What a removal that keeps the data leaves beside.
 DATA = {
@@ -68,6 +69,7 @@ DATA = {
     "/var/lib/airflow-dags": "homes",
     "/var/lib/airflow-deploy": "what the database and the folders are like",
     "/var/log/airflow": "logs",
+    "/var/log/airflow-dag-processor": "logs",
     "/var/backups/airflow": "backups",
 }
 
@@ -146,7 +148,7 @@ def test_all_that_a_deploy_makes_is_removed_or_has_a_reason_to_stay(
     variants: dict[str, Plan], keep_data: bool
 ) -> None:
     known = {**LEFT, **(DATA if keep_data else {})}
-    used = {"/run/lock/airflow-deploy-command"}  # which these plans do not show
+    used = {layout.LOCKS}  # which these plans do not show
     for name, plan in variants.items():
         paths = made(plan)
         assert {"/etc/airflow/airflow.cfg", "/var/log/airflow", "/run/airflow"} <= paths

@@ -14,8 +14,9 @@ PUBLIC = {"web_host": "0.0.0.0"}
 S3 = fake.VARIANTS["s3 logs"]
 # The settings before and after a change, and the services that restart.
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
+    # systemd itself holds the port.
+    "port": ({}, {"web_port": 8090}, set()),
     # All four read airflow.cfg.
-    "port": ({}, {"web_port": 8090}, ALL),
     "where logs are": ({}, fake.VARIANTS["claims"], ALL),
     "tasks on the host": ({}, {"airflow_executor": "LocalExecutor,KubernetesExecutor"}, ALL),
     "page with TLS": ({}, PUBLIC, ALL),

@@ -34,7 +34,8 @@ FOLDERS = {
     # Root writes there: nobody may leave a link in its way.
     "/var/lib/airflow-deploy": ("root:root", "700"),
     # Pods write as airflow-dags, the web page reads by the group; logs may quote secrets.
-    "/var/log/airflow": ("airflow-dags:airflow-dags", "2770"),
+    "/var/log/airflow": ("root:airflow-dags", "2770"),
+    "/var/log/airflow-dag-processor": ("airflow-dags:airflow-dags", "2750"),
     # A backup holds every key.
     "/var/backups/airflow": ("root:root", "700"),
     # The registry's authority, for the tools of containers.

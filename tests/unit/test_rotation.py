@@ -122,10 +122,9 @@ class Host:
         self.secrets, self.kubeconfig = self.place(SECRETS), self.place(KUBECONFIG)
         for path in (self.secrets, self.place(layout.STARTED_WITH), self.bin, self.lib):
             path.mkdir(parents=True)
-        for name in (JWT_DROP_IN, layout.STATE + "/some", "/run/lock/some"):
+        for name in (JWT_DROP_IN, layout.STATE + "/some", layout.LOCKS):
             self.place(name).parent.parent.mkdir(parents=True, exist_ok=True)
         self.place(layout.STATE).mkdir()
-        self.place("/run/lock").mkdir()
         for name, text in secrets().items():
             (self.secrets / name).write_text(text)
             (self.secrets / name).chmod(0o600)

@@ -109,7 +109,7 @@ def test_units_of_services_are_read_again_and_enabled(host: Host) -> None:
     assert host.run("load-units.sh", "apply", "services").returncode == 0
     assert host.calls == [
         "systemctl daemon-reload",
-        f"systemctl enable --quiet airflow.target {UNIT}",
+        f"systemctl enable --quiet airflow.target {UNIT} {layout.WEB_SOCKET}",
     ]
 
 

@@ -524,7 +524,7 @@ def test_host_and_pods_know_the_same_executors(executor: str) -> None:
     assert config_of(plan)["core"]["executor"] == executor
     assert environment_of(formats.pod(plan))["AIRFLOW__CORE__EXECUTOR"] == executor
     url = urlsplit(config_of(plan)["core"]["execution_api_server_url"])
-    assert (url.hostname, url.port) == ("127.0.0.1", 8080)
+    assert (url.hostname, url.port) == ("127.0.0.1", layout.API_SERVER_PORT)
     unit = unit_of(plan, "airflow-scheduler.service")
     # A log server would listen on all addresses.
     (command,) = unit.commands("Service.ExecStart")
@@ -609,7 +609,9 @@ def test_services_are_sandboxed(variant: Plan) -> None:
         assert f"/var/lib/{user}" in unit.all("Service.ReadWritePaths")[0].split()
         assert unit.one("Service.NoNewPrivileges") == "yes"
         assert unit.one("Service.ProtectSystem") == "strict"
-        assert unit.one("Service.CapabilityBoundingSet") == ""
+        port = "CAP_NET_BIND_SERVICE" if service == "api-server" else ""
+        for option in ("CapabilityBoundingSet", "AmbientCapabilities"):
+            assert unit.all(f"Service.{option}")[-1] == port
 
 
 def exposures(
@@ -658,6 +660,7 @@ def test_services_and_what_timers_start_are_closed_in(
 # How much each unit is exposed by default, which may not grow.
 EXPOSED = {
     **dict.fromkeys((*SERVICES, "cleanup-pods", "cleanup-history", "cleanup-logs"), 1.2),
+    "api-server": 1.4,  # it may take its port
     "cleanup-images": 1.4,
     **dict.fromkeys(("liveness", "backup", "certificate"), 1.5),
 }
@@ -701,6 +704,7 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             *unit.all("Service.EnvironmentFile"),
             # A plugin, which Airflow loads once.
             "/opt/airflow/plugins/airflow_deploy_policy.py",
+            "/opt/airflow/plugins/airflow_deploy_logs.py",
         }
         if service == "dag-processor":  # and what else it would not notice
             memories = {
@@ -736,7 +740,7 @@ def test_minikube_is_started_with_driver_and_version(driver: str) -> None:
     assert ("--container-runtime=containerd" in words) == (driver == "none")
     assert all(word.startswith("--") for word in words[2:])
     # The same makes another version of a cluster that runs.
-    assert formats.unit_words(unit.one("Service.ExecReload")) == words
+    assert formats.unit_words(unit.all("Service.ExecReload")[-1]) == words
 
 
 @pytest.mark.parametrize(
@@ -769,6 +773,49 @@ def test_arguments_for_minikube_arrive_as_they_are() -> None:
     unit = unit_of(plan, "minikube.service")
     words = formats.unit_words(unit.one("Service.ExecStart"))
     assert words[-len(ARGUMENTS) :] == ARGUMENTS
+
+
+def test_the_node_protects_itself_and_listens_for_others_only_where_it_has_to(plan: Plan) -> None:
+    unit = unit_of(plan, "minikube.service")
+    words = formats.unit_words(unit.one("Service.ExecStart"))
+    options = dict(word.split("=", 2)[1:] for word in words if word.startswith("--extra-config="))
+    # A percent sign would arrive in the kubelet's own unit.
+    assert not any("%" in value for value in options.values())
+    assert options["kubelet.eviction-hard"] == "nodefs.available<1Gi,imagefs.available<1Gi"
+    assert options["kube-proxy.metricsBindAddress"] == "127.0.0.1:10249"
+    assert options["kube-proxy.healthzBindAddress"] == "127.0.0.1:10256"
+
+
+@pytest.mark.parametrize("planted", ["nothing", "root's folder", "a link", "another's folder"])
+def test_nobody_can_plant_minikubes_folder(planted: str, plan: Plan, tmp_path: Path) -> None:
+    unit = unit_of(plan, "minikube.service")
+    words = formats.unit_words(unit.one("Service.ExecStartPre"))
+    assert formats.unit_words(unit.all("Service.ExecReload")[0]) == words
+    folder, elsewhere = tmp_path / "minikube", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kubeadm.yaml").touch()
+    if planted == "a link":
+        folder.symlink_to(elsewhere)
+    elif planted != "nothing":
+        folder.mkdir()
+        (folder / "kubeadm.yaml").touch()
+    command = words[2].replace("/var/tmp/minikube", str(folder))
+    if planted == "another's folder":
+        command = command.replace("-O", "-z")  # which is false of a path, as -O of another's
+    subprocess.run(["sh", "-c", command], check=True)
+    assert folder.is_dir() and not folder.is_symlink()
+    assert (folder / "kubeadm.yaml").exists() is (planted == "root's folder")
+    assert (elsewhere / "kubeadm.yaml").exists()
+    if planted != "root's folder":
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_code_of_dags_can_not_take_all_of_the_host(plan: Plan) -> None:
+    for name in ("dag-processor", "triggerer"):
+        unit = unit_of(plan, f"airflow-{name}.service")
+        assert 0 < int(unit.one("Service.MemoryMax").rstrip("%")) < 50
+        assert unit.one("Service.OOMPolicy") == "continue"  # one file ends, not the service
+        assert unit.one("Service.MemorySwapMax") and unit.one("Service.TasksMax")
 
 
 # PostgreSQL
@@ -833,7 +880,7 @@ def test_the_smoke_test_finds_the_web_page(host: str) -> None:
     )
     url = urlsplit(values["WEB_URL"])
     assert 'host()["WEB_URL"] + path,' in plan.uploads["/usr/local/bin/airflow-smoke-test"]
-    assert (url.scheme, url.hostname, url.port) == ("http", "127.0.0.1", 8090)
+    assert (url.scheme, url.hostname, url.port) == ("http", "127.0.0.1", layout.API_SERVER_PORT)
 
 
 # Figures for Prometheus

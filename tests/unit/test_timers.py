@@ -174,9 +174,9 @@ def test_liveness_asks_the_api_server_that_runs() -> None:
     plan = fake.plan(fake.settings({"web_port": 8090}))
     _, service = units(plan, "liveness")
     assert service.commands("Service.ExecStart") == [
-        [f"{layout.LIB}/liveness.sh", "http://127.0.0.1:8090"]
+        [f"{layout.LIB}/liveness.sh", "http://127.0.0.1:78"]
     ]
-    # host.env is written before the api-server moves to another port.
+    # host.env is written before the api-server moves to another address.
     assert not service.all("Service.EnvironmentFile")
 
 
@@ -218,7 +218,11 @@ def test_log_files_are_found_where_they_are_written() -> None:
     plan = fake.plan(fake.settings(given))
     _, service = units(plan, "cleanup-logs")
     values = formats.host_values(plan)
-    assert values["LOG_FOLDERS"].split() == ["/var/log/airflow", "/srv/logs"]
+    assert values["LOG_FOLDERS"].split() == [
+        "/var/log/airflow",
+        "/var/log/airflow-dag-processor",
+        "/srv/logs",
+    ]
     assert values["LOG_DAYS"] == "7"
     assert service.all("Service.ReadWritePaths")[1:] == ["/srv/logs"]
     assert service.all("Service.BindPaths") == ["/srv/logs"]

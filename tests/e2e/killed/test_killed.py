@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 
 import pytest
 
-from tasks.layout import ROOT
+from tasks.layout import COMMAND_LOCK, ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
 from tests.e2e.servers import GitServer
@@ -21,7 +21,6 @@ from tests.e2e.support import Airflow, as_data, deploy
 from tests.sandbox import inventory
 from tests.sandbox.machine import Machine
 
-LOCK = "/run/lock/airflow-deploy-command"  # held while a command of the deploy changes the host
 BUSY_WITHIN = 60
 
 
@@ -149,7 +148,7 @@ def killed(kill: Kill, settings: dict[str, object], console: Console) -> bool:
             return False
         if kill.after is not None:
             # The lock is held by the operation's own command.
-            waiting = f"while flock -n {LOCK} true; do sleep 0.01; done"
+            waiting = f"while flock -n {COMMAND_LOCK} true; do sleep 0.01; done"
             if console.run(
                 f"timeout {BUSY_WITHIN} sh -c '{waiting}' && echo busy || echo idle"
             ) != ("busy"):
@@ -162,7 +161,8 @@ def killed(kill: Kill, settings: dict[str, object], console: Console) -> bool:
             # All processes of the command have inherited the lock.
             console.run(
                 f"for fd in /proc/[0-9]*/fd/8; do"
-                f' test "$(readlink $fd)" != {LOCK} || kill -KILL $(echo $fd | cut -d/ -f3);'
+                f' test "$(readlink $fd)" != {COMMAND_LOCK} ||'
+                " kill -KILL $(echo $fd | cut -d/ -f3);"
                 " done 2>/dev/null; echo done"
             )
     return True

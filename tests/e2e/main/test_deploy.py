@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.layout import ROOT, UV
+from tasks.layout import DEPLOY_LOCK, ROOT, UV
 from tasks.settings import Settings
 from tasks.worker.image import SBOM
 from tests.e2e.conftest import Shell
@@ -56,7 +56,7 @@ def test_a_second_deploy_at_the_same_time_is_refused(shell: Shell) -> None:
     """And the lock of a deploy that was killed is free."""
     command = ["pyinfra", "inventories/sandbox.py", "deploy.py"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as first:  # waits for a yes
-        held = "! flock --nonblock /run/lock/airflow-deploy true && echo held || true"
+        held = f"! flock --nonblock {DEPLOY_LOCK} true && echo held || true"
         wait_for(lambda: shell(held) == "held", 30, "it holds the lock")
         second = deploy()
         assert second.code != 0

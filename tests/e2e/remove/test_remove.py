@@ -49,7 +49,7 @@ LEFT = (
 # In the sandbox's inventory, but not in one without settings.
 NOT_DEFAULT = ("web_host", "kubernetes_pod_operator")
 # Data that can't be made again, apart from the database.
-KEPT = "/opt/airflow/dags /opt/airflow/plugins /etc/airflow/secrets /var/log/airflow"
+KEPT = "/opt/airflow/dags /opt/airflow/plugins /etc/airflow/secrets /var/log/airflow*"
 OTHER_SITE = "/etc/nginx/sites-enabled/e2e"
 
 
@@ -120,7 +120,7 @@ def forwarded(machine: Machine, port: int) -> Iterator[int]:
     """A port of this machine that SSH forwards to one that only the host itself reaches."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         number: int = free.getsockname()[1]
-    words = ["-N", "-L", f"{number}:localhost:{port}", machine.name]
+    words = ["-N", "-L", f"{number}:127.0.0.1:{port}", machine.name]
 
     def answers() -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", number), 5):
@@ -142,7 +142,7 @@ def test_backup_is_restored_on_an_empty_host(
     inventory = inventory_with({}, tmp_path, left_out=NOT_DEFAULT)
     run = deploy(inventory=inventory)
     assert run.code == 0, run.output
-    assert "ssh -L 8080:localhost:8080 the-host" in run.output
+    assert "ssh -L 8080:127.0.0.1:8080 the-host" in run.output
     assert shell("ss -Hltn sport = :443; ls /etc/airflow | grep triggerer || true") == ""
     assert shell(f"{PSQL} 'select count(*) from connection'") == "0"
     print(shell(f"airflow-restore {backup}"))

@@ -278,7 +278,7 @@ def test_by_default_the_page_is_for_the_host_itself(
     run = deploy(settings=CLOSED)
     assert run.code == 0, run.output
     assert SMOKE_TEST in run.changed
-    assert "ssh -L 8080:localhost:8080 the-host" in run.output
+    assert "ssh -L 8080:127.0.0.1:8080 the-host" in run.output
     assert [port for port in (443, 8080, 8081) if is_open(machine, port)] == [8081]
     # Browsers would not send them otherwise: there is no TLS.
     headers = shell("curl -fsSI http://localhost:8080/auth/login/").lower()

@@ -72,8 +72,14 @@ def memory(pid: int) -> int:
 
 def listeners(groups: dict[int, str]) -> list[tuple[str, str, str]]:
     found = []
+    # Those that systemd holds, by their addresses.
+    sockets = output("systemctl", "list-sockets", "--no-legend").splitlines()
+    units = {address: unit for address, unit, *_ in map(str.split, sockets)}
     for line in output("ss", "-Hlntup").splitlines():
         address, _, port = line.split()[4].rpartition(":")
+        if unit := units.get(f"{address}:{port}"):
+            found.append((unit, address, port))
+            continue
         holder = re.search(r'\(\("([^"]*)",pid=(\d+)', line)
         program, group = (holder[1], groups.get(int(holder[2]), "")) if holder else ("", "")
         found.append((program if group in ("", "pods") else group, address, port))

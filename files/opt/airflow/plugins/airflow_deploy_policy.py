@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import airflow_deploy_logs
 from airflow import settings
 from airflow.exceptions import AirflowClusterPolicyViolation
 from airflow.policies import hookimpl
@@ -30,6 +31,7 @@ FROM_ENVIRONMENT = (
 # Airflow 3.3.2 notices the second hook below only in airflow_local_settings.py. Otherwise it writes
 # new task instances to the database without asking any policy.
 settings.task_instance_mutation_hook.is_noop = False
+airflow_deploy_logs.install()
 
 
 @hookimpl

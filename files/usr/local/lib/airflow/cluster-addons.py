@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 
-# minikube keeps what it knows of its cluster in root's home.
-ENVIRONMENT = {**os.environ, "HOME": "/root"}
+# minikube keeps what it knows of its cluster in root's home. Its locks have names that anybody
+# could take in /tmp; this folder is root's.
+ENVIRONMENT = {**os.environ, "HOME": "/root", "TMPDIR": "/run/airflow-deploy"}
 
 
 def missing(addons: list[str]) -> list[str]:

@@ -7,24 +7,28 @@ set -eu
 [ $# = 2 ] || usage
 image=$2
 archive=$IMAGES/${image##*:}.tar
+# A node with a full disk removes images that no pod uses, but not this one, which no registry has.
+pinned=io.cri-containerd.pinned
 export HOME=/root # there minikube keeps its state
 
 case $1 in
 check)
     if [ -n "$NODE_IS_HOST" ]; then
-        there=$(ctr -n k8s.io images ls -q "name==$image")
+        there=$(ctr -n k8s.io images ls -q "name==$image,labels.\"$pinned\"==pinned")
     else
         there=$(minikube image ls)
     fi
     echo "$there" | grep -qxF -e "$image" || fail "the cluster does not have $image"
     ;;
 apply)
-    if [ -n "$NODE_IS_HOST" ]; then
-        ctr -n k8s.io images import "$archive" >/dev/null
-    else
+    if [ -z "$NODE_IS_HOST" ]; then
         minikube image load "$archive"
+    else
+        # An earlier version of the deploy loaded it without the label.
+        [ ! -e "$archive" ] || ctr -n k8s.io images import "$archive" >/dev/null
+        ctr -n k8s.io images label "$image" "$pinned=pinned" >/dev/null
     fi
-    rm "$archive"
+    rm -f "$archive"
     ;;
 *) usage ;;
 esac

@@ -33,11 +33,11 @@ check_unit() {
 }
 
 # Take the deploy's lock as descriptor 9 until this process and its children end. Fails if a deploy
-# holds it. The first process creates the file; tasks/lib/lock.py does the same for the deploy.
+# holds it. tasks/lib/lock.py takes it for the deploy.
 take_lock() {
-    [ -e "$DEPLOY_LOCK" ] || (umask 0 && : >"$DEPLOY_LOCK")
-    exec 9<"$DEPLOY_LOCK"
-    flock -w 3 9
+    install -d -m 700 "${DEPLOY_LOCK%/*}"
+    exec 9>>"$DEPLOY_LOCK"
+    flock -w 3 9 && echo "${0##*/} on the host" >"$DEPLOY_LOCK"
 }
 
 # uv, which installs Python packages. It trusts the host's certificates, so also an organisation's

@@ -28,7 +28,7 @@ apply() {
 now=
 # shellcheck disable=SC2153 # the values of the host
 case "${2-}" in
-services) names=$UNITS ;;
+services) names="$UNITS airflow-web.socket" ;;
 timers)
     # Only those that the deploy installed.
     names=$(sed -n 's/^[0-9a-f]\{64\}  \(.*\.timer\)$/\1/p' "$STATE/units")

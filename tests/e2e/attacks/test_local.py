@@ -1,0 +1,221 @@
+"""A user of the host without rights: what it may not stop, take or read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import socket
+import ssl
+from functools import partial
+
+import pytest
+
+from tasks.layout import COMMAND_LOCK, DEPLOY_LOCK, ROOT
+from tests.e2e import runs
+from tests.e2e.conftest import Shell
+from tests.e2e.support import SLACK, Airflow, bring_dag
+from tests.sandbox.machine import Machine
+from tests.support import wait_for
+
+
+@pytest.mark.parametrize("lock", [DEPLOY_LOCK, COMMAND_LOCK])
+def test_nobody_can_hold_a_lock(lock: str, shell: Shell) -> None:
+    shell(". /usr/local/lib/airflow/lib.sh && take_lock")  # makes the folder after a boot
+    said = shell(f"runuser -u nobody -- flock --nonblock {lock} true 2>&1 && echo held || true")
+    assert "Permission denied" in said
+
+
+def refusals(shell: Shell) -> list[str]:
+    """What nobody is told who would listen where Airflow does."""
+    places = "[('127.0.0.1', 78), ('0.0.0.0', 78), ('127.0.0.1', 8080), ('::1', 8080)]"
+    program = f"""
+import socket
+for address, port in {places}:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((address, port))
+        listener.listen()
+        print("listens")
+    except OSError as error:
+        print(error.strerror)
+"""
+    said = shell(f"runuser -u nobody -- python3 - <<'END'{program}END")
+    return said.splitlines()
+
+
+def answers(shell: Shell, asked: str) -> bool:
+    """Whether the command says 200."""
+    return shell(asked) == "200"
+
+
+def test_nobody_can_pass_for_airflow(shell: Shell) -> None:
+    """Neither while Airflow runs, nor while it is stopped."""
+    closed = ["Permission denied"] * 2 + ["Address already in use"] * 2
+    assert refusals(shell) == closed
+    shell("systemctl stop airflow.target")
+    try:
+        assert refusals(shell) == closed
+    finally:
+        shell("systemctl start airflow.target")
+    for page in ("127.0.0.1", "[::1]"):
+        asked = (
+            f"curl -s -o /dev/null -w '%{{http_code}}' http://{page}:8080/api/v2/version || true"
+        )
+        wait_for(partial(answers, shell, asked), 60 + SLACK, f"the page at {page} answers")
+
+
+# The folder of logs, in which tasks have the user airflow-dags too.
+
+
+def planting(folder: str) -> str:
+    """Commands by which a task leaves what is no log among the logs of one."""
+    return (
+        f"cd {folder} && mkfifo attempt=1.log.pipe && ln -s /etc/passwd attempt=1.log.link"
+        " && mkfifo pipe && ln -s $PWD/pipe attempt=1.log.piped && truncate -s 3G attempt=1.log.big"
+    )
+
+
+def test_what_is_planted_among_the_logs_stops_no_reader(airflow: Airflow, shell: Shell) -> None:
+    run = airflow.trigger("airflow_smoke_test")
+    runs.ends_well(airflow, "airflow_smoke_test", run)
+    folder = f"/var/log/airflow/dag_id=airflow_smoke_test/run_id={run}/task_id=greet"
+    shell(f"runuser -u airflow-dags -- sh -c '{planting(folder)}'")
+    for _ in range(3):
+        page = airflow.log("airflow_smoke_test", run, "greet")
+        assert "Hello from a pod" in page and "root:x:0" not in page
+        assert "MiB are left out here" in page
+    pid = shell("systemctl show -P MainPID airflow-api-server")
+    resident = shell(f"awk '/VmRSS/ {{print $2}}' /proc/{pid}/status")
+    assert int(resident) < 1 << 20  # KiB
+    shell(f"rm -r {folder}")
+
+
+def test_pipes_in_place_of_its_logs_do_not_stop_the_triggerer(
+    airflow: Airflow, shell: Shell
+) -> None:
+    bring_dag("e2e_rights", shell)
+    pid = shell("systemctl show -P MainPID airflow-triggerer")
+    run = airflow.trigger("e2e_rights_deferred")
+    folder = f"/var/log/airflow/dag_id=e2e_rights_deferred/run_id={run}/task_id=wait"
+    names = "seq -f attempt=1.log.trigger.%.0f.log 999"
+    shell(f"runuser -u airflow-dags -- sh -c 'mkdir -p {folder}; cd {folder}; mkfifo $({names})'")
+    runs.ends_well(airflow, "e2e_rights_deferred", run)
+    assert "went on after" in airflow.log("e2e_rights_deferred", run, "wait")
+    assert shell("systemctl show -P MainPID airflow-triggerer") == pid
+    shell(f"rm -r /opt/airflow/dags/e2e_rights.py {folder}")
+
+
+def test_tasks_do_not_close_the_folder_of_logs_to_others(shell: Shell) -> None:
+    said = shell("runuser -u airflow-dags -- chmod 0 /var/log/airflow 2>&1 || true")
+    assert "Operation not permitted" in said
+
+
+def test_no_pod_sees_the_logs_of_the_dag_processor(shell: Shell) -> None:
+    assert shell("find /var/log/airflow-dag-processor -name '*.log' -mmin -60") != ""
+    assert "airflow-dag-processor" not in shell("cat /etc/airflow/pod_template.yaml")
+
+
+# The node, and the code of DAGs while it is read.
+
+
+def test_a_dag_that_takes_all_memory_ends_alone(airflow: Airflow, shell: Shell) -> None:
+    limit = "systemctl show -P MemoryMax airflow-dag-processor"
+    total = shell("awk '/^MemTotal/ {print $2 * 1024}' /proc/meminfo")
+    assert int(shell(limit)) < int(total) / 2
+    # So that the test does not take that much of this machine.
+    shell("systemctl set-property --runtime airflow-dag-processor.service MemoryMax=700M")
+    pid = shell("systemctl show -P MainPID airflow-dag-processor")
+    greedy = "taken = []\nwhile True:\n    taken.append(bytearray(b'x') * (64 << 20))\n"
+    bring_dag("e2e_greedy", shell, greedy)
+    bring_dag(
+        "e2e_modest",
+        shell,
+        "from airflow.sdk import dag\n\n\n@dag()\ndef e2e_modest():\n    ...\n\n\ne2e_modest()\n",
+    )
+
+    def known() -> bool:
+        found = airflow.request("GET", "/dags?dag_id_pattern=e2e_modest")["dags"]
+        return bool(found)
+
+    wait_for(known, 90 + SLACK, "the other DAG is read")
+    assert shell("systemctl show -P MainPID airflow-dag-processor") == pid
+    assert airflow.health() == dict.fromkeys(airflow.health(), "healthy")
+    shell("rm /opt/airflow/dags/e2e_greedy.py /opt/airflow/dags/e2e_modest.py")
+    shell("rm -r /run/systemd/system.control/airflow-dag-processor.service.d")
+    shell("systemctl daemon-reload")
+
+
+def test_the_node_keeps_a_part_of_the_disk_free(shell: Shell) -> None:
+    node = shell("kubectl get nodes -o name | cut -d/ -f2")
+    config = json.loads(shell(f"kubectl get --raw /api/v1/nodes/{node}/proxy/configz"))
+    kubelet = config["kubeletconfig"]
+    assert kubelet["evictionHard"] == {"imagefs.available": "1Gi", "nodefs.available": "1Gi"}
+    assert kubelet["podPidsLimit"] == 4096
+    pinned = shell("ctr -n k8s.io images ls -q 'labels.\"io.cri-containerd.pinned\"==pinned'")
+    image = shell("sed -n 's/^ *image: //p' /etc/airflow/pod_template.yaml | head -n 1")
+    assert image in pinned.splitlines()
+
+
+def test_minikubes_folder_can_not_be_planted(shell: Shell) -> None:
+    assert shell("stat -c %U:%a /var/tmp/minikube") == "root:700"
+    # As if it had been there before minikube.
+    shell(
+        "chown -R nobody /var/tmp/minikube && chmod 755 /var/tmp/minikube"
+        " && runuser -u nobody -- touch /var/tmp/minikube/planted && systemctl reload minikube"
+    )
+    assert shell("stat -c %U:%a /var/tmp/minikube") == "root:700"
+    assert shell("ls /var/tmp/minikube | grep planted || true") == ""
+    ready = "kubectl get --raw=/readyz >/dev/null 2>&1 && echo 200 || true"
+    wait_for(partial(answers, shell, ready), 60 + SLACK, "the cluster answers")
+
+
+# The network.
+
+
+def is_open(machine: Machine, port: int) -> bool:
+    """Whether a connection from another machine comes about."""
+    with contextlib.suppress(OSError), socket.create_connection((machine.address, port), 3):
+        return True
+    return False
+
+
+def test_connections_that_only_begin_do_not_hold_nginx(machine: Machine) -> None:
+    """More than it has places for: each begins to speak TLS, so that Linux hands it over."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    trusting = ssl._create_unverified_context()
+
+    def answered() -> bool:
+        with contextlib.suppress(OSError):
+            plain = socket.create_connection((machine.address, 8081), 3)
+            with trusting.wrap_socket(plain) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: e2e\r\n\r\n")
+                return b" 404 " in connection.recv(100)
+        return False
+
+    with contextlib.ExitStack() as held:
+        for _ in range(2000):
+            with contextlib.suppress(OSError):
+                one = socket.create_connection((machine.address, 8081), 1)
+                held.callback(one.close)
+                one.sendall(b"\x16")
+        wait_for(answered, 15 + SLACK, "nginx has places again")
+
+
+def test_the_example_of_a_firewall_leaves_what_is_needed(machine: Machine, shell: Shell) -> None:
+    shell("DEBIAN_FRONTEND=noninteractive apt-get -qq install nftables >/dev/null 2>&1")
+    rules = (ROOT / "inventories/examples/nftables.conf").read_text()
+    shell(f"cat > /tmp/nftables.conf <<'END'\n{rules}\nEND")
+    assert is_open(machine, 8443)
+    for _ in range(2):  # again is the same
+        shell("nft -c -f /tmp/nftables.conf && nft -f /tmp/nftables.conf")
+    try:
+        assert [is_open(machine, port) for port in (443, 8081, 8443, 10250)] == [True, *[False] * 3]
+        assert "a task ran as a pod" in shell("airflow-smoke-test")
+    finally:
+        shell("nft delete table inet airflow; apt-get -qq purge nftables >/dev/null 2>&1")
+    assert is_open(machine, 8443)

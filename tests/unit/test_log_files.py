@@ -1,0 +1,170 @@
+"""The plugin that opens log files, with pipes, links and large files where logs should be."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.unit.fake import FILES
+
+PLUGIN = FILES / "opt/airflow/plugins/airflow_deploy_logs.py"
+NAME = "attempt=1.log"
+
+
+@pytest.fixture(scope="module")
+def plugin() -> Any:
+    """The module."""
+    spec = importlib.util.spec_from_file_location(PLUGIN.stem, PLUGIN)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """A test that waits for a pipe fails."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of logs, and something beside it."""
+    (tmp_path / "secret").write_text("hunter2")
+    (tmp_path / "logs/run").mkdir(parents=True)
+    return tmp_path / "logs"
+
+
+def read(plugin: Any, folder: Path) -> tuple[list[str], list[list[str]]]:
+    """What the page gets of an attempt: the files, and their lines."""
+    handler = SimpleNamespace(local_base=str(folder))
+    sources, streams = plugin.read_from_local(handler, folder / "run" / NAME)
+    return [Path(each).name for each in sources], [list(each) for each in streams]
+
+
+def test_files_and_links_among_the_logs_are_read(plugin: Any, folder: Path) -> None:
+    (folder / "run" / NAME).write_bytes("one\nzwei ü\n".encode() + b"\xff no text")
+    (folder / "inside").write_text("a line\n")
+    (folder / "run" / f"{NAME}.link").symlink_to(folder / "inside")
+    assert read(plugin, folder) == (
+        [NAME, f"{NAME}.link"],
+        [["one", "zwei ü", "\N{REPLACEMENT CHARACTER} no text"], ["a line"]],
+    )
+
+
+def test_nothing_else_is_read_and_nothing_waits(plugin: Any, folder: Path) -> None:
+    run = folder / "run"
+    os.mkfifo(run / NAME)
+    os.mkfifo(folder / "pipe")
+    (run / f"{NAME}.1").symlink_to(folder / "pipe")
+    (run / f"{NAME}.2").symlink_to(folder.parent / "secret")
+    (run / f"{NAME}.3").mkdir()
+    (run / f"{NAME}.4").symlink_to("/dev/zero")
+    (run / f"{NAME}.5").symlink_to(run / f"{NAME}.5")
+    assert read(plugin, folder) == ([], [])
+
+
+def test_a_file_that_is_too_long_is_shown_at_both_ends(
+    plugin: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin, "SHOWN", 1 << 20)
+    log = folder / "run" / NAME
+    log.write_text("first\n" + "x" * (5 << 20) + "\nlast\n")
+    _, (lines,) = read(plugin, folder)
+    assert lines[0] == "first" and lines[-1] == "last"
+    assert any("3 MiB are left out here" in line and str(log) in line for line in lines)
+    assert sum(map(len, lines)) < 3 << 20
+
+
+def test_a_line_without_an_end_takes_no_memory(plugin: Any, folder: Path) -> None:
+    with (folder / "run" / NAME).open("w") as file:
+        file.truncate(3 << 30)
+    handler = SimpleNamespace(local_base=str(folder))
+    _, (stream,) = plugin.read_from_local(handler, folder / "run" / NAME)
+    tracemalloc.start()
+    assert sum(len(line) for line in stream) < 2 * plugin.SHOWN + 1000
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+# Writing
+
+
+@pytest.fixture
+def init_log_file(plugin: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Airflow's function as the plugin leaves it, in stand-ins of Airflow's modules."""
+
+    class FileTaskHandler: ...
+
+    def made(path: str) -> Path:
+        found = folder / path
+        found.parent.mkdir(parents=True, exist_ok=True)
+        return found
+
+    modules: dict[str, dict[str, Any]] = {
+        "airflow": {},
+        "airflow.configuration": {"conf": SimpleNamespace(get=lambda *_: str(folder))},
+        "airflow.sdk": {},
+        "airflow.sdk.log": {"init_log_file": made},
+        "airflow.utils": {},
+        "airflow.utils.log": {},
+        "airflow.utils.log.file_task_handler": {"FileTaskHandler": FileTaskHandler},
+    }
+    for name, content in modules.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    log = sys.modules["airflow.sdk.log"]
+    monkeypatch.setattr(sys.modules["airflow.sdk"], "log", log, raising=False)
+    plugin.install()
+    handler: Any = FileTaskHandler
+    assert handler._read_from_local is plugin.read_from_local
+    assert handler._read_from_logs_server(None, None, "x") == ([], [])
+    return vars(log)["init_log_file"]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_log_is_written(inside: bool, init_log_file: Any, folder: Path, tmp_path: Path) -> None:
+    path = f"run/{NAME}" if inside else str(tmp_path / "dag_processor/file.py.log")
+    for mode, expected in (("ab", "one"), ("ab", "oneone"), ("wb", "one")):
+        with init_log_file(path).open(mode) as file:
+            file.write(b"one")
+        assert (folder / path).read_text() == expected
+
+
+@pytest.mark.parametrize("mode", ["ab", "wb"])
+@pytest.mark.parametrize("planted", ["pipe", "link", "folder", "linked folder", "socket"])
+def test_what_lies_where_the_log_should_be_costs_the_log_only(
+    planted: str, mode: str, init_log_file: Any, folder: Path
+) -> None:
+    log, secret = folder / "run" / NAME, folder.parent / "secret"
+    if planted == "pipe":
+        os.mkfifo(log)
+    elif planted == "link":
+        log.symlink_to(secret)
+    elif planted == "folder":
+        log.mkdir()
+    elif planted == "socket":
+        os.mknod(log, 0o140600)
+    else:
+        (folder.parent / NAME).write_text("hunter2")
+        (folder / "run").rmdir()
+        (folder / "run").symlink_to(folder.parent)
+    with init_log_file(f"run/{NAME}").open(mode) as file:
+        assert file.write(b"one") == 3
+    assert secret.read_text() == "hunter2"
+    if planted == "linked folder":
+        assert (folder.parent / NAME).read_text() == "hunter2"
