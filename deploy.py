@@ -13,7 +13,7 @@ from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
 from tasks.lib import connection, progress, terminal
 from tasks.settings import HostSettings, Settings
-from tasks.worker import dags, git, image, plugins, template
+from tasks.worker import dags, git, image, template
 
 
 def deploy(settings: HostSettings) -> None:
@@ -27,8 +27,6 @@ def deploy(settings: HostSettings) -> None:
     proxy.certify(settings)
     postgres.configure(settings)
     venv.install(settings)
-    dags.stage(settings)
-    plugins.stage(settings)
     image.build(settings)
 
     # Connect. The cluster must run now: it gives the host its kubeconfig, and holds the image
@@ -51,8 +49,7 @@ def deploy(settings: HostSettings) -> None:
         git.prepare(settings)
         services.run(settings)
 
-    # Operate. These look after an Airflow that runs, and needs nothing of an earlier deploy.
-    access.retire(settings)
+    # Operate. These look after an Airflow that runs.
     timers.run(settings)
     metrics.run(settings)
 

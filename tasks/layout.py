@@ -83,8 +83,6 @@ LOCAL_REPOSITORY = "localhost/airflow-worker"  # of images that no registry has
 START_TASK = f"{IMAGES}/start-task"  # for the image, where it starts a pod's task
 DAGS = "/opt/airflow/dags"  # in pods, and on the host unless the source has its own place there
 PLUGINS = "/opt/airflow/plugins"
-# What Airflow's own processes refuse of DAGs, and how they open log files.
-GUARDS = (f"{PLUGINS}/airflow_deploy_policy.py", f"{PLUGINS}/airflow_deploy_logs.py")
 # The deploy's own DAGs where DAGS is not the host's folder: a bundle that needs no volume and no
 # image of its own.
 BUILTIN_DAGS = "/opt/airflow/deploy-dags"
@@ -98,6 +96,9 @@ BUNDLES = "bundles"  # clones of git repositories, in the home of the user that 
 
 # Programs. They read the values of this host from HOST_ENV.
 LIB = "/usr/local/lib/airflow"
+# Python modules that the host's Airflow loads when it starts, and pods do not.
+MODULES = f"{LIB}/python"
+GUARDS = tuple(f"{MODULES}/airflow_deploy_{name}.py" for name in ("files", "logs", "policy"))
 KUBECTL = "/usr/local/bin/kubectl"
 HOST_ENV = "/etc/airflow/host.env"
 PROGRAMS_RECORD = f"{STATE}/programs"

@@ -1,10 +1,11 @@
-"""Old images, virtual environments and programs go, once the new ones are in use."""
+"""Old accounts, images, virtual environments and programs go, once the new ones are in use."""
 
 from __future__ import annotations
 
 from pyinfra.api import deploy
 
 from tasks.airflow import venv
+from tasks.cluster import access
 from tasks.layout import LIB, OLD_PROGRAMS
 from tasks.lib.operations import run_unless
 from tasks.settings import HostSettings
@@ -12,7 +13,8 @@ from tasks.worker import image
 
 
 def run(settings: HostSettings) -> None:
-    """No more images and virtual environments are kept than the settings say."""
+    """The host and the cluster keep no more of before than the settings say."""
+    access.retire(settings)
     image.prune(settings)
     venv.prune(settings)
     _remove_old_programs()

@@ -71,6 +71,8 @@ def _parts(settings: HostSettings) -> list[str]:
 @deploy("Worker image")
 def build(settings: HostSettings) -> None:
     """The image lies in an archive or in the registry, unless the cluster has it already."""
+    dags.stage(settings)
+    plugins.stage(settings)
     registry.prepare_host(settings)
     if settings.worker.image is not None:
         return

@@ -7,15 +7,13 @@ from pathlib import Path
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks.layout import IMAGE_PLUGINS, PLUGINS, ROOT, STATE
+from tasks.layout import IMAGE_PLUGINS, PLUGINS, STATE
 from tasks.lib.kubectl import Volume, host_folder
 from tasks.lib.operations import checksums, synced_folder
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
 from tasks.worker import local
 
-# The deploy's own: the policy on DAGs.
-POLICY = ROOT / "files/opt/airflow/plugins"
 RECORD = f"{STATE}/plugins"
 
 
@@ -57,10 +55,10 @@ def stage(settings: HostSettings) -> None:
 
 
 def publish(settings: HostSettings) -> None:
-    """The deploy's plugins and those of the inventory are where Airflow's services load them."""
+    """The plugins of the inventory are where Airflow's services load them."""
     synced_folder(
         name="Copy the plugins",
-        sources={**given(settings), **local.files("", str(POLICY))},
+        sources=given(settings),
         dest=PLUGINS,
         record=RECORD,
     )

@@ -51,6 +51,8 @@ def of_host(settings: HostSettings) -> dict[str, str]:
         known[name] = _expanded(value, known)
         if name not in HOST_HAS:
             found[name] = known[name]
+    if path := found.get("PYTHONPATH"):
+        found["PYTHONPATH"] = f"{layout.MODULES}:{path}"
     return found
 
 

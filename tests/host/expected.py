@@ -291,8 +291,10 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/etc/systemd/system/airflow-.service.d/10-sandbox.conf",
         f"/etc/systemd/system/{unit}.d/30-host.conf",
         "/etc/airflow/airflow.cfg",
-        "/opt/airflow/plugins/airflow_deploy_policy.py",  # plugins, which Airflow loads once
-        "/opt/airflow/plugins/airflow_deploy_logs.py",
+        *(  # Airflow loads them once
+            f"/usr/local/lib/airflow/python/airflow_deploy_{name}.py"
+            for name in ("files", "logs", "policy")
+        ),
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
         *([f"/etc/systemd/system/{unit}.d/20-sandbox.conf"] if unit == API_SERVER else []),

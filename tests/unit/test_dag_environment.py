@@ -155,19 +155,12 @@ def test_copied_plugins_are_loaded_by_all_services(tmp_path: Path) -> None:
         (tmp_path / "shout.py").write_text(text)
         plan = fake.plan(fake.settings(given))
         assert plan.uploads[f"{layout.PLUGINS}/shout.py"] == text
-        assert layout.POLICY in plan.uploads
         for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
             unit = formats.Unit.of(plan, f"airflow-{name}.service")
             assert plugins.RECORD in unit.environment["INPUTS"].split()
         records.add(plan.contents([plugins.RECORD])[plugins.RECORD])
     assert len(records) == 2
     assert plan.position("Copy the plugins") < plan.position("Run airflow-api-server")
-
-
-def test_the_deploys_policy_can_not_be_replaced_by_a_plugin(tmp_path: Path) -> None:
-    (tmp_path / "airflow_deploy_policy.py").write_text("nothing = True\n")
-    plan = fake.plan(fake.settings({"plugins_local_folder": str(tmp_path)}))
-    assert "task_policy" in plan.uploads[layout.POLICY]
 
 
 def test_plugins_in_the_image_are_a_layer(tmp_path: Path) -> None:
@@ -326,7 +319,9 @@ def test_a_file_that_may_not_be_read_is_no_secret(monkeypatch: pytest.MonkeyPatc
     for name in ("airflow", "airflow.utils"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "airflow.utils.file", stand_in)
-    asked = runpy.run_path(str(plugins.POLICY / "airflow_deploy_files.py"))["might_contain_dag"]
+    asked = runpy.run_path(
+        str(fake.FILES / "usr/local/lib/airflow/python/airflow_deploy_files.py")
+    )["might_contain_dag"]
     assert [asked(file_path=name) for name in ("dag.py", "lib.py", "closed.py")] == [
         *(True, False, True),
     ]
@@ -335,7 +330,7 @@ def test_a_file_that_may_not_be_read_is_no_secret(monkeypatch: pytest.MonkeyPatc
 def test_airflow_asks_the_deploy_which_files_to_read(plan: fake.Plan) -> None:
     config = formats.airflow_config(plan.uploads[layout.CONFIG])
     module, _, function = config["core"]["might_contain_dag_callable"].rpartition(".")
-    assert f"def {function}(" in plan.uploads[f"{layout.PLUGINS}/{module}.py"]
+    assert f"def {function}(" in plan.uploads[f"{layout.MODULES}/{module}.py"]
 
 
 # Logs of tasks of several users

@@ -72,8 +72,10 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/etc/systemd/system/*": formats.Unit.parse,
     "/opt/airflow/requirements/*.txt": requirements,
     "/opt/airflow/*.py": python,
-    "/opt/airflow/plugins/*.dist-info/METADATA": like(r"([A-Z][\w-]+: .+\n)+"),
-    "/opt/airflow/plugins/*.dist-info/entry_points.txt": like(r"\[airflow.policy\]\n\w+ = \w+\n"),
+    "/usr/local/lib/airflow/python/*.dist-info/METADATA": like(r"([A-Z][\w-]+: .+\n)+"),
+    "/usr/local/lib/airflow/python/*.dist-info/entry_points.txt": like(
+        r"\[airflow.policy\]\n\w+ = \w+\n"
+    ),
     "/opt/airflow/*.sums.new": SUMS,
     "/var/lib/airflow-deploy/*.new": SUMS,
     "/etc/airflow/uv.toml": tomllib.loads,

@@ -16,7 +16,7 @@ import pytest
 
 from tests.unit.fake import FILES
 
-PLUGIN = FILES / "opt/airflow/plugins/airflow_deploy_logs.py"
+PLUGIN = FILES / "usr/local/lib/airflow/python/airflow_deploy_logs.py"
 NAME = "attempt=1.log"
 
 

@@ -82,7 +82,7 @@ def mutated(*args: str) -> list[Any]:
         modules[name] = ModuleType(name)
         vars(modules[name]).update(values)
     modules["airflow"].settings = modules["airflow.settings"]
-    policy = FILES / "opt/airflow/plugins/airflow_deploy_policy.py"
+    policy = FILES / "usr/local/lib/airflow/python/airflow_deploy_policy.py"
     with mock.patch.dict(sys.modules, modules):
         hook = runpy.run_path(str(policy))["pod_mutation_hook"]
     given = [client.V1EnvVar(name="GREETING", value="hello")]

@@ -702,9 +702,12 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             unit.environment["AIRFLOW_CONFIG"],
             *([unit.environment["KUBECONFIG"]] if "KUBECONFIG" in unit.environment else []),
             *unit.all("Service.EnvironmentFile"),
-            # A plugin, which Airflow loads once.
-            "/opt/airflow/plugins/airflow_deploy_policy.py",
-            "/opt/airflow/plugins/airflow_deploy_logs.py",
+            # Modules that Airflow loads once.
+            "/usr/local/lib/airflow/python/airflow_deploy_files.py",
+            "/usr/local/lib/airflow/python/airflow_deploy_logs.py",
+            "/usr/local/lib/airflow/python/airflow_deploy_policy.py",
+            # Its plugins, if the deploy copies some.
+            *(path for path in variant.uploads if path == "/var/lib/airflow-deploy/plugins.new"),
         }
         if service == "dag-processor":  # and what else it would not notice
             memories = {

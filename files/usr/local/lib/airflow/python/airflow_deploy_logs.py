@@ -47,7 +47,8 @@ class LogFile(type(Path())):  # type: ignore[misc]
 
     def open(self, mode: str = "r", *rest: Any, **options: Any) -> Any:
         """The file, or /dev/null."""
-        return open(self, mode, *rest, opener=self._opened, **options)
+        arguments: dict[str, Any] = {**options, "opener": self._opened}
+        return open(self, mode, *rest, **arguments)
 
     def _opened(self, path: str, flags: int) -> int:
         try:
