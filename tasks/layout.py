@@ -22,6 +22,7 @@ DATABASE = CONTROL_USER
 
 # The deploy's own state. Only root writes there, so nobody can plant a link in it.
 STATE = "/var/lib/airflow-deploy"
+TEMPORARY = f"{STATE}/tmp"  # only root sees it, and programs may run in it
 PACKAGES_RECORD = f"{STATE}/packages"  # the Debian packages that came with the deploy
 # The heads of the database's two schemas, Airflow's own and the login's, after the venv that
 # migrated them.
@@ -206,6 +207,7 @@ PLACES = (
     *(Place(home, "data", "a user's home", (user, user, "750")) for user, home in HOMES.items()),
     # Only root writes there, so nobody can plant a link in it.
     Place(STATE, "state", "the deploy's notes", ("root", "root", "700"), removal="state"),
+    Place(TEMPORARY, "state", "temporary files", ("root", "root", "700"), removal="state"),
     Place(LOGS, "data", "logs of tasks", (_D, _D, "2770")),
     Place(BACKUPS, "data", "backups", ("root", "root", "700")),
     Place(STARTED_WITH, "made again", "the inputs that each unit started with"),

@@ -21,6 +21,7 @@ def values(settings: HostSettings) -> dict[str, str]:
     registry = settings.worker.registry
     return {
         "STATE": layout.STATE,
+        "TEMPORARY": layout.TEMPORARY,
         "SECRETS": layout.SECRETS,
         "KUBECTL": settings.kubectl,
         "NAMESPACE": settings.kubernetes.namespace,

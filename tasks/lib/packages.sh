@@ -16,7 +16,9 @@ apt() {
     apt-get -qq -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=900 "$@"
 }
 
-install -d -m 700 "$(dirname "$record")"
+# Packages unpack programs that ask their questions, and /tmp may forbid programs (noexec).
+export TMPDIR="${record%/*}/tmp"
+install -d -m 700 "${record%/*}" "$TMPDIR"
 # The list of the packages from before stays until the record is complete, also after a kill.
 [ -e "$record.before" ] || {
     installed >"$record.new"

@@ -18,7 +18,7 @@ from tasks import layout
 from tasks.cluster import access
 from tasks.host import metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
-from tasks.lib import connection, kubectl, lock
+from tasks.lib import connection, kubectl, lock, shell
 from tasks.lib.operations import ensure_sent, run_unless
 from tasks.settings import HostSettings, Settings
 
@@ -77,6 +77,7 @@ def airflow(keep_data: bool = False) -> None:
     Files that people put into the deploy's folders are removed with them.
     """
     connection.disable_nagle()
+    shell.use({})
     given = Settings.from_data(host.data.dict())
     if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
         raise DeployError(lock.refusal(holder))

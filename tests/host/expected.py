@@ -438,6 +438,7 @@ _PATHS: Table = {
         /var/lib/airflow         airflow      airflow      750  home of who has the keys
         /var/lib/airflow-dags    airflow-dags airflow-dags 750  home of who runs DAGs' code
         /var/lib/airflow-deploy  root         root         700  no link may be planted there
+        /var/lib/airflow-deploy/tmp root      root         700  programs may run in it
         /var/log/airflow         airflow-dags airflow-dags 2770 pods write, the web page reads
         /var/backups/airflow     root         root         700  a backup has all keys
 

@@ -32,6 +32,7 @@ FOLDERS = {
     "/var/lib/airflow-dags": ("airflow-dags:airflow-dags", "750"),
     # Root writes there: nobody may leave a link in its way.
     "/var/lib/airflow-deploy": ("root:root", "700"),
+    "/var/lib/airflow-deploy/tmp": ("root:root", "700"),
     # Pods write as airflow-dags, the web page reads by the group; logs may quote secrets.
     "/var/log/airflow": ("airflow-dags:airflow-dags", "2770"),
     # A backup holds every key.

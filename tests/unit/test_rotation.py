@@ -171,6 +171,7 @@ class Host:
         """Run the command; a change or a program of it, by its number, ends it by force."""
         (self.folder / "calls").write_text("0\n")
         environment = {"PATH": f"{self.bin}:/usr/bin:/bin", "KILLED_AT": str(killed_at)}
+        environment["AIRFLOW_SURROUNDINGS"] = "the test's"  # it counts what one process does
         program = self.bin / "airflow-rotate"
         return subprocess.run(
             [sys.executable, "-B", "-c", COUNTING, self.folder, program, *names],

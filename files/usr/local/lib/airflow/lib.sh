@@ -6,6 +6,15 @@
 # shellcheck disable=SC1090
 . "${AIRFLOW_HOST_ENV:-/etc/airflow/host.env}"
 
+# A program does the same whoever calls it: the deploy, a unit, or a person with a umask, a language
+# or a proxy of their own. tasks/lib/shell.py does this for the deploy's other commands.
+umask 022
+export LC_ALL=C.UTF-8
+unset http_proxy https_proxy ftp_proxy all_proxy no_proxy
+unset HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY
+# /tmp may forbid programs (noexec), and others can see the names in it.
+if [ "$(id -u)" = 0 ] && [ -w "${TEMPORARY-}" ]; then export TMPDIR="$TEMPORARY"; fi
+
 # Say what is wrong, and end.
 fail() {
     echo "$*" >&2
