@@ -65,4 +65,6 @@ if pyinfra.is_cli:
     progress.show()
     connection.disable_nagle()
     shell.use({})
-    deploy(preflight.check(Settings.from_data(host.data.dict())))
+    completed = preflight.check(Settings.from_data(host.data.dict()))
+    shell.use(completed.environment)
+    deploy(completed)

@@ -10,9 +10,9 @@ from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 
 
-def url(driver: str, database: str = DATABASE) -> str:
-    """The address of a database for a driver: the socket, as the user of the process."""
-    return f"postgresql+{driver}:///{database}?host=/var/run/postgresql"
+def url(driver: str, port: int) -> str:
+    """The address of the database for a driver: the socket, as the user of the process."""
+    return f"postgresql+{driver}:///{DATABASE}?host=/var/run/postgresql&port={port}"
 
 
 @deploy("Airflow")

@@ -20,6 +20,7 @@ def values(settings: HostSettings) -> dict[str, str]:
     """Each value by its name. None of them is secret: units of both users read the file."""
     registry = settings.worker.registry
     return {
+        **settings.environment,
         "STATE": layout.STATE,
         "TEMPORARY": layout.TEMPORARY,
         "SECRETS": layout.SECRETS,
@@ -35,6 +36,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         # Airflow.
         "ADMIN_USER": settings.web.admin_user,
         "DATABASE": layout.DATABASE,
+        "DATABASE_PORT": str(settings.postgres_port),
         "MIGRATED": layout.MIGRATED,
         "POD_TEMPLATE": layout.POD_TEMPLATE,
         "STARTED_WITH": layout.STARTED_WITH,

@@ -54,6 +54,7 @@ def run(settings: HostSettings) -> None:
         dest=DROP_IN,
         mode="644",
         address=address,
+        port=settings.postgres_port,
         database=DATABASE,
         queries=QUERIES,
         inputs=(SANDBOX, DROP_IN, QUERIES),

@@ -21,6 +21,12 @@ def configure(settings: HostSettings) -> None:
     """PostgreSQL runs with an empty or grown database airflow, which the role airflow owns."""
     directory = f"/etc/postgresql/{settings.postgres.version}/main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
+    ensure(
+        name="Make the PostgreSQL cluster",
+        program="postgres-cluster.sh",
+        args=[str(settings.postgres.version), str(settings.postgres_port)],
+        already="it is there, on its port",
+    )
     files.template(
         name="Write PostgreSQL's conf.d/airflow.conf",
         src="files/etc/postgresql/conf.d/airflow.conf.j2",

@@ -26,6 +26,7 @@ install -d -m 700 "${record%/*}" "$TMPDIR"
 }
 # An index with a wrong signature is an error, even if an older one could be used.
 apt update --error-on=any
-apt install --yes --no-install-recommends "$@" >/dev/null
+# Nothing of others' may go: a package that conflicts with one of theirs is an error.
+apt install --yes --no-install-recommends --no-remove "$@" >/dev/null
 installed | comm -13 "$record.before" - >>"$record"
 rm "$record.before"

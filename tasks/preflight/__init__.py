@@ -9,7 +9,7 @@ from pyinfra.api import DeployError
 
 from tasks.layout import ADMIN_PASSWORD
 from tasks.lib import lock
-from tasks.preflight import checks
+from tasks.preflight import checks, neighbours
 from tasks.preflight.questions import HostReport, variables
 from tasks.settings import HostSettings, Settings
 
@@ -35,4 +35,5 @@ def check(settings: Settings) -> HostSettings:
             f"    page is at {page}, for the user {settings.web.admin_user}; root finds the\n"
             f"    password in {ADMIN_PASSWORD} on the host."
         )
-    return settings.for_release(report.one("system").split()[1])
+    codename = report.one("system").split()[1]
+    return settings.for_release(codename, neighbours.postgres(settings, report, codename))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pyinfra.api import DeployError
 
 from tasks.lib import lock
-from tasks.preflight import kubeconfig
+from tasks.preflight import kubeconfig, neighbours
 from tasks.preflight.questions import Report, is_local, own_ports
 from tasks.settings import RELEASES, Settings
 from tasks.worker import pod, registry
@@ -39,6 +39,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_claims(settings, report),
         *_image(settings, report),
         *_pod_template(settings),
+        *neighbours.findings(settings, report),
     ]
 
 

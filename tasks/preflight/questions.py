@@ -16,6 +16,9 @@ from tasks.preflight import kubeconfig
 from tasks.settings import Settings
 
 QUESTIONS = Path(__file__).parent / "questions.sh"
+NEIGHBOURS = Path(__file__).parent / "neighbours.sh"
+INDEX_SERVERS = ("pypi.org", "files.pythonhosted.org")
+API_PORT = 8443  # of the cluster, on its node
 
 # Ports of minikube's node that another Kubernetes on the same machine would hold, with the program
 # of minikube that holds each: https://kubernetes.io/docs/reference/networking/ports-and-protocols/
@@ -41,7 +44,7 @@ class HostReport(FactBase[Report]):
 
     def command(self, variables: str) -> str:
         """The questions, below the assignments of the variables that they use."""
-        return variables + QUESTIONS.read_text()
+        return variables + QUESTIONS.read_text() + NEIGHBOURS.read_text() + "ask_neighbours\ntrue\n"
 
     @staticmethod
     def default() -> Report:
@@ -86,6 +89,19 @@ def variables(settings: Settings, lock_owner: str) -> str:
             if settings.node_is_host
             else ""
         ),
+        "state": layout.STATE,
+        "smoke_passed": layout.SMOKE_TEST_PASSED,
+        "units_directory": layout.UNITS_DIRECTORY,
+        "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
+        "airflow_uid": str(settings.airflow.uid),
+        "node_is_host": "yes" if settings.node_is_host else "",
+        "pod_network": settings.minikube.pod_network,
+        "firewall_ports": (
+            f"{API_PORT} {settings.execution_api.port}" if settings.node_is_host else ""
+        ),
+        "pip_files": "/etc/pip.conf /root/.config/pip/pip.conf /root/.pip/pip.conf",
+        "index_files": "/etc/uv/uv.toml /root/.config/uv/uv.toml",
+        "index_servers": " ".join(INDEX_SERVERS),
         # Only a node that is the host can list its images for preflight.
         "local_image": image if settings.node_is_host and is_local(image) else "",
     }

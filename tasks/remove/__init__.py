@@ -20,7 +20,7 @@ from tasks.host import metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
 from tasks.lib import connection, kubectl, lock, shell
 from tasks.lib.operations import ensure_sent, run_unless
-from tasks.settings import HostSettings, Settings
+from tasks.settings import POSTGRES_PORT, HostSettings, Settings
 
 _HERE = Path(__file__).parent
 MINIKUBE = "/root/.minikube"  # its profiles and downloads
@@ -48,6 +48,11 @@ NODE = [
     "/etc/systemd/system/kubelet.service*",
     "/etc/crictl.yaml",
 ]
+# Prints the version of the PostgreSQL cluster with Airflow's configuration.
+_OWN_POSTGRES = (
+    "ls -d /etc/postgresql/*/main/conf.d/airflow.conf 2>/dev/null"
+    " | cut -d/ -f4 | sort -n | tail -n 1"
+)
 # When systemd last ran each timer.
 STAMPS = "/var/lib/systemd/timers/stamp-airflow-*"
 
@@ -82,7 +87,10 @@ def airflow(keep_data: bool = False) -> None:
     if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
         raise DeployError(lock.refusal(holder))
     release = host.get_fact(Command, command=". /etc/os-release; echo $VERSION_CODENAME")
-    settings = given.for_release(release)
+    # Not always the release's own: the version stays when Debian is upgraded.
+    version = host.get_fact(Command, command=_OWN_POSTGRES)
+    settings = given.for_release(release, (int(version), POSTGRES_PORT) if version else None)
+    shell.use(settings.environment)
     _remove_services()
     metrics.remove()
     proxy.remove()

@@ -84,6 +84,9 @@ RELEASES = {
 }
 
 
+POSTGRES_PORT = 5432  # Debian's first choice for a cluster
+
+
 class Settings(Compound):
     """The settings of an inventory, by section; inventories/README.md lists each of them."""
 
@@ -178,12 +181,16 @@ class Settings(Compound):
                 " the addons there"
             )
 
-    def for_release(self, codename: str) -> HostSettings:
-        """These settings on a host with this Debian release, which decides the rest of them."""
-        version = self.postgres.version or RELEASES[codename].postgres
+    def for_release(self, codename: str, postgres: tuple[int, int] | None = None) -> HostSettings:
+        """These settings on a host with this Debian release, which decides the rest of them.
+
+        `postgres` has version and port of the PostgreSQL cluster, if it is not the release's own.
+        """
+        own = self.postgres.version or RELEASES[codename].postgres
+        version, port = postgres or (own, POSTGRES_PORT)
         sections = {name: getattr(self, name) for name in SECTIONS}
         sections["postgres"] = self.postgres.model_copy(update={"version": version})
-        return HostSettings(**sections, codename=codename)
+        return HostSettings(**sections, codename=codename, postgres_port=port)
 
     @property
     def node_is_host(self) -> bool:
@@ -253,6 +260,7 @@ class HostSettings(Settings):
     """Settings completed by the Debian release of their host."""
 
     codename: str  # of the release
+    postgres_port: int  # of the PostgreSQL cluster
     _computed: dict[Callable[[HostSettings], Any], Any] = PrivateAttr(default_factory=dict)
 
     @property
@@ -266,6 +274,16 @@ class HostSettings(Settings):
         return f"{self.airflow.version}-" + digest(
             self.airflow.lock, *self.airflow.extra_requirements, self.release.python
         )
+
+    @property
+    def postgres_cluster(self) -> str:
+        """The PostgreSQL cluster, as Debian's programs name it."""
+        return f"{self.postgres.version}/main"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of each command on the host."""
+        return {"PGCLUSTER": self.postgres_cluster}
 
     @property
     def venv(self) -> str:

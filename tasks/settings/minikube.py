@@ -37,6 +37,13 @@ class Minikube(Section):
         description="Checksum of the crictl archive.",
     )
 
+    @property
+    def pod_network(self) -> str:
+        """The addresses of pods."""
+        option = "--extra-config=kubeadm.pod-network-cidr="
+        given = [each.removeprefix(option) for each in self.extra_args if each.startswith(option)]
+        return given[-1] if given else "10.244.0.0/16"
+
 
 class Offline(Section):
     """Kubernetes' programs and images without the internet."""

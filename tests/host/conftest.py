@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -53,7 +54,15 @@ def pytest_configure(config: pytest.Config) -> None:
     except PyinfraError as error:
         raise pytest.UsageError(f"tests/host: {error}") from None
     config.stash[HOST] = host
-    config.stash[FACTS] = Facts(given.for_release(codename), given, **python(host, "facts"))
+    settings = given.for_release(codename, _postgres(host))
+    config.stash[FACTS] = Facts(settings, given, **python(host, "facts"))
+
+
+def _postgres(host: Host) -> tuple[int, int] | None:
+    """Version and port of the cluster that the deploy chose; an upgraded Debian keeps its own."""
+    values = host.run("cat /etc/airflow/host.env").stdout
+    found = re.search(r"(?m)^PGCLUSTER='?(\d+)/main(?s:.*)^DATABASE_PORT='?(\d+)", values)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _shared_connection(config: pytest.Config) -> str:

@@ -12,6 +12,8 @@ umask 022
 export LC_ALL=C.UTF-8
 unset http_proxy https_proxy ftp_proxy all_proxy no_proxy
 unset HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY
+# Debian's programs of PostgreSQL otherwise choose among several clusters by their ports.
+export PGCLUSTER
 # /tmp may forbid programs (noexec), and others can see the names in it.
 if [ "$(id -u)" = 0 ] && [ -w "${TEMPORARY-}" ]; then export TMPDIR="$TEMPORARY"; fi
 
