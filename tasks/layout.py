@@ -110,6 +110,7 @@ SANDBOX = f"{UNITS_DIRECTORY}/airflow-.service.d/10-sandbox.conf"
 HOST_DROP_IN = "30-host.conf"
 STARTED_WITH = "/run/airflow"  # one file for each running unit: the checksums of its inputs
 MINIKUBE_UNIT = f"{UNITS_DIRECTORY}/minikube.service"
+CONTAINERD_PROXY = f"{UNITS_DIRECTORY}/containerd.service.d/airflow-proxy.conf"
 NGINX_UNIT = "nginx.service"
 METRICS_UNIT = "prometheus-postgres-exporter.service"
 # Tells the api-server of JWT_KEYS.
@@ -215,6 +216,7 @@ PLACES = (
     Place(f"{UNITS_DIRECTORY}/airflow*", "configuration", "units", backup=True, removal="units"),
     Place(JWT_DROP_IN, "configuration", "names JWT_KEYS", backup=False, removal="units"),
     Place(MINIKUBE_UNIT, "configuration", "minikube's unit", removal="cluster"),
+    Place(CONTAINERD_PROXY, "configuration", "containerd's proxy", removal="cluster"),
     Place(NGINX_SITE, "configuration", "the proxy's site", removal="proxy"),
     Place(
         f"{UNITS_DIRECTORY}/{NGINX_UNIT}.d/airflow.conf",

@@ -20,7 +20,9 @@ def values(settings: HostSettings) -> dict[str, str]:
     """Each value by its name. None of them is secret: units of both users read the file."""
     registry = settings.worker.registry
     return {
-        **settings.environment,
+        "PGCLUSTER": settings.postgres_cluster,
+        "PROXY_URL": settings.proxy.url or "",
+        "PROXY_EXCEPTIONS": settings.proxy_environment().get("no_proxy", ""),
         "STATE": layout.STATE,
         "TEMPORARY": layout.TEMPORARY,
         "SECRETS": layout.SECRETS,

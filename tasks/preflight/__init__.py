@@ -36,4 +36,8 @@ def check(settings: Settings) -> HostSettings:
             f"    password in {ADMIN_PASSWORD} on the host."
         )
     codename = report.one("system").split()[1]
-    return settings.for_release(codename, neighbours.postgres(settings, report, codename))
+    return settings.for_release(
+        codename,
+        neighbours.postgres(settings, report, codename),
+        tuple(report.all("own_name")),
+    )

@@ -165,8 +165,8 @@ def _sources(settings: Settings, report: Report) -> Iterator[str]:
         return
     for server in report.all("unreachable"):
         yield (
-            f"{server} does not answer on port 443 and downloads come from there: open the way, or"
-            " give the files with offline_dir"
+            f"{server} does not answer on port 443 and downloads come from there: open the way,"
+            f" give the files with offline_dir, or {neighbours.proxy_cure(settings, report)}"
         )
 
 

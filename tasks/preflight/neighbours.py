@@ -144,8 +144,8 @@ def _containers(report: Report) -> Iterator[str]:
     for name in report.all("engine"):
         yield (
             f"another container engine is here, {name}, and minikube's driver none takes over the"
-            " host's containers: use another host, or a cluster with kubernetes_provider =\""
-            'existing", or remove it with its containers yourself'
+            " host's containers: use another host, or a cluster of your own with"
+            ' kubernetes_provider = "existing", or remove the engine yourself'
         )
 
 
@@ -204,13 +204,22 @@ def _packages(report: Report) -> Iterator[str]:
         )
 
 
+def proxy_cure(settings: Settings, report: Report) -> str:
+    """What to do about the proxy if a server can't be reached."""
+    if settings.proxy.url:
+        return f"let {settings.proxy.url} (proxy_url) pass it on"
+    if report.one("environment_proxy"):
+        return "write the proxy that the host's /etc/environment names as proxy_url"
+    return "name a proxy with proxy_url"
+
+
 def _index(settings: Settings, report: Report) -> Iterator[str]:
     configured = report.all("index_of")
     files = {"pip": "/etc/pip.conf", "uv": "/etc/uv/uv.toml"}
     for answer in report.all("no_index"):
         program, server = answer.split()
         other = "uv" if program == "pip" else "pip"
-        cure = "open the way"
+        cure = f"open the way, or {proxy_cure(settings, report)}"
         if other in configured and program not in configured:
             form = (
                 "[[index]], url = …, default = true"

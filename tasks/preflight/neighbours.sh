@@ -10,7 +10,6 @@
 : "${own_users=}"       # the users that the deploy makes
 : "${pip_files=}"       # pip's files of configuration
 : "${pod_network=}"     # the addresses of pods
-: "${proxy=}"           # the proxy, as «host port»
 : "${smoke_passed=}"    # file that a deploy writes when a task ran as a pod
 : "${state=}"           # folder of the deploy's notes
 : "${units_directory=}" # folder of the deploy's units
@@ -124,16 +123,6 @@ ask_places() { # folders whose programs may not run
 ask_dpkg() {
     lslocks -no PATH 2>/dev/null | grep -q ^/var/lib/dpkg/ && return # somebody installs packages now
     say dpkg "$(dpkg --audit 2>/dev/null | sed -n 's/^ \([a-z0-9][^ ]*\) .*/\1/p' | tr '\n' ' ')"
-}
-
-through_proxy() { # whether the server $1 can be reached on port $2, through the proxy if there is one
-    if [ -z "$proxy" ]; then
-        connects "$1" "$2"
-        return
-    fi
-    # shellcheck disable=SC2016 # the other shell expands it
-    timeout 10 bash -c 'exec 3<>"/dev/tcp/$1/$2" && printf "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" "$3" "$3" >&3 &&
-        read -r answer <&3 && [[ $answer == *" 200 "* ]]' bash "${proxy% *}" "${proxy#* }" "$1:$2" 2>/dev/null
 }
 
 index_addresses() { # «server port» of the indexes that the files $2… name with the keys $1

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from pyinfra.api import FactBase
 
@@ -89,6 +90,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
             if settings.node_is_host
             else ""
         ),
+        "proxy": _host_and_port(settings.proxy.url) if settings.proxy.url else "",
         "state": layout.STATE,
         "smoke_passed": layout.SMOKE_TEST_PASSED,
         "units_directory": layout.UNITS_DIRECTORY,
@@ -107,6 +109,12 @@ def variables(settings: Settings, lock_owner: str) -> str:
     }
     assignments = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
     return "".join(assignments) + lock.asking(lock_owner)
+
+
+def _host_and_port(url: str) -> str:
+    """The name and the port of a proxy, as two words."""
+    parts = urlsplit(url)
+    return f"{parts.hostname} {parts.port or 80}"
 
 
 def own_ports(settings: Settings) -> dict[int, tuple[str, str]]:

@@ -47,6 +47,7 @@ NODE = [
     "/usr/share/ca-certificates/minikubeCA.pem",
     "/etc/systemd/system/kubelet.service*",
     "/etc/crictl.yaml",
+    layout.CONTAINERD_PROXY,
 ]
 # Prints the version of the PostgreSQL cluster with Airflow's configuration.
 _OWN_POSTGRES = (

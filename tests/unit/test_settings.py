@@ -373,6 +373,8 @@ OTHER: dict[str, Any] = {
     "retention_backups": 30,
     "postgres_version": 16,
     "postgres_config": {"work_mem": "16MB"},
+    "proxy_url": "http://proxy.example:3128",
+    "proxy_extra_exceptions": [".example.com", "10.0.0.0/8"],
     "kubernetes_provider": "existing",
     "kubernetes_kubeconfig": "/root/other.yaml",
     "kubernetes_context": "other",
@@ -418,6 +420,7 @@ BASES: dict[str, dict[str, Any]] = {
         "dags_claim": {"name": "other", "host_path": "/srv/dags"},
     },
     "dags_local_folder": {"dags_source": "image", "dags_local_folder": "tests/e2e/dags"},
+    "proxy_extra_exceptions": {"proxy_url": "http://proxy.example:3128"},
     "logs_store": {"logs_s3": S3},
     "logs_claim": {
         "logs_store": "volume_claim",

@@ -12,6 +12,10 @@ umask 022
 export LC_ALL=C.UTF-8
 unset http_proxy https_proxy ftp_proxy all_proxy no_proxy
 unset HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY
+if [ -n "${PROXY_URL-}" ]; then
+    export http_proxy="$PROXY_URL" https_proxy="$PROXY_URL" no_proxy="$PROXY_EXCEPTIONS"
+    export HTTP_PROXY="$PROXY_URL" HTTPS_PROXY="$PROXY_URL" NO_PROXY="$PROXY_EXCEPTIONS"
+fi
 # Debian's programs of PostgreSQL otherwise choose among several clusters by their ports.
 export PGCLUSTER
 # /tmp may forbid programs (noexec), and others can see the names in it.
