@@ -31,6 +31,7 @@ OFFLINE_STAMP = f"{STATE}/offline"  # how the offline folder looked when it was 
 # Checksums of the git repositories' connections, as the dag-processor read them when it started.
 GIT_CONNECTIONS = f"{STATE}/git-connections"
 POD_POLICY_REFUSED = f"{STATE}/pod-policy-refused"  # the policy that only an admin may apply
+USERS_MADE = f"{STATE}/web-users"  # users of the web page that the deploy made once
 SMOKE_TEST_PASSED = f"{STATE}/smoke-test-passed"
 # The repositories of registries that built images came from, now or earlier.
 WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
@@ -48,6 +49,9 @@ KUBECONFIG = "/etc/airflow/kubeconfig"
 TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # deferred tasks follow their pods
 SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
+# The smoke test's own user of the web page: what people do with theirs does not matter to it.
+SMOKE_TEST_USER = "airflow-smoke-test"
+SMOKE_TEST_PASSWORD = f"{SECRETS}/smoke-test-password"
 OBJECTS = f"{SECRETS}/objects.json"  # connections, variables and pools of the inventory
 # As `docker login` writes it: containers' tools and the cluster's pull secret read the same.
 REGISTRY_LOGIN = f"{SECRETS}/registry-login.json"

@@ -67,6 +67,8 @@ def values(settings: HostSettings) -> dict[str, str]:
         "SMOKE_TEST_INPUTS": " ".join(layout.SMOKE_TEST_INPUTS),
         "SMOKE_TEST_LOG": _log_place(settings),
         "SMOKE_TEST_PASSED": layout.SMOKE_TEST_PASSED,
+        "SMOKE_TEST_PASSWORD": layout.SMOKE_TEST_PASSWORD,
+        "SMOKE_TEST_USER": layout.SMOKE_TEST_USER,
         "CERTIFICATE_NAMES": " ".join(tls.names(settings)),
         # Retention.
         "FAILED_PODS_MINUTES": str(settings.retention.failed_pod_minutes),

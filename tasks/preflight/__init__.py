@@ -8,7 +8,7 @@ from pyinfra import host, logger
 from pyinfra.api import DeployError
 
 from tasks.layout import ADMIN_PASSWORD
-from tasks.lib import lock
+from tasks.lib import lock, progress
 from tasks.preflight import checks, neighbours
 from tasks.preflight.questions import HostReport, variables
 from tasks.settings import HostSettings, Settings
@@ -34,6 +34,11 @@ def check(settings: Settings) -> HostSettings:
             "    First deploy of this host: about 4 minutes with a fast connection. Then the web\n"
             f"    page is at {page}, for the user {settings.web.admin_user}; root finds the\n"
             f"    password in {ADMIN_PASSWORD} on the host."
+        )
+    if report.one("first_user"):
+        progress.say_at_end(
+            f"The web page has no user {settings.web.admin_user}: somebody deleted it, and the"
+            " deploy does not make it again. `sudo airflow users create` on the host makes one."
         )
     codename = report.one("system").split()[1]
     return settings.for_release(

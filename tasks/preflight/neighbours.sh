@@ -7,11 +7,13 @@
 : "${index_files=}"     # uv's files of configuration
 : "${index_servers=}"   # servers of the public package index
 : "${node_is_host=}"    # yes, or nothing
+: "${first_user=}"      # the web page's first user
 : "${own_users=}"       # the users that the deploy makes
 : "${pip_files=}"       # pip's files of configuration
 : "${pod_network=}"     # the addresses of pods
 : "${smoke_passed=}"    # file that a deploy writes when a task ran as a pod
 : "${state=}"           # folder of the deploy's notes
+: "${users_made=}"      # file that lists users of the web page that the deploy made
 : "${units_directory=}" # folder of the deploy's units
 
 # The deploy made what has its names only if its notes are there, which it begins with.
@@ -151,7 +153,19 @@ ask_index() { # the package index, as pip and uv each find it
     done
 }
 
+ask_first_user() { # whether somebody deleted the web page's first user since it was made
+    grep -qsxF -e "$first_user" "$users_made" || return 0
+    found=$(
+        # shellcheck disable=SC1091
+        . /etc/airflow/host.env && export PGCLUSTER && cd / &&
+            runuser -u airflow -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd airflow \
+                -c "select count(*) from public.ab_user where username = '$first_user'" 2>/dev/null
+    )
+    [ "$found" != 0 ] || say first_user deleted
+}
+
 ask_neighbours() {
+    ask_first_user
     ask_postgres
     ask_names
     ask_places

@@ -92,6 +92,8 @@ def variables(settings: Settings, lock_owner: str) -> str:
         ),
         "proxy": _host_and_port(settings.proxy.url) if settings.proxy.url else "",
         "state": layout.STATE,
+        "first_user": settings.web.admin_user,
+        "users_made": layout.USERS_MADE,
         "smoke_passed": layout.SMOKE_TEST_PASSED,
         "units_directory": layout.UNITS_DIRECTORY,
         "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",

@@ -19,6 +19,7 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
+from tasks import layout
 from tasks.layout import ROOT
 from tasks.settings import RELEASES, HostSettings, Settings
 from tests.host import expected, mergers
@@ -221,6 +222,13 @@ def listeners(running: dict[str, Any]) -> list[Listener]:
     return [Listener(*each) for each in running["listeners"]]
 
 
+def _user(settings: HostSettings) -> tuple[str, str]:
+    """A user of the web page and the file of its password: the deploy's own, if it is there."""
+    if settings.airflow.smoke_test:
+        return layout.SMOKE_TEST_USER, layout.SMOKE_TEST_PASSWORD
+    return settings.web.admin_user, layout.ADMIN_PASSWORD
+
+
 @pytest.fixture(scope="session")
 def api(host: Host, settings: HostSettings) -> dict[str, Any]:
     """What Airflow's REST API says."""
@@ -229,8 +237,7 @@ def api(host: Host, settings: HostSettings) -> dict[str, Any]:
             host,
             "airflow_api",
             f"http://127.0.0.1:{settings.web.port}",
-            settings.web.admin_user,
-            "/etc/airflow/secrets/admin-password",
+            *_user(settings),
             "/etc/airflow/secrets/jwt-secret",
             *PARAMETERS["dag"](settings),
         )

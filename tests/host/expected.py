@@ -453,6 +453,7 @@ _PATHS: Table = {
         /etc/airflow/secrets/jwt-secret      root root     600  a key
         /etc/airflow/secrets/api-secret-key  root root     600  a key
         /etc/airflow/secrets/admin-password  root root     600  a password
+        /etc/airflow/secrets/smoke-test-password root root 600  a password
         /etc/airflow/tls/ca.pem          root root         644  whom others are to trust
         /etc/airflow/tls/ca-key.pem      root root         600  makes certificates that pods trust
         /etc/airflow/tls/server.pem      root root         600  has a key

@@ -107,7 +107,7 @@ def page() -> Iterator[str]:
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_error(401)
+            self.send_error(503)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -142,7 +142,7 @@ def test_the_smoke_test_asks_the_host_itself(tmp_path: Path, page: str) -> None:
     password = tmp_path / "password"
     password.write_text("secret\n")
     found = programs.host_env(
-        tmp_path, fake.settings(), {"WEB_URL": page, "ADMIN_PASSWORD": password}
+        tmp_path, fake.settings(), {"WEB_URL": page, "SMOKE_TEST_PASSWORD": password}
     )
     done = subprocess.run(
         [programs.BIN / "airflow-smoke-test"],
@@ -151,7 +151,7 @@ def test_the_smoke_test_asks_the_host_itself(tmp_path: Path, page: str) -> None:
         capture_output=True,
         timeout=50,
     )
-    assert done.returncode == 1 and "401" in done.stderr, done.stderr
+    assert done.returncode == 1 and "503" in done.stderr, done.stderr
 
 
 def test_root_has_a_folder_for_temporary_programs(tmp_path: Path) -> None:
