@@ -166,8 +166,16 @@ esac
 """
 
 
-def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
-    host = Host(tmp_path, {"kubernetes_namespace": "team-a"})
+@pytest.mark.parametrize(
+    ("given", "server"),
+    [
+        # The node's own address may be another one after a boot.
+        ({}, "https://127.0.0.1:6443"),
+        (fake.ANOTHER_DRIVER, "https://192.0.2.7:6443"),
+    ],
+)
+def test_the_kubeconfig_is_one(tmp_path: Path, given: dict[str, Any], server: str) -> None:
+    host = Host(tmp_path, {**given, "kubernetes_namespace": "team-a"})
     host.program("kubectl", ANSWERS)
     # The host has a group airflow; this machine need not.
     host.program("chown")
@@ -184,7 +192,7 @@ def test_the_kubeconfig_is_one(tmp_path: Path) -> None:
     assert host.check(*arguments) == ""
     config = yaml.safe_load(written.read_text())
     assert config["clusters"][0]["cluster"] == {
-        "server": "https://192.0.2.7:6443",
+        "server": server,
         "certificate-authority-data": "Q0E=",
     }
     assert config["users"][0]["user"] == {"token": "token"}
