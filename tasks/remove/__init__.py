@@ -57,16 +57,14 @@ _OWN_POSTGRES = (
 # When systemd last ran each timer.
 STAMPS = "/var/lib/systemd/timers/stamp-airflow-*"
 
-# Files that programs wrote and dpkg does not know.
-LEFT_BY_PACKAGES = [
-    "/etc/containerd",
-    "/etc/containers",
-    "/opt/containerd",
-    "/run/containerd",
-    "/run/containers",
-    "/var/lib/containerd",
-    "/var/lib/containers",
-]
+# Folders with files that programs wrote and dpkg does not know, by their packages. They stay if one
+# of these is left, which was there before the deploy.
+LEFT_BY_PACKAGES = {
+    "containerd,docker.io": [
+        *("/etc/containerd", "/opt/containerd", "/run/containerd", "/var/lib/containerd"),
+    ],
+    "podman,buildah,skopeo,cri-o": ["/etc/containers", "/run/containers", "/var/lib/containers"],
+}
 
 # Objects that the deploy makes in the cluster beside its manifest.
 OTHER_OBJECTS = [
@@ -207,10 +205,11 @@ def _remove_database(settings: HostSettings) -> None:
 
 
 def _remove_packages() -> None:
+    left = [f"{names}:{folder}" for names, them in LEFT_BY_PACKAGES.items() for folder in them]
     ensure_sent(
         name="Purge the Debian packages that came with the deploy",
         program=_HERE / "purge.sh",
-        args=[layout.PACKAGES_RECORD, proxy.WELCOME_PAGE, *LEFT_BY_PACKAGES],
+        args=[layout.PACKAGES_RECORD, proxy.WELCOME_PAGE, *left],
         already="none are left",
     )
 
