@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from pyinfra.api import DeployError, deploy
@@ -121,14 +122,26 @@ def given(settings: HostSettings) -> dict[str, Path]:
     if not settings.dags.local_folder:
         return {}
     top = Path(ROOT, settings.dags.local_folder)
-    found = {
-        str(path.relative_to(top)): path
-        for path in sorted(top.rglob("*"))
-        if path.is_file() and not {"__pycache__", ".git"} & set(path.parts)
-    }
+    found = {str(path.relative_to(top)): path for path in sorted(_files(top))}
     if strange := [name for name in found if "\n" in name or "\\" in name]:
         raise DeployError(f"dags_local_folder: rename {strange[0]!r}, which no tool can list")
     return found
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files in a folder and below. Airflow follows links to folders, so this does too."""
+    real = folder.resolve()
+    if real in above:  # a link that leads to a folder that it is in
+        return
+    for path in folder.iterdir():
+        if path.name in ("__pycache__", ".git"):
+            continue
+        if path.is_dir():
+            yield from _files(path, (*above, real))
+        elif path.is_file():
+            yield path
+        elif path.is_symlink():
+            raise DeployError(f"dags_local_folder: the link {path} leads nowhere: remove it")
 
 
 @computed_once
