@@ -155,6 +155,12 @@ class Settings(Compound):
             if port in taken:
                 yield f"{key}: {port} is {taken[port]}: write another one"
             taken[port] = key
+            # A port of a pod on its node is no listening socket, so nothing else would notice.
+            if port in INGRESS_PORTS and self.node_is_host and "ingress" in self.minikube.addons:
+                yield (
+                    f"{key}: the addon ingress of minikube takes the host's port {port}: write"
+                    " another one, or leave the addon out"
+                )
 
     def _cluster_conflicts(self) -> Iterator[str]:
         if self.dags.source == "host" and not self.node_is_host:
