@@ -17,6 +17,7 @@ if [ -n "${PROXY_URL-}" ]; then
     export HTTP_PROXY="$PROXY_URL" HTTPS_PROXY="$PROXY_URL" NO_PROXY="$PROXY_EXCEPTIONS"
 fi
 # Debian's programs of PostgreSQL otherwise choose among several clusters by their ports.
+unset PGHOST PGPORT PGUSER PGDATABASE PGSERVICE PGOPTIONS
 export PGCLUSTER
 # /tmp may forbid programs (noexec), and others can see the names in it.
 if [ "$(id -u)" = 0 ] && [ -w "${TEMPORARY-}" ]; then export TMPDIR="$TEMPORARY"; fi
