@@ -7,7 +7,7 @@ rights.
 from __future__ import annotations
 
 from pyinfra.api import deploy
-from pyinfra.operations import files, postgres, systemd
+from pyinfra.operations import files, systemd
 
 from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, ORIGINAL
 from tasks.lib.operations import ensure, run_unless
@@ -62,18 +62,14 @@ def configure(settings: HostSettings) -> None:
         args=[str(settings.postgres.version)],
         already="PostgreSQL runs with its files as they are",
     )
-    for role in (CONTROL_USER, DAGS_USER):
-        postgres.role(name=f"Create role {role}", role=role, _su_user="postgres")
-    postgres.database(
-        name="Create database airflow",
-        database=DATABASE,
-        owner=DATABASE,
-        template="template0",
-        encoding="UTF8",
-        lc_collate="C.UTF-8",
-        lc_ctype="C.UTF-8",
-        _su_user="postgres",
-    )
+    made = [("role", CONTROL_USER), ("role", DAGS_USER), ("database", DATABASE)]
+    for kind, name in made:
+        ensure(
+            name=f"Create {kind} {name}",
+            program="postgres-make.sh",
+            args=[kind, name],
+            already="it is there",
+        )
 
 
 def grant(database: str = DATABASE, *, missing: bool = False) -> str:

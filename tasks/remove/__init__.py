@@ -205,6 +205,17 @@ def _remove_database(settings: HostSettings) -> None:
 
 
 def _remove_packages() -> None:
+    kept = "{ buildah containers; buildah images; }"
+    base = "buildah images -q localhost/airflow-worker-base"
+    run_unless(
+        name="Remove what buildah keeps of worker images",  # where it stays, it is somebody's
+        test=f"! command -v buildah || ! {kept} | grep -q airflow-worker-b",
+        commands=[
+            "buildah rm airflow-worker-build >/dev/null 2>&1 || true",
+            f"{base} 2>/dev/null | sort -u | xargs -r buildah rmi --force >/dev/null",
+        ],
+        already="there is nothing",
+    )
     left = [f"{names}:{folder}" for names, them in LEFT_BY_PACKAGES.items() for folder in them]
     ensure_sent(
         name="Purge the Debian packages that came with the deploy",

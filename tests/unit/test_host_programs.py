@@ -10,7 +10,7 @@ import pytest
 
 from tasks.layout import ROOT
 from tasks.settings import Settings
-from tests.unit import fake, programs
+from tests.unit import fake, postgres, programs, stand_ins
 
 PROGRAMS = ROOT / "files/usr/local/lib/airflow"
 URL = "https://127.0.0.1:8443/"
@@ -181,3 +181,24 @@ def test_everything_is_told_the_same_cluster() -> None:
     assert " postgresql-15 " in packages and "postgresql-17" not in packages
     made = plan.named("Make the PostgreSQL cluster").commands
     assert made == ["/usr/local/lib/airflow/postgres-cluster.sh apply 15 5433"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("role", "airflow-dags"), ("database", "airflow")])
+def test_roles_and_the_database_are_made_once(kind: str, name: str, tmp_path: Path) -> None:
+    with postgres.server() as server:
+        host = stand_ins.Host(tmp_path)
+        given = " ".join(f"{key}={value}" for key, value in server.environment.items())
+        host.program("runuser", f'shift 3\nexec env {given} "$@"')
+        server.sql("create role airflow login")
+        words = ("postgres-make.sh", kind, name)
+        assert host.check(*words) == f"the PostgreSQL cluster 15/main has no {kind} {name}"
+        assert host.apply(*words) == ""
+        assert host.check(*words) == "" and host.apply(*words) == ""
+        owners = "select datname || ' ' || rolname || ' ' || datcollate from pg_database d"
+        owners += " join pg_roles r on r.oid = datdba where datname = 'airflow'"
+        assert server.sql(owners) == ("airflow airflow C.UTF-8" if kind == "database" else "")
+        logins = server.sql("select rolname from pg_roles where rolcanlogin and not rolsuper")
+        assert logins.split() == (["airflow", name] if kind == "role" else ["airflow"])
+    # A server that does not run is no reason to fail while the deploy is planned.
+    assert host.check(*words) == f"the PostgreSQL cluster 15/main has no {kind} {name}"
+    assert "15/main does not answer" in host.apply(*words)

@@ -48,7 +48,6 @@ def test_commands_and_questions_are_shell(variants: dict[str, Plan]) -> None:
 # A step with control flow is a program; see tasks/README.md. These are not programs yet, or are
 # pyinfra's own.
 LONG = {
-    "PostgreSQL | Create database airflow",  # pyinfra's
     "System | Create user airflow-dags",  # pyinfra's
 }
 CONTROL_FLOW = re.compile(r"(^|[;&|{(]\s*|\b(then|do|else) )(for|while|case|if|until)\b")
