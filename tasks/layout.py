@@ -31,6 +31,7 @@ OFFLINE_STAMP = f"{STATE}/offline"  # how the offline folder looked when it was 
 # Checksums of the git repositories' connections, as the dag-processor read them when it started.
 GIT_CONNECTIONS = f"{STATE}/git-connections"
 POD_POLICY_REFUSED = f"{STATE}/pod-policy-refused"  # the policy that only an admin may apply
+POSTGRES_CLUSTER = f"{STATE}/postgres-cluster"  # the cluster that the deploy made, not a package
 USERS_MADE = f"{STATE}/web-users"  # users of the web page that the deploy made once
 SMOKE_TEST_PASSED = f"{STATE}/smoke-test-passed"
 # The repositories of registries that built images came from, now or earlier.
@@ -181,7 +182,7 @@ _C, _D = CONTROL_USER, DAGS_USER
 PLACES = (
     # Programs.
     Place(f"{CLI}*", "program", "the deploy's commands", backup=True),
-    Place(LIB, "program", "the deploy's other programs", backup=True),
+    Place(LIB, "program", "the deploy's other programs", ("root", "root", "755"), backup=True),
     Place(KUBECTL, "program", "the cluster's client"),
     Place("/usr/local/bin/minikube", "program", "installs and starts the cluster"),
     Place("/usr/local/bin/crictl*", "program", "minikube's client of the container runtime"),
@@ -199,7 +200,7 @@ PLACES = (
     Place(TLS, "secret", "certificates and their keys", backup=False, removal="proxy"),
     # Airflow.
     Place("/opt/airflow", "data", "Airflow and its DAGs", ("root", "root", "755")),
-    Place(VENVS, "made again", "virtual environments"),
+    Place(VENVS, "made again", "virtual environments", ("root", "root", "755")),
     Place(VENV, "made again", "a link to the one in use"),
     Place(UV, "made again", "the program that installs them"),
     Place(REQUIREMENTS, "made again", "lock files"),

@@ -199,6 +199,9 @@ def _remove_database(settings: HostSettings) -> None:
             f"cd {config} && {{ test ! -e {original} || mv {original} pg_hba.conf; }}",
             f"rm {config}/conf.d/airflow.conf",
             f"systemctl restart postgresql@{settings.postgres.version}-main",
+            # One that a package made goes with the package.
+            f"! test -e {layout.POSTGRES_CLUSTER} || pg_dropcluster --stop"
+            f" {settings.postgres.version} main",
         ],
         already="they are gone",
     )

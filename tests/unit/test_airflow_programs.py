@@ -107,6 +107,22 @@ def test_a_venv_that_was_interrupted_begins_again(host: Host) -> None:
     assert not (folder / "left").exists()
 
 
+def test_a_venv_of_a_login_with_a_strict_umask_becomes_readable(host: Host) -> None:
+    folder = Path(host.values["VENVS"], VENV)
+    words = ("venv.sh", str(folder), "/usr/bin/python3.11", LOCK)
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/airflow").touch(0o700)
+    (folder / ".complete").touch()
+    assert host.check(*words) == ""
+    for path in (folder, folder / "bin"):
+        path.chmod(0o700)
+    assert host.check(*words) == f"the services' users can't read {folder}"
+    assert host.apply(*words) == ""
+    assert host.check(*words) == ""
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+    assert modes["bin"] == modes["airflow"] == 0o755 and folder.stat().st_mode & 0o777 == 0o755
+
+
 def test_the_venv_in_use_is_a_link_that_changes_in_the_switch() -> None:
     plan = fake.plan(fake.settings())
     order = ["Install Airflow", "Write pod_template", "Switch the command line", "Migrate the"]

@@ -128,7 +128,7 @@ def cluster(
             "CALLS": str(calls),
             "CLUSTERS": str(tmp_path / "clusters"),
             "POSTGRES_CONFIG": str(tmp_path / "postgresql"),
-            **programs.host_env(tmp_path, fake.settings()),
+            **programs.host_env(tmp_path, fake.settings(), {"STATE": tmp_path}),
         },
         capture_output=True,
         text=True,
@@ -153,6 +153,7 @@ def test_the_cluster_main_is_made_where_the_package_made_none(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert calls == ["pg_createcluster --port 5433 --encoding UTF8 --locale C.UTF-8 15 main"]
     assert not left.exists()
+    assert (tmp_path / "postgres-cluster").read_text() == "15/main\n"  # for the removal
 
 
 def test_the_cluster_main_has_the_port_that_all_is_told(tmp_path: Path) -> None:

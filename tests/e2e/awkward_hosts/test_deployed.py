@@ -122,3 +122,5 @@ def test_the_removal_leaves_what_was_there(shell: Shell, precious: str) -> None:
     run = deploy(what=["tasks.remove.airflow"])
     assert run.code == 0, run.output
     assert others(shell, "select count(*) from precious") == "0"
+    (line,) = shell("pg_lsclusters --no-header").splitlines()
+    assert line.split()[1] == "others"

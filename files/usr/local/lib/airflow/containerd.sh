@@ -49,6 +49,7 @@ apply)
     systemctl daemon-reload
     systemctl restart containerd
     rm -f "$drop_in.old"
+    rmdir "${drop_in%/*}" 2>/dev/null || true # the folder may hold a drop-in of an admin
     ;;
 *) usage ;;
 esac

@@ -17,9 +17,18 @@ install() {
     uv pip install --quiet --python "$venv/bin/python" --only-binary :all: --compile-bytecode "$@"
 }
 
+is_public() {
+    [ ! -e "$venv/bin" ] || [ -n "$(find "$venv/bin" -maxdepth 0 -perm -005)" ]
+}
+
 case $action in
-check) [ -e "$venv/.complete" ] || fail "$venv is not complete" ;;
+check)
+    [ -e "$venv/.complete" ] || fail "$venv is not complete"
+    is_public || fail "the services' users can't read $venv"
+    ;;
 apply)
+    # It may be of a deploy that had the umask of its login.
+    is_public || chmod -R go+rX "$venv"
     [ ! -e "$venv/.complete" ] || exit 0
     rm -rf "$venv"
     uv venv --quiet --python "$python" "$venv"
