@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tasks import layout
-from tasks.settings import Settings
+from tasks.settings import HostSettings, Settings
 from tests.unit import fake, programs
 from tests.unit.formats import Unit
 from tests.unit.test_neighbours import Host
@@ -24,7 +24,7 @@ NAMES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "
 host = pytest.fixture(name="host")(lambda tmp_path: Host(tmp_path))
 
 
-def settings() -> fake.HostSettings:
+def settings() -> HostSettings:
     """Those of a host with a proxy."""
     return Settings.from_data(GIVEN).for_release("bookworm", None, ("192.0.2.7", "big.example"))
 
@@ -61,9 +61,10 @@ def test_who_reaches_the_internet_is_told(given: bool) -> None:
         # The variable is put in by Kubernetes, from one that stands above.
         assert next(iter(names)) == "HOST_IP" and names["NO_PROXY"].endswith(",.example")
         assert "$(HOST_IP)" in names["NO_PROXY"].split(",")
-    unit = Unit.of(plan, "minikube.service")
+    minikube = Unit.of(plan, "minikube.service")
     assert (
-        any("HTTP_PROXY=" in each for each in unit.options.get("Service.Environment", [])) is given
+        any("HTTP_PROXY=" in each for each in minikube.options.get("Service.Environment", []))
+        is given
     )
 
 
@@ -79,7 +80,7 @@ def test_programs_have_it(tmp_path: Path) -> None:
     assert f"no_proxy={settings().environment['no_proxy']}" in lines
 
 
-def containerd(tmp_path: Path, verb: str, pid: int, given: fake.HostSettings) -> int:
+def containerd(tmp_path: Path, verb: str, pid: int, given: HostSettings) -> int:
     """Run containerd's program where containerd is the process `pid`; returns its exit code."""
     stub = tmp_path / "systemctl"
     stub.write_text(
