@@ -135,7 +135,10 @@ def proxy() -> Iterator[tuple[int, list[str]]]:
             except OSError:
                 return
             with connection:
-                line = connection.recv(1000).decode().split("\r\n")[0]
+                request = ""
+                while not request.endswith("\r\n\r\n"):
+                    request += connection.recv(1000).decode()
+                line = request.split("\r\n")[0]
                 asked.append(line)
                 code = "200 OK" if " known.example:443 " in line else "502 Bad Gateway"
                 connection.sendall(f"HTTP/1.1 {code}\r\n\r\n".encode())
