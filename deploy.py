@@ -11,7 +11,7 @@ from tasks.airflow import config, database, objects, services, timers, venv
 from tasks.cluster import access, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
-from tasks.lib import connection, progress, terminal
+from tasks.lib import connection, progress, shell, terminal
 from tasks.settings import HostSettings, Settings
 from tasks.worker import dags, git, image, template
 
@@ -64,4 +64,7 @@ if pyinfra.is_cli:
     progress.show()
     connection.disable_nagle()
     connection.use_private_folder()
-    deploy(preflight.check(Settings.from_data(host.data.dict())))
+    shell.use({})
+    completed = preflight.check(Settings.from_data(host.data.dict()))
+    shell.use(completed.environment)
+    deploy(completed)

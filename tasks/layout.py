@@ -27,6 +27,7 @@ METRICS_USER = "prometheus"
 
 # The deploy's own state. Only root writes there, so nobody can plant a link in it.
 STATE = "/var/lib/airflow-deploy"
+TEMPORARY = f"{STATE}/tmp"  # only root sees it, and programs may run in it
 PACKAGES_RECORD = f"{STATE}/packages"  # the Debian packages that came with the deploy
 # The heads of the database's two schemas, Airflow's own and the login's, after the venv that
 # migrated them.
@@ -35,6 +36,8 @@ OFFLINE_STAMP = f"{STATE}/offline"  # how the offline folder looked when it was 
 # Checksums of the git repositories' connections, as the dag-processor read them when it started.
 GIT_CONNECTIONS = f"{STATE}/git-connections"
 POD_POLICY_REFUSED = f"{STATE}/pod-policy-refused"  # the policy that only an admin may apply
+POSTGRES_CLUSTER = f"{STATE}/postgres-cluster"  # the cluster that the deploy made, not a package
+USERS_MADE = f"{STATE}/web-users"  # users of the web page that the deploy made once
 SMOKE_TEST_PASSED = f"{STATE}/smoke-test-passed"
 # The repositories of registries that built images came from, now or earlier.
 WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
@@ -58,6 +61,9 @@ KUBECONFIG = "/etc/airflow/kubeconfig"
 TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # deferred tasks follow their pods
 SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
+# The smoke test's own user of the web page: what people do with theirs does not matter to it.
+SMOKE_TEST_USER = "airflow-smoke-test"
+SMOKE_TEST_PASSWORD = f"{SECRETS}/smoke-test-password"
 OBJECTS = f"{SECRETS}/objects.json"  # connections, variables and pools of the inventory
 # As `docker login` writes it: containers' tools and the cluster's pull secret read the same.
 REGISTRY_LOGIN = f"{SECRETS}/registry-login.json"
@@ -130,6 +136,7 @@ SANDBOX = f"{UNITS_DIRECTORY}/airflow-.service.d/10-sandbox.conf"
 HOST_DROP_IN = "30-host.conf"
 STARTED_WITH = "/run/airflow"  # one file for each running unit: the checksums of its inputs
 MINIKUBE_UNIT = f"{UNITS_DIRECTORY}/minikube.service"
+CONTAINERD_PROXY = f"{UNITS_DIRECTORY}/containerd.service.d/airflow-proxy.conf"
 NGINX_UNIT = "nginx.service"
 METRICS_UNIT = "prometheus-postgres-exporter.service"
 # Tells the api-server of JWT_KEYS.
@@ -235,7 +242,7 @@ _C, _D = CONTROL_USER, DAGS_USER
 PLACES = (
     # Programs.
     Place(f"{CLI}*", "program", "the deploy's commands", backup=True),
-    Place(LIB, "program", "the deploy's other programs", backup=True),
+    Place(LIB, "program", "the deploy's other programs", ("root", "root", "755"), backup=True),
     Place(KUBECTL, "program", "the cluster's client"),
     Place("/usr/local/bin/minikube", "program", "installs and starts the cluster"),
     Place("/usr/local/bin/crictl*", "program", "minikube's client of the container runtime"),
@@ -253,7 +260,7 @@ PLACES = (
     Place(TLS, "secret", "certificates and their keys", backup=False, removal="proxy"),
     # Airflow.
     Place("/opt/airflow", "data", "Airflow and its DAGs", ("root", "root", "755")),
-    Place(VENVS, "made again", "virtual environments"),
+    Place(VENVS, "made again", "virtual environments", ("root", "root", "755")),
     Place(VENV, "made again", "a link to the one in use"),
     Place(UV, "made again", "the program that installs them"),
     Place(REQUIREMENTS, "made again", "lock files"),
@@ -267,6 +274,7 @@ PLACES = (
     *(Place(home, "data", "a user's home", (user, user, "750")) for user, home in HOMES.items()),
     # Only root writes there, so nobody can plant a link in it.
     Place(STATE, "state", "the deploy's notes", ("root", "root", "700"), removal="state"),
+    Place(TEMPORARY, "state", "temporary files", ("root", "root", "700"), removal="state"),
     # Root's, so that no pod closes it to the others.
     Place(LOGS, "data", "logs of tasks", ("root", _D, "2770")),
     Place(DAG_PROCESSOR_LOGS, "data", "logs of the dag-processor", (_D, _D, "2750")),
@@ -276,6 +284,7 @@ PLACES = (
     Place(f"{UNITS_DIRECTORY}/airflow*", "configuration", "units", backup=True, removal="units"),
     Place(JWT_DROP_IN, "configuration", "names JWT_KEYS", backup=False, removal="units"),
     Place(MINIKUBE_UNIT, "configuration", "minikube's unit", removal="cluster"),
+    Place(CONTAINERD_PROXY, "configuration", "containerd's proxy", removal="cluster"),
     Place(NGINX_SITE, "configuration", "the proxy's site", removal="proxy"),
     Place(
         f"{UNITS_DIRECTORY}/{NGINX_UNIT}.d/airflow.conf",

@@ -108,8 +108,8 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
         },
         "database": {
             # Written out both: derived from each other they would need another driver.
-            "sql_alchemy_conn": url("psycopg2"),
-            "sql_alchemy_conn_async": url("psycopg"),
+            "sql_alchemy_conn": url("psycopg2", settings.postgres_port),
+            "sql_alchemy_conn_async": url("psycopg", settings.postgres_port),
         },
         "api": {
             "host": LOOPBACK,

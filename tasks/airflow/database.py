@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 
+from tasks import layout
 from tasks.host import postgres
 from tasks.layout import DATABASE
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 
 
-def url(driver: str, database: str = DATABASE) -> str:
-    """The address of a database for a driver: the socket, as the user of the process."""
-    return f"postgresql+{driver}:///{database}?host=/var/run/postgresql"
+def url(driver: str, port: int) -> str:
+    """The address of the database for a driver: the socket, as the user of the process."""
+    return f"postgresql+{driver}:///{DATABASE}?host=/var/run/postgresql&port={port}"
 
 
 @deploy("Airflow")
@@ -28,6 +29,14 @@ def migrate(settings: HostSettings) -> None:
     ensure(
         name=f"Create the web page's user {settings.web.admin_user}",
         program="user.sh",
-        args=[settings.web.admin_user],
-        already="the user exists",
+        args=[settings.web.admin_user, "Admin", layout.ADMIN_PASSWORD, layout.USERS_MADE],
+        already="the user exists, or somebody deleted it",
     )
+    if settings.airflow.smoke_test:
+        ensure(
+            name=f"Create the smoke test's user {layout.SMOKE_TEST_USER}",
+            program="user.sh",
+            # A role that can start a DAG and read its log, and no more.
+            args=[layout.SMOKE_TEST_USER, "User", layout.SMOKE_TEST_PASSWORD],
+            already="the user exists",
+        )

@@ -195,7 +195,7 @@ def _host_drop_ins(settings: HostSettings) -> Iterator[tuple[str, str]]:
 
 
 def _of_service(service: Service, settings: HostSettings) -> dict[str, object]:
-    environment = {"INPUTS": " ".join(inputs(service, settings))}
+    environment = {"INPUTS": " ".join(inputs(service, settings)), **settings.proxy_environment()}
     if service.name == "api-server":
         environment["WEB_URL"] = settings.web.local_url
         environment["API_SERVER_OPTIONS"] = "--proxy-headers" if settings.web.is_public else ""

@@ -104,6 +104,12 @@ def _prepare_node(settings: HostSettings) -> None:
         ],
         already="containerd's configuration has the keys that minikube edits",
     )
+    ensure(
+        name="Give containerd the proxy",
+        program="containerd.sh",
+        args=[layout.CONTAINERD_PROXY],
+        already="it runs with the proxy, or without one, as it should",
+    )
 
 
 def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:

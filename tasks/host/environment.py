@@ -19,7 +19,11 @@ def values(settings: HostSettings) -> dict[str, str]:
     """Each value by its name. None of them is secret: units of both users read the file."""
     registry = settings.worker.registry
     return {
+        "PGCLUSTER": settings.postgres_cluster,
+        "PROXY_URL": settings.proxy.url or "",
+        "PROXY_EXCEPTIONS": settings.proxy_environment().get("no_proxy", ""),
         "STATE": layout.STATE,
+        "TEMPORARY": layout.TEMPORARY,
         "SECRETS": layout.SECRETS,
         "KUBECTL": settings.kubectl,
         "NAMESPACE": settings.kubernetes.namespace,
@@ -34,6 +38,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         # Airflow.
         "ADMIN_USER": settings.web.admin_user,
         "DATABASE": layout.DATABASE,
+        "DATABASE_PORT": str(settings.postgres_port),
         "MIGRATED": layout.MIGRATED,
         "POD_TEMPLATE": layout.POD_TEMPLATE,
         "STARTED_WITH": layout.STARTED_WITH,
@@ -62,6 +67,8 @@ def values(settings: HostSettings) -> dict[str, str]:
         "SMOKE_TEST_INPUTS": " ".join(layout.SMOKE_TEST_INPUTS),
         "SMOKE_TEST_LOG": _log_place(settings),
         "SMOKE_TEST_PASSED": layout.SMOKE_TEST_PASSED,
+        "SMOKE_TEST_PASSWORD": layout.SMOKE_TEST_PASSWORD,
+        "SMOKE_TEST_USER": layout.SMOKE_TEST_USER,
         "CERTIFICATE_NAMES": " ".join(tls.names(settings)),
         # Retention.
         "FAILED_PODS_MINUTES": str(settings.retention.failed_pod_minutes),

@@ -48,6 +48,7 @@ def run(settings: HostSettings) -> None:
         dest=DROP_IN,
         mode="644",
         address=address,
+        port=settings.postgres_port,
         database=DATABASE,
         role=METRICS_USER,
         queries=QUERIES,

@@ -7,7 +7,7 @@ rights.
 from __future__ import annotations
 
 from pyinfra.api import deploy
-from pyinfra.operations import files, postgres, systemd
+from pyinfra.operations import files, systemd
 
 from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, METRICS_USER, ORIGINAL
 from tasks.lib.operations import ensure, run_unless
@@ -21,6 +21,12 @@ def configure(settings: HostSettings) -> None:
     """PostgreSQL runs with an empty or grown database airflow, which the role airflow owns."""
     directory = f"/etc/postgresql/{settings.postgres.version}/main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
+    ensure(
+        name="Make the PostgreSQL cluster",
+        program="postgres-cluster.sh",
+        args=[str(settings.postgres.version), str(settings.postgres_port)],
+        already="it is there, on its port",
+    )
     files.template(
         name="Write PostgreSQL's conf.d/airflow.conf",
         src="files/etc/postgresql/conf.d/airflow.conf.j2",
@@ -60,25 +66,22 @@ def configure(settings: HostSettings) -> None:
         args=[str(settings.postgres.version)],
         already="PostgreSQL runs with its files as they are",
     )
-    for role in (CONTROL_USER, DAGS_USER):
-        postgres.role(name=f"Create role {role}", role=role, _su_user="postgres")
+    made = [("role", CONTROL_USER), ("role", DAGS_USER), ("database", DATABASE)]
+    if settings.metrics.port:
+        made.append(("role", METRICS_USER))
+    for kind, name in made:
+        ensure(
+            name=f"Create {kind} {name}",
+            program="postgres-make.sh",
+            args=[kind, name],
+            already="it is there",
+        )
     if settings.metrics.port:
         _let_the_exporter_ask()
-    postgres.database(
-        name="Create database airflow",
-        database=DATABASE,
-        owner=DATABASE,
-        template="template0",
-        encoding="UTF8",
-        lc_collate="C.UTF-8",
-        lc_ctype="C.UTF-8",
-        _su_user="postgres",
-    )
 
 
 def _let_the_exporter_ask() -> None:
     """The exporter has a role that sees PostgreSQL's own figures; GRANTS gives it Airflow's."""
-    postgres.role(name=f"Create role {METRICS_USER}", role=METRICS_USER, _su_user="postgres")
     ask = f"select pg_has_role('{METRICS_USER}', 'pg_monitor', 'member')"
     run_unless(
         name="Let the exporter see figures of PostgreSQL",

@@ -16,7 +16,9 @@ apt() {
     apt-get -qq -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=900 "$@"
 }
 
-install -d -m 700 "$(dirname "$record")"
+# Packages unpack programs that ask their questions, and /tmp may forbid programs (noexec).
+export TMPDIR="${record%/*}/tmp"
+install -d -m 700 "${record%/*}" "$TMPDIR"
 # The list of the packages from before stays until the record is complete, also after a kill.
 [ -e "$record.before" ] || {
     installed >"$record.new"
@@ -24,6 +26,7 @@ install -d -m 700 "$(dirname "$record")"
 }
 # An index with a wrong signature is an error, even if an older one could be used.
 apt update --error-on=any
-apt install --yes --no-install-recommends "$@" >/dev/null
+# Nothing of others' may go: a package that conflicts with one of theirs is an error.
+apt install --yes --no-install-recommends --no-remove "$@" >/dev/null
 installed | comm -13 "$record.before" - >>"$record"
 rm "$record.before"

@@ -8,8 +8,8 @@ from pyinfra import host, logger
 from pyinfra.api import DeployError
 
 from tasks.layout import ADMIN_PASSWORD, LOOPBACK
-from tasks.lib import lock, terminal
-from tasks.preflight import checks
+from tasks.lib import lock, progress, terminal
+from tasks.preflight import checks, neighbours
 from tasks.preflight.questions import HostReport, variables
 from tasks.settings import HostSettings, Settings
 
@@ -35,4 +35,14 @@ def check(settings: Settings) -> HostSettings:
             f"    page is at {page}, for the user {settings.web.admin_user}; root finds the\n"
             f"    password in {ADMIN_PASSWORD} on the host."
         )
-    return settings.for_release(report.one("system").split()[1])
+    if report.one("first_user"):
+        progress.say_at_end(
+            f"The web page has no user {settings.web.admin_user}: somebody deleted it, and the"
+            " deploy does not make it again. `sudo airflow users create` on the host makes one."
+        )
+    codename = report.one("system").split()[1]
+    return settings.for_release(
+        codename,
+        neighbours.postgres(settings, report, codename),
+        tuple(report.all("own_name")),
+    )

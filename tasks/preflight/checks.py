@@ -8,7 +8,7 @@ from pyinfra.api import DeployError
 
 from tasks.layout import API_SERVER_PORT
 from tasks.lib import lock
-from tasks.preflight import kubeconfig
+from tasks.preflight import kubeconfig, neighbours
 from tasks.preflight.questions import Report, is_local, own_ports
 from tasks.settings import RELEASES, Settings
 from tasks.worker import pod, registry
@@ -41,6 +41,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_claims(settings, report),
         *_image(settings, report),
         *_pod_template(settings),
+        *neighbours.findings(settings, report),
     ]
 
 
@@ -188,8 +189,8 @@ def _sources(settings: Settings, report: Report) -> Iterator[str]:
         )
     for server in report.all("unreachable"):
         yield (
-            f"{server} does not answer on port 443 and downloads come from there: open the way, or"
-            " give the files with offline_dir"
+            f"{server} does not answer on port 443 and downloads come from there: open the way,"
+            f" give the files with offline_dir, or {neighbours.proxy_cure(settings, report)}"
         )
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from pyinfra.api import FactBase
 
@@ -17,6 +18,9 @@ from tasks.settings import Settings
 from tasks.settings.types import printable
 
 QUESTIONS = Path(__file__).parent / "questions.sh"
+NEIGHBOURS = Path(__file__).parent / "neighbours.sh"
+INDEX_SERVERS = ("pypi.org", "files.pythonhosted.org")
+API_PORT = 8443  # of the cluster, on its node
 
 # Ports of minikube's node that another Kubernetes on the same machine would hold, with the program
 # of minikube that holds each: https://kubernetes.io/docs/reference/networking/ports-and-protocols/
@@ -42,7 +46,7 @@ class HostReport(FactBase[Report]):
 
     def command(self, variables: str) -> str:
         """The questions, below the assignments of the variables that they use."""
-        return variables + QUESTIONS.read_text()
+        return variables + QUESTIONS.read_text() + NEIGHBOURS.read_text() + "ask_neighbours\ntrue\n"
 
     @staticmethod
     def default() -> Report:
@@ -90,11 +94,33 @@ def variables(settings: Settings, lock_owner: str) -> str:
             if settings.node_is_host
             else ""
         ),
+        "proxy": _host_and_port(settings.proxy.url) if settings.proxy.url else "",
+        "state": layout.STATE,
+        "first_user": settings.web.admin_user,
+        "users_made": layout.USERS_MADE,
+        "smoke_passed": layout.SMOKE_TEST_PASSED,
+        "units_directory": layout.UNITS_DIRECTORY,
+        "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
+        "airflow_uid": str(settings.airflow.uid),
+        "node_is_host": "yes" if settings.node_is_host else "",
+        "pod_network": settings.minikube.pod_network,
+        "firewall_ports": (
+            f"{API_PORT} {settings.execution_api.port}" if settings.node_is_host else ""
+        ),
+        "pip_files": "/etc/pip.conf /root/.config/pip/pip.conf /root/.pip/pip.conf",
+        "index_files": "/etc/uv/uv.toml /root/.config/uv/uv.toml",
+        "index_servers": " ".join(INDEX_SERVERS),
         # Only a node that is the host can list its images for preflight.
         "local_image": image if settings.node_is_host and is_local(image) else "",
     }
     assignments = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
     return "".join(assignments) + lock.asking(lock_owner)
+
+
+def _host_and_port(url: str) -> str:
+    """The name and the port of a proxy, as two words."""
+    parts = urlsplit(url)
+    return f"{parts.hostname} {parts.port or 80}"
 
 
 def own_ports(settings: Settings) -> dict[int, tuple[str, str]]:

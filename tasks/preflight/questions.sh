@@ -22,6 +22,7 @@
 : "${offline_stamp=}"      # file that remembers how the folder looked when it was verified
 : "${own_ports=}"          # «port:unit» of each port of the deploy's services
 : "${pip_config=}"         # pip's configuration
+: "${proxy=}"              # the proxy, as «host port»
 : "${registry_host=}"      # the registry's name and port
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
 
@@ -30,6 +31,20 @@ say() { printf '%s %s\n' "$1" "$2"; }
 # The values are arguments: bash would run a command in its text.
 # shellcheck disable=SC2016
 connects() { timeout 5 bash -c '</dev/tcp/$0/$1' "$1" "$2" 2>/dev/null; }
+
+through_proxy() { # whether the server $1 can be reached on port $2, through the proxy if there is one
+    if [ -z "$proxy" ]; then
+        connects "$1" "$2"
+        return
+    fi
+    # shellcheck disable=SC2016 # the other shell expands it
+    timeout 10 bash -c 'exec 3<>"/dev/tcp/$1/$2" && printf "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" "$3" "$3" >&3 &&
+        read -r answer <&3 && [[ $answer == *" 200 "* ]]' bash "${proxy% *}" "${proxy#* }" "$1:$2" 2>/dev/null
+}
+
+reachable() { # directly, or through the proxy
+    connects "$1" "$2" || { [ -n "$proxy" ] && through_proxy "$1" "$2"; }
+}
 
 listener() { # the process that listens on port $1, as «process name»; nothing if the port is free
     ss -Hltnp "sport = :$1" 2>/dev/null |
@@ -61,6 +76,11 @@ ask_system() {
         say disk_kib "$place $(df -Pk $place | awk 'NR == 2 {print $4}')"
     done
     say time "$(date +%s)"
+    {
+        hostname
+        hostname -f
+        ip -o -4 route get 192.0.2.1 | sed -n 's/.* src \([^ ]*\).*/\1/p'
+    } 2>/dev/null | sed '/^localhost$/d; s/^/own_name /' | sort -u
 }
 
 ask_airflow() {
@@ -108,7 +128,7 @@ reaches() { # whether the server of the URL $1 answers
     esac
     address=${address#[}
     address=${address%]}
-    connects "$address" "$port"
+    reachable "$address" "$port"
 }
 
 ask_kubeconfig() {
@@ -134,7 +154,7 @@ ask_registry() {
     [ -n "$registry_host" ] || return 0
     port=${registry_host#*:}
     [ "$port" != "$registry_host" ] || port=443
-    connects "${registry_host%%:*}" "$port" || say registry unreachable
+    reachable "${registry_host%%:*}" "$port" || say registry unreachable
 }
 
 ask_offline_folder() {
@@ -178,7 +198,7 @@ ask_downloads() {
         return
     fi
     for server in $download_hosts; do
-        connects "$server" 443 || say unreachable "$server"
+        through_proxy "$server" 443 || say unreachable "$server"
     done
 }
 

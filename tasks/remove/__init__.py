@@ -18,9 +18,9 @@ from tasks import layout
 from tasks.cluster import access
 from tasks.host import metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
-from tasks.lib import connection, kubectl, lock, terminal
+from tasks.lib import connection, kubectl, lock, shell, terminal
 from tasks.lib.operations import ensure_sent, run_unless
-from tasks.settings import HostSettings, Settings
+from tasks.settings import POSTGRES_PORT, HostSettings, Settings
 
 _HERE = Path(__file__).parent
 MINIKUBE = "/root/.minikube"  # its profiles and downloads
@@ -47,20 +47,24 @@ NODE = [
     "/usr/share/ca-certificates/minikubeCA.pem",
     "/etc/systemd/system/kubelet.service*",
     "/etc/crictl.yaml",
+    layout.CONTAINERD_PROXY,
 ]
+# Prints the version of the PostgreSQL cluster with Airflow's configuration.
+_OWN_POSTGRES = (
+    "ls -d /etc/postgresql/*/main/conf.d/airflow.conf 2>/dev/null"
+    " | cut -d/ -f4 | sort -n | tail -n 1"
+)
 # When systemd last ran each timer.
 STAMPS = "/var/lib/systemd/timers/stamp-airflow-*"
 
-# Files that programs wrote and dpkg does not know.
-LEFT_BY_PACKAGES = [
-    "/etc/containerd",
-    "/etc/containers",
-    "/opt/containerd",
-    "/run/containerd",
-    "/run/containers",
-    "/var/lib/containerd",
-    "/var/lib/containers",
-]
+# Folders with files that programs wrote and dpkg does not know, by their packages. They stay if one
+# of these is left, which was there before the deploy.
+LEFT_BY_PACKAGES = {
+    "containerd,docker.io": [
+        *("/etc/containerd", "/opt/containerd", "/run/containerd", "/var/lib/containerd"),
+    ],
+    "podman,buildah,skopeo,cri-o": ["/etc/containers", "/run/containers", "/var/lib/containers"],
+}
 
 # Objects that the deploy makes in the cluster beside its manifest.
 OTHER_OBJECTS = [
@@ -78,11 +82,15 @@ def airflow(keep_data: bool = False) -> None:
     """
     terminal.show_only_text()
     connection.disable_nagle()
+    shell.use({})
     given = Settings.from_data(host.data.dict())
     if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
         raise DeployError(terminal.printable(lock.refusal(holder)))
     release = host.get_fact(Command, command=". /etc/os-release; echo $VERSION_CODENAME")
-    settings = given.for_release(release)
+    # Not always the release's own: the version stays when Debian is upgraded.
+    version = host.get_fact(Command, command=_OWN_POSTGRES)
+    settings = given.for_release(release, (int(version), POSTGRES_PORT) if version else None)
+    shell.use(settings.environment)
     _remove_services()
     metrics.remove()
     proxy.remove()
@@ -195,16 +203,31 @@ def _remove_database(settings: HostSettings) -> None:
             f"cd {config} && {{ test ! -e {original} || mv {original} pg_hba.conf; }}",
             f"rm {config}/conf.d/airflow.conf",
             f"systemctl restart postgresql@{settings.postgres.version}-main",
+            # One that a package made goes with the package.
+            f"! test -e {layout.POSTGRES_CLUSTER} || pg_dropcluster --stop"
+            f" {settings.postgres.version} main",
         ],
         already="they are gone",
     )
 
 
 def _remove_packages() -> None:
+    kept = "{ buildah containers; buildah images; }"
+    base = "buildah images -q localhost/airflow-worker-base"
+    run_unless(
+        name="Remove what buildah keeps of worker images",  # where it stays, it is somebody's
+        test=f"! command -v buildah || ! {kept} | grep -q airflow-worker-b",
+        commands=[
+            "buildah rm airflow-worker-build >/dev/null 2>&1 || true",
+            f"{base} 2>/dev/null | sort -u | xargs -r buildah rmi --force >/dev/null",
+        ],
+        already="there is nothing",
+    )
+    left = [f"{names}:{folder}" for names, them in LEFT_BY_PACKAGES.items() for folder in them]
     ensure_sent(
         name="Purge the Debian packages that came with the deploy",
         program=_HERE / "purge.sh",
-        args=[layout.PACKAGES_RECORD, proxy.WELCOME_PAGE, *LEFT_BY_PACKAGES],
+        args=[layout.PACKAGES_RECORD, proxy.WELCOME_PAGE, *left],
         already="none are left",
     )
 

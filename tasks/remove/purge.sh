@@ -1,11 +1,11 @@
 #!/bin/sh
-# purge.sh check|apply RECORD PAGE FOLDER...: the Debian packages that RECORD lists are gone, with
-# the files in FOLDER... that their programs wrote and dpkg does not know, and with nginx its welcome
-# page. The removal sends this text to the host with the arguments on top.
+# purge.sh check|apply RECORD PAGE PACKAGES:FOLDER...: the Debian packages that RECORD lists are gone,
+# with the files in each FOLDER that their programs wrote and dpkg does not know, unless one of
+# PACKAGES (a,b) is left, which was there before; and with nginx its welcome page. The removal sends this text to the host with the arguments on top.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 [ $# -ge 3 ] || {
-    echo "usage: purge.sh check|apply RECORD PAGE FOLDER..." >&2
+    echo "usage: purge.sh check|apply RECORD PAGE PACKAGES:FOLDER..." >&2
     exit 2
 }
 verb=$1 record=$2 page=$3
@@ -37,7 +37,14 @@ more=$(
     exit 1
 }
 purge >/dev/null
-for folder; do
+is_left() { # whether one of the packages $1 is installed
+    # shellcheck disable=SC2046 # words
+    dpkg-query -Wf '${db:Status-Status}\n' $(echo "$1" | tr , ' ') 2>/dev/null | grep -qx installed
+}
+
+for each; do
+    folder=${each#*:}
+    ! is_left "${each%%:*}" || continue
     # A mount point stays, emptied.
     [ ! -e "$folder" ] || find "$folder" -mindepth 1 -delete || true
     rmdir "$folder" 2>/dev/null || true

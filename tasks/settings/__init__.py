@@ -29,6 +29,7 @@ from tasks.settings.metrics import Metrics
 from tasks.settings.minikube import Minikube, Offline
 from tasks.settings.plugins import Plugins
 from tasks.settings.postgres import Postgres
+from tasks.settings.proxy import Proxy
 from tasks.settings.retention import Retention
 from tasks.settings.types import Claim, Compound, Section, digest, in_url, shown, strange
 from tasks.settings.web import Web
@@ -90,6 +91,12 @@ RELEASES = {
 }
 
 
+POSTGRES_PORT = 5432  # Debian's first choice for a cluster
+SERVICE_NETWORK = "10.96.0.0/12"  # of a cluster by minikube
+INGRESS_PORTS = (80, 443)
+MINIKUBE_NAMES = ("control-plane.minikube.internal", "host.minikube.internal")
+
+
 class Settings(Compound):
     """The settings of an inventory, by section; inventories/README.md lists each of them."""
 
@@ -107,6 +114,7 @@ class Settings(Compound):
     minikube: Minikube = Minikube()
     offline: Offline = Offline()
     postgres: Postgres = Postgres()
+    proxy: Proxy = Proxy()
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
@@ -158,6 +166,12 @@ class Settings(Compound):
             if port in taken:
                 yield f"{key}: {port} is {taken[port]}: write another one"
             taken[port] = key
+            # A port of a pod on its node is no listening socket, so nothing else would notice.
+            if port in INGRESS_PORTS and self.node_is_host and "ingress" in self.minikube.addons:
+                yield (
+                    f"{key}: the addon ingress of minikube takes the host's port {port}: write"
+                    " another one, or leave the addon out"
+                )
 
     def _cluster_conflicts(self) -> Iterator[str]:
         if self.plugins.source == "host" and not self.node_is_host:
@@ -194,12 +208,22 @@ class Settings(Compound):
                 " the addons there"
             )
 
-    def for_release(self, codename: str) -> HostSettings:
-        """These settings on a host with this Debian release, which decides the rest of them."""
-        version = self.postgres.version or RELEASES[codename].postgres
+    def for_release(
+        self,
+        codename: str,
+        postgres: tuple[int, int] | None = None,
+        own_names: tuple[str, ...] = (),
+    ) -> HostSettings:
+        """These settings on a host with this Debian release, which decides the rest of them.
+
+        `postgres` has version and port of the PostgreSQL cluster, if it is not the release's own,
+        and `own_names` the host's names and its address.
+        """
+        own = self.postgres.version or RELEASES[codename].postgres
+        version, port = postgres or (own, POSTGRES_PORT)
         sections = {name: getattr(self, name) for name in SECTIONS}
         sections["postgres"] = self.postgres.model_copy(update={"version": version})
-        return HostSettings(**sections, codename=codename)
+        return HostSettings(**sections, codename=codename, postgres_port=port, own_names=own_names)
 
     @property
     def node_is_host(self) -> bool:
@@ -269,6 +293,8 @@ class HostSettings(Settings):
     """Settings completed by the Debian release of their host."""
 
     codename: str  # of the release
+    postgres_port: int  # of the PostgreSQL cluster
+    own_names: tuple[str, ...]  # the host's names and its address
     _computed: dict[Callable[[HostSettings], Any], Any] = PrivateAttr(default_factory=dict)
 
     @property
@@ -282,6 +308,32 @@ class HostSettings(Settings):
         return f"{self.airflow.version}-" + digest(
             self.airflow.lock, *self.airflow.extra_requirements, self.release.python
         )
+
+    @property
+    def postgres_cluster(self) -> str:
+        """The PostgreSQL cluster, as Debian's programs name it."""
+        return f"{self.postgres.version}/main"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of each command on the host."""
+        return {"PGCLUSTER": self.postgres_cluster, **self.proxy_environment()}
+
+    def proxy_environment(self, *others: str) -> dict[str, str]:
+        """The variables of the proxy; none if there is none.
+
+        It is not for the host itself and its cluster, nor for `others`.
+        """
+        cluster = [self.minikube.pod_network, SERVICE_NETWORK, *MINIKUBE_NAMES]
+        exceptions = [
+            *("localhost", "127.0.0.1", "::1", *self.own_names),
+            *([self.execution_api.host] if self.execution_api.host else []),
+            *self.web.host_names,
+            *(".svc", ".cluster.local"),
+            *(cluster if self.kubernetes.uses_minikube else []),
+            *others,
+        ]
+        return self.proxy.environment(exceptions)
 
     @property
     def venv(self) -> str:

@@ -45,6 +45,13 @@ class Minikube(Section):
             if reason := MINIKUBE_ARGS.get(argument.partition("=")[0]):
                 yield f"minikube_extra_args: the deploy itself gives {argument}: {reason}"
 
+    @property
+    def pod_network(self) -> str:
+        """The addresses of pods."""
+        option = "--extra-config=kubeadm.pod-network-cidr="
+        given = [each.removeprefix(option) for each in self.extra_args if each.startswith(option)]
+        return given[-1] if given else "10.244.0.0/16"
+
 
 class Offline(Section):
     """Kubernetes' programs and images without the internet."""

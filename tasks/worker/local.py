@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pyinfra.api import DeployError
@@ -25,7 +26,9 @@ def files(setting: str, folder: str | None) -> dict[str, Path]:
 
     Files that may hold a login are not among them.
     """
-    found = {name: path for name, path in _all(folder).items() if not _may_hold_login(name)}
+    found = {
+        name: path for name, path in _all(setting, folder).items() if not _may_hold_login(name)
+    }
     for name in found:
         if name.endswith(TEMPORARY) or "\\" in name or not name.isprintable():
             raise DeployError(f"{setting}: rename {name!a}, which some tool can't list or write")
@@ -34,7 +37,7 @@ def files(setting: str, folder: str | None) -> dict[str, Path]:
 
 def say_left_out(setting: str, folder: str | None) -> None:
     """At its end, the run names the files that it did not copy because they may hold a login."""
-    if left_out := sorted(filter(_may_hold_login, _all(folder))):
+    if left_out := sorted(filter(_may_hold_login, _all(setting, folder))):
         more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
         progress.say_at_end(
             f"{left_out[0]!a}{more} of {setting} was not copied, since every user of the"
@@ -42,13 +45,27 @@ def say_left_out(setting: str, folder: str | None) -> None:
         )
 
 
-def _all(folder: str | None) -> dict[str, Path]:
+def _all(setting: str, folder: str | None) -> dict[str, Path]:
     if not folder:
         return {}
     top = Path(ROOT, folder)
-    found = {str(path.relative_to(top)): path for path in sorted(top.rglob("*")) if path.is_file()}
-    ignored = {"__pycache__", ".git"}
-    return {name: path for name, path in found.items() if not ignored & set(Path(name).parts)}
+    return {str(path.relative_to(top)): path for path in sorted(_below(setting, top))}
+
+
+def _below(setting: str, folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    # Airflow follows links to folders, so this does too.
+    real = folder.resolve()
+    if real in above:  # a link that leads to a folder that it is in
+        return
+    for path in folder.iterdir():
+        if path.name in ("__pycache__", ".git"):
+            continue
+        if path.is_dir():
+            yield from _below(setting, path, (*above, real))
+        elif path.is_file():
+            yield path
+        elif path.is_symlink():
+            raise DeployError(f"{setting}: the link {str(path)!a} leads nowhere: remove it")
 
 
 def _may_hold_login(name: str) -> bool:

@@ -39,6 +39,8 @@ def _own(settings: HostSettings) -> dict[str, str]:
         **({"AIRFLOW__API__BASE_URL": settings.web.base_url} if settings.web.base_url else {}),
         # If a DAG names an executor, Airflow checks that it is configured.
         "AIRFLOW__CORE__EXECUTOR": settings.airflow.executor,
+        # Kubernetes puts in the node's address.
+        **settings.proxy_environment("$(HOST_IP)"),
     }
 
 

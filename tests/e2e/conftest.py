@@ -85,9 +85,10 @@ def airflow(machine: Machine) -> Airflow:
 
 
 @pytest.fixture(scope="module")  # one of the modules replaces the token
-def cluster(shell: Shell) -> client.CoreV1Api:
+def cluster(machine: Machine, shell: Shell) -> client.CoreV1Api:
     """The cluster as Airflow itself may see it."""
-    kubeconfig = yaml.safe_load(shell("cat /etc/airflow/kubeconfig"))
+    text = shell("cat /etc/airflow/kubeconfig").replace("//127.0.0.1:", f"//{machine.address}:")
+    kubeconfig = yaml.safe_load(text)
     return client.CoreV1Api(config.new_client_from_config_dict(kubeconfig))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -18,6 +19,7 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 
+from tasks import layout
 from tasks.layout import ROOT
 from tasks.settings import RELEASES, HostSettings, Settings
 from tests.host import expected, mergers
@@ -53,7 +55,15 @@ def pytest_configure(config: pytest.Config) -> None:
     except PyinfraError as error:
         raise pytest.UsageError(f"tests/host: {error}") from None
     config.stash[HOST] = host
-    config.stash[FACTS] = Facts(given.for_release(codename), given, **python(host, "facts"))
+    settings = given.for_release(codename, _postgres(host))
+    config.stash[FACTS] = Facts(settings, given, **python(host, "facts"))
+
+
+def _postgres(host: Host) -> tuple[int, int] | None:
+    """Version and port of the cluster that the deploy chose; an upgraded Debian keeps its own."""
+    values = host.run("cat /etc/airflow/host.env").stdout
+    found = re.search(r"(?m)^PGCLUSTER='?(\d+)/main(?s:.*)^DATABASE_PORT='?(\d+)", values)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _shared_connection(config: pytest.Config) -> str:
@@ -212,6 +222,13 @@ def listeners(running: dict[str, Any]) -> list[Listener]:
     return [Listener(*each) for each in running["listeners"]]
 
 
+def _user(settings: HostSettings) -> tuple[str, str]:
+    """A user of the web page and the file of its password: the deploy's own, if it is there."""
+    if settings.airflow.smoke_test:
+        return layout.SMOKE_TEST_USER, layout.SMOKE_TEST_PASSWORD
+    return settings.web.admin_user, layout.ADMIN_PASSWORD
+
+
 @pytest.fixture(scope="session")
 def api(host: Host, settings: HostSettings) -> dict[str, Any]:
     """The answers of Airflow's REST API."""
@@ -220,8 +237,7 @@ def api(host: Host, settings: HostSettings) -> dict[str, Any]:
             host,
             "airflow_api",
             "http://127.0.0.1:78",
-            settings.web.admin_user,
-            "/etc/airflow/secrets/admin-password",
+            *_user(settings),
             "/etc/airflow/secrets/jwt-secret",
             *PARAMETERS["dag"](settings),
         )

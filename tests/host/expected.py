@@ -446,6 +446,7 @@ _PATHS: Table = {
         /var/lib/airflow         airflow      airflow      750  home of who has the keys
         /var/lib/airflow-dags    airflow-dags airflow-dags 750  home of who runs DAGs' code
         /var/lib/airflow-deploy  root         root         700  no link may be planted there
+        /var/lib/airflow-deploy/tmp root      root         700  programs may run in it
         /var/log/airflow         root         airflow-dags 2770 pods write, the web page reads
         /var/log/airflow-dag-processor airflow-dags airflow-dags 2750 no pod sees it
         /var/backups/airflow     root         root         700  a backup has all keys
@@ -461,6 +462,7 @@ _PATHS: Table = {
         /etc/airflow/secrets/jwt-secret      root root     600  a key
         /etc/airflow/secrets/api-secret-key  root root     600  a key
         /etc/airflow/secrets/admin-password  root root     600  a password
+        /etc/airflow/secrets/smoke-test-password root root 600  a password
         /etc/airflow/tls/ca.pem          root root         644  whom others are to trust
         /etc/airflow/tls/ca-key.pem      root root         600  makes certificates that pods trust
         /etc/airflow/tls/server.pem      root root         600  has a key

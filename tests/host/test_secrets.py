@@ -13,7 +13,7 @@ from tests.host import expected
 from tests.host.given import searched_for
 from tests.host.support import Facts, Host, Process, each_unit, only_if, python
 
-MADE = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password")
+MADE = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password", "smoke-test-password")
 KEYS = {"fernet-key", "jwt-secret", "api-secret-key"}
 # Where a login or a variable may be for a good reason: a task printed it, or a person typed it.
 OPEN_TO_TASKS = ("what pods mount", "histories of shells")

@@ -18,6 +18,7 @@ CLOSED = [
     "/etc/airflow/airflow.cfg",
     "/etc/airflow/pod_template.yaml",
     "/etc/airflow/secrets/admin-password",
+    "/etc/airflow/secrets/smoke-test-password",
 ]
 each_user = pytest.mark.parametrize("user", expected.USERS)
 

@@ -183,6 +183,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "web_base_url": "https://airflow.example:8443/team",
     },
     "metrics": {"metrics_port": 9187},
+    "proxy": {"proxy_url": "http://proxy.example:3128", "proxy_extra_exceptions": [".example"]},
     "addons": {"minikube_addons": ["dashboard", "metrics-server"]},
     "pods to measure": {
         "airflow_executor": "LocalExecutor,KubernetesExecutor",

@@ -107,6 +107,22 @@ def test_a_venv_that_was_interrupted_begins_again(host: Host) -> None:
     assert not (folder / "left").exists()
 
 
+def test_a_venv_of_a_login_with_a_strict_umask_becomes_readable(host: Host) -> None:
+    folder = Path(host.values["VENVS"], VENV)
+    words = ("venv.sh", str(folder), "/usr/bin/python3.11", LOCK)
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/airflow").touch(0o700)
+    (folder / ".complete").touch()
+    assert host.check(*words) == ""
+    for path in (folder, folder / "bin"):
+        path.chmod(0o700)
+    assert host.check(*words) == f"the services' users can't read {folder}"
+    assert host.apply(*words) == ""
+    assert host.check(*words) == ""
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+    assert modes["bin"] == modes["airflow"] == 0o755 and folder.stat().st_mode & 0o777 == 0o755
+
+
 def test_the_venv_in_use_is_a_link_that_changes_in_the_switch() -> None:
     plan = fake.plan(fake.settings())
     order = ["Install Airflow", "Write pod_template", "Switch the command line", "Migrate the"]
@@ -168,7 +184,7 @@ env | sort > {folder}/environment
 pwd > {folder}/place
 case "$*" in
 "db migrate") psql -XAtqd airflow -c "update alembic_version set version_num = 'new'" ;;
-"users create"*) cat > {folder}/answers ;;
+"users "*) cat > {folder}/answers ;;
 esac
 """
 
@@ -301,13 +317,49 @@ def test_a_migration_that_fails_is_not_noted(airflow: Host) -> None:
 
 
 def test_the_first_users_password_is_in_no_argument(airflow: Host, server: postgres.Server) -> None:
-    password = Path(airflow.values["ADMIN_PASSWORD"]).read_text()
-    assert airflow.check("user.sh", "admin") == "the web page has no user admin"
-    assert airflow.apply("user.sh", "admin") == ""
+    file = airflow.values["ADMIN_PASSWORD"]
+    password = Path(file).read_text()
+    words = ["admin", "Admin", file]
+    assert airflow.check("user.sh", *words) == "the web page has no user admin"
+    assert airflow.apply("user.sh", *words) == ""
     assert (airflow.folder / "answers").read_text() == password * 2
     assert password.strip() not in airflow.calls.read_text()
-    (words,) = airflow.called("airflow")
-    assert words[:4] == ["users", "create", "--username", "admin"]
+    (called,) = airflow.called("airflow")
+    assert called[:4] == ["users", "create", "--role", "Admin"]
+    assert called[-2:] == ["--username", "admin"]
     server.sql("insert into ab_user values ('admin')", "airflow")
-    assert airflow.check("user.sh", "admin") == ""
-    assert airflow.check("user.sh", "another") == "the web page has no user another"
+    assert airflow.check("user.sh", *words) == ""
+    another = airflow.check("user.sh", "another", "Admin", file)
+    assert another == "the web page has no user another"
+
+
+def test_a_first_user_that_was_deleted_stays_so(airflow: Host, server: postgres.Server) -> None:
+    words = ["admin", "Admin", airflow.values["ADMIN_PASSWORD"], f"{airflow.folder}/made"]
+    # On a host that was deployed before there was a note.
+    server.sql("insert into ab_user values ('admin')", "airflow")
+    assert "does not say that admin was made" in airflow.check("user.sh", *words)
+    assert airflow.apply("user.sh", *words) == ""
+    assert airflow.called("airflow") == [] and airflow.check("user.sh", *words) == ""
+    server.sql("truncate ab_user", "airflow")
+    assert airflow.check("user.sh", *words) == ""
+    assert airflow.apply("user.sh", *words) == ""
+    assert airflow.called("airflow") == []
+    words[0] = "ada"
+    assert airflow.check("user.sh", *words) == "the web page has no user ada"
+    assert airflow.apply("user.sh", *words) == ""
+    assert [each[:2] for each in airflow.called("airflow")] == [["users", "create"]]
+    assert airflow.check("user.sh", *words) == ""
+
+
+@pytest.mark.parametrize(("is_there", "verb"), [(True, "reset-password"), (False, "create")])
+def test_an_own_user_gets_its_password_again(
+    airflow: Host, server: postgres.Server, is_there: bool, verb: str
+) -> None:
+    if is_there:
+        server.sql("insert into ab_user values ('tester')", "airflow")
+    file = Path(airflow.values["SECRETS"], "smoke-test-password")
+    done = airflow.run("user.sh", "renew", "tester", "User", str(file))
+    assert done.returncode == 0, done.stderr
+    (called,) = airflow.called("airflow")
+    assert called[:2] == ["users", verb] and called[-2:] == ["--username", "tester"]
+    assert (airflow.folder / "answers").read_text() == file.read_text() * 2

@@ -173,9 +173,19 @@ esac
 """
 
 
-@pytest.mark.parametrize("namespace", ["team-a", "no"])
-def test_the_kubeconfig_is_one(namespace: str, tmp_path: Path) -> None:
-    host = Host(tmp_path, {"kubernetes_namespace": namespace})
+@pytest.mark.parametrize(
+    ("given", "namespace", "server"),
+    [
+        # The node's own address may be another one after a boot.
+        ({}, "team-a", "https://127.0.0.1:6443"),
+        ({}, "no", "https://127.0.0.1:6443"),
+        (fake.ANOTHER_DRIVER, "team-a", "https://192.0.2.7:6443"),
+    ],
+)
+def test_the_kubeconfig_is_one(
+    tmp_path: Path, given: dict[str, Any], namespace: str, server: str
+) -> None:
+    host = Host(tmp_path, {**given, "kubernetes_namespace": namespace})
     host.program("kubectl", ANSWERS.replace("team-a", namespace))
     # The host has a group airflow; this machine need not.
     host.program("chown")
@@ -192,7 +202,7 @@ def test_the_kubeconfig_is_one(namespace: str, tmp_path: Path) -> None:
     assert host.check(*arguments) == ""
     config = yaml.safe_load(written.read_text())
     assert config["clusters"][0]["cluster"] == {
-        "server": "https://192.0.2.7:6443",
+        "server": server,
         "certificate-authority-data": "Q0E=",
     }
     assert config["users"][0]["user"] == {"token": "token"}

@@ -17,7 +17,7 @@ VARIABLES = {
     "jwt-secret": "AIRFLOW__API_AUTH__JWT_SECRET",
     "api-secret-key": "AIRFLOW__API__SECRET_KEY",
 }
-NAMES = [*VARIABLES, "admin-password"]
+NAMES = [*VARIABLES, "admin-password", "smoke-test-password"]
 
 
 def run(folder: Path, program: str, *words: str, **values: str | Path) -> int:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.api import DeployError
 
+from tasks.worker import dags
 from tests.unit import fake
 from tests.unit.stand_ins import Host
 
@@ -180,3 +182,22 @@ def test_repositories_are_asked_once(tmp_path: Path) -> None:
     host.program("run", "echo 'dags_git_bundles: team: no' >&2; exit 1")
     assert host.apply("git-asked.sh", "key") == "dags_git_bundles: team: no"
     assert host.check("git-asked.sh", "key") != ""
+
+
+def test_links_in_the_folder_of_dags_are_followed(tmp_path: Path) -> None:
+    """As Airflow does; one that leads back or nowhere makes no endless list and no silence."""
+    team, common = tmp_path / "team", tmp_path / "common"
+    for folder in (team, common):
+        folder.mkdir()
+    (team / "one.py").touch()
+    (common / "two.py").touch()
+    (team / "shared").symlink_to(common)
+    (common / "back").symlink_to(team)
+    (team / "__pycache__").mkdir()
+    (team / "__pycache__/one.pyc").touch()
+    settings = fake.settings({"dags_source": "image", "dags_local_folder": str(team)})
+    assert [*dags.given(settings)] == ["one.py", "shared/two.py"]
+    (common / "gone.py").symlink_to(tmp_path / "nowhere")
+    settings = fake.settings({"dags_source": "image", "dags_local_folder": str(team)})
+    with pytest.raises(DeployError, match=r"gone.py leads nowhere"):
+        dags.given(settings)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tasks.layout import ROOT
-from tests.unit import fake, programs
+from tasks.settings import Settings
+from tests.unit import fake, postgres, programs, stand_ins
 
 PROGRAMS = ROOT / "files/usr/local/lib/airflow"
 URL = "https://127.0.0.1:8443/"
@@ -132,3 +133,106 @@ def test_postgresql_restarts_only_for_an_option(
     done, calls = run(tmp_path, cases, "postgres.sh", "check", "15")
     assert done.returncode == waiting and "systemctl" not in calls
     assert len(done.stderr.splitlines()) == waiting
+
+
+LSCLUSTERS = """#!/bin/sh
+echo "pg_lsclusters $*" >> "$CALLS"
+cat "$CLUSTERS" 2>/dev/null || true
+"""
+
+
+def cluster(
+    tmp_path: Path, verb: str, clusters: str, port: str = "5432"
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the program of the cluster where pg_lsclusters lists these; returns calls beside it."""
+    folder, calls = tmp_path / "bin", tmp_path / "calls"
+    folder.mkdir(exist_ok=True)
+    calls.write_text("")
+    (tmp_path / "clusters").write_text(clusters)
+    for name in ("pg_createcluster", "pg_conftool", "systemctl"):
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$CALLS"\n')
+    (folder / "pg_lsclusters").write_text(LSCLUSTERS)
+    for path in folder.iterdir():
+        path.chmod(0o755)
+    done = subprocess.run(
+        [PROGRAMS / "postgres-cluster.sh", verb, "15", port],
+        env={
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "CALLS": str(calls),
+            "CLUSTERS": str(tmp_path / "clusters"),
+            "POSTGRES_CONFIG": str(tmp_path / "postgresql"),
+            **programs.host_env(tmp_path, fake.settings(), {"STATE": tmp_path}),
+        },
+        capture_output=True,
+        text=True,
+    )
+    said = [line for line in calls.read_text().splitlines() if "pg_lsclusters" not in line]
+    return done, said
+
+
+OLD = "15 old 5432 online postgres /var/lib/postgresql/15/old /var/log/old.log\n"
+MAIN = "15 main 5433 online postgres /var/lib/postgresql/15/main /var/log/main.log\n"
+
+
+def test_the_cluster_main_is_made_where_the_package_made_none(tmp_path: Path) -> None:
+    """Also where a deploy of before left a folder that is no cluster's."""
+    left = tmp_path / "postgresql/15/main"
+    (left / "conf.d").mkdir(parents=True)
+    (left / "conf.d/airflow.conf").touch()
+    (left / "pg_hba.conf").touch()
+    done, calls = cluster(tmp_path, "check", OLD, "5433")
+    assert done.returncode == 1 and "there is no cluster 15/main" in done.stderr and not calls
+    done, calls = cluster(tmp_path, "apply", OLD, "5433")
+    assert done.returncode == 0, done.stderr
+    assert calls == ["pg_createcluster --port 5433 --encoding UTF8 --locale C.UTF-8 15 main"]
+    assert not left.exists()
+    assert (tmp_path / "postgres-cluster").read_text() == "15/main\n"  # for the removal
+
+
+def test_the_cluster_main_has_the_port_that_all_is_told(tmp_path: Path) -> None:
+    assert cluster(tmp_path, "check", OLD + MAIN, "5433")[0].returncode == 0
+    done, _ = cluster(tmp_path, "check", OLD + MAIN, "5434")
+    assert done.returncode == 1 and "port 5433, not 5434" in done.stderr
+    _, calls = cluster(tmp_path, "apply", OLD + MAIN, "5434")
+    assert calls == [
+        "pg_conftool 15 main set port 5434",
+        "systemctl try-restart postgresql@15-main",
+    ]
+    assert cluster(tmp_path, "apply", OLD + MAIN, "5433")[1] == []
+
+
+def test_everything_is_told_the_same_cluster() -> None:
+    settings = Settings.from_data(fake.VARIANTS["metrics"]).for_release("trixie", (15, 5433))
+    plan = fake.plan(settings)
+    config = plan.uploads["/etc/airflow/airflow.cfg"]
+    assert config.count("?host=/var/run/postgresql&port=5433\n") == 2
+    values = plan.uploads["/etc/airflow/host.env"]
+    assert "\nPGCLUSTER=15/main\n" in values and "\nDATABASE_PORT=5433\n" in values
+    (drop_in,) = [text for path, text in plan.uploads.items() if "exporter.service.d/air" in path]
+    assert " port=5433 " in drop_in
+    assert settings.environment == {"PGCLUSTER": "15/main"}
+    (packages,) = plan.named("Install Debian packages").commands
+    assert " postgresql-15 " in packages and "postgresql-17" not in packages
+    made = plan.named("Make the PostgreSQL cluster").commands
+    assert made == ["/usr/local/lib/airflow/postgres-cluster.sh apply 15 5433"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("role", "airflow-dags"), ("database", "airflow")])
+def test_roles_and_the_database_are_made_once(kind: str, name: str, tmp_path: Path) -> None:
+    with postgres.server() as server:
+        host = stand_ins.Host(tmp_path)
+        given = " ".join(f"{key}={value}" for key, value in server.environment.items())
+        host.program("runuser", f'shift 3\nexec env {given} "$@"')
+        server.sql("create role airflow login")
+        words = ("postgres-make.sh", kind, name)
+        assert host.check(*words) == f"the PostgreSQL cluster 15/main has no {kind} {name}"
+        assert host.apply(*words) == ""
+        assert host.check(*words) == "" and host.apply(*words) == ""
+        owners = "select datname || ' ' || rolname || ' ' || datcollate from pg_database d"
+        owners += " join pg_roles r on r.oid = datdba where datname = 'airflow'"
+        assert server.sql(owners) == ("airflow airflow C.UTF-8" if kind == "database" else "")
+        logins = server.sql("select rolname from pg_roles where rolcanlogin and not rolsuper")
+        assert logins.split() == (["airflow", name] if kind == "role" else ["airflow"])
+    # A server that does not run is no reason to fail while the deploy is planned.
+    assert host.check(*words) == f"the PostgreSQL cluster 15/main has no {kind} {name}"
+    assert "15/main does not answer" in host.apply(*words)

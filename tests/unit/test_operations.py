@@ -195,6 +195,7 @@ def test_missing_packages_are_installed_after_a_refresh(apt: Apt) -> None:
         "install",
         "--yes",
         "--no-install-recommends",
+        "--no-remove",
         "curl",
     ]
     for words in (update, install):

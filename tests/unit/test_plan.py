@@ -46,7 +46,7 @@ def test_commands_and_questions_are_shell(variants: dict[str, Plan]) -> None:
 
 
 # A step with control flow is a program; see tasks/README.md. pyinfra makes these commands.
-PYINFRAS = {"PostgreSQL | Create database airflow", "System | Create user airflow-dags"}
+PYINFRAS = {"System | Create user airflow-dags"}
 # The beginnings of its questions.
 PYINFRAS_QUESTIONS = (
     "! (test -e /",

@@ -17,6 +17,7 @@ import pytest
 
 from tasks import layout
 from tasks.cluster import programs
+from tasks.preflight import questions
 from tasks.preflight.checks import findings
 from tasks.preflight.kubeconfig import SAFE_KEYS
 from tasks.preflight.questions import HostReport, Report, variables
@@ -303,6 +304,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sums += f"{hashlib.sha256(download.url.encode()).hexdigest()}  {download.file}\n"
     (folder / "SHA256SUMS").write_text(sums)
     monkeypatch.setattr(layout, "OFFLINE_STAMP", str(tmp_path / "stamp"))
+    monkeypatch.setattr(questions, "INDEX_SERVERS", ())
     return folder
 
 

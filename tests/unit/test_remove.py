@@ -344,3 +344,41 @@ def test_objects_are_deleted_and_a_cluster_that_does_not_answer_is_an_error(
     kubectl.unlink()
     there.write_text("role/airflow\n")
     assert call("objects.sh", "check", *arguments).returncode == 0
+
+
+STAND_INS = {
+    # The names that it gets and that are installed.
+    "dpkg-query": """
+case "$*" in
+*Status-Status*) for name; do case " $THERE " in *" $name "*) echo installed ;; esac; done ;;
+*) for name in $THERE; do echo "ii $name"; done ;;
+esac""",
+    "apt-get": "true",
+}
+
+
+@pytest.mark.parametrize("podman", [True, False])
+def test_the_storage_of_another_engine_stays(podman: bool, tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("containerd", "containers")}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "image").touch()
+    for name, script in STAND_INS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "record").write_text("buildah\ncontainerd\n")
+    arguments = [
+        *("apply", str(tmp_path / "record"), str(tmp_path / "no page")),
+        f"containerd,docker.io:{folders['containerd']}",
+        f"podman,buildah:{folders['containers']}",
+    ]
+    done = subprocess.run(
+        ["sh", ROOT / "tasks/remove/purge.sh", *arguments],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "THERE": "bash podman" if podman else "bash"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not folders["containerd"].exists()
+    assert folders["containers"].exists() is podman
+    assert not (tmp_path / "record").exists()

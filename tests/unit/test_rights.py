@@ -33,6 +33,9 @@ FOLDERS = {
     "/var/lib/airflow-dags": ("airflow-dags:airflow-dags", "750"),
     # Root writes there: nobody may leave a link in its way.
     "/var/lib/airflow-deploy": ("root:root", "700"),
+    "/var/lib/airflow-deploy/tmp": ("root:root", "700"),
+    "/usr/local/lib/airflow": ("root:root", "755"),
+    "/opt/airflow/venvs": ("root:root", "755"),
     # Pods write as airflow-dags, the web page reads by the group; logs may quote secrets.
     "/var/log/airflow": ("root:airflow-dags", "2770"),
     "/var/log/airflow-dag-processor": ("airflow-dags:airflow-dags", "2750"),

@@ -421,6 +421,8 @@ OTHER: dict[str, Any] = {
     "retention_backups": 30,
     "postgres_version": 16,
     "postgres_config": {"work_mem": "16MB"},
+    "proxy_url": "http://proxy.example:3128",
+    "proxy_extra_exceptions": [".example.com", "10.0.0.0/8"],
     "kubernetes_provider": "existing",
     "kubernetes_kubeconfig": "/root/other.yaml",
     "kubernetes_context": "other",
@@ -468,6 +470,7 @@ BASES: dict[str, dict[str, Any]] = {
     "dags_local_folder": {"dags_source": "image", "dags_local_folder": "tests/e2e/dags"},
     "plugins_source": {"plugins_local_folder": "tests/e2e/dags"},
     "plugins_local_folder": {"plugins_source": "image", "plugins_local_folder": "tests/e2e/dags"},
+    "proxy_extra_exceptions": {"proxy_url": "http://proxy.example:3128"},
     "logs_store": {"logs_s3": S3},
     "logs_claim": {
         "logs_store": "volume_claim",
@@ -748,3 +751,23 @@ def test_what_can_not_work_together_is_refused(given: dict[str, Any], key: str, 
 def test_a_part_of_the_wrong_shape_is_named(key: str, value: Any) -> None:
     sentence = refusal({key: value})
     assert sentence.startswith(key) and "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "clash"),
+    [
+        ({"web_host": "0.0.0.0"}, True),
+        ({"web_host": "0.0.0.0", "web_https_port": 8444}, False),
+        ({"execution_api_port": 80}, True),
+        ({}, False),
+        ({**fake.ANOTHER_DRIVER, "web_host": "0.0.0.0"}, False),
+    ],
+)
+def test_the_addon_ingress_takes_ports_of_the_host(given: dict[str, Any], clash: bool) -> None:
+    Settings.from_data(given)
+    both = {**given, "minikube_addons": ["ingress"]}
+    if not clash:
+        Settings.from_data(both)
+        return
+    with pytest.raises(DeployError, match="the addon ingress of minikube takes"):
+        Settings.from_data(both)

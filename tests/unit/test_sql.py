@@ -66,12 +66,16 @@ def clean_history(server: postgres.Server, folder: Path, days: int) -> dict[str,
     airflow = folder / "airflow"
     airflow.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {folder}/calls\n')
     airflow.chmod(0o755)
+    # The program drops a caller's variables of PostgreSQL.
+    psql, environment = folder / "psql", server.environment
+    given = " ".join(f"{name}={value}" for name, value in environment.items())
+    psql.write_text(f'#!/bin/sh\nexec env {given} psql "$@"\n')
+    psql.chmod(0o755)
     (folder / "host.env").write_text(f"HISTORY_DAYS={days}\n")
     subprocess.run(
         [FILES / "usr/local/lib/airflow/clean-history.sh"],
         env={
-            **server.environment,
-            "PATH": f"{folder}:{server.environment['PATH']}",
+            "PATH": f"{folder}:{environment['PATH']}",
             "AIRFLOW_HOST_ENV": str(folder / "host.env"),
         },
         check=True,

@@ -105,7 +105,10 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def secrets(shell: Shell) -> dict[str, str]:
     """All secret values: those that the host made, and those that the inventory gave."""
-    names = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password")
+    names = (
+        *("fernet-key", "jwt-secret", "api-secret-key"),
+        *("admin-password", "smoke-test-password"),
+    )
     values = {
         name: shell(f"sed '1!d; s/^AIRFLOW[A-Z_]*=//' /etc/airflow/secrets/{name}")
         for name in names

@@ -27,6 +27,10 @@ encoded_token() {
 # The token is in no argument, and never leaves the host.
 print() {
     at=$(kube config view --minify --flatten --raw -o "go-template=$cluster") || exit
+    # The node is this host: its own address may change (DHCP), and a proxy may be for others.
+    # minikube's certificate of the API is for this address too.
+    [ -z "$NODE_IS_HOST" ] ||
+        at=$(echo "$at" | sed -E 's|^server: "https://[^"]*:([0-9]+)|server: "https://127.0.0.1:\1|')
     token=$(encoded_token "$1" | base64 -d)
     [ -n "$token" ] || fail "Kubernetes gave $1 no token"
     cat <<END

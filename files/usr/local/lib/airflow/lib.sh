@@ -6,6 +6,22 @@
 # shellcheck disable=SC1090
 . "${AIRFLOW_HOST_ENV:-/etc/airflow/host.env}"
 
+# A program does the same whoever calls it: the deploy, a unit, or a person with a umask, a language
+# or a proxy of their own. tasks/lib/shell.py does this for the deploy's other commands.
+umask 022
+export LC_ALL=C.UTF-8
+unset http_proxy https_proxy ftp_proxy all_proxy no_proxy
+unset HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY
+if [ -n "${PROXY_URL-}" ]; then
+    export http_proxy="$PROXY_URL" https_proxy="$PROXY_URL" no_proxy="$PROXY_EXCEPTIONS"
+    export HTTP_PROXY="$PROXY_URL" HTTPS_PROXY="$PROXY_URL" NO_PROXY="$PROXY_EXCEPTIONS"
+fi
+# Debian's programs of PostgreSQL otherwise choose among several clusters by their ports.
+unset PGHOST PGPORT PGUSER PGDATABASE PGSERVICE PGOPTIONS
+export PGCLUSTER
+# /tmp may forbid programs (noexec), and others can see the names in it.
+if [ "$(id -u)" = 0 ] && [ -w "${TEMPORARY-}" ]; then export TMPDIR="$TEMPORARY"; fi
+
 # Pass on the words of pods and other programs, without characters that would drive a terminal.
 printable() {
     LC_ALL=C tr -d '\000-\010\013-\037\177'

@@ -16,7 +16,7 @@ apply() {
     systemctl enable --quiet "$unit"
     systemctl restart "$unit" || exit
     # A unit that was started may end again at once; one that answers is ready.
-    curl -fsS -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors \
+    curl -fsS --noproxy '*' -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors \
         "http://127.0.0.1:$1/metrics" && return
     journalctl -u "$unit" -n 10 -o cat --no-pager >&2
     exit 1

@@ -7,10 +7,6 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-usage() {
-    echo "usage: readable.sh check|apply FOLDER USER..." >&2
-    exit 2
-}
 [ $# -ge 3 ] || usage
 action=$1 folder=$2
 shift 2

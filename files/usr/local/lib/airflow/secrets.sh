@@ -4,7 +4,7 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-names="fernet-key jwt-secret api-secret-key admin-password"
+names="fernet-key jwt-secret api-secret-key admin-password smoke-test-password"
 
 new() {
     case $1 in
@@ -14,7 +14,7 @@ new() {
         ;;
     jwt-secret) name=AIRFLOW__API_AUTH__JWT_SECRET= value="secrets.token_urlsafe(64)" ;;
     api-secret-key) name=AIRFLOW__API__SECRET_KEY= value="secrets.token_urlsafe(48)" ;;
-    admin-password) name='' value="secrets.token_urlsafe(18)" ;;
+    admin-password | smoke-test-password) name='' value="secrets.token_urlsafe(18)" ;;
     *)
         echo "there is no secret $1: choose one of $names" >&2
         exit 2

@@ -1,25 +1,49 @@
 #!/bin/sh
-# user.sh check|apply NAME: the web page has the user NAME, who is made with the role Admin and the
-# password in ADMIN_PASSWORD. Written by the deploy of Airflow.
+# user.sh check|apply NAME ROLE PASSWORD [MADE]: the web page has the user NAME, who is made with
+# ROLE and the password in the file PASSWORD. The file MADE lists users that were made once: one that
+# was deleted since is not made again.
+# user.sh renew NAME ROLE PASSWORD: the user is there, and its password is that of the file.
+# Written by the deploy of Airflow.
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-[ $# = 2 ] || usage
+[ $# = 4 ] || [ $# = 5 ] || usage
+action=$1 name=$2 role=$3 password=$4 made=${5-}
 
-case $1 in
-check)
+is_there() {
     found=$(
         runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' \
-            psql -XAtqd "$DATABASE" -c "select 1 from public.ab_user where username = '$2'"
+            psql -XAtqd "$DATABASE" -c "select 1 from public.ab_user where username = '$name'"
     ) || fail "the database does not tell its users"
-    [ "$found" = 1 ] || fail "the web page has no user $2"
+    [ "$found" = 1 ]
+}
+
+was_made() {
+    [ -n "$made" ] && grep -qsxF -e "$name" "$made"
+}
+
+# The command asks for the password twice. It comes from the file, since every user of the host can
+# read arguments; setsid takes away the terminal that the command would ask on.
+with_password() {
+    cat "$password" "$password" | setsid --wait "$RUN" airflow users "$@" --username "$name" >/dev/null
+}
+
+create() {
+    with_password create --role "$role" --email "$name@localhost" --firstname "$name" \
+        --lastname Airflow
+}
+
+case $action in
+check)
+    was_made || {
+        is_there || fail "the web page has no user $name"
+        [ -z "$made" ] || fail "$made does not say that $name was made"
+    }
     ;;
 apply)
-    # The command asks for the password twice. It comes from the file, since every user of the host
-    # can read arguments; setsid takes away the terminal that the command would ask on.
-    cat "$ADMIN_PASSWORD" "$ADMIN_PASSWORD" |
-        setsid --wait "$RUN" airflow users create --username "$2" --role Admin \
-            --email "$2@localhost" --firstname "$2" --lastname Airflow >/dev/null
+    was_made || is_there || create
+    [ -z "$made" ] || was_made || echo "$name" >>"$made"
     ;;
+renew) if is_there; then with_password reset-password; else create; fi ;;
 *) usage ;;
 esac

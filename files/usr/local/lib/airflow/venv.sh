@@ -23,9 +23,18 @@ install_more() {
         "(such as build-essential, python3-dev and its headers), or an index with its wheel in build_indexes"
 }
 
+is_public() {
+    [ ! -e "$venv/bin" ] || [ -n "$(find "$venv/bin" -maxdepth 0 -perm -005)" ]
+}
+
 case $action in
-check) [ -e "$venv/.complete" ] || fail "$venv is not complete" ;;
+check)
+    [ -e "$venv/.complete" ] || fail "$venv is not complete"
+    is_public || fail "the services' users can't read $venv"
+    ;;
 apply)
+    # It may be of a deploy that had the umask of its login.
+    is_public || chmod -R go+rX "$venv"
     [ ! -e "$venv/.complete" ] || exit 0
     rm -rf "$venv"
     uv venv --quiet --python "$python" "$venv"

@@ -1,0 +1,40 @@
+#!/bin/sh
+# postgres-make.sh check|apply role NAME: the cluster has the role NAME, which may log in.
+# postgres-make.sh check|apply database NAME: it has the database NAME, which the role NAME owns.
+# pyinfra's own operations would fail where PostgreSQL does not run yet. Written by the deploy of
+# Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 3 ] || usage
+kind=$2 name=$3
+cd /
+
+ask() {
+    runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres -c "$1"
+}
+
+is_there() {
+    case $kind in
+    role) found=$(ask "select 1 from pg_roles where rolname = '$name'") ;;
+    database) found=$(ask "select 1 from pg_database where datname = '$name'") ;;
+    *) usage ;;
+    esac || fail "the PostgreSQL cluster $PGCLUSTER does not answer"
+    [ "$found" = 1 ]
+}
+
+make() {
+    case $kind in
+    role) runuser -u postgres -- createuser --login "$name" ;;
+    database)
+        runuser -u postgres -- createdb --owner="$name" --template=template0 --encoding=UTF8 \
+            --lc-collate=C.UTF-8 --lc-ctype=C.UTF-8 "$name"
+        ;;
+    esac
+}
+
+case $1 in
+check) (is_there) 2>/dev/null || fail "the PostgreSQL cluster $PGCLUSTER has no $kind $name" ;;
+apply) is_there || make ;;
+*) usage ;;
+esac

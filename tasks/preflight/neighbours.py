@@ -1,0 +1,235 @@
+"""What else lives on a host: the findings about things that others made there.
+
+The deploy takes over and removes nothing that it did not make.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tasks import layout
+from tasks.layout import CONTROL_USER, DAGS_USER
+from tasks.preflight.questions import API_PORT, Report
+from tasks.settings import POSTGRES_PORT, RELEASES, Settings
+
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
+NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+
+
+class Cluster(NamedTuple):
+    """A PostgreSQL cluster of the host."""
+
+    version: int
+    name: str
+    port: int
+    runs: bool
+    is_own: bool  # whether it has the deploy's configuration or data
+    content: frozenset[str]  # «database-NAME» and «role-NAME», but for PostgreSQL's own
+
+    @property
+    def label(self) -> str:
+        """Its name, as Debian's programs take it."""
+        return f"{self.version}/{self.name}"
+
+    @property
+    def has_airflow(self) -> bool:
+        """Whether Airflow's database is in it."""
+        return f"database-{layout.DATABASE}" in self.content
+
+
+def clusters(report: Report) -> list[Cluster]:
+    """All PostgreSQL clusters of the host."""
+    found = []
+    for answer in report.all("postgres"):
+        version, name, port, state, whose, *content = answer.split()
+        runs, is_own = state.startswith("online"), whose == "own"
+        # A number may have a part behind a dot, as 9.6 had.
+        each = Cluster(int(float(version)), name, int(port), runs, is_own, frozenset(content))
+        # One that pg_upgradecluster made has the data, but perhaps not the configuration.
+        moved = bool(report.one("migrated")) and each.has_airflow and name == "main"
+        found.append(each._replace(is_own=is_own or moved))
+    return found
+
+
+def postgres(settings: Settings, report: Report, codename: str) -> tuple[int, int]:
+    """Version and port of the cluster main that the deploy configures, whether it is there or not.
+
+    The version stays where Airflow's data is when Debian is upgraded.
+    """
+    there = clusters(report)
+    own = [each for each in there if each.is_own and each.name == "main"]
+    kept = max(own, key=lambda each: (each.has_airflow, each.version), default=None)
+    version = settings.postgres.version or (kept.version if kept else RELEASES[codename].postgres)
+    for each in there:
+        if (each.version, each.name) == (version, "main"):
+            return version, each.port
+    taken = {each.port for each in there}
+    return version, next(port for port in range(POSTGRES_PORT, 65535) if port not in taken)
+
+
+def findings(settings: Settings, report: Report) -> Iterator[str]:
+    """All reasons against the deploy that others gave."""
+    codename = report.one("system").partition(" ")[2]
+    if codename in RELEASES:
+        yield from _postgres(settings, report, codename)
+    yield from _names(report)
+    yield from _containers(report)
+    yield from _node(settings, report)
+    yield from _firewall(settings, report)
+    yield from _packages(report)
+    yield from _index(settings, report)
+
+
+def _postgres(settings: Settings, report: Report, codename: str) -> Iterator[str]:
+    there = clusters(report)
+    version, _ = postgres(settings, report, codename)
+    wanted = f"{version}/main"
+    used = next((each for each in there if each.label == wanted), None)
+    data = next((each for each in there if each.has_airflow and each is not used), None)
+    if report.one("migrated") and data and not (used and used.has_airflow):
+        if data.name == "main":
+            yield (
+                f"postgres_version: Airflow's database is in the PostgreSQL cluster {data.label},"
+                f" not in {wanted}: run `pg_upgradecluster {data.version} main -v {version}` on the"
+                f" host, or write {data.version}"
+            )
+        else:
+            yield (
+                f"Airflow's database is in the PostgreSQL cluster {data.label}, and the deploy"
+                f" configures {wanted}: stop airflow.target, let `createuser --cluster {wanted}`"
+                f" make the users {CONTROL_USER} and {DAGS_USER}, and move the database with"
+                f" `pg_dump --cluster {data.label} -Fc {layout.DATABASE} | pg_restore --cluster"
+                f" {wanted} -C -d postgres`, all as the user postgres"
+            )
+    if used is None or used.is_own:
+        return
+    keep = f"`pg_renamecluster {version} main others` on the host keeps it beside the deploy's own"
+    if not used.runs:
+        yield (
+            f"the PostgreSQL cluster {wanted} does not run, so it can't be asked whose it is: start"
+            f" it with `pg_ctlcluster {version} main start`; {keep}"
+        )
+    for kind in ("database", "role"):
+        names = sorted(
+            each.removeprefix(f"{kind}-") for each in used.content if each.startswith(f"{kind}-")
+        )
+        if names:
+            yield (
+                f"the PostgreSQL cluster {wanted} has the {kind} {', '.join(names)}, which this"
+                f" deploy did not make, and the deploy would take the cluster over: {keep}"
+            )
+
+
+def _names(report: Report) -> Iterator[str]:
+    for name in report.all("foreign_user"):
+        yield (
+            f"there is a user {name} that this deploy did not make: rename it with `usermod -l`, or"
+            f" remove it with `deluser {name}`"
+        )
+    for name in sorted({*report.all("foreign_uid")} - {*report.all("foreign_user")}):
+        yield (
+            f"airflow_uid: the id belongs to {name} on the host: write another one, or give {name}"
+            " another one with `usermod -u` or `groupmod -g`"
+        )
+    for path in report.all("foreign_unit"):
+        yield (
+            f"{path} is a unit that this deploy did not make, with a name that it needs: stop and"
+            " disable it, and move the file away"
+        )
+
+
+def _containers(report: Report) -> Iterator[str]:
+    for name in report.all("engine"):
+        yield (
+            f"another container engine is here, {name}, and minikube's driver none takes over the"
+            " host's containers: use another host, or a cluster of your own with"
+            ' kubernetes_provider = "existing", or remove the engine yourself'
+        )
+
+
+def _node(settings: Settings, report: Report) -> Iterator[str]:
+    name = report.one("hostname")
+    if name and (len(name) > 63 or not NODE_NAME.fullmatch(name)):
+        yield (
+            f"the host's name {name} can't be a Kubernetes node's, which has lower-case letters,"
+            " digits, dots and hyphens: give it another one with `hostnamectl set-hostname`"
+        )
+    gives_resolver = any("kubelet.resolv-conf=" in each for each in settings.minikube.extra_args)
+    if (server := report.one("resolver")) and not gives_resolver:
+        yield (
+            f"/etc/resolv.conf names {server}, which in a pod is the pod itself, so the cluster's"
+            " DNS would ask itself: write the real server into a file of the host, and its path"
+            ' into minikube_extra_args: "--extra-config=kubelet.resolv-conf=/etc/resolv.pods"'
+        )
+    for place in report.all("noexec"):
+        yield (
+            f"{place} is mounted with noexec, and programs of the deploy are there:"
+            f" `mount -o remount,exec`, and change /etc/fstab"
+        )
+    if report.one("no_ipv6") and ":" in settings.web.host:
+        yield (
+            f"web_host: {settings.web.host} is an address of IPv6, which is off on the host: write"
+            " one of IPv4, such as 0.0.0.0"
+        )
+
+
+def _firewall(settings: Settings, report: Report) -> Iterator[str]:
+    """Pods come to the host by its INPUT rules: the node's API, and the Execution API."""
+    network = settings.minikube.pod_network
+    purposes = {str(API_PORT): "the cluster's API", str(settings.execution_api.port): "Airflow"}
+    for answer in report.all("firewall"):
+        kind, port = answer.split()
+        cure = {
+            "ufw": f"ufw allow from {network} to any port {port} proto tcp",
+            "firewalld": (
+                f"firewall-cmd --permanent --zone=trusted --add-source={network} &&"
+                " firewall-cmd --reload"
+            ),
+            "rules": f"iptables -I INPUT -s {network} -p tcp --dport {port} -j ACCEPT",
+        }[kind]
+        kept = " and make it last, in /etc/nftables.conf or where your rules come from"
+        yield (
+            f"a firewall of the host lets no pod reach {purposes[port]} at port {port}: run"
+            f" `{cure}`{kept if kind == 'rules' else ''}"
+        )
+
+
+def _packages(report: Report) -> Iterator[str]:
+    if names := report.one("dpkg").strip():
+        yield (
+            f"Debian packages are installed only in part ({names}): run `dpkg --configure -a` and"
+            " `apt-get --fix-broken install`"
+        )
+
+
+def proxy_cure(settings: Settings, report: Report) -> str:
+    """What to do about the proxy if a server can't be reached."""
+    if settings.proxy.url:
+        return f"let {settings.proxy.url} (proxy_url) pass it on"
+    if report.one("environment_proxy"):
+        return "write the proxy that the host's /etc/environment names as proxy_url"
+    return "name a proxy with proxy_url"
+
+
+def _index(settings: Settings, report: Report) -> Iterator[str]:
+    configured = report.all("index_of")
+    files = {"pip": "/etc/pip.conf", "uv": "/etc/uv/uv.toml"}
+    for answer in report.all("no_index"):
+        program, server = answer.split()
+        other = "uv" if program == "pip" else "pip"
+        cure = f"open the way, or {proxy_cure(settings, report)}"
+        if other in configured and program not in configured:
+            form = (
+                "[[index]], url = …, default = true"
+                if program == "uv"
+                else "[global], index-url = …"
+            )
+            cure = (
+                f"{files[other]} or a file like it names another index, which {program} does not"
+                f" read: name it in {files[program]} too ({form})"
+            )
+        elif program not in configured:
+            cure += f", or name an index of your own in {files['pip']} and {files['uv']}"
+        yield f"{server} can't be reached, and {program} takes Python packages from there: {cure}"

@@ -1,0 +1,180 @@
+#!/bin/sh
+# Ask a host what else lives on it that the deploy must neither take over nor break. It is sent below
+# questions.sh, with the same rules: answers are lines «key value», and nothing is changed.
+
+: "${airflow_uid=}"     # the id that runs DAGs' code
+: "${firewall_ports=}"  # ports of the host that pods must reach
+: "${index_files=}"     # uv's files of configuration
+: "${index_servers=}"   # servers of the public package index
+: "${node_is_host=}"    # yes, or nothing
+: "${first_user=}"      # the web page's first user
+: "${own_users=}"       # the users that the deploy makes
+: "${pip_files=}"       # pip's files of configuration
+: "${pod_network=}"     # the addresses of pods
+: "${smoke_passed=}"    # file that a deploy writes when a task ran as a pod
+: "${state=}"           # folder of the deploy's notes
+: "${users_made=}"      # file that lists users of the web page that the deploy made
+: "${units_directory=}" # folder of the deploy's units
+
+# The deploy made what has its names only if its notes are there, which it begins with.
+knows_host() { [ -d "$state" ]; }
+
+ask_postgres_cluster() { # version, name, port, state
+    config=/etc/postgresql/$1/$2/conf.d/airflow.conf
+    own=$([ -e "$config" ] && echo own)
+    names=$(
+        cd / && runuser -u postgres -- env PGCLUSTER="$1/$2" psql -XAtq -d postgres -c "
+            select 'database-' || datname from pg_database
+            where not datistemplate and datname <> 'postgres'
+            union all select 'role-' || rolname from pg_roles
+            where rolname in ('airflow', 'airflow-dags')" 2>/dev/null | tr '\n' ' '
+    )
+    say postgres "$1 $2 $3 $4 ${own:-others} $names"
+}
+
+ask_postgres() {
+    command -v pg_lsclusters >/dev/null || return 0
+    pg_lsclusters --no-header | while read -r version name port status _; do
+        ask_postgres_cluster "$version" "$name" "$port" "$status" </dev/null
+    done
+}
+
+ask_names() {                                        # users, ids and units that the deploy makes itself
+    alias=$units_directory/airflow-webserver.service # of the api-server's unit
+    [ -f "$alias" ] && [ ! -L "$alias" ] && say foreign_unit "$alias"
+    owner=$(getent passwd "$airflow_uid" | cut -d: -f1)
+    group=$(getent group "$airflow_uid" | cut -d: -f1)
+    for name in $owner $group; do
+        case $(knows_host && echo " $own_users ") in *" $name "*) ;; *) say foreign_uid "$name" ;; esac
+    done
+    knows_host && return
+    for user in $own_users; do
+        getent passwd "$user" >/dev/null && say foreign_user "$user"
+    done
+    for unit in "$units_directory"/airflow*.service "$units_directory"/airflow*.timer "$units_directory"/airflow.target; do
+        [ "$unit" != "$alias" ] && [ -f "$unit" ] && [ ! -L "$unit" ] && say foreign_unit "$unit"
+    done
+}
+
+ask_engines() { # other programs that run containers, and containers of others in containerd
+    for package in containerd.io docker-ce docker.io moby-engine moby-containerd; do
+        dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed && say engine "$package"
+    done
+    for program in k3s rke2 k0s microk8s; do
+        command -v "$program" >/dev/null && say engine "$program"
+    done
+    command -v ctr >/dev/null || return 0
+    for namespace in $(timeout 5 ctr namespaces ls -q 2>/dev/null); do
+        [ "$namespace" = k8s.io ] && continue
+        [ -z "$(timeout 5 ctr -n "$namespace" containers ls -q 2>/dev/null)" ] || say engine "containerd ($namespace)"
+    done
+}
+
+lets_in() { # whether the rules $1, of nft or iptables, accept packets of pods to port $2
+    echo "$1" | awk -v port="$2" -v network="$pod_network" '
+        tolower($0) ~ /accept/ && !/policy/ {
+            of_pods = index($0, network) || /(iifname "?|-i )(bridge|cni0)/
+            limited = /saddr|iif| -[si] /
+            named = match($0 " ", "dports?[ {]+([^}]*[ ,])?" port "[ ,}]")
+            if (of_pods && (named || !/dport/) || named && !limited) found = 1
+        }
+        END { exit !found }'
+}
+
+ask_firewalld() {
+    zone=$(firewall-cmd --get-zone-of-source="$pod_network" 2>/dev/null) ||
+        zone=$(firewall-cmd --get-default-zone 2>/dev/null)
+    [ "$(firewall-cmd --permanent --zone="$zone" --get-target 2>/dev/null)" = ACCEPT ] && return
+    for port in $firewall_ports; do
+        firewall-cmd --zone="$zone" --query-port="$port/tcp" >/dev/null 2>&1 || say firewall "firewalld $port"
+    done
+}
+
+ask_firewall() {
+    [ -n "$firewall_ports" ] || return 0
+    if firewall-cmd --state >/dev/null 2>&1; then
+        ask_firewalld
+        return
+    fi
+    rules=$({
+        nft list ruleset
+        iptables-save
+    } 2>/dev/null)
+    echo "$rules" | grep -Eq 'hook input .*policy drop|^:INPUT DROP' || return 0
+    kind=rules
+    grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf && kind=ufw
+    for port in $firewall_ports; do
+        lets_in "$rules" "$port" || say firewall "$kind $port"
+    done
+}
+
+ask_node() { # what Kubernetes needs of the host that is its node
+    say hostname "$(hostname)"
+    [ -e /proc/net/if_inet6 ] || say no_ipv6 yes
+    # systemd-resolved has a file with the real servers, which kubeadm finds.
+    [ -e /run/systemd/resolve/resolv.conf ] ||
+        sed -nE 's/^nameserver[[:space:]]+(127\.[0-9.]+|::1)$/resolver \1/p' /etc/resolv.conf 2>/dev/null
+}
+
+ask_places() { # folders whose programs may not run
+    for place in /opt /usr/local /var/lib; do
+        findmnt -no OPTIONS -T "$place" | grep -qw noexec && say noexec "$place"
+    done
+}
+
+ask_dpkg() {
+    lslocks -no PATH 2>/dev/null | grep -q ^/var/lib/dpkg/ && return # somebody installs packages now
+    say dpkg "$(dpkg --audit 2>/dev/null | sed -n 's/^ \([a-z0-9][^ ]*\) .*/\1/p' | tr '\n' ' ')"
+}
+
+index_addresses() { # «server port» of the indexes that the files $2… name with the keys $1
+    keys=$1
+    shift
+    # shellcheck disable=SC2048,SC2086 # words of a list
+    cat $* 2>/dev/null | sed -nE "s#^[[:space:]]*($keys)[[:space:]]*=[[:space:]]*[\"']?(https?)://([^/@]*@)?([^/:\"' ]+)(:([0-9]+))?.*#\2 \4 \6#p" |
+        while read -r scheme server port; do
+            [ -n "$port" ] || port=$([ "$scheme" = http ] && echo 80 || echo 443)
+            echo "$server $port"
+        done
+}
+
+ask_index() { # the package index, as pip and uv each find it
+    for program in pip uv; do
+        if [ "$program" = pip ]; then
+            found=$(index_addresses 'index-url' "$pip_files")
+        else
+            found=$(index_addresses 'url|index-url' "$index_files")
+        fi
+        [ -n "$found" ] && say index_of "$program"
+        [ -n "$found" ] || found=$(for server in $index_servers; do echo "$server 443"; done)
+        echo "$found" | sort -u | while read -r server port; do
+            [ -z "$server" ] || through_proxy "$server" "$port" </dev/null || say no_index "$program $server"
+        done
+    done
+}
+
+ask_first_user() { # whether somebody deleted the web page's first user since it was made
+    grep -qsxF -e "$first_user" "$users_made" || return 0
+    found=$(
+        # shellcheck disable=SC1091
+        . /etc/airflow/host.env && export PGCLUSTER && cd / &&
+            runuser -u airflow -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd airflow \
+                -c "select count(*) from public.ab_user where username = '$first_user'" 2>/dev/null
+    )
+    [ "$found" != 0 ] || say first_user deleted
+}
+
+ask_neighbours() {
+    ask_first_user
+    ask_postgres
+    ask_names
+    ask_places
+    [ -s "$smoke_passed" ] && return
+    ask_dpkg
+    ls /opt/airflow/venvs/*/.complete >/dev/null 2>&1 || ask_index
+    grep -hiE '^(export +)?https?_proxy=.' /etc/environment 2>/dev/null | sed 's/.*/environment_proxy yes/' | head -n 1
+    [ -n "$node_is_host" ] || return 0
+    [ -e "$units_directory/minikube.service" ] || ask_engines
+    ask_node
+    ask_firewall
+}

@@ -1,0 +1,126 @@
+"""With an odd login, a second PostgreSQL cluster and a /tmp without programs, the deploy makes the
+same Airflow as anywhere, and people's own changes to it are no reason to fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import Shell
+from tests.e2e.support import deploy
+
+VERSION = "$(ls /usr/lib/postgresql)"
+# What PAM gives to each login, and so to each command over SSH.
+LOGIN = {
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "LC_ALL": "xx_YY.UTF-8",
+    "PGHOST": "db.invalid",
+    "TMPDIR": "/nowhere",
+}
+NOTHING_WRONG = "systemctl --failed --no-legend 'airflow*' minikube postgresql* nginx"
+
+
+def others(shell: Shell, sql: str) -> str:
+    """Ask the cluster that was there before."""
+    return shell(
+        f"cd /; env -u PGHOST PGCLUSTER={VERSION}/others"
+        f' runuser -u postgres -- psql -XAtqc "{sql}" airflow'
+    )
+
+
+@pytest.fixture(scope="module")
+def precious(shell: Shell) -> str:
+    """What the cluster of others looks like before the deploy."""
+    return others(shell, "select rolname from pg_roles order by 1") + others(
+        shell, "select datname, datdba from pg_database order by 1"
+    )
+
+
+def test_a_bare_host_becomes_a_working_airflow(shell: Shell, precious: str) -> None:
+    shell(
+        "echo create_main_cluster = false >> /etc/postgresql-common/createcluster.conf;"
+        " mount -o remount,noexec /tmp;"
+        " echo 'session optional pam_umask.so umask=077' >> /etc/pam.d/common-session"
+    )
+    text = "".join(f"{name}={value}\n" for name, value in LOGIN.items())
+    shell(f"cat >> /etc/environment <<'END'\n{text}END")
+    surroundings = shell("umask; env")
+    assert surroundings.startswith("0077") and "PGHOST=db.invalid" in surroundings
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "Smoke test | Run a tiny DAG as a pod (about 10 s)" in run.changed
+    again = deploy()
+    assert again.code == 0 and again.changed == [], again.output
+    assert shell(NOTHING_WRONG) == ""
+
+
+def test_the_services_users_can_read_what_was_made(shell: Shell) -> None:
+    folders = "/opt/airflow/venvs /opt/airflow/uv /usr/local/lib/airflow /usr/local/bin/airflow*"
+    assert shell(f"find {folders} ! -type l ! -perm -o=r") == ""
+    assert shell(f"find {folders} -type d ! -perm -o=x") == ""
+
+
+def test_the_other_cluster_is_as_it_was(shell: Shell, precious: str) -> None:
+    now = others(shell, "select rolname from pg_roles order by 1") + others(
+        shell, "select datname, datdba from pg_database order by 1"
+    )
+    assert now == precious
+    assert others(shell, "select count(*) from precious") == "0"
+    lines = shell("pg_lsclusters --no-header").splitlines()
+    ports = {line.split()[1]: line.split()[2] for line in lines}
+    assert ports.keys() == {"main", "others"}
+    assert shell("grep -c 'port=" + ports["main"] + "$' /etc/airflow/airflow.cfg") == "2"
+
+
+def test_a_person_with_these_surroundings_has_working_commands(shell: Shell) -> None:
+    assert "Smoke test passed" in shell("airflow-smoke-test")
+    assert "/var/backups/airflow/" in shell("airflow-backup")
+    assert shell("airflow variables list -o plain >/dev/null && echo yes") == "yes"
+
+
+def test_an_admins_own_password_fails_no_deploy(shell: Shell) -> None:
+    shell("airflow users reset-password --username admin --password Another-1 >/dev/null")
+    run = deploy(settings={"worker_env": {"COLOUR": "green"}})
+    assert run.code == 0, run.output
+    assert "Smoke test | Run a tiny DAG as a pod (about 10 s)" in run.changed
+
+
+def test_a_deleted_admin_stays_deleted(shell: Shell) -> None:
+    shell("airflow users delete --username admin >/dev/null")
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "The web page has no user admin: somebody deleted it" in run.output
+    assert " admin " not in shell("airflow users list --output plain")
+    assert deploy().changed == []
+
+
+def test_the_smoke_tests_user_comes_back(shell: Shell) -> None:
+    shell("airflow users reset-password --username airflow-smoke-test --password x >/dev/null")
+    assert "Smoke test passed" in shell("airflow-smoke-test")
+    shell("airflow users delete --username airflow-smoke-test >/dev/null")
+    assert "Smoke test passed" in shell("airflow-smoke-test")
+
+
+def test_a_proxy_is_for_the_internet_only(shell: Shell) -> None:
+    """Nobody answers there, and nothing of the host and its cluster asks."""
+    settings: dict[str, object] = {"proxy_url": "http://127.0.0.1:9"}
+    run = deploy(settings=settings)
+    assert run.code == 0, run.output
+    assert "minikube | Give containerd the proxy" in run.changed
+    assert deploy(settings=settings).changed == []
+    shown = shell(
+        "tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID airflow-dag-processor)/environ"
+    )
+    assert "HTTPS_PROXY=http://127.0.0.1:9" in shown.splitlines()
+    run = deploy()
+    assert run.code == 0, run.output
+    assert shell("ls /etc/systemd/system/containerd.service.d | grep -c airflow || true") == "0"
+
+
+def test_the_removal_leaves_what_was_there(shell: Shell, precious: str) -> None:
+    run = deploy(what=["tasks.remove.airflow"])
+    assert run.code == 0, run.output
+    assert others(shell, "select count(*) from precious") == "0"
+    (line,) = shell("pg_lsclusters --no-header").splitlines()
+    assert line.split()[1] == "others"

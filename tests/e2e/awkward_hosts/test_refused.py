@@ -1,0 +1,159 @@
+"""What a host has that the deploy must not take over or can't work with is refused in a sentence,
+with nothing changed; undone, it is no reason any more."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from tests.e2e.conftest import Shell
+from tests.e2e.main.test_bad_input import SNAPSHOT
+from tests.e2e.support import deploy
+
+PACKAGE = """
+rm -rf /tmp/{name} && mkdir -p /tmp/{name}/DEBIAN
+printf 'Package: {name}\\nVersion: 1\\nArchitecture: all\\nMaintainer: t <t@example.com>\\n' \\
+    > /tmp/{name}/DEBIAN/control
+printf '{fields}Description: a stand-in\\n' >> /tmp/{name}/DEBIAN/control
+printf '#!/bin/sh\\n{postinst}\\n' > /tmp/{name}/DEBIAN/postinst
+chmod 755 /tmp/{name}/DEBIAN /tmp/{name}/DEBIAN/postinst
+dpkg-deb --build /tmp/{name} /tmp/{name}.deb >/dev/null
+dpkg --install /tmp/{name}.deb >/dev/null 2>&1 || true
+"""
+
+
+def package(name: str, fields: str = "", postinst: str = "true") -> str:
+    """Shell commands that install a package of this name."""
+    return PACKAGE.format(name=name, fields=fields, postinst=postinst)
+
+
+CONFLICTS = "Provides: containerd, runc\\nConflicts: containerd, runc\\n"
+# Packets that this test itself needs are let in first.
+FIREWALL = """
+DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends nftables >/dev/null
+nft -f - <<'END'
+table inet e2e {
+    chain input {
+        type filter hook input priority 0; policy drop;
+        ct state established,related accept
+        iifname "lo" accept
+        tcp dport 22 accept
+    }
+}
+END
+"""
+OPENED = (
+    "for port in 8443 8081; do"
+    " nft add rule inet e2e input ip saddr 10.244.0.0/16 tcp dport $port accept; done"
+)
+
+
+OTHERS = """
+DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends postgresql \\
+    >/dev/null 2>&1
+cd /
+runuser -u postgres -- createuser airflow
+runuser -u postgres -- createdb --owner airflow airflow
+runuser -u postgres -- psql -qc 'create table precious (x int)' airflow
+"""
+
+
+class Awkward(NamedTuple):
+    """Something of a host: commands that make it, what is said about it, commands that undo it."""
+
+    make: str
+    said: tuple[str, ...]
+    undo: str
+
+
+HOSTS = {
+    "docker": Awkward(
+        package("containerd.io", CONFLICTS) + package("docker-ce", "Depends: containerd.io\\n"),
+        ("another container engine is here, docker-ce", 'kubernetes_provider = "existing"'),
+        "dpkg --purge docker-ce containerd.io >/dev/null",
+    ),
+    "a unit of Airflow 2": Awkward(
+        "printf '[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n'"
+        " > /etc/systemd/system/airflow-webserver.service",
+        ("/etc/systemd/system/airflow-webserver.service is a unit that this deploy did not make",),
+        "rm /etc/systemd/system/airflow-webserver.service",
+    ),
+    "the id": Awkward(
+        "useradd --uid 50000 bob",
+        ("airflow_uid: the id belongs to bob", "usermod -u"),
+        "userdel bob",
+    ),
+    "the user": Awkward(
+        "useradd airflow",
+        ("there is a user airflow that this deploy did not make", "deluser airflow"),
+        "userdel airflow",
+    ),
+    "a name": Awkward(
+        "hostname > /tmp/name && hostname Big_Host",
+        ("the host's name Big_Host can't be a Kubernetes node's", "hostnamectl set-hostname"),
+        "hostname $(cat /tmp/name)",
+    ),
+    "a resolver": Awkward(
+        "cp /etc/resolv.conf /tmp/resolv.conf && echo nameserver 127.0.0.1 > /etc/resolv.conf",
+        ("/etc/resolv.conf names 127.0.0.1", "kubelet.resolv-conf"),
+        "cat /tmp/resolv.conf > /etc/resolv.conf",
+    ),
+    "a firewall": Awkward(
+        FIREWALL,
+        (
+            "lets no pod reach the cluster's API at port 8443",
+            "iptables -I INPUT -s 10.244.0.0/16 -p tcp --dport 8081 -j ACCEPT",
+        ),
+        OPENED,
+    ),
+    "noexec": Awkward(
+        "mount --bind /opt /opt && mount -o remount,bind,noexec /opt",
+        ("/opt is mounted with noexec", "mount -o remount,exec"),
+        "umount /opt",
+    ),
+    "half a package": Awkward(
+        package("e2e-broken", postinst="exit 1"),
+        ("installed only in part (e2e-broken", "dpkg --configure -a"),
+        "dpkg --purge e2e-broken >/dev/null",
+    ),
+    "an index for pip alone": Awkward(
+        # Somebody answers at this port.
+        "printf '[global]\\nindex-url = http://127.0.0.1:22/simple\\n' > /etc/pip.conf;"
+        " cp /etc/hosts /tmp/hosts; echo 127.0.0.9 pypi.org files.pythonhosted.org >> /etc/hosts",
+        ("pypi.org can't be reached, and uv takes Python packages", "/etc/uv/uv.toml too"),
+        "rm /etc/pip.conf; cat /tmp/hosts > /etc/hosts",
+    ),
+    # This one stays, as the cure says, beside the deploy's own.
+    "PostgreSQL of others": Awkward(
+        OTHERS,
+        (
+            "main has the database airflow, which this deploy did not make",
+            "main has the role airflow, which this deploy did not make",
+            "pg_renamecluster",
+        ),
+        "pg_renamecluster $(ls /usr/lib/postgresql) main others",
+    ),
+}
+
+
+def snapshot(shell: Shell) -> list[str]:
+    """What is on the host, but for PostgreSQL's files, which change by themselves."""
+    return [line for line in shell(SNAPSHOT).splitlines() if "/var/lib/postgresql" not in line]
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_it_is_refused_until_it_is_undone(name: str, shell: Shell) -> None:
+    make, said, undo = HOSTS[name]
+    shell(f"apt-get -qq update >/dev/null; {make}" if "apt-get" in make else make)
+    before = snapshot(shell)
+    run = deploy()
+    after = snapshot(shell)
+    shell(undo)
+    assert run.code != 0
+    assert "Starting operation" not in run.output and "Traceback" not in run.output
+    for words in said:
+        assert words in run.output, run.output
+    assert after == before
+    dry = deploy("--dry")
+    assert dry.code == 0, dry.output

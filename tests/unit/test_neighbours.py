@@ -1,0 +1,382 @@
+"""Preflight: things of others on a host, which the deploy neither takes over nor breaks."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.preflight import neighbours
+from tasks.preflight.checks import findings
+from tasks.preflight.neighbours import Cluster
+from tasks.preflight.questions import NEIGHBOURS, QUESTIONS, Report
+from tasks.settings import Settings
+from tests.unit.fake import DEFAULTS
+from tests.unit.test_preflight import GOOD, NOW
+
+MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": ["yes"]}
+
+
+def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) -> list[str]:
+    """The findings about a good host that answers some questions otherwise."""
+    return findings(Settings.from_data(given or {}), Report({**GOOD, **answers}), NOW)
+
+
+# Findings
+
+
+@pytest.mark.parametrize(
+    ("answers", "thing", "cure"),
+    [
+        ({"foreign_user": ["airflow"]}, "a user airflow that this deploy did not", "deluser"),
+        ({"foreign_uid": ["bob"]}, "airflow_uid: the id belongs to bob", "write another one"),
+        ({"foreign_unit": ["/etc/systemd/system/airflow-x.service"]}, "airflow-x.service", "away"),
+        ({"engine": ["docker-ce"]}, "docker-ce", 'kubernetes_provider = "existing"'),
+        ({"hostname": ["Big_Host"]}, "Big_Host can't be", "hostnamectl set-hostname"),
+        ({"hostname": ["-x"]}, "-x can't be", "hostnamectl"),
+        ({"resolver": ["127.0.0.1"]}, "names 127.0.0.1", "kubelet.resolv-conf"),
+        ({"noexec": ["/opt"]}, "/opt is mounted with noexec", "remount,exec"),
+        (
+            {"firewall": ["ufw 8443"]},
+            "no pod reach the cluster's API",
+            "ufw allow from 10.244.0.0/16 to any port 8443 proto tcp",
+        ),
+        ({"firewall": ["firewalld 8081"]}, "Airflow at port 8081", "--add-source=10.244.0.0/16"),
+        ({"firewall": ["rules 8081"]}, "port 8081", "iptables -I INPUT -s 10.244.0.0/16"),
+        ({"dpkg": ["foo bar "]}, "in part (foo bar)", "dpkg --configure -a"),
+        (
+            {"no_index": ["uv index.example"], "index_of": ["pip"]},
+            "uv takes Python packages",
+            "/etc/uv/uv.toml too",
+        ),
+        (
+            {"no_index": ["pip index.example"], "index_of": ["uv"]},
+            "pip takes Python packages",
+            "/etc/pip.conf too",
+        ),
+        (
+            {"no_index": ["uv index.example"], "index_of": ["uv"]},
+            "index.example can't be reached",
+            "open the way",
+        ),
+    ],
+)
+def test_a_finding_names_the_thing_and_a_cure(
+    answers: dict[str, list[str]], thing: str, cure: str
+) -> None:
+    (finding,) = found(answers)
+    assert thing in finding and cure in finding
+
+
+@pytest.mark.parametrize("name", ["host", "db-1.example.com", "0x"])
+def test_a_name_of_a_node_is_no_finding(name: str) -> None:
+    assert found({"hostname": [name]}) == []
+
+
+def test_a_resolver_for_pods_is_the_inventorys_to_name() -> None:
+    given = {"minikube_extra_args": ["--extra-config=kubelet.resolv-conf=/etc/resolv.pods"]}
+    assert found({"resolver": ["127.0.0.1"]}, given) == []
+
+
+def test_an_address_needs_its_protocol() -> None:
+    assert found({"no_ipv6": ["yes"]}) == []
+    (finding,) = found({"no_ipv6": ["yes"]}, {"web_host": "::"})
+    assert "0.0.0.0" in finding
+
+
+# Clusters of PostgreSQL: what pg_lsclusters and the clusters say, and what becomes of it.
+
+OWN = "15 main 5432 online own database-airflow role-airflow role-airflow-dags"
+CHOSEN: list[tuple[str, list[str], dict[str, Any], tuple[int, int]]] = [
+    ("bookworm", [], {}, (15, 5432)),
+    ("bookworm", ["15 main 5432 online others "], {}, (15, 5432)),
+    ("bookworm", ["15 old 5432 online others database-x"], {}, (15, 5433)),
+    ("bookworm", ["15 old 5432 down others", "15 main 5433 online others"], {}, (15, 5433)),
+    ("bookworm", [], {"postgres_version": 17}, (17, 5432)),
+    ("bookworm", [OWN], {}, (15, 5432)),
+    # Debian was upgraded: the version stays, until somebody upgrades the cluster.
+    ("trixie", [OWN], {}, (15, 5432)),
+    ("trixie", [OWN, "17 main 5433 online others "], {}, (15, 5432)),
+    ("trixie", ["15 main 5433 down own", OWN.replace("15", "17")], {}, (17, 5432)),
+]
+
+
+@pytest.mark.parametrize(("codename", "answers", "given", "expected"), CHOSEN)
+def test_the_cluster_is_the_one_with_the_data(
+    codename: str, answers: list[str], given: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    settings = Settings.from_data(given)
+    report = Report({"postgres": answers})
+    assert neighbours.postgres(settings, report, codename) == expected
+    completed = settings.for_release(codename, expected)
+    assert (completed.postgres.version, completed.postgres_port) == expected
+    assert found({"postgres": answers, "system": [f"debian {codename}"]}, given) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "given", "said"),
+    [
+        (
+            {"postgres": ["15 main 5432 online others database-airflow"]},
+            {},
+            ["15/main has the database airflow, which", "pg_renamecluster 15 main others"],
+        ),
+        (
+            {"postgres": ["15 main 5432 online others database-shop"]},
+            {},
+            ["15/main has the database shop, which", "pg_renamecluster 15 main others"],
+        ),
+        (
+            {"postgres": ["15 main 5432 online others role-airflow"]},
+            {},
+            ["has the role airflow, which", "pg_renamecluster"],
+        ),
+        (
+            {"postgres": ["15 main 5432 down others "]},
+            {},
+            ["15/main does not run", "pg_ctlcluster 15 main start"],
+        ),
+        (
+            {**MIGRATED, "postgres": [OWN]},
+            {"postgres_version": 17},
+            ["postgres_version", "15/main", "`pg_upgradecluster 15 main -v 17`", "write 15"],
+        ),
+        (
+            {
+                **MIGRATED,
+                "postgres": [
+                    "15 old 5432 online others database-airflow role-airflow",
+                    "15 main 5433 online own ",
+                ],
+            },
+            {},
+            ["in the PostgreSQL cluster 15/old", "pg_dump --cluster 15/old", "--cluster 15/main"],
+        ),
+    ],
+)
+def test_a_cluster_of_others_is_refused(
+    answers: dict[str, list[str]], given: dict[str, Any], said: list[str]
+) -> None:
+    if "migrated" in answers:  # by the version that is wanted, so that nothing else is to say
+        key = Settings.from_data(given).for_release("bookworm").venv_key
+        answers = {**answers, "migrated": [f"{key} 1 2"]}
+    (finding,) = found(answers, given)
+    for words in said:
+        assert words in finding
+
+
+def test_a_cluster_that_was_upgraded_is_airflows_own_again() -> None:
+    """Also if its configuration did not come along."""
+    there = ["15 main 5433 down own ", OWN.replace("15", "17").replace(" own ", " others ")]
+    report = Report({**MIGRATED, "postgres": there})
+    assert neighbours.postgres(DEFAULTS, report, "trixie") == (17, 5432)
+    key = DEFAULTS.for_release("trixie", (17, 5432)).venv_key
+    system = {"system": ["debian trixie"], "migrated": [f"{key} 1 2"]}
+    assert found({**MIGRATED, "postgres": there, **system}) == []
+
+
+def test_an_answer_is_read() -> None:
+    report = Report({"postgres": ["15 main 5432 online,recovery own role-airflow"]})
+    assert neighbours.clusters(report) == [
+        Cluster(15, "main", 5432, True, True, frozenset({"role-airflow"}))
+    ]
+
+
+# The questions, asked for real, where a folder has some programs and files of the host
+
+
+class Host:
+    """A folder that stands for a host."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.units = folder / "bin", folder / "units"
+        self.state = folder / "state"
+        self.bin.mkdir()
+        self.units.mkdir()
+        for name in ("pg_lsclusters", "runuser", "dpkg", "dpkg-query", "lslocks"):
+            self.program(name, "")
+        self.program("getent", "exit 2")
+        for name in ("nft", "iptables-save", "firewall-cmd", "ctr", "findmnt"):
+            self.program(name, "exit 1" if name == "firewall-cmd" else "")
+        self.variables = {
+            "units_directory": str(self.units),
+            "state": str(self.state),
+            "smoke_passed": str(self.state / "smoke-test-passed"),
+            "own_users": "airflow airflow-dags",
+            "airflow_uid": "50000",
+            "node_is_host": "yes",
+            "pod_network": DEFAULTS.minikube.pod_network,
+            "firewall_ports": "8443 8081",
+        }
+
+    def program(self, name: str, script: str) -> None:
+        """Add a program in the place of the host's."""
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def ask(self) -> dict[str, list[str]]:
+        """All answers, but for those that depend on this machine."""
+        functions = QUESTIONS.read_text().split("\nask_lock\nask_system")[0]
+        given = "".join(f"{name}='{value}'\n" for name, value in self.variables.items())
+        done = subprocess.run(
+            ["sh"],
+            input=f"{given}\n{functions}\n{NEIGHBOURS.read_text()}\nask_neighbours\n",
+            env={"PATH": f"{self.bin}:{os.environ['PATH']}"},
+            text=True,
+            capture_output=True,
+            timeout=60,
+        )
+        answers: dict[str, list[str]] = {}
+        for line in done.stdout.splitlines():
+            key, _, value = line.partition(" ")
+            answers.setdefault(key, []).append(value.rstrip())
+        for key in ("hostname", "no_ipv6", "resolver", "environment_proxy"):
+            answers.pop(key, None)
+        return {key: values for key, values in answers.items() if values != [""]}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host without anything of others."""
+    return Host(tmp_path)
+
+
+def test_an_empty_host_has_nothing_to_tell(host: Host) -> None:
+    assert host.ask() == {}
+
+
+def test_clusters_are_asked_one_by_one(host: Host) -> None:
+    host.program(
+        "pg_lsclusters", "echo '15 main 5432 online postgres /data'\necho '17 x 5433 down'"
+    )
+    host.program(
+        "runuser", 'case "$*" in *15/main*) echo database-airflow; echo role-airflow ;; esac'
+    )
+    assert host.ask()["postgres"] == [
+        "15 main 5432 online others database-airflow role-airflow",
+        "17 x 5433 down others",
+    ]
+
+
+def test_names_of_others_are_told_unless_the_deploy_was_here(host: Host) -> None:
+    host.program(
+        "getent",
+        'case "$*" in *" airflow" | *50000) echo airflow:x:50000 ;; *) exit 2 ;; esac',
+    )
+    (host.units / "airflow-scheduler.service").touch()
+    (host.units / "airflow-webserver.service").touch()
+    assert host.ask() == {
+        "foreign_unit": [
+            f"{host.units}/airflow-webserver.service",
+            f"{host.units}/airflow-scheduler.service",
+        ],
+        "foreign_uid": ["airflow", "airflow"],
+        "foreign_user": ["airflow"],
+    }
+    host.state.mkdir()
+    # Of this one the deploy makes a link.
+    assert host.ask() == {"foreign_unit": [f"{host.units}/airflow-webserver.service"]}
+    (host.units / "airflow-webserver.service").unlink()
+    (host.units / "airflow-webserver.service").symlink_to("airflow-api-server.service")
+    assert host.ask() == {}
+
+
+def test_an_id_of_somebody_else_is_told_at_any_time(host: Host) -> None:
+    host.program("getent", 'case "$*" in "passwd 50000") echo bob:x:50000 ;; *) exit 2 ;; esac')
+    host.state.mkdir()
+    assert host.ask() == {"foreign_uid": ["bob"]}
+
+
+def test_other_engines_are_told_before_the_deploy_has_its_own(host: Host) -> None:
+    host.program("dpkg-query", 'case "$*" in *docker-ce) echo installed ;; esac')
+    host.program("ctr", 'case "$*" in *namespaces*) echo k8s.io; echo moby ;; *) echo 1 ;; esac')
+    host.program("k3s", "")
+    assert host.ask()["engine"] == ["docker-ce", "k3s", "containerd (moby)"]
+    (host.units / "minikube.service").touch()
+    assert host.ask() == {}
+
+
+UFW = "-A ufw-user-input -s 10.244.0.0/16 -p tcp -m tcp --dport {} -j ACCEPT"
+DROP = "type filter hook input priority filter; policy drop;"
+RULES: list[tuple[list[str], list[str]]] = [
+    ([], []),
+    (["type filter hook input priority filter; policy accept;"], []),
+    ([DROP], ["rules 8443", "rules 8081"]),
+    (
+        [":INPUT DROP [0:0]", "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT"],
+        ["rules 8443", "rules 8081"],
+    ),
+    ([":INPUT DROP [0:0]", UFW.format(8443)], ["rules 8081"]),
+    ([":INPUT DROP [0:0]", UFW.format(8443), UFW.format(8081)], []),
+    ([DROP, "ip saddr 10.244.0.0/16 tcp dport 8443 counter packets 0 accept"], ["rules 8081"]),
+    ([DROP, "ip saddr 10.244.0.0/16 accept"], []),
+    ([DROP, 'iifname "bridge" accept'], []),
+    ([DROP, "tcp dport { 22, 8081, 8443 } accept"], []),
+    ([DROP, "tcp dport 18443 accept", "tcp dport 80810 accept"], ["rules 8443", "rules 8081"]),
+    ([DROP, "ip saddr 192.0.2.0/24 accept"], ["rules 8443", "rules 8081"]),
+    ([DROP, "ip saddr 192.0.2.0/24 tcp dport 8443 accept"], ["rules 8443", "rules 8081"]),
+    (
+        [DROP, 'iifname "lo" accept', "ct state established,related accept"],
+        ["rules 8443", "rules 8081"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("rules", "closed"), RULES)
+def test_a_firewall_is_told_by_the_ports_that_pods_need(
+    host: Host, rules: list[str], closed: list[str]
+) -> None:
+    text = "\n".join(rules)
+    host.program("nft" if DROP in rules else "iptables-save", f"cat <<'END'\n{text}\nEND")
+    assert host.ask().get("firewall", []) == closed
+
+
+def test_firewalld_is_asked_by_its_own_program(host: Host) -> None:
+    host.program(
+        "firewall-cmd",
+        'case "$*" in --state) ;; *zone-of-source*) exit 1 ;; *default-zone) echo public ;;\n'
+        "*get-target*) echo default ;; *query-port=8443/tcp) ;; *) exit 1 ;; esac",
+    )
+    assert host.ask()["firewall"] == ["firewalld 8081"]
+    host.program(
+        "firewall-cmd", 'case "$*" in *zone-of*) echo trusted ;; *target) echo ACCEPT ;; esac'
+    )
+    assert host.ask() == {}
+
+
+def test_half_installed_packages_are_told_unless_somebody_installs_now(host: Host) -> None:
+    audit = "The following packages are only half configured:\n libfoo:amd64   a library\n bar  two"
+    host.program("dpkg", f"cat <<'END'\n{audit}\nEND")
+    assert host.ask()["dpkg"] == ["libfoo:amd64 bar"]
+    host.program("lslocks", "echo /var/lib/dpkg/lock-frontend")
+    assert host.ask() == {}
+
+
+def test_folders_of_programs_that_may_not_run_are_told(host: Host) -> None:
+    host.program("findmnt", 'case "$*" in */opt) echo rw,noexec ;; *) echo rw ;; esac')
+    assert host.ask() == {"noexec": ["/opt"]}
+
+
+@pytest.fixture
+def index() -> Iterator[int]:
+    """A port where somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_the_index_is_asked_as_pip_and_uv_find_it(host: Host, tmp_path: Path, index: int) -> None:
+    pip, uv = tmp_path / "pip.conf", tmp_path / "uv.toml"
+    host.variables |= {"pip_files": str(pip), "index_files": str(uv), "index_servers": "127.0.0.2"}
+    assert host.ask() == {"no_index": ["pip 127.0.0.2", "uv 127.0.0.2"]}
+    pip.write_text(f"[global]\nindex-url = http://ada:secret@127.0.0.1:{index}/simple\n")
+    assert host.ask() == {"index_of": ["pip"], "no_index": ["uv 127.0.0.2"]}
+    uv.write_text(f'[[index]]\nurl = "http://127.0.0.1:{index}/simple"\ndefault = true\n')
+    assert host.ask() == {"index_of": ["pip", "uv"]}
+    uv.write_text('index-url = "http://127.0.0.1:1/simple"\n')
+    assert host.ask() == {"index_of": ["pip", "uv"], "no_index": ["uv 127.0.0.1"]}
