@@ -203,7 +203,10 @@ class Airflow:
             if error.code != 404:
                 raise
             return ""
-        return "\n".join(str(line.get("event", line)) for line in content)
+        # The page shows an exception below the line that tells of it.
+        return "\n".join(
+            str(line.get("event", line)) + f" {line.get('error_detail', '')}" for line in content
+        )
 
 
 def log_in(machine: Machine, user: str = "admin", below: str = "") -> Airflow:
