@@ -319,7 +319,8 @@ PLACES = (
 )
 
 DIRECTORIES = {place.path: place.access for place in PLACES if place.access}
-BACKED_UP = tuple(place.path for place in PLACES if place.backup)
+# With the lists of the files that a backup has, so that a deploy after a rollback finds them true.
+BACKED_UP = (*(place.path for place in PLACES if place.backup), PROGRAMS_RECORD, UNITS_RECORD)
 NOT_BACKED_UP = tuple(place.path for place in PLACES if place.backup is False)
 
 

@@ -55,6 +55,9 @@ KEPT = [
     "usr/local/bin/airflow",
     "usr/local/bin/airflow-rotate",
     "usr/local/lib/airflow/run",
+    # The lists of these files, so that a deploy after a rollback finds them true.
+    "var/lib/airflow-deploy/programs",
+    "var/lib/airflow-deploy/units",
 ]
 NOT_KEPT = [
     # The token of the day: after a change of it an older one is worth nothing.

@@ -155,7 +155,12 @@ def test_what_was_changed_by_hand_is_put_back(
             "schema": "other",
         },
         "/variables/example_bucket": {"key": "example_bucket", "value": "other"},
-        "/pools/example_rest": {"slots": 7, "description": "other", "include_deferred": True},
+        "/pools/example_rest": {
+            "pool": "example_rest",
+            "slots": 7,
+            "description": "other",
+            "include_deferred": True,
+        },
     }
 
     def there() -> dict[str, dict[str, object]]:

@@ -2,3 +2,5 @@
 
 START = "deployed"
 MINUTES = 7
+# After an outage of its API the cluster's controllers may need long to see changes again.
+ORDER = ("test_token", "test_outages")

@@ -14,7 +14,7 @@ from tests.e2e import relay as relay_program
 from tests.e2e.conftest import GO_ON, Shell
 from tests.e2e.data import PSQL
 from tests.e2e.runs import ENDED, ends_well, healthy, state, tries
-from tests.e2e.support import SLACK, Airflow, bring_dag, deploy, killed_by_liveness
+from tests.e2e.support import SLACK, Airflow, bring_dag, killed_by_liveness
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
@@ -170,23 +170,6 @@ def test_no_room_for_logs(airflow: Airflow, shell: Shell) -> None:
         shell(f"umount --lazy {folder}")
 
 
-# The cluster's token
-
-
-def test_a_token_that_is_no_longer_valid_is_replaced_by_the_deploy(
-    patient: str, shell: Shell
-) -> None:
-    # A token of the same account would be the same again.
-    shell(
-        "kubectl -n airflow-control delete --ignore-not-found"
-        " serviceaccount/airflow-control-plane secret/airflow-control-plane-token"
-    )
-    run = deploy()
-    assert run.code == 0, run.output
-    assert "Kubernetes | Write the kubeconfig of airflow-control-plane" in run.changed
-    assert "a task ran as a pod" in shell("airflow-smoke-test")
-
-
 # The last test: the cluster's controllers may need long to see changes again.
 
 
@@ -198,13 +181,6 @@ def test_both_apis_away(
     early = airflow.trigger(SMOKE_TEST)
 
     def placed() -> bool:
-        # After the outages before, the API server may still say 401 to every account for a while.
-        try:
-            return has_node()
-        except client.ApiException:
-            return False
-
-    def has_node() -> bool:
         pods = cluster.list_namespaced_pod("airflow", label_selector=f"dag_id={SMOKE_TEST}").items
         return any(
             pod.metadata.annotations["run_id"] == early and pod.spec.node_name for pod in pods

@@ -32,7 +32,12 @@ APT = {
     f'Dir::Cache::archives "{FOLDER}/archives";\n'
 }
 NOTHING = "(?!)"  # as a regular expression
-PROGRAMS = ("kubectl", "minikube", "crictl")
+# The programs, and the settings with their checksums.
+PROGRAMS = {
+    "kubectl": "kubernetes_kubectl_sha256",
+    "minikube": "minikube_sha256",
+    "crictl": "minikube_crictl_sha256",
+}
 
 LOOK_AT_AIRFLOW = (
     "systemctl show -P InvocationID airflow-api-server airflow-scheduler airflow-dag-processor"
@@ -145,7 +150,7 @@ def test_a_program(shell: Shell, machine: Machine) -> None:
         archived = f"tar -czf {path} -C /usr/local/bin crictl"
         changed = f"cp /usr/local/bin/{program} {path} && echo >> {path}"
         shell(archived if program == "crictl" else changed)
-        settings[f"{program}_sha256"] = shell(f"sha256sum < {path}").split()[0]
+        settings[PROGRAMS[program]] = shell(f"sha256sum < {path}").split()[0]
     listen = "127.0.0.1:19005"
     elsewhere = "".join(f'connect-to = "{host}:443:{listen}"\n' for host in hosts)
     configuration = {
@@ -185,4 +190,4 @@ def test_a_debian_package_of_the_worker_image(shell: Shell) -> None:
     with damaged(shell, "/InRelease$", configuration):
         refused("InRelease", "signature", settings={"worker_extra_apt_packages": ["jq"]})
     shell("! ls /opt/airflow/image/*.tar 2>/dev/null")
-    healed()
+    healed("System | Write /etc/airflow/host.env")  # which has the image's packages

@@ -7,8 +7,9 @@ set -u
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 check() {
-    # A unit that systemd has not read at all needs no second reading.
-    systemctl show -P NeedDaemonReload 'airflow*' minikube.service | grep -qx yes &&
+    # A unit that systemd has not read at all needs no second reading. A pattern leaves out units that
+    # are stopped, as all are in an upgrade, unless it is asked for all.
+    systemctl show --all -P NeedDaemonReload 'airflow*' minikube.service | grep -qx yes &&
         fail "systemd has not read the units as they are on the disk: systemctl daemon-reload"
     for name in $names; do
         found=$(systemctl is-enabled "$name" 2>/dev/null)

@@ -14,8 +14,9 @@ apply_uv() {
 }
 
 apply_sbom() {
+    # Also after an error: otherwise the next run would take uv itself for changed.
+    trap 'rm -f "$UV/.lock"' EXIT
     uv pip install --quiet --python "$UV/bin/python" --only-binary :all: --require-hashes -r "$lock"
-    rm -f "$UV/.lock"
 }
 
 # The record is a copy of the lock file that was installed last.

@@ -1,0 +1,23 @@
+"""The cluster's token of the host is no longer valid.
+
+A module of its own: the fixture `cluster` reads the token once for each module.
+"""
+
+from __future__ import annotations
+
+from tests.e2e.conftest import Shell
+from tests.e2e.support import deploy
+
+
+def test_a_token_that_is_no_longer_valid_is_replaced_by_the_deploy(
+    patient: str, shell: Shell
+) -> None:
+    # A token of the same account would be the same again.
+    shell(
+        "kubectl -n airflow-control delete --ignore-not-found"
+        " serviceaccount/airflow-control-plane secret/airflow-control-plane-token"
+    )
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "Kubernetes | Write the kubeconfig of airflow-control-plane" in run.changed
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
