@@ -199,5 +199,5 @@ def test_links_in_the_folder_of_dags_are_followed(tmp_path: Path) -> None:
     assert [*dags.given(settings)] == ["one.py", "shared/two.py"]
     (common / "gone.py").symlink_to(tmp_path / "nowhere")
     settings = fake.settings({"dags_source": "image", "dags_local_folder": str(team)})
-    with pytest.raises(DeployError, match=r"gone.py leads nowhere"):
+    with pytest.raises(DeployError, match=r"gone.py' leads nowhere"):
         dags.given(settings)

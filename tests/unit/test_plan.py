@@ -260,8 +260,8 @@ ORDER = [
     "Run airflow-api-server",
     "Run airflow-scheduler",
     "Wait until Airflow is healthy",
-    "Delete the accounts that Airflow had beside its tasks",
     "Run a tiny DAG",
+    "Delete the accounts that Airflow had beside its tasks",
 ]
 
 

@@ -52,7 +52,8 @@ class Host:
         (folder / "bin").mkdir()
         for name, script in PROGRAMS.items():
             path = folder / "bin" / name
-            path.write_text(f"#!/bin/sh\n{script}\n")
+            # The programs drop variables of their caller, such as the place of a PostgreSQL.
+            path.write_text(f"#!/bin/sh\nexport PGHOST={server.folder} PGUSER=postgres\n{script}\n")
             path.chmod(0o755)
         root = folder / "root"
         texts = {
@@ -60,6 +61,8 @@ class Host:
             "etc/airflow/pod_template.yaml": "image: localhost/worker:1\n",
             "etc/systemd/system/airflow.target": "",
             "usr/local/bin/airflow": "",
+            "var/lib/airflow-deploy/programs": "",
+            "var/lib/airflow-deploy/units": "",
             "usr/local/lib/airflow/run": "",
             "opt/airflow/venvs/3.3.2-4567/bin/airflow": AIRFLOW,
         }

@@ -82,6 +82,8 @@ def mutated(*args: str) -> list[Any]:
         modules[name] = ModuleType(name)
         vars(modules[name]).update(values)
     modules["airflow"].settings = modules["airflow.settings"]
+    modules["airflow_deploy_logs"] = ModuleType("airflow_deploy_logs")
+    vars(modules["airflow_deploy_logs"])["install"] = lambda: None
     policy = FILES / "usr/local/lib/airflow/python/airflow_deploy_policy.py"
     with mock.patch.dict(sys.modules, modules):
         hook = runpy.run_path(str(policy))["pod_mutation_hook"]

@@ -691,6 +691,11 @@ def test_what_is_not_closed_in_would_be_noticed(plan: Plan, tmp_path: Path) -> N
     assert name in done.stdout
 
 
+def has_plugins(plan: Plan) -> bool:
+    """Whether the deploy copies plugins."""
+    return any(path.startswith("/opt/airflow/plugins/") for path in plan.uploads)
+
+
 def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
     for service, unit in units_of(variant).items():
         name = f"airflow-{service}.service"
@@ -707,7 +712,7 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             "/usr/local/lib/airflow/python/airflow_deploy_logs.py",
             "/usr/local/lib/airflow/python/airflow_deploy_policy.py",
             # Its plugins, if the deploy copies some.
-            *(path for path in variant.uploads if path == "/var/lib/airflow-deploy/plugins.new"),
+            *(["/var/lib/airflow-deploy/plugins"] if has_plugins(variant) else []),
         }
         if service == "dag-processor":  # and what else it would not notice
             memories = {
