@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import yaml
 from pyinfra.api import deploy
-from pyinfra.operations import files
 
 from tasks.airflow import secrets, venv
 from tasks.airflow.database import url
@@ -20,6 +19,7 @@ from tasks.layout import (
     ROOT,
     STATE,
 )
+from tasks.lib import whole_file
 from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
 from tasks.worker import dags, logs, pod, template
@@ -34,7 +34,7 @@ def write(settings: HostSettings) -> None:
     pod.let_the_cluster_check(settings, manifest)
     logs.share(settings)
     secrets.create()
-    files.template(
+    whole_file.template(
         name="Write airflow.cfg",
         src="files/etc/airflow/airflow.cfg.j2",
         dest=CONFIG,
@@ -43,7 +43,7 @@ def write(settings: HostSettings) -> None:
         mode="640",
         options=options(settings),
     )
-    files.template(
+    whole_file.template(
         name="Write pod_template.yaml",
         src="files/etc/airflow/pod_template.yaml.j2",
         dest=POD_TEMPLATE,

@@ -21,6 +21,7 @@ from tasks.layout import (
     ROOT,
     TRIGGERERS_KUBECONFIG,
 )
+from tasks.lib import whole_file
 from tasks.lib.kubectl import Manifest, render
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
@@ -86,7 +87,7 @@ def accounts(settings: HostSettings) -> dict[str, tuple[str, str]]:
 def _write_list(what: str, objects: Sequence[Manifest], path: str) -> None:
     """The host has objects in a file that kubectl can read, too."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2, default=str)
-    files.put(
+    whole_file.put(
         name=f"Write {what}",
         src=StringIO(text + "\n"),
         dest=path,

@@ -6,12 +6,10 @@ import shlex
 from io import StringIO
 from pathlib import PurePosixPath
 
-from pyinfra.operations import files
-
 from tasks import layout
 from tasks.host import tls
 from tasks.layout import HOST_ENV, ROOT
-from tasks.lib import lock
+from tasks.lib import lock, whole_file
 from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
 
@@ -118,7 +116,7 @@ def render(settings: HostSettings) -> str:
 
 def install(settings: HostSettings) -> None:
     """The host has the values that the deploy's programs read, and the programs."""
-    files.put(
+    whole_file.put(
         name=f"Write {HOST_ENV}",
         src=StringIO(render(settings)),
         dest=HOST_ENV,

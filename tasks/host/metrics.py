@@ -6,7 +6,6 @@ It goes on while Airflow stands still, and so can tell that it does.
 from __future__ import annotations
 
 from pyinfra.api import deploy
-from pyinfra.operations import files
 
 from tasks import layout
 from tasks.layout import (
@@ -16,6 +15,7 @@ from tasks.layout import (
     STARTED_WITH,
     UNITS_DIRECTORY,
 )
+from tasks.lib import whole_file
 from tasks.lib.operations import ensure, packages, run_unless
 from tasks.settings import HostSettings
 
@@ -33,7 +33,7 @@ def run(settings: HostSettings) -> None:
         remove()
         return
     address = f"{settings.wildcard_address}:{settings.metrics.port}"
-    files.put(
+    whole_file.put(
         name="Write what the exporter asks",
         src=f"files{QUERIES}",
         dest=QUERIES,
@@ -42,13 +42,13 @@ def run(settings: HostSettings) -> None:
         mode="640",
     )
     # Before the package, which starts the unit.
-    files.put(
+    whole_file.put(
         name=f"Write the sandbox of {METRICS_UNIT}",
         src=f"files{layout.SANDBOX}",
         dest=SANDBOX,
         mode="644",
     )
-    files.template(
+    whole_file.template(
         name=f"Write how {METRICS_UNIT} runs",
         src=f"files{DROP_IN}.j2",
         dest=DROP_IN,

@@ -7,9 +7,10 @@ rights.
 from __future__ import annotations
 
 from pyinfra.api import deploy
-from pyinfra.operations import files, postgres, systemd
+from pyinfra.operations import postgres, systemd
 
 from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, ORIGINAL
+from tasks.lib import whole_file
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
@@ -21,7 +22,7 @@ def configure(settings: HostSettings) -> None:
     """PostgreSQL runs with an empty or grown database airflow, which the role airflow owns."""
     directory = f"/etc/postgresql/{settings.postgres.version}/main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
-    files.template(
+    whole_file.template(
         name="Write PostgreSQL's conf.d/airflow.conf",
         src="files/etc/postgresql/conf.d/airflow.conf.j2",
         dest=config,
@@ -39,7 +40,7 @@ def configure(settings: HostSettings) -> None:
         ],
         already="it was kept before",
     )
-    files.template(
+    whole_file.template(
         name="Write pg_hba.conf",
         src="files/etc/postgresql/pg_hba.conf.j2",
         dest=access,

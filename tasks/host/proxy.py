@@ -12,7 +12,7 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.host import tls
 from tasks.layout import LOOPBACK, NGINX_SITE, NGINX_UNIT, STARTED_WITH, UNITS_DIRECTORY
-from tasks.lib import progress
+from tasks.lib import progress, whole_file
 from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
 from tasks.settings.types import in_url
@@ -40,7 +40,7 @@ def configure(settings: HostSettings) -> None:
 
 def _write_site(settings: HostSettings) -> None:
     certificate = tls.of_page(settings)
-    files.template(
+    whole_file.template(
         name=f"Write how {NGINX_UNIT} runs",
         src=f"files{DROP_IN}.j2",
         dest=DROP_IN,
@@ -48,7 +48,7 @@ def _write_site(settings: HostSettings) -> None:
         inputs=sorted({DROP_IN, NGINX_SITE, layout.CERTIFICATE, certificate}),
         started_with=STARTED_WITH,
     )
-    files.template(
+    whole_file.template(
         name="Write nginx's site airflow",
         src=f"files{NGINX_SITE}.j2",
         dest=NGINX_SITE,

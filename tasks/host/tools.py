@@ -4,15 +4,14 @@ hashes."""
 
 from __future__ import annotations
 
-from pyinfra.operations import files
-
 from tasks.layout import REQUIREMENTS
+from tasks.lib import whole_file
 from tasks.lib.operations import ensure
 
 
 def write_lock(product: str, lock: str) -> None:
     """The host has a lock file of the repository."""
-    files.put(
+    whole_file.put(
         name=f"Write the lock file of {product}",
         src=f"files{REQUIREMENTS}/{lock}",
         dest=f"{REQUIREMENTS}/{lock}",

@@ -28,6 +28,8 @@ apply() {
     touch "$record"
     # From here on the record names all files, wherever the run is killed.
     cat "$record.new" >>"$record"
+    # A loss of power leaves each file as it was or as it should be, and none of them empty.
+    names "$record.new" | sed 's/$/.new/' | xargs -rd '\n' sync --
     names "$record.new" | while IFS= read -r name; do mv -T -- "$name.new" "$name"; done
     names "$record.new" >"$record.names"
     names "$record" | sort -u | while IFS= read -r name; do

@@ -132,7 +132,7 @@ def secret_file(path: str, content: SecretStr) -> Generator[str | StringCommand,
     yield StringCommand(
         f"umask 077; cat > {path}.new && chown root:root {path}.new", _stdin=StringIO(text)
     )
-    yield f"mv {path}.new {path}"
+    yield f"sync {path}.new && mv {path}.new {path} && sync {path.rpartition('/')[0]}"
 
 
 Source = Path | str  # a file of this machine, or a text

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shlex
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,7 @@ from pyinfra.context import ctx_host, ctx_state
 from deploy import deploy
 from tasks import layout, remove
 from tasks.layout import ROOT
-from tasks.lib import operations
+from tasks.lib import operations, whole_file
 from tasks.settings import SECTIONS, HostSettings, Settings
 
 FILES = ROOT / "files"
@@ -46,6 +47,8 @@ pyinfra_arguments.all_global_arguments = functools.cache(pyinfra_arguments.all_g
 BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
 
 KUBECONFIGS = (layout.KUBECONFIG, layout.TRIGGERERS_KUBECONFIG)
+# The program that puts an uploaded file in its place, without its first line.
+WHOLE_FILE = whole_file.PROGRAM.read_text().partition("\n")[2].strip()
 NOTHING = "(?!)"  # the expression that no text fits
 # Calls of programs that write a file, as expressions.
 WRITERS = {
@@ -352,6 +355,9 @@ def _add(planned: Planned, command: Any) -> None:
     if not isinstance(command, FileUploadCommand):
         text = command if isinstance(command, str) else str(command.get_raw_value())
         planned.commands.append(text.removeprefix(operations.ALONE))
+        if WHOLE_FILE in text:
+            dest = shlex.split(text.splitlines()[1])[2]
+            planned.uploads[dest] = planned.uploads.pop(f"{dest}.new")
         if given := getattr(command, "connector_arguments", {}).get("_stdin"):
             planned.inputs.append(given.getvalue())
     elif command.dest.endswith(".tar"):
