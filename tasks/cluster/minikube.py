@@ -55,6 +55,7 @@ def start(settings: HostSettings) -> None:
         src=f"files{MINIKUBE_UNIT}.j2",
         dest=MINIKUBE_UNIT,
         mode="644",
+        accept=[layout.ACCEPT, "unit"],
         settings=settings,
         stand_ins=SHIMS,
         pod_max_pids=POD_MAX_PIDS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import postgres, systemd
 
-from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, ORIGINAL
+from tasks.layout import ACCEPT, CONTROL_USER, DAGS_USER, DATABASE, ORIGINAL
 from tasks.lib import whole_file
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
@@ -29,6 +29,7 @@ def configure(settings: HostSettings) -> None:
         user="postgres",
         group="postgres",
         mode="640",
+        accept=[ACCEPT, "postgres"],
         settings=settings,
     )
     run_unless(
@@ -47,6 +48,7 @@ def configure(settings: HostSettings) -> None:
         user="postgres",
         group="postgres",
         mode="600",
+        accept=[ACCEPT, "keep"],
         database=DATABASE,
         users=(CONTROL_USER, DAGS_USER),
     )

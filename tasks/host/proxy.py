@@ -48,18 +48,6 @@ def _write_site(settings: HostSettings) -> None:
         inputs=sorted({DROP_IN, NGINX_SITE, layout.CERTIFICATE, certificate}),
         started_with=STARTED_WITH,
     )
-    whole_file.template(
-        name="Write nginx's site airflow",
-        src=f"files{NGINX_SITE}.j2",
-        dest=NGINX_SITE,
-        mode="644",
-        settings=settings,
-        web_address=in_url(settings.web.host),
-        web_certificate=certificate,
-        pods_certificate=layout.CERTIFICATE,
-        prefix=_prefix(settings),
-    )
-    files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=NGINX_SITE)
     unchanged = f"! dpkg --verify nginx-common | grep -q ' {WELCOME}$'"
     run_unless(
         name="Disable nginx's welcome page",
@@ -68,6 +56,19 @@ def _write_site(settings: HostSettings) -> None:
         commands=[f"rm -f {ENABLED}/default {STARTED_WITH}/{NGINX_UNIT}"],
         already="there is none, or it is somebody's own",
     )
+    whole_file.template(
+        name="Write nginx's site airflow",
+        src=f"files{NGINX_SITE}.j2",
+        dest=NGINX_SITE,
+        mode="644",
+        accept=[layout.ACCEPT, "site"],
+        settings=settings,
+        web_address=in_url(settings.web.host),
+        web_certificate=certificate,
+        pods_certificate=layout.CERTIFICATE,
+        prefix=_prefix(settings),
+    )
+    files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=NGINX_SITE)
 
 
 def _prefix(settings: HostSettings) -> str:

@@ -42,7 +42,7 @@ def put(
     + accept: a command that gets the path of the new content beside the file; the file stays as it
       is if the command fails
     """
-    access = {"user": user, "group": group, "mode": mode}
+    access: dict[str, Any] = {"user": user, "group": group, "mode": mode}
     commands = files.put._inner(src=src, dest=dest, **access)
     yield from _whole(commands, dest, f"{user}:{group}", mode, accept)
 
@@ -64,7 +64,7 @@ def template(
     + dest, mode, user, group, accept: like those of `put`
     + values: what the template asks for
     """
-    access = {"user": user, "group": group, "mode": mode}
+    access: dict[str, Any] = {"user": user, "group": group, "mode": mode}
     commands = files.template._inner(src=src, dest=dest, **access, **values)
     yield from _whole(commands, dest, f"{user}:{group}", mode, accept)
 

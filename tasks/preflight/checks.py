@@ -34,6 +34,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_kubernetes_version(settings, report),
         *_clock(report, now),
         *_ports(settings, report),
+        *_web_host(settings, report),
         *_cluster(settings, report),
         *_sources(settings, report),
         *_claims(settings, report),
@@ -140,6 +141,21 @@ def _ports(settings: Settings, report: Report) -> Iterator[str]:
             else f"stop it, or choose another port with {own[int(port)][0]}"
         )
         yield f"port {port} is held by {name} (process {pid}): {cure}"
+
+
+def _web_host(settings: Settings, report: Report) -> Iterator[str]:
+    """nginx would not start with an address that is not the host's own: then no task runs."""
+    for answer in report.all("web_host"):
+        problem = "is no address and no known name" if answer == "unknown" else "is not the host's"
+        address = (
+            settings.web.host
+            if answer in ("unknown", settings.web.host)
+            else (f"{answer}, which {settings.web.host} means,")
+        )
+        yield (
+            f"web_host: {address} {problem}: write an address of the host, as `ip address` shows"
+            " them, or 0.0.0.0 for all"
+        )
 
 
 def _cluster(settings: Settings, report: Report) -> Iterator[str]:

@@ -21,6 +21,7 @@
 : "${offline_stamp=}"      # file that remembers how the folder looked when it was verified
 : "${own_ports=}"          # «port:unit» of each port of the deploy's services
 : "${registry_host=}"      # the registry's name and port
+: "${web_host=}"           # address or name at which nginx should serve the web page
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
 
 say() { echo "$1 $2"; }
@@ -69,6 +70,18 @@ ask_ports() {
     for expected in $cluster_ports; do
         held=$(listener "${expected%%:*}")
         [ -n "$held" ] && [ "${held#* }" != "${expected#*:}" ] && say port "${expected%%:*} $held"
+    done
+}
+
+# nginx can listen only at an address of the host itself, and does not start with another one.
+ask_web_host() {
+    [ -n "$web_host" ] && command -v ip >/dev/null || return 0
+    [ "$(cat /proc/sys/net/ipv4/ip_nonlocal_bind 2>/dev/null)" != 1 ] || return 0
+    found=$(getent ahosts "$web_host" | awk '{print $1}' | sort -u)
+    [ -n "$found" ] || say web_host unknown
+    for address in $found; do
+        case $address in 0.0.0.0 | :: | 127.* | ::1) continue ;; esac
+        ip -o address show to "$address" | grep -q . || say web_host "$address"
     done
 }
 
@@ -185,6 +198,7 @@ ask_lock
 ask_system
 ask_airflow
 ask_ports
+ask_web_host
 ask_minikube
 ask_kubeconfig
 ask_registry

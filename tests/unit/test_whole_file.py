@@ -66,7 +66,7 @@ def test_what_a_killed_run_left_beside_the_file_is_replaced(tmp_path: Path) -> N
 
 def test_one_command_follows_the_upload(tmp_path: Path) -> None:
     # pyinfra's own operation takes three: one for the content, the owner and the mode each.
-    arguments = {"dest": f"{tmp_path}/new", "mode": "640", **owner()}
+    arguments: dict[str, Any] = {"dest": f"{tmp_path}/new", "mode": "640", **owner()}
     commands = fake.commands(whole_file.put, src=StringIO("text"), **arguments)
     assert len([each for each in commands if str(tmp_path / "new") in each]) == 1
 
