@@ -7,7 +7,7 @@ import pyinfra
 from pyinfra import host
 
 from tasks import preflight
-from tasks.airflow import config, database, objects, services, timers, venv
+from tasks.airflow import config, database, objects, secrets, services, timers, venv
 from tasks.cluster import access, minikube, policy
 from tasks.day2 import backup, cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
@@ -26,6 +26,7 @@ def deploy(settings: HostSettings) -> None:
     minikube.start(settings)
     proxy.configure(settings)
     postgres.configure(settings)
+    secrets.create()
     venv.install(settings)
     dags.stage(settings)
     image.build(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 from pyinfra.api import deploy
 
-from tasks.airflow import secrets, venv
+from tasks.airflow import venv
 from tasks.airflow.database import url
 from tasks.layout import (
     BUNDLES,
@@ -29,11 +29,10 @@ POLICY = ROOT / "files/opt/airflow/plugins"
 
 @deploy("Airflow")
 def write(settings: HostSettings) -> None:
-    """The host has Airflow's configuration and secrets, and the command line uses its version."""
+    """The host has Airflow's configuration, and the command line uses its version."""
     manifest = yaml.safe_dump(template.manifest(settings), sort_keys=False)
     pod.let_the_cluster_check(settings, manifest)
     logs.share(settings)
-    secrets.create()
     whole_file.template(
         name="Write airflow.cfg",
         src="files/etc/airflow/airflow.cfg.j2",
