@@ -130,6 +130,10 @@ KUBEADM_CONFIG = "/var/tmp/minikube/kubeadm.yaml"  # as minikube gave it to kube
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal
 
+# Signs backups. It is in none of them, so a changed one does not pass for the host's own.
+BACKUP_KEY = f"{STATE}/backup-key"
+# While a restore changes database and keys: the command that goes on.
+RESTORE_MARK = f"{STATE}/restore-unfinished"
 BACKUP_PENDING = "before-upgrade-pending"  # the name of one while the upgrade is under way
 BACKUPS_KEPT_BEFORE = 3  # of those made before an upgrade, a restore or a rollback
 

@@ -41,9 +41,12 @@ def values(settings: HostSettings) -> dict[str, str]:
         "WEB_URL": settings.web.local_url,
         # Backups.
         "BACKED_UP": " ".join(path.lstrip("/") for path in layout.BACKED_UP),
+        "RESTORE_MARK": layout.RESTORE_MARK,
         "NOT_BACKED_UP": " ".join(path.lstrip("/") for path in layout.NOT_BACKED_UP),
         "BACKUPS": layout.BACKUPS,
+        "BACKUP_KEY": layout.BACKUP_KEY,
         "BACKUP_PENDING": layout.BACKUP_PENDING,
+        "BACKUP_RECIPIENT": settings.retention.backup_recipient or "",
         # One that an admin makes by hand is not deleted at once.
         "BACKUPS_KEPT": str(max(settings.retention.backups, 1)),
         # Of those made before an upgrade, a restore or a rollback.

@@ -52,6 +52,8 @@ def package_names(settings: HostSettings) -> list[str]:
         names += IMAGE_PACKAGES
     if settings.worker.registry:
         names.append("skopeo")  # asks the registry, and copies the image there
+    if settings.retention.backup_recipient:
+        names.append("age")  # encrypts backups
     if settings.airflow.tasks_on_host:
         names.append("acl")
     return names

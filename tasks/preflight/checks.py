@@ -27,6 +27,11 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         ]
     if holder := report.one("locked"):
         return [lock.refusal(holder)]
+    if command := report.one("restore_cut"):
+        return [
+            f"a restore was cut off, so database and keys may not belong together, and Airflow does"
+            f" not start: sudo {command} on the host goes on, then deploy again"
+        ]
     return [
         *_system(report),
         *_resources(report),

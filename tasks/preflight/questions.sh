@@ -22,6 +22,7 @@
 : "${own_ports=}"          # «port:unit» of each port of the deploy's services
 : "${registry_host=}"      # the registry's name and port
 : "${web_host=}"           # address or name at which nginx should serve the web page
+: "${restore_mark=}"       # file with the command of a restore that was cut off
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
 
 say() { echo "$1 $2"; }
@@ -58,6 +59,10 @@ ask_airflow() {
     [ -s "$migrated" ] && say migrated "$(cat "$migrated")"
     say database_kib \
         "$(du -skc /var/lib/postgresql/*/main/base 2>/dev/null | awk 'END {print $1 + 0}')"
+}
+
+ask_restore() {
+    [ -s "$restore_mark" ] && say restore_cut "$(cat "$restore_mark")"
 }
 
 ask_ports() {
@@ -197,6 +202,7 @@ ask_image() {
 ask_lock
 ask_system
 ask_airflow
+ask_restore
 ask_ports
 ask_web_host
 ask_minikube

@@ -27,6 +27,11 @@ HostFolder = Annotated[str, StringConstraints(pattern=r"^(/[\w@+-][\w.@+-]*)+$")
 Address = Annotated[str, StringConstraints(pattern=r"^[\w.:-]+$")]
 Token = Annotated[str, StringConstraints(pattern=r"^[\w./:@+-]+$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
+# A public key of age: https://age-encryption.org/v1
+BackupRecipient = Annotated[
+    str,
+    StringConstraints(pattern=r"^(age1[0-9a-z]{58}|ssh-ed25519 [A-Za-z0-9+/=]{68}( [\w@.-]+)?)$"),
+]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
 KubernetesName = Annotated[

@@ -102,6 +102,11 @@ def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) ->
     return findings(Settings.from_data(given or {}), Report({**GOOD, **answers}), NOW)
 
 
+def test_a_restore_that_was_cut_off_is_all_that_is_told() -> None:
+    (finding,) = found({"restore_cut": ["airflow-restore /root/a.tar"], "uid": ["1000"]})
+    assert "sudo airflow-restore /root/a.tar on the host goes on" in finding
+
+
 # The lock
 
 
