@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import (
+    DNSName,
+    ExtensionNotFound,
+    IPAddress,
+    SubjectAlternativeName,
+    load_pem_x509_certificates,
+)
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -151,6 +158,28 @@ class WebCertificate(Compound):
             return
         if known.public_key() != first.public_key():
             yield "key does not belong to the certificate: write those of one pair"
+        if first.not_valid_after_utc < datetime.now(UTC):
+            yield f"certificate has ended on {first.not_valid_after_utc:%Y-%m-%d}: write a new one"
+
+    @property
+    def end(self) -> datetime:
+        """When the certificate ends."""
+        return load_pem_x509_certificates(self.certificate.encode())[0].not_valid_after_utc
+
+    def is_for(self, name: str) -> bool:
+        """Whether browsers accept the certificate for a name or an address."""
+        first, *_ = load_pem_x509_certificates(self.certificate.encode())
+        try:
+            names = first.extensions.get_extension_for_class(SubjectAlternativeName).value
+        except ExtensionNotFound:
+            return False
+        try:
+            return ipaddress.ip_address(name) in names.get_values_for_type(IPAddress)
+        except ValueError:
+            pass
+        _, _, domain = name.lower().partition(".")
+        known = [each.lower() for each in names.get_values_for_type(DNSName)]
+        return name.lower() in known or f"*.{domain}" in known
 
 
 class Registry(Compound):

@@ -76,15 +76,18 @@ ANOTHER_DRIVER = {
 }
 
 
-def pair() -> dict[str, str]:
-    """A certificate, of no authority, and its key."""
+def pair(days: int = 90, *names: x509.GeneralName) -> dict[str, str]:
+    """A certificate, of no authority, that is valid for so many days and names, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "airflow.example")])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
+        .not_valid_before(now - timedelta(days=100))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(
+            x509.SubjectAlternativeName(names or [x509.DNSName("airflow.example")]), critical=False
+        )
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
