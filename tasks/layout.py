@@ -126,6 +126,12 @@ PULL_SECRET = "airflow-registry"
 
 # Of other programs.
 NGINX_SITE = "/etc/nginx/sites-available/airflow"
+# Kubernetes' own certificates, where the host is its node; kubeconfigs have theirs inside.
+CLUSTER_CERTIFICATES = (
+    "/var/lib/minikube/certs/*.crt",
+    "/var/lib/minikube/certs/etcd/*.crt",
+    "/etc/kubernetes/*.conf",
+)
 KUBEADM_CONFIG = "/var/tmp/minikube/kubeadm.yaml"  # as minikube gave it to kubeadm last
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal

@@ -22,7 +22,12 @@ def values(settings: HostSettings) -> dict[str, str]:
         "SECRETS": layout.SECRETS,
         "KUBECTL": settings.kubectl,
         "NAMESPACE": settings.kubernetes.namespace,
+        "KUBEADM": f"/var/lib/minikube/binaries/v{settings.kubernetes.version}/kubeadm",
         "KUBEADM_CONFIG": layout.KUBEADM_CONFIG,
+        "CLUSTER_CERTIFICATES": (
+            " ".join(layout.CLUSTER_CERTIFICATES) if settings.node_is_host else ""
+        ),
+        "WEB_CERTIFICATES": " ".join(sorted({layout.CERTIFICATE, tls.of_page(settings)})),
         "KUBERNETES_VERSION": settings.kubernetes.version,
         "OFFLINE_DIR": settings.offline.dir or "",
         "REQUIREMENTS": layout.REQUIREMENTS,
