@@ -140,6 +140,8 @@ ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the re
 BACKUP_KEY = f"{STATE}/backup-key"
 # While a restore changes database and keys: the command that goes on.
 RESTORE_MARK = f"{STATE}/restore-unfinished"
+# While the cluster has new accounts and the host their old tokens: it says how to go on.
+TOKEN_MARK = f"{STATE}/cluster-token-unfinished"
 BACKUP_PENDING = "before-upgrade-pending"  # the name of one while the upgrade is under way
 BACKUPS_KEPT_BEFORE = 3  # of those made before an upgrade, a restore or a rollback
 

@@ -19,11 +19,12 @@ from tasks.layout import (
     KUBERNETES_UNWANTED,
     PULL_SECRET,
     ROOT,
+    TOKEN_MARK,
     TRIGGERERS_KUBECONFIG,
 )
 from tasks.lib import whole_file
 from tasks.lib.kubectl import Manifest, render
-from tasks.lib.operations import ensure
+from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
@@ -70,6 +71,12 @@ def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
             args=[account, path, group],
             already="it names the cluster and holds the service account's token",
         )
+    run_unless(
+        name="Let the services use the token",
+        test=f"! test -e {TOKEN_MARK}",
+        commands=[f"rm {TOKEN_MARK}"],
+        already="no change of the token was cut off",
+    )
     if TRIGGERER not in accounts(settings):
         files.file(
             name="Remove the triggerer's kubeconfig", path=TRIGGERERS_KUBECONFIG, present=False

@@ -45,6 +45,6 @@ def _end() -> None:
     run_unless(
         name="Keep the backup of before",
         test=f"! test -e {pending}",
-        commands=[f"mv {pending} {BACKUPS}/{name}.tar && sync {BACKUPS}"],
+        commands=[f"mv {pending} {BACKUPS}/{name}.tar", f"sync {BACKUPS}"],
         already="there was no upgrade",
     )

@@ -61,6 +61,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "CONTROL_KUBECONFIG": layout.KUBECONFIG,
         "JWT_DROP_IN": layout.JWT_DROP_IN,
         "JWT_KEYS": layout.JWT_KEYS,
+        "TOKEN_MARK": layout.TOKEN_MARK,
         "TRIGGERER_KUBECONFIG": layout.TRIGGERERS_KUBECONFIG,
         # The smoke test.
         "SMOKE_TEST": "yes" if settings.airflow.smoke_test else "",

@@ -430,7 +430,10 @@ def test_a_restore_that_is_cut_off_is_marked_and_goes_on(
 def test_services_do_not_start_while_a_restore_is_cut_off() -> None:
     for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
         text = (fake.FILES / f"etc/systemd/system/airflow-{name}.service").read_text()
-        assert f"\nAssertPathExists=!{layout.RESTORE_MARK}\n" in text.partition("[Service]")[0]
+        conditions = text.partition("[Service]")[0].splitlines()
+        assert f"AssertPathExists=!{layout.RESTORE_MARK}" in conditions
+        follows_pods = name in ("scheduler", "triggerer")
+        assert (f"AssertPathExists=!{layout.TOKEN_MARK}" in conditions) is follows_pods
 
 
 # Before an upgrade
