@@ -7,8 +7,8 @@ import pyinfra
 from pyinfra import host
 
 from tasks import preflight
-from tasks.airflow import config, database, objects, services, timers, venv
-from tasks.cluster import access, minikube, policy
+from tasks.airflow import config, database, objects, secrets, services, timers, venv
+from tasks.cluster import access, certificates, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
 from tasks.lib import connection, progress, shell, terminal
@@ -26,6 +26,7 @@ def deploy(settings: HostSettings) -> None:
     minikube.start(settings)
     proxy.certify(settings)
     postgres.configure(settings)
+    secrets.create()
     venv.install(settings)
     image.build(settings)
 
@@ -51,6 +52,7 @@ def deploy(settings: HostSettings) -> None:
 
     # Operate. These look after an Airflow that runs.
     timers.run(settings)
+    certificates.watch()
     metrics.run(settings)
 
     # Verify, and tidy up only when the new state is known to work.

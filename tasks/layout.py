@@ -110,6 +110,7 @@ HOST_ENV = "/etc/airflow/host.env"
 PROGRAMS_RECORD = f"{STATE}/programs"
 CLI = "/usr/local/bin/airflow"
 RUN = f"{LIB}/run"
+ACCEPT = f"{LIB}/accept.sh"  # looks at a new file before it takes its place
 BACKUP = "/usr/local/bin/airflow-backup"
 RESTORE = "/usr/local/bin/airflow-restore"
 ROLLBACK = "/usr/local/bin/airflow-rollback"
@@ -154,11 +155,23 @@ PULL_SECRET = "airflow-registry"
 
 # Of other programs.
 NGINX_SITE = "/etc/nginx/sites-available/airflow"
+# Kubernetes' own certificates, where the host is its node; kubeconfigs have theirs inside.
+CLUSTER_CERTIFICATES = (
+    "/var/lib/minikube/certs/*.crt",
+    "/var/lib/minikube/certs/etcd/*.crt",
+    "/etc/kubernetes/*.conf",
+)
 KUBEADM_CONFIG = "/var/tmp/minikube/kubeadm.yaml"  # as minikube gave it to kubeadm last
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
 PIP_CONFIG = "/etc/pip.conf"
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal
 
+# Signs backups. It is in none of them, so a changed one does not pass for the host's own.
+BACKUP_KEY = f"{STATE}/backup-key"
+# While a restore changes database and keys: the command that goes on.
+RESTORE_MARK = f"{STATE}/restore-unfinished"
+# While the cluster has new accounts and the host their old tokens: it says how to go on.
+TOKEN_MARK = f"{STATE}/cluster-token-unfinished"
 BACKUP_PENDING = "before-upgrade-pending"  # the name of one while the upgrade is under way
 BACKUPS_KEPT_BEFORE = 3  # of those made before an upgrade, a restore or a rollback
 

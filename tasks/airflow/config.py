@@ -7,9 +7,8 @@ from io import StringIO
 
 from pydantic import SecretStr
 from pyinfra.api import deploy
-from pyinfra.operations import files
 
-from tasks.airflow import secrets, venv
+from tasks.airflow import venv
 from tasks.airflow.database import url
 from tasks.layout import (
     API_SERVER_PORT,
@@ -24,7 +23,7 @@ from tasks.layout import (
     POD_TEMPLATE,
     ROOT,
 )
-from tasks.lib import kubectl, progress
+from tasks.lib import kubectl, progress, whole_file
 from tasks.lib.operations import secret_file
 from tasks.settings import HostSettings
 from tasks.worker import dags, logs, plugins, pod, template, variables
@@ -37,11 +36,10 @@ SECRET_NAMES = r"pass|secret|token|key|cred|dsn|conn|auth|kwargs|header|url|back
 
 @deploy("Airflow")
 def write(settings: HostSettings) -> None:
-    """The host has Airflow's configuration and secrets, and the command line uses its version."""
+    """The host has Airflow's configuration, and the command line uses its version."""
     manifest = kubectl.yaml_text(template.manifest(settings))
     pod.let_the_cluster_check(settings, manifest)
     logs.share(settings)
-    secrets.create()
     secret_file(
         name="Write airflow.cfg",
         path=CONFIG,
@@ -50,7 +48,7 @@ def write(settings: HostSettings) -> None:
         mode="640",
         redacted=redacted,
     )
-    files.template(
+    whole_file.template(
         name="Write pod_template.yaml",
         src="files/etc/airflow/pod_template.yaml.j2",
         dest=POD_TEMPLATE,
@@ -59,7 +57,7 @@ def write(settings: HostSettings) -> None:
         mode="640",
         manifest=manifest,
     )
-    files.put(
+    whole_file.put(
         name="Write the environment variables of DAGs",
         src=StringIO(variables.file(settings)),
         dest=DAGS_ENV,

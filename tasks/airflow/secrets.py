@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pyinfra.api import deploy
+
 from tasks.lib.operations import ensure
 
 # The keys that each process holds, and why: who has jwt-secret can act as any task or user, who has
@@ -35,8 +37,9 @@ NEEDED: Mapping[str, Mapping[str, str]] = {
 }
 
 
+@deploy("Airflow")
 def create() -> None:
-    """Each secret has its file; one that is there stays."""
+    """Each secret has its file; one that is there stays. A lost one that data needs is an error."""
     ensure(
         name="Make the secrets that are missing",
         program="secrets.sh",

@@ -125,6 +125,7 @@ def run(settings: HostSettings) -> None:
         sources=units(settings),
         dest=UNITS_DIRECTORY,
         record=layout.UNITS_RECORD,
+        accept=f"{layout.ACCEPT} units",
     )
     systemd.load(
         name="Make systemd load and enable the units",

@@ -19,10 +19,12 @@ from tasks.layout import (
     KUBERNETES_UNWANTED,
     PULL_SECRET,
     ROOT,
+    TOKEN_MARK,
     TRIGGERERS_KUBECONFIG,
 )
+from tasks.lib import whole_file
 from tasks.lib.kubectl import Manifest, render
-from tasks.lib.operations import ensure, ensure_sent
+from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
@@ -75,6 +77,12 @@ def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
             args=[account, path, group],
             already="it names the cluster and holds the service account's token",
         )
+    run_unless(
+        name="Let the services use the token",
+        test=f"! test -e {TOKEN_MARK}",
+        commands=[f"rm {TOKEN_MARK}"],
+        already="no change of the token was cut off",
+    )
     if TRIGGERER not in accounts(settings):
         files.file(
             name="Remove the triggerer's kubeconfig", path=TRIGGERERS_KUBECONFIG, present=False
@@ -104,7 +112,7 @@ def accounts(settings: HostSettings) -> dict[str, tuple[str, str]]:
 def _write_list(what: str, objects: Sequence[Manifest], path: str) -> None:
     """The host has objects in a file that kubectl can read, too."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2, default=str)
-    files.put(
+    whole_file.put(
         name=f"Write {what}",
         src=StringIO(text + "\n"),
         dest=path,

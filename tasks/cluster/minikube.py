@@ -13,7 +13,7 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.cluster import programs
 from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS
-from tasks.lib import progress
+from tasks.lib import progress, whole_file
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
@@ -58,11 +58,12 @@ def start(settings: HostSettings) -> None:
         _prepare_node(settings)
     if settings.offline.dir:
         _place_offline_files(settings, settings.offline.dir)
-    files.template(
+    whole_file.template(
         name="Write minikube.service",
         src=f"files{MINIKUBE_UNIT}.j2",
         dest=MINIKUBE_UNIT,
         mode="644",
+        accept=[layout.ACCEPT, "unit"],
         settings=settings,
         stand_ins=SHIMS,
         pod_max_pids=POD_MAX_PIDS,

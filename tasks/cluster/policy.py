@@ -10,11 +10,10 @@ import yaml
 from pyinfra import host
 from pyinfra.api import DeployError, deploy, operation
 from pyinfra.facts.server import Command
-from pyinfra.operations import files
 
 from tasks.cluster.access import CONTROL_PLANE, TRIGGERER
 from tasks.layout import POD_POLICY, POD_POLICY_REFUSED, POD_TEMPLATE, PULL_SECRET, ROOT
-from tasks.lib import progress
+from tasks.lib import progress, whole_file
 from tasks.lib.kubectl import Manifest, render
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
@@ -61,7 +60,7 @@ def admit(settings: HostSettings, template: Manifest) -> None:
 
 def _apply(settings: HostSettings, templates: Sequence[Manifest], while_: str) -> None:
     wanted = settings.kubernetes.pod_policy
-    files.put(
+    whole_file.put(
         name=f"Write the policy on task pods{while_}",
         src=StringIO(text(settings, templates)),
         dest=POD_POLICY,

@@ -28,6 +28,11 @@ def guard(settings: HostSettings) -> Iterator[None]:
 @deploy("Upgrade")
 def _begin(settings: HostSettings) -> None:
     """Airflow is stopped and backed up if its version or a package will change."""
+    ensure(
+        name="Make the key that signs backups",
+        program="backup-key.sh",
+        already="it was made before",
+    )
     # One program restores and rolls back: it sees from its name which of the two it should do.
     files.link(
         name="Link the command airflow-rollback to airflow-restore",
@@ -52,6 +57,6 @@ def _end() -> None:
     run_unless(
         name="Keep the backup from before the upgrade",
         test=f"! test -e {pending}",
-        commands=[f"mv {pending} {BACKUPS}/{name}.tar"],
+        commands=[f"mv {pending} {BACKUPS}/{name}.tar", f"sync {BACKUPS}"],
         already="there was no upgrade",
     )

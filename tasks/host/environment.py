@@ -6,11 +6,10 @@ import shlex
 from io import StringIO
 from pathlib import PurePosixPath
 
-from pyinfra.operations import files
-
 from tasks import layout
 from tasks.host import tls
 from tasks.layout import HOST_ENV, ROOT
+from tasks.lib import whole_file
 from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
 
@@ -28,7 +27,12 @@ def values(settings: HostSettings) -> dict[str, str]:
         "KUBECTL": settings.kubectl,
         "NAMESPACE": settings.kubernetes.namespace,
         "CONTROL_NAMESPACE": settings.kubernetes.control_namespace,
+        "KUBEADM": f"/var/lib/minikube/binaries/v{settings.kubernetes.version}/kubeadm",
         "KUBEADM_CONFIG": layout.KUBEADM_CONFIG,
+        "CLUSTER_CERTIFICATES": (
+            " ".join(layout.CLUSTER_CERTIFICATES) if settings.node_is_host else ""
+        ),
+        "WEB_CERTIFICATES": " ".join(sorted({layout.CERTIFICATE, tls.of_page(settings)})),
         "KUBERNETES_VERSION": settings.kubernetes.version,
         "OFFLINE_DIR": settings.offline.dir or "",
         "REQUIREMENTS": layout.REQUIREMENTS,
@@ -48,9 +52,12 @@ def values(settings: HostSettings) -> dict[str, str]:
         "WEB_URL": settings.web.local_url,
         # Backups.
         "BACKED_UP": " ".join(path.lstrip("/") for path in layout.BACKED_UP),
+        "RESTORE_MARK": layout.RESTORE_MARK,
         "NOT_BACKED_UP": " ".join(path.lstrip("/") for path in layout.NOT_BACKED_UP),
         "BACKUPS": layout.BACKUPS,
+        "BACKUP_KEY": layout.BACKUP_KEY,
         "BACKUP_PENDING": layout.BACKUP_PENDING,
+        "BACKUP_RECIPIENT": settings.retention.backup_recipient or "",
         # One that an admin makes by hand is not deleted at once.
         "BACKUPS_KEPT": str(max(settings.retention.backups, 1)),
         # Of those made before an upgrade, a restore or a rollback.
@@ -60,6 +67,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "CONTROL_KUBECONFIG": layout.KUBECONFIG,
         "JWT_DROP_IN": layout.JWT_DROP_IN,
         "JWT_KEYS": layout.JWT_KEYS,
+        "TOKEN_MARK": layout.TOKEN_MARK,
         "TRIGGERER_KUBECONFIG": layout.TRIGGERERS_KUBECONFIG,
         # The smoke test.
         "SMOKE_TEST": "yes" if settings.airflow.smoke_test else "",
@@ -136,7 +144,7 @@ def render(settings: HostSettings) -> str:
 
 def install(settings: HostSettings) -> None:
     """The host has the values that the deploy's programs read, and the programs."""
-    files.put(
+    whole_file.put(
         name=f"Write {HOST_ENV}",
         src=StringIO(render(settings)),
         dest=HOST_ENV,

@@ -17,6 +17,7 @@ from tasks.layout import (
     STARTED_WITH,
     UNITS_DIRECTORY,
 )
+from tasks.lib import whole_file
 from tasks.lib.operations import ensure, packages, run_unless
 from tasks.settings import HostSettings
 
@@ -36,13 +37,13 @@ def run(settings: HostSettings) -> None:
         return
     address = f"{settings.wildcard_address}:{settings.metrics.port}"
     # Before the package, which starts the unit.
-    files.put(
+    whole_file.put(
         name=f"Write the sandbox of {METRICS_UNIT}",
         src=f"files{layout.SANDBOX}",
         dest=SANDBOX,
         mode="644",
     )
-    files.template(
+    whole_file.template(
         name=f"Write the drop-in of {METRICS_UNIT}",
         src=f"files{DROP_IN}.j2",
         dest=DROP_IN,

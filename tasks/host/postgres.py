@@ -7,9 +7,10 @@ rights.
 from __future__ import annotations
 
 from pyinfra.api import deploy
-from pyinfra.operations import files, systemd
+from pyinfra.operations import systemd
 
-from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, METRICS_USER, ORIGINAL
+from tasks.layout import ACCEPT, CONTROL_USER, DAGS_USER, DATABASE, METRICS_USER, ORIGINAL
+from tasks.lib import whole_file
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
@@ -27,13 +28,14 @@ def configure(settings: HostSettings) -> None:
         args=[str(settings.postgres.version), str(settings.postgres_port)],
         already="it is there, on its port",
     )
-    files.template(
+    whole_file.template(
         name="Write PostgreSQL's conf.d/airflow.conf",
         src="files/etc/postgresql/conf.d/airflow.conf.j2",
         dest=config,
         user="postgres",
         group="postgres",
         mode="640",
+        accept=[ACCEPT, "postgres"],
         settings=settings,
     )
     run_unless(
@@ -45,13 +47,15 @@ def configure(settings: HostSettings) -> None:
         ],
         already="it was kept before",
     )
-    files.template(
+    whole_file.template(
         name="Write pg_hba.conf",
         src="files/etc/postgresql/pg_hba.conf.j2",
         dest=access,
         user="postgres",
         group="postgres",
         mode="600",
+        accept=[ACCEPT, "keep"],
+        database=DATABASE,
         # The owner also restores a backup, beside the database in use.
         users={
             CONTROL_USER: [DATABASE, f"{DATABASE}_new"],

@@ -12,7 +12,7 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.host import tls
 from tasks.layout import LOOPBACK, NGINX_SITE, NGINX_UNIT, STARTED_WITH, UNITS_DIRECTORY
-from tasks.lib import progress
+from tasks.lib import progress, whole_file
 from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
 from tasks.settings.types import in_url
@@ -50,7 +50,7 @@ def configure(settings: HostSettings) -> None:
 
 def _write_site(settings: HostSettings) -> None:
     certificate = tls.of_page(settings)
-    files.template(
+    whole_file.template(
         name=f"Write the drop-in of {NGINX_UNIT}",
         src=f"files{DROP_IN}.j2",
         dest=DROP_IN,
@@ -58,18 +58,6 @@ def _write_site(settings: HostSettings) -> None:
         inputs=sorted({DROP_IN, NGINX_SITE, layout.CERTIFICATE, certificate}),
         started_with=STARTED_WITH,
     )
-    files.template(
-        name="Write nginx's site airflow",
-        src=f"files{NGINX_SITE}.j2",
-        dest=NGINX_SITE,
-        mode="644",
-        settings=settings,
-        web_address=in_url(settings.web.host),
-        web_certificate=certificate,
-        pods_certificate=layout.CERTIFICATE,
-        prefix=_prefix(settings),
-    )
-    files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=NGINX_SITE)
     run_unless(
         name="Disable nginx's welcome page",
         test=f"cd {NGINX}; ! test sites-enabled/default -ef {WELCOME} || {WELCOME_CHANGED}",
@@ -77,6 +65,19 @@ def _write_site(settings: HostSettings) -> None:
         commands=[f"rm -f {ENABLED}/default {STARTED_WITH}/{NGINX_UNIT}"],
         already="there is none, or it is somebody's own",
     )
+    whole_file.template(
+        name="Write nginx's site airflow",
+        src=f"files{NGINX_SITE}.j2",
+        dest=NGINX_SITE,
+        mode="644",
+        accept=[layout.ACCEPT, "site"],
+        settings=settings,
+        web_address=in_url(settings.web.host),
+        web_certificate=certificate,
+        pods_certificate=layout.CERTIFICATE,
+        prefix=_prefix(settings),
+    )
+    files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=NGINX_SITE)
 
 
 def _prefix(settings: HostSettings) -> str:

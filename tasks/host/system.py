@@ -53,6 +53,8 @@ def package_names(settings: HostSettings) -> list[str]:
         names += IMAGE_PACKAGES
     if settings.worker.registry:
         names.append("skopeo")  # asks the registry, and copies the image there
+    if settings.retention.backup_recipient:
+        names.append("age")  # encrypts backups
     return [*names, *settings.build.apt_packages]
 
 

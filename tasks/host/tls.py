@@ -5,12 +5,14 @@ Browsers get another one if the inventory has one.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from pyinfra.operations import files
 
 from tasks.layout import CERTIFICATE, TLS, WEB_CERTIFICATE
+from tasks.lib import progress
 from tasks.lib.operations import ensure, secret_file
 from tasks.settings import HostSettings
 
@@ -30,6 +32,12 @@ def configure(settings: HostSettings) -> None:
             name="Remove the web page's own certificate", path=WEB_CERTIFICATE, present=False
         )
         return
+    left = given.end - datetime.now(UTC)
+    if left < timedelta(days=30):
+        progress.say_at_end(
+            f"The web page's certificate ends in {left.days} days, on {given.end:%Y-%m-%d}: write a"
+            " new one into web_certificate."
+        )
     both = f"{given.certificate.rstrip()}\n{given.key.get_secret_value()}"
     secret_file(
         name="Write the web page's own certificate", path=WEB_CERTIFICATE, content=SecretStr(both)

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pyinfra.operations import files
 
 from tasks.layout import PACKAGE_AUTHORITY, PACKAGE_INDEXES, PACKAGE_LOGINS, REQUIREMENTS
+from tasks.lib import whole_file
 from tasks.lib.operations import ensure, secret_file
 from tasks.settings import HostSettings
 from tasks.settings.build import Build
@@ -18,7 +19,7 @@ from tasks.settings.build import Build
 
 def write_lock(product: str, lock: str) -> None:
     """The host has a lock file of the repository."""
-    files.put(
+    whole_file.put(
         name=f"Write the lock file of {product}",
         src=f"files{REQUIREMENTS}/{lock}",
         dest=f"{REQUIREMENTS}/{lock}",

@@ -1,7 +1,8 @@
 #!/bin/sh
 # The operation `synced_folder` sends this text with the variables that it needs on top, since no program
 # is on the host before it ran: $action (check or apply), the folder $dest, $record, which lists the
-# files that it brought there, and $wanted, the checksum of the list that the folder should have.
+# files that it brought there, $wanted, the checksum of the list that the folder should have, and $accept,
+# a command that may refuse the new files.
 
 # shellcheck disable=SC2154
 check() {
@@ -23,12 +24,21 @@ apply() {
     umask 022
     mkdir -p "$dest"
     cd "$dest"
+    if [ -n "$accept" ]; then
+        rm -rf "$record.folder"
+        mkdir "$record.folder"
+        tar -C "$record.folder" -xf "$record.tar"
+        $accept "$record.folder$dest"
+        rm -r "$record.folder"
+    fi
     # Each file has the time of its arrival: systemd looks for files newer than those it has read.
     # No tool reads files with this ending, and none of a person has such a name.
     tar -C / --touch --no-same-owner --transform 's/$/.airflow-deploy-new/' -xf "$record.tar"
     touch "$record"
     # From here on the record names all files, wherever the run is killed.
     cat "$record.new" >>"$record"
+    # A loss of power leaves each file as it was or as it should be, and none of them empty.
+    names "$record.new" | sed 's/$/.airflow-deploy-new/' | xargs -rd '\n' sync --
     names "$record.new" | while IFS= read -r name; do
         mv -T -- "$name.airflow-deploy-new" "$name"
     done

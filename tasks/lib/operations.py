@@ -147,7 +147,7 @@ def secret_file(
             logger.info("  %s", line)
     prepare = f"chown root:{group} {path}.new && chmod {mode} {path}.new"
     yield StringCommand(f"umask 077; cat > {path}.new && {prepare}", _stdin=StringIO(text))
-    yield f"mv {path}.new {path}"
+    yield f"sync {path}.new && mv {path}.new {path} && sync {path.rpartition('/')[0]}"
 
 
 Source = Path | str  # a file of this machine, or a text
@@ -173,7 +173,7 @@ def _is_program(source: Source) -> bool:
 
 @operation()
 def synced_folder(
-    sources: Mapping[str, Source], dest: str, record: str
+    sources: Mapping[str, Source], dest: str, record: str, accept: str = ""
 ) -> Generator[str | FileUploadCommand, None, None]:
     """
     Give a folder of the host the files of this machine, and remove those brought earlier.
@@ -184,11 +184,14 @@ def synced_folder(
     + sources: the files, or their text, by their path in the folder
     + dest: the folder
     + record: file on the host that lists the files that were brought
+    + accept: a command that gets the path of a folder with the new files; the files stay as they
+      are if the command fails
     """
     listed = checksums(sources)
     variables = {
         "dest": dest,
         "record": record,
+        "accept": accept,
         "wanted": hashlib.sha256(listed.encode()).hexdigest() if sources else "",
     }
     verdict = host.get_fact(

@@ -11,9 +11,24 @@ installed() {
     dpkg-query -Wf '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p' | sort -u
 }
 
-# Another program, or the apt of a killed run, may hold the lock for some minutes.
+# Run a command, again as long as another program holds a lock: that of an upgrade at night, or the apt
+# of a killed run. apt waits for dpkg's lock only, and not for those of its lists and its archives.
+patiently() {
+    for _ in $(seq 180); do
+        # Not by a pipe: a daemon that a package starts may keep it open.
+        LC_ALL=C "$@" >/dev/null 2>"$record.errors" && rm "$record.errors" && return
+        case $(cat "$record.errors") in
+        *" lock /var/lib/apt/lists/"* | *" lock /var/cache/apt/archives/"*) sleep 5 ;;
+        *"lock was locked by another process"* | *"status database is locked"*) sleep 5 ;;
+        *) break ;;
+        esac
+    done
+    cat "$record.errors" >&2
+    return 1
+}
+
 apt() {
-    apt-get -qq -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=900 "$@"
+    patiently apt-get -qq -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=900 "$@"
 }
 
 # Packages unpack programs that ask their questions, and /tmp may forbid programs (noexec).
@@ -24,9 +39,11 @@ install -d -m 700 "${record%/*}" "$TMPDIR"
     installed >"$record.new"
     mv "$record.new" "$record.before"
 }
+# Packages that a run left half installed when the power went: apt would refuse all work.
+patiently dpkg --force-confold --configure -a
 # An index with a wrong signature is an error, even if an older one could be used.
 apt update --error-on=any
 # Nothing of others' may go: a package that conflicts with one of theirs is an error.
-apt install --yes --no-install-recommends --no-remove "$@" >/dev/null
+apt install --yes --no-install-recommends --no-remove "$@"
 installed | comm -13 "$record.before" - >>"$record"
 rm "$record.before"

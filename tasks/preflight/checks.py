@@ -28,6 +28,11 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         ]
     if holder := report.one("locked"):
         return [lock.refusal(holder)]
+    if command := report.one("restore_cut"):
+        return [
+            f"a restore was cut off, so database and keys may not belong together, and Airflow does"
+            f" not start: sudo {command} on the host goes on, then deploy again"
+        ]
     return [
         *_system(report),
         *_resources(report),
@@ -36,6 +41,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_clock(report, now),
         *_ports(settings, report),
         *_open_ports(report),
+        *_web_host(settings, report),
         *_cluster(settings, report),
         *_sources(settings, report),
         *_claims(settings, report),
@@ -154,6 +160,21 @@ def _open_ports(report: Report) -> Iterator[str]:
         yield (
             f"net.ipv4.ip_unprivileged_port_start is {first}, so any user of the host could listen"
             f" on port {API_SERVER_PORT} and pass for Airflow: give it a value above that"
+        )
+
+
+def _web_host(settings: Settings, report: Report) -> Iterator[str]:
+    """nginx would not start with an address that is not the host's own: then no task runs."""
+    for answer in report.all("web_host"):
+        problem = "is no address and no known name" if answer == "unknown" else "is not the host's"
+        address = (
+            settings.web.host
+            if answer in ("unknown", settings.web.host)
+            else (f"{answer}, which {settings.web.host} means,")
+        )
+        yield (
+            f"web_host: {address} {problem}: write an address of the host, as `ip address` shows"
+            " them, or 0.0.0.0 for all"
         )
 
 

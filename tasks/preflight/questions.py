@@ -83,6 +83,8 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "index_urls": " ".join(index.url for index in settings.build.indexes.values()),
         "pip_config": layout.PIP_CONFIG,
         "kubeconfig": settings.kubernetes.kubeconfig or "",
+        "web_host": settings.web.host if settings.web.is_public else "",
+        "restore_mark": layout.RESTORE_MARK,
         "safe_keys": "|".join(kubeconfig.SAFE_KEYS),
         "registry_host": settings.worker.registry.host if settings.worker.registry else "",
         "offline_dir": settings.offline.dir or "",

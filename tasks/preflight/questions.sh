@@ -24,6 +24,8 @@
 : "${pip_config=}"         # pip's configuration
 : "${proxy=}"              # the proxy, as «host port»
 : "${registry_host=}"      # the registry's name and port
+: "${web_host=}"           # address or name at which nginx should serve the web page
+: "${restore_mark=}"       # file with the command of a restore that was cut off
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
 
 say() { printf '%s %s\n' "$1" "$2"; }
@@ -90,6 +92,10 @@ ask_airflow() {
         "$(du -skc /var/lib/postgresql/*/main/base 2>/dev/null | awk 'END {print $1 + 0}')"
 }
 
+ask_restore() {
+    [ -s "$restore_mark" ] && say restore_cut "$(cat "$restore_mark")"
+}
+
 ask_ports() {
     say open_ports "$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)"
     for own in $own_ports; do
@@ -100,6 +106,18 @@ ask_ports() {
     for expected in $cluster_ports; do
         held=$(listener "${expected%%:*}")
         [ -n "$held" ] && [ "${held#* }" != "${expected#*:}" ] && say port "${expected%%:*} $held"
+    done
+}
+
+# nginx can listen only at an address of the host itself, and does not start with another one.
+ask_web_host() {
+    [ -n "$web_host" ] && command -v ip >/dev/null || return 0
+    [ "$(cat /proc/sys/net/ipv4/ip_nonlocal_bind 2>/dev/null)" != 1 ] || return 0
+    found=$(getent ahosts "$web_host" | awk '{print $1}' | sort -u)
+    [ -n "$found" ] || say web_host unknown
+    for address in $found; do
+        case $address in 0.0.0.0 | :: | 127.* | ::1) continue ;; esac
+        ip -o address show to "$address" | grep -q . || say web_host "$address"
     done
 }
 
@@ -224,7 +242,9 @@ ask_image() {
 ask_lock
 ask_system
 ask_airflow
+ask_restore
 ask_ports
+ask_web_host
 ask_minikube
 ask_kubeconfig
 ask_registry

@@ -30,9 +30,20 @@ clean_network() { # of the rules and links that kube-proxy and the network plugi
     done
 }
 
+# The mounts below kubelet's folder, also where it is no mount point itself; the deepest first.
+volumes() {
+    findmnt -rno TARGET | grep '^/var/lib/kubelet/' | sort -r || true
+}
+
+# The files of a volume are not the cluster's: one that stays mounted ends the removal.
 unmount_volumes() {
-    findmnt -Rno TARGET -R /var/lib/kubelet 2>/dev/null | tail -n +2 | tac |
-        xargs -r umount 2>/dev/null || true
+    volumes | while IFS= read -r each; do umount "$(printf '%b' "$each")" || true; done
+    left=$(volumes)
+    [ -z "$left" ] || {
+        echo "these volumes are busy, and their files would be deleted: end the processes that" \
+            "fuser -vm shows for them, then run the removal again:" "$left" >&2
+        exit 1
+    }
     # If / is not shared between namespaces, kubelet mounts its folder over itself.
     case $(findmnt -no FSROOT /var/lib/kubelet) in
     */var/lib/kubelet) umount /var/lib/kubelet ;;
@@ -55,7 +66,7 @@ apply)
     sed -i "/$names/d" /etc/hosts
     # Mount points stay, emptied.
     # shellcheck disable=SC2048,SC2086 # patterns
-    rm -rf $* 2>/dev/null || true
+    rm -rf --one-file-system $* 2>/dev/null || true
     rmdir /var/lib/kubelet 2>/dev/null || true
     systemctl daemon-reload
     ;;

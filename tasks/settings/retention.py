@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tasks.settings.types import Section
+from tasks.settings.types import BackupRecipient, Section
 
 
 class Retention(Section):
@@ -27,6 +27,11 @@ class Retention(Section):
     )
     backups: int = Field(
         default=7, ge=0, description="Daily backups that are kept on the host; 0 makes none."
+    )
+    backup_recipient: BackupRecipient | None = Field(
+        default=None,
+        description="Public key that backups are encrypted to, as `age-keygen` prints it or of"
+        " `ssh-keygen -t ed25519`; none leaves them readable for root.",
     )
     worker_images: int = Field(
         default=2,

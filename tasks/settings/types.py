@@ -9,13 +9,19 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import (
+    DNSName,
+    ExtensionNotFound,
+    IPAddress,
+    SubjectAlternativeName,
+    load_pem_x509_certificates,
+)
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import (
     AfterValidator,
@@ -116,6 +122,10 @@ Sha256 = Annotated[str, _checked("[0-9a-f]{64}")]
 Version = Annotated[str, _checked("[0-9]{1,5}[.][0-9]{1,5}[.][0-9]{1,5}")]
 ObjectNameOfKubernetes = Annotated[str, _checked("[a-z0-9]([-a-z0-9.]*[a-z0-9])?", max_length=253)]
 KubernetesName = Annotated[str, _checked("[a-z]([-a-z0-9]*[a-z0-9])?", max_length=63)]
+# A public key of age: https://age-encryption.org/v1
+BackupRecipient = Annotated[
+    str, _checked("age1[0-9a-z]{58}|ssh-ed25519 [A-Za-z0-9+/=]{68}( [A-Za-z0-9_@.-]+)?")
+]
 LinuxName = Annotated[str, _checked("[a-z_][a-z0-9_.-]*", max_length=32)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 DebianPackage = Annotated[str, _checked("[a-z0-9][a-z0-9+.-]+", max_length=128)]
@@ -346,6 +356,28 @@ class WebCertificate(Compound):
             return
         if known.public_key() != first.public_key():
             yield "key does not belong to the certificate: write those of one pair"
+        if first.not_valid_after_utc < datetime.now(UTC):
+            yield f"certificate has ended on {first.not_valid_after_utc:%Y-%m-%d}: write a new one"
+
+    @property
+    def end(self) -> datetime:
+        """When the certificate ends."""
+        return load_pem_x509_certificates(self.certificate.encode())[0].not_valid_after_utc
+
+    def is_for(self, name: str) -> bool:
+        """Whether browsers accept the certificate for a name or an address."""
+        first, *_ = load_pem_x509_certificates(self.certificate.encode())
+        try:
+            names = first.extensions.get_extension_for_class(SubjectAlternativeName).value
+        except ExtensionNotFound:
+            return False
+        try:
+            return ipaddress.ip_address(name) in names.get_values_for_type(IPAddress)
+        except ValueError:
+            pass
+        _, _, domain = name.lower().partition(".")
+        known = [each.lower() for each in names.get_values_for_type(DNSName)]
+        return name.lower() in known or f"*.{domain}" in known
 
 
 class PackageIndex(Compound):

@@ -65,7 +65,14 @@ class Web(Section):
                 f'web_certificate has no meaning with web_host = "{self.host}": write the address'
                 " there that should serve the web page"
             )
-        yield from (f"web_certificate: {each}" for each in self.certificate.conflicts())
+        found = list(self.certificate.conflicts())
+        yield from (f"web_certificate: {each}" for each in found)
+        name = urlsplit(self.base_url or "").hostname
+        if name and not found and not self.certificate.is_for(name):
+            yield (
+                f"web_certificate: certificate is not for {name}, the name in web_base_url:"
+                " browsers refuse it, write one with that name"
+            )
 
     @property
     def is_public(self) -> bool:

@@ -14,6 +14,7 @@ from pyinfra.operations import files
 
 from tasks.host import tools
 from tasks.layout import IMAGES, LOCAL_REPOSITORY, ROOT, START_TASK, TRIAL_POD
+from tasks.lib import whole_file
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
@@ -78,7 +79,7 @@ def build(settings: HostSettings) -> None:
         return
     files.directory(name=f"Create {IMAGES}", path=IMAGES, mode="755")
     tools.install_listers()
-    files.put(
+    whole_file.put(
         name="Write the program that starts a task in a pod",
         src=str(STARTER.relative_to(ROOT)),
         dest=START_TASK,
@@ -130,7 +131,7 @@ def _try(settings: HostSettings) -> None:
     manifest["metadata"]["name"] = "airflow-image-trial"
     container = {**manifest["spec"]["containers"][0], "args": ["python", "-c", VERSIONS]}
     manifest["spec"]["containers"] = [container]  # a container beside it might never end
-    files.put(
+    whole_file.put(
         name="Write the trial pod",
         src=StringIO(json.dumps(manifest, indent=2) + "\n"),
         dest=TRIAL_POD,

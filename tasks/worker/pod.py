@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 from pyinfra.api import DeployError
-from pyinfra.operations import files
 
 from tasks.layout import POD_CANDIDATE, ROOT
+from tasks.lib import whole_file
 from tasks.lib.kubectl import Manifest, Volume
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
@@ -221,7 +221,7 @@ def let_the_cluster_check(settings: HostSettings, manifest: str) -> None:
     ]
     if settings.dags.env:
         shaping.append("dags_env")
-    files.put(
+    whole_file.put(
         name="Write the pod template for the cluster to check",
         src=StringIO(manifest),
         dest=POD_CANDIDATE,

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from pyinfra.operations import files
 
 from tasks.layout import CONTAINERD_CONFIG, REGISTRY_LOGIN
+from tasks.lib import whole_file
 from tasks.lib.operations import run_unless, secret_file
 from tasks.settings import HostSettings
 from tasks.settings.types import Registry
@@ -134,7 +135,7 @@ def _trust(settings: HostSettings, registry: Registry, certificate: str) -> None
         places += [CONTAINERD_HOSTS, f"{CONTAINERD_HOSTS}/{registry.host}"]
     for place in places:
         files.directory(name=f"Create {place}", path=place, mode="755")
-    files.put(
+    whole_file.put(
         name="Write the registry's authority",
         src=StringIO(certificate),
         dest=authority,
@@ -144,7 +145,7 @@ def _trust(settings: HostSettings, registry: Registry, certificate: str) -> None
         return
     # The images of Docker Hub have the name of a server that does not serve them.
     server = f"https://{DOCKER_HUB if registry.host == 'docker.io' else registry.host}"
-    files.put(
+    whole_file.put(
         name="Let containerd trust the registry's authority",
         src=StringIO(
             f'server = "{server}"\n\n[host."{server}"]\n'

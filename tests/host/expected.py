@@ -685,6 +685,7 @@ FIGURES = [
     *(f'airflow_dag_runs{{state="{state}"}}' for state in ("queued", "running")),
     *(f'airflow_dag_runs_ended_last_hour{{state="{state}"}}' for state in ("success", "failed")),
     "airflow_import_errors",
+    'airflow_certificate_remaining_seconds{name="web"}',
     'airflow_pool_slots{pool="default_pool"}',
     'airflow_pool_used{pool="default_pool"}',
 ]

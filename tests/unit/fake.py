@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shlex
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,7 @@ from pyinfra.context import ctx_host, ctx_state
 from deploy import deploy
 from tasks import layout, remove
 from tasks.layout import ROOT
-from tasks.lib import operations
+from tasks.lib import operations, whole_file
 from tasks.settings import SECTIONS, HostSettings, Settings
 
 FILES = ROOT / "files"
@@ -60,6 +61,8 @@ HostData.__getattr__ = _look_up_quickly  # type: ignore[method-assign]
 BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
 
 KUBECONFIGS = (layout.KUBECONFIG, layout.TRIGGERERS_KUBECONFIG)
+# The program that puts an uploaded file in its place, without its first line.
+WHOLE_FILE = whole_file.PROGRAM.read_text().partition("\n")[2].strip()
 NOTHING = "(?!)"  # the expression that no text fits
 # Calls of programs that write a file, as expressions.
 WRITERS = {
@@ -87,15 +90,18 @@ ANOTHER_DRIVER = {
 }
 
 
-def pair() -> dict[str, str]:
-    """A certificate, of no authority, and its key."""
+def pair(days: int = 90, *names: x509.GeneralName) -> dict[str, str]:
+    """A certificate, of no authority, that is valid for so many days and names, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "airflow.example")])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
+        .not_valid_before(now - timedelta(days=100))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(
+            x509.SubjectAlternativeName(names or [x509.DNSName("airflow.example")]), critical=False
+        )
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
@@ -382,6 +388,9 @@ def _add(planned: Planned, command: Any) -> None:
     if not isinstance(command, FileUploadCommand):
         text = command if isinstance(command, str) else str(command.get_raw_value())
         planned.commands.append(text.removeprefix(operations.ALONE))
+        if WHOLE_FILE in text:
+            dest = shlex.split(text.splitlines()[1])[2]
+            planned.uploads[dest] = planned.uploads.pop(f"{dest}.new")
         if given := getattr(command, "connector_arguments", {}).get("_stdin"):
             planned.inputs.append(given.getvalue())
             if f" {layout.CONFIG}.new " in text:  # nothing secret in tests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,6 +221,96 @@ def airflow(host: Host, server: postgres.Server) -> Host:
     (folder / "airflow").chmod(0o755)
     Path(host.values["VENV"]).symlink_to(folder.parent)
     return host
+
+
+ENCRYPTED = """
+create table if not exists connection (is_encrypted boolean, is_extra_encrypted boolean);
+create table if not exists variable (is_encrypted boolean);
+create table if not exists trigger (encrypted_kwargs text);
+truncate connection; truncate variable; truncate trigger;
+"""
+DATA = {
+    "connection": "insert into connection values (false, true)",
+    "variable": "insert into variable values (true)",
+    "trigger": "insert into trigger values ('…')",
+}
+
+
+def backup(host: Host, name: str, key: str) -> Path:
+    """Have a backup with this fernet-key."""
+    secrets, top = Path(host.values["SECRETS"]), host.folder / "made"
+    top.mkdir(exist_ok=True)
+    (secrets / "fernet-key").write_text(key)
+    subprocess.run(
+        ["tar", "-C", "/", "-cf", top / "host.tar", f"{secrets}/fernet-key".lstrip("/")], check=True
+    )
+    path = Path(host.values["BACKUPS"], f"{name}.tar")
+    subprocess.run(["tar", "-C", top, "-cf", path, "host.tar"], check=True)
+    return path
+
+
+@pytest.mark.parametrize("content", [None, ""])
+@pytest.mark.parametrize("data", DATA)
+def test_a_lost_key_that_data_needs_is_not_replaced(
+    data: str, content: str | None, airflow: Host, server: postgres.Server
+) -> None:
+    server.sql(ENCRYPTED, "airflow")
+    airflow.values["BACKUPS"] = str(airflow.folder)
+    key = Path(airflow.values["SECRETS"], "fernet-key")
+
+    def lose() -> None:
+        key.unlink()
+        if content is not None:
+            key.write_text(content)
+
+    Path(airflow.values["MIGRATED"]).write_text(f"{VENV} abc def\n")
+    lose()
+    assert airflow.apply("secrets.sh") == "", "nothing is encrypted with it"
+    server.sql(DATA[data], "airflow")
+    lose()
+    said = airflow.apply("secrets.sh")
+    assert "and 1 connections, variables and triggers are encrypted with it" in said
+    assert "No readable backup in" in said and "delete from connection" in said
+    backup(airflow, "before-upgrade-20260103T000000Z", "")
+    right = backup(airflow, "airflow-20260102T023000Z", "AIRFLOW__CORE__FERNET_KEY=old\n")
+    backup(airflow, "before-restore-20260101T000000Z", "AIRFLOW__CORE__FERNET_KEY=older\n")
+    lose()
+    said = airflow.apply("secrets.sh")
+    assert (key.read_text() if key.exists() else None) == content
+    # The command that it tells brings the key back.
+    command = said.partition("then deploy again: ")[2].replace("sudo ", "")
+    assert str(right) in command
+    subprocess.run(["sh", "-c", command], check=True)
+    assert airflow.check("secrets.sh") == ""
+    assert key.read_text() == "AIRFLOW__CORE__FERNET_KEY=old\n"
+
+
+def test_a_lost_key_is_not_replaced_while_the_database_is_away(airflow: Host) -> None:
+    Path(airflow.values["MIGRATED"]).write_text(f"{VENV} abc def\n")
+    Path(airflow.values["SECRETS"], "fernet-key").unlink()
+    airflow.program("runuser", "exit 2")
+    assert "the database does not tell whether its data needs it" in airflow.apply("secrets.sh")
+    assert not Path(airflow.values["SECRETS"], "fernet-key").exists()
+
+
+def test_secrets_that_no_data_needs_are_made_again(airflow: Host) -> None:
+    Path(airflow.values["MIGRATED"]).write_text(f"{VENV} abc def\n")
+    for name in ("jwt-secret", "api-secret-key"):
+        Path(airflow.values["SECRETS"], name).write_text("")
+    assert airflow.apply("secrets.sh") == airflow.check("secrets.sh") == ""
+
+
+def test_a_lost_password_of_a_user_is_not_replaced_by_one_that_is_not_the_users(
+    airflow: Host, server: postgres.Server
+) -> None:
+    Path(airflow.values["MIGRATED"]).write_text(f"{VENV} abc def\n")
+    password = Path(airflow.values["SECRETS"], "admin-password")
+    password.unlink()
+    assert airflow.apply("secrets.sh") == ""
+    server.sql("insert into ab_user (username) values ('admin')", "airflow")
+    password.unlink()
+    assert "airflow-rotate admin-password makes a new one" in airflow.apply("secrets.sh")
+    assert not password.exists()
 
 
 def test_a_program_runs_as_the_services_do_in_the_venv_in_use(airflow: Host) -> None:

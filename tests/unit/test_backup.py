@@ -85,7 +85,7 @@ NOT_KEPT = [
 class Host:
     """A folder that stands for a host with a deployed Airflow."""
 
-    def __init__(self, root: Path, kept: int) -> None:
+    def __init__(self, root: Path, kept: int, recipient: str | None = None) -> None:
         self.root, self.backups = root / "root", root / "root/var/backups/airflow"
         for name in (*KEPT, *NOT_KEPT, "var/lib/airflow-deploy/migrated"):
             path = self.root / name
@@ -98,10 +98,12 @@ class Host:
             (root / "bin" / name).chmod(0o755)
         self.rollback = root / "airflow-rollback"
         self.rollback.symlink_to(programs.BIN / "airflow-restore")
-        env = programs.host_env(root, fake.settings({"retention_backups": kept}))
+        given = {"retention_backups": kept, "retention_backup_recipient": recipient}
+        env = programs.host_env(root, fake.settings(given))
         (self.root / "run").mkdir()
         (root / "health").write_text(HEALTHY)
         self.folder = root
+        (self.root / "var/lib/airflow-deploy/backup-key").write_text("0123\n")
         self.env = {**env, "PATH": f"{root}/bin:/usr/bin:/bin"}
 
     def call(self, program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -121,11 +123,11 @@ class Host:
         return Path(done.stdout.strip())
 
     def older(self, *names: str) -> None:
-        """Have these backups from earlier: the first is the oldest, whatever its name says."""
-        for age, name in enumerate(reversed(names), start=1):
+        """Have these backups. The time of their files says nothing: they have all been copied."""
+        for age, name in enumerate(names, start=1):
             path = self.backups / f"{name}.tar"
             path.touch()
-            then = path.stat().st_mtime - age * 3600
+            then = path.stat().st_mtime + age * 3600
             os.utime(path, (then, then))
 
     def names(self) -> set[str]:
@@ -146,7 +148,7 @@ def test_a_backup_has_what_going_back_needs_and_nothing_else(host: Host, tmp_pat
     folder = tmp_path / "opened"
     folder.mkdir()
     subprocess.run(["tar", "-xf", made], cwd=folder, check=True)
-    parts = {"SHA256SUMS", "about", "database.dump", "host.tar"}
+    parts = {"SHA256SUMS", "MAC", "about", "database.dump", "host.tar"}
     assert {path.name for path in folder.iterdir()} == parts
     assert (folder / "database.dump").read_text() == "a dump\n"
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
@@ -158,20 +160,33 @@ def test_a_backup_has_what_going_back_needs_and_nothing_else(host: Host, tmp_pat
 def test_of_the_nights_the_youngest_are_kept_and_others_are_no_business_of_theirs(
     host: Host,
 ) -> None:
-    # The clock of the host was wrong: it is by their age that they go.
-    nights = [f"airflow-20{day}T023000Z" for day in ("300101", "260102", "260101", "260103")]
-    host.older("before-upgrade-1", "by-hand", *nights)
+    nights = [f"airflow-202601{day:02}T023000Z" for day in (4, 3, 2, 1)]
+    # A clock that was ahead made it: it pushes none out, and stays until its time has come.
+    ahead = "airflow-20990101T023000Z"
+    host.older("before-upgrade-20260101T000000Z", "by-hand", "airflow-mine", ahead, *nights)
     made = host.run()
-    assert host.names() == {"before-upgrade-1", "by-hand", *nights[-2:], made.stem}
+    assert host.names() == {
+        *("before-upgrade-20260101T000000Z", "by-hand", "airflow-mine", ahead),
+        *nights[:2],
+        made.stem,
+    }
+
+
+def test_the_one_that_was_just_made_stays_even_after_a_clock_that_was_ahead(host: Host) -> None:
+    ahead = [f"airflow-20990{day}01T023000Z" for day in range(1, 8)]
+    host.older(*ahead)
+    made = host.run()
+    assert made.exists() and host.names() == {*ahead, made.stem}
 
 
 def test_of_those_before_a_change_three_are_kept_and_no_other_goes(host: Host) -> None:
-    host.older("before-upgrade-9", "before-restore-1", "before-rollback-5", "airflow-1", "my-own")
-    made = host.run("before-upgrade-0")
-    assert host.names() == {
-        *("before-restore-1", "before-rollback-5", made.stem),
-        *("airflow-1", "my-own"),
-    }
+    names = [
+        f"before-{kind}-2026010{day}T000000Z"
+        for day, kind in enumerate(("upgrade", "rollback", "restore", "undone"), start=1)
+    ]
+    host.older(*names, "airflow-20260101T023000Z", "my-own")
+    made = host.run("before-upgrade-pending")
+    assert host.names() == {*names[-2:], made.stem, "airflow-20260101T023000Z", "my-own"}
 
 
 def test_one_made_by_hand_is_kept_where_there_are_none_of_the_night(tmp_path: Path) -> None:
@@ -181,9 +196,10 @@ def test_one_made_by_hand_is_kept_where_there_are_none_of_the_night(tmp_path: Pa
 
 def test_going_back_is_to_before_the_last_upgrade(host: Host) -> None:
     (host.root / NOT_KEPT[6]).unlink()  # no rotation was interrupted
-    host.older("before-upgrade-3", "before-upgrade-1", "before-upgrade-2", "before-restore-4")
+    times = [f"2026010{day}T000000Z" for day in (2, 4, 3)]
+    host.older(*(f"before-upgrade-{time}" for time in times), "before-restore-20260105T000000Z")
     done = host.call(host.rollback)  # they hold nothing, as it says of the one that it takes
-    assert done.returncode == 1 and "/before-upgrade-2.tar is damaged" in done.stderr
+    assert done.returncode == 1 and "/before-upgrade-20260104T000000Z.tar is damaged" in done.stderr
     assert "nothing was changed" in done.stderr
 
 
@@ -208,7 +224,7 @@ def upgraded(host: Host) -> tuple[Host, Path]:
     for venv in (OLD, "3.3.2-4567"):
         (host.root / f"opt/airflow/venvs/{venv}").mkdir(parents=True)
         (host.root / f"opt/airflow/venvs/{venv}/.complete").touch()
-    backup = host.run("before-upgrade-1")
+    backup = host.run("before-upgrade-20260101T000000Z")
     for name in KEPT:
         (host.root / name).write_text("new")
     # A file that the earlier form did not have.
@@ -247,6 +263,7 @@ def test_a_rollback_brings_back_version_configuration_secrets_and_data(
     calls = (host.folder / "systemctl").read_text().splitlines()
     assert calls[0].startswith("stop airflow.target airflow-api-server.service")
     assert calls[1:] == ["daemon-reload", "start airflow.target"]
+    assert not (host.root / "var/lib/airflow-deploy/restore-unfinished").exists()
     assert not list((host.root / "var/lib/airflow-deploy").glob("restore.*"))
 
 
@@ -305,6 +322,123 @@ def test_a_rollback_that_can_not_succeed_changes_nothing(
     assert done.returncode == 1 and says in done.stderr and "nothing was changed" in done.stderr
     assert kept_files(host) == dict.fromkeys(KEPT, "new") and backup.exists()
     assert not (host.folder / "systemctl").exists()
+
+
+# What may have been changed, and what only the owner of a key can read
+
+
+def change(backup: Path, folder: Path) -> Path:
+    """A backup with another file in it, and with the right checksums."""
+    folder.mkdir()
+    subprocess.run(["tar", "-xf", backup], cwd=folder, check=True)
+    (folder / "etc/airflow/secrets").mkdir(parents=True)
+    (folder / "etc/airflow/secrets/jwt-secret").write_text("known to others")
+    for command in (
+        "tar -rf host.tar etc",
+        "sha256sum about database.dump host.tar >SHA256SUMS",
+        "tar -cf changed.tar SHA256SUMS MAC about database.dump host.tar",
+    ):
+        subprocess.run(["sh", "-c", command], cwd=folder, check=True)
+    return folder / "changed.tar"
+
+
+def test_a_backup_that_this_host_has_not_made_needs_a_word(
+    upgraded: tuple[Host, Path], tmp_path: Path
+) -> None:
+    host, backup = upgraded
+    changed = change(backup, tmp_path / "changed")
+    restore = programs.BIN / "airflow-restore"
+    done = host.call(restore, str(changed))
+    assert done.returncode == 1 and "is not as this host has made it" in done.stderr
+    assert kept_files(host) == dict.fromkeys(KEPT, "new")
+    assert not (host.folder / "systemctl").exists()
+    # Of another host, which has another key.
+    (host.root / "var/lib/airflow-deploy/backup-key").write_text("4567\n")
+    assert host.call(restore, str(backup)).returncode == 1
+    assert host.call(host.rollback).returncode == 1
+    done = host.call(restore, "--trust", str(backup))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kept_files(host)["etc/airflow/secrets/jwt-secret"] == "etc/airflow/secrets/jwt-secret"
+
+
+RECIPIENT = "age1" + "q" * 58
+# Stands in for age: it inverts each byte, for who has the right key.
+AGE = r"""
+for word; do last=$word; done
+case "$1 $2" in
+"--encrypt --recipient") test "$3" = RECIPIENT || exit 1 ;;
+"--decrypt --identity") grep -qx right "$3" || { echo no identity matched >&2; exit 1; } ;;
+*) exit 2 ;;
+esac
+test "$4" = --output || exit 2
+python3 -c 'import sys; b = open(sys.argv[1], "rb").read(); \
+sys.stdout.buffer.write(bytes(255 - each for each in b))' "$last" >"$5"
+"""
+
+
+def test_a_backup_can_be_encrypted_to_a_public_key(tmp_path: Path) -> None:
+    host = Host(tmp_path, kept=3, recipient=RECIPIENT)
+    (tmp_path / "bin/age").write_text("#!/bin/sh\n" + AGE.replace("RECIPIENT", RECIPIENT))
+    (tmp_path / "bin/age").chmod(0o755)
+    (host.root / NOT_KEPT[6]).unlink()
+    (host.root / "var/lib/airflow-deploy/migrated").write_text(f"{OLD} 12 34\n")
+    host.older(*(f"airflow-2026010{day}T023000Z" for day in (1, 2, 3)))
+    made = host.run()
+    assert made.name.endswith("Z.tar.age") and not tarfile.is_tarfile(made)
+    assert len(list(host.backups.iterdir())) == 3, "encrypted ones count as well"
+    # What the host itself has to go back to is of no use to a thief who has the host.
+    assert tarfile.is_tarfile(host.run("before-upgrade-pending"))
+    keys = {name: tmp_path / name for name in ("right", "wrong")}
+    for name, path in keys.items():
+        path.write_text(f"{name}\n")
+    restore = programs.BIN / "airflow-restore"
+    done = host.call(restore, str(made))
+    assert done.returncode == 1 and "name the file with the private key" in done.stderr
+    done = host.call(restore, "--identity", str(keys["wrong"]), str(made))
+    assert done.returncode == 1 and "age can't decrypt" in done.stderr
+    assert not (host.folder / "systemctl").exists()
+    (host.root / "etc/airflow/secrets/jwt-secret").write_text("new")
+    done = host.call(restore, "--identity", str(keys["right"]), str(made))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kept_files(host)["etc/airflow/secrets/jwt-secret"] == "etc/airflow/secrets/jwt-secret"
+
+
+# A restore that is cut off
+
+
+@pytest.mark.parametrize("program", ["airflow-restore", "airflow-rollback"])
+def test_a_restore_that_is_cut_off_is_marked_and_goes_on(
+    program: str, upgraded: tuple[Host, Path]
+) -> None:
+    host, backup = upgraded
+    mark = host.root / "var/lib/airflow-deploy/restore-unfinished"
+    # Killed when the databases have changed their names, as the keys should follow.
+    (host.folder / "bin/tar").write_text(
+        f"#!/bin/sh\ncase $* in *'-C {host.root} -xf'*) kill -9 $PPID; exit 1 ;; esac\n"
+        'exec /usr/bin/tar "$@"\n'
+    )
+    (host.folder / "bin/tar").chmod(0o755)
+    rollback = program == "airflow-rollback"
+    command = host.rollback if rollback else programs.BIN / program
+    words = [] if rollback else [str(backup)]
+    assert host.call(command, *words).returncode == -9
+    assert mark.read_text() == " ".join([program, *words]) + "\n"
+    assert list((host.root / "var/lib/airflow-deploy").glob("restore.*")), "secrets lie there"
+    assert "start airflow.target" not in (host.folder / "systemctl").read_text()
+    (host.folder / "bin/tar").unlink()
+    done = host.call(command, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kept_files(host)["etc/airflow/secrets/jwt-secret"] == "etc/airflow/secrets/jwt-secret"
+    assert not list((host.root / "var/lib/airflow-deploy").glob("restore*"))
+
+
+def test_services_do_not_start_while_a_restore_is_cut_off() -> None:
+    for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
+        text = (fake.FILES / f"etc/systemd/system/airflow-{name}.service").read_text()
+        conditions = text.partition("[Service]")[0].splitlines()
+        assert f"AssertPathExists=!{layout.RESTORE_MARK}" in conditions
+        follows_pods = name in ("scheduler", "triggerer")
+        assert (f"AssertPathExists=!{layout.TOKEN_MARK}" in conditions) is follows_pods
 
 
 # Before an upgrade

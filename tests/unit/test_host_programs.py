@@ -119,6 +119,9 @@ def test_an_exporter_that_does_not_answer_shows_its_journal(tmp_path: Path) -> N
     assert done.returncode == 1 and "broken" in done.stderr
 
 
+REFUSED = "*pg_hba_file_rules*) {} ;;"  # PostgreSQL's answer about lines that it refuses
+
+
 @pytest.mark.parametrize(("waiting", "restarts"), [(0, 0), (1, 1)])
 def test_postgresql_restarts_only_for_an_option(
     waiting: int, restarts: int, tmp_path: Path
@@ -126,13 +129,49 @@ def test_postgresql_restarts_only_for_an_option(
     (tmp_path / "15/main/conf.d").mkdir(parents=True)
     (tmp_path / "15/main/conf.d/airflow.conf").touch()
     (tmp_path / "15/main/pg_hba.conf").touch()
-    cases = f"*conf_load_time*) echo t ;;\n*pending_restart*) echo {waiting} ;;"
+    cases = (
+        f"{REFUSED.format('')}\n*conf_load_time*) echo t ;;\n*pending_restart*) echo {waiting} ;;"
+    )
     done, calls = run(tmp_path, cases, "postgres.sh", "apply", "15")
     assert done.returncode == 0
     assert calls.count("systemctl restart postgresql@15-main") == restarts
     done, calls = run(tmp_path, cases, "postgres.sh", "check", "15")
     assert done.returncode == waiting and "systemctl" not in calls
     assert len(done.stderr.splitlines()) == waiting
+
+
+@pytest.mark.parametrize("fails", ["systemctl restart", "systemctl reload", "refused"])
+def test_files_that_postgresql_can_not_work_with_are_put_back(fails: str, tmp_path: Path) -> None:
+    folder = tmp_path / "15/main"
+    (folder / "conf.d").mkdir(parents=True)
+    files = folder / "conf.d/airflow.conf", folder / "pg_hba.conf"
+    for file in files:
+        file.write_text("new")
+        Path(f"{file}.before").write_text("before")
+    refused = "echo airflow.conf line 3: it is no number" if fails == "refused" else ""
+    cases = (
+        f"{REFUSED.format(refused)}\n*conf_load_time*) echo t ;;\n*pending_restart*) echo 1 ;;\n"
+        f'"{fails}"*) test -e {files[0]}.before && exit 1 ;;'
+    )
+    done, _ = run(tmp_path, cases, "postgres.sh", "check", "15")
+    assert done.returncode == 1
+    done, calls = run(tmp_path, cases, "postgres.sh", "apply", "15")
+    assert done.returncode == 1 and "those of before are back" in done.stderr
+    assert refused.removeprefix("echo ") in done.stderr
+    assert [file.read_text() for file in files] == ["before"] * 2
+    assert calls.splitlines()[-1] == "systemctl reload-or-restart postgresql@15-main"
+
+
+def test_once_postgresql_works_with_its_files_those_of_before_go(tmp_path: Path) -> None:
+    (tmp_path / "15/main/conf.d").mkdir(parents=True)
+    for name in ("conf.d/airflow.conf", "conf.d/airflow.conf.before", "pg_hba.conf"):
+        (tmp_path / "15/main" / name).touch()
+    cases = f"{REFUSED.format('')}\n*conf_load_time*) echo t ;;\n*pending_restart*) echo 0 ;;"
+    done, _ = run(tmp_path, cases, "postgres.sh", "check", "15")
+    assert done.returncode == 1 and "has not started with its new files" in done.stderr
+    assert run(tmp_path, cases, "postgres.sh", "apply", "15")[0].returncode == 0
+    done, _ = run(tmp_path, cases, "postgres.sh", "check", "15")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 LSCLUSTERS = """#!/bin/sh

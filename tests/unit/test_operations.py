@@ -161,12 +161,14 @@ class Apt:
         (self.bin / name).write_text(f"#!/bin/sh\n{script}")
         (self.bin / name).chmod(0o755)
 
-    def install(self, before: str, after: str, apt: str = "") -> int:
+    def install(self, before: str, after: str, apt: str = "", dpkg: str = "") -> int:
         """Install curl, while Debian's answer changes from one to the other; returns the status."""
         answer = self.bin.parent / "installed"
         answer.write_text(before)
         self.program("dpkg-query", f"cat {answer}")
         report = f'echo "$DEBIAN_FRONTEND" "$@" >> {self.calls}'
+        self.program("dpkg", f'echo dpkg "$@" >> {self.calls}\n{dpkg}\n')
+        self.program("sleep", f"echo sleep >> {self.calls}\n")
         self.program("apt-get", f"{report}\n{apt}\nprintf '{after}' > {answer}\necho noise\n")
         done = subprocess.run(
             ["sh", "-c", operations.with_arguments(PACKAGES_PROGRAM, [str(self.record), "curl"])],
@@ -175,7 +177,8 @@ class Apt:
             text=True,
             check=False,
         )
-        assert done.returncode != 0 or done.stdout == "noise\n"  # of the refresh
+        assert done.stdout == ""
+        self.said = done.stderr
         return done.returncode
 
 
@@ -189,7 +192,9 @@ def test_missing_packages_are_installed_after_a_refresh(apt: Apt) -> None:
     (command,) = installing("git", "curl", "socat")
     assert f"\nset -- {RECORD} curl socat\n" in command
     assert apt.install("", "ii  curl\n") == 0
-    update, install = (line.split() for line in apt.calls.read_text().splitlines())
+    heal, update, install = (line.split() for line in apt.calls.read_text().splitlines())
+    # A run that was cut off may have left packages half installed, with which apt does nothing.
+    assert heal[0] == "dpkg" and heal[-2:] == ["--configure", "-a"]
     assert update[-2:] == ["update", "--error-on=any"]
     assert install[install.index("install") :] == [
         "install",
@@ -215,8 +220,26 @@ def test_packages_that_came_along_are_recorded_also_after_a_killed_run(apt: Apt)
 
 
 def test_a_refresh_that_fails_stops_the_operation(apt: Apt) -> None:
-    assert apt.install("", "", "exit 100") == 100
-    assert len(apt.calls.read_text().splitlines()) == 1
+    assert apt.install("", "", "echo no route to host >&2; exit 100") != 0
+    assert apt.said == "no route to host\n"
+    assert len(apt.calls.read_text().splitlines()) == 2
+
+
+LOCKS = {
+    "lists": "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt)",
+    "archives": "E: Could not get lock /var/cache/apt/archives/lock. It is held by process 7 (apt)",
+    "dpkg": "dpkg: error: dpkg frontend lock was locked by another process with pid 7",
+}
+
+
+@pytest.mark.parametrize("which", LOCKS)
+def test_locks_of_others_are_waited_for(which: str, apt: Apt, tmp_path: Path) -> None:
+    tried = tmp_path / "tried"
+    locked = f"test -e {tried} || {{ touch {tried}; echo '{LOCKS[which]}' >&2; exit 100; }}"
+    stand_ins = {"dpkg": locked} if which == "dpkg" else {"apt": locked}
+    assert apt.install("", "ii  curl\n", **stand_ins) == 0
+    assert apt.calls.read_text().splitlines().count("sleep") == 1
+    assert apt.said == ""
 
 
 # synced_folder

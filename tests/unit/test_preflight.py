@@ -103,6 +103,11 @@ def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) ->
     return findings(Settings.from_data(given or {}), Report({**GOOD, **answers}), NOW)
 
 
+def test_a_restore_that_was_cut_off_is_all_that_is_told() -> None:
+    (finding,) = found({"restore_cut": ["airflow-restore /root/a.tar"], "uid": ["1000"]})
+    assert "sudo airflow-restore /root/a.tar on the host goes on" in finding
+
+
 # The lock
 
 
@@ -397,6 +402,31 @@ def test_a_free_port_is_not_told(offline: Path, closed_port: int) -> None:
     # Another driver's node is not the host, whose other ports then do not matter.
     given = {**ANOTHER_DRIVER, "web_port": closed_port}
     assert ask(offline, given).all("port") == []
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("0.0.0.0", []),
+        ("::", []),
+        ("192.0.2.7", ["192.0.2.7"]),  # nobody has it: https://www.rfc-editor.org/rfc/rfc5737
+        ("1.2.3.4:99", ["unknown"]),
+        ("no-such-name.invalid", ["unknown"]),
+    ],
+)
+def test_an_address_that_nginx_can_not_listen_at_is_told(
+    host: str, told: list[str], offline: Path
+) -> None:
+    assert ask(offline, {"web_host": host}).all("web_host") == told
+    findings = found({"web_host": told}, {"web_host": host})
+    assert len(findings) == len(told)
+    for finding in findings:
+        assert finding.startswith(f"web_host: {host} is no") and "ip address" in finding
+
+
+def test_a_name_that_means_another_machine_is_a_finding() -> None:
+    (finding,) = found({"web_host": ["192.0.2.7"]}, {"web_host": "airflow.example"})
+    assert "192.0.2.7, which airflow.example means, is not the host's" in finding
 
 
 def kubeconfig(path: Path, text: str) -> dict[str, Any]:

@@ -346,6 +346,40 @@ def test_objects_are_deleted_and_a_cluster_that_does_not_answer_is_an_error(
     assert call("objects.sh", "check", *arguments).returncode == 0
 
 
+# Programs that would change this machine.
+HARMLESS = (
+    *("systemctl", "crictl", "ctr", "iptables-save", "iptables-restore", "ip", "find", "sed"),
+    *("ip6tables-save", "ip6tables-restore", "rmdir", "iptables", "ip6tables"),
+)
+VOLUME = "/var/lib/kubelet/pods/some/volumes/claim"
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_files_of_a_volume_that_stays_mounted_are_not_deleted(busy: bool, tmp_path: Path) -> None:
+    folder, kept = tmp_path / "bin", tmp_path / "node/file"
+    folder.mkdir()
+    kept.parent.mkdir()
+    kept.touch()
+    unmounted = "" if busy else f"touch {tmp_path}/unmounted"
+    stand_ins = dict.fromkeys(HARMLESS, "") | {
+        # The folder itself is no mount point: then findmnt knows nothing of it.
+        "findmnt": f"case $* in *kubelet*) exit 1 ;; esac; echo /\n"
+        f"test -e {tmp_path}/unmounted || echo {VOLUME}",
+        "umount": f"test $1 = {VOLUME} || exit 2\n{unmounted}",
+    }
+    for name, script in stand_ins.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    done = subprocess.run(
+        ["sh", ROOT / "tasks/remove/node-reset.sh", "apply", f"{tmp_path}/node"],
+        env={"PATH": f"{folder}:/usr/bin:/bin"},
+        text=True,
+        capture_output=True,
+    )
+    assert kept.exists() is busy and (done.returncode != 0) is busy
+    assert (VOLUME in done.stderr) is busy
+
+
 STAND_INS = {
     # The names that it gets and that are installed.
     "dpkg-query": """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from fnmatch import fnmatch
 from typing import NamedTuple
 
@@ -60,15 +61,15 @@ FILES = {
     # Only the deploy reads these.
     "/etc/airflow/*.candidate.yaml": ("root:root", "600"),
     "/etc/airflow/*.json": ("root:root", "600"),
-    "/opt/airflow/image/start-task": ("", "644"),
+    "/opt/airflow/image/start-task": ("root:root", "644"),
     # The cluster shows it to all, and an admin of the cluster may fetch it.
     "/etc/airflow/pod-policy.yaml": ("root:root", "644"),
     "/etc/postgresql/15/main/conf.d/airflow.conf": ("postgres:postgres", "640"),
     "/etc/postgresql/15/main/pg_hba.conf": ("postgres:postgres", "600"),
-    "/etc/systemd/system/*": ("", "644"),
-    "/etc/nginx/sites-available/airflow": ("", "644"),
-    "/etc/container*/certs.d/*": ("", "644"),
-    "/opt/airflow/requirements/*.txt": ("", "644"),
+    "/etc/systemd/system/*": ("root:root", "644"),
+    "/etc/nginx/sites-available/airflow": ("root:root", "644"),
+    "/etc/container*/certs.d/*": ("root:root", "644"),
+    "/opt/airflow/requirements/*.txt": ("root:root", "644"),
 }
 
 
@@ -82,6 +83,11 @@ class Rights(NamedTuple):
 def rights(operation: Planned, path: str) -> Rights:
     """What an operation says of a path."""
     commands = operation.commands
+    for command in commands:
+        if fake.WHOLE_FILE in command:
+            _, _, file, owner, mode, *_ = shlex.split(command.splitlines()[1])
+            assert file == path
+            return Rights(owner, mode)
     # A file gets its rights where it is, or before it is moved there.
     end = rf"(\S+) {re.escape(path)}(?:\.new)?(?: && |$)"
     owners = [found[1] for c in commands if (found := re.search(rf"(?:^| )chown {end}", c))]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from pydantic import ValidationError
 from pyinfra.api import DeployError
 
@@ -418,6 +420,7 @@ OTHER: dict[str, Any] = {
     "airflow_connections": {"api": {"conn_type": "http", "host": "api.example"}},
     "airflow_variables": {"colour": "green"},
     "airflow_pools": {"narrow": {"slots": 1}},
+    "retention_backup_recipient": "age1" + "q" * 58,
     "retention_backups": 30,
     "postgres_version": 16,
     "postgres_config": {"work_mem": "16MB"},
@@ -651,6 +654,7 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         for wrong, words in (
             ({"key": fake.pair()["key"]}, "write those of one pair"),
             ({"certificate": "-----BEGIN CERTIFICATE-----\nx"}, "certificate can't be read"),
+            (fake.pair(days=-1), "certificate has ended on 20"),
         )
     ),
     (
@@ -771,3 +775,38 @@ def test_the_addon_ingress_takes_ports_of_the_host(given: dict[str, Any], clash:
         return
     with pytest.raises(DeployError, match="the addon ingress of minikube takes"):
         Settings.from_data(both)
+
+
+@pytest.mark.parametrize(
+    ("url", "names", "fits"),
+    [
+        ("https://airflow.example", [x509.DNSName("airflow.example")], True),
+        ("https://Airflow.Example:8443/team", [x509.DNSName("AIRFLOW.example")], True),
+        ("https://airflow.example", [x509.DNSName("*.example")], True),
+        ("https://a.b.example", [x509.DNSName("*.example")], False),
+        ("https://example", [x509.DNSName("*.example")], False),
+        ("https://airflow.example", [x509.DNSName("other.example")], False),
+        ("https://192.0.2.7", [x509.IPAddress(ipaddress.ip_address("192.0.2.7"))], True),
+        ("https://192.0.2.7", [x509.DNSName("192.0.2.7")], False),
+        ("https://[2001:db8::1]", [x509.IPAddress(ipaddress.ip_address("2001:db8:0::1"))], True),
+    ],
+)
+def test_a_certificate_is_for_the_name_that_people_type(
+    url: str, names: list[x509.GeneralName], fits: bool
+) -> None:
+    given = {"web_host": "0.0.0.0", "web_base_url": url, "web_certificate": fake.pair(90, *names)}
+    if fits:
+        fake.settings(given)
+        return
+    with pytest.raises(DeployError, match=r"certificate is not for .*, the name in web_base_url"):
+        fake.settings(given)
+
+
+@pytest.mark.parametrize(("days", "told"), [(29, True), (31, False)])
+def test_the_run_says_when_a_certificate_ends_soon(
+    days: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("tasks.lib.progress.say_at_end", said.append)
+    fake.plan(fake.settings({"web_host": "0.0.0.0", "web_certificate": fake.pair(days)}))
+    assert any("certificate ends in 2" in sentence for sentence in said) is told

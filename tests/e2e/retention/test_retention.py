@@ -251,8 +251,11 @@ def test_old_backups_go(missed: None, backups: list[str], shell: Shell) -> None:
     (third,) = kept("airflow-") - {first, second}  # the timer's
     # The two youngest of the night; the other one is not counted.
     assert kept() == {second, third, mine}
-    # Of the kinds that are made before a change the three youngest, whatever their names.
-    kinds = ("upgrade-1", "restore-1", "rollback-1", "restore-2", "upgrade-2")
+    # Of the kinds that are made before a change the three youngest, by the times in their names.
+    kinds = [
+        f"{kind}-20260101T00000{second}Z"
+        for second, kind in enumerate(("upgrade", "restore", "rollback", "restore", "upgrade"))
+    ]
     before = [_backup(shell, f"airflow-backup before-{kind}") for kind in kinds]
     assert kept("before") == {*before[-3:]}
     fourth = _backup(shell, "airflow-backup")

@@ -137,7 +137,7 @@ def test_what_is_no_good_backup_is_refused(runs: Runs, shell: Shell) -> None:
         " sha256sum about database.dump host.tar > SHA256SUMS && tar -cf /root/newer.tar *"
     )
     assert 'deploy with airflow_version = "9.9.9" first' in (
-        says_no(shell, "airflow-restore /root/newer.tar")
+        says_no(shell, "airflow-restore --trust /root/newer.tar")
     )
     assert counts(shell) == before
     assert runs.airflow.health()["scheduler"] == "healthy"

@@ -56,6 +56,20 @@ take_lock() {
     flock -w 3 9 && echo "${0##*/} on the host" >"$DEPLOY_LOCK"
 }
 
+# Print the checksum of the standard input that only a host with BACKUP_KEY can make (HMAC). The key
+# is in no argument.
+backup_mac() {
+    python3 -c "import hmac, sys; key = open('$BACKUP_KEY', 'rb').read().strip(); \
+print(hmac.new(key, sys.stdin.buffer.read(), 'sha256').hexdigest())"
+}
+
+# Print the backups of one kind, the newest first, by the time in their names: the time of a file
+# changes with each copy. BEFORE-upgrade-pending, of an upgrade that is under way, is the newest.
+backups() { # KIND
+    find "$BACKUPS" -maxdepth 1 -name "$1-*.tar*" | sed -n 's/^.*-\([0-9]\{8\}T[0-9]\{6\}Z\|pending\)\.tar\(\.age\)\?$/\1 &/p' |
+        LC_ALL=C sort -r | cut -d' ' -f2-
+}
+
 # uv, which installs Python packages. It trusts the host's certificates, so also an organisation's
 # own authority, and it copies files, so no virtual environment shares its content with a cache.
 uv() {

@@ -2,8 +2,9 @@
 # secrets.sh check|apply: each of Airflow's secrets has its file in SECRETS; one that is there stays.
 # secrets.sh new NAME: print a new secret as its file holds it. Written by the deploy of Airflow.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 names="fernet-key jwt-secret api-secret-key admin-password smoke-test-password"
 
 new() {
@@ -34,8 +35,12 @@ case "$1 $#" in
     umask 077
     for each in $names; do
         [ -s "$SECRETS/$each" ] || {
+            "$here/lost-secret.sh" "$each"
             new "$each" >"$SECRETS/$each.new"
+            # What PostgreSQL encrypts with it survives a loss of power, and so does the key.
+            sync "$SECRETS/$each.new"
             mv "$SECRETS/$each.new" "$SECRETS/$each"
+            sync "$SECRETS"
         }
     done
     ;;

@@ -1,0 +1,19 @@
+#!/bin/sh
+# backup-key.sh check|apply: the host has the key with which it signs its backups, in BACKUP_KEY.
+# Written by the deploy of Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+case "${1-} $#" in
+"check 1") [ -s "$BACKUP_KEY" ] || fail "there is no $BACKUP_KEY" ;;
+"apply 1")
+    umask 077
+    python3 -c 'import secrets; print(secrets.token_hex(32))' >"$BACKUP_KEY.new"
+    sync "$BACKUP_KEY.new"
+    mv "$BACKUP_KEY.new" "$BACKUP_KEY"
+    ;;
+*)
+    echo "usage: backup-key.sh check|apply" >&2
+    exit 2
+    ;;
+esac

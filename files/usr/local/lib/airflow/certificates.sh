@@ -1,0 +1,78 @@
+#!/bin/sh
+# certificates.sh check|apply: Kubernetes' own certificates on this host are valid for 30 days or more,
+# and the database tells Prometheus when they end, and nginx's. kubeadm makes them for a year, and
+# minikube renews them only when it starts on their last day. airflow-certificate.timer calls this each
+# day. Written by the deploy of Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+# Print when a certificate ends, as Unix time. A kubeconfig has it inside, or names its file.
+end_of() {
+    case $1 in
+    *.conf) sed -n 's/^ *client-certificate-data: *//p' "$1" | base64 -d ;;
+    *) cat "$1" ;;
+    esac | openssl x509 -noout -enddate 2>/dev/null | sed 's/^notAfter=//' | date -f - +%s
+}
+
+# Print the first of these certificates to end, as «time file»; nothing if there is none.
+first_end() {
+    for each; do
+        [ ! -e "$each" ] || echo "$(end_of "$each") $each"
+    done | grep '^[0-9]' | sort -n | head -n 1
+}
+
+# Print «name time» of each group of certificates.
+ends() {
+    # shellcheck disable=SC2086 # patterns and lists
+    set -- "kubernetes $(first_end $CLUSTER_CERTIFICATES)" "web $(first_end $WEB_CERTIFICATES)"
+    printf '%s\n' "$@" | cut -d' ' -f1,2 | grep ' [0-9]'
+}
+
+sql() {
+    (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -F ' ' -d "$DATABASE" -c "$1")
+}
+
+recorded() {
+    sql "select name, extract(epoch from not_after)::bigint from deploy.certificate order by name" 2>/dev/null
+}
+
+soon() {
+    # shellcheck disable=SC2086
+    found=$(first_end $CLUSTER_CERTIFICATES)
+    [ -n "$found" ] && [ "${found%% *}" -lt $(($(date +%s) + 30 * 86400)) ]
+}
+
+renew() {
+    "$KUBEADM" certs renew all --config "$KUBEADM_CONFIG" >/dev/null ||
+        fail "kubeadm does not renew Kubernetes' certificates: see above why"
+    # They read their certificates when they start, which kubelet makes them do. Pods run on.
+    crictl ps -q --name '^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$' | xargs -r crictl stop >/dev/null
+    for _ in $(seq 60); do
+        $KUBECTL get --raw=/readyz --request-timeout=5s >/dev/null 2>&1 && break
+        sleep 2
+    done
+    ! soon || fail "kubeadm has renewed Kubernetes' certificates, but not ${found#* }"
+    echo "Kubernetes' certificates were renewed; the first ends on $(date -d "@${found%% *}" +%F)"
+}
+
+case "${1-} $#" in
+"check 1")
+    ! soon || fail "${found#* } ends on $(date -d "@${found%% *}" +%F)"
+    [ "$(recorded)" = "$(ends)" ] || fail "the database does not have the ends of all certificates"
+    ;;
+"apply 1")
+    ! soon || renew
+    values=$(ends | sed "s/\\(.*\\) \\(.*\\)/('\\1', to_timestamp(\\2))/" | paste -sd,)
+    sql "create schema if not exists deploy;
+        create table if not exists deploy.certificate (name text primary key, not_after timestamptz not null);
+        grant usage on schema deploy to airflow;
+        grant select on deploy.certificate to airflow;
+        begin; delete from deploy.certificate;
+        ${values:+insert into deploy.certificate values $values;} commit" 2>/dev/null
+    ;;
+*)
+    echo "usage: certificates.sh check|apply" >&2
+    exit 2
+    ;;
+esac

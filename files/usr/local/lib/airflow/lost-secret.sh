@@ -1,0 +1,52 @@
+#!/bin/sh
+# lost-secret.sh NAME: fails, with the way out, if the secret NAME can't be made again, since the
+# database of a host that was deployed before has data that belongs to the lost one. The jwt-secret and
+# the api-secret-key can: only the tokens of running tasks and the sessions of people end with them.
+# Written by the deploy of Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 1 ] || {
+    echo "usage: lost-secret.sh NAME" >&2
+    exit 2
+}
+
+# As the owner, and by full names: the owner could replace what a shorter name means for others.
+count() {
+    runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd "$DATABASE" -c "$1" ||
+        fail "$lost, and the database does not tell whether its data needs it: look at" \
+            "systemctl status 'postgresql@*'"
+}
+
+# Print the newest backup with the secret, by the time in the names.
+backup() {
+    find "$BACKUPS" -name '*.tar' | sed 's/.*-/& /' | sort -rk2 | tr -d ' ' | while read -r each; do
+        tar -xOf "$each" host.tar 2>/dev/null | tar -xO "$file" 2>/dev/null | grep -q . || continue
+        echo "$each"
+        break
+    done
+}
+
+[ -s "$MIGRATED" ] || exit 0
+lost="$SECRETS/$1 is lost or empty" file=${SECRETS#/}/$1
+case $1 in
+fernet-key)
+    found=$(count "select (select count(*) from public.connection where is_encrypted or is_extra_encrypted)
+        + (select count(*) from public.variable where is_encrypted) + (select count(*) from public.trigger)")
+    [ "$found" -gt 0 ] || exit 0
+    lost="$lost, and $found connections, variables and triggers are encrypted with it"
+    from=$(backup)
+    [ -z "$from" ] ||
+        fail "$lost. Bring it back from a backup, then deploy again:" \
+            "tar -xOf $from host.tar | sudo tar -xC / $file"
+    fail "$lost. No readable backup in $BACKUPS has it: bring one back from elsewhere. Without the key" \
+        "nobody can read them: delete them, then deploy again:" \
+        "sudo -u $DATABASE psql $DATABASE -c 'delete from connection; delete from variable; delete from trigger'"
+    ;;
+admin-password)
+    found=$(count "select count(*) from public.ab_user where username = '$ADMIN_USER'")
+    [ "$found" = 0 ] ||
+        fail "$lost, and the user $ADMIN_USER has it: sudo airflow-rotate admin-password makes a new one," \
+            "then deploy again"
+    ;;
+esac

@@ -1,0 +1,254 @@
+"""Typing errors, lost keys, interrupted commands and certificates that end."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from tasks import layout
+from tests.e2e.conftest import Shell
+from tests.e2e.data import SECRET, connection, counts, decrypted
+from tests.e2e.support import Airflow, deploy
+from tests.support import wait_for
+from tests.unit import fake
+
+ACCEPT = layout.ACCEPT
+KEY = f"{layout.SECRETS}/fernet-key"
+CERTIFICATE = "/var/lib/minikube/certs/apiserver-kubelet-client.crt"
+KEPT = "e2e_accidents"
+POSTGRES = "postgresql@$(ls /etc/postgresql)-main"
+
+
+def is_settled(shell: Shell) -> None:
+    """The host is as the deploy wants it, and a task runs."""
+    run = deploy()
+    assert run.code == 0, run.output
+    assert deploy().changed == []
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+
+
+# PostgreSQL refuses the first ones when it reads its files, and the last one when it starts.
+TYPING_ERRORS = {
+    'unrecognized configuration parameter "shared_bufers"': {"shared_bufers": "1GB"},
+    'invalid value for parameter "work_mem": "lots"': {"work_mem": "lots"},
+    "syntax error": {"work mem": "1MB"},
+    'could not access file "no_such_library"': {"shared_preload_libraries": "no_such_library"},
+}
+
+
+@pytest.mark.parametrize("says", TYPING_ERRORS)
+def test_a_typing_error_in_postgres_config_ends_the_deploy_and_not_the_host(
+    says: str, shell: Shell
+) -> None:
+    file = "/etc/postgresql/*/main/conf.d/airflow.conf"
+    before = shell(f"cat {file}")
+    run = deploy(settings={"postgres_config": TYPING_ERRORS[says]})
+    assert run.code != 0
+    assert says in run.output
+    assert shell(f"cat {file}") == before
+    shell(f"systemctl restart {POSTGRES}")
+    assert shell(f"systemctl is-active {POSTGRES}") == "active"
+    assert shell(f"ls {file}.before {file}.new 2>/dev/null || true") == ""
+
+
+def test_other_options_are_taken_and_given_back(shell: Shell) -> None:
+    ask = "cd / && runuser -u postgres -- psql -XAtqc 'show max_connections'"
+    before = shell(ask)
+    run = deploy(settings={"postgres_config": {"max_connections": "117"}})
+    assert run.code == 0, run.output
+    assert shell(ask) == "117"
+    is_settled(shell)
+    assert shell(ask) == before
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "no-such-name.invalid"])
+def test_an_address_that_nginx_can_not_listen_at_is_refused(address: str, shell: Shell) -> None:
+    run = deploy(settings={"web_host": address})
+    assert run.code != 0
+    assert f"web_host: {address} is no" in run.output and "nothing was changed" in run.output
+    shell("systemctl restart nginx")
+    assert shell("systemctl is-active nginx") == "active"
+
+
+def test_nginx_and_systemd_read_a_file_before_it_takes_its_place(shell: Shell) -> None:
+    site, unit = layout.NGINX_SITE, layout.MINIKUBE_UNIT
+    shell(f"cp {site} {site}.new && {ACCEPT} site {site}.new")
+    shell(f"sed -i '0,/listen .*;/s//listen 192.0.2.7:443 ssl;/' {site}.new")
+    said = shell(f"! {ACCEPT} site {site}.new 2>&1")
+    assert "192.0.2.7" in said and "the new airflow is refused" in said
+    shell(f"cp {unit} {unit}.new && {ACCEPT} unit {unit}.new")
+    shell(f"sed -i '/^Exec/d' {unit}.new")
+    assert "the new minikube.service is refused" in shell(f"! {ACCEPT} unit {unit}.new 2>&1")
+    shell(f"rm {site}.new {unit}.new; nginx -t -q")
+
+
+@pytest.fixture(scope="module")
+def kept(airflow: Airflow) -> str:
+    """A connection whose password is encrypted."""
+    airflow.request("POST", "/connections", connection(KEPT))
+    return KEPT
+
+
+@pytest.mark.parametrize("lose", [f"rm {KEY}", f": > {KEY}"])
+def test_a_lost_key_comes_back_from_the_backup_that_the_deploy_names(
+    lose: str, kept: str, shell: Shell
+) -> None:
+    file, before = shell("airflow-backup"), shell(f"sha256sum {KEY}")
+    shell(lose)
+    run = deploy()
+    assert run.code != 0
+    assert f"{KEY} is lost or empty" in run.output and file in run.output
+    assert shell(f"test -s {KEY} && echo made again || true") == ""
+    command = re.search(r"tar -xOf \S+ host\.tar \| sudo tar -xC / \S+", run.output)
+    assert command
+    shell(command[0].replace("sudo ", ""))
+    assert shell(f"sha256sum {KEY}") == before
+    assert decrypted(shell, kept) == SECRET
+    is_settled(shell)
+
+
+def test_the_backup_that_was_just_made_is_there_after_a_clock_that_was_ahead(shell: Shell) -> None:
+    shell(
+        f"cd {layout.BACKUPS} && touch -d '+1 year'"
+        " airflow-2001010{1,2,3,4,5,6,7}T000000Z.tar before-upgrade-2001010{1,2,3}T000000Z.tar"
+    )
+    for command in ("airflow-backup", "airflow-backup before-restore-20010104T000000Z"):
+        assert shell(f"test -s $({command}) && echo is there") == "is there"
+    assert shell(f"ls {layout.BACKUPS} | grep -c ^airflow-") == "7"
+    shell(f"rm {layout.BACKUPS}/*-200101*")
+
+
+def test_a_changed_backup_is_refused(kept: str, shell: Shell) -> None:
+    file, before = shell("airflow-backup"), counts(shell)
+    shell(
+        f"rm -rf /root/changed && mkdir /root/changed && cd /root/changed && tar -xf {file} &&"
+        " mkdir -p etc/systemd/system && : > etc/systemd/system/airflow-rt.service &&"
+        " tar -rf host.tar etc && sha256sum about database.dump host.tar > SHA256SUMS &&"
+        " tar -cf /root/changed.tar SHA256SUMS MAC about database.dump host.tar"
+    )
+    said = shell("! airflow-restore /root/changed.tar 2>&1")
+    assert "is not as this host has made it" in said and "nothing was changed" in said
+    assert counts(shell) == before
+
+
+def test_an_encrypted_backup_comes_back_with_the_private_key(kept: str, shell: Shell) -> None:
+    shell("apt-get -qq install --yes age >/dev/null; rm -f /root/key; age-keygen -o /root/key")
+    run = deploy(settings={"retention_backup_recipient": shell("age-keygen -y /root/key")})
+    assert run.code == 0, run.output
+    file, before = shell("airflow-backup"), counts(shell)
+    assert file.endswith(".tar.age")
+    assert "age-encryption.org" in shell(f"head -c 30 {file}")
+    assert "--identity KEY" in shell(f"! airflow-restore {file} 2>&1")
+    print(shell(f"airflow-restore --identity /root/key {file}"))
+    assert counts(shell) == before and decrypted(shell, kept) == SECRET
+    is_settled(shell)
+
+
+def test_a_restore_that_is_cut_off_does_not_start_and_goes_on(kept: str, shell: Shell) -> None:
+    file, before = shell("airflow-backup"), counts(shell)
+    # It is killed when the databases have changed their names, as the keys should follow.
+    shell(
+        "printf '%s\\n' '#!/bin/sh'"
+        """ 'case $* in "-C / -xf"*) kill -9 $PPID; exit 1 ;; esac' 'exec /usr/bin/tar "$@"'"""
+        " > /usr/local/bin/tar; chmod 755 /usr/local/bin/tar"
+    )
+    shell(f"! airflow-restore {file} >/dev/null 2>&1; rm /usr/local/bin/tar")
+    assert shell(f"cat {layout.RESTORE_MARK}") == f"airflow-restore {file}"
+    shell("systemctl start airflow.target; sleep 2")
+    assert "active" not in shell("systemctl is-active airflow-scheduler || true").split()
+    run = deploy()
+    assert run.code != 0
+    assert "a restore was cut off" in run.output and f"sudo airflow-restore {file}" in run.output
+    print(shell(shell(f"cat {layout.RESTORE_MARK}")))
+    assert counts(shell) == before and decrypted(shell, kept) == SECRET
+    assert shell(f"ls -d {layout.STATE}/restore* 2>/dev/null || true") == ""
+    is_settled(shell)
+
+
+# Signs the certificate again, for 20 days.
+ENDS_SOON = f"""
+cd /var/lib/minikube/certs
+openssl x509 -in {CERTIFICATE} -signkey apiserver-kubelet-client.key -x509toreq -out /root/rt.csr
+printf 'extendedKeyUsage = clientAuth\\nkeyUsage = critical, digitalSignature\\n' > /root/rt.ext
+openssl x509 -req -in /root/rt.csr -CA ca.crt -CAkey ca.key -days 20 -set_serial 7 \\
+    -extfile /root/rt.ext -out {CERTIFICATE} 2>/dev/null
+"""
+
+
+def test_a_certificate_of_kubernetes_that_ends_soon_is_renewed(shell: Shell) -> None:
+    shell(ENDS_SOON)
+    month = 30 * 86400
+    assert shell(f"openssl x509 -checkend {month} -noout -in {CERTIFICATE} || true") == (
+        "Certificate will expire"
+    )
+    run = deploy()
+    assert run.code == 0, run.output
+    renewed = [name for name in run.changed if name.startswith("Certificates | ")]
+    assert len(renewed) == 1
+    shell(f"openssl x509 -checkend {10 * month} -noout -in {CERTIFICATE}")
+    # With it the cluster's API asks kubelet, as for a pod's log.
+    wait_for(
+        lambda: shell("kubectl -n kube-system logs --tail=1 etcd-$(hostname) 2>&1 || true"),
+        60,
+        "kubelet answers",
+    )
+    ask = "cd / && runuser -u airflow -- psql -XAtqd airflow -c"
+    query = "select min(not_after) > now() + '300 days' from deploy.certificate"
+    assert shell(f"{ask} {shlex.quote(query)}") == "t"
+    is_settled(shell)
+
+
+def test_a_reboot_between_two_tokens_of_the_cluster_fails_no_task(shell: Shell) -> None:
+    """As a change of the token leaves the host that is cut off between the two."""
+    shell(f"echo airflow-rotate cluster-token > {layout.TOKEN_MARK}")
+    shell("/usr/local/lib/airflow/kubeconfig.sh replace; systemctl stop airflow.target")
+    shell("systemctl start airflow.target; sleep 2")
+    for unit in ("airflow-scheduler", "airflow-triggerer"):
+        assert "active" not in shell(f"systemctl is-active {unit} || true").split()
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "Kubernetes | Let the services use the token" in run.changed
+    is_settled(shell)
+
+
+def test_a_certificate_of_the_page_that_has_ended_is_refused() -> None:
+    run = deploy(settings={"web_certificate": fake.pair(days=-1)})
+    assert run.code != 0
+    assert "web_certificate: certificate has ended on" in run.output
+
+
+def test_an_interrupted_dpkg_is_healed_and_locks_are_waited_for(shell: Shell) -> None:
+    shell(
+        "rm -rf /root/rt && mkdir -p /root/rt/DEBIAN && cd /root/rt &&"
+        " printf '%s\\n' 'Package: e2e-accident' 'Version: 1' 'Architecture: all'"
+        " 'Maintainer: nobody <n@example.com>' 'Description: nothing' > DEBIAN/control &&"
+        " dpkg-deb --build . /root/rt.deb >/dev/null && dpkg --unpack /root/rt.deb >/dev/null"
+    )
+    state = "dpkg-query -Wf '${db:Status-Abbrev}' e2e-accident"
+    assert shell(state).strip() == "iU"
+    shell("dpkg --purge --force-depends socat >/dev/null 2>&1")
+    shell(
+        "systemd-run --quiet python3 -c 'import fcntl, time;"
+        ' file = open("/var/lib/apt/lists/lock", "w"); fcntl.lockf(file, fcntl.LOCK_EX);'
+        " time.sleep(20)'; sleep 1"
+    )
+    run = deploy()
+    assert run.code == 0, run.output
+    assert shell(state).strip() == "ii"
+    shell("dpkg --purge e2e-accident >/dev/null")
+    is_settled(shell)
+
+
+def test_all_of_it_survives_a_reboot(kept: str, shell: Shell) -> None:
+    units = f"{POSTGRES} nginx minikube airflow-scheduler airflow-api-server"
+    shell("systemctl stop airflow.target minikube nginx")
+    shell(f"systemctl restart {POSTGRES} && systemctl start minikube nginx airflow.target")
+    wait_for(
+        lambda: set(shell(f"systemctl is-active {units} || true").split()) == {"active"},
+        180,
+        "all units are active",
+    )
+    assert decrypted(shell, kept) == SECRET
+    assert "a task ran as a pod" in shell("airflow-smoke-test")

@@ -1,0 +1,135 @@
+"""Kubernetes' certificates are renewed in time, and their ends are known."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit import postgres
+from tests.unit.stand_ins import Host
+
+
+def certificate(path: Path, days: int) -> None:
+    """Make a certificate that is valid for so many days."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    command: list[str | Path] = [
+        "openssl",
+        "req",
+        "-x509",
+        *curve,
+        "-noenc",
+        "-keyout",
+        "/dev/null",
+        "-out",
+        path,
+    ]
+    command += ["-subj", "/CN=a"]
+    subprocess.run([*command, "-days", str(days)], check=True, capture_output=True)
+
+
+def kubeconfig(path: Path, days: int) -> None:
+    """Make a kubeconfig with such a certificate inside."""
+    certificate(path, days)
+    data = base64.b64encode(path.read_bytes()).decode()
+    path.write_text(f"users:\n- user:\n    client-certificate-data: {data}\n")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    """A database of Airflow."""
+    with postgres.server() as running:
+        running.sql("create database airflow; create role airflow")
+        yield running
+
+
+@pytest.fixture
+def host(tmp_path: Path, server: postgres.Server) -> Host:
+    """A host whose certificates end in a year, and nginx's in ten days."""
+    host = Host(tmp_path)
+    server.sql("drop schema if exists deploy cascade", "airflow")
+    export = " ".join(f"{name}={value}" for name, value in server.environment.items())
+    host.program("runuser", f'export {export}\nshift 3\nexec "$@"')
+    certificate(tmp_path / "certs/apiserver-kubelet-client.crt", 365)
+    certificate(tmp_path / "certs/ca.crt", 3650)
+    certificate(tmp_path / "certs/etcd/server.crt", 365)
+    kubeconfig(tmp_path / "kubernetes/scheduler.conf", 365)
+    # It names a file, which kubelet renews by itself.
+    (tmp_path / "kubernetes/kubelet.conf").write_text("users:\n- user:\n    client-key: a\n")
+    certificate(tmp_path / "server.pem", 10)
+    host.values["CLUSTER_CERTIFICATES"] = (
+        f"{tmp_path}/certs/*.crt {tmp_path}/certs/etcd/*.crt {tmp_path}/kubernetes/*.conf"
+    )
+    host.values["WEB_CERTIFICATES"] = f"{tmp_path}/server.pem {tmp_path}/none.pem"
+    return host
+
+
+def give_kubeadm(host: Host, renews: bool) -> None:
+    """Have the programs of a node. kubeadm renews the certificates, or only says that it does."""
+    certificate(host.folder / "new.crt", 365)
+    new = f"cp {host.folder}/new.crt {host.folder}/certs/etcd/server.crt" if renews else ""
+    expected = f"certs renew all --config {host.folder}/config"
+    host.program("kubeadm", f'test "$*" = "{expected}" || exit 2\n{new}')
+    host.program("crictl", "test $1 != ps || echo an-id")
+    host.program("kubectl", "")
+    host.values["KUBEADM"] = f"{host.bin}/kubeadm"
+    host.values["KUBEADM_CONFIG"] = f"{host.folder}/config"
+
+
+def days(server: postgres.Server) -> dict[str, int]:
+    """The days that the certificates are valid, as the database tells Prometheus."""
+    lines = server.sql(
+        "set role airflow; select name, extract(epoch from not_after) from deploy.certificate",
+        "airflow",
+    ).splitlines()
+    ends = dict(line.split("|") for line in lines)
+    return {name: round((float(end) - time.time()) / 86400) for name, end in ends.items()}
+
+
+def test_the_ends_of_certificates_are_recorded(host: Host, server: postgres.Server) -> None:
+    assert "does not have the ends" in host.check("certificates.sh")
+    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert days(server) == {"kubernetes": 365, "web": 10}
+    certificate(host.folder / "server.pem", 800)
+    assert "does not have the ends" in host.check("certificates.sh")
+    assert host.apply("certificates.sh") == ""
+    assert days(server) == {"kubernetes": 365, "web": 800}
+
+
+def test_a_cluster_elsewhere_has_its_own_certificates(host: Host, server: postgres.Server) -> None:
+    host.values["CLUSTER_CERTIFICATES"] = ""
+    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert days(server) == {"web": 10}
+
+
+@pytest.mark.parametrize("which", ["certs/etcd/server.crt", "kubernetes/scheduler.conf"])
+def test_a_certificate_that_ends_soon_is_named(which: str, host: Host) -> None:
+    assert host.apply("certificates.sh") == ""
+    make = kubeconfig if which.endswith(".conf") else certificate
+    make(host.folder / which, 31)
+    assert "does not have the ends" in host.check("certificates.sh")
+    make(host.folder / which, 29)
+    assert f"{which} ends on " in host.check("certificates.sh")
+
+
+def test_certificates_are_renewed_and_read_again(host: Host, server: postgres.Server) -> None:
+    certificate(host.folder / "certs/etcd/server.crt", 20)
+    give_kubeadm(host, renews=True)
+    done = host.run("certificates.sh", "apply")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Kubernetes' certificates were renewed; the first ends on" in done.stdout
+    # The static pods read them when they start.
+    assert host.called("crictl")[-1] == ["stop", "an-id"]
+    assert days(server)["kubernetes"] == 365
+    assert host.check("certificates.sh") == ""
+
+
+def test_a_certificate_that_kubeadm_does_not_renew_is_an_error(host: Host) -> None:
+    certificate(host.folder / "certs/etcd/server.crt", 20)
+    give_kubeadm(host, renews=False)
+    assert "but not " in host.apply("certificates.sh")
