@@ -40,14 +40,14 @@ def _write_indexes(build: Build) -> None:
         f"default = {json.dumps(index.default)}\n"
         for name, index in build.indexes.items()
     )
-    files.put(
+    whole_file.put(
         name="Write the package indexes",
         src=StringIO(f"# Written by the deploy of Airflow (build_indexes).\n{listed}"),
         dest=PACKAGE_INDEXES,
         mode="644",
     )
     if build.ca_certificate:
-        files.put(
+        whole_file.put(
             name="Write the authority of the package indexes",
             src=StringIO(build.ca_certificate),
             dest=PACKAGE_AUTHORITY,

@@ -44,7 +44,8 @@ def kubeconfig(path: Path, days: int) -> None:
 def server() -> Iterator[postgres.Server]:
     """A database of Airflow."""
     with postgres.server() as running:
-        running.sql("create database airflow; create role airflow")
+        running.sql("create role airflow login; create role prometheus")
+        running.sql("create database airflow owner airflow")
         yield running
 
 
@@ -54,7 +55,7 @@ def host(tmp_path: Path, server: postgres.Server) -> Host:
     host = Host(tmp_path)
     server.sql("drop schema if exists deploy cascade", "airflow")
     export = " ".join(f"{name}={value}" for name, value in server.environment.items())
-    host.program("runuser", f'export {export}\nshift 3\nexec "$@"')
+    host.program("runuser", f'export {export}\nuser=$2; shift 3\nPGUSER=$user exec "$@"')
     certificate(tmp_path / "certs/apiserver-kubelet-client.crt", 365)
     certificate(tmp_path / "certs/ca.crt", 3650)
     certificate(tmp_path / "certs/etcd/server.crt", 365)
@@ -84,7 +85,7 @@ def give_kubeadm(host: Host, renews: bool) -> None:
 def days(server: postgres.Server) -> dict[str, int]:
     """The days that the certificates are valid, as the database tells Prometheus."""
     lines = server.sql(
-        "set role airflow; select name, extract(epoch from not_after) from deploy.certificate",
+        "set role prometheus; select name, extract(epoch from not_after) from deploy.certificate",
         "airflow",
     ).splitlines()
     ends = dict(line.split("|") for line in lines)

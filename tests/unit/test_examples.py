@@ -11,6 +11,7 @@ from shutil import which
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from tasks.layout import ROOT
 from tasks.settings import Settings
@@ -19,6 +20,7 @@ from tests.unit import fake
 EXAMPLES = sorted((ROOT / "inventories/examples").glob("*.py"))
 # Files that the examples read from the home of the person who deploys.
 CERTIFICATES = ("airflow.example.com.pem", "our-ca.pem")
+PAIR = fake.pair(90, x509.DNSName("airflow.example.com"))
 
 
 @pytest.fixture(params=EXAMPLES, ids=lambda path: path.stem)
@@ -35,11 +37,11 @@ def given(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "hello.py").write_text("# a DAG\n")
     for name in CERTIFICATES:
-        (tmp_path / name).write_text(fake.PAIR["certificate"])
+        (tmp_path / name).write_text(PAIR["certificate"])
     names = re.findall(r'os\.environ\["(\w+)"\]', example.read_text())
     values = {name: secrets.token_hex(8) for name in names}
     if "AIRFLOW_TLS_KEY" in values:
-        values["AIRFLOW_TLS_KEY"] = fake.PAIR["key"]
+        values["AIRFLOW_TLS_KEY"] = PAIR["key"]
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     return values

@@ -159,7 +159,7 @@ def test_a_start_and_a_reload_record_what_nginx_reads() -> None:
     assert into == f"{formats.host_values(plan)['STARTED_WITH']}/%n"
     assert any("nginx.sh check" in fact for fact in plan.facts)
     assert "check_unit" in (ROOT / "files/usr/local/lib/airflow/nginx.sh").read_text()
-    renewal = Unit.of(plan, "airflow-certificate.service").one("Service.ExecStartPost")
+    renewal, _ = Unit.of(plan, "airflow-certificate.service").all("Service.ExecStartPost")
     assert f"{layout.LIB}/run-unit.sh check {layout.NGINX_UNIT} || " in renewal
 
 

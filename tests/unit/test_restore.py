@@ -63,6 +63,7 @@ class Host:
             "usr/local/bin/airflow": "",
             "var/lib/airflow-deploy/programs": "",
             "var/lib/airflow-deploy/units": "",
+            "var/lib/airflow-deploy/backup-key": "0123\n",
             "usr/local/lib/airflow/run": "",
             "opt/airflow/venvs/3.3.2-4567/bin/airflow": AIRFLOW,
         }

@@ -46,6 +46,14 @@ def server() -> Iterator[postgres.Server]:
         running.sql('create role airflow; create role "airflow-dags"; create role prometheus')
         running.sql("create database airflow owner airflow")
         running.sql(f"set role airflow; {TABLES}", "airflow")
+        # As certificates.sh makes it.
+        running.sql(
+            "set role airflow; create schema deploy; create table deploy.certificate"
+            " (name text primary key, not_after timestamptz not null);"
+            " grant usage on schema deploy to prometheus;"
+            " grant select on deploy.certificate to prometheus",
+            "airflow",
+        )
         grants = (FILES / "usr/local/lib/airflow/grants.sql").read_text()
         running.sql(f"set role airflow;\n{grants}\\gexec", "airflow")
         assert "prometheus" not in running.sql(f"set role airflow;\n{grants};", "airflow")

@@ -30,7 +30,7 @@ ends() {
 }
 
 sql() {
-    (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -F ' ' -d "$DATABASE" -c "$1")
+    (cd / && runuser -u "$DATABASE" -- psql -XAtq -v ON_ERROR_STOP=1 -F ' ' -d "$DATABASE" -c "$1")
 }
 
 recorded() {
@@ -66,13 +66,14 @@ case "${1-} $#" in
     values=$(ends | sed "s/\\(.*\\) \\(.*\\)/('\\1', to_timestamp(\\2))/" | paste -sd,)
     sql "create schema if not exists deploy;
         create table if not exists deploy.certificate (name text primary key, not_after timestamptz not null);
-        grant usage on schema deploy to airflow;
-        grant select on deploy.certificate to airflow;
+        do \$\$ begin
+            if exists (select from pg_catalog.pg_roles where rolname = 'prometheus') then
+                grant usage on schema deploy to prometheus;
+                grant select on deploy.certificate to prometheus;
+            end if;
+        end \$\$;
         begin; delete from deploy.certificate;
         ${values:+insert into deploy.certificate values $values;} commit" 2>/dev/null
     ;;
-*)
-    echo "usage: certificates.sh check|apply" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac
