@@ -332,7 +332,8 @@ PLACES = (
 )
 
 DIRECTORIES = {place.path: place.access for place in PLACES if place.access}
-# With the lists of the files that a backup has, so that a deploy after a rollback finds them true.
+# The records list programs and units with their checksums: a rollback must bring back both, or the
+# next deploy would install files that are already there.
 BACKED_UP = (*(place.path for place in PLACES if place.backup), PROGRAMS_RECORD, UNITS_RECORD)
 NOT_BACKED_UP = tuple(place.path for place in PLACES if place.backup is False)
 
