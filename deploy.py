@@ -8,7 +8,7 @@ from pyinfra import host
 
 from tasks import preflight
 from tasks.airflow import config, database, objects, secrets, services, timers, venv
-from tasks.cluster import access, certificates, minikube, policy
+from tasks.cluster import access, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
 from tasks.lib import connection, progress, shell, terminal
@@ -51,9 +51,8 @@ def deploy(settings: HostSettings) -> None:
         services.run(settings)
 
     # Operate. These look after an Airflow that runs.
-    timers.run(settings)
-    certificates.watch()
     metrics.run(settings)
+    timers.run(settings)
 
     # Verify, and tidy up only when the new state is known to work.
     smoke_test.run(settings)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from pyinfra.api import deploy
 
+from tasks.cluster import certificates
 from tasks.layout import UNITS_DIRECTORY
 from tasks.lib import systemd
 from tasks.lib.operations import run_unless
@@ -57,5 +58,6 @@ def remove_unwanted(settings: HostSettings) -> None:
 
 @deploy("Timers")
 def run(settings: HostSettings) -> None:
-    """Each timer that the settings want runs."""
+    """Each timer that the settings want runs, and the daily look at certificates was made."""
     systemd.load(name="Run the timers", kind="timers", already="they run as they are on the disk")
+    certificates.watch()

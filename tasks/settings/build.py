@@ -7,7 +7,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tasks.settings.types import Certificate, DebianPackage, PackageIndex, Section
+from tasks.settings.types import (
+    Certificate,
+    DebianPackage,
+    IndexName,
+    PackageIndex,
+    Section,
+)
 
 
 class Build(Section):
@@ -20,7 +26,7 @@ class Build(Section):
         description="Debian packages on the host, such as compilers and headers, with which"
         " `airflow_extra_requirements` without a wheel are built; they do not go into the image.",
     )
-    indexes: dict[str, PackageIndex] = Field(
+    indexes: dict[IndexName, PackageIndex] = Field(
         default={},
         repr=False,
         description="Package indexes, by name, as uv has them; one with `default` replaces the"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -9,7 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tasks.layout import ROOT
-from tasks.settings.types import Section
+from tasks.settings.types import LocalPath, Section
 
 
 class Plugins(Section):
@@ -27,7 +28,7 @@ class Plugins(Section):
         " or the worker `image`; none is `host` where the node is the host, and no plugins"
         " elsewhere.",
     )
-    local_folder: str | None = Field(
+    local_folder: LocalPath | None = Field(
         default=None,
         description="Folder on your machine whose plugins the deploy copies to the host; the"
         " source `image` needs it.",
@@ -37,7 +38,7 @@ class Plugins(Section):
         """A folder that a source needs, or that is not there."""
         if self.source == "image" and self.local_folder is None:
             yield 'plugins_local_folder: plugins_source = "image" needs it; write the folder'
-        if self.local_folder and not Path(ROOT, self.local_folder).is_dir():
+        if self.local_folder and not os.path.isdir(Path(ROOT, self.local_folder)):
             yield (
                 f"plugins_local_folder: there is no folder {self.local_folder} on this machine:"
                 " write the path of one, absolute or relative to the deploy's own folder"

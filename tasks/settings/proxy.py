@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from tasks.settings.types import Section
-
-# Without a login: units, processes and the pod template show the URL.
-ProxyUrl = Annotated[str, StringConstraints(pattern=r"^http://[\w.\[\]:-]+/?$")]
-Unproxied = Annotated[str, StringConstraints(pattern=r"^[\w.:/*-]+$")]
+from tasks.settings.types import ProxyUrl, Section, Unproxied
 
 
 class Proxy(Section):

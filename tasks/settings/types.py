@@ -140,6 +140,11 @@ def _network(value: str) -> str:
 
 Network = Annotated[str, AfterValidator(_network)]
 Quantity = Annotated[str, _checked("[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?", max_length=32)]
+# Without a login: units, processes and the pod template show the URL.
+ProxyUrl = Annotated[str, _checked(r"http://[A-Za-z0-9._\[\]:-]+/?", max_length=1024)]
+Unproxied = Annotated[str, _checked("[A-Za-z0-9._:/*-]+", max_length=256)]
+# uv's own rule: https://docs.astral.sh/uv/concepts/indexes/#defining-an-index
+IndexName = Annotated[str, _checked("[A-Za-z0-9._-]+", max_length=128)]
 # Airflow's own limit: https://airflow.apache.org/docs/apache-airflow/3.3.2/howto/connection.html
 ConnectionId = Annotated[str, StringConstraints(pattern=r"^[\w#!()\-.:/\\]{1,200}$")]
 BundleName = Annotated[str, _checked("[a-zA-Z][A-Za-z0-9_-]*", max_length=250)]

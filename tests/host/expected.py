@@ -163,6 +163,7 @@ POSTGRES = {"bookworm": 15, "trixie": 17}
 
 _PACKAGES: Table = {
     always: """
+        acl                    logs and DAGs stay readable whatever a person's umask is
         ca-certificates        the authorities that downloads are checked against
         curl                   units and the liveness check ask Airflow with it
         diffutils              kubectl diff calls it
@@ -248,6 +249,8 @@ class Service(NamedTuple):
 API_SERVER, SCHEDULER, DAG_PROCESSOR, TRIGGERER = UNITS = [
     f"airflow-{name}.service" for name in ("api-server", "scheduler", "dag-processor", "triggerer")
 ]
+# They hold the web page's port on this host, and pass connections on.
+WEB_UNITS = ("airflow-web.socket", "airflow-web6.socket", "airflow-web.service")
 # https://airflow.apache.org/docs/apache-airflow/3.3.2/security/security_model.html: only services
 # that make or check tokens have their key.
 SERVICES = {
@@ -272,12 +275,17 @@ _INPUTS: dict[str, Table] = {
         always: "/etc/airflow/kubeconfig a token that was replaced",
         logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
     },
-    SCHEDULER: {always: "/etc/airflow/kubeconfig a token that was replaced"},
+    SCHEDULER: {
+        always: "/etc/airflow/kubeconfig a token that was replaced",
+        may_run_tasks_here: "/etc/airflow/dags.env the code of DAGs reads these variables",
+    },
     DAG_PROCESSOR: {
+        always: "/etc/airflow/dags.env the code of DAGs reads these variables",
         dags_are_in_image: "/opt/airflow/baked-dags/current.name it must read what new pods have",
         git_needs_login: "/var/lib/airflow-deploy/git-connections it reads them when it starts",
     },
     TRIGGERER: {
+        always: "/etc/airflow/dags.env the code of DAGs reads these variables",
         has_pod_operator: "/etc/airflow/kubeconfig-triggerer a token that was replaced",
         logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
     },

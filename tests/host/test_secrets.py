@@ -126,7 +126,8 @@ def test_unit_is_given_just_the_secrets_it_needs(
 
 # Which secrets each Linux user can read: what its processes hold, and the files that are for it.
 READABLE: dict[str, dict[str, set[str]]] = {
-    "airflow": {"files": {"control-plane"}, "environments": KEYS},
+    # The triggerer's token may do less than its own.
+    "airflow": {"files": {"control-plane", "triggerer"}, "environments": KEYS},
     "airflow-dags": {"files": {"triggerer"}, "environments": {"fernet-key"}},
     "postgres": {"files": set(), "environments": set()},
     "nobody": {"files": set(), "environments": set()},

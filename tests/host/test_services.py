@@ -245,4 +245,5 @@ def test_there_is_no_other_timer(host: Host, settings: HostSettings) -> None:
     ).split()
     timers = expected.wanted(expected.TIMERS, settings)
     known = {unit for timer in timers for unit in (timer.timer, timer.service)}
-    assert set(listed) == known | {*expected.UNITS, "airflow.target", "airflow-webserver.service"}
+    own = {*expected.UNITS, *expected.WEB_UNITS, "airflow.target", "airflow-webserver.service"}
+    assert set(listed) == known | own

@@ -11,16 +11,19 @@ import configparser
 import copy
 import functools
 import json
+import netrc
 import os
 import re
 import shlex
 import subprocess
 import tempfile
+import tomllib
 import types
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -70,6 +73,7 @@ NASTY = {
 WORDS = re.compile(r"[A-Za-z0-9_]*")  # they would be ordinary ones at the end of a value
 
 PEM = fake.VARIANTS["registry"]["worker_registry"]["ca_certificate"]
+RECIPIENT = "age1" + "q" * 58
 CLAIM = {"subpath": "team", "size": "1Gi", "storage_class": "nfs", "access_mode": "ReadOnlyMany"}
 
 # Inventories that together have a value for each setting that holds text, with all of its parts.
@@ -146,6 +150,9 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "minikube_extra_args": ["--wait=all"],
         "minikube_addons": ["dashboard"],
         "offline_dir": "/srv/offline",
+        "proxy_url": "http://proxy.example:3128",
+        "proxy_extra_exceptions": [".example"],
+        "retention_backup_recipient": RECIPIENT,
         "postgres_config": {"work_mem": "16MB", "deploy.note": "none"},
     },
     "existing cluster": {
@@ -161,8 +168,20 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "logs_store": "volume_claim",
         "logs_claim": {"name": "logs", "host_path": "/srv/logs", **CLAIM},
     },
+    "package index": {
+        "build_apt_packages": ["build-essential"],
+        "build_indexes": {
+            "company": {
+                "url": "https://pypi.example/simple",
+                "default": True,
+                "username": "deploy",
+                "password": "hidden",
+            }
+        },
+        "build_ca_certificate": PEM,
+    },
     # Of files on this machine, which a text would have to name.
-    "folder": {"dags_local_folder": "tests/e2e/dags"},
+    "folder": {"dags_local_folder": "tests/e2e/dags", "plugins_local_folder": "tests/e2e/dags"},
     "file": {"worker_pod_template": "tests/e2e/dags/no-such-file"},
 }
 
@@ -358,6 +377,11 @@ def words_of(plan: Plan, program: str) -> list[str]:
     return shlex.split(command)[2:]
 
 
+def words_in(plan: Plan, name: str) -> list[str]:
+    """The words of the commands of an operation."""
+    return [word for command in plan.named(name).commands for word in command.split()]
+
+
 def config(plan: Plan) -> configparser.ConfigParser:
     """airflow.cfg, read as Airflow reads the file."""
     return formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"].replace("\r", "\n"))
@@ -505,6 +529,23 @@ def in_policy(plan: Plan, expression: str) -> list[str]:
     return list(json.loads(found))
 
 
+def indexes(plan: Plan) -> Any:
+    """The package indexes as uv reads its file, with the logins as programs read netrc."""
+    found = tomllib.loads(plan.uploads["/etc/airflow/uv.toml"])["index"]
+    (text,) = plan.named("Write the logins of the package indexes").inputs
+    with tempfile.NamedTemporaryFile("w", suffix="netrc") as file:
+        file.write(text)
+        file.flush()
+        logins = netrc.netrc(file.name)
+    result = {}
+    for index in found:
+        login = logins.authenticators(urlsplit(index["url"]).hostname or "")
+        assert login is not None
+        more = {"default": index["default"], "username": login[0], "password": login[2]}
+        result[index["name"]] = {"url": index["url"], **more}
+    return result
+
+
 # The value of each setting as it arrives; a dictionary or list may have more.
 ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "airflow_extra_requirements": lambda plan: words_of(plan, "venv.sh")[3:],
@@ -512,6 +553,12 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "airflow_connections": lambda plan: objects(plan)["connections"],
     "airflow_variables": lambda plan: objects(plan)["variables"],
     "airflow_pools": lambda plan: objects(plan)["pools"],
+    "build_apt_packages": lambda plan: words_in(plan, "Install Debian packages"),
+    "build_indexes": indexes,
+    "build_ca_certificate": lambda plan: plan.uploads["/etc/airflow/package-authority.pem"],
+    "proxy_url": lambda plan: environment(plan)["http_proxy"],
+    "proxy_extra_exceptions": lambda plan: environment(plan)["no_proxy"].split(","),
+    "retention_backup_recipient": lambda plan: formats.host_values(plan)["BACKUP_RECIPIENT"],
     "web_host": lambda plan: site(plan, "listen")[-1][1].rpartition(":")[0],
     "web_host_names": lambda plan: words_of(plan, "certificate.sh")[1:],
     "web_base_url": lambda plan: config(plan)["api"]["base_url"],

@@ -54,8 +54,8 @@ FILES = {
     "/etc/airflow/airflow.cfg": ("root:airflow-dags", "640"),
     # It holds no secret.
     "/etc/airflow/host.env": ("root:root", "644"),
-    "/etc/airflow/uv.toml": ("", "644"),
-    "/etc/airflow/package-authority.pem": ("", "644"),
+    "/etc/airflow/uv.toml": ("root:root", "644"),
+    "/etc/airflow/package-authority.pem": ("root:root", "644"),
     "/etc/airflow/dags.env": ("root:root", "644"),
     "/etc/airflow/pod_template.yaml": ("root:airflow", "640"),
     # Only the deploy reads these.

@@ -26,6 +26,8 @@ PRIVILEGES = "a container may not gain privileges"
 SETUID = "allowPrivilegeEscalation: false"
 CONFINEMENT = "may not loosen its confinement"
 ACCOUNT = "may act only as the service account"
+# It is in a namespace without pods.
+NO_ACCOUNT = "error looking up service account airflow/airflow-control-plane"
 SECRET = "may not read the deploy's own Secrets"
 
 
@@ -214,8 +216,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         CONFINEMENT,
     ),
     "another SELinux type": (container_context(seLinuxOptions={"type": "spc_t"}), CONFINEMENT),
-    "the scheduler's account": (spec(serviceAccountName="airflow-control-plane"), ACCOUNT),
-    "the triggerer's account": (spec(serviceAccountName="airflow-triggerer"), ACCOUNT),
+    "another account of the namespace": (spec(serviceAccountName="default"), ACCOUNT),
     "the control plane's token as a file": (volume(secret={"secretName": TOKEN}), SECRET),
     "the registry's login as a file": (volume(secret={"secretName": "airflow-registry"}), SECRET),
     "the token among other files": (

@@ -124,8 +124,8 @@ def test_no_pod_sees_the_logs_of_the_dag_processor(shell: Shell) -> None:
 
 def test_a_dag_that_takes_all_memory_ends_alone(airflow: Airflow, shell: Shell) -> None:
     limit = "systemctl show -P MemoryMax airflow-dag-processor"
-    total = shell("awk '/^MemTotal/ {print $2 * 1024}' /proc/meminfo")
-    assert int(shell(limit)) < int(total) / 2
+    total = shell("awk '/^MemTotal/ {print $2}' /proc/meminfo")
+    assert int(shell(limit)) < int(total) * 1024 / 2
     # So that the test does not take that much of this machine.
     shell("systemctl set-property --runtime airflow-dag-processor.service MemoryMax=700M")
     pid = shell("systemctl show -P MainPID airflow-dag-processor")

@@ -93,7 +93,7 @@ ATTACKS = {
     "log_in_to_the_database": pods.FOLDER,
     "be_the_control_plane": pods.USER,
     "read_the_clusters_token": pods.SECRET,
-    "be_the_scheduler_in_the_cluster": pods.ACCOUNT,
+    "be_the_scheduler_in_the_cluster": pods.NO_ACCOUNT,
 }
 BY_OPERATOR, HARMLESS = "start_a_pod_that_is_root", "ask_for_a_folder_of_its_own"
 

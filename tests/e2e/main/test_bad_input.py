@@ -86,7 +86,8 @@ BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
     "address that is a command": (
         f"cat > /tmp/kubeconfig <<'END'\n{COMMAND_AS_ADDRESS}END",
         EXISTING,
-        ["names https://a;touch${IFS}/root/e2e;b:1, which does not answer"],
+        # Braces may have a secret in them: they do not leave the host.
+        ["names https://a;touch$, which does not answer"],
     ),
     "address with a port": (
         "true",

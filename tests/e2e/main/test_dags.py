@@ -99,7 +99,7 @@ def test_pods_pass_the_restricted_standard_but_for_the_nodes_folders(shell: Shel
         shell(f"kubectl delete namespace {namespace} --wait=false")
     assert said.endswith(
         'violates PodSecurity "restricted:latest": restricted volume types'
-        ' (volumes "dags", "logs" use restricted volume type "hostPath")'
+        ' (volumes "dags", "plugins", "logs" use restricted volume type "hostPath")'
     )
 
 

@@ -78,7 +78,7 @@ def test_no_secret_is_in_the_output(shell: Shell, outputs: list[str]) -> None:
         for line in shell("tail -qn 1 /etc/airflow/secrets/*").splitlines()
     ]
     secrets.append(shell("awk '/token:/ {print $3}' /etc/airflow/kubeconfig").strip('"}'))
-    assert len(secrets) == 5
+    assert len(secrets) == 6
     for secret in secrets:
         assert len(secret) >= 20
         assert not any(secret in output for output in outputs)

@@ -17,7 +17,7 @@ from tests.support import wait_for
 
 HERE = "tests/e2e/operators"
 KINDS = quote("e2e_kinds_größe")
-LONG = "l" * 250
+LONG = "l" * 247
 # They start when the test says so; e2e_consumer starts by itself.
 TRIGGERED = (
     *("e2e_plugins", "e2e_surroundings", "e2e_sensors", "e2e_producer"),
@@ -165,10 +165,10 @@ SAID = {
     },
     (KINDS, "virtualenv"): ["prefix /tmp/"],
     (KINDS, "external_python"): ["prefix /usr"],
-    (KINDS, "bash"): ["curl 7", "git version", "python"],
+    (KINDS, "bash"): ["curl 7", "git version", "airflow supervi"],
     (KINDS, "kubernetes"): ["in a pod of its own"],
     (KINDS, "params"): ["colour green"],
-    (KINDS, LONG): ["long 250"],
+    (KINDS, LONG): ["long 247"],
     (KINDS, quote("größe")): ["schön 漢字 🎉"],
     (KINDS, "outer.inner.leaf"): ["leaf outer.inner.leaf"],
     (KINDS, "total"): ["total 55"],

@@ -7,6 +7,11 @@ from airflow.providers.standard.sensors.python import PythonSensor
 from airflow.sdk import PokeReturnValue, dag, get_current_context, task
 
 
+def at_the_second_look() -> bool:
+    """Not true at the first look."""
+    return bool(get_current_context()["task_reschedule_count"])
+
+
 def some_seconds_after_the_start() -> bool:
     """Not true at the first look."""
     return time.time() > get_current_context()["dag_run"].start_date.timestamp() + 20
@@ -20,7 +25,7 @@ def e2e_sensors() -> None:
     )
     PythonSensor(
         task_id="reschedule",
-        python_callable=some_seconds_after_the_start,
+        python_callable=at_the_second_look,
         mode="reschedule",
         poke_interval=10,
         timeout=300,

@@ -37,6 +37,12 @@ recorded() {
     sql "select name, extract(epoch from not_after)::bigint from deploy.certificate order by name" 2>/dev/null
 }
 
+# Prometheus' exporter may have come after the table.
+ungranted() {
+    sql "select rolname from pg_roles where rolname = 'prometheus' and not
+        (has_schema_privilege(oid, 'deploy', 'usage') and has_table_privilege(oid, 'deploy.certificate', 'select'))"
+}
+
 soon() {
     # shellcheck disable=SC2086
     found=$(first_end $CLUSTER_CERTIFICATES)
@@ -60,6 +66,7 @@ case "${1-} $#" in
 "check 1")
     ! soon || fail "${found#* } ends on $(date -d "@${found%% *}" +%F)"
     [ "$(recorded)" = "$(ends)" ] || fail "the database does not have the ends of all certificates"
+    [ -z "$(ungranted)" ] || fail "Prometheus' exporter can not read the ends of certificates"
     ;;
 "apply 1")
     ! soon || renew
