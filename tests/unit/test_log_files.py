@@ -103,14 +103,26 @@ def test_a_line_without_an_end_takes_no_memory(plugin: Any, folder: Path) -> Non
 # Writing
 
 
+class FileTaskHandler:
+    """A stand-in of Airflow's, with the parameters that it has in 3.3.2."""
+
+    def _read_from_local(self, worker_log_path: Path) -> None: ...
+
+    def _read_from_logs_server(self, ti: object, worker_log_rel_path: str) -> None: ...
+
+
+class OtherHandler:
+    """A stand-in of that of another version."""
+
+    def _read_from_local(self, worker_log_path: Path, more: object) -> None: ...
+
+
 @pytest.fixture
-def init_log_file(plugin: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Airflow's function as the plugin leaves it, in stand-ins of Airflow's modules."""
+def airflow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """The contents of stand-ins of Airflow's modules, which can be imported."""
 
-    class FileTaskHandler: ...
-
-    def made(path: str) -> Path:
-        found = folder / path
+    def made(local_relative_path: str) -> Path:
+        found = folder / local_relative_path
         found.parent.mkdir(parents=True, exist_ok=True)
         return found
 
@@ -121,7 +133,9 @@ def init_log_file(plugin: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         "airflow.sdk.log": {"init_log_file": made},
         "airflow.utils": {},
         "airflow.utils.log": {},
-        "airflow.utils.log.file_task_handler": {"FileTaskHandler": FileTaskHandler},
+        "airflow.utils.log.file_task_handler": {
+            "FileTaskHandler": type("FileTaskHandler", (), dict(vars(FileTaskHandler)))
+        },
     }
     for name, content in modules.items():
         module = ModuleType(name)
@@ -129,11 +143,31 @@ def init_log_file(plugin: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setitem(sys.modules, name, module)
     log = sys.modules["airflow.sdk.log"]
     monkeypatch.setattr(sys.modules["airflow.sdk"], "log", log, raising=False)
+    return {name: vars(sys.modules[name]) for name in modules}
+
+
+@pytest.fixture
+def init_log_file(plugin: Any, airflow: dict[str, dict[str, Any]]) -> Any:
+    """Airflow's function as the plugin leaves it."""
     plugin.install()
-    handler: Any = FileTaskHandler
+    handler = airflow["airflow.utils.log.file_task_handler"]["FileTaskHandler"]
     assert handler._read_from_local is plugin.read_from_local
     assert handler._read_from_logs_server(None, None, "x") == ([], [])
-    return vars(log)["init_log_file"]
+    return airflow["airflow.sdk.log"]["init_log_file"]
+
+
+def test_another_version_keeps_its_own_functions(
+    plugin: Any, airflow: dict[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    airflow["airflow.utils.log.file_task_handler"]["FileTaskHandler"] = OtherHandler
+    own = OtherHandler._read_from_local
+    plugin.install()
+    assert OtherHandler._read_from_local is own
+    assert not hasattr(OtherHandler, "_read_from_logs_server")
+    assert [record.args for record in caplog.records] == [
+        ("_read_from_local",),
+        ("_read_from_logs_server",),
+    ]
 
 
 @pytest.mark.parametrize("inside", [True, False])

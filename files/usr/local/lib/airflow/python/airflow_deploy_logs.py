@@ -8,6 +8,8 @@ airflow_deploy_policy.py.
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -98,13 +100,34 @@ def read_from_logs_server(
     return [], []
 
 
+# The parameters of the functions of Airflow that these replace, as Airflow 3.3.2 has them.
+REPLACED = {
+    "init_log_file": ["local_relative_path"],
+    "_read_from_local": ["self", "worker_log_path"],
+    "_read_from_logs_server": ["self", "ti", "worker_log_rel_path"],
+}
+
+
+def replace(owner: Any, name: str, function: Any) -> None:
+    """Put a function in the place of Airflow's own, unless this Airflow has another one."""
+    own = getattr(owner, name, None)
+    if own is not None and list(inspect.signature(own).parameters) == REPLACED[name]:
+        setattr(owner, name, function)
+    else:
+        logging.getLogger(__name__).warning(
+            "This version of Airflow has no %s as 3.3.2 has it. Pipes and links among the logs may"
+            " stop a service until the deploy knows this version.",
+            name,
+        )
+
+
 def install() -> None:
     """Put these in the places of Airflow's own."""
     from airflow.configuration import conf
     from airflow.sdk import log
     from airflow.utils.log.file_task_handler import FileTaskHandler
 
-    made = log.init_log_file
+    made = getattr(log, "init_log_file", None)
 
     def init_log_file(path: str | Path) -> LogFile:
         file = LogFile(made(path))
@@ -113,6 +136,6 @@ def install() -> None:
         file.folder = conf.get("logging", "base_log_folder") if inside else str(file.parent)
         return file
 
-    log.init_log_file = init_log_file
-    FileTaskHandler._read_from_local = read_from_local
-    FileTaskHandler._read_from_logs_server = read_from_logs_server
+    replace(log, "init_log_file", init_log_file)
+    replace(FileTaskHandler, "_read_from_local", read_from_local)
+    replace(FileTaskHandler, "_read_from_logs_server", read_from_logs_server)
