@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from pyinfra import host
 from pyinfra.context import ctx_config, ctx_state
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -27,3 +28,6 @@ def use(environment: Mapping[str, str]) -> None:
     """Run each command of this host from here on in such a shell."""
     config = ctx_config.get() if ctx_config.isset() else ctx_state.get().config
     config.SHELL = shell(environment)
+    # pyinfra reads the option for a @deploy function when it is called, as the removal is.
+    if host.current_deploy_kwargs is not None:
+        host.current_deploy_kwargs["_shell_executable"] = config.SHELL

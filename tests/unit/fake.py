@@ -218,6 +218,7 @@ class Planned(NamedTuple):
     uploads: dict[str, str]  # text by destination
     sources: list[Path]  # files that are uploaded as they are
     inputs: list[str]  # what commands read from their standard input; pyinfra shows none of it
+    shell: str  # that runs the commands
 
 
 class Plan(NamedTuple):
@@ -378,7 +379,8 @@ def _operations(state: State) -> Iterator[Planned]:
     with ctx_state.use(state), ctx_host.use(host):
         for key in state.get_op_order():
             (name,) = state.op_meta[key].names
-            planned = Planned(name, set(state.op_meta[key].args), [], {}, [], [])
+            used = state.ops[host][key].global_arguments["_shell_executable"]
+            planned = Planned(name, set(state.op_meta[key].args), [], {}, [], [], str(used))
             for command in state.ops[host][key].command_generator():
                 _add(planned, command)
             yield planned

@@ -94,6 +94,11 @@ def test_operations_and_facts_run_in_that_shell(
     assert modes(tmp_path) == AS_USUAL
 
 
+def test_the_removal_runs_in_that_shell() -> None:
+    plan = fake.removal({}, keep_data=False)
+    assert {each.shell for each in plan.operations} == {shell.shell({"PGCLUSTER": "15/main"})}
+
+
 @pytest.fixture
 def page() -> Iterator[str]:
     """The URL of a healthy Airflow that lets nobody in."""

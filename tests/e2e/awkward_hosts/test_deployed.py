@@ -18,7 +18,7 @@ LOGIN = {
     "PGHOST": "db.invalid",
     "TMPDIR": "/nowhere",
 }
-NOTHING_WRONG = "systemctl --failed --no-legend 'airflow*' minikube postgresql* nginx"
+NOTHING_WRONG = "systemctl list-units --failed --no-legend 'airflow*' minikube postgresql* nginx"
 
 
 def others(shell: Shell, sql: str) -> str:
@@ -81,7 +81,7 @@ def test_a_person_with_these_surroundings_has_working_commands(shell: Shell) -> 
 
 def test_an_admins_own_password_fails_no_deploy(shell: Shell) -> None:
     shell("airflow users reset-password --username admin --password Another-1 >/dev/null")
-    run = deploy(settings={"worker_env": {"COLOUR": "green"}})
+    run = deploy(settings={"dags_env": {"COLOUR": "green"}})
     assert run.code == 0, run.output
     assert "Smoke test | Run a tiny DAG as a pod (about 10 s)" in run.changed
 

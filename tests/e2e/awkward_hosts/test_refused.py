@@ -90,7 +90,7 @@ HOSTS = {
         "userdel airflow",
     ),
     "a name": Awkward(
-        "hostname > /tmp/name && hostname Big_Host",
+        "hostname > /tmp/name && echo Big_Host > /proc/sys/kernel/hostname",
         ("the host's name Big_Host can't be a Kubernetes node's", "hostnamectl set-hostname"),
         "hostname $(cat /tmp/name)",
     ),
