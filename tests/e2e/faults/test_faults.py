@@ -73,7 +73,7 @@ def test_target_stops_starts_and_restarts_all_of_airflow(shell: Shell, airflow: 
     wait_for(lambda: {*airflow.health().values()} == {"healthy"}, 120, "Airflow is healthy")
 
     shell("systemctl stop airflow.target")
-    # One that did not end within 30 s would be killed, and be "failed".
+    # One that did not end in time would be killed, and be "failed".
     wait_for(lambda: are("inactive"), 60, "all are stopped")
     told, ended = properties(
         shell,

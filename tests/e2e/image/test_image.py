@@ -105,7 +105,11 @@ def test_a_registry_that_says_no_stops_the_deploy_before_airflow_is_switched(
 
 
 def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
-    airflow: Airflow, cluster: client.CoreV1Api, shell: Shell, hub: RegistryServer
+    airflow: Airflow,
+    cluster: client.CoreV1Api,
+    shell: Shell,
+    hub: RegistryServer,
+    machine: Machine,
 ) -> None:
     old = current(shell)
     assert "jq: False, statsd: False" in said_by_the_image(airflow)
@@ -118,7 +122,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     settings = {
         "airflow_extra_requirements": ["statsd==4.0.1"],
         "airflow_config": {"metrics": {"statsd_on": "True"}},
-        "dags_env": {"AIRFLOW__METRICS__STATSD_HOST": "$(HOST_IP)"},
+        "dags_env": {"AIRFLOW__METRICS__STATSD_HOST": machine.address},
         "worker_extra_apt_packages": ["jq"],
         "retention_worker_images": 1,
         "worker_registry": settings_for(hub, "docker.io"),
