@@ -110,6 +110,7 @@ HOST_ENV = "/etc/airflow/host.env"
 PROGRAMS_RECORD = f"{STATE}/programs"
 CLI = "/usr/local/bin/airflow"
 RUN = f"{LIB}/run"
+START_MINIKUBE = f"{LIB}/minikube.sh"
 ACCEPT = f"{LIB}/accept.sh"  # looks at a new file before it takes its place
 BACKUP = "/usr/local/bin/airflow-backup"
 RESTORE = "/usr/local/bin/airflow-restore"
@@ -162,6 +163,7 @@ CLUSTER_CERTIFICATES = (
     "/etc/kubernetes/*.conf",
 )
 KUBEADM_CONFIG = "/var/tmp/minikube/kubeadm.yaml"  # as minikube gave it to kubeadm last
+API_SERVER_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"  # on the node
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
 PIP_CONFIG = "/etc/pip.conf"
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal

@@ -11,7 +11,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks import layout
-from tasks.cluster import programs
+from tasks.cluster import programs, releases
 from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS
 from tasks.lib import progress, whole_file
 from tasks.lib.operations import ensure, run_unless
@@ -65,6 +65,8 @@ def start(settings: HostSettings) -> None:
         mode="644",
         accept=[layout.ACCEPT, "unit"],
         settings=settings,
+        program=layout.START_MINIKUBE,
+        versions=releases.way(settings),
         stand_ins=SHIMS,
         pod_max_pids=POD_MAX_PIDS,
         eviction=EVICTION,

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from tasks.settings import Settings
 
-OFFLINE_LOOK = "stat -c '%n %s %Y' * | sha256sum"
+OFFLINE_LOOK = r"find . -type f -printf '%p %s %T@\n' | sort | sha256sum"
 
 
 class Program(NamedTuple):

@@ -37,6 +37,8 @@ def values(settings: HostSettings) -> dict[str, str]:
         "OFFLINE_DIR": settings.offline.dir or "",
         "REQUIREMENTS": layout.REQUIREMENTS,
         "MINIKUBE_UNIT": layout.MINIKUBE_UNIT,
+        "MINIKUBE_PROFILE": layout.MINIKUBE_PROFILE,
+        "API_SERVER_MANIFEST": layout.API_SERVER_MANIFEST,
         "NODE_IS_HOST": "yes" if settings.node_is_host else "",
         "DEPLOY_LOCK": layout.DEPLOY_LOCK,
         # Airflow.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pyinfra.api import DeployError
 
 from tasks.layout import API_SERVER_PORT
+from tasks.cluster import releases
 from tasks.lib import lock
 from tasks.preflight import kubeconfig, neighbours
 from tasks.preflight.questions import Report, is_local, own_ports
@@ -118,11 +119,21 @@ def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:
             f' to an older one, {wanted}: write "{there}", or, if nobody else uses the cluster,'
             " run `minikube delete` on the host first"
         )
-    elif [major, minor - 1] > now[:2]:
+        return
+    between = releases.between(there, settings)
+    if [major, minor - 1 - len(between)] > now[:2]:
         yield (
-            f"kubernetes_version: the cluster has Kubernetes {there}, and none may skip a minor"
-            f" version on its way to {wanted}: deploy with one of {now[0]}.{now[1] + 1} first"
+            f"kubernetes_version: the cluster has Kubernetes {there}, and the deploy does not know"
+            f" every minor version on its way to {wanted}, of which none may be skipped:"
+            f" deploy with one of {now[0]}.{now[1] + 1} first"
         )
+    elif settings.offline.dir:
+        for version in sorted({*between} - {*report.all("offline_between")}):
+            yield (
+                f"offline_dir: the cluster has Kubernetes {there}, and on its way to {wanted} it"
+                f" needs {settings.offline.dir}/v{version} with kubeadm, kubectl, kubelet and"
+                " images.tar, all named in SHA256SUMS: add them"
+            )
 
 
 def _numbers(version: str) -> list[int]:

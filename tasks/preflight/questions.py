@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pyinfra.api import FactBase
 
 from tasks import layout
-from tasks.cluster import programs
+from tasks.cluster import programs, releases
 from tasks.lib import lock
 from tasks.preflight import kubeconfig
 from tasks.settings import Settings
@@ -89,6 +89,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "registry_host": settings.worker.registry.host if settings.worker.registry else "",
         "offline_dir": settings.offline.dir or "",
         "offline_files": " ".join(download.file for download in programs.needed(settings)),
+        "offline_between": " ".join(releases.way(settings)[:-1]),
         "offline_stamp": layout.OFFLINE_STAMP,
         "download_hosts": " ".join(sorted({d.host for d in programs.needed(settings)})),
         "cluster_ports": (

@@ -17,6 +17,7 @@
 : "${migrated=}"           # file with the version of the database
 : "${minikube_files=}"     # files of the offline folder with the version of Kubernetes in them
 : "${minikube_profile=}"   # file in which minikube keeps its cluster
+: "${offline_between=}"    # versions of Kubernetes that the cluster may go through
 : "${offline_dir=}"        # folder with all downloads
 : "${offline_files=}"      # their names
 : "${offline_stamp=}"      # file that remembers how the folder looked when it was verified
@@ -175,6 +176,12 @@ ask_registry() {
     reachable "${registry_host%%:*}" "$port" || say registry unreachable
 }
 
+offline_version() { # is the folder of the version complete?
+    for file in kubeadm kubectl kubelet images.tar; do
+        [ -r "$1/$file" ] && grep -q " [ *]$1/$file\$" SHA256SUMS || return
+    done
+}
+
 ask_offline_folder() {
     if [ ! -d "$offline_dir" ]; then
         say offline "the folder is not there"
@@ -188,13 +195,17 @@ ask_offline_folder() {
         [ -r "$file" ] || say offline "$file is missing"
         grep -q " [ *]$file\$" SHA256SUMS || say offline "SHA256SUMS does not name $file"
     done
+    for version in $offline_between; do
+        offline_version "v$version" && say offline_between "$version"
+    done
     # minikube would take down a running cluster and then find files of another version.
     for file in $minikube_files; do
         [ ! -r "$file" ] || grep -aqF "$kubernetes_version" "$file" ||
             say offline "$file is not of Kubernetes $kubernetes_version"
     done
     # Reading a gigabyte takes seconds: only if a file changed since the folder was last used.
-    if [ "$(stat -c '%n %s %Y' -- * | sha256sum)" != "$(cat "$offline_stamp" 2>/dev/null)" ]; then
+    look=$(find . -type f -printf '%p %s %T@\n' | sort | sha256sum)
+    if [ "$look" != "$(cat "$offline_stamp" 2>/dev/null)" ]; then
         sha256sum --check --quiet SHA256SUMS 2>/dev/null | while IFS=: read -r file _; do
             [ -r "$file" ] && say offline "$file does not have the checksum of SHA256SUMS"
         done

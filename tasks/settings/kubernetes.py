@@ -77,10 +77,10 @@ class Kubernetes(Section):
         default=[], description="Additional service accounts that pods may act as."
     )
     version: Version = Field(
-        default="1.33.1", description="Version of Kubernetes in minikube, and of kubectl."
+        default="1.35.8", description="Version of Kubernetes in minikube, and of kubectl."
     )
     kubectl_sha256: Sha256 = Field(
-        default="5de4e9f2266738fd112b721265a0c1cd7f4e5208b670f811861f699474a100a3",
+        default="874d5e72dbb819f43cff16bcd1e4f8bac5b7f2361fe1e55049b0a6c676fb0cbf",
         description="Checksum of the kubectl binary.",
     )
 

@@ -16,9 +16,9 @@ class Minikube(Section):
 
     heading: ClassVar[str] = "minikube"
 
-    version: Version = Field(default="1.36.0", description="Version of minikube.")
+    version: Version = Field(default="1.38.1", description="Version of minikube.")
     sha256: Sha256 = Field(
-        default="cddeab5ab86ab98e4900afac9d62384dae0941498dfbe712ae0c8868250bc3d7",
+        default="099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",
         description="Checksum of the minikube binary.",
     )
     driver: LinuxName = Field(
@@ -32,10 +32,10 @@ class Minikube(Section):
         description="Addons of minikube to enable, such as `dashboard` and `metrics-server`.",
     )
     crictl_version: Version = Field(
-        default="1.33.0", description="Version of crictl, which driver `none` needs."
+        default="1.35.0", description="Version of crictl, which driver `none` needs."
     )
     crictl_sha256: Sha256 = Field(
-        default="8307399e714626e69d1213a4cd18c8dec3d0201ecdac009b1802115df8973f0f",
+        default="2e141e5b22cb189c40365a11807d69b76b9b3caced89fac2f4ec879408ce2177",
         description="Checksum of the crictl archive.",
     )
 

@@ -23,6 +23,7 @@ from kubernetes import client
 
 from tasks import layout
 from tasks.layout import ROOT
+from tests.sandbox import common, offline
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
@@ -251,6 +252,17 @@ class Browser:
 
 
 DAGS = Path(__file__).parent / "dags"
+
+OLDER_FOLDER = "/srv/offline-older"  # on the machine: offline.OLDER
+BETWEEN_FOLDER = "/srv/offline-between"  # the current version, and the one on the way to it
+
+
+def bring_offline_folders(machine: Machine) -> None:
+    """Put the folders for an upgrade of Kubernetes onto the machine."""
+    common.run(
+        ["cp", "--recursive", offline.ensure(offline.OLDER), f"{machine.root}{OLDER_FOLDER}"]
+    )
+    offline.with_between(Path(f"{machine.root}{BETWEEN_FOLDER}"))
 
 
 def bring_dag(name: str, shell: Callable[[str], str], text: str | None = None) -> None:

@@ -36,23 +36,26 @@ class Versions:
     """The versions of a folder's cluster, and the modules that hold Kubernetes and CoreDNS."""
 
     kubernetes: str
-    minikube: str
+    minikube: str | None  # none in the folder of a version on the way to another one
     etcd: str
     coredns: str
+    pause: str
     module: str
     coredns_module: str
 
 
-CURRENT = Versions("v1.33.1", "v1.36.0", "3.5.21-0", "v1.12.0", "cluster", "coredns")
-# The older cluster, with which the tests of an upgrade begin. Its minikube is the current one's
-# code, which only calls itself older: the checksum database confirms no other version's module.
-OLDER = Versions("v1.32.5", "v1.35.0", "3.5.16-0", "v1.11.3", "cluster-older", "cluster-older")
+CURRENT = Versions(
+    "v1.35.8", "v1.38.1", "3.6.6-0", "v1.13.1", "3.10.1", "cluster-1.35", "cluster-1.35"
+)
+# On the way from OLDER to CURRENT; cmd/kubeadm/app/constants in Kubernetes names its images.
+BETWEEN = Versions("v1.34.10", None, "3.6.5-0", "v1.12.1", "3.10.1", "cluster-1.34", "cluster-1.34")
+# The versions of the deploy before CURRENT, with which the tests of an upgrade begin.
+OLDER = Versions("v1.33.1", "v1.36.0", "3.5.21-0", "v1.12.0", "3.10", "cluster", "coredns")
 CRICTL = "v1.30.0"
-PAUSE = "3.10"
 STORAGE_PROVISIONER = "v5"
 
 # The Go version of the newest `go` line among these modules.
-OLDEST_GO = (1, 24)
+OLDEST_GO = (1, 25)
 
 KUBE_PROXY_RELEASE = "bookworm"
 KUBE_PROXY_PACKAGES = "iptables,nftables,kmod,conntrack"
@@ -80,21 +83,30 @@ def _kubernetes(versions: Versions) -> Tool:
 
 
 def _tools(versions: Versions) -> tuple[Tool, ...]:
+    crictl = Tool(
+        "coredns",
+        "crictl",
+        CRICTL,
+        "1 minute",
+        ("github.com/kubernetes-sigs/cri-tools/cmd/crictl",),
+        (("github.com/kubernetes-sigs/cri-tools/pkg/version.Version", CRICTL),),
+    )
+    coredns = Tool(
+        versions.coredns_module, "CoreDNS", versions.coredns, "10 seconds", ("./coredns",)
+    )
+    etcd = Tool(
+        versions.module, "etcd", versions.etcd, "20 seconds", ("go.etcd.io/etcd/server/v3",)
+    )
+    if versions.minikube is None:
+        return coredns, _kubernetes(versions), etcd
     # Kubernetes, which has the most to download, comes after what gives it the time for it.
     return (
-        Tool(
-            "coredns",
-            "crictl",
-            CRICTL,
-            "1 minute",
-            ("github.com/kubernetes-sigs/cri-tools/cmd/crictl",),
-            (("github.com/kubernetes-sigs/cri-tools/pkg/version.Version", CRICTL),),
-        ),
-        Tool(versions.coredns_module, "CoreDNS", versions.coredns, "10 seconds", ("./coredns",)),
+        crictl,
+        coredns,
         _kubernetes(versions),
-        Tool(versions.module, "etcd", versions.etcd, "20 seconds", ("go.etcd.io/etcd/server/v3",)),
+        etcd,
         Tool(
-            "cluster",
+            versions.module,
             "minikube",
             versions.minikube,
             "1 minute",
@@ -173,11 +185,11 @@ def _key(versions: Versions) -> str:
         "minikube": versions.minikube,
         "etcd": versions.etcd,
         "coredns": versions.coredns,
-        "crictl": CRICTL,
+        "crictl": CRICTL if versions.minikube else None,
     }
-    bases = (KUBE_PROXY_RELEASE, KUBE_PROXY_PACKAGES, PAUSE, STORAGE_PROVISIONER)
+    bases = (KUBE_PROXY_RELEASE, KUBE_PROXY_PACKAGES, versions.pause, STORAGE_PROVISIONER)
     recipe = gotools.recipe(_tools(versions), bases, _images(versions))
-    return "_".join([*(f"{name}-{version}" for name, version in named.items()), recipe])
+    return "_".join([*(f"{name}-{version}" for name, version in named.items() if version), recipe])
 
 
 def _kube_proxy_base(done: Path) -> Path:
@@ -207,7 +219,13 @@ def _images(versions: Versions) -> tuple[tuple[str, str, str], ...]:
         ),
         (f"registry.k8s.io/etcd:{versions.etcd}", "/usr/local/bin/etcd", "server"),
         (f"registry.k8s.io/coredns/coredns:{versions.coredns}", "/coredns", "coredns"),
-        (f"registry.k8s.io/pause:{PAUSE}", "/pause", "pause"),
+        *(_of_minikube(versions) if versions.minikube else ()),
+    )
+
+
+def _of_minikube(versions: Versions) -> tuple[tuple[str, str, str], ...]:
+    return (
+        (f"registry.k8s.io/pause:{versions.pause}", "/pause", "pause"),
         (
             f"gcr.io/k8s-minikube/storage-provisioner:{STORAGE_PROVISIONER}",
             "/storage-provisioner",
@@ -217,14 +235,15 @@ def _images(versions: Versions) -> tuple[tuple[str, str, str], ...]:
 
 
 def _collect(draft: Path, versions: Versions, programs: dict[str, Path], base: Path) -> None:
-    (draft / "minikube-linux-amd64").hardlink_to(programs["minikube"])
     for name in ("kubectl", "kubelet", "kubeadm"):
         (draft / name).hardlink_to(programs[name])
-    # Packing it better would take seconds and save nothing.
-    with tarfile.open(
-        draft / f"crictl-{CRICTL}-linux-amd64.tar.gz", "w:gz", compresslevel=1
-    ) as archive:
-        archive.add(programs["crictl"], "crictl")
+    if versions.minikube:
+        (draft / "minikube-linux-amd64").hardlink_to(programs["minikube"])
+        # Packing it better would take seconds and save nothing.
+        with tarfile.open(
+            draft / f"crictl-{CRICTL}-linux-amd64.tar.gz", "w:gz", compresslevel=1
+        ) as archive:
+            archive.add(programs["crictl"], "crictl")
     images = [
         Image(reference, inside, programs[name], base if name == "kube-proxy" else None)
         for reference, inside, name in _images(versions)
@@ -233,11 +252,26 @@ def _collect(draft: Path, versions: Versions, programs: dict[str, Path], base: P
     _write_sums(draft)
 
 
+def with_between(done: Path) -> None:
+    """Make the folder `done`: the current cluster's files, and those of the version on the way.
+
+    Each makes its part first when that is missing.
+    """
+    current, between = ensure(CURRENT), ensure(BETWEEN)
+    with fresh_folder(done) as draft:
+        shutil.copytree(current, draft, dirs_exist_ok=True)
+        shutil.copytree(between, draft / BETWEEN.kubernetes)
+        (draft / BETWEEN.kubernetes / "SHA256SUMS").unlink()
+        (draft / "SHA256SUMS").unlink()
+        _write_sums(draft)
+
+
 def _write_sums(folder: Path) -> None:
     lines = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         with path.open("rb") as content:
-            lines.append(f"{hashlib.file_digest(content, 'sha256').hexdigest()}  {path.name}\n")
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        lines.append(f"{digest}  {path.relative_to(folder)}\n")
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 

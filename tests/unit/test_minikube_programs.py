@@ -58,6 +58,8 @@ def called(host: Host) -> list[str]:
         ("cluster.sh",),
         ("cluster.sh", "check", "stop"),
         ("cluster.sh", "make", "run"),
+        ("minikube.sh", "start", "1.35.8"),
+        ("minikube.sh", "stop", "1.35.8", "--force"),
         ("offline-files.sh", "check", "/srv"),
         ("offline-files.sh", "make", "/srv", VERSION),
         ("cluster-addons.py", "check"),
@@ -164,6 +166,118 @@ def test_a_cluster_that_does_not_come_up_shows_its_last_words(host: Host) -> Non
     assert f"minikube does not run Kubernetes v{VERSION}" in done.stderr
     # The next run knows that this one was not done.
     assert (host.state / "minikube.begun").exists() and not (host.state / "minikube").exists()
+
+
+# minikube.sh
+
+WAY = "1.33.13 1.34.10 1.35.8"
+
+
+@pytest.fixture
+def node(host: Host) -> Host:
+    """A host whose cluster has Kubernetes 1.33.1."""
+    for name in ("MINIKUBE_PROFILE", "API_SERVER_MANIFEST"):
+        host.values[name] = str(host.folder / name)
+    host.values |= {"OFFLINE_DIR": "", "NODE_IS_HOST": "yes"}
+    profile(host, "1.33.1")
+    Path(host.values["API_SERVER_MANIFEST"]).write_text(
+        "    image: registry.k8s.io/kube-apiserver:v1.33.1\n"
+    )
+    # As minikube does it: the profile first, then what it gives kubeadm, then the API server.
+    host.program(
+        "minikube",
+        'version=${2#*=v}; test "$version" != "$(cat {0}/breaks 2>/dev/null)" || exit 1\n'
+        'printf \'\\t"KubernetesVersion": "v%s",\\n\' "$version" > {0}/MINIKUBE_PROFILE\n'
+        "echo $version $(cat {0}/KUBEADM_CONFIG) >> {0}/found_config\n"
+        "echo $version > {0}/KUBEADM_CONFIG\n"
+        'test "$version" != "$(cat {0}/kills 2>/dev/null)" || kill -KILL $PPID\n'
+        "echo image: x/kube-apiserver:v$version > {0}/API_SERVER_MANIFEST".replace(
+            "{0}", str(host.folder)
+        ),
+    )
+    return host
+
+
+def profile(host: Host, version: str) -> None:
+    """Let minikube's profile have a version."""
+    text = json.dumps({"KubernetesConfig": {"KubernetesVersion": f"v{version}"}}, indent="\t")
+    Path(host.values["MINIKUBE_PROFILE"]).write_text(text)
+
+
+def started(host: Host) -> list[str]:
+    """The versions that minikube was started with, in their order."""
+    calls = host.called("minikube")
+    host.calls.write_text("")
+    assert all(each[0] == "start" and each[2:] == ["--driver=none", "--v=3"] for each in calls)
+    return [each[1].removeprefix("--kubernetes-version=v") for each in calls]
+
+
+START = ("minikube.sh", "start", WAY, "--driver=none", "--v=3")
+
+
+def test_a_cluster_goes_through_each_minor_version(node: Host) -> None:
+    assert node.run(*START).returncode == 0
+    waits = [words[-1] for words in node.called("kubectl") if words[1] == "wait"]
+    # Before the next version the node has the one before and is ready.
+    assert waits == [
+        "--for=jsonpath={.status.nodeInfo.kubeletVersion}=v1.34.10",
+        "--for=condition=Ready",
+    ]
+    assert started(node) == ["1.34.10", "1.35.8"]
+    # Later, as at each start of the host, the cluster has the version already.
+    assert node.run(*START).returncode == 0
+    assert started(node) == ["1.35.8"]
+
+
+def test_a_new_cluster_has_the_wanted_version_at_once(node: Host) -> None:
+    Path(node.values["MINIKUBE_PROFILE"]).unlink()  # as after `minikube delete`
+    assert node.run(*START).returncode == 0
+    assert started(node) == ["1.35.8"]
+
+
+@pytest.mark.parametrize("version", ["1.34.10", "1.35.8"])
+def test_a_killed_step_is_made_again(version: str, node: Host) -> None:
+    (node.folder / "kills").write_text(version)
+    assert node.run(*START).returncode < 0
+    assert started(node)[-1] == version
+    (node.folder / "kills").unlink()
+    (node.folder / "found_config").unlink()
+    assert node.run(*START).returncode == 0
+    assert started(node) == ["1.34.10", "1.35.8"][0 if version == "1.34.10" else 1 :]
+    # minikube believed that it had made the version: it finds no file that says so.
+    found = (node.folder / "found_config").read_text().splitlines()
+    assert version in found and f"{version} {version}" not in found
+    assert not (node.state / "kubernetes.starting").exists()
+
+
+def test_the_next_version_waits_for_the_one_before(node: Host) -> None:
+    (node.folder / "breaks").write_text("1.34.10")
+    assert node.run(*START).returncode == 1
+    assert started(node) == ["1.34.10"]
+    (node.folder / "breaks").unlink()
+    node.program("kubectl", 'test "$2" != wait')
+    assert node.run(*START).returncode == 1
+    assert started(node) == ["1.34.10"]
+
+
+def test_the_api_servers_own_version_counts(node: Host) -> None:
+    """minikube's profile names a version before it is made."""
+    profile(node, "1.35.8")
+    assert node.run(*START).returncode == 0
+    assert started(node) == ["1.34.10", "1.35.8"]
+
+
+def test_a_cluster_elsewhere_has_the_version_of_its_profile(node: Host) -> None:
+    Path(node.values["API_SERVER_MANIFEST"]).unlink()
+    profile(node, "1.34.1")
+    assert node.run(*START).returncode == 0
+    assert started(node) == ["1.35.8"]
+
+
+def test_a_version_between_comes_from_the_offline_folder(node: Host) -> None:
+    node.values["OFFLINE_DIR"] = "/no/such/folder"
+    assert node.run(*START).returncode != 0
+    assert started(node) == []
 
 
 # offline-files.sh

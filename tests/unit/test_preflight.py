@@ -165,6 +165,8 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         ({"kubernetes": ["1.33.1"]}, {"kubernetes_version": "1.33.1"}),
         ({"kubernetes": ["1.33.9"]}, {"kubernetes_version": "1.33.10"}),
         ({"kubernetes": ["1.32.13"]}, {"kubernetes_version": "1.33.1"}),
+        ({"kubernetes": ["1.33.1"]}, {"kubernetes_version": "1.35.8"}),
+        ({"kubernetes": ["1.33.1"], "offline_between": ["1.34.10"]}, OFFLINE),
     ],
 )
 def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[str, Any]) -> None:
@@ -228,9 +230,21 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ),
         (
             {"kubernetes": ["1.31.9"]},
-            {"kubernetes_version": "1.33.1"},
-            "none may skip a minor version on its way to 1.33.1",
+            {"kubernetes_version": "1.35.8"},
+            "the deploy does not know every minor version on its way to 1.35.8",
             "one of 1.32 first",
+        ),
+        (
+            {"kubernetes": ["1.33.1"]},
+            {"kubernetes_version": "1.99.0"},
+            "the deploy does not know every minor version on its way to 1.99.0",
+            "one of 1.34 first",
+        ),
+        (
+            {"kubernetes": ["1.33.1"], "offline_between": ["1.33.13"]},
+            OFFLINE,
+            "/srv/offline/v1.34.10 with kubeadm, kubectl, kubelet and images.tar",
+            "add them",
         ),
         ({"registry": ["unreachable"]}, REGISTRY, "registry.example does not answer", "the port"),
         ({"offline": ["kubectl is missing"]}, OFFLINE, "/srv/offline: kubectl", "again"),
@@ -347,6 +361,28 @@ def test_what_is_wrong_with_an_offline_folder_is_told_all_at_once(offline: Path)
         "kubectl does not have the checksum of SHA256SUMS",
         "minikube-linux-amd64 is missing",
     ]
+
+
+def test_the_complete_versions_of_an_offline_folder_are_told(offline: Path) -> None:
+    """A version on the way is in a folder of its own."""
+    sums = offline / "SHA256SUMS"
+    for version, files in (
+        ("1.33.13", ("kubeadm", "kubectl", "kubelet")),
+        ("1.34.10", ("kubeadm", "kubectl", "kubelet", "images.tar")),
+    ):
+        for name in files:
+            path = offline / f"v{version}" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(version)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            with sums.open("a") as lines:
+                lines.write(f"{digest}  {path.relative_to(offline)}\n")
+    report = ask(offline)
+    assert report.all("offline_between") == ["1.34.10"]
+    assert report.all("offline") == []
+    (offline / "v1.34.10/kubelet").write_text("tampered with")
+    told = ["v1.34.10/kubelet does not have the checksum of SHA256SUMS"]
+    assert ask(offline).all("offline") == told
 
 
 def test_an_offline_folder_of_another_kubernetes_is_told(offline: Path) -> None:

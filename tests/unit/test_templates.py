@@ -739,16 +739,21 @@ def test_services_wait_for_minikube_only_where_it_runs(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("driver", ["none", "docker"])
-def test_minikube_is_started_with_driver_and_version(driver: str) -> None:
-    given = {**fake.ANOTHER_DRIVER, "minikube_driver": driver, "kubernetes_version": "1.33.2"}
+def test_minikube_is_started_with_driver_and_versions(driver: str) -> None:
+    given = {**fake.ANOTHER_DRIVER, "minikube_driver": driver, "kubernetes_version": "1.35.9"}
     unit = unit_of(fake.plan(fake.settings(given)), "minikube.service")
     words = formats.unit_words(unit.one("Service.ExecStart"))
-    assert words[:2] == ["/usr/local/bin/minikube", "start"]
-    assert {f"--driver={driver}", "--kubernetes-version=v1.33.2"} <= set(words)
+    assert words[:2] == ["/usr/local/lib/airflow/minikube.sh", "start"]
+    versions = words[2].split()
+    assert [each.rpartition(".")[0] for each in versions] == ["1.33", "1.34", "1.35"]
+    assert versions[-1] == "1.35.9"
+    assert f"--driver={driver}" in words
     assert ("--container-runtime=containerd" in words) == (driver == "none")
-    assert all(word.startswith("--") for word in words[2:])
+    assert all(word.startswith("--") for word in words[3:])
     # The same makes another version of a cluster that runs.
     assert formats.unit_words(unit.all("Service.ExecReload")[-1]) == words
+    # Each version has the time that one takes at most.
+    assert unit.one("Service.TimeoutStartSec") == f"{15 * len(versions)}min"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""Kubernetes becomes a newer version under running tasks."""
+"""Kubernetes becomes two minor versions newer under running tasks, one after the other."""
 
 from __future__ import annotations
 
+import re
 from secrets import token_urlsafe
 from typing import Any
 
@@ -10,17 +11,24 @@ import pytest
 from tasks.settings import Settings
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
-from tests.e2e.support import bring_dag, deploy, log_in
-from tests.sandbox import common, offline
+from tests.e2e.support import (
+    BETWEEN_FOLDER,
+    OLDER_FOLDER,
+    bring_dag,
+    bring_offline_folders,
+    deploy,
+    log_in,
+)
+from tests.sandbox import offline
 from tests.sandbox.machine import Machine
 
-OLDER_FOLDER = "/srv/offline-older"
 OLDER: dict[str, Any] = {
     "kubernetes_version": offline.OLDER.kubernetes.lstrip("v"),
-    "minikube_version": offline.OLDER.minikube.lstrip("v"),
+    "minikube_version": str(offline.OLDER.minikube).lstrip("v"),
     "minikube_crictl_version": offline.CRICTL.lstrip("v"),
     "offline_dir": OLDER_FOLDER,
 }
+CURRENT = {"offline_dir": BETWEEN_FOLDER}
 DAG = "e2e_kubernetes"
 SECRET = token_urlsafe(16)
 # Objects that a person has put into the cluster.
@@ -35,8 +43,7 @@ KUBEADM = "/var/tmp/minikube/kubeadm.yaml"  # minikube saves this before it acts
 @pytest.fixture(scope="module")
 def runs(machine: Machine, shell: Shell) -> Runs:
     """Airflow with a cluster of the older version, in which a person has something."""
-    folder = offline.ensure(offline.OLDER)
-    common.run(["cp", "--recursive", folder, f"{machine.root}{OLDER_FOLDER}"])
+    bring_offline_folders(machine)
     run = deploy(settings=OLDER)
     assert run.code == 0, run.output
     bring_dag(DAG, shell, dag(DAG, "one"))
@@ -74,11 +81,17 @@ def objects(shell: Shell) -> str:
     )
 
 
+def steps(shell: Shell, since: str) -> list[str]:
+    """The versions that minikube went through since then, as its unit's log has them."""
+    said = shell(f"journalctl -u minikube -o cat --since='{since}'")
+    return re.findall(r"Kubernetes \S+ becomes (\S+) on its way", said)
+
+
 def becomes_current(runs: Runs, shell: Shell, under_way: str) -> None:
     """Deploy; then the version is the current one, and a run that is under way ends well."""
-    run = deploy()
+    run = deploy(settings=CURRENT)
     assert run.code == 0, run.output
-    assert deploy().changed == []
+    assert deploy(settings=CURRENT).changed == []
     wanted = Settings.from_data({})
     assert versions(shell) == {f"v{wanted.kubernetes.version}"}
     assert of_etcd(shell) == offline.CURRENT.etcd
@@ -98,7 +111,9 @@ def test_upgrade_while_a_task_runs(runs: Runs, shell: Shell) -> None:
     runs.end(DAG, before, "one")
     kept = objects(shell)
     runs.hold(DAG)
+    since = shell("date '+%F %T'")
     becomes_current(runs, shell, runs.begin(DAG, "one"))
+    assert steps(shell, since) == [offline.BETWEEN.kubernetes.lstrip("v")]
     assert objects(shell) == kept
     assert runs.airflow.run_state(DAG, before) == "success"
     assert "second says one" in runs.airflow.log(DAG, before, "second")
@@ -108,7 +123,7 @@ def test_upgrade_while_a_task_runs(runs: Runs, shell: Shell) -> None:
     ("wanted", "said"),
     [
         (OLDER, "minikube can't change it to an older one"),
-        ({"kubernetes_version": "1.99.0"}, "none may skip a minor version on its way to 1.99.0"),
+        ({"kubernetes_version": "1.99.0"}, "does not know every minor version on its way to 1.99"),
     ],
 )
 def test_what_kubernetes_does_not_support_is_refused(
@@ -122,29 +137,46 @@ def test_what_kubernetes_does_not_support_is_refused(
     assert versions(shell) == {f"v{there}"}
 
 
-def test_killed_upgrade_is_healed_by_the_next_deploy(runs: Runs, shell: Shell) -> None:
+def test_a_version_on_the_way_that_is_not_there_is_told_first(runs: Runs, shell: Shell) -> None:
     """On a cluster that was made again, which is the way back to the older version."""
     shell("HOME=/root minikube delete")
     run = deploy(settings=OLDER)
     assert run.code == 0, run.output
     assert versions(shell) == {offline.OLDER.kubernetes}
+    run = deploy()  # with the folder of the current version alone
+    assert run.code != 0 and "Starting operation" not in run.output
+    assert f"/{offline.BETWEEN.kubernetes} with kubeadm" in run.output
+
+
+@pytest.mark.parametrize("version", [offline.BETWEEN.kubernetes, offline.CURRENT.kubernetes])
+def test_killed_upgrade_is_healed_by_the_next_deploy(
+    version: str, runs: Runs, shell: Shell
+) -> None:
+    """Killed on the way, and again in the last step, with a run under way each time."""
+    if versions(shell) != {offline.OLDER.kubernetes}:
+        shell("HOME=/root minikube delete")
+        assert deploy(settings=OLDER).code == 0
     shell(OWN)
     kept = objects(shell)
     runs.hold(DAG)
     under_way = runs.begin(DAG, "one")
     # At the moment that minikube itself does not come back from: when it has noted the version that
     # it is about to make. systemd learns from the kernel that the file is written.
-    wanted = f"kubernetesVersion: {offline.CURRENT.kubernetes}"
+    wanted = f"kubernetesVersion: {version}"
     kill = (
         f"grep -qF '{wanted}' {KUBEADM} && systemctl kill --signal=KILL minikube && touch /run/e2e"
     )
     shell(
-        "systemd-run --quiet --unit=e2e-kill --service-type=oneshot"
+        "systemd-run --quiet --collect --unit=e2e-kill --service-type=oneshot"
         f' --path-property=PathModified={KUBEADM} sh -c "{kill}"'
     )
-    killed = deploy()
+    since = shell("date '+%F %T'")
+    killed = deploy(settings=CURRENT)
     shell("systemctl stop e2e-kill.path; rm /run/e2e")
     assert killed.code != 0
     assert "minikube does not run Kubernetes" in killed.output
     becomes_current(runs, shell, under_way)
+    # The step that was cut off is made again, and none before it.
+    between = offline.BETWEEN.kubernetes
+    assert steps(shell, since) == [between.lstrip("v")] * (2 if version == between else 1)
     assert objects(shell) == kept

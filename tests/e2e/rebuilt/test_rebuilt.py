@@ -17,8 +17,11 @@ from tests.e2e.conftest import Shell
 from tests.e2e.data import SECRET, connection, counts, decrypted
 from tests.e2e.runs import Runs, dag, tries
 from tests.e2e.support import (
+    BETWEEN_FOLDER,
+    OLDER_FOLDER,
     as_data,
     bring_dag,
+    bring_offline_folders,
     deploy,
     host_tests,
     inventory_with,
@@ -41,8 +44,10 @@ SETTINGS = (
     ("kubernetes_more_namespaces", "kubernetes_extra_namespaces", ["team"]),
     ("kubernetes_network_policy", "kubernetes_network_policy", True),
 )
-THEN = {then: value for then, _, value in SETTINGS}
+# Kubernetes becomes a newer version as well.
+THEN = {then: value for then, _, value in SETTINGS} | {"offline_dir": OLDER_FOLDER}
 NOW: dict[str, object] = {now: value for _, now, value in SETTINGS}
+NOW |= {"offline_dir": BETWEEN_FOLDER}
 # Files of the deploy's own on the host.
 OURS = (
     "find /usr/local/bin/airflow* /usr/local/lib/airflow /etc/systemd/system/airflow*"
@@ -54,6 +59,7 @@ OURS = (
 @pytest.fixture(scope="module")
 def before(machine: Machine, shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """A host that the code of before deployed, with some data."""
+    bring_offline_folders(machine)
     folder = tmp_path_factory.mktemp("before")
     known = subprocess.run(["git", "cat-file", "-e", BEFORE], cwd=ROOT, check=False)
     assert known.returncode == 0, f"this clone lacks {BEFORE}: git fetch --unshallow"
@@ -80,7 +86,7 @@ def test_a_task_goes_on_and_data_stays(before: Runs, shell: Shell) -> None:
     under_way = before.begin(DAG, "one")
     run = deploy(settings=NOW)
     assert run.code == 0, run.output
-    # No package changed: Airflow is not stopped for it, and the cluster is left alone.
+    # No package changed: Airflow is not stopped for it, and minikube is not restarted.
     assert "Upgrade | Stop Airflow and back it up" not in run.changed
     assert shell("systemctl show -P InvocationID 'postgresql@*' minikube") == database
     before.release(DAG)

@@ -1,0 +1,62 @@
+#!/bin/sh
+# minikube.sh start VERSIONS ARGUMENT...: minikube runs Kubernetes in the last one of VERSIONS. A
+# cluster of an older minor version goes through those between, one after the other, and pods run on.
+# Kubernetes allows it to skip none: https://kubernetes.io/releases/version-skew-policy/
+# Written by the deploy of Airflow.
+set -eu
+# shellcheck disable=SC1091
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+under_way=$STATE/kubernetes.starting # the version that minikube starts; left by an interruption
+[ $# -ge 3 ] && [ "$1" = start ] || usage
+versions=$2
+shift 2
+
+# The version of the cluster. The manifest of the API server is right even if a start was
+# interrupted, and minikube's profile is all that there is of a cluster elsewhere.
+version_there() {
+    [ -e "$MINIKUBE_PROFILE" ] || return 0
+    sed -n 's/.*image: .*kube-apiserver:v\([0-9.]*\).*/\1/p' "$API_SERVER_MANIFEST" 2>/dev/null |
+        grep . || sed -n 's/.*"KubernetesVersion": "v\([0-9.]*\)".*/\1/p' "$MINIKUBE_PROFILE" | head -n 1
+}
+
+# Is the minor version of $1 older than that of $2?
+is_older() {
+    [ "${1%.*}" != "${2%.*}" ] && printf '%s\n' "${1%.*}" "${2%.*}" | sort -CV
+}
+
+# minikube saves KUBEADM_CONFIG before applying it. If it is interrupted, it believes that the change
+# is done and waits for it forever; without the file it starts over.
+start() { # VERSION ARGUMENT...
+    version=$1
+    shift
+    [ ! -e "$under_way" ] || rm -f "$KUBEADM_CONFIG"
+    echo "$version" >"$under_way"
+    # The unit has a /tmp of its own.
+    env -u TMPDIR minikube start --kubernetes-version="v$version" "$@"
+    rm "$under_way"
+}
+
+# minikube finds a version between in the offline folder.
+place() { # VERSION
+    [ -n "$OFFLINE_DIR" ] || return 0
+    "${0%/*}/offline-files.sh" apply "$OFFLINE_DIR/v$1" "$1"
+    [ -z "$NODE_IS_HOST" ] || ctr -n k8s.io images import "$OFFLINE_DIR/v$1/images.tar" >/dev/null
+}
+
+wait_for_node() { # VERSION
+    $KUBECTL wait node --all --timeout=5m --for=jsonpath='{.status.nodeInfo.kubeletVersion}'="v$1"
+    $KUBECTL wait node --all --timeout=5m --for=condition=Ready
+}
+
+there=$(version_there)
+interrupted=$(cat "$under_way" 2>/dev/null || true)
+for each in $versions; do
+    if [ "$each" = "${versions##* }" ]; then
+        start "$each" "$@"
+    elif [ -n "$there" ] && { [ "$each" = "$interrupted" ] || is_older "$there" "$each"; }; then
+        echo "Kubernetes $there becomes $each on its way to ${versions##* }"
+        place "$each"
+        start "$each" "$@"
+        wait_for_node "$each"
+    fi
+done

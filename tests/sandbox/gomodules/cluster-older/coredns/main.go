@@ -1,1 +1,0 @@
-../../coredns/coredns/main.go
