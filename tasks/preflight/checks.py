@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from pyinfra.api import DeployError
 
-from tasks.layout import API_SERVER_PORT
 from tasks.cluster import releases
+from tasks.layout import API_SERVER_PORT
 from tasks.lib import lock
 from tasks.preflight import kubeconfig, neighbours
 from tasks.preflight.questions import Report, is_local, own_ports

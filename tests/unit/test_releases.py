@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from itertools import pairwise
 
 from tasks.cluster import releases
 from tests.unit import fake
@@ -28,7 +29,7 @@ def test_the_table_skips_no_minor_version() -> None:
         assert known.source.startswith("https://kubernetes.io/releases/")
     ends = [known.end_of_life for known in releases.RELEASES.values()]
     # There are three minor versions a year: https://kubernetes.io/releases/release/
-    assert all(b - a > timedelta(days=90) for a, b in zip(ends, ends[1:], strict=False))
+    assert all(b - a > timedelta(days=90) for a, b in pairwise(ends))
 
 
 def test_the_way_has_one_of_each_minor_version() -> None:

@@ -28,7 +28,7 @@ OLDER: dict[str, Any] = {
     "minikube_crictl_version": offline.CRICTL.lstrip("v"),
     "offline_dir": OLDER_FOLDER,
 }
-CURRENT = {"offline_dir": BETWEEN_FOLDER}
+CURRENT: dict[str, Any] = {"offline_dir": BETWEEN_FOLDER}
 DAG = "e2e_kubernetes"
 SECRET = token_urlsafe(16)
 # Objects that a person has put into the cluster.

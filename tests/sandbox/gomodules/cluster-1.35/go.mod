@@ -399,3 +399,6 @@ replace (
 	k8s.io/pod-security-admission => k8s.io/pod-security-admission v0.35.8
 	k8s.io/sample-apiserver => k8s.io/sample-apiserver v0.35.8
 )
+
+// minikube names a newer one, with which kubelet does not compile.
+replace github.com/opencontainers/cgroups => github.com/opencontainers/cgroups v0.0.3
