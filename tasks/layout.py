@@ -59,6 +59,7 @@ KUBERNETES_UNWANTED = "/etc/airflow/kubernetes-unwanted.json"
 POD_POLICY = "/etc/airflow/pod-policy.yaml"  # also for the admin of an existing cluster to apply
 KUBECONFIG = "/etc/airflow/kubeconfig"
 TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # deferred tasks follow their pods
+RENEWAL_KUBECONFIG = "/etc/airflow/kubeconfig-renewal"  # may renew the tokens of all three
 SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 # The smoke test's own user of the web page: what people do with theirs does not matter to it.
@@ -264,8 +265,15 @@ PLACES = (
     Place("/etc/airflow", "data", "configuration and secrets", ("root", _D, "750"), backup=True),
     Place("/etc/airflow/*.*", "configuration", "files that the deploy writes"),
     # An older token may have been replaced since.
-    Place(KUBECONFIG, "configuration", "the scheduler's token of the cluster", backup=False),
-    Place(TRIGGERERS_KUBECONFIG, "configuration", "the triggerer's token", backup=False),
+    *(
+        Place(f"{path}{suffix}", "configuration", f"{whose} {what}", backup=False)
+        for path, whose in (
+            (KUBECONFIG, "the scheduler's"),
+            (TRIGGERERS_KUBECONFIG, "the triggerer's"),
+            (RENEWAL_KUBECONFIG, "root's"),
+        )
+        for suffix, what in (("", "way into the cluster"), (".d", "token of the cluster"))
+    ),
     Place(SECRETS, "secret", "keys and passwords", ("root", "root", "700")),
     # Half of a rotation, which a restore would leave half done.
     Place(JWT_KEYS, "secret", "both keys while the jwt-secret changes", backup=False),

@@ -46,6 +46,9 @@ AIRFLOW_OPTIONS = {
     ("kubernetes_executor", "namespace"): _NAMESPACES,
     ("kubernetes_executor", "multi_namespace_mode"): _NAMESPACES,
     ("kubernetes_executor", "multi_namespace_mode_namespace_list"): _NAMESPACES,
+    ("kubernetes_executor", "async_pod_creation"): (
+        "its client keeps the token of the cluster that it began with, which ends after a week"
+    ),
     ("kubernetes_executor", "pod_template_file"): "use worker_pod_template or worker_pod_override",
     ("kubernetes_executor", "worker_container_repository"): "use worker_image",
     ("kubernetes_executor", "worker_container_tag"): "use worker_image",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from tasks import layout
 from tasks.settings.types import (
     AbsolutePath,
     HostFolder,
@@ -153,6 +154,17 @@ class Kubernetes(Section):
     def control_namespace(self) -> str:
         """The namespace of the accounts of what runs on the host; no pod runs there."""
         return f"{self.namespace}-control"
+
+    @property
+    def accounts(self) -> dict[str, tuple[str, str]]:
+        """The accounts of the host's processes, each with its kubeconfig and its readers' group."""
+        found = {
+            "airflow-control-plane": (layout.KUBECONFIG, layout.CONTROL_USER),
+            "airflow-renewal": (layout.RENEWAL_KUBECONFIG, "root"),
+        }
+        if self.pod_operator:
+            found["airflow-triggerer"] = (layout.TRIGGERERS_KUBECONFIG, layout.DAGS_USER)
+        return found
 
     @property
     def admin_kubeconfig(self) -> str:

@@ -272,11 +272,11 @@ RESTARTS = {
 # The files that a service must be restarted for when they change.
 _INPUTS: dict[str, Table] = {
     API_SERVER: {
-        always: "/etc/airflow/kubeconfig a token that was replaced",
+        always: "/etc/airflow/kubeconfig an account that was replaced",
         logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
     },
     SCHEDULER: {
-        always: "/etc/airflow/kubeconfig a token that was replaced",
+        always: "/etc/airflow/kubeconfig an account that was replaced",
         may_run_tasks_here: "/etc/airflow/dags.env the code of DAGs reads these variables",
     },
     DAG_PROCESSOR: {
@@ -286,7 +286,7 @@ _INPUTS: dict[str, Table] = {
     },
     TRIGGERER: {
         always: "/etc/airflow/dags.env the code of DAGs reads these variables",
-        has_pod_operator: "/etc/airflow/kubeconfig-triggerer a token that was replaced",
+        has_pod_operator: "/etc/airflow/kubeconfig-triggerer an account that was replaced",
         logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
     },
 }
@@ -412,11 +412,20 @@ TIMERS = [
             *settings.web.host_names,
         ],
     ),
+    Timer(  # renews the tokens of the cluster
+        "airflow-token",
+        "root",
+        "OnUnitInactiveSec=1min",
+        lambda settings: ["kubeconfig.py renew"],
+    ),
 ]
 
 
 # The drop-ins of a timer's service: what it may do beside its sandbox, and values of the host.
-_RELAXED = ("airflow-liveness", "airflow-backup", "airflow-cleanup-images", "airflow-certificate")
+_RELAXED = (
+    *("airflow-liveness", "airflow-backup", "airflow-cleanup-images", "airflow-certificate"),
+    "airflow-token",
+)
 _TOLD = (
     *("airflow-liveness", "airflow-cleanup-pods"),
     *("airflow-cleanup-history", "airflow-cleanup-images"),
@@ -465,7 +474,12 @@ _PATHS: Table = {
         /etc/airflow/kubernetes.json     root root         600  the inventory may have secrets
         /etc/airflow/kubernetes-unwanted.json root root    600  only the deploy reads it
         /etc/airflow/pod-policy.yaml     root root         644  the cluster shows it to all
-        /etc/airflow/kubeconfig          root airflow      640  has a token of the cluster
+        /etc/airflow/kubeconfig          root airflow      640  leads to the cluster
+        /etc/airflow/kubeconfig.d        root airflow      2750 its files belong to its group
+        /etc/airflow/kubeconfig.d/token  root airflow      640  has a token of the cluster
+        /etc/airflow/kubeconfig-renewal  root root         640  leads to the cluster
+        /etc/airflow/kubeconfig-renewal.d root root        2750 its files belong to its group
+        /etc/airflow/kubeconfig-renewal.d/token root root  640  can renew the others
         /etc/airflow/secrets/fernet-key      root root     600  a key
         /etc/airflow/secrets/jwt-secret      root root     600  a key
         /etc/airflow/secrets/api-secret-key  root root     600  a key
@@ -516,7 +530,7 @@ _PATHS: Table = {
         /usr/local/lib/airflow/grants.sql     root root    644  postgres reads it
         /etc/airflow/host.env                 root root    644  has no secret
         /etc/airflow/dags.env                 root root    644  has no secret
-        /usr/local/lib/airflow/kubeconfig.sh  root root    755  public
+        /usr/local/lib/airflow/kubeconfig.py  root root    755  public
         /usr/local/lib/airflow/metrics.yaml   root root    644  public
         /usr/local/lib/airflow/secrets.sh     root root    755  public
         /usr/local/lib/airflow/smoke-test.sh  root root    755  public
@@ -533,7 +547,11 @@ _PATHS: Table = {
     """,
     registry_needs_login: "/etc/airflow/secrets/registry-login.json root root 600 has a password",
     page_has_own_certificate: "/etc/airflow/tls/web.pem root root 600 has a key",
-    has_pod_operator: "/etc/airflow/kubeconfig-triggerer root airflow-dags 640 has a token",
+    has_pod_operator: """
+        /etc/airflow/kubeconfig-triggerer       root airflow-dags 640 leads to the cluster
+        /etc/airflow/kubeconfig-triggerer.d     root airflow-dags 2750 as the other one
+        /etc/airflow/kubeconfig-triggerer.d/token root airflow-dags 640 has a token
+    """,
     has_git: "/usr/local/lib/airflow/git-ask.py root root 644 public",
     has_metrics: """
         /etc/systemd/system/prometheus-postgres-exporter.service.d/airflow.conf root root 644 public
@@ -865,8 +883,11 @@ BACKUP_HOLDS = [
 BACKUP_TABLES = ["ab_user", "connection", "dag_run", "serialized_dag", "task_instance", "xcom"]
 BACKUP_LACKS = {
     "etc/airflow/tls": "who steals a backup could make certificates that pods trust",
-    "etc/airflow/kubeconfig": "a rollback would bring back a token that was replaced",
-    "etc/airflow/kubeconfig-triggerer": "a rollback would bring back a token that was replaced",
+    **{
+        f"etc/airflow/kubeconfig{whose}{suffix}": "a rollback would bring back what was replaced"
+        for whose in ("", "-triggerer", "-renewal")
+        for suffix in ("", ".d")
+    },
     "opt/airflow": "DAGs belong into a repository, and a deploy makes venvs again",
     "var/log": "logs belong into a store of their own",
     "root": "the cluster's administrator is there",

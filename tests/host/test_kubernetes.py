@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -134,10 +135,15 @@ def test_control_plane_is_a_service_account(host: Host, settings: HostSettings) 
     assert "system:masters" not in who["status"]["userInfo"]["groups"]
 
 
-def test_kubeconfig_holds_a_token_and_no_certificate(host: Host, settings: HostSettings) -> None:
-    # What is secret comes as the word REDACTED.
+def test_kubeconfig_holds_no_secret_and_names_a_token_that_ends(
+    host: Host, settings: HostSettings
+) -> None:
     seen = json.loads(host.check_output(f"{AIRFLOWS_KUBECTL} config view -o json"))
-    assert [set(user["user"]) for user in seen["users"]] == [{"token"}]
+    assert [set(user["user"]) for user in seen["users"]] == [{"exec"}]
+    credential = json.loads(host.check_output("cat /etc/airflow/kubeconfig.d/token"))
+    end = datetime.fromisoformat(credential["status"]["expirationTimestamp"])
+    # A cluster may give less than the week.
+    assert timedelta(0) < end - datetime.now(UTC) <= timedelta(days=7)
     assert [c["context"]["namespace"] for c in seen["contexts"]] == [settings.kubernetes.namespace]
     assert "insecure-skip-tls-verify" not in seen["clusters"][0]["cluster"]
 
@@ -164,12 +170,15 @@ def accounts_in(namespace: str, host: Host, settings: HostSettings) -> dict[str,
 def test_accounts_of_the_host_are_where_no_pod_can_be(host: Host, settings: HostSettings) -> None:
     """Who may make pods in a namespace reads its secrets, and acts as its accounts."""
     control = f"{settings.kubernetes.namespace}-control"
-    wanted = {"airflow-control-plane": False}
+    wanted = {"airflow-control-plane": False, "airflow-renewal": False}
     if settings.kubernetes.pod_operator:
         wanted["airflow-triggerer"] = False
     assert accounts_in(control, host, settings) == wanted
-    for namespace in (settings.kubernetes.namespace, *settings.kubernetes.extra_namespaces):
-        assert not accounts_in(namespace, host, settings).keys() & wanted.keys()
+    namespaces = (settings.kubernetes.namespace, *settings.kubernetes.extra_namespaces)
+    for namespace in (*namespaces, control):
+        if namespace != control:
+            assert not accounts_in(namespace, host, settings).keys() & wanted.keys()
+        # Their tokens would never end.
         tokens = "secret airflow-control-plane-token airflow-triggerer-token"
         get = f"{settings.kubectl} -n {namespace} get --ignore-not-found -o name {tokens}"
         assert host.check_output(get) == ""
@@ -198,6 +207,7 @@ FOLLOWING = ("get pods/log", "list events", "watch events")
 # All that each account may do in the namespace of the tasks.
 RIGHTS = {
     "airflow-control-plane": {*(f"{verb} pods" for verb in WHOLE.split()), "get pods/log"},
+    "airflow-renewal": set[str](),
     "airflow-worker": set[str](),
     "airflow-triggerer": {
         *(f"{verb} pods" for verb in WHOLE.split() if verb != "create"),

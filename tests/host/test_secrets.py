@@ -29,8 +29,9 @@ class Kept(NamedTuple):
 
 KEPT = [
     *(Kept("secret", f"/etc/airflow/secrets/{name}") for name in MADE),
-    Kept("kubeconfig", "/etc/airflow/kubeconfig"),
-    Kept("kubeconfig", "/etc/airflow/kubeconfig-triggerer", expected.has_pod_operator),
+    Kept("token", "/etc/airflow/kubeconfig.d/token"),
+    Kept("token", "/etc/airflow/kubeconfig-renewal.d/token"),
+    Kept("token", "/etc/airflow/kubeconfig-triggerer.d/token", expected.has_pod_operator),
     Kept("key", "/etc/airflow/tls/ca-key.pem"),
     Kept("key", "/etc/airflow/tls/server.pem"),
     Kept("key", "/etc/airflow/tls/web.pem", expected.page_has_own_certificate),
@@ -138,9 +139,10 @@ READABLE: dict[str, dict[str, set[str]]] = {
 def readable(host: Host, settings: HostSettings) -> dict[str, dict[str, list[str]]]:
     """Which secrets each Linux user can read, in files and in environments."""
     files = {name: f"/etc/airflow/secrets/{name}" for name in MADE}
-    files["control-plane"] = "/etc/airflow/kubeconfig"
+    files["control-plane"] = "/etc/airflow/kubeconfig.d/token"
+    files["renewal"] = "/etc/airflow/kubeconfig-renewal.d/token"
     if expected.has_pod_operator(settings):
-        files["triggerer"] = "/etc/airflow/kubeconfig-triggerer"
+        files["triggerer"] = "/etc/airflow/kubeconfig-triggerer.d/token"
     return dict(python(host, "readers", json.dumps({"users": ["root", *READABLE], "files": files})))
 
 
@@ -148,7 +150,7 @@ def test_root_finds_the_secrets_that_others_are_searched_for(
     readable: dict[str, dict[str, list[str]]],
 ) -> None:
     # If this fails the test below proves nothing.
-    assert set(readable["root"]["files"]) >= {*MADE, "control-plane"}
+    assert set(readable["root"]["files"]) >= {*MADE, "control-plane", "renewal"}
     assert {"fernet-key", "jwt-secret"} <= set(readable["root"]["environments"])
 
 

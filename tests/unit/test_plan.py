@@ -272,8 +272,13 @@ def test_earlier_accounts_are_deleted_in_each_namespace_of_tasks() -> None:
     (command,) = plan.named("Delete the accounts that Airflow had beside its tasks").commands
     for namespace in ("airflow", "team"):
         assert f"-n {namespace} rolebinding/airflow-control-plane serviceaccount/" in command
-    # The new accounts have the same names, in another namespace.
-    assert "airflow-control " not in command
+    # The new accounts have the same names, in another namespace. There only tokens go, which would
+    # never end.
+    (of_control,) = re.findall("-n airflow-control ([^']*)", command)
+    assert of_control.split() == [
+        "secret/airflow-control-plane-token",
+        "secret/airflow-triggerer-token",
+    ]
 
 
 def test_each_operation_finds_what_it_needs(plan: Plan) -> None:

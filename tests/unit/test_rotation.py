@@ -32,7 +32,7 @@ HEALTHY = json.dumps(
 
 # The effects of programs on the files; $here is the folder that stands for the host.
 PROGRAMS = {
-    "chown": "",
+    "chgrp": "",
     "curl": f"echo '{HEALTHY}'",
     "sleep": "touch $here/waited",
     "mv": '/usr/bin/mv "$@"',
@@ -65,8 +65,10 @@ esac""",
     "kubectl": """
 case "$*" in
 *delete*) echo $(($(cat $here/token) + 1)) > $here/token ;;
-*go-template=*) echo 'server: "https://192.0.2.7:6443"' ;;
-*data.token*) base64 < $here/token ;;
+*metadata.uid*) cat $here/token ;;
+*"config view"*) echo '{"clusters": [{"cluster": {"server": "https://192.0.2.7:6443"}}]}' ;;
+*"create token"*)
+    echo '{"status": {"expirationTimestamp": "", "token": "'"$(cat $here/token)"'"}}' ;;
 esac""",
 }
 

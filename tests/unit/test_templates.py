@@ -316,12 +316,26 @@ def test_all_objects_are_in_the_namespace() -> None:
     assert subjects == {
         ("airflow-control-plane", "team-a-control"),
         ("airflow-triggerer", "team-a-control"),
+        ("airflow-renewal", "team-a-control"),
         ("airflow-pod-operator", "team-a"),
     }
 
 
 def test_nobody_may_more_than_handle_pods(variant: Plan) -> None:
     roles = [each for each in objects_of(variant) if each["kind"] == "Role"]
+    # That of root may give tokens to the host's accounts by their names, and nothing else.
+    (renewal,) = (each for each in roles if each["metadata"]["name"] == "airflow-renewal")
+    (rule,) = renewal["rules"]
+    control = renewal["metadata"]["namespace"]
+    accounts = {
+        each["metadata"]["name"]
+        for each in objects_of(variant)
+        if each["kind"] == "ServiceAccount" and each["metadata"]["namespace"] == control
+    }
+    assert (rule["resources"], rule["verbs"]) == (["serviceaccounts/token"], ["create"])
+    assert set(rule["resourceNames"]) == accounts
+    roles.remove(renewal)
+    assert all(each["metadata"]["namespace"] != control for each in roles)
     rules = [rule for role in roles for rule in role["rules"]]
     assert rules and all("*" not in str(rule) for rule in rules)
     assert {name for rule in rules for name in rule["resources"]} <= {
@@ -402,11 +416,9 @@ def test_every_namespace_has_the_rights_and_accounts() -> None:
             kinds.setdefault(place, set()).add((each["kind"], each["metadata"]["name"]))
     assert set(kinds) == {"airflow-control", "airflow", "team-a", "team-b"}
     # The accounts of what runs on the host, and their tokens, are where no pod can be.
-    only = {
-        (kind, f"airflow-{account}{suffix}")
-        for account in ("control-plane", "triggerer")
-        for kind, suffix in (("ServiceAccount", ""), ("Secret", "-token"))
-    }
+    accounts = ("control-plane", "renewal", "triggerer")
+    only = {("ServiceAccount", f"airflow-{account}") for account in accounts}
+    only |= {(kind, "airflow-renewal") for kind in ("Role", "RoleBinding")}
     assert kinds["airflow-control"] == only
     assert kinds["team-a"] == kinds["team-b"] == kinds["airflow"]
     assert not kinds["airflow"] & only

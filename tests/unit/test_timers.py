@@ -67,6 +67,7 @@ TIMERS: dict[str, tuple[str, str, list[str]]] = {
     "cleanup-logs": ("airflow-dags", "04:00", []),  # the logs are theirs
     "cleanup-images": ("root", "04:30", []),
     "certificate": ("root", "05:00", []),
+    "token": ("root", "1min", []),
 }
 
 

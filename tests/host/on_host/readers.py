@@ -31,9 +31,9 @@ def read(path: str) -> bytes:
 
 
 def value(path: str) -> bytes:
-    """The secret in a file: of a variable, a kubeconfig, a key, or the whole."""
+    """The secret in a file: of a variable, a token of the cluster, a key, or the whole."""
     text = read(path)
-    for pattern in (rb"^[A-Z_]+=(\S+)", rb'token: "([^"]+)"', rb"PRIVATE KEY-----\n(.+?)\n"):
+    for pattern in (rb"^[A-Z_]+=(\S+)", rb'"token": "([^"]+)"', rb"PRIVATE KEY-----\n(.+?)\n"):
         if found := re.search(pattern, text):
             return found[1]
     return text.strip()

@@ -47,7 +47,7 @@ def secret(text: str) -> str:
 
 
 def token(text: str) -> str:
-    found = re.search(r'token: *"?([^"}\s]+)', text)
+    found = re.search(r'"token": *"([^"]+)', text)
     return found[1] if found else ""
 
 
@@ -62,7 +62,7 @@ def login(text: str) -> str:
 
 
 # How a secret is taken from the file that it is kept in.
-TAKEN_FROM = {"secret": secret, "kubeconfig": token, "key": key, "login": login}
+TAKEN_FROM = {"secret": secret, "token": token, "key": key, "login": login}
 
 
 def inside(part: Any, path: list[str]) -> str:
