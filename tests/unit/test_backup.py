@@ -157,6 +157,25 @@ def test_a_backup_has_what_going_back_needs_and_nothing_else(host: Host, tmp_pat
     assert files == set(KEPT)
 
 
+def test_a_backup_of_the_night_waits_for_a_deploy(host: Host, tmp_path: Path) -> None:
+    """Half of its units and programs may be new ones, and half of before."""
+    lock = host.root / layout.DEPLOY_LOCK.lstrip("/")
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    order = tmp_path / "order"
+    with subprocess.Popen(
+        ["flock", lock, "sh", "-c", f"echo; sleep 2; echo deploy >> {order}"],
+        stdout=subprocess.PIPE,
+    ) as deploy:
+        assert deploy.stdout
+        deploy.stdout.readline()
+        # That of before an upgrade is made by the deploy itself, which holds the lock.
+        host.run("before-upgrade-pending")
+        assert not order.exists()
+        host.run()
+        assert order.read_text() == "deploy\n"
+
+
 def test_of_the_nights_the_youngest_are_kept_and_others_are_no_business_of_theirs(
     host: Host,
 ) -> None:
