@@ -118,6 +118,13 @@ def values(settings: HostSettings, templates: Sequence[Manifest]) -> dict[str, A
         "kinds": sorted(KINDS | kinds - {"name", "hostPath"}),
         "secrets": [*(f"{account}-token" for account in sorted(AIRFLOWS_OWN)), PULL_SECRET],
         "names_node": any(spec.get("nodeName") for spec in specs),
+        "system_priorities": sorted(
+            {
+                spec["priorityClassName"]
+                for spec in specs
+                if spec.get("priorityClassName", "").startswith("system-")
+            }
+        ),
         "tolerates_control_plane": any(
             _control_plane(toleration)
             for spec in specs

@@ -68,7 +68,7 @@ NOTHING = "(?!)"  # the expression that no text fits
 WRITERS = {
     layout.GIT_CONNECTIONS: "/git-connections.sh apply ",
     layout.IMAGE_DAGS_NAME: "/dags-switch.sh apply ",
-    **{path: rf"/kubeconfig\.sh apply \S+ {path} " for path in KUBECONFIGS},
+    **{path: rf"/kubeconfig\.py apply \S+ {path} " for path in KUBECONFIGS},
 }
 
 DEFAULTS = Settings.from_data({})

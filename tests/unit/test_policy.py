@@ -106,6 +106,7 @@ def test_a_template_of_the_inventory_allows_what_it_has() -> None:
                     "serviceAccountName": "team",
                     "securityContext": {"runAsUser": 1000, "fsGroup": 2000},
                     "tolerations": [{"operator": "Exists"}],
+                    "priorityClassName": "system-node-critical",
                     "volumes": [
                         {"name": "models", "hostPath": {"path": "/srv/models"}},
                         {"name": "share", "nfs": {"server": "nfs.example", "path": "/"}},
@@ -119,6 +120,7 @@ def test_a_template_of_the_inventory_allows_what_it_has() -> None:
     assert "team" in found["accounts"]
     assert "nfs" in found["kinds"]
     assert found["tolerates_control_plane"]
+    assert found["system_priorities"] == ["system-node-critical"]
 
 
 def test_a_template_never_allows_root_nor_airflows_own_accounts() -> None:

@@ -802,6 +802,7 @@ def test_the_node_protects_itself_and_listens_for_others_only_where_it_has_to(pl
     # A percent sign would arrive in the kubelet's own unit.
     assert not any("%" in value for value in options.values())
     assert options["kubelet.eviction-hard"] == "nodefs.available<1Gi,imagefs.available<1Gi"
+    assert options["kubelet.system-reserved"] == "memory=2Gi"
     assert options["kube-proxy.metricsBindAddress"] == "127.0.0.1:10249"
     assert options["kube-proxy.healthzBindAddress"] == "127.0.0.1:10256"
 

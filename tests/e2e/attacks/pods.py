@@ -19,6 +19,7 @@ NODE = "may not have the node's network, processes or memory"
 PORT = "may not take a port of the node"
 PROBE = "may not name a host"
 NODE_NAME = "may not name its node"
+PRIORITY = "may not have the priority of the cluster's own pods"
 TAINTS = "may not tolerate the taints of control-plane nodes"
 USER = "each container must run as the user"
 GROUP = "the groups of a pod"
@@ -156,6 +157,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "the nodes of the control plane": (
         spec(tolerations=[{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]),
         TAINTS,
+    ),
+    "the priority of the cluster's own pods": (
+        spec(priorityClassName="system-node-critical"),
+        PRIORITY,
     ),
     "all nodes": (spec(tolerations=[{"operator": "Exists"}]), TAINTS),
     "root": (context(runAsUser=0, runAsNonRoot=False), USER),
