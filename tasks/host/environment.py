@@ -87,9 +87,8 @@ def values(settings: HostSettings) -> dict[str, str]:
         "FAILED_PODS_MINUTES": str(settings.retention.failed_pod_minutes),
         "HISTORY_DAYS": str(settings.retention.history_days),
         "LOG_DAYS": str(settings.retention.log_days),
-        "LOG_FOLDERS": " ".join(
-            [layout.LOGS, layout.DAG_PROCESSOR_LOGS, *settings.written_folders]
-        ),
+        "LOG_FOLDERS": f"{layout.LOGS} {layout.DAG_PROCESSOR_LOGS}",
+        "LOG_CLAIMS": " ".join(settings.written_folders),
         "NAMESPACES": " ".join(settings.kubernetes.namespaces),
         "CONFIG": layout.CONFIG,
         "RUN": layout.RUN,

@@ -387,9 +387,10 @@ TIMERS = [
         lambda settings: [
             "clean-logs.sh ",
             f"\nLOG_DAYS={settings.retention.log_days}\n",
-            f"\nLOG_FOLDERS='{' '.join((*LOG_FOLDERS, claim.host_path))}'\n"
+            f"\nLOG_FOLDERS='{' '.join(LOG_FOLDERS)}'\n",
+            f"\nLOG_CLAIMS={claim.host_path}\n"
             if (claim := settings.logs.claim)
-            else f"\nLOG_FOLDERS='{' '.join(LOG_FOLDERS)}'\n",
+            else "\nLOG_CLAIMS=''\n",
         ],
         lambda settings: settings.retention.log_days > 0,
     ),

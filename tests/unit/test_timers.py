@@ -222,23 +222,35 @@ def test_log_files_are_found_where_they_are_written() -> None:
     assert values["LOG_FOLDERS"].split() == [
         "/var/log/airflow",
         "/var/log/airflow-dag-processor",
-        "/srv/logs",
     ]
+    assert values["LOG_CLAIMS"] == "/srv/logs"
     assert values["LOG_DAYS"] == "7"
     assert service.all("Service.ReadWritePaths")[1:] == ["/srv/logs"]
     assert service.all("Service.BindPaths") == ["/srv/logs"]
 
 
-def test_only_log_files_that_are_too_old_are_deleted(stage: Stage, tmp_path: Path) -> None:
-    first, second = tmp_path / "logs", tmp_path / "claim"
-    stage.values |= {"LOG_DAYS": "7", "LOG_FOLDERS": f"{first} {second}"}
-    _fill(first)
-    _fill(second)
+def test_only_what_is_too_old_is_deleted(stage: Stage, tmp_path: Path) -> None:
+    logs, claim = tmp_path / "logs", tmp_path / "claim"
+    stage.values |= {"LOG_DAYS": "7", "LOG_FOLDERS": str(logs), "LOG_CLAIMS": str(claim)}
+    for folder in (logs, claim):
+        _fill(folder)
+        os.mkfifo(folder / "b/pipe.log")
+        (folder / "b/link").symlink_to("/etc/passwd")
+        for name in ("pipe.log", "link"):
+            _age(folder / "b" / name, 8)
     stage.run("clean-logs.sh")
-    for folder in (first, second):
-        left = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-        # A folder that became empty goes a day later.
-        assert left == {"a", "a/young.log", "b", "b/notes.txt", "c", "just-made"}
+    left = {
+        folder: {str(path.relative_to(folder)) for path in folder.rglob("*")}
+        for folder in (logs, claim)
+    }
+    # A folder that became empty goes a day later.
+    kept = {"a", "a/young.log", "b", "c", "just-made"}
+    assert left[logs] == kept
+    # These may be others'.
+    assert left[claim] == {*kept, "b/notes.txt", "b/pipe.log", "b/link"}
+    stage.values["LOG_CLAIMS"] = ""
+    stage.run("clean-logs.sh")
+    assert (claim / "b/notes.txt").exists()
 
 
 def _fill(folder: Path) -> None:
@@ -254,8 +266,8 @@ def _fill(folder: Path) -> None:
 
 
 def _age(path: Path, days: float) -> None:
-    then = path.stat().st_mtime - days * 86400
-    os.utime(path, (then, then))
+    then = path.lstat().st_mtime - days * 86400
+    os.utime(path, (then, then), follow_symlinks=False)
 
 
 class Stage:
