@@ -27,7 +27,7 @@ from pyinfra.api.connect import connect_all
 from pyinfra.api.deploy import add_deploy
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import get_facts
-from pyinfra.api.host import HostData
+from pyinfra.api.host import Host, HostData
 from pyinfra.api.operation import OperationMeta, add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
@@ -359,6 +359,8 @@ def _state(
         "fake_delay": 0,
         "fake_delay_jitter": 0,
     }
+    # pyinfra would remember the folder for all hosts of this name, and not ask again.
+    Host._get_temp_directory.cache.clear()
     state = State(inventory=Inventory(([connector], data)), config=Config())
     state.cwd = str(ROOT)
     connect_all(state)
