@@ -530,8 +530,8 @@ def test_a_report_keeps_all_answers_and_their_spaces() -> None:
 def test_an_index_that_only_pip_knows_is_found(
     line: str, offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if Path("/etc/uv/uv.toml").exists():
-        pytest.skip("this machine gives uv an index of its own")
+    # This machine may give uv an index of its own.
+    monkeypatch.setattr(questions, "UV_CONFIG", str(tmp_path / "uv.toml"))
     config = tmp_path / "pip.conf"
     config.write_text(f"[global]\n{line}\n")
     monkeypatch.setattr(layout, "PIP_CONFIG", str(config))
