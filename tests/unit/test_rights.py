@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from fnmatch import fnmatch
 from typing import NamedTuple
 
+from tasks import layout
 from tasks.lib.operations import FOLDER_PROGRAM
 from tests.unit import fake
 from tests.unit.fake import Plan, Planned
@@ -146,3 +148,47 @@ def test_what_runs_in_pods_has_the_id_of_the_setting() -> None:
     for kind, option in (("group", "--gid"), ("user", "--uid")):
         (command,) = plan.named(f"System | Create {kind} airflow-dags").commands
         assert f"{option} 4321 " in f"{command} "
+
+
+# The rights of each account in the cluster, in each namespace of tasks.
+_PODS = {f"{verb} pods" for verb in ("create", "get", "list", "watch", "patch", "delete")}
+_FOLLOW = {"get pods/log", "list events", "watch events"}
+ACCOUNTS = {
+    "airflow-control-plane": {*_PODS, "get pods/log"},
+    # It deletes the pods of deferred tasks, and never makes one.
+    "airflow-triggerer": {*(_PODS - {"create pods"}), *_FOLLOW},
+    # The operator reads its result from a container of the pod.
+    "airflow-pod-operator": {*_PODS, *_FOLLOW, "create pods/exec", "get pods/exec"},
+}
+
+
+def test_each_account_of_the_cluster_has_just_the_rights_of_the_list(
+    variants: dict[str, Plan],
+) -> None:
+    seen: dict[str, set[str]] = {}
+    for plan in variants.values():
+        objects = json.loads(plan.uploads[layout.KUBERNETES_OBJECTS])["items"]
+        # Rights in all of the cluster would be of these kinds.
+        assert not [each for each in objects if each["kind"].startswith("Cluster")]
+        roles = {
+            (each["metadata"]["namespace"], each["metadata"]["name"]): {
+                f"{verb} {resource}"
+                for rule in each["rules"]
+                for verb in rule["verbs"]
+                for resource in rule["resources"]
+                if rule["apiGroups"] == [""] and not rule.get("resourceNames")
+            }
+            for each in objects
+            if each["kind"] == "Role"
+        }
+        bindings = [each for each in objects if each["kind"] == "RoleBinding"]
+        # Each role is given to one account, which has no other.
+        assert len(bindings) == len(roles)
+        for each in bindings:
+            (account,) = each["subjects"]
+            role, namespace = each["roleRef"]["name"], each["metadata"]["namespace"]
+            assert (account["kind"], account["name"]) == ("ServiceAccount", role)
+            rights = roles.pop((namespace, role))
+            assert seen.setdefault(role, rights) == rights
+        assert not roles
+    assert seen == ACCOUNTS
