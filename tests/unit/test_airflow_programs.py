@@ -161,7 +161,7 @@ def test_tools_are_installed_once_for_each_lock(name: str, host: Host) -> None:
     assert host.apply("tools.sh", name) == host.check("tools.sh", name) == ""
 
 
-def test_tools_have_only_what_their_lock_names_with_hashes(host: Host) -> None:
+def test_tools_have_only_the_packages_of_their_lock_with_hashes(host: Host) -> None:
     give_uv(host)
     lock = Path(host.values["REQUIREMENTS"], "sbom.txt")
     lock.touch()
@@ -178,7 +178,7 @@ AS_USER = """
 case $1 in -u) shift 3 ;; --reuid=airflow | --reuid=airflow-dags) shift 3 ;; *) exit 9 ;; esac
 exec "$@"
 """
-# The command of the virtual environment: it records what it was given.
+# The command of the virtual environment: it records its arguments.
 AIRFLOW = """#!/bin/sh
 echo airflow "$@" >> {calls}
 env | sort > {folder}/environment

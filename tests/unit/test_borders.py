@@ -186,7 +186,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-# What the model says
+# The model
 
 
 def holds_text(annotation: Any) -> bool:
@@ -276,7 +276,7 @@ class Place(NamedTuple):
 
 
 def places(value: Any, way: tuple[str | int, ...] = ()) -> Iterator[Place]:
-    """All texts in a value; keys last, since a changed key moves what is below it."""
+    """All texts in a value; keys last, since a changed key moves everything below it."""
     if isinstance(value, str):
         yield Place(way, is_key=False)
     elif isinstance(value, list):
