@@ -15,6 +15,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from cryptography import x509
@@ -23,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 from pyinfra.api import Config, FactBase, FileUploadCommand, Inventory, State
 from pyinfra.api import arguments as pyinfra_arguments
+from pyinfra.api import command as pyinfra_command
+from pyinfra.api import inventory as pyinfra_inventory
 from pyinfra.api.connect import connect_all
 from pyinfra.api.deploy import add_deploy
 from pyinfra.api.exceptions import PyinfraError
@@ -55,6 +58,13 @@ def _look_up_quickly(self: HostData, key: str) -> Any:
 
 
 HostData.__getattr__ = _look_up_quickly  # type: ignore[method-assign]
+# It looks for installed connectors for each inventory, and splits the same texts for each question.
+for _name in ("get_all_connectors", "get_execution_connectors"):
+    setattr(pyinfra_inventory, _name, functools.cache(getattr(pyinfra_inventory, _name)))
+_split = functools.cache(shlex.split)
+pyinfra_command.shlex = SimpleNamespace(  # type: ignore[assignment]
+    split=lambda text: [*_split(text)], quote=shlex.quote
+)
 
 # Answers that pyinfra's own operations need of a host before they plan anything. Nothing else is
 # answered: to all facts the host is bare.
