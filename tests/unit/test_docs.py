@@ -232,7 +232,7 @@ def covered(path: str, patterns: list[str]) -> bool:
 
 def test_the_readme_lists_each_file_that_a_deploy_writes(variant: fake.Plan) -> None:
     patterns = on_the_host()
-    written = [path for path in variant.uploads]
+    written = list(variant.uploads)
     assert written and not [path for path in written if not covered(path, patterns)]
 
 
