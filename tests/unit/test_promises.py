@@ -72,6 +72,11 @@ PROMISES: dict[str, Kept] = {
     r"one that ends after (half) a second": lambda plan, said: (
         services(plan, "Service.RestartSec") == {f"{number(said) * 1000:.0f}ms"}
     ),
+    # However often they end, as while the database is away.
+    r"Services (restart) by themselves": lambda plan, said: (
+        services(plan, "Service.Restart") == {"always"}
+        and services(plan, "Unit.StartLimitIntervalSec") == {"0"}
+    ),
     r"request can have (\d+) MB": lambda plan, said: (
         re.findall(r"client_max_body_size (\w+);", site()) == [f"{said}m"] * 2
     ),
