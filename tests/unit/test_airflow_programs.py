@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,8 +205,20 @@ def server() -> Iterator[postgres.Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The secrets of a host, which its program makes in a second."""
+    host = Host(tmp_path_factory.mktemp("secrets"))
+    folder = host.folder / "SECRETS"
+    folder.mkdir()
+    host.values["SECRETS"] = str(folder)
+    host.program("id", "echo 0")
+    assert host.apply("secrets.sh") == ""
+    return folder
+
+
 @pytest.fixture
-def airflow(host: Host, server: postgres.Server) -> Host:
+def airflow(host: Host, server: postgres.Server, secrets: Path) -> Host:
     """A host with secrets, a virtual environment in use, and a database."""
     server.sql("update alembic_version set version_num = 'abc'; truncate ab_user", "airflow")
     export = " ".join(f"{name}={value}" for name, value in server.environment.items())
@@ -213,7 +226,7 @@ def airflow(host: Host, server: postgres.Server) -> Host:
     host.program("runuser", f"export {export}\n{AS_USER}")
     host.program("setpriv", f"export {export}\n{AS_USER}")
     host.program("id", "echo 0")
-    assert host.apply("secrets.sh") == ""
+    shutil.copytree(secrets, host.values["SECRETS"], dirs_exist_ok=True)
     host.values["ADMIN_PASSWORD"] = f"{host.values['SECRETS']}/admin-password"
     folder = Path(host.values["VENVS"], VENV, "bin")
     folder.mkdir(parents=True)
