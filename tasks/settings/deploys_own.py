@@ -65,19 +65,18 @@ POD_VARIABLES = {
 }
 
 POSTGRES_OPTIONS = {
-    **{
-        name: "PostgreSQL listens on its socket only, where the deploy's programs look for it"
-        for name in ("listen_addresses", "port", "unix_socket_directories")
-    },
-    **{
-        name: "Debian's pg_ctlcluster keeps it, and backups and upgrades rely on it"
-        for name in ("data_directory", "config_file", "ident_file", "external_pid_file")
-    },
+    **dict.fromkeys(
+        ("listen_addresses", "port", "unix_socket_directories"),
+        "PostgreSQL listens on its socket only, where the deploy's programs look for it",
+    ),
+    **dict.fromkeys(
+        ("data_directory", "config_file", "ident_file", "external_pid_file"),
+        "Debian's pg_ctlcluster keeps it, and backups and upgrades rely on it",
+    ),
     "hba_file": "pg_hba.conf decides which users PostgreSQL accepts",
-    **{
-        name: "write the options of that file here"
-        for name in ("include", "include_dir", "include_if_exists")
-    },
+    **dict.fromkeys(
+        ("include", "include_dir", "include_if_exists"), "write the options of that file here"
+    ),
 }
 
 _PROFILE = "the host has one cluster, and the deploy knows it by its name"

@@ -44,7 +44,7 @@ def _lines(table: Table, settings: HostSettings, columns: int) -> Iterator[list[
                 yield line.split(None, columns)
 
 
-# Conditions: what the settings ask for.
+# Conditions of the settings.
 
 
 def always(settings: HostSettings) -> bool:
@@ -281,7 +281,7 @@ _INPUTS: dict[str, Table] = {
     },
     DAG_PROCESSOR: {
         always: "/etc/airflow/dags.env the code of DAGs reads these variables",
-        dags_are_in_image: "/opt/airflow/baked-dags/current.name it must read what new pods have",
+        dags_are_in_image: "/opt/airflow/baked-dags/current.name it must read the DAGs of new pods",
         git_needs_login: "/var/lib/airflow-deploy/git-connections it reads them when it starts",
     },
     TRIGGERER: {
@@ -422,7 +422,7 @@ TIMERS = [
 ]
 
 
-# The drop-ins of a timer's service: what it may do beside its sandbox, and values of the host.
+# The drop-ins of a timer's service: its rights beside the sandbox, and values of the host.
 _RELAXED = (
     *("airflow-liveness", "airflow-backup", "airflow-cleanup-images", "airflow-certificate"),
     "airflow-token",
@@ -452,17 +452,17 @@ def stopped_by_target(settings: HostSettings) -> set[str]:
 _PATHS: Table = {
     always: """
         /etc/airflow             root         airflow-dags 750  both users read their options
-        /etc/airflow/secrets     root         root         700  systemd hands out what is needed
+        /etc/airflow/secrets     root         root         700  systemd hands the secrets out
         /etc/airflow/tls         root         root         755  the authority is public
         /opt/airflow             root         root         755  public
         /opt/airflow/venvs       root         root         755  public
         /opt/airflow/requirements root        root         755  public
-        /opt/airflow/dags        root         airflow      2775 people write here; who runs it not
+        /opt/airflow/dags        root         airflow      2775 people write here, DAGs do not
         /opt/airflow/plugins     root         airflow      2755 the api-server, with keys, runs it
         /usr/local/lib/airflow   root         root         755  public
         /run/airflow             root         root         755  the liveness check looks there
-        /var/lib/airflow         airflow      airflow      750  home of who has the keys
-        /var/lib/airflow-dags    airflow-dags airflow-dags 750  home of who runs DAGs' code
+        /var/lib/airflow         airflow      airflow      750  home of the user with the keys
+        /var/lib/airflow-dags    airflow-dags airflow-dags 750  home of the user of DAGs' code
         /var/lib/airflow-deploy  root         root         700  no link may be planted there
         /var/lib/airflow-deploy/tmp root      root         700  programs may run in it
         /var/log/airflow         root         airflow-dags 2770 pods write, the web page reads
@@ -486,7 +486,7 @@ _PATHS: Table = {
         /etc/airflow/secrets/api-secret-key  root root     600  a key
         /etc/airflow/secrets/admin-password  root root     600  a password
         /etc/airflow/secrets/smoke-test-password root root 600  a password
-        /etc/airflow/tls/ca.pem          root root         644  whom others are to trust
+        /etc/airflow/tls/ca.pem          root root         644  the authority that others trust
         /etc/airflow/tls/ca-key.pem      root root         600  makes certificates that pods trust
         /etc/airflow/tls/server.pem      root root         600  has a key
 
@@ -537,7 +537,7 @@ _PATHS: Table = {
         /usr/local/lib/airflow/smoke-test.sh  root root    755  public
         /usr/local/lib/airflow/upgrade.sh     root root    755  public
 
-        /etc/postgresql/{postgres}/main/pg_hba.conf         postgres postgres 600 who may log in
+        /etc/postgresql/{postgres}/main/pg_hba.conf         postgres postgres 600 the logins
         /etc/postgresql/{postgres}/main/conf.d/airflow.conf postgres postgres 640 may be secret
         /var/lib/postgresql/{postgres}/main                 postgres postgres 700 the data
         /var/log/postgresql/postgresql-{postgres}-main.log  postgres adm 640 has statements
@@ -717,15 +717,15 @@ FIGURES = [
     'airflow_pool_used{pool="default_pool"}',
 ]
 
-# Who waits for others, at which address and port, as `ss` has them. Who it is, its unit says, or
-# for what runs in a pod the first 15 characters of the program's name. * is every address, of IPv6
+# Listeners with their address and port, as `ss` has them. Each is named by its unit, or,
+# in a pod, by the first 15 characters of the program's name. * is every address, of IPv6
 # too. Kubernetes' are those of https://kubernetes.io/docs/reference/networking/ports-and-protocols/
 # and its health checks.
 _LISTENERS: Table = {
     always: """
         airflow-api-server.service 127.0.0.1    78      Airflow, for the host's services
         airflow-web.socket         127.0.0.1    {web}   Airflow, for people on this host
-        airflow-web6.socket        [::1]        {web}   the same, for who says localhost
+        airflow-web6.socket        [::1]        {web}   the same, for the name localhost
         nginx.service              {everywhere} {pods}  the Execution API, for pods
     """,
     page_is_open: "nginx.service {page} {https} the web page and the REST API, for people",
@@ -748,7 +748,7 @@ _LISTENERS: Table = {
 
 
 def listeners(settings: HostSettings, node: str) -> set[tuple[str, str, str]]:
-    """Everything of the deploy's that waits for others: who, address, port."""
+    """All listeners of the deploy: name, address, port."""
     page = settings.web.host
     # nginx listens on addresses of IPv6 only where the settings name one.
     everywhere = "*" if ":" in f"{page} {settings.execution_api.host}" else "0.0.0.0"
@@ -862,11 +862,11 @@ def undecided(tables: Iterable[str]) -> str:
     """The advice about tables that nobody has decided on."""
     return (
         f"Airflow has new tables: {', '.join(sorted(tables))}. Decide in grants.sql and in"
-        " tests/host/expected.py what airflow-dags may do with them; until then they are closed."
+        " tests/host/expected.py the rights of airflow-dags in them; until then they are closed."
     )
 
 
-# A backup has at least these files and tables, and nothing of what the last ones name.
+# A backup has at least these files and tables, and none of the last ones.
 BACKUP_HOLDS = [
     "etc/airflow/airflow.cfg",
     "etc/airflow/pod_template.yaml",
@@ -883,7 +883,7 @@ BACKUP_HOLDS = [
 ]
 BACKUP_TABLES = ["ab_user", "connection", "dag_run", "serialized_dag", "task_instance", "xcom"]
 BACKUP_LACKS = {
-    "etc/airflow/tls": "who steals a backup could make certificates that pods trust",
+    "etc/airflow/tls": "a thief of a backup could make certificates that pods trust",
     **{
         f"etc/airflow/kubeconfig{whose}{suffix}": "a rollback would bring back what was replaced"
         for whose in ("", "-triggerer", "-renewal")

@@ -16,7 +16,7 @@ from tests.host.support import Facts, Host, Process, each_unit, only_if, python
 MADE = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password", "smoke-test-password")
 KEYS = {"fernet-key", "jwt-secret", "api-secret-key"}
 # Where a login or a variable may be for a good reason: a task printed it, or a person typed it.
-OPEN_TO_TASKS = ("what pods mount", "histories of shells")
+OPEN_TO_TASKS = ("folders that pods mount", "histories of shells")
 
 
 class Kept(NamedTuple):
@@ -44,7 +44,7 @@ KEPT = [
 
 @pytest.fixture(scope="module")
 def wanted(facts: Facts) -> dict[str, Any]:
-    """What to search for, and where."""
+    """The values and the places of the search."""
     settings = facts.settings
     return {
         "kept": {row.path: (row.kind, row.path) for row in expected.wanted(KEPT, settings)},
@@ -92,7 +92,7 @@ def test_secrets_that_the_host_made_are_long(
         ),
         "pods and events",
         "configuration",
-        "what pods mount",
+        "folders that pods mount",
     ],
 )
 def test_no_secret_is_in(place: str, search: dict[str, Any], settings: HostSettings) -> None:
@@ -110,7 +110,9 @@ def test_service_holds_just_the_secrets_it_needs(unit: str, processes: dict[str,
 
 
 @pytest.mark.parametrize("unit", [expected.DAG_PROCESSOR, expected.TRIGGERER])
-def test_who_runs_users_code_can_not_mint_tokens(unit: str, processes: dict[str, Process]) -> None:
+def test_services_that_run_users_code_can_not_sign_tokens(
+    unit: str, processes: dict[str, Process]
+) -> None:
     variables = processes[unit].variables
     assert "AIRFLOW__CORE__FERNET_KEY" in variables  # the environment could be read
     assert "AIRFLOW__API_AUTH__JWT_SECRET" not in variables
@@ -125,7 +127,7 @@ def test_unit_is_given_just_the_secrets_it_needs(
     assert given == {f"/etc/airflow/secrets/{name}" for name in expected.SERVICES[unit].secrets}
 
 
-# Which secrets each Linux user can read: what its processes hold, and the files that are for it.
+# The secrets that each Linux user can read: those of its processes, and files that are for it.
 READABLE: dict[str, dict[str, set[str]]] = {
     # The triggerer's token may do less than its own.
     "airflow": {"files": {"control-plane", "triggerer"}, "environments": KEYS},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,7 +162,7 @@ def test_tools_are_installed_once_for_each_lock(name: str, host: Host) -> None:
     assert host.apply("tools.sh", name) == host.check("tools.sh", name) == ""
 
 
-def test_tools_have_only_what_their_lock_names_with_hashes(host: Host) -> None:
+def test_tools_have_only_the_packages_of_their_lock_with_hashes(host: Host) -> None:
     give_uv(host)
     lock = Path(host.values["REQUIREMENTS"], "sbom.txt")
     lock.touch()
@@ -178,7 +179,7 @@ AS_USER = """
 case $1 in -u) shift 3 ;; --reuid=airflow | --reuid=airflow-dags) shift 3 ;; *) exit 9 ;; esac
 exec "$@"
 """
-# The command of the virtual environment: it records what it was given.
+# The command of the virtual environment: it records its arguments.
 AIRFLOW = """#!/bin/sh
 echo airflow "$@" >> {calls}
 env | sort > {folder}/environment
@@ -204,8 +205,20 @@ def server() -> Iterator[postgres.Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The secrets of a host, which its program makes in a second."""
+    host = Host(tmp_path_factory.mktemp("secrets"))
+    folder = host.folder / "SECRETS"
+    folder.mkdir()
+    host.values["SECRETS"] = str(folder)
+    host.program("id", "echo 0")
+    assert host.apply("secrets.sh") == ""
+    return folder
+
+
 @pytest.fixture
-def airflow(host: Host, server: postgres.Server) -> Host:
+def airflow(host: Host, server: postgres.Server, secrets: Path) -> Host:
     """A host with secrets, a virtual environment in use, and a database."""
     server.sql("update alembic_version set version_num = 'abc'; truncate ab_user", "airflow")
     export = " ".join(f"{name}={value}" for name, value in server.environment.items())
@@ -213,7 +226,7 @@ def airflow(host: Host, server: postgres.Server) -> Host:
     host.program("runuser", f"export {export}\n{AS_USER}")
     host.program("setpriv", f"export {export}\n{AS_USER}")
     host.program("id", "echo 0")
-    assert host.apply("secrets.sh") == ""
+    shutil.copytree(secrets, host.values["SECRETS"], dirs_exist_ok=True)
     host.values["ADMIN_PASSWORD"] = f"{host.values['SECRETS']}/admin-password"
     folder = Path(host.values["VENVS"], VENV, "bin")
     folder.mkdir(parents=True)

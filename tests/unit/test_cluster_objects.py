@@ -202,7 +202,7 @@ def test_a_claims_folder_is_on_the_host_and_readable(tmp_path: Path) -> None:
     assert f"{tmp_path} is not readable for the host's users airflow-dags and airflow" in verdict
 
 
-# The pod template: what kubectl says, and whether the deploy goes on.
+# The pod template: the message of kubectl, and whether the deploy continues.
 VERDICTS = {
     "pod/airflow-worker created (server dry run)": True,
     'Error from server (Forbidden): error when creating "STDIN": pods "airflow-worker" is'

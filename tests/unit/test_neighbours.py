@@ -89,7 +89,7 @@ def test_an_address_needs_its_protocol() -> None:
     assert "0.0.0.0" in finding
 
 
-# Clusters of PostgreSQL: what pg_lsclusters and the clusters say, and what becomes of it.
+# Clusters of PostgreSQL: the answers of pg_lsclusters and of the clusters, and the decision.
 
 OWN = "15 main 5432 online own database-airflow role-airflow role-airflow-dags"
 CHOSEN: list[tuple[str, list[str], dict[str, Any], tuple[int, int]]] = [

@@ -51,7 +51,7 @@ restart)
     if test -e {JWT_DROP_IN}; then cp {JWT_KEYS} $here/accepted
     else cp {SECRETS}/jwt-secret $here/accepted; fi ;;
 esac""",
-    # Encrypts with the first key what it can read with one of them.
+    # Encrypts with the first key, if it can decrypt with one of them.
     "run": f"""
 case "$*" in
 *rotate-fernet-key)
@@ -166,7 +166,7 @@ class Host:
     def rotate(self, *names: str, kept: Path | str = "") -> subprocess.CompletedProcess[str]:
         """Run the command; before each of its changes and programs, keep a copy of the host."""
         environment = {"PATH": f"{self.bin}:/usr/bin:/bin", "KEPT": str(kept)}
-        environment["AIRFLOW_SURROUNDINGS"] = "the test's"  # it counts what one process does
+        environment["AIRFLOW_SURROUNDINGS"] = "the test's"  # it counts the steps of one process
         program = self.bin / "airflow-rotate"
         return subprocess.run(
             [sys.executable, "-B", "-c", KEEPING, self.folder, program, *names],

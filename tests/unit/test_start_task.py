@@ -1,4 +1,4 @@
-"""What the worker image starts with, by processes of this machine."""
+"""The program that the worker image starts with, by processes of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kubernetes import client
 from tests.unit.fake import FILES
 
 SCRIPT = FILES / "image/start_task.py"
-# In the place of Airflow's program: what it finds, and how it is in and after two forks.
+# In the place of Airflow's program: it reports its state, also in and after two forks.
 PROGRAM = """
 import gc, os, sys
 if __name__ != "__main__":
@@ -62,7 +62,7 @@ def test_garbage_is_not_looked_for_until_the_task_is_forked_off(airflow: Path) -
         "before collects False frozen False",
         "first collects True frozen True",
         "parent collects True frozen True",
-        # What comes later is collected, also when the task forks itself.
+        # Later objects are collected, also when the task forks itself.
         "second collects True frozen False",
         "parent collects True frozen False",
         # Tasks of another user, with the same group, write logs into the same folders.

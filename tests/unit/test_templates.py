@@ -364,7 +364,7 @@ def test_task_pods_act_as_an_account_without_rights(variant: Plan) -> None:
         for each in objects
         if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == account
     ]
-    # Each namespace but that of what runs on the host, where no pod is.
+    # Each namespace but that of the host's programs, where no pod is.
     namespaces = {each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"}
     assert {each["metadata"]["namespace"] for each in found} == namespaces - {"airflow-control"}
     assert all(each["automountServiceAccountToken"] is False for each in found)
@@ -415,7 +415,7 @@ def test_every_namespace_has_the_rights_and_accounts() -> None:
             place = each["metadata"]["namespace"]
             kinds.setdefault(place, set()).add((each["kind"], each["metadata"]["name"]))
     assert set(kinds) == {"airflow-control", "airflow", "team-a", "team-b"}
-    # The accounts of what runs on the host, and their tokens, are where no pod can be.
+    # The accounts of the host's programs, and their tokens, are where no pod can be.
     accounts = ("control-plane", "renewal", "triggerer")
     only = {("ServiceAccount", f"airflow-{account}") for account in accounts}
     only |= {(kind, "airflow-renewal") for kind in ("Role", "RoleBinding")}
@@ -442,7 +442,9 @@ def test_every_namespace_has_the_rights_and_accounts() -> None:
         ({"execution_api_host": "192.0.2.7"}, [1]),
     ],
 )
-def test_a_policy_lets_pods_reach_what_they_need(given: dict[str, Any], egress: list[int]) -> None:
+def test_a_policy_lets_pods_reach_only_the_servers_that_they_need(
+    given: dict[str, Any], egress: list[int]
+) -> None:
     plan = fake.plan(fake.settings({"kubernetes_network_policy": True, **given}))
     (policy,) = (each for each in objects_of(plan) if each["kind"] == "NetworkPolicy")
     assert policy["spec"]["podSelector"] == {}
@@ -629,8 +631,8 @@ def test_services_are_sandboxed(variant: Plan) -> None:
 def exposures(
     folder: Path, plan: Plan, units: Iterable[str]
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, float]]:
-    """What systemd says of units with their drop-ins, and how much each is exposed; an error if one
-    is exposed too much."""
+    """systemd's verdict on units with their drop-ins, and the exposure of each; an error if one is
+    exposed too much."""
     for path, text in plan.uploads.items():
         if path.startswith(f"{UNITS}/"):
             target = folder / path.removeprefix(f"{UNITS}/")
@@ -646,7 +648,7 @@ def exposures(
     return done, {name: float(level) for name, level in levels}
 
 
-def test_services_and_what_timers_start_are_closed_in(
+def test_services_and_the_programs_of_timers_are_sandboxed(
     variants: dict[str, Plan], tmp_path: Path
 ) -> None:
     seen: set[str] = set()
@@ -696,7 +698,7 @@ def test_a_relaxation_is_read_after_the_sandbox(plan: Plan) -> None:
         assert not of_sandbox & Unit.parse(plan.uploads[own]).options.keys()
 
 
-def test_what_is_not_closed_in_would_be_noticed(plan: Plan, tmp_path: Path) -> None:
+def test_a_missing_sandbox_would_be_noticed(plan: Plan, tmp_path: Path) -> None:
     name = "minikube.service"  # it is root's, and needs the host
     done, _ = exposures(tmp_path, plan, [name])
     assert done.returncode != 0
@@ -726,7 +728,7 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             # Its plugins, if the deploy copies some.
             *(["/var/lib/airflow-deploy/plugins"] if has_plugins(variant) else []),
         }
-        if service == "dag-processor":  # and what else it would not notice
+        if service == "dag-processor":  # and the other changes that it would not notice
             memories = {
                 "dags-switch.sh": "/opt/airflow/baked-dags/current.name",
                 "git-connections.sh": "/var/lib/airflow-deploy/git-connections",
@@ -771,7 +773,7 @@ def test_minikube_is_started_with_driver_and_version(driver: str) -> None:
         {"minikube_extra_args": ["--v=3"]},
     ],
 )
-def test_what_minikube_is_to_be_shows_in_its_unit(plan: Plan, change: dict[str, Any]) -> None:
+def test_each_setting_of_minikube_shows_in_its_unit(plan: Plan, change: dict[str, Any]) -> None:
     """It is the unit that the deploy compares."""
     path = f"{UNITS}/minikube.service"
     assert fake.plan(fake.settings(change)).uploads[path] != plan.uploads[path]

@@ -1,4 +1,4 @@
-"""Airflow's timers: their units, and what their programs do, with stubs for other programs."""
+"""Airflow's timers: their units, and the effects of their programs, with stubs for others."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ TIMERS: dict[str, tuple[str, str, list[str]]] = {
 }
 
 
-def test_what_timers_start_is_sandboxed(variant: Plan) -> None:
+def test_the_programs_of_timers_are_sandboxed(variant: Plan) -> None:
     written = [Path(path).stem for path in variant.uploads if path.endswith(".timer")]
     for name in (stem.removeprefix("airflow-") for stem in written):
         user, when, capabilities = TIMERS[name]
@@ -207,7 +207,7 @@ def test_a_pod_that_can_not_start_has_half_an_hour(
     ]
 
 
-def test_what_a_deploy_prepares_is_not_used_yet(plan: Plan) -> None:
+def test_a_prepared_virtual_environment_is_not_used_yet(plan: Plan) -> None:
     for name in ("cleanup-pods", "cleanup-history"):
         _, service = units(plan, name)
         folder = service.one("Service.ExecSearchPath").split(":")[0]
@@ -275,7 +275,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Units record in this folder what they started with.
+        # Units record their inputs in this folder.
         self.values = {"STARTED_WITH": str(folder), "STATE": str(folder)}
         self.calls = folder / "calls"
         self.calls.touch()
@@ -300,7 +300,7 @@ class Stage:
         )
 
     def run(self, program: str, *arguments: str) -> str:
-        """Run one that succeeds and complains of nothing; returns what it prints."""
+        """Run one that succeeds and complains of nothing; returns its output."""
         done = self.start(program, *arguments)
         done.check_returncode()
         assert done.stderr == ""
@@ -322,7 +322,7 @@ def stage(tmp_path: Path) -> Stage:
 
 
 def health(database: str = "healthy", age: float = 40, **others: str | None) -> str:
-    """What the api-server answers, written as it does; the last signs of life are so old (s)."""
+    """An answer of the api-server, in its format; the last signs of life are so old (s)."""
     names = ("scheduler", "triggerer", "dag_processor")
     states: dict[str, Any] = {"metadatabase": {"status": database}}
     for name in names:
@@ -337,7 +337,7 @@ WELL = health()
 ALL_OLD = health(scheduler="unhealthy", triggerer="unhealthy", dag_processor="unhealthy")
 SILENT = ""  # no answer in time
 
-# What the api-server answers at the first look and at the second, and which units are killed.
+# The answers of the api-server at the first look and at the second, and the units that are killed.
 LOOKS = {
     "all is well": ([WELL], []),
     "one hangs": ([health(scheduler="unhealthy")] * 2, ["airflow-scheduler"]),
@@ -358,7 +358,7 @@ LOOKS = {
 
 
 class Api(http.server.BaseHTTPRequestHandler):
-    """The api-server: `server.answers` has, by path, what it says one time after the other."""
+    """The api-server: `server.answers` has its answers by path, one after the other."""
 
     server: ApiServer
 
@@ -416,7 +416,7 @@ class Host:
         _age(path, seconds / 86400)
 
     def look(self) -> list[str]:
-        """Run the script; returns what it says, a line each."""
+        """Run the script; returns the lines of its output."""
         cases = [
             *(f'"is-active {unit}") echo {state} ;;' for unit, state in self.states.items()),
             *(
@@ -424,7 +424,7 @@ class Host:
                 for unit, process in self.running.items()
             ),
         ]
-        # What it does not know is an error, which nobody expects.
+        # An unknown call is an error, which nobody expects.
         script = f'case "$*" in {" ".join(cases)} *) echo "unexpected: $*" >&2 ;; esac'
         self.stage.program("systemctl", script)
         return self.stage.run("liveness.sh", self.api.url).splitlines()
@@ -455,7 +455,7 @@ def host(stage: Stage, api: ApiServer) -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("case", LOOKS)
-def test_what_hangs_is_killed(case: str, host: Host) -> None:
+def test_a_service_that_hangs_is_killed(case: str, host: Host) -> None:
     answers, killed = LOOKS[case]
     # The first look is before the pause, the second after it.
     host.api.answers = {HEALTH: [*answers]}
@@ -471,7 +471,7 @@ def test_what_hangs_is_killed(case: str, host: Host) -> None:
 
 @pytest.mark.parametrize(("age", "killed"), [(60, False), (290, False), (310, True)])
 @pytest.mark.parametrize("stands_still", [False, True])
-def test_what_gets_on_in_silence_has_five_minutes(
+def test_a_silent_service_that_makes_progress_has_five_minutes(
     age: float, killed: bool, stands_still: bool, host: Host
 ) -> None:
     host.api.answers = {HEALTH: [health(age=age, scheduler="unhealthy")]}
@@ -493,14 +493,14 @@ def test_what_gets_on_in_silence_has_five_minutes(
 
 
 @pytest.mark.parametrize("state", ["inactive", "activating", "deactivating", "failed"])
-def test_what_was_stopped_or_starts_is_left_alone(state: str, host: Host) -> None:
+def test_a_service_that_was_stopped_or_starts_is_left_alone(state: str, host: Host) -> None:
     host.api.answers = {HEALTH: [ALL_OLD]}
     host.states = dict.fromkeys(host.states, state)
     assert host.look() == []
     assert host.killed() == set()
 
 
-def test_what_started_less_than_a_minute_ago_is_left_alone(host: Host) -> None:
+def test_a_service_younger_than_a_minute_is_left_alone(host: Host) -> None:
     host.api.answers = {HEALTH: [ALL_OLD]}
     host.started("airflow-scheduler", seconds=40)
     host.started("airflow-triggerer", seconds=61)

@@ -80,6 +80,7 @@ def test_no_secret_is_in_the_output(shell: Shell, outputs: list[str]) -> None:
     credential = json.loads(shell("cat /etc/airflow/kubeconfig.d/token"))
     secrets.append(credential["status"]["token"])
     assert len(secrets) == 6
+    assert len(outputs) == 2, "the deploys above were not run"
     for secret in secrets:
         assert len(secret) >= 20
         assert not any(secret in output for output in outputs)

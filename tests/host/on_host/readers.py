@@ -62,7 +62,7 @@ def found(paths: Iterable[str], secrets: dict[str, bytes]) -> list[str]:
 
 
 def as_user(name: str, secrets: dict[str, bytes]) -> dict[str, list[str]]:
-    """What a user finds; a process of its own becomes this user."""
+    """The secrets that a user finds; a process of its own becomes this user."""
     reading, writing = os.pipe()
     if not os.fork():
         entry = pwd.getpwnam(name)
