@@ -104,7 +104,9 @@ BUNDLES = "bundles"  # clones of git repositories, in the home of the user that 
 LIB = "/usr/local/lib/airflow"
 # Python modules that the host's Airflow loads when it starts, and pods do not.
 MODULES = f"{LIB}/python"
-GUARDS = tuple(f"{MODULES}/airflow_deploy_{name}.py" for name in ("files", "logs", "policy"))
+GUARDS = tuple(
+    f"{MODULES}/airflow_deploy_{name}.py" for name in ("crashes", "files", "logs", "policy")
+)
 KUBECTL = "/usr/local/bin/kubectl"
 HOST_ENV = "/etc/airflow/host.env"
 PROGRAMS_RECORD = f"{STATE}/programs"

@@ -70,6 +70,48 @@ def test_garbage_is_not_looked_for_until_the_task_is_forked_off(airflow: Path) -
     ]
 
 
+# As Airflow's importer of DAGs leaves a process, in which a task then crashes for real.
+IMPORTER = """
+import signal
+def load():
+    def handler(number, frame):
+        pass
+    signal.signal(signal.SIGSEGV, handler)
+"""
+CRASH = """
+import ctypes, os, resource, signal
+from airflow.dag_processing.importers import python_importer
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_CPU, (5, 5))  # ends one that fails again and again
+if not (child := os.fork()):
+    python_importer.load()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    print("still here", flush=True)
+    ctypes.string_at(0)
+print(signal.Signals(os.WTERMSIG(os.waitpid(child, 0)[1])).name)
+"""
+
+
+def test_a_segmentation_fault_ends_the_task(airflow: Path) -> None:
+    importers = airflow / "airflow/dag_processing/importers"
+    importers.mkdir(parents=True)
+    (importers / "python_importer.py").write_text(IMPORTER)
+    (airflow / "airflow/sdk/execution_time/execute_workload.py").write_text(CRASH)
+    done = start(airflow, *TASK, "{}")
+    assert done.stdout.splitlines() == ["still here", "SIGSEGV"], done.stderr
+    # On the host, the policy of each process of Airflow does it.
+    on_host = "import airflow_deploy_crashes; airflow_deploy_crashes.install()"
+    path = f"{FILES}/usr/local/lib/airflow/python:{airflow}"
+    done = subprocess.run(
+        [sys.executable, "-c", on_host + CRASH],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == ["still here", "SIGSEGV"], done.stderr
+
+
 def mutated(*args: str) -> list[Any]:
     """The arguments and the variables of a container, after the deploy's policy saw its pod."""
     stand_ins = {
@@ -82,8 +124,9 @@ def mutated(*args: str) -> list[Any]:
         modules[name] = ModuleType(name)
         vars(modules[name]).update(values)
     modules["airflow"].settings = modules["airflow.settings"]
-    modules["airflow_deploy_logs"] = ModuleType("airflow_deploy_logs")
-    vars(modules["airflow_deploy_logs"])["install"] = lambda: None
+    for name in ("airflow_deploy_logs", "airflow_deploy_crashes"):
+        modules[name] = ModuleType(name)
+        vars(modules[name])["install"] = lambda: None
     policy = FILES / "usr/local/lib/airflow/python/airflow_deploy_policy.py"
     with mock.patch.dict(sys.modules, modules):
         hook = runpy.run_path(str(policy))["pod_mutation_hook"]

@@ -245,9 +245,11 @@ def test_tasks_that_end_by_force_fail_and_the_run_goes_on(
         "memory": "failed",
         "killed": "failed",
         "crashed": "failed",
+        "disk": "failed",
         "last": "success",
     }
     assert "takes memory" in airflow.log("e2e_ends", runs["e2e_ends"], "memory")
+    assert "SIGSEGV" in airflow.log("e2e_ends", runs["e2e_ends"], "crashed")
 
 
 # Files of people with another umask
@@ -315,5 +317,4 @@ def test_a_plugin_that_the_inventory_no_longer_has_goes(
     assert run.code == 0, run.output
     left = shell("ls /opt/airflow/plugins /opt/airflow/dags")
     assert "e2e_team.py" not in left and "e2e_plugins.py" not in left
-    assert "airflow_deploy_policy.py" in left
     assert deploy(settings=without).changed == []

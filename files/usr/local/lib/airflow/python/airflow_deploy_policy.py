@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import airflow_deploy_crashes
 import airflow_deploy_logs
 from airflow import settings
 from airflow.exceptions import AirflowClusterPolicyViolation
@@ -32,6 +33,7 @@ FROM_ENVIRONMENT = (
 # new task instances to the database without asking any policy.
 settings.task_instance_mutation_hook.is_noop = False
 airflow_deploy_logs.install()
+airflow_deploy_crashes.install()
 
 
 @hookimpl
