@@ -301,7 +301,7 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/etc/airflow/airflow.cfg",
         *(  # Airflow loads them once
             f"/usr/local/lib/airflow/python/airflow_deploy_{name}.py"
-            for name in ("files", "logs", "policy")
+            for name in ("crashes", "files", "logs", "policy")
         ),
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
@@ -505,6 +505,7 @@ _PATHS: Table = {
         /usr/local/lib/airflow/clean-history.sh      root root 755  airflow runs it
         /usr/local/lib/airflow/clean-logs.sh         root root 755  airflow-dags runs it
         /usr/local/lib/airflow/clean-pods.sh         root root 755  airflow runs it
+        /usr/local/lib/airflow/dags-test.py          root root 644  airflow-dags runs it
         /usr/local/lib/airflow/health.sh             root root 755  public
         /usr/local/lib/airflow/lib.sh                root root 644  public
         /usr/local/lib/airflow/liveness.sh           root root 755  airflow runs it

@@ -143,6 +143,19 @@ def test_what_reads_dags_has_their_variables(
     assert said == QUOTES
 
 
+def test_a_dag_can_be_tried_where_it_is_read(
+    deployed: Deploy, airflow: Airflow, shell: Shell
+) -> None:
+    wait_for(lambda: known(airflow, "e2e_surroundings"), KNOWN_SECONDS, "the DAG is known")
+    for command in ("dags test e2e_surroundings", "tasks test e2e_surroundings on_the_host"):
+        said = shell(f"airflow {command} 2>&1")
+        assert f"runs in prod with {QUOTES!r}" in said
+        assert "zone Europe/Berlin code ***" in said and "4711-hidden" not in said
+    # Nothing of it is in Airflow's own database.
+    assert runs_of(airflow, "e2e_surroundings") == {}
+    assert shell("ls -d /tmp/dags-test-* || true") == ""
+
+
 # Once all runs have ended
 
 
