@@ -64,6 +64,7 @@ ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 # The smoke test's own user of the web page: what people do with theirs does not matter to it.
 SMOKE_TEST_USER = "airflow-smoke-test"
 SMOKE_TEST_PASSWORD = f"{SECRETS}/smoke-test-password"
+LOGIN_CONFIG = "/etc/airflow/webserver_config.py"  # may hold secrets; for the user airflow
 OBJECTS = f"{SECRETS}/objects.json"  # connections, variables and pools of the inventory
 # As `docker login` writes it: containers' tools and the cluster's pull secret read the same.
 REGISTRY_LOGIN = f"{SECRETS}/registry-login.json"

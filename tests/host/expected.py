@@ -75,6 +75,11 @@ def page_has_own_certificate(settings: HostSettings) -> bool:
     return settings.web.certificate is not None
 
 
+def has_own_login(settings: HostSettings) -> bool:
+    """A login of the inventory instead of passwords."""
+    return settings.web.login_config is not None
+
+
 def has_base_url(settings: HostSettings) -> bool:
     """An address of the web page in links."""
     return settings.web.base_url is not None
@@ -274,6 +279,7 @@ _INPUTS: dict[str, Table] = {
     API_SERVER: {
         always: "/etc/airflow/kubeconfig a token that was replaced",
         logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
+        has_own_login: "/etc/airflow/webserver_config.py it reads the file when it starts",
     },
     SCHEDULER: {
         always: "/etc/airflow/kubeconfig a token that was replaced",
@@ -534,6 +540,7 @@ _PATHS: Table = {
     """,
     registry_needs_login: "/etc/airflow/secrets/registry-login.json root root 600 has a password",
     page_has_own_certificate: "/etc/airflow/tls/web.pem root root 600 has a key",
+    has_own_login: "/etc/airflow/webserver_config.py root airflow 640 may have secrets",
     has_pod_operator: "/etc/airflow/kubeconfig-triggerer root airflow-dags 640 has a token",
     has_git: "/usr/local/lib/airflow/git-ask.py root root 644 public",
     has_metrics: """
