@@ -516,6 +516,7 @@ _PATHS: Table = {
         /usr/local/lib/airflow/lib.sh                root root 644  public
         /usr/local/lib/airflow/liveness.sh           root root 755  airflow runs it
         /usr/local/lib/airflow/load-units.sh         root root 755  public
+        /usr/local/lib/airflow/no-terminal.py        root root 644  public
         /usr/local/lib/airflow/readable.sh           root root 755  public
         /usr/local/lib/airflow/run-unit.sh           root root 755  public
         /usr/local/lib/airflow/stop-dag-processor.sh root root 755  airflow-dags runs it

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -362,6 +365,34 @@ def test_a_command_that_reads_dags_has_the_rights_of_their_code(words: str, airf
     assert environment["AIRFLOW_HOME"] == f"{airflow.values['HOMES']}/airflow-dags"
     assert environment["KUBECONFIG"] == "/etc/airflow/kubeconfig-triggerer"
     assert environment.keys() & set(VARIABLES.values()) == {"AIRFLOW__CORE__FERNET_KEY"}
+
+
+# Tells whether it could type into the terminal of who called it, and waits for Ctrl-C.
+WAITS = """
+import os, sys, time
+try:
+    os.open("/dev/tty", os.O_RDWR)
+    print("has a terminal", flush=True)
+except OSError:
+    print("none", sys.stdin.isatty(), flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(5)
+"""
+
+
+def test_code_of_dags_can_not_type_into_the_terminal_of_root() -> None:
+    program = str(programs.LIB / "no-terminal.py")
+    child, terminal = pty.fork()
+    if not child:
+        os.execv(sys.executable, [sys.executable, "-I", program, sys.executable, "-c", WAITS])
+    said = os.read(terminal, 1000).decode()
+    assert said.startswith("none True")
+    os.write(terminal, b"\x03")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    os.close(terminal)
 
 
 def test_a_second_airflow_is_refused(airflow: Host) -> None:
