@@ -313,6 +313,47 @@ def test_tasks_that_end_by_force_fail_and_the_run_goes_on(
     assert "SIGSEGV" in airflow.log("e2e_ends", runs["e2e_ends"], "crashed")
 
 
+# A deadline's callback that only an executor with callbacks could run
+SYNC = """
+from datetime import timedelta
+
+from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback, dag
+from e2e_team import shout
+
+
+@dag(
+    schedule=None,
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(seconds=1),
+        callback=SyncCallback(shout, kwargs={"text": "late"}),
+    ),
+)
+def e2e_sync(): ...
+
+
+e2e_sync()
+"""
+
+
+def errors_of(airflow: Airflow, name: str) -> list[str]:
+    """The import errors of a file."""
+    found = airflow.request("GET", "/importErrors")["import_errors"]
+    return [each["stack_trace"] for each in found if each["filename"].endswith(name)]
+
+
+def test_a_callback_that_would_end_the_scheduler_is_an_import_error(
+    deployed: Deploy, airflow: Airflow, shell: Shell
+) -> None:
+    file = "/opt/airflow/dags/e2e_sync.py"
+    shell(f"cat > {file} <<'EOF'\n{SYNC}\nEOF")
+    (said,) = wait_for(
+        lambda: errors_of(airflow, "e2e_sync.py"), KNOWN_SECONDS, "the page shows an import error"
+    )
+    assert "e2e_sync: a SyncCallback of a deadline needs" in said
+    shell(f"rm {file}")
+
+
 # Files of people with another umask
 
 DAG = """
@@ -354,8 +395,7 @@ def test_a_closed_file_is_an_import_error_until_the_next_deploy(
     bring(shell, "e2e_closed", f"install -m 600 /dev/stdin {file}")
 
     def errors() -> list[str]:
-        found = airflow.request("GET", "/importErrors")["import_errors"]
-        return [each["stack_trace"] for each in found if each["filename"].endswith(file.name)]
+        return errors_of(airflow, file.name)
 
     (said,) = wait_for(errors, KNOWN_SECONDS, "the web page shows an import error")
     assert "Permission denied" in said
