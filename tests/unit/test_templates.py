@@ -531,6 +531,8 @@ def test_host_and_pods_know_the_same_executors(executor: str) -> None:
     assert command[2:] == ["--skip-serve-logs"]
     # Airflow hides a task's process even from itself where only a user's own are visible.
     assert (unit.last("Service.ProtectProc") == "default") is ("Local" in executor)
+    # Programs of tasks may compile their code while it runs.
+    assert (unit.last("Service.MemoryDenyWriteExecute") == "no") is ("Local" in executor)
     # A stop waits for tasks of the host.
     assert (int(unit.last("Service.TimeoutStopSec")) > 300) is ("Local" in executor)
 
