@@ -12,15 +12,22 @@ import sys
 
 if len(sys.argv) < 2:
     sys.exit("usage: no-terminal.py PROGRAM ARGUMENT...")
-program = subprocess.Popen(sys.argv[1:], start_new_session=True)
+program: subprocess.Popen[bytes] | None = None
+early: list[int] = []  # signals that came while the program began
 
 
 def pass_on(number: int, frame: object) -> None:
     """Let the program and its children decide what a signal means."""
-    os.killpg(program.pid, number)
+    if program is None:
+        early.append(number)
+    else:
+        os.killpg(program.pid, number)
 
 
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, pass_on)
+program = subprocess.Popen(sys.argv[1:], start_new_session=True)
+for number in early:
+    os.killpg(program.pid, number)
 code = program.wait()
 sys.exit(code if code >= 0 else 128 - code)
