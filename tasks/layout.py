@@ -65,6 +65,7 @@ ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 # The smoke test's own user of the web page: what people do with theirs does not matter to it.
 SMOKE_TEST_USER = "airflow-smoke-test"
 SMOKE_TEST_PASSWORD = f"{SECRETS}/smoke-test-password"
+LOGIN_CONFIG = "/etc/airflow/webserver_config.py"  # may hold secrets; for the user airflow
 OBJECTS = f"{SECRETS}/objects.json"  # connections, variables and pools of the inventory
 # As `docker login` writes it: containers' tools and the cluster's pull secret read the same.
 REGISTRY_LOGIN = f"{SECRETS}/registry-login.json"
@@ -105,7 +106,9 @@ BUNDLES = "bundles"  # clones of git repositories, in the home of the user that 
 LIB = "/usr/local/lib/airflow"
 # Python modules that the host's Airflow loads when it starts, and pods do not.
 MODULES = f"{LIB}/python"
-GUARDS = tuple(f"{MODULES}/airflow_deploy_{name}.py" for name in ("files", "logs", "policy"))
+GUARDS = tuple(
+    f"{MODULES}/airflow_deploy_{name}.py" for name in ("crashes", "files", "logs", "policy")
+)
 KUBECTL = "/usr/local/bin/kubectl"
 HOST_ENV = "/etc/airflow/host.env"
 PROGRAMS_RECORD = f"{STATE}/programs"

@@ -39,6 +39,7 @@ AIRFLOW_OPTIONS = {
     ("dag_processor", "dag_bundle_config_list"): _BUNDLES,
     ("dag_processor", "dag_bundle_storage_path"): _FOLLOWED,
     ("fab", "cookie_secure"): "it follows web_host",
+    ("fab", "config_file"): "use web_login_config",
     **{
         ("kubernetes_executor", name): "use kubernetes_provider and kubernetes_kubeconfig"
         for name in ("in_cluster", "config_file", "cluster_context")

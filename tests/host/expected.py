@@ -75,6 +75,11 @@ def page_has_own_certificate(settings: HostSettings) -> bool:
     return settings.web.certificate is not None
 
 
+def has_own_login(settings: HostSettings) -> bool:
+    """A login of the inventory instead of passwords."""
+    return settings.web.login_config is not None
+
+
 def has_base_url(settings: HostSettings) -> bool:
     """An address of the web page in links."""
     return settings.web.base_url is not None
@@ -274,6 +279,7 @@ _INPUTS: dict[str, Table] = {
     API_SERVER: {
         always: "/etc/airflow/kubeconfig an account that was replaced",
         logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
+        has_own_login: "/etc/airflow/webserver_config.py it reads the file when it starts",
     },
     SCHEDULER: {
         always: "/etc/airflow/kubeconfig an account that was replaced",
@@ -301,7 +307,7 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/etc/airflow/airflow.cfg",
         *(  # Airflow loads them once
             f"/usr/local/lib/airflow/python/airflow_deploy_{name}.py"
-            for name in ("files", "logs", "policy")
+            for name in ("crashes", "files", "logs", "policy")
         ),
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
@@ -520,10 +526,12 @@ _PATHS: Table = {
         /usr/local/lib/airflow/clean-history.sh      root root 755  airflow runs it
         /usr/local/lib/airflow/clean-logs.sh         root root 755  airflow-dags runs it
         /usr/local/lib/airflow/clean-pods.sh         root root 755  airflow runs it
+        /usr/local/lib/airflow/dags-test.py          root root 644  airflow-dags runs it
         /usr/local/lib/airflow/health.sh             root root 755  public
         /usr/local/lib/airflow/lib.sh                root root 644  public
         /usr/local/lib/airflow/liveness.sh           root root 755  airflow runs it
         /usr/local/lib/airflow/load-units.sh         root root 755  public
+        /usr/local/lib/airflow/no-terminal.py        root root 644  public
         /usr/local/lib/airflow/readable.sh           root root 755  public
         /usr/local/lib/airflow/run-unit.sh           root root 755  public
         /usr/local/lib/airflow/stop-dag-processor.sh root root 755  airflow-dags runs it
@@ -548,6 +556,7 @@ _PATHS: Table = {
     """,
     registry_needs_login: "/etc/airflow/secrets/registry-login.json root root 600 has a password",
     page_has_own_certificate: "/etc/airflow/tls/web.pem root root 600 has a key",
+    has_own_login: "/etc/airflow/webserver_config.py root airflow 640 may have secrets",
     has_pod_operator: """
         /etc/airflow/kubeconfig-triggerer       root airflow-dags 640 leads to the cluster
         /etc/airflow/kubeconfig-triggerer.d     root airflow-dags 2750 as the other one

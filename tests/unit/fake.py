@@ -196,6 +196,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "web_host": "::",
         "web_https_port": 8443,
         "web_certificate": PAIR,
+        "web_login_config": "AUTH_TYPE = 2\nAUTH_LDAP_BIND_PASSWORD = 'hunter2'\n",
         "web_base_url": "https://airflow.example:8443/team",
     },
     "metrics": {"metrics_port": 9187},

@@ -99,6 +99,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "web_base_url": "https://airflow.example/team",
         "web_certificate": fake.PAIR,
         "web_admin_user": "admin",
+        "web_login_config": "AUTH_TYPE = 2  # it's LDAP",
         "execution_api_host": "host.example",
         "dags_git_bundles": {
             "team": {
@@ -596,6 +597,7 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "web_host_names": lambda plan: words_of(plan, "certificate.sh")[1:],
     "web_base_url": lambda plan: config(plan)["api"]["base_url"],
     "web_certificate": lambda plan: plan.named("Write the web page's own certificate").inputs[0],
+    "web_login_config": lambda plan: plan.named("Write the login's configuration").inputs[0],
     "web_admin_user": lambda plan: formats.host_values(plan)["ADMIN_USER"],
     "execution_api_host": lambda plan: re.findall(
         r"//(.*):", environment(plan)["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
@@ -659,6 +661,8 @@ def expected(key: str, value: Any) -> Any:
     """A setting's value as it should arrive; airflow.cfg has no spaces at the ends of lines."""
     if key == "web_certificate":  # both in one file
         return value["certificate"].rstrip() + "\n" + value["key"].removesuffix("\n") + "\n"
+    if key == "web_login_config":
+        return value.removesuffix("\n") + "\n"
     if key != "airflow_config":
         return value
     return {

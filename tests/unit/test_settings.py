@@ -276,6 +276,11 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
             "worker_registry.password",
         ),
         (
+            {"web_login_config": "AUTH_TYPE = 2\npassword = s3cret s3cret\n"},
+            "web_login_config: the text is no Python in line 2",
+        ),
+        ({"web_login_config": ["s3cret"]}, "web_login_config"),
+        (
             {"web_certificate": {**PAIR, "key": ["s3cret"]}},
             "web_certificate.key",
         ),
@@ -400,6 +405,7 @@ OTHER: dict[str, Any] = {
     "web_base_url": "https://airflow.example",
     "web_certificate": PAIR,
     "web_host_names": ["airflow.example"],
+    "web_login_config": "AUTH_TYPE = 2\n",
     "web_logins_per_minute": 5,
     "execution_api_host": "192.0.2.8",
     "web_admin_user": "ada",

@@ -545,6 +545,8 @@ def test_host_and_pods_know_the_same_executors(executor: str) -> None:
     assert command[2:] == ["--skip-serve-logs"]
     # Airflow hides a task's process even from itself where only a user's own are visible.
     assert (unit.last("Service.ProtectProc") == "default") is ("Local" in executor)
+    # Programs of tasks may compile their code while it runs.
+    assert (unit.last("Service.MemoryDenyWriteExecute") == "no") is ("Local" in executor)
     # A stop waits for tasks of the host.
     assert (int(unit.last("Service.TimeoutStopSec")) > 300) is ("Local" in executor)
 
@@ -722,6 +724,7 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             *([unit.environment["KUBECONFIG"]] if "KUBECONFIG" in unit.environment else []),
             *unit.all("Service.EnvironmentFile"),
             # Modules that Airflow loads once.
+            "/usr/local/lib/airflow/python/airflow_deploy_crashes.py",
             "/usr/local/lib/airflow/python/airflow_deploy_files.py",
             "/usr/local/lib/airflow/python/airflow_deploy_logs.py",
             "/usr/local/lib/airflow/python/airflow_deploy_policy.py",
