@@ -277,7 +277,7 @@ Certificate = Annotated[str, StringConstraints(pattern=r"-----BEGIN CERTIFICATE-
 def _python(value: SecretStr) -> SecretStr:
     try:
         ast.parse(value.get_secret_value())
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         place = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
         # The words of the error may be those of the text, which may hold a secret.
         raise ValueError(f"the text is no Python{place}: correct it") from None

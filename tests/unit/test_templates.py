@@ -731,6 +731,11 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             # Its plugins, if the deploy copies some.
             *(["/var/lib/airflow-deploy/plugins"] if has_plugins(variant) else []),
         }
+        if service == "api-server":  # the login
+            files_of_login = re.findall(
+                r"(?m)^config_file = (.+)$", variant.uploads["/etc/airflow/airflow.cfg"]
+            )
+            expected |= {*files_of_login}
         if service == "dag-processor":  # and the other changes that it would not notice
             memories = {
                 "dags-switch.sh": "/opt/airflow/baked-dags/current.name",
