@@ -27,7 +27,7 @@ def pass_on(number: int, frame: object) -> None:
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, pass_on)
 program = subprocess.Popen(sys.argv[1:], start_new_session=True)
-for number in early:
-    os.killpg(program.pid, number)
+for each in early:
+    os.killpg(program.pid, each)
 code = program.wait()
 sys.exit(code if code >= 0 else 128 - code)
