@@ -422,7 +422,7 @@ TIMERS = [
     Timer(  # renews the tokens of the cluster
         "airflow-token",
         "root",
-        "OnUnitInactiveSec=1min",
+        "OnUnitInactiveUSec=1min",
         lambda settings: ["kubeconfig.py renew"],
     ),
 ]
