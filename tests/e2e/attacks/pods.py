@@ -27,6 +27,7 @@ PRIVILEGES = "a container may not gain privileges"
 SETUID = "allowPrivilegeEscalation: false"
 CONFINEMENT = "may not loosen its confinement"
 ACCOUNT = "may act only as the service account"
+OTHERS = "e2e-others"  # an account of the namespace that no setting names
 # It is in a namespace without pods.
 NO_ACCOUNT = "error looking up service account airflow/airflow-control-plane"
 SECRET = "may not read the deploy's own Secrets"
@@ -221,7 +222,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         CONFINEMENT,
     ),
     "another SELinux type": (container_context(seLinuxOptions={"type": "spc_t"}), CONFINEMENT),
-    "another account of the namespace": (spec(serviceAccountName="default"), ACCOUNT),
+    "another account of the namespace": (spec(serviceAccountName=OTHERS), ACCOUNT),
     "the control plane's token as a file": (volume(secret={"secretName": TOKEN}), SECRET),
     "the registry's login as a file": (volume(secret={"secretName": "airflow-registry"}), SECRET),
     "the token among other files": (

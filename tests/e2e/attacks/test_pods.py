@@ -59,8 +59,15 @@ def test_the_policy_changes_nothing_the_second_time(deployed: Deploy) -> None:
     assert deploy(settings=WITH_OPERATOR).changed == []
 
 
+@pytest.fixture(scope="module")
+def others(shell: Shell) -> None:
+    """An account in the namespace of tasks that is not for them."""
+    make = f"kubectl -n airflow create serviceaccount {pods.OTHERS}"
+    shell(f"kubectl -n airflow get serviceaccount {pods.OTHERS} || {make}")
+
+
 @pytest.mark.parametrize("attempt", pods.REFUSED)
-def test_the_cluster_refuses(attempt: str, template: pods.Pod, shell: Shell) -> None:
+def test_the_cluster_refuses(attempt: str, template: pods.Pod, shell: Shell, others: None) -> None:
     change, words = pods.REFUSED[attempt]
     said = answer(shell, pods.changed(template, change))
     assert "ValidatingAdmissionPolicy 'airflow-pods-airflow'" in said

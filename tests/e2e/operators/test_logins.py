@@ -125,5 +125,5 @@ def test_passwords_come_back(deployed: Deploy, shell: Shell) -> None:
     run = deploy()
     assert run.code == 0, run.output
     assert "webserver_config.py" not in shell("ls /etc/airflow")
-    assert "config_file" not in shell("cat /etc/airflow/airflow.cfg")
+    assert "webserver_config" not in shell("cat /etc/airflow/airflow.cfg")
     assert deploy().changed == []
