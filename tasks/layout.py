@@ -17,6 +17,11 @@ CONTROL_USER = "airflow"  # scheduler, api-server, command line: has the keys, o
 DAGS_USER = "airflow-dags"  # dag-processor and triggerer, which run the code of DAGs
 HOMES = {user: f"/var/lib/{user}" for user in (CONTROL_USER, DAGS_USER)}
 
+# Airflow's own accounts in the cluster.
+CONTROL_PLANE, RENEWAL, TRIGGERER = (
+    f"airflow-{each}" for each in ("control-plane", "renewal", "triggerer")
+)
+
 LOOPBACK = "127.0.0.1"  # the api-server listens only there
 # Linux gives a port below 1024 to no user without a capability, so nobody else can ever listen
 # there. Some hosts open 80 and above to all users.

@@ -12,6 +12,7 @@ from pyinfra.operations import files
 
 from tasks.layout import (
     BUILTIN_DAGS_CONFIG_MAP,
+    CONTROL_PLANE,
     CONTROL_USER,
     DAGS_USER,
     KUBERNETES_OBJECTS,
@@ -19,6 +20,7 @@ from tasks.layout import (
     PULL_SECRET,
     ROOT,
     TOKEN_MARK,
+    TRIGGERER,
     TRIGGERERS_KUBECONFIG,
 )
 from tasks.lib import whole_file
@@ -27,7 +29,6 @@ from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
-CONTROL_PLANE, TRIGGERER = "airflow-control-plane", "airflow-triggerer"
 # Tokens that never end, which earlier deploys had.
 ENDLESS = tuple(f"secret/{account}-token" for account in (CONTROL_PLANE, TRIGGERER))
 # Earlier deploys had these accounts, their tokens and rights in the namespaces of tasks.

@@ -133,7 +133,7 @@ class Kubernetes(Section):
                     f"kubernetes_{name} has no meaning with kubernetes_pod_policy = false, which"
                     " allows every pod: leave it out"
                 )
-        reserved = {"airflow-control-plane", "airflow-triggerer"}
+        reserved = {layout.CONTROL_PLANE, layout.TRIGGERER}
         for account in sorted(reserved & {*self.allowed_service_accounts}):
             yield (
                 f"kubernetes_allowed_service_accounts: {account} is the account of Airflow itself:"
@@ -159,11 +159,11 @@ class Kubernetes(Section):
     def accounts(self) -> dict[str, tuple[str, str]]:
         """The accounts of the host's processes, each with its kubeconfig and its readers' group."""
         found = {
-            "airflow-control-plane": (layout.KUBECONFIG, layout.CONTROL_USER),
-            "airflow-renewal": (layout.RENEWAL_KUBECONFIG, "root"),
+            layout.CONTROL_PLANE: (layout.KUBECONFIG, layout.CONTROL_USER),
+            layout.RENEWAL: (layout.RENEWAL_KUBECONFIG, "root"),
         }
         if self.pod_operator:
-            found["airflow-triggerer"] = (layout.TRIGGERERS_KUBECONFIG, layout.DAGS_USER)
+            found[layout.TRIGGERER] = (layout.TRIGGERERS_KUBECONFIG, layout.DAGS_USER)
         return found
 
     @property

@@ -169,18 +169,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "logs_store": "volume_claim",
         "logs_claim": {"name": "logs", "host_path": "/srv/logs", **CLAIM},
     },
-    "package index": {
-        "build_apt_packages": ["build-essential"],
-        "build_indexes": {
-            "company": {
-                "url": "https://pypi.example/simple",
-                "default": True,
-                "username": "deploy",
-                "password": "hidden",
-            }
-        },
-        "build_ca_certificate": PEM,
-    },
+    "package index": {**fake.VARIANTS["package index"], "build_ca_certificate": PEM},
     # Of files on this machine, which a text would have to name.
     "folder": {"dags_local_folder": "tests/e2e/dags", "plugins_local_folder": "tests/e2e/dags"},
     "file": {"worker_pod_template": "tests/e2e/dags/no-such-file"},
