@@ -24,7 +24,7 @@ DAGS = Path(__file__).parent / "dags"
 
 
 def shell(command: str) -> str:
-    """Run a command on the machine as root; returns what it prints."""
+    """Run a command on the machine as root; returns its output."""
     return machines.run(machines.load(machine_name()), command).stdout.strip()
 
 
