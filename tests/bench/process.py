@@ -150,6 +150,7 @@ class Trial:
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONHASHSEED": "0",  # Airflow sends the names of some sets
             "HOME": str(folder),
             "AIRFLOW_HOME": str(folder),
             "AIRFLOW_CONFIG": str(folder / "airflow.cfg"),
