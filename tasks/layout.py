@@ -17,6 +17,11 @@ CONTROL_USER = "airflow"  # scheduler, api-server, command line: has the keys, o
 DAGS_USER = "airflow-dags"  # dag-processor and triggerer, which run the code of DAGs
 HOMES = {user: f"/var/lib/{user}" for user in (CONTROL_USER, DAGS_USER)}
 
+# Airflow's own accounts in the cluster.
+CONTROL_PLANE, RENEWAL, TRIGGERER = (
+    f"airflow-{each}" for each in ("control-plane", "renewal", "triggerer")
+)
+
 LOOPBACK = "127.0.0.1"  # the api-server listens only there
 # Linux gives a port below 1024 to no user without a capability, so nobody else can ever listen
 # there. Some hosts open 80 and above to all users.
@@ -59,11 +64,13 @@ KUBERNETES_UNWANTED = "/etc/airflow/kubernetes-unwanted.json"
 POD_POLICY = "/etc/airflow/pod-policy.yaml"  # also for the admin of an existing cluster to apply
 KUBECONFIG = "/etc/airflow/kubeconfig"
 TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # deferred tasks follow their pods
+RENEWAL_KUBECONFIG = "/etc/airflow/kubeconfig-renewal"  # may renew the tokens of all three
 SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 # The smoke test's own user of the web page: what people do with theirs does not matter to it.
 SMOKE_TEST_USER = "airflow-smoke-test"
 SMOKE_TEST_PASSWORD = f"{SECRETS}/smoke-test-password"
+LOGIN_CONFIG = "/etc/airflow/webserver_config.py"  # may hold secrets; for the user airflow
 OBJECTS = f"{SECRETS}/objects.json"  # connections, variables and pools of the inventory
 # As `docker login` writes it: containers' tools and the cluster's pull secret read the same.
 REGISTRY_LOGIN = f"{SECRETS}/registry-login.json"
@@ -104,7 +111,9 @@ BUNDLES = "bundles"  # clones of git repositories, in the home of the user that 
 LIB = "/usr/local/lib/airflow"
 # Python modules that the host's Airflow loads when it starts, and pods do not.
 MODULES = f"{LIB}/python"
-GUARDS = tuple(f"{MODULES}/airflow_deploy_{name}.py" for name in ("files", "logs", "policy"))
+GUARDS = tuple(
+    f"{MODULES}/airflow_deploy_{name}.py" for name in ("crashes", "files", "logs", "policy")
+)
 KUBECTL = "/usr/local/bin/kubectl"
 HOST_ENV = "/etc/airflow/host.env"
 PROGRAMS_RECORD = f"{STATE}/programs"
@@ -264,8 +273,15 @@ PLACES = (
     Place("/etc/airflow", "data", "configuration and secrets", ("root", _D, "750"), backup=True),
     Place("/etc/airflow/*.*", "configuration", "files that the deploy writes"),
     # An older token may have been replaced since.
-    Place(KUBECONFIG, "configuration", "the scheduler's token of the cluster", backup=False),
-    Place(TRIGGERERS_KUBECONFIG, "configuration", "the triggerer's token", backup=False),
+    *(
+        Place(f"{path}{suffix}", "configuration", f"{whose} {what}", backup=False)
+        for path, whose in (
+            (KUBECONFIG, "the scheduler's"),
+            (TRIGGERERS_KUBECONFIG, "the triggerer's"),
+            (RENEWAL_KUBECONFIG, "root's"),
+        )
+        for suffix, what in (("", "way into the cluster"), (".d", "token of the cluster"))
+    ),
     Place(SECRETS, "secret", "keys and passwords", ("root", "root", "700")),
     # Half of a rotation, which a restore would leave half done.
     Place(JWT_KEYS, "secret", "both keys while the jwt-secret changes", backup=False),

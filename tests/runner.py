@@ -304,7 +304,7 @@ class Runner:
 
 def checks(*paths: str) -> tuple[int, int]:
     """Run the static checks and the unit tests; returns how many passed and failed."""
-    ensure_packages("systemd", "iproute2", "openssl")  # systemd-analyze judges the units
+    ensure_packages("systemd", "iproute2", "openssl", "nftables")  # the first judges the units
     if not list(Path("/usr/lib/postgresql").glob("*/bin")):
         ensure_packages("postgresql")
     # Beside the tests, which often wait for what they started.

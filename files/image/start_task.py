@@ -10,6 +10,8 @@ Airflow's own program for a task is run in this very process, with three savings
 - Modules that few tasks use are imported when they are first used (POSTPONED). That is for the
   version of Airflow that it was tested with; another one is run the plain way.
 - When all is done, the process ends without taking its modules apart.
+
+A segmentation fault ends the task: see set_handler.
 """
 
 import atexit
@@ -18,6 +20,7 @@ import importlib
 import importlib.util
 import os
 import runpy
+import signal
 import sys
 import threading
 from importlib.machinery import ModuleSpec, PathFinder
@@ -27,6 +30,20 @@ from typing import Any, Union
 TASK = ["python", "-m", "airflow.sdk.execution_time.execute_workload"]
 # The deploy's policy (pod_mutation_hook) moves a task from the arguments to this variable.
 WORKLOAD = "AIRFLOW_DEPLOY_WORKLOAD"
+# This module of Airflow 3.3.2 has a handler for segmentation faults, and never takes it away.
+IMPORTER = "airflow.dag_processing.importers.python_importer"
+own_set_handler = signal.signal
+
+
+def set_handler(number: int, handler: Any) -> Any:
+    """As signal.signal, but Airflow's importer of DAGs can't handle segmentation faults.
+
+    The process of a task imports its DAG too. A handler in Python returns to the instruction that
+    failed, which fails again: the task would never end and use a whole CPU.
+    """
+    if number == signal.SIGSEGV and getattr(handler, "__module__", "") == IMPORTER:
+        return signal.getsignal(number)
+    return own_set_handler(number, handler)
 
 # The one that was tested. Where a name is used earlier in another version, nothing would be saved.
 AIRFLOW = "3.3.2"
@@ -202,6 +219,7 @@ def main() -> None:
         os.execvp(command[0], command)
     # Tasks of several users share folders by their group, above all those of their logs.
     os.umask(0o002)
+    signal.signal = set_handler  # type: ignore[assignment]
     gc.disable()
     os.register_at_fork(before=freeze_once, after_in_parent=gc.enable, after_in_child=gc.enable)
     sys.path[0] = os.getcwd()  # as -m has it

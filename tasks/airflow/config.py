@@ -7,6 +7,7 @@ from io import StringIO
 
 from pydantic import SecretStr
 from pyinfra.api import deploy
+from pyinfra.operations import files
 
 from tasks.airflow import venv
 from tasks.airflow.database import url
@@ -18,6 +19,7 @@ from tasks.layout import (
     DAGS_ENV,
     DAGS_USER,
     KUBECONFIG,
+    LOGIN_CONFIG,
     LOOPBACK,
     PLUGINS,
     POD_TEMPLATE,
@@ -40,6 +42,7 @@ def write(settings: HostSettings) -> None:
     manifest = kubectl.yaml_text(template.manifest(settings))
     pod.let_the_cluster_check(settings, manifest)
     logs.share(settings)
+    _write_login(settings)
     secret_file(
         name="Write airflow.cfg",
         path=CONFIG,
@@ -74,6 +77,19 @@ def write(settings: HostSettings) -> None:
     venv.switch(settings)
 
 
+def _write_login(settings: HostSettings) -> None:
+    if settings.web.login_config is None:
+        files.file(name="Remove the login's configuration", path=LOGIN_CONFIG, present=False)
+        return
+    secret_file(
+        name="Write the login's configuration",
+        path=LOGIN_CONFIG,
+        content=settings.web.login_config,
+        group=CONTROL_USER,
+        mode="640",
+    )
+
+
 def redacted(text: str) -> str:
     """airflow.cfg without the values that may be secret, for people who look at a diff."""
     lines, is_hidden = [], False
@@ -93,6 +109,11 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
     Nothing secret is among it: secrets come to the units that need them as environment.
     Options and defaults: https://airflow.apache.org/docs/apache-airflow/3.3.2/configurations-ref.html
     """
+    login = {
+        # The cookie of the token is so by itself where the proxy says that it speaks TLS.
+        **({"cookie_secure": "True"} if settings.web.is_public else {}),
+        **({"config_file": LOGIN_CONFIG} if settings.web.login_config else {}),
+    }
     wanted = {
         "core": {
             "executor": settings.airflow.executor,
@@ -142,8 +163,7 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "orphaned_tasks_check_interval": "60",
         },
         "usage_data_collection": {"enabled": "False"},
-        # The cookie of the token is so by itself where the proxy says that it speaks TLS.
-        **({"fab": {"cookie_secure": "True"}} if settings.web.is_public else {}),
+        **({"fab": login} if login else {}),
     }
     for section, given in settings.airflow.config.items():
         wanted.setdefault(section, {}).update(given)

@@ -21,6 +21,7 @@ from tasks.layout import (
     DAGS_USER,
     HOST_DROP_IN,
     KUBECONFIG,
+    LOGIN_CONFIG,
     LOOPBACK,
     OBJECTS,
     ROOT,
@@ -86,6 +87,7 @@ def inputs(service: Service, settings: HostSettings) -> list[str]:
         *kubeconfig(service, settings),
         *(f"{SECRETS}/{name}" for name in service.secrets),
         *(_inputs_of_dags(settings) if service.name == "dag-processor" else []),
+        *([LOGIN_CONFIG] if service.name == "api-server" and settings.web.login_config else []),
         *([OBJECTS] if keeps_connection and settings.airflow.connections else []),
     ]
 

@@ -25,6 +25,7 @@ TIMERS: dict[str, Callable[[Settings], bool]] = {
     "cleanup-logs": lambda settings: settings.retention.log_days > 0,
     "cleanup-images": lambda settings: settings.node_is_host,
     "certificate": lambda settings: True,
+    "token": lambda settings: True,
 }
 
 

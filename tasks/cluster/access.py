@@ -12,14 +12,15 @@ from pyinfra.operations import files
 
 from tasks.layout import (
     BUILTIN_DAGS_CONFIG_MAP,
+    CONTROL_PLANE,
     CONTROL_USER,
     DAGS_USER,
-    KUBECONFIG,
     KUBERNETES_OBJECTS,
     KUBERNETES_UNWANTED,
     PULL_SECRET,
     ROOT,
     TOKEN_MARK,
+    TRIGGERER,
     TRIGGERERS_KUBECONFIG,
 )
 from tasks.lib import whole_file
@@ -28,7 +29,8 @@ from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
 
 MANIFEST = ROOT / "files/etc/airflow/kubernetes.yaml.j2"
-CONTROL_PLANE, TRIGGERER = "airflow-control-plane", "airflow-triggerer"
+# Tokens that never end, which earlier deploys had.
+ENDLESS = tuple(f"secret/{account}-token" for account in (CONTROL_PLANE, TRIGGERER))
 # Earlier deploys had these accounts, their tokens and rights in the namespaces of tasks.
 RETIRED = tuple(
     each
@@ -70,12 +72,12 @@ def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
             args=[key, claim.name, claim.host_path, *users],
             already="it has its volume, and the host sees its files",
         )
-    for account, (path, group) in accounts(settings).items():
+    for account, (path, group) in settings.kubernetes.accounts.items():
         ensure(
             name=f"Write the kubeconfig of {account}",
-            program="kubeconfig.sh",
+            program="kubeconfig.py",
             args=[account, path, group],
-            already="it names the cluster and holds the service account's token",
+            already="it leads to the cluster, and its token is not past the half of its life",
         )
     run_unless(
         name="Let the services use the token",
@@ -83,30 +85,30 @@ def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
         commands=[f"rm {TOKEN_MARK}"],
         already="no change of the token was cut off",
     )
-    if TRIGGERER not in accounts(settings):
+    if TRIGGERER not in settings.kubernetes.accounts:
         files.file(
             name="Remove the triggerer's kubeconfig", path=TRIGGERERS_KUBECONFIG, present=False
+        )
+        files.directory(
+            name="Remove the triggerer's token", path=f"{TRIGGERERS_KUBECONFIG}.d", present=False
         )
 
 
 @deploy("Kubernetes")
 def retire(settings: HostSettings) -> None:
-    """No account of the host is in a namespace of tasks; the services have their new tokens now."""
+    """No account of the host is among the tasks, and no token is without an end: the services have
+    new ones now."""
     names = " ".join(RETIRED)
     ensure_sent(
         name="Delete the accounts that Airflow had beside its tasks",
         program=ROOT / "tasks/lib/objects.sh",
-        args=[settings.kubectl, *(f"-n {each} {names}" for each in settings.kubernetes.namespaces)],
+        args=[
+            settings.kubectl,
+            *(f"-n {each} {names}" for each in settings.kubernetes.namespaces),
+            f"-n {settings.kubernetes.control_namespace} {' '.join(ENDLESS)}",
+        ],
         already="there are none",
     )
-
-
-def accounts(settings: HostSettings) -> dict[str, tuple[str, str]]:
-    """The accounts of the host's processes, each with its kubeconfig and its readers' group."""
-    found = {CONTROL_PLANE: (KUBECONFIG, CONTROL_USER)}
-    if settings.kubernetes.pod_operator:
-        found[TRIGGERER] = (TRIGGERERS_KUBECONFIG, DAGS_USER)
-    return found
 
 
 def _write_list(what: str, objects: Sequence[Manifest], path: str) -> None:
@@ -140,7 +142,6 @@ def _unwanted(settings: HostSettings, more: Sequence[Manifest]) -> Iterator[Mani
 def _unwanted_accounts(settings: HostSettings) -> Iterator[tuple[str, str]]:
     if not settings.kubernetes.pod_operator:
         yield "ServiceAccount", TRIGGERER
-        yield "Secret", f"{TRIGGERER}-token"
 
 
 def _unwanted_names(settings: HostSettings, more: Sequence[Manifest]) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,9 @@ from tasks.settings import HostSettings
 
 # Processes and threads of a pod; without a limit one task could use up the host's.
 POD_MAX_PIDS = 4096
+# Of the memory, for what runs on the host: pods together get the rest. A pod whose requests are its
+# limits is the last that Linux ends when memory is short, after PostgreSQL and Airflow.
+RESERVED = "memory=2Gi"
 # Of the disk; with less, the node stops pods, so that PostgreSQL finds some. minikube switches this
 # off. A percentage is not possible: minikube writes it into a unit, where % has a meaning.
 FREE = "1Gi"
@@ -68,6 +71,7 @@ def start(settings: HostSettings) -> None:
         stand_ins=SHIMS,
         pod_max_pids=POD_MAX_PIDS,
         eviction=EVICTION,
+        reserved=RESERVED,
         proxy_ports=PROXY_PORTS,
         folder=os.path.dirname(layout.KUBEADM_CONFIG),
         quote=_quote,

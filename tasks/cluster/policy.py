@@ -11,8 +11,15 @@ from pyinfra import host
 from pyinfra.api import DeployError, deploy, operation
 from pyinfra.facts.server import Command
 
-from tasks.cluster.access import CONTROL_PLANE, TRIGGERER
-from tasks.layout import POD_POLICY, POD_POLICY_REFUSED, POD_TEMPLATE, PULL_SECRET, ROOT
+from tasks.layout import (
+    CONTROL_PLANE,
+    POD_POLICY,
+    POD_POLICY_REFUSED,
+    POD_TEMPLATE,
+    PULL_SECRET,
+    ROOT,
+    TRIGGERER,
+)
 from tasks.lib import progress, whole_file
 from tasks.lib.kubectl import Manifest, render
 from tasks.lib.operations import ensure
@@ -118,6 +125,13 @@ def values(settings: HostSettings, templates: Sequence[Manifest]) -> dict[str, A
         "kinds": sorted(KINDS | kinds - {"name", "hostPath"}),
         "secrets": [*(f"{account}-token" for account in sorted(AIRFLOWS_OWN)), PULL_SECRET],
         "names_node": any(spec.get("nodeName") for spec in specs),
+        "system_priorities": sorted(
+            {
+                spec["priorityClassName"]
+                for spec in specs
+                if spec.get("priorityClassName", "").startswith("system-")
+            }
+        ),
         "tolerates_control_plane": any(
             _control_plane(toleration)
             for spec in specs

@@ -64,9 +64,14 @@ def values(settings: HostSettings) -> dict[str, str]:
         "BACKUPS_KEPT_BEFORE": str(layout.BACKUPS_KEPT_BEFORE),
         # Keys and tokens: only their places.
         "ADMIN_PASSWORD": layout.ADMIN_PASSWORD,
+        "CLUSTER_ACCOUNTS": " ".join(
+            f"{account} {path} {group}"
+            for account, (path, group) in settings.kubernetes.accounts.items()
+        ),
         "CONTROL_KUBECONFIG": layout.KUBECONFIG,
         "JWT_DROP_IN": layout.JWT_DROP_IN,
         "JWT_KEYS": layout.JWT_KEYS,
+        "RENEWAL_KUBECONFIG": layout.RENEWAL_KUBECONFIG,
         "TOKEN_MARK": layout.TOKEN_MARK,
         "TRIGGERER_KUBECONFIG": layout.TRIGGERERS_KUBECONFIG,
         # The smoke test.
@@ -82,9 +87,8 @@ def values(settings: HostSettings) -> dict[str, str]:
         "FAILED_PODS_MINUTES": str(settings.retention.failed_pod_minutes),
         "HISTORY_DAYS": str(settings.retention.history_days),
         "LOG_DAYS": str(settings.retention.log_days),
-        "LOG_FOLDERS": " ".join(
-            [layout.LOGS, layout.DAG_PROCESSOR_LOGS, *settings.written_folders]
-        ),
+        "LOG_FOLDERS": f"{layout.LOGS} {layout.DAG_PROCESSOR_LOGS}",
+        "LOG_CLAIMS": " ".join(settings.written_folders),
         "NAMESPACES": " ".join(settings.kubernetes.namespaces),
         "CONFIG": layout.CONFIG,
         "RUN": layout.RUN,

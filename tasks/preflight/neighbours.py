@@ -163,6 +163,13 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
             " DNS would ask itself: write the real server into a file of the host, and its path"
             ' into minikube_extra_args: "--extra-config=kubelet.resolv-conf=/etc/resolv.pods"'
         )
+    if report.one("no_ipv4"):
+        # minikube takes the interface of the default route, and its networks are of IPv4.
+        yield (
+            "the host has no default route for IPv4, from which minikube's driver none takes the"
+            " node's address: add one with `ip route add default via`, also if it leads nowhere,"
+            ' or use a cluster of your own with kubernetes_provider = "existing"'
+        )
     for place in report.all("noexec"):
         yield (
             f"{place} is mounted with noexec, and programs of the deploy are there:"

@@ -111,6 +111,7 @@ ask_firewall() {
 ask_node() { # what Kubernetes needs of the host that is its node
     say hostname "$(hostname)"
     [ -e /proc/net/if_inet6 ] || say no_ipv6 yes
+    ! command -v ip >/dev/null || ip -4 route show default 2>/dev/null | grep -q . || say no_ipv4 yes
     # systemd-resolved has a file with the real servers, which kubeadm finds.
     [ -e /run/systemd/resolve/resolv.conf ] ||
         sed -nE 's/^nameserver[[:space:]]+(127\.[0-9.]+|::1)$/resolver \1/p' /etc/resolv.conf 2>/dev/null

@@ -20,6 +20,7 @@ from tasks.settings.types import printable
 QUESTIONS = Path(__file__).parent / "questions.sh"
 NEIGHBOURS = Path(__file__).parent / "neighbours.sh"
 INDEX_SERVERS = ("pypi.org", "files.pythonhosted.org")
+UV_CONFIG = "/etc/uv/uv.toml"  # of the host
 API_PORT = 8443  # of the cluster, on its node
 
 # Ports of minikube's node that another Kubernetes on the same machine would hold, with the program
@@ -110,7 +111,8 @@ def variables(settings: Settings, lock_owner: str) -> str:
             f"{API_PORT} {settings.execution_api.port}" if settings.node_is_host else ""
         ),
         "pip_files": "/etc/pip.conf /root/.config/pip/pip.conf /root/.pip/pip.conf",
-        "index_files": "/etc/uv/uv.toml /root/.config/uv/uv.toml",
+        "index_files": f"{UV_CONFIG} /root/.config/uv/uv.toml",
+        "uv_config": UV_CONFIG,
         "index_servers": " ".join(INDEX_SERVERS),
         # Only a node that is the host can list its images for preflight.
         "local_image": image if settings.node_is_host and is_local(image) else "",

@@ -27,6 +27,7 @@
 : "${web_host=}"           # address or name at which nginx should serve the web page
 : "${restore_mark=}"       # file with the command of a restore that was cut off
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
+: "${uv_config=}"          # uv's configuration of the host
 
 say() { printf '%s %s\n' "$1" "$2"; }
 
@@ -206,7 +207,7 @@ ask_packages() {
         reaches "$url" || say index_unreachable "$url"
     done
     # uv installs Airflow, and reads none of pip's configuration.
-    [ -n "$index_urls" ] || [ -e /etc/uv/uv.toml ] || [ -z "$pip_config" ] ||
+    [ -n "$index_urls" ] || [ -e "$uv_config" ] || [ -z "$pip_config" ] ||
         ! grep -qs '^ *index-url' "$pip_config" || say pip_index "$pip_config"
 }
 

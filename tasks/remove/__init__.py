@@ -167,7 +167,7 @@ def _remove_objects(settings: HostSettings, keep_data: bool) -> None:
         found: dict[str, list[str]] = {
             each: [*OTHER_OBJECTS, *access.RETIRED] for each in settings.kubernetes.namespaces
         }
-        found[settings.kubernetes.control_namespace] = []
+        found[settings.kubernetes.control_namespace] = [*access.ENDLESS]
         for each in yaml.safe_load_all(kubectl.render(access.MANIFEST, settings)):
             if each and each["kind"] not in ("Namespace", "PersistentVolumeClaim"):
                 names = each["metadata"]

@@ -39,6 +39,7 @@ AIRFLOW_OPTIONS = {
     ("dag_processor", "dag_bundle_config_list"): _BUNDLES,
     ("dag_processor", "dag_bundle_storage_path"): _FOLLOWED,
     ("fab", "cookie_secure"): "it follows web_host",
+    ("fab", "config_file"): "use web_login_config",
     **{
         ("kubernetes_executor", name): "use kubernetes_provider and kubernetes_kubeconfig"
         for name in ("in_cluster", "config_file", "cluster_context")
@@ -46,6 +47,9 @@ AIRFLOW_OPTIONS = {
     ("kubernetes_executor", "namespace"): _NAMESPACES,
     ("kubernetes_executor", "multi_namespace_mode"): _NAMESPACES,
     ("kubernetes_executor", "multi_namespace_mode_namespace_list"): _NAMESPACES,
+    ("kubernetes_executor", "async_pod_creation"): (
+        "its client keeps the token of the cluster that it began with, which ends after a week"
+    ),
     ("kubernetes_executor", "pod_template_file"): "use worker_pod_template or worker_pod_override",
     ("kubernetes_executor", "worker_container_repository"): "use worker_image",
     ("kubernetes_executor", "worker_container_tag"): "use worker_image",
@@ -62,19 +66,18 @@ POD_VARIABLES = {
 }
 
 POSTGRES_OPTIONS = {
-    **{
-        name: "PostgreSQL listens on its socket only, where the deploy's programs look for it"
-        for name in ("listen_addresses", "port", "unix_socket_directories")
-    },
-    **{
-        name: "Debian's pg_ctlcluster keeps it, and backups and upgrades rely on it"
-        for name in ("data_directory", "config_file", "ident_file", "external_pid_file")
-    },
+    **dict.fromkeys(
+        ("listen_addresses", "port", "unix_socket_directories"),
+        "PostgreSQL listens on its socket only, where the deploy's programs look for it",
+    ),
+    **dict.fromkeys(
+        ("data_directory", "config_file", "ident_file", "external_pid_file"),
+        "Debian's pg_ctlcluster keeps it, and backups and upgrades rely on it",
+    ),
     "hba_file": "pg_hba.conf decides which users PostgreSQL accepts",
-    **{
-        name: "write the options of that file here"
-        for name in ("include", "include_dir", "include_if_exists")
-    },
+    **dict.fromkeys(
+        ("include", "include_dir", "include_if_exists"), "write the options of that file here"
+    ),
 }
 
 _PROFILE = "the host has one cluster, and the deploy knows it by its name"

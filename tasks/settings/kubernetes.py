@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from tasks import layout
 from tasks.settings.types import (
     AbsolutePath,
     HostFolder,
@@ -132,7 +133,7 @@ class Kubernetes(Section):
                     f"kubernetes_{name} has no meaning with kubernetes_pod_policy = false, which"
                     " allows every pod: leave it out"
                 )
-        reserved = {"airflow-control-plane", "airflow-triggerer"}
+        reserved = {layout.CONTROL_PLANE, layout.TRIGGERER}
         for account in sorted(reserved & {*self.allowed_service_accounts}):
             yield (
                 f"kubernetes_allowed_service_accounts: {account} is the account of Airflow itself:"
@@ -153,6 +154,17 @@ class Kubernetes(Section):
     def control_namespace(self) -> str:
         """The namespace of the accounts of what runs on the host; no pod runs there."""
         return f"{self.namespace}-control"
+
+    @property
+    def accounts(self) -> dict[str, tuple[str, str]]:
+        """The accounts of the host's processes, each with its kubeconfig and its readers' group."""
+        found = {
+            layout.CONTROL_PLANE: (layout.KUBECONFIG, layout.CONTROL_USER),
+            layout.RENEWAL: (layout.RENEWAL_KUBECONFIG, "root"),
+        }
+        if self.pod_operator:
+            found[layout.TRIGGERER] = (layout.TRIGGERERS_KUBECONFIG, layout.DAGS_USER)
+        return found
 
     @property
     def admin_kubeconfig(self) -> str:

@@ -22,7 +22,9 @@ class Minikube(Section):
         description="Checksum of the minikube binary.",
     )
     driver: LinuxName = Field(
-        default="none", description="minikube's driver; `none` runs Kubernetes on the host itself."
+        default="none",
+        description="minikube's driver; `none` runs Kubernetes on the host itself. The deploy is"
+        " not tested with another one on machines.",
     )
     extra_args: list[Line] = Field(
         default=[], description="Additional arguments of `minikube start`, passed on unchanged."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import ipaddress
 import math
@@ -271,6 +272,19 @@ def shown(value: object) -> str:
 
 # One or more certificates, as PEM.
 Certificate = Annotated[str, StringConstraints(pattern=r"-----BEGIN CERTIFICATE-----")]
+
+
+def _python(value: SecretStr) -> SecretStr:
+    try:
+        ast.parse(value.get_secret_value())
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        place = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        # The words of the error may be those of the text, which may hold a secret.
+        raise ValueError(f"the text is no Python{place}: correct it") from None
+    return value
+
+
+PythonText = Annotated[SecretStr, AfterValidator(_python)]
 
 
 class Compound(BaseModel):

@@ -13,6 +13,7 @@ from tasks.settings.types import (
     Address,
     LinuxName,
     Port,
+    PythonText,
     Section,
     WebCertificate,
     WebUrl,
@@ -55,6 +56,12 @@ class Web(Section):
         default=10, ge=1, description="Logins per minute that one address may try over TLS."
     )
     admin_user: LinuxName = Field(default="admin", description="First user of the web page.")
+    login_config: PythonText | None = Field(
+        default=None,
+        repr=False,
+        description="Text of a `webserver_config.py` with another login than passwords, such as"
+        " LDAP or OpenID Connect; it may hold secrets.",
+    )
 
     def conflicts(self) -> Iterator[str]:
         """A certificate that nobody sees, or that can't work."""

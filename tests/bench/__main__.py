@@ -43,7 +43,7 @@ def note(figure: str, unit: str, values: list[float]) -> float:
 
 
 def shell(command: str) -> str:
-    """Run a command on the machine as root; returns what it prints."""
+    """Run a command on the machine as root; returns its output."""
     return machines.run(machines.load(machine_name()), command).stdout.strip()
 
 

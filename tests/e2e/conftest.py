@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -89,6 +90,8 @@ def cluster(machine: Machine, shell: Shell) -> client.CoreV1Api:
     """The cluster as Airflow itself may see it."""
     text = shell("cat /etc/airflow/kubeconfig").replace("//127.0.0.1:", f"//{machine.address}:")
     kubeconfig = yaml.safe_load(text)
+    token = json.loads(shell("cat /etc/airflow/kubeconfig.d/token"))["status"]["token"]
+    kubeconfig["users"][0]["user"] = {"token": token}
     return client.CoreV1Api(config.new_client_from_config_dict(kubeconfig))
 
 

@@ -1,4 +1,4 @@
-"""Real servers on the test machine that Airflow and its tasks use: S3, git, registry, REST, mail.
+"""Real servers on the test machine for Airflow and its tasks: S3, git, registry, REST, mail, LDAP.
 
 Each runs as a transient systemd unit and listens on the machine's address, where the host, its
 pods and the test process reach it. Its logins belong to the object, its data to the machine: a
@@ -34,7 +34,7 @@ from tests.support import wait_for
 
 FOLDER = "/srv/test-servers"
 # Services that Debian's packages would start by themselves, on ports of their own choice.
-PACKAGED_SERVICES = ("docker-registry", "lighttpd")
+PACKAGED_SERVICES = ("docker-registry", "lighttpd", "slapd")
 INSTALL_SECONDS = 300
 ANSWER_SECONDS = 30
 DOCKER_HUB = "registry-1.docker.io"  # the server of the registry docker.io
@@ -418,6 +418,89 @@ class MailServer(Server):
         """The subjects of the mails that came."""
         said = self._shell(f"cat {self._folder}/new/* 2>/dev/null || true")
         return re.findall(r"(?m)^Subject: (.*)$", said)
+
+
+_SLAPD = """\
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+moduleload memberof
+TLSCertificateFile {folder}/certificate.pem
+TLSCertificateKeyFile {folder}/key.pem
+database mdb
+suffix "dc=example,dc=com"
+rootdn "cn=admin,dc=example,dc=com"
+rootpw {password}
+directory {folder}/data
+overlay memberof
+"""
+_COMPANY = """\
+dn: dc=example,dc=com
+objectClass: dcObject
+objectClass: organization
+o: example
+dc: example
+"""
+_PERSON = """
+dn: uid={name},dc=example,dc=com
+objectClass: inetOrgPerson
+uid: {name}
+cn: {name}
+sn: {name}
+givenName: {name}
+mail: {name}@example.com
+userPassword: {password}
+"""
+_GROUP = """
+dn: cn={name},dc=example,dc=com
+objectClass: groupOfNames
+cn: {name}
+member: uid={member},dc=example,dc=com
+"""
+
+
+@dataclass(frozen=True)
+class LdapServer(Server):
+    """A directory of people, Debian's slapd, over TLS with a certificate of its own."""
+
+    people: tuple[str, ...]
+    groups: Mapping[str, str]  # each with its member
+    password: str = field(default_factory=lambda: token_hex(16), repr=False)  # everybody's
+
+    unit = "test-ldap"
+    port = 19005
+    folder: ClassVar[str] = f"{FOLDER}/ldap"
+    user: ClassVar[str] = "cn=admin,dc=example,dc=com"
+
+    def start(self) -> Self:
+        """Start the server with these people and groups."""
+        self._install("slapd", "ldap-utils", "openssl")
+        folder, url = self.folder, f"ldaps://{self.address}"
+        self._shell(
+            f"{self._stopping}; rm -rf {folder} && mkdir -p {folder}/data && openssl req -x509"
+            f" -newkey rsa:2048 -nodes -days 10 -subj /CN=ldap"
+            f" -addext subjectAltName=IP:{self.machine.address}"
+            f" -keyout {folder}/key.pem -out {folder}/certificate.pem 2>/dev/null"
+        )
+        config = _SLAPD.format(folder=folder, password=self.password)
+        self._write(f"{folder}/slapd.conf", config.encode())
+        self._shell(
+            "systemd-run --quiet --collect --service-type=exec"
+            f" --unit={self.unit} slapd -f {folder}/slapd.conf -h {url} -d 0"
+        )
+        listens = f"ss -Hltn 'sport = :{self.port}'"
+        wait_for(lambda: self._shell(listens), ANSWER_SECONDS, f"{self.unit} listens")
+        people = [_PERSON.format(name=name, password=self.password) for name in self.people]
+        groups = [_GROUP.format(name=name, member=who) for name, who in self.groups.items()]
+        self._write(f"{folder}/password", self.password.encode())
+        self._shell(
+            f"LDAPTLS_CACERT={folder}/certificate.pem ldapadd -x -H {url} -D {self.user}"
+            f" -y {folder}/password",
+            "".join([_COMPANY, *people, *groups]).encode(),
+        )
+        return self
 
 
 def _status(url: str, ca: str | None = None) -> int:

@@ -44,7 +44,7 @@ def _lines(table: Table, settings: HostSettings, columns: int) -> Iterator[list[
                 yield line.split(None, columns)
 
 
-# Conditions: what the settings ask for.
+# Conditions of the settings.
 
 
 def always(settings: HostSettings) -> bool:
@@ -73,6 +73,11 @@ def page_is_open(settings: HostSettings) -> bool:
 def page_has_own_certificate(settings: HostSettings) -> bool:
     """A certificate of the inventory for the web page."""
     return settings.web.certificate is not None
+
+
+def has_own_login(settings: HostSettings) -> bool:
+    """A login of the inventory instead of passwords."""
+    return settings.web.login_config is not None
 
 
 def has_base_url(settings: HostSettings) -> bool:
@@ -272,21 +277,22 @@ RESTARTS = {
 # The files that a service must be restarted for when they change.
 _INPUTS: dict[str, Table] = {
     API_SERVER: {
-        always: "/etc/airflow/kubeconfig a token that was replaced",
+        always: "/etc/airflow/kubeconfig an account that was replaced",
         logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
+        has_own_login: "/etc/airflow/webserver_config.py it reads the file when it starts",
     },
     SCHEDULER: {
-        always: "/etc/airflow/kubeconfig a token that was replaced",
+        always: "/etc/airflow/kubeconfig an account that was replaced",
         may_run_tasks_here: "/etc/airflow/dags.env the code of DAGs reads these variables",
     },
     DAG_PROCESSOR: {
         always: "/etc/airflow/dags.env the code of DAGs reads these variables",
-        dags_are_in_image: "/opt/airflow/baked-dags/current.name it must read what new pods have",
+        dags_are_in_image: "/opt/airflow/baked-dags/current.name it must read the DAGs of new pods",
         git_needs_login: "/var/lib/airflow-deploy/git-connections it reads them when it starts",
     },
     TRIGGERER: {
         always: "/etc/airflow/dags.env the code of DAGs reads these variables",
-        has_pod_operator: "/etc/airflow/kubeconfig-triggerer a token that was replaced",
+        has_pod_operator: "/etc/airflow/kubeconfig-triggerer an account that was replaced",
         logs_need_connection: "/etc/airflow/secrets/objects.json it keeps the store's login",
     },
 }
@@ -301,7 +307,7 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/etc/airflow/airflow.cfg",
         *(  # Airflow loads them once
             f"/usr/local/lib/airflow/python/airflow_deploy_{name}.py"
-            for name in ("files", "logs", "policy")
+            for name in ("crashes", "files", "logs", "policy")
         ),
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
@@ -387,9 +393,10 @@ TIMERS = [
         lambda settings: [
             "clean-logs.sh ",
             f"\nLOG_DAYS={settings.retention.log_days}\n",
-            f"\nLOG_FOLDERS='{' '.join((*LOG_FOLDERS, claim.host_path))}'\n"
+            f"\nLOG_FOLDERS='{' '.join(LOG_FOLDERS)}'\n",
+            f"\nLOG_CLAIMS={claim.host_path}\n"
             if (claim := settings.logs.claim)
-            else f"\nLOG_FOLDERS='{' '.join(LOG_FOLDERS)}'\n",
+            else "\nLOG_CLAIMS=''\n",
         ],
         lambda settings: settings.retention.log_days > 0,
     ),
@@ -412,11 +419,20 @@ TIMERS = [
             *settings.web.host_names,
         ],
     ),
+    Timer(  # renews the tokens of the cluster
+        "airflow-token",
+        "root",
+        "OnUnitInactiveUSec=1min",
+        lambda settings: ["kubeconfig.py renew"],
+    ),
 ]
 
 
-# The drop-ins of a timer's service: what it may do beside its sandbox, and values of the host.
-_RELAXED = ("airflow-liveness", "airflow-backup", "airflow-cleanup-images", "airflow-certificate")
+# The drop-ins of a timer's service: its rights beside the sandbox, and values of the host.
+_RELAXED = (
+    *("airflow-liveness", "airflow-backup", "airflow-cleanup-images", "airflow-certificate"),
+    "airflow-token",
+)
 _TOLD = (
     *("airflow-liveness", "airflow-cleanup-pods"),
     *("airflow-cleanup-history", "airflow-cleanup-images"),
@@ -442,17 +458,17 @@ def stopped_by_target(settings: HostSettings) -> set[str]:
 _PATHS: Table = {
     always: """
         /etc/airflow             root         airflow-dags 750  both users read their options
-        /etc/airflow/secrets     root         root         700  systemd hands out what is needed
+        /etc/airflow/secrets     root         root         700  systemd hands the secrets out
         /etc/airflow/tls         root         root         755  the authority is public
         /opt/airflow             root         root         755  public
         /opt/airflow/venvs       root         root         755  public
         /opt/airflow/requirements root        root         755  public
-        /opt/airflow/dags        root         airflow      2775 people write here; who runs it not
+        /opt/airflow/dags        root         airflow      2775 people write here, DAGs do not
         /opt/airflow/plugins     root         airflow      2755 the api-server, with keys, runs it
         /usr/local/lib/airflow   root         root         755  public
         /run/airflow             root         root         755  the liveness check looks there
-        /var/lib/airflow         airflow      airflow      750  home of who has the keys
-        /var/lib/airflow-dags    airflow-dags airflow-dags 750  home of who runs DAGs' code
+        /var/lib/airflow         airflow      airflow      750  home of the user with the keys
+        /var/lib/airflow-dags    airflow-dags airflow-dags 750  home of the user of DAGs' code
         /var/lib/airflow-deploy  root         root         700  no link may be planted there
         /var/lib/airflow-deploy/tmp root      root         700  programs may run in it
         /var/log/airflow         root         airflow-dags 2770 pods write, the web page reads
@@ -465,13 +481,18 @@ _PATHS: Table = {
         /etc/airflow/kubernetes.json     root root         600  the inventory may have secrets
         /etc/airflow/kubernetes-unwanted.json root root    600  only the deploy reads it
         /etc/airflow/pod-policy.yaml     root root         644  the cluster shows it to all
-        /etc/airflow/kubeconfig          root airflow      640  has a token of the cluster
+        /etc/airflow/kubeconfig          root airflow      640  leads to the cluster
+        /etc/airflow/kubeconfig.d        root airflow      2750 its files belong to its group
+        /etc/airflow/kubeconfig.d/token  root airflow      640  has a token of the cluster
+        /etc/airflow/kubeconfig-renewal  root root         640  leads to the cluster
+        /etc/airflow/kubeconfig-renewal.d root root        2750 its files belong to its group
+        /etc/airflow/kubeconfig-renewal.d/token root root  640  can renew the others
         /etc/airflow/secrets/fernet-key      root root     600  a key
         /etc/airflow/secrets/jwt-secret      root root     600  a key
         /etc/airflow/secrets/api-secret-key  root root     600  a key
         /etc/airflow/secrets/admin-password  root root     600  a password
         /etc/airflow/secrets/smoke-test-password root root 600  a password
-        /etc/airflow/tls/ca.pem          root root         644  whom others are to trust
+        /etc/airflow/tls/ca.pem          root root         644  the authority that others trust
         /etc/airflow/tls/ca-key.pem      root root         600  makes certificates that pods trust
         /etc/airflow/tls/server.pem      root root         600  has a key
 
@@ -505,10 +526,12 @@ _PATHS: Table = {
         /usr/local/lib/airflow/clean-history.sh      root root 755  airflow runs it
         /usr/local/lib/airflow/clean-logs.sh         root root 755  airflow-dags runs it
         /usr/local/lib/airflow/clean-pods.sh         root root 755  airflow runs it
+        /usr/local/lib/airflow/dags-test.py          root root 644  airflow-dags runs it
         /usr/local/lib/airflow/health.sh             root root 755  public
         /usr/local/lib/airflow/lib.sh                root root 644  public
         /usr/local/lib/airflow/liveness.sh           root root 755  airflow runs it
         /usr/local/lib/airflow/load-units.sh         root root 755  public
+        /usr/local/lib/airflow/no-terminal.py        root root 644  public
         /usr/local/lib/airflow/readable.sh           root root 755  public
         /usr/local/lib/airflow/run-unit.sh           root root 755  public
         /usr/local/lib/airflow/stop-dag-processor.sh root root 755  airflow-dags runs it
@@ -516,13 +539,13 @@ _PATHS: Table = {
         /usr/local/lib/airflow/grants.sql     root root    644  postgres reads it
         /etc/airflow/host.env                 root root    644  has no secret
         /etc/airflow/dags.env                 root root    644  has no secret
-        /usr/local/lib/airflow/kubeconfig.sh  root root    755  public
+        /usr/local/lib/airflow/kubeconfig.py  root root    755  public
         /usr/local/lib/airflow/metrics.yaml   root root    644  public
         /usr/local/lib/airflow/secrets.sh     root root    755  public
         /usr/local/lib/airflow/smoke-test.sh  root root    755  public
         /usr/local/lib/airflow/upgrade.sh     root root    755  public
 
-        /etc/postgresql/{postgres}/main/pg_hba.conf         postgres postgres 600 who may log in
+        /etc/postgresql/{postgres}/main/pg_hba.conf         postgres postgres 600 the logins
         /etc/postgresql/{postgres}/main/conf.d/airflow.conf postgres postgres 640 may be secret
         /var/lib/postgresql/{postgres}/main                 postgres postgres 700 the data
         /var/log/postgresql/postgresql-{postgres}-main.log  postgres adm 640 has statements
@@ -533,7 +556,12 @@ _PATHS: Table = {
     """,
     registry_needs_login: "/etc/airflow/secrets/registry-login.json root root 600 has a password",
     page_has_own_certificate: "/etc/airflow/tls/web.pem root root 600 has a key",
-    has_pod_operator: "/etc/airflow/kubeconfig-triggerer root airflow-dags 640 has a token",
+    has_own_login: "/etc/airflow/webserver_config.py root airflow 640 may have secrets",
+    has_pod_operator: """
+        /etc/airflow/kubeconfig-triggerer       root airflow-dags 640 leads to the cluster
+        /etc/airflow/kubeconfig-triggerer.d     root airflow-dags 2750 as the other one
+        /etc/airflow/kubeconfig-triggerer.d/token root airflow-dags 640 has a token
+    """,
     has_git: "/usr/local/lib/airflow/git-ask.py root root 644 public",
     has_metrics: """
         /etc/systemd/system/prometheus-postgres-exporter.service.d/airflow.conf root root 644 public
@@ -698,15 +726,15 @@ FIGURES = [
     'airflow_pool_used{pool="default_pool"}',
 ]
 
-# Who waits for others, at which address and port, as `ss` has them. Who it is, its unit says, or
-# for what runs in a pod the first 15 characters of the program's name. * is every address, of IPv6
+# Listeners with their address and port, as `ss` has them. Each is named by its unit, or,
+# in a pod, by the first 15 characters of the program's name. * is every address, of IPv6
 # too. Kubernetes' are those of https://kubernetes.io/docs/reference/networking/ports-and-protocols/
 # and its health checks.
 _LISTENERS: Table = {
     always: """
         airflow-api-server.service 127.0.0.1    78      Airflow, for the host's services
         airflow-web.socket         127.0.0.1    {web}   Airflow, for people on this host
-        airflow-web6.socket        [::1]        {web}   the same, for who says localhost
+        airflow-web6.socket        [::1]        {web}   the same, for the name localhost
         nginx.service              {everywhere} {pods}  the Execution API, for pods
     """,
     page_is_open: "nginx.service {page} {https} the web page and the REST API, for people",
@@ -729,7 +757,7 @@ _LISTENERS: Table = {
 
 
 def listeners(settings: HostSettings, node: str) -> set[tuple[str, str, str]]:
-    """Everything of the deploy's that waits for others: who, address, port."""
+    """All listeners of the deploy: name, address, port."""
     page = settings.web.host
     # nginx listens on addresses of IPv6 only where the settings name one.
     everywhere = "*" if ":" in f"{page} {settings.execution_api.host}" else "0.0.0.0"
@@ -843,11 +871,11 @@ def undecided(tables: Iterable[str]) -> str:
     """The advice about tables that nobody has decided on."""
     return (
         f"Airflow has new tables: {', '.join(sorted(tables))}. Decide in grants.sql and in"
-        " tests/host/expected.py what airflow-dags may do with them; until then they are closed."
+        " tests/host/expected.py the rights of airflow-dags in them; until then they are closed."
     )
 
 
-# A backup has at least these files and tables, and nothing of what the last ones name.
+# A backup has at least these files and tables, and none of the last ones.
 BACKUP_HOLDS = [
     "etc/airflow/airflow.cfg",
     "etc/airflow/pod_template.yaml",
@@ -864,9 +892,12 @@ BACKUP_HOLDS = [
 ]
 BACKUP_TABLES = ["ab_user", "connection", "dag_run", "serialized_dag", "task_instance", "xcom"]
 BACKUP_LACKS = {
-    "etc/airflow/tls": "who steals a backup could make certificates that pods trust",
-    "etc/airflow/kubeconfig": "a rollback would bring back a token that was replaced",
-    "etc/airflow/kubeconfig-triggerer": "a rollback would bring back a token that was replaced",
+    "etc/airflow/tls": "a thief of a backup could make certificates that pods trust",
+    **{
+        f"etc/airflow/kubeconfig{whose}{suffix}": "a rollback would bring back what was replaced"
+        for whose in ("", "-triggerer", "-renewal")
+        for suffix in ("", ".d")
+    },
     "opt/airflow": "DAGs belong into a repository, and a deploy makes venvs again",
     "var/log": "logs belong into a store of their own",
     "root": "the cluster's administrator is there",

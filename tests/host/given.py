@@ -1,4 +1,4 @@
-"""What the inventory gives that nobody but root, Airflow and its tasks may read."""
+"""Values of the inventory that nobody but root, Airflow and its tasks may read."""
 
 from __future__ import annotations
 

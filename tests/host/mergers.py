@@ -1,4 +1,4 @@
-"""Pairs of a pod and what is merged into it: the deploy must merge them as Airflow does."""
+"""Pairs of a pod and an override of it: the deploy must merge them as Airflow does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MERGED: dict[str, dict[str, Any]] = {
             ],
         }
     },
-    "what is replaced": {
+    "replaced parts": {
         "spec": {
             "serviceAccountName": "other",
             "securityContext": {"fsGroup": 7},

@@ -1,4 +1,4 @@
-"""What the tests of a host share: the types of what is read, and running a script over there."""
+"""Shared by the tests of a host: types of its answers, and how a script runs over there."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ each_unit = pytest.mark.parametrize("unit", expected.UNITS)
 
 
 class Facts(NamedTuple):
-    """What decides which tests a host has."""
+    """The facts that decide about the tests of a host."""
 
     settings: HostSettings
-    given: Settings  # without what depends on the Debian release
+    given: Settings  # without the values that depend on the Debian release
     backups: dict[str, float]  # when each was made, by its path; the newest first
     backup_program: float  # when the program that makes them was written
     nightly_backup: float  # when the timer last began to make one, with success; 0 if never
-    histories: list[str]  # files in which shells keep what was typed
+    histories: list[str]  # files in which shells keep typed commands
     sites: list[str]  # nginx's configuration beside the deploy's
 
 
@@ -64,7 +64,7 @@ def if_wanted(row: expected.Row, otherwise: str) -> pytest.MarkDecorator:
 class Listener(NamedTuple):
     """A TCP or UDP socket that waits for others."""
 
-    who: str  # the unit that has it; of what runs in a pod, the program
+    who: str  # the unit that has it; in a pod, the program
     address: str
     port: str
 
@@ -80,20 +80,20 @@ class Process(NamedTuple):
 
 
 class InVenv(NamedTuple):
-    """What Airflow's own Python says."""
+    """The answers of Airflow's own Python."""
 
     options: dict[tuple[str, str], str | None]  # those in force, by section and name
-    pods: dict[str, Any]  # what Airflow makes of the pairs in mergers.py
+    pods: dict[str, Any]  # the pairs in mergers.py, as Airflow merges them
 
 
 def python(host: Host, script: str, *arguments: str, interpreter: str = "/usr/bin/python3") -> Any:
-    """Run a script of on_host/ on the host; what it prints, parsed."""
+    """Run a script of on_host/ on the host; returns its output, parsed."""
     words = shlex.join(["-c", (ON_HOST / f"{script}.py").read_text(), *arguments])
     return json.loads(host.check_output(f"cd / && {interpreter} {words}"))
 
 
 def properties(host: Host, *units: str) -> dict[str, dict[str, str]]:
-    """What systemd says of each unit, by the name asked for; a repeated property has lines."""
+    """The properties of each unit, by the name asked for; a repeated one has lines."""
     blocks = host.check_output(f"systemctl show {' '.join(units)}").split("\n\n")
     return dict(zip(units, map(_pairs, blocks), strict=True))
 

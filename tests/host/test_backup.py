@@ -1,4 +1,4 @@
-"""Backups: what the newest one holds, and which ones are kept."""
+"""Backups: the content of the newest one, and the number that is kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if_there_is_one = only_if(lambda facts: facts.backups, "this host has no backup 
 
 @pytest.fixture(scope="module")
 def newest(host: Host, facts: Facts) -> dict[str, Any]:
-    """What is in the newest backup."""
+    """The content of the newest backup."""
     return dict(python(host, "backup", next(iter(facts.backups))))
 
 
@@ -50,7 +50,7 @@ def test_it_does_not_hold(other: str, newest: dict[str, Any]) -> None:
 
 
 @if_there_is_one
-def test_it_says_what_it_is_of(newest: dict[str, Any], settings: HostSettings) -> None:
+def test_it_names_its_origin(newest: dict[str, Any], settings: HostSettings) -> None:
     about = dict(line.split(" ", 1) for line in newest["about"])
     assert set(about) == {"made", "size", "migrated", "image"}
     assert int(about["size"]) > 0

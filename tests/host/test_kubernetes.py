@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -30,7 +31,7 @@ if_pods_may_start_pods = only_if(
 
 
 class Right(NamedTuple):
-    """What somebody may do or not; without a namespace, in that of the task pods."""
+    """A right that somebody has or not; without a namespace, in that of the task pods."""
 
     verb: str
     resource: str
@@ -38,7 +39,7 @@ class Right(NamedTuple):
     namespace: str | None = None  # "": in all of them
 
     def review(self, namespace: str) -> str:
-        """The question whether who asks may do it."""
+        """The question whether the asking account has it."""
         resource, _, subresource = self.resource.partition("/")
         attributes = {
             "verb": self.verb,
@@ -82,7 +83,7 @@ def allowed(host: Host, kubectl: str, namespace: str) -> dict[Right, bool]:
     """The cluster's answers, in one round trip."""
     rights = [*MAY, *MAY_NOT]
     asked = shlex.quote("\n".join(right.review(namespace) for right in rights))
-    # To validate, kubectl would ask for what these accounts may not see.
+    # To validate, kubectl would ask for objects that these accounts may not see.
     create = f"{kubectl} create --validate=false -o json -f -"
     answers = objects(host.check_output(f"printf %s {asked} | {create}"))
     return {
@@ -102,13 +103,13 @@ def objects(text: str) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def of_control_plane(host: Host, settings: HostSettings) -> dict[Right, bool]:
-    """What Airflow's account may do."""
+    """The rights of Airflow's account."""
     return allowed(host, AIRFLOWS_KUBECTL, settings.kubernetes.namespace)
 
 
 @pytest.fixture(scope="module")
 def of_task_pods(host: Host, settings: HostSettings) -> dict[Right, bool]:
-    """What the account of task pods may do."""
+    """The rights of the account of task pods."""
     namespace = settings.kubernetes.namespace
     account = f"system:serviceaccount:{namespace}:airflow-worker"
     return allowed(host, f"{settings.kubectl} --as={account}", namespace)
@@ -134,10 +135,15 @@ def test_control_plane_is_a_service_account(host: Host, settings: HostSettings) 
     assert "system:masters" not in who["status"]["userInfo"]["groups"]
 
 
-def test_kubeconfig_holds_a_token_and_no_certificate(host: Host, settings: HostSettings) -> None:
-    # What is secret comes as the word REDACTED.
+def test_kubeconfig_holds_no_secret_and_names_a_token_that_ends(
+    host: Host, settings: HostSettings
+) -> None:
     seen = json.loads(host.check_output(f"{AIRFLOWS_KUBECTL} config view -o json"))
-    assert [set(user["user"]) for user in seen["users"]] == [{"token"}]
+    assert [set(user["user"]) for user in seen["users"]] == [{"exec"}]
+    credential = json.loads(host.check_output("cat /etc/airflow/kubeconfig.d/token"))
+    end = datetime.fromisoformat(credential["status"]["expirationTimestamp"])
+    # A cluster may give less than the week.
+    assert timedelta(0) < end - datetime.now(UTC) <= timedelta(days=7)
     assert [c["context"]["namespace"] for c in seen["contexts"]] == [settings.kubernetes.namespace]
     assert "insecure-skip-tls-verify" not in seen["clusters"][0]["cluster"]
 
@@ -162,14 +168,17 @@ def accounts_in(namespace: str, host: Host, settings: HostSettings) -> dict[str,
 
 
 def test_accounts_of_the_host_are_where_no_pod_can_be(host: Host, settings: HostSettings) -> None:
-    """Who may make pods in a namespace reads its secrets, and acts as its accounts."""
+    """An account that makes pods in a namespace can read its secrets and act as its accounts."""
     control = f"{settings.kubernetes.namespace}-control"
-    wanted = {"airflow-control-plane": False}
+    wanted = {"airflow-control-plane": False, "airflow-renewal": False}
     if settings.kubernetes.pod_operator:
         wanted["airflow-triggerer"] = False
     assert accounts_in(control, host, settings) == wanted
-    for namespace in (settings.kubernetes.namespace, *settings.kubernetes.extra_namespaces):
-        assert not accounts_in(namespace, host, settings).keys() & wanted.keys()
+    namespaces = (settings.kubernetes.namespace, *settings.kubernetes.extra_namespaces)
+    for namespace in (*namespaces, control):
+        if namespace != control:
+            assert not accounts_in(namespace, host, settings).keys() & wanted.keys()
+        # Their tokens would never end.
         tokens = "secret airflow-control-plane-token airflow-triggerer-token"
         get = f"{settings.kubectl} -n {namespace} get --ignore-not-found -o name {tokens}"
         assert host.check_output(get) == ""
@@ -187,7 +196,7 @@ def test_the_control_plane_may_nothing_there(host: Host, settings: HostSettings)
         assert host.run(ask).stdout.strip() == "no", right
 
 
-# What anybody may who has a token: ask what they may, and who they are.
+# The rights of any account with a token: it may ask for its rights and its name.
 ANYBODYS = {
     "create selfsubjectaccessreviews.authorization.k8s.io",
     "create selfsubjectrulesreviews.authorization.k8s.io",
@@ -198,6 +207,7 @@ FOLLOWING = ("get pods/log", "list events", "watch events")
 # All that each account may do in the namespace of the tasks.
 RIGHTS = {
     "airflow-control-plane": {*(f"{verb} pods" for verb in WHOLE.split()), "get pods/log"},
+    "airflow-renewal": set[str](),
     "airflow-worker": set[str](),
     "airflow-triggerer": {
         *(f"{verb} pods" for verb in WHOLE.split() if verb != "create"),

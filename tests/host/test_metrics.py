@@ -20,7 +20,7 @@ if_wanted = only_if(lambda facts: expected.has_metrics(facts.settings), "metrics
 
 @pytest.fixture(scope="module")
 def figures(host: Host, settings: HostSettings) -> dict[str, float]:
-    """What the endpoint tells; of a figure's labels those that are Airflow's."""
+    """The endpoint's figures; of their labels those that are Airflow's."""
     port = settings.metrics.port
     text = host.check_output(f"curl -fsS --noproxy '*' -m 20 http://127.0.0.1:{port}/metrics")
     found = {}
@@ -79,5 +79,5 @@ def test_database_is_up_and_components_are_alive(figures: dict[str, float]) -> N
 )
 def test_there_is_none_unless_it_is_wanted(host: Host, units: Units) -> None:
     assert host.run(f"ls {DROP_IN} {SANDBOX} /etc/airflow/metrics.yaml").stdout == ""
-    # Somebody else's may run.
+    # Another one may run.
     assert "airflow" not in units[UNIT].get("DropInPaths", "")

@@ -1,4 +1,4 @@
-"""Who waits for connections, and where: just what the settings say."""
+"""The listeners and their addresses: just those of the settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_nothing_else_of_the_deploys_listens(
     assert seen == table
 
 
-def test_the_readmes_table_says_who_listens(
+def test_the_readmes_table_has_all_listeners(
     listeners: list[Listener], settings: HostSettings
 ) -> None:
     """Each of the deploy's that waits now is in the map of the host, open to others or not."""

@@ -1,4 +1,4 @@
-"""PostgreSQL: Airflow's own database, reached over the socket by who Linux says they are."""
+"""PostgreSQL: Airflow's own database, reached over the socket as the Linux user."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ select json_build_object(
 
 @pytest.fixture(scope="module")
 def database(host: Host) -> dict[str, Any]:
-    """What PostgreSQL says of itself, asked as its superuser."""
+    """PostgreSQL's answers about itself, asked as its superuser."""
     query = " ".join(FACTS.split())
     answer = host.check_output(f'cd / && runuser -u postgres -- psql -XAtqd airflow -c "{query}"')
     return dict(json.loads(answer))
@@ -108,14 +108,14 @@ def test_roles_have_no_password_and_no_other_roles_rights(database: dict[str, An
     assert database["superusers"] == ["postgres"]
 
 
-# What more a baseline asks for: https://github.com/dev-sec/postgres-baseline
+# Further rules of a baseline: https://github.com/dev-sec/postgres-baseline
 
 
 def test_languages_are_those_of_a_new_cluster(database: dict[str, Any]) -> None:
     assert database["languages"] == ["c", "internal", "plpgsql", "sql"]
 
 
-def test_who_had_a_password_or_came_by_network_would_be_protected(
+def test_passwords_and_connections_by_network_would_be_protected(
     database: dict[str, Any],
 ) -> None:
     assert database["password_encryption"] == "scram-sha-256"
@@ -124,9 +124,9 @@ def test_who_had_a_password_or_came_by_network_would_be_protected(
 
 @only_if(
     lambda facts: not {"log_connections", "log_disconnections"} & {*facts.settings.postgres.config},
-    "the inventory says what PostgreSQL logs",
+    "the inventory decides about PostgreSQL's log",
 )
-def test_who_comes_and_goes_is_logged(database: dict[str, Any]) -> None:
+def test_connections_are_logged(database: dict[str, Any]) -> None:
     assert database["logged"] == "on on"
 
 
@@ -166,7 +166,7 @@ LOGINS = [
 
 @pytest.fixture(scope="module")
 def logins(host: Host) -> dict[Login, str]:
-    """What PostgreSQL says to each attempt."""
+    """PostgreSQL's answer to each attempt."""
     attempts = (
         f"runuser -u {user} -- psql -XAtqd airflow -U {role} -c 'select 1' 2>&1 | tail -n 1"
         for user, role, _ in LOGINS
@@ -176,7 +176,7 @@ def logins(host: Host) -> dict[Login, str]:
 
 
 @pytest.mark.parametrize("login", LOGINS, ids=lambda login: f"{login.user} as {login.role}")
-def test_who_is_let_in(login: Login, logins: dict[Login, str]) -> None:
+def test_only_the_right_users_are_let_in(login: Login, logins: dict[Login, str]) -> None:
     said = logins[login]
     assert said == login.says if login.says == "1" else login.says in said
 
@@ -190,7 +190,7 @@ def test_both_urls_of_the_configuration_connect(host: Host, settings: HostSettin
 
 @pytest.fixture(scope="module")
 def rights(host: Host) -> dict[str, str]:
-    """What the role of DAGs' code may do with each table, as PostgreSQL itself sees it."""
+    """The rights of the role of DAGs' code in each table, as PostgreSQL itself sees them."""
     query = shlex.quote(" ".join(expected.RIGHTS_QUERY.split()))
     return expected.database_rights(
         host.check_output(f"cd / && runuser -u airflow -- psql -XAtqd airflow -c {query}")
@@ -202,7 +202,7 @@ def test_each_table_has_been_decided_on(rights: dict[str, str]) -> None:
     assert not new, expected.undecided(new)
 
 
-def test_dags_code_may_do_what_it_needs_with_each_table(rights: dict[str, str]) -> None:
+def test_dags_code_has_the_rights_that_it_needs_in_each_table(rights: dict[str, str]) -> None:
     assert rights == expected.DATABASE_RIGHTS
 
 
@@ -225,7 +225,7 @@ def test_dags_code_may_take_numbers_only_for_rows_that_it_may_add(host: Host) ->
     assert set(found) <= may_add
 
 
-# What DAGs' code asks of the database, and whether it gets it.
+# Statements of DAGs' code, and whether the database runs them.
 ASKED = {
     "select count(*) from connection": True,
     "select count(*) from serialized_dag": True,
@@ -282,5 +282,5 @@ def states(host: Host) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("statement", ASKED)
-def test_what_dags_code_may_do_in_the_database(statement: str, states: dict[str, str]) -> None:
+def test_statements_of_dags_code_in_the_database(statement: str, states: dict[str, str]) -> None:
     assert states[statement] == (SUCCESSFUL if ASKED[statement] else INSUFFICIENT_PRIVILEGE)

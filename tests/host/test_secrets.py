@@ -16,7 +16,7 @@ from tests.host.support import Facts, Host, Process, each_unit, only_if, python
 MADE = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password", "smoke-test-password")
 KEYS = {"fernet-key", "jwt-secret", "api-secret-key"}
 # Where a login or a variable may be for a good reason: a task printed it, or a person typed it.
-OPEN_TO_TASKS = ("what pods mount", "histories of shells")
+OPEN_TO_TASKS = ("folders that pods mount", "histories of shells")
 
 
 class Kept(NamedTuple):
@@ -29,8 +29,9 @@ class Kept(NamedTuple):
 
 KEPT = [
     *(Kept("secret", f"/etc/airflow/secrets/{name}") for name in MADE),
-    Kept("kubeconfig", "/etc/airflow/kubeconfig"),
-    Kept("kubeconfig", "/etc/airflow/kubeconfig-triggerer", expected.has_pod_operator),
+    Kept("token", "/etc/airflow/kubeconfig.d/token"),
+    Kept("token", "/etc/airflow/kubeconfig-renewal.d/token"),
+    Kept("token", "/etc/airflow/kubeconfig-triggerer.d/token", expected.has_pod_operator),
     Kept("key", "/etc/airflow/tls/ca-key.pem"),
     Kept("key", "/etc/airflow/tls/server.pem"),
     Kept("key", "/etc/airflow/tls/web.pem", expected.page_has_own_certificate),
@@ -43,7 +44,7 @@ KEPT = [
 
 @pytest.fixture(scope="module")
 def wanted(facts: Facts) -> dict[str, Any]:
-    """What to search for, and where."""
+    """The values and the places of the search."""
     settings = facts.settings
     return {
         "kept": {row.path: (row.kind, row.path) for row in expected.wanted(KEPT, settings)},
@@ -91,7 +92,7 @@ def test_secrets_that_the_host_made_are_long(
         ),
         "pods and events",
         "configuration",
-        "what pods mount",
+        "folders that pods mount",
     ],
 )
 def test_no_secret_is_in(place: str, search: dict[str, Any], settings: HostSettings) -> None:
@@ -109,7 +110,9 @@ def test_service_holds_just_the_secrets_it_needs(unit: str, processes: dict[str,
 
 
 @pytest.mark.parametrize("unit", [expected.DAG_PROCESSOR, expected.TRIGGERER])
-def test_who_runs_users_code_can_not_mint_tokens(unit: str, processes: dict[str, Process]) -> None:
+def test_services_that_run_users_code_can_not_sign_tokens(
+    unit: str, processes: dict[str, Process]
+) -> None:
     variables = processes[unit].variables
     assert "AIRFLOW__CORE__FERNET_KEY" in variables  # the environment could be read
     assert "AIRFLOW__API_AUTH__JWT_SECRET" not in variables
@@ -124,7 +127,7 @@ def test_unit_is_given_just_the_secrets_it_needs(
     assert given == {f"/etc/airflow/secrets/{name}" for name in expected.SERVICES[unit].secrets}
 
 
-# Which secrets each Linux user can read: what its processes hold, and the files that are for it.
+# The secrets that each Linux user can read: those of its processes, and files that are for it.
 READABLE: dict[str, dict[str, set[str]]] = {
     # The triggerer's token may do less than its own.
     "airflow": {"files": {"control-plane", "triggerer"}, "environments": KEYS},
@@ -138,9 +141,10 @@ READABLE: dict[str, dict[str, set[str]]] = {
 def readable(host: Host, settings: HostSettings) -> dict[str, dict[str, list[str]]]:
     """Which secrets each Linux user can read, in files and in environments."""
     files = {name: f"/etc/airflow/secrets/{name}" for name in MADE}
-    files["control-plane"] = "/etc/airflow/kubeconfig"
+    files["control-plane"] = "/etc/airflow/kubeconfig.d/token"
+    files["renewal"] = "/etc/airflow/kubeconfig-renewal.d/token"
     if expected.has_pod_operator(settings):
-        files["triggerer"] = "/etc/airflow/kubeconfig-triggerer"
+        files["triggerer"] = "/etc/airflow/kubeconfig-triggerer.d/token"
     return dict(python(host, "readers", json.dumps({"users": ["root", *READABLE], "files": files})))
 
 
@@ -148,7 +152,7 @@ def test_root_finds_the_secrets_that_others_are_searched_for(
     readable: dict[str, dict[str, list[str]]],
 ) -> None:
     # If this fails the test below proves nothing.
-    assert set(readable["root"]["files"]) >= {*MADE, "control-plane"}
+    assert set(readable["root"]["files"]) >= {*MADE, "control-plane", "renewal"}
     assert {"fernet-key", "jwt-secret"} <= set(readable["root"]["environments"])
 
 

@@ -1,4 +1,4 @@
-"""Airflow's units: they run, they run what is on the disk, and they are closed in."""
+"""Airflow's units: they run, with their files as they are on the disk, and in a sandbox."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_is_started_again_after_half_a_second(unit: str, units: Units) -> None:
 
 @each_unit
 def test_does_not_restart_again_and_again(unit: str, units: Units, now: float) -> None:
-    # A single restart may be right: the liveness check kills what hangs. A service that ends at
+    # A single restart may be right: the liveness check kills a service that hangs. One that ends at
     # each start never gets a minute old.
     age = now - int(units[unit]["ActiveEnterTimestampMonotonic"]) / 1e6
     assert units[unit]["NRestarts"] == "0" or age > 60
@@ -67,7 +67,7 @@ def test_webserver_is_another_name_of_the_api_server(units: Units) -> None:
 
 
 @each_unit
-def test_starts_after_what_it_needs(unit: str, units: Units, settings: HostSettings) -> None:
+def test_starts_after_its_requirements(unit: str, units: Units, settings: HostSettings) -> None:
     needed = {"postgresql.service", "network-online.target"}
     needed |= {"minikube.service"} if settings.kubernetes.uses_minikube else set()
     needed |= {expected.API_SERVER} - {unit}
@@ -83,7 +83,7 @@ def test_scheduler_waits_for_tasks_on_this_host(units: Units) -> None:
 def test_runs_the_pythons_of_its_venv(
     unit: str, processes: dict[str, Process], settings: HostSettings
 ) -> None:
-    # The venv's interpreter is a link to Debian's; what is loaded into it is the venv's.
+    # The venv's interpreter is a link to Debian's; its modules are the venv's.
     version = expected.PYTHON[settings.codename]
     assert processes[unit].executable == f"/usr/bin/python{version}"
     assert processes[unit].venvs == [settings.venv]
@@ -108,7 +108,7 @@ def test_runs_with_its_inputs_as_they_are(
     unit: str, started_with: dict[str, dict[str, str]], settings: HostSettings
 ) -> None:
     assert started_with[unit] == dict.fromkeys(expected.inputs(unit, settings), "OK")
-    # What the deploy compares is the same.
+    # The deploy compares the same files.
     (planned,) = [each for each in PLANNED if each.unit == unit]
     assert set(started_with[unit]) == set(planned_inputs(planned, settings))
 
@@ -136,7 +136,7 @@ def exposures(host: Host, ours: list[str]) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def complaints(host: Host, ours: list[str]) -> list[str]:
-    """What systemd has to say against the deploy's units; of the units around them it says more."""
+    """systemd's complaints about the deploy's units; it has more about the units around them."""
     done = host.run_expect([0, 1], f"systemd-analyze verify {' '.join(ours)} 2>&1")
     return [line for line in done.stdout.splitlines() if any(unit in line for unit in ours)]
 
@@ -169,7 +169,7 @@ def test_systemd_has_nothing_to_say_against(complaints: list[str]) -> None:
     assert complaints == []
 
 
-# Bytes: what the README asks for, and what a task's pod may use by default. The rest must do for
+# Bytes: the README's requirement, and the default limit of a task's pod. The rest must do for
 # Airflow, PostgreSQL, nginx and Kubernetes together; Debian itself needs little beside them.
 MACHINE, TASK = 4 * 10**9, 2**30
 
@@ -233,7 +233,7 @@ def test_timer_does_its_work(
 
 
 @each_timer
-def test_what_the_timer_starts_is_closed_in(
+def test_the_programs_of_the_timer_are_sandboxed(
     timer: expected.Timer, exposures: dict[str, float]
 ) -> None:
     assert exposures[timer.service] * 10 <= MAX_EXPOSURE

@@ -74,7 +74,7 @@ def test_every_folder_of_the_deploy_has_a_reason(settings: HostSettings) -> None
     assert set(layout.DIRECTORIES) <= set(expected.paths(settings))
 
 
-def test_only_root_reads_what_lies_among_the_secrets(host: Host) -> None:
+def test_only_root_reads_files_among_the_secrets(host: Host) -> None:
     # Also a file that no table knows of, as one that a killed run left behind.
     mine = "-user root -group root -perm 600"
     found = host.check_output(
@@ -83,7 +83,7 @@ def test_only_root_reads_what_lies_among_the_secrets(host: Host) -> None:
     assert found == "./jwt-secret"
 
 
-def test_links_lead_where_they_must(host: Host, settings: HostSettings) -> None:
+def test_links_lead_to_the_right_places(host: Host, settings: HostSettings) -> None:
     links = expected.links(settings)
     found = host.check_output(f"readlink {' '.join(links)}").splitlines()
     assert dict(zip(links, found, strict=True)) == links
@@ -93,7 +93,7 @@ def test_links_lead_where_they_must(host: Host, settings: HostSettings) -> None:
 def test_files_that_people_put_there_can_be_read_by(user: str, host: Host) -> None:
     for folder in ("/opt/airflow/dags", "/opt/airflow/plugins"):
         acl = host.check_output(f"getfacl -cp {folder}").splitlines()
-        assert f"default:user:{user}:r-x" in acl  # whatever the umask of who makes a file
+        assert f"default:user:{user}:r-x" in acl  # whatever the umask of a file's author
         closed = host.run(f"cd / && runuser -u {user} -- find {folder} ! -type l ! -readable")
         assert closed.stdout == "", "the next deploy opens it"
 
@@ -105,10 +105,10 @@ def test_nothing_that_runs_can_be_changed_by(user: str, host: Host, settings: Ho
         *("/opt/airflow/venv/", "/opt/airflow/uv", "/opt/airflow/plugins", "/etc/systemd/system"),
         *("/usr/local/bin", "/usr/local/lib/airflow", "/etc/airflow", "/etc/nginx"),
         "/var/lib/airflow-deploy",
-        # What people put here is theirs to change, and not that of the user who runs it.
+        # People may change their files here, and the user that runs them may not.
         *(["/opt/airflow/dags"] if user == "airflow-dags" else []),
     ]
-    # The last folder is the user's own: it shows that the search finds what there is.
+    # The last folder is the user's own: it shows that the search finds such folders.
     found = host.check_output(
         f"find {' '.join(folders)} {changeable} && find /var/lib/{user} -maxdepth 0 {changeable}"
     )
@@ -125,7 +125,7 @@ def test_nothing_that_runs_can_be_changed_by(user: str, host: Host, settings: Ho
         ("root", CLOSED),
     ],
 )
-def test_who_can_read_what_is_closed(user: str, readable: list[str], host: Host) -> None:
+def test_only_their_users_can_read_closed_files(user: str, readable: list[str], host: Host) -> None:
     script = f"for path in {' '.join(CLOSED)}; do test -r $path && echo $path; done; true"
     command = f"cd / && runuser -u {user} -- sh -c {shlex.quote(script)}"
     assert host.check_output(command).splitlines() == readable

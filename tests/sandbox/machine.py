@@ -355,6 +355,8 @@ def _write_ssh_files(machine: Machine) -> None:
         "  StrictHostKeyChecking yes\n"
         "  BatchMode yes\n"
         "  ConnectTimeout 5\n"
+        # sshd does not listen for a moment while it reads its configuration again.
+        "  ConnectionAttempts 5\n"
         "  ServerAliveInterval 15\n"
         "  LogLevel ERROR\n"
     )

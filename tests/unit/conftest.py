@@ -1,25 +1,37 @@
-"""What several tests share."""
+"""Fixtures that several tests share."""
 
 from __future__ import annotations
+
+from collections.abc import Generator
 
 import pytest
 
 from tests.unit import fake
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that skips itself fails: it would pass as one that looked at something."""
+    report = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = "a unit test may not skip: install what it needs, or make a stand-in"
+    return report
+
+
 @pytest.fixture(scope="session")
 def plan() -> fake.Plan:
-    """What the deploy does on a bare host with default settings."""
+    """The plan of a deploy on a bare host with default settings."""
     return fake.plan(fake.settings())
 
 
 @pytest.fixture(params=fake.VARIANTS)
 def variant(request: pytest.FixtureRequest) -> fake.Plan:
-    """What the deploy does on a bare host, with different settings one after the other."""
+    """The plan of a deploy on a bare host, for one variant of the settings after the other."""
     return fake.plan(fake.settings(fake.VARIANTS[request.param]))
 
 
 @pytest.fixture(scope="session")
 def variants() -> dict[str, fake.Plan]:
-    """What the deploy does on a bare host, with all of these settings, by their names."""
+    """The plans of a deploy on a bare host, for all variants of the settings by name."""
     return {name: fake.plan(fake.settings(given)) for name, given in fake.VARIANTS.items()}

@@ -1,6 +1,6 @@
 """Run pieces of the deploy without a host.
 
-`plan` asks pyinfra's connector @fake what the whole deploy would do on a bare host; `commands`
+`plan` asks pyinfra's connector @fake about the whole deploy on a bare host; `commands`
 asks it for one operation. `run` and `fact` use the connector @local, so that the shell code runs
 for real on this machine: give them paths in a temporary directory only.
 """
@@ -15,6 +15,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from cryptography import x509
@@ -23,11 +24,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 from pyinfra.api import Config, FactBase, FileUploadCommand, Inventory, State
 from pyinfra.api import arguments as pyinfra_arguments
+from pyinfra.api import command as pyinfra_command
+from pyinfra.api import inventory as pyinfra_inventory
 from pyinfra.api.connect import connect_all
 from pyinfra.api.deploy import add_deploy
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import get_facts
-from pyinfra.api.host import HostData
+from pyinfra.api.host import Host, HostData
 from pyinfra.api.operation import OperationMeta, add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
@@ -55,8 +58,15 @@ def _look_up_quickly(self: HostData, key: str) -> Any:
 
 
 HostData.__getattr__ = _look_up_quickly  # type: ignore[method-assign]
+# It looks for installed connectors for each inventory, and splits the same texts for each question.
+for _name in ("get_all_connectors", "get_execution_connectors"):
+    setattr(pyinfra_inventory, _name, functools.cache(getattr(pyinfra_inventory, _name)))
+_split = functools.cache(shlex.split)
+pyinfra_command.shlex = SimpleNamespace(  # type: ignore[assignment]
+    split=lambda text: [*_split(text)], quote=shlex.quote
+)
 
-# What pyinfra's own operations want to know of a host before they plan anything. Nothing else is
+# Answers that pyinfra's own operations need of a host before they plan anything. Nothing else is
 # answered: to all facts the host is bare.
 BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
 
@@ -68,7 +78,7 @@ NOTHING = "(?!)"  # the expression that no text fits
 WRITERS = {
     layout.GIT_CONNECTIONS: "/git-connections.sh apply ",
     layout.IMAGE_DAGS_NAME: "/dags-switch.sh apply ",
-    **{path: rf"/kubeconfig\.sh apply \S+ {path} " for path in KUBECONFIGS},
+    **{path: rf"/kubeconfig\.py apply \S+ {path} " for path in KUBECONFIGS},
 }
 
 DEFAULTS = Settings.from_data({})
@@ -186,6 +196,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "web_host": "::",
         "web_https_port": 8443,
         "web_certificate": PAIR,
+        "web_login_config": "AUTH_TYPE = 2\nAUTH_LDAP_BIND_PASSWORD = 'hunter2'\n",
         "web_base_url": "https://airflow.example:8443/team",
     },
     "metrics": {"metrics_port": 9187},
@@ -217,7 +228,7 @@ class Planned(NamedTuple):
     commands: list[str]
     uploads: dict[str, str]  # text by destination
     sources: list[Path]  # files that are uploaded as they are
-    inputs: list[str]  # what commands read from their standard input; pyinfra shows none of it
+    inputs: list[str]  # the standard input of commands; pyinfra shows none of it
     shell: str  # that runs the commands
 
 
@@ -238,8 +249,8 @@ class Plan(NamedTuple):
         return {dest: text for each in self.operations for dest, text in each.uploads.items()}
 
     def contents(self, paths: Iterable[str]) -> dict[str, str]:
-        """What is written into these files; what commands write counts as what they say and are
-        given. One that nothing writes has none."""
+        """The content of these files; if a command writes one, the command and its input count.
+        One that nothing writes has none."""
         found = dict.fromkeys(paths, "")
         for path in found:
             for each in self.operations:
@@ -256,7 +267,7 @@ class Plan(NamedTuple):
         return found
 
     def position(self, name: str) -> int:
-        """Where the one operation stands whose name is this, or else contains it."""
+        """The position of the one operation with this name, or with a name that contains it."""
         if name in self.names:
             return self.names.index(name)
         found = [place for place, each in enumerate(self.names) if name in each]
@@ -277,7 +288,7 @@ _plans: dict[str, Plan] = {}
 
 
 def plan(settings: HostSettings) -> Plan:
-    """What the deploy does on a bare host; planned once for the same settings.
+    """The plan of a deploy on a bare host; made once for the same settings.
 
     Nobody may change it.
     """
@@ -303,14 +314,14 @@ def _plan(settings: HostSettings) -> Plan:
 
 
 def planned(what: Any, responses: Mapping[str, Any], **arguments: Any) -> list[Planned]:
-    """What a part of the deploy does on a host that answers its facts with `responses`."""
+    """The operations of a part of the deploy on a host that answers its facts with `responses`."""
     state = _state("@fake", responses)
     add_deploy(state, what, **arguments)
     return _planned(state).operations
 
 
 def removal(given: Mapping[str, Any], keep_data: bool) -> Plan:
-    """What the removal does on Debian 12, were there anything; planned once, as a deploy is."""
+    """The plan of the removal from a deployed Debian 12; made once, as that of a deploy."""
     key = json.dumps(["removal", given, keep_data], default=_revealed)
     if key not in _plans:
         state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, given)
@@ -322,7 +333,7 @@ def removal(given: Mapping[str, Any], keep_data: bool) -> Plan:
 def commands(
     operation: Any, responses: Mapping[str, Any] | None = None, **arguments: Any
 ) -> list[str]:
-    """What one operation does on a host that answers its facts with `responses`."""
+    """The commands of one operation on a host that answers its facts with `responses`."""
     state = _state("@fake", responses)
     add_op(state, operation, name="Under test", **arguments)
     (planned,) = _operations(state)
@@ -330,7 +341,7 @@ def commands(
 
 
 def run(operation: Any, **arguments: Any) -> OperationMeta:
-    """Run one operation for real on this machine; returns what became of it."""
+    """Run one operation for real on this machine; returns its result."""
     state = _state("@local")
     result: OperationMeta
     (result,) = add_op(state, operation, name="Under test", **arguments).values()
@@ -359,6 +370,8 @@ def _state(
         "fake_delay": 0,
         "fake_delay_jitter": 0,
     }
+    # pyinfra would remember the folder for all hosts of this name, and not ask again.
+    Host._get_temp_directory.cache.clear()
     state = State(inventory=Inventory(([connector], data)), config=Config())
     state.cwd = str(ROOT)
     connect_all(state)

@@ -61,7 +61,7 @@ class Unit(NamedTuple):
         return unit_words(re.sub(r"\$\{(\w+)\}", lambda name: self._variable(name[1]), word))
 
     def _variable(self, name: str) -> str:
-        """A file overrides what the unit itself sets."""
+        """A file overrides the unit's own variables."""
         return {**self.environment, **self.host_values}[name]
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The Markdown files of the repository, and what is in them."""
+"""The Markdown files of the repository, and their parts."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def table(text: str, first: str) -> list[list[str]]:
 
 
 def code(text: str) -> list[str]:
-    """What is marked as code."""
+    """The texts that are marked as code."""
     return re.findall(r"`([^`]+)`", text)

@@ -25,7 +25,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What leads psql to it."""
+        """The variables that lead psql to it."""
         return {
             "PATH": f"{PROGRAMS[-1]}:/usr/bin:/bin",
             "PGHOST": str(self.folder),
@@ -33,7 +33,7 @@ class Server:
         }
 
     def sql(self, text: str, database: str = "postgres") -> str:
-        """Run statements; returns what they print."""
+        """Run statements; returns their output."""
         done = subprocess.run(
             ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", database],
             env=self.environment,

@@ -8,12 +8,12 @@ from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
 
-# Ends well in any case: what is wrong is what it prints.
+# Ends with 0 in any case, and prints the faults.
 READ_EACH = 'cd "$1"; for file in *; do said=$(sh -n "$file" 2>&1) || echo "$said" "$file"; done'
 
 
 def unreadable(texts: Iterable[str]) -> list[str]:
-    """Those that are no shell, each with what sh says of it."""
+    """Those that are no shell, each with the message of sh."""
     numbered = {str(number): text for number, text in enumerate(sorted(set(texts)))}
     assert numbered
     with TemporaryDirectory() as folder:
@@ -26,7 +26,7 @@ def unreadable(texts: Iterable[str]) -> list[str]:
 
 
 def remarks(texts: Iterable[str]) -> list[str]:
-    """What shellcheck says of them, of mere style nothing."""
+    """The remarks of shellcheck about them, without those about style."""
     program = which("shellcheck")
     assert program, "run the tests with uv run, which brings shellcheck"
     numbered = {str(number): text for number, text in enumerate(sorted(set(texts)))}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,7 +165,7 @@ def test_tools_are_installed_once_for_each_lock(name: str, host: Host) -> None:
     assert host.apply("tools.sh", name) == host.check("tools.sh", name) == ""
 
 
-def test_tools_have_only_what_their_lock_names_with_hashes(host: Host) -> None:
+def test_tools_have_only_the_packages_of_their_lock_with_hashes(host: Host) -> None:
     give_uv(host)
     lock = Path(host.values["REQUIREMENTS"], "sbom.txt")
     lock.touch()
@@ -178,7 +182,7 @@ AS_USER = """
 case $1 in -u) shift 3 ;; --reuid=airflow | --reuid=airflow-dags) shift 3 ;; *) exit 9 ;; esac
 exec "$@"
 """
-# The command of the virtual environment: it records what it was given.
+# The command of the virtual environment: it records its arguments.
 AIRFLOW = """#!/bin/sh
 echo airflow "$@" >> {calls}
 env | sort > {folder}/environment
@@ -204,8 +208,20 @@ def server() -> Iterator[postgres.Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The secrets of a host, which its program makes in a second."""
+    host = Host(tmp_path_factory.mktemp("secrets"))
+    folder = host.folder / "SECRETS"
+    folder.mkdir()
+    host.values["SECRETS"] = str(folder)
+    host.program("id", "echo 0")
+    assert host.apply("secrets.sh") == ""
+    return folder
+
+
 @pytest.fixture
-def airflow(host: Host, server: postgres.Server) -> Host:
+def airflow(host: Host, server: postgres.Server, secrets: Path) -> Host:
     """A host with secrets, a virtual environment in use, and a database."""
     server.sql("update alembic_version set version_num = 'abc'; truncate ab_user", "airflow")
     export = " ".join(f"{name}={value}" for name, value in server.environment.items())
@@ -213,7 +229,7 @@ def airflow(host: Host, server: postgres.Server) -> Host:
     host.program("runuser", f"export {export}\n{AS_USER}")
     host.program("setpriv", f"export {export}\n{AS_USER}")
     host.program("id", "echo 0")
-    assert host.apply("secrets.sh") == ""
+    shutil.copytree(secrets, host.values["SECRETS"], dirs_exist_ok=True)
     host.values["ADMIN_PASSWORD"] = f"{host.values['SECRETS']}/admin-password"
     folder = Path(host.values["VENVS"], VENV, "bin")
     folder.mkdir(parents=True)
@@ -364,10 +380,103 @@ def test_a_command_that_reads_dags_has_the_rights_of_their_code(words: str, airf
     assert environment.keys() & set(VARIABLES.values()) == {"AIRFLOW__CORE__FERNET_KEY"}
 
 
-@pytest.mark.parametrize("words", ["dags test some", "tasks test some task", "standalone"])
-def test_a_command_that_runs_tasks_here_is_refused(words: str, airflow: Host) -> None:
+# Tells whether it could type into the terminal of who called it, and waits for Ctrl-C.
+WAITS = """
+import os, sys, time
+try:
+    try:
+        os.open("/dev/tty", os.O_RDWR)
+        print("has a terminal", flush=True)
+    except OSError:
+        os.write(1, f"none {sys.stdin.isatty()}".encode())
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(5)
+"""
+
+
+def test_code_of_dags_can_not_type_into_the_terminal_of_root() -> None:
+    program = str(programs.LIB / "no-terminal.py")
+    child, terminal = pty.fork()
+    if not child:
+        os.execv(sys.executable, [sys.executable, "-I", program, sys.executable, "-c", WAITS])
+    said = os.read(terminal, 1000).decode()
+    assert said.startswith("none True")
+    os.write(terminal, b"\x03")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    os.close(terminal)
+
+
+def test_a_second_airflow_is_refused(airflow: Host) -> None:
+    done = airflow.run("run", "airflow", "standalone")
+    assert done.returncode == 1 and "the services run already" in done.stderr
+    assert airflow.called("airflow") == []
+
+
+# In the place of Airflow: makes a database, or shows what a test finds in it.
+TEST = """#!/usr/bin/python3
+import os, sqlite3, sys
+path = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].removeprefix("sqlite:///")
+database = sqlite3.connect(path)
+if sys.argv[1:] == ["db", "migrate"]:
+    database.execute("create table connection (conn_id, password, port, is_encrypted)")
+    database.execute("create table variable (key, val)")
+    database.execute("create table slot_pool (pool, slots)")
+    database.execute("insert into slot_pool values ('default_pool', 128)")
+    database.commit()
+    print("noise")
+    sys.exit()
+for table in ("connection", "variable", "slot_pool"):
+    print(database.execute(f"select * from {table} order by 1").fetchall())
+print(sys.argv[1:], os.environ["AIRFLOW__LOGGING__BASE_LOG_FOLDER"].startswith(f"{path[:-11]}/"))
+print(path)
+sys.exit(7)
+"""
+THERE = """
+drop table if exists connection, variable, slot_pool;
+create table connection (conn_id text, password text, port int, is_encrypted boolean);
+create table variable (key text, val text);
+create table slot_pool (pool text, slots int);
+insert into connection values ('größe', 'g''"x', 5, true), ('none', null, null, false);
+insert into slot_pool values ('default_pool', 9), ('own', 1);
+"""
+
+
+@pytest.mark.parametrize("words", ["dags test some", "tasks test some task"])
+def test_a_test_has_a_database_of_its_own_with_what_dags_use(
+    words: str, airflow: Host, server: postgres.Server
+) -> None:
+    (airflow.folder / "airflow-dags").mkdir()
+    program = Path(airflow.values["VENVS"], VENV, "bin/airflow")
+    program.write_text(TEST)
+    server.sql(THERE, "airflow")
     done = airflow.run("run", "airflow", *words.split())
-    assert done.returncode == 1 and "use airflow dags trigger" in done.stderr
+    server.sql("drop table connection, variable, slot_pool", "airflow")
+    assert done.returncode == 7, done.stderr
+    *lines, path = done.stdout.splitlines()
+    assert lines == [
+        "[('größe', 'g\\'\"x', 5, 1), ('none', None, None, 0)]",
+        "[]",
+        "[('default_pool', 9), ('own', 1)]",
+        f"{words.split()} True",
+    ]
+    assert not Path(path).parent.exists()
+    assert airflow.called("setpriv")[0][:2] == ["--reuid=airflow-dags", "--regid=airflow-dags"]
+
+
+def test_a_test_whose_database_can_not_be_made_says_why(airflow: Host) -> None:
+    (airflow.folder / "airflow-dags").mkdir()
+    program = Path(airflow.values["VENVS"], VENV, "bin/airflow")
+    program.write_text("#!/bin/sh\necho no room; exit 3\n")
+    done = airflow.run("run", "airflow", "dags", "test", "some")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "no room\n\n")
+
+
+def test_a_test_takes_no_executor(airflow: Host) -> None:
+    (airflow.folder / "airflow-dags").mkdir()
+    done = airflow.run("run", "airflow", "dags", "test", "some", "--use-executor")
+    assert done.returncode == 1 and "leave --use-executor out" in done.stderr
     assert airflow.called("airflow") == []
 
 

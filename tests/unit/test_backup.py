@@ -14,7 +14,7 @@ import pytest
 from tasks import layout
 from tests.unit import fake, programs
 
-# In the place of what only a host with PostgreSQL has, or only root may do.
+# Stand-ins for programs that only a host with PostgreSQL has, or that only root may run.
 PROGRAMS = {
     "id": "echo 0",
     "setpriv": 'shift 3; exec "$@"',
@@ -40,7 +40,7 @@ HEALTHY = json.dumps(
     },
     separators=(",", ":"),
 )
-# What is in a backup, from the root of the host: what going back brings back.
+# The files of a backup, from the root of the host: a rollback brings them back.
 KEPT = [
     "etc/airflow/airflow.cfg",
     "etc/airflow/pod_template.yaml",
@@ -137,11 +137,11 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """One that keeps three backups of the night."""
-    return Host(tmp_path, kept=3)
+    """One that keeps two backups of the night, and three of those before a change."""
+    return Host(tmp_path, kept=2)
 
 
-def test_a_backup_has_what_going_back_needs_and_nothing_else(host: Host, tmp_path: Path) -> None:
+def test_a_backup_has_all_that_a_restore_needs_and_nothing_else(host: Host, tmp_path: Path) -> None:
     made = host.run()
     assert made.stat().st_mode & 0o777 == 0o600
     assert list(host.backups.iterdir()) == [made]
@@ -157,6 +157,25 @@ def test_a_backup_has_what_going_back_needs_and_nothing_else(host: Host, tmp_pat
     assert files == set(KEPT)
 
 
+def test_a_backup_of_the_night_waits_for_a_deploy(host: Host, tmp_path: Path) -> None:
+    """Half of its units and programs may be new ones, and half of before."""
+    lock = host.root / layout.DEPLOY_LOCK.lstrip("/")
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    order = tmp_path / "order"
+    with subprocess.Popen(
+        ["flock", lock, "sh", "-c", f"echo; sleep 2; echo deploy >> {order}"],
+        stdout=subprocess.PIPE,
+    ) as deploy:
+        assert deploy.stdout
+        deploy.stdout.readline()
+        # That of before an upgrade is made by the deploy itself, which holds the lock.
+        host.run("before-upgrade-pending")
+        assert not order.exists()
+        host.run()
+        assert order.read_text() == "deploy\n"
+
+
 def test_of_the_nights_the_youngest_are_kept_and_others_are_no_business_of_theirs(
     host: Host,
 ) -> None:
@@ -167,7 +186,7 @@ def test_of_the_nights_the_youngest_are_kept_and_others_are_no_business_of_their
     made = host.run()
     assert host.names() == {
         *("before-upgrade-20260101T000000Z", "by-hand", "airflow-mine", ahead),
-        *nights[:2],
+        *nights[:1],
         made.stem,
     }
 
@@ -208,7 +227,7 @@ def test_the_question_whether_there_is_room_makes_none(host: Host) -> None:
     assert host.names() == set()
 
 
-# Going back, with a PostgreSQL that only notes what it should do
+# Going back, with a PostgreSQL that only records its statements
 
 
 OLD = "3.3.1-0123"
@@ -281,7 +300,9 @@ def test_a_restore_brings_back_secrets_and_data_only(upgraded: tuple[Host, Path]
     assert backup.exists()
 
 
-def test_an_unhealthy_airflow_keeps_what_was_there_before(upgraded: tuple[Host, Path]) -> None:
+def test_an_unhealthy_airflow_keeps_the_backup_and_the_state_of_before(
+    upgraded: tuple[Host, Path],
+) -> None:
     host, backup = upgraded
     (host.folder / "health").write_text("{}")
     (host.folder / "bin/sleep").write_text("#!/bin/sh\n")
@@ -324,7 +345,7 @@ def test_a_rollback_that_can_not_succeed_changes_nothing(
     assert not (host.folder / "systemctl").exists()
 
 
-# What may have been changed, and what only the owner of a key can read
+# Changed backups, and encrypted ones
 
 
 def change(backup: Path, folder: Path) -> Path:
@@ -362,7 +383,7 @@ def test_a_backup_that_this_host_has_not_made_needs_a_word(
 
 
 RECIPIENT = "age1" + "q" * 58
-# Stands in for age: it inverts each byte, for who has the right key.
+# Stands in for age: it inverts each byte, if the key is right.
 AGE = r"""
 for word; do last=$word; done
 case "$1 $2" in
@@ -386,7 +407,7 @@ def test_a_backup_can_be_encrypted_to_a_public_key(tmp_path: Path) -> None:
     made = host.run()
     assert made.name.endswith("Z.tar.age") and not tarfile.is_tarfile(made)
     assert len(list(host.backups.iterdir())) == 3, "encrypted ones count as well"
-    # What the host itself has to go back to is of no use to a thief who has the host.
+    # A thief who has the host already needs no backup that stays on it.
     assert tarfile.is_tarfile(host.run("before-upgrade-pending"))
     keys = {name: tmp_path / name for name in ("right", "wrong")}
     for name, path in keys.items():

@@ -30,7 +30,7 @@ import yaml
 from pydantic import BaseModel, SecretStr
 from pyinfra.api import DeployError
 
-from tasks.settings import SETTINGS, Settings
+from tasks.settings import SECTIONS, SETTINGS, Settings
 from tasks.worker.pod import own_template
 from tests.unit import fake, formats
 from tests.unit.fake import Plan
@@ -99,6 +99,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "web_base_url": "https://airflow.example/team",
         "web_certificate": fake.PAIR,
         "web_admin_user": "admin",
+        "web_login_config": "AUTH_TYPE = 2  # it's LDAP",
         "execution_api_host": "host.example",
         "dags_git_bundles": {
             "team": {
@@ -168,25 +169,14 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "logs_store": "volume_claim",
         "logs_claim": {"name": "logs", "host_path": "/srv/logs", **CLAIM},
     },
-    "package index": {
-        "build_apt_packages": ["build-essential"],
-        "build_indexes": {
-            "company": {
-                "url": "https://pypi.example/simple",
-                "default": True,
-                "username": "deploy",
-                "password": "hidden",
-            }
-        },
-        "build_ca_certificate": PEM,
-    },
+    "package index": {**fake.VARIANTS["package index"], "build_ca_certificate": PEM},
     # Of files on this machine, which a text would have to name.
     "folder": {"dags_local_folder": "tests/e2e/dags", "plugins_local_folder": "tests/e2e/dags"},
     "file": {"worker_pod_template": "tests/e2e/dags/no-such-file"},
 }
 
 
-# What the model says
+# The model
 
 
 def holds_text(annotation: Any) -> bool:
@@ -258,10 +248,11 @@ class Place(NamedTuple):
         return str(functools.reduce(lambda part, key: part[key], self.way, given))  # type: ignore[index]
 
     def changed(self, given: dict[str, Any], text: str) -> dict[str, Any]:
-        """A copy with another text."""
-        result = copy.deepcopy(given)
+        """An inventory with another text; the given one stays as it is."""
+        result = dict(given)
         parent: Any = result
-        for key in self.way[:-1]:
+        for key in self.way[:-1]:  # the rest stays the same
+            parent[key] = copy.copy(parent[key])
             parent = parent[key]
         if self.is_key:
             value = parent[self.way[-1]]
@@ -275,7 +266,7 @@ class Place(NamedTuple):
 
 
 def places(value: Any, way: tuple[str | int, ...] = ()) -> Iterator[Place]:
-    """All texts in a value; keys last, since a changed key moves what is below it."""
+    """All texts in a value; keys last, since a changed key moves everything below it."""
     if isinstance(value, str):
         yield Place(way, is_key=False)
     elif isinstance(value, list):
@@ -309,8 +300,18 @@ CASES = [
 ]
 
 
+def stands_alone(given: dict[str, Any], section: str) -> bool:
+    """Whether the settings of a section are valid without those of the others."""
+    return not refused(part(given, section))
+
+
+def part(given: dict[str, Any], section: str) -> dict[str, Any]:
+    """The settings of a section."""
+    return {key: value for key, value in given.items() if SETTINGS[key].section == section}
+
+
 def refused(given: dict[str, Any]) -> str:
-    """What the deploy says of an inventory, nothing if it accepts it."""
+    """The sentences with which the deploy refuses an inventory, nothing if it accepts it."""
     try:
         settings = Settings.from_data(given)
         if settings.worker.pod_template:
@@ -326,13 +327,23 @@ def texts(place: Place, given: dict[str, Any], nasty: str) -> list[str]:
     return [nasty] if WORDS.fullmatch(nasty) else [nasty, right + nasty]
 
 
+# The sections of each scenario that can be asked without the others.
+ALONE = {
+    name: {each for each in SECTIONS if stands_alone(inventory(name), each)} for name in SCENARIOS
+}
+
+
 @pytest.mark.parametrize("kind", NASTY)
 def test_a_text_is_refused_with_its_setting_or_arrives_unchanged(kind: str, tmp_path: Path) -> None:
     batches: dict[str, list[dict[str, Any]]] = {name: [] for name in SCENARIOS}
     for name, place in CASES:
         right = inventory(name)
+        section = SETTINGS[place.setting].section
         for text in texts(place, right, NASTY[kind]):
-            if sentence := refused(place.changed(right, text)):
+            changed = place.changed(right, text)
+            # Most texts are refused by the section itself, which is quicker to ask.
+            alone = section in ALONE[name] and refused(part(changed, section))
+            if sentence := alone or refused(changed):
                 assert_readable(sentence, place)
                 continue
             assert place.setting in ARRIVES, f"{place} accepts {text!r}: where does it arrive?"
@@ -395,7 +406,12 @@ def objects(plan: Plan) -> Any:
 
 def pod(plan: Plan) -> Any:
     """The pod template, as Airflow and as Kubernetes read it."""
-    text = plan.uploads["/etc/airflow/pod_template.yaml"]
+    return pod_in(plan.uploads["/etc/airflow/pod_template.yaml"])
+
+
+@functools.lru_cache(1)
+def pod_in(text: str) -> Any:
+    """The pod in a text; read once, since many settings are looked for in it."""
     loaded = yaml.safe_load(text)
     assert yaml.load(text, Loader=KubernetesLoader) == loaded
     return loaded
@@ -519,7 +535,7 @@ def claim(plan: Plan, setting: str) -> dict[str, str]:
 
 def in_policy(plan: Plan, expression: str) -> list[str]:
     """A list in the policy on pods."""
-    (policy, *_) = yaml.safe_load_all(plan.uploads["/etc/airflow/pod-policy.yaml"])
+    policy = policy_in(plan.uploads["/etc/airflow/pod-policy.yaml"])
     (found,) = (
         match[1]
         for each in policy["spec"]["validations"]
@@ -527,6 +543,13 @@ def in_policy(plan: Plan, expression: str) -> list[str]:
         and "readOnly" not in each["expression"]
     )
     return list(json.loads(found))
+
+
+@functools.lru_cache(1)
+def policy_in(text: str) -> Any:
+    """The policy in a text."""
+    (policy, *_) = yaml.safe_load_all(text)
+    return policy
 
 
 def indexes(plan: Plan) -> Any:
@@ -563,6 +586,7 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "web_host_names": lambda plan: words_of(plan, "certificate.sh")[1:],
     "web_base_url": lambda plan: config(plan)["api"]["base_url"],
     "web_certificate": lambda plan: plan.named("Write the web page's own certificate").inputs[0],
+    "web_login_config": lambda plan: plan.named("Write the login's configuration").inputs[0],
     "web_admin_user": lambda plan: formats.host_values(plan)["ADMIN_USER"],
     "execution_api_host": lambda plan: re.findall(
         r"//(.*):", environment(plan)["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
@@ -626,6 +650,8 @@ def expected(key: str, value: Any) -> Any:
     """A setting's value as it should arrive; airflow.cfg has no spaces at the ends of lines."""
     if key == "web_certificate":  # both in one file
         return value["certificate"].rstrip() + "\n" + value["key"].removesuffix("\n") + "\n"
+    if key == "web_login_config":
+        return value.removesuffix("\n") + "\n"
     if key != "airflow_config":
         return value
     return {

@@ -67,7 +67,7 @@ def test_secrets_differ_from_host_to_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", NAMES)
-def test_a_lost_secret_is_made_anew_and_the_others_are_kept(
+def test_a_lost_secret_is_made_again_and_the_others_are_kept(
     folder: Path, tmp_path: Path, lost: str
 ) -> None:
     make_secrets(folder, tmp_path)

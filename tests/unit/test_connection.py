@@ -94,4 +94,4 @@ class Pipe:
     ],
 )
 def test_where_there_is_no_tcp_nothing_is_asked_of_the_connection(connector: object) -> None:
-    disable_nagle(connector)  # what is not there raises
+    disable_nagle(connector)  # a missing attribute raises

@@ -1,4 +1,4 @@
-"""What surrounds the code of DAGs: the same variables and options on the host and in pods."""
+"""The surroundings of DAG code: the same variables and options on the host and in pods."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_host_has_the_variables_of_the_pods(tmp_path: Path) -> None:
     found = read_by_sh(file)
     assert {name: found.get(name) for name in ENV} == {
         **ENV,
-        # What Kubernetes puts into a pod.
+        # Kubernetes puts these into a pod.
         "NO_PROXY": "127.0.0.1,example",
         "IMAGE": variables.of_pods(settings)["AIRFLOW_WORKER_IMAGE"],
         "AGAIN": "$(HOST_IP) prod $(UNKNOWN)",
@@ -198,7 +198,7 @@ def test_options_of_the_inventory_reach_the_pods() -> None:
             "AIRFLOW__CORE__XCOM_BACKEND": "own.Backend",
             "AIRFLOW__EMAIL__FROM_EMAIL": "airflow@example.com",
             "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "3",  # instead of the deploy's own
-            # Kubernetes makes it what airflow.cfg has.
+            # Kubernetes makes the value of airflow.cfg of it.
             "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": "s3://$$BUCKET/$$(HOST_IP)",
             "AIRFLOW__OWN_PROVIDER__COLOUR": "green",
         }.items()
@@ -261,9 +261,9 @@ def test_no_secret_of_airflow_reaches_a_pod() -> None:
     assert [each for each in secret if not options.where(*each)] == []
 
 
-# What people put into the folders
+# Files that people put into the folders
 
-# Tells the entries that setfacl was given; users can't read what lies in $folder/closed.
+# Tells the entries that setfacl was given; users can't read the files in $folder/closed.
 GETFACL = (
     'cat {folder}/acl 2>/dev/null | tr , "\\n" | sed -n "s/^d:u:/default:user:/p" | sed s/rX/r-x/'
 )
@@ -280,7 +280,7 @@ def folders(tmp_path: Path) -> Host:
     return host
 
 
-def test_what_people_put_into_a_folder_becomes_readable(folders: Host) -> None:
+def test_files_that_people_put_into_a_folder_become_readable(folders: Host) -> None:
     arguments = ("readable.sh", "/srv", "airflow-dags", "airflow")
     assert folders.check(*arguments) == "/srv has no default ACL for airflow-dags"
     assert folders.apply(*arguments) == folders.check(*arguments) == ""

@@ -118,7 +118,7 @@ def test_a_clone_without_the_branch_goes(cloned: Host) -> None:
 
 
 def test_root_looks_at_no_clone_itself(cloned: Host) -> None:
-    """Otherwise the user would choose what root reads and removes, and how long it waits."""
+    """Otherwise the user would choose the files that root reads and removes, and its delay."""
     cloned.program("runuser", "exit 1")
     said = cloned.apply("git-clones.py", *USERS)
     assert said.startswith("airflow-dags can't remove")
@@ -157,7 +157,7 @@ def test_connections_are_noted_when_they_change(tmp_path: Path) -> None:
         assert noted.read_text() == (answer.replace("\\n", "\n") + "\n" if answer else "")
     asking = " ".join(host.called("runuser")[0])
     assert "ids=git_team" in asking
-    # As the owner: a superuser would run what the owner has made of a table or of a type.
+    # As the owner: a superuser would run code that the owner has attached to a table or a type.
     assert asking.startswith("-u airflow -- env PGOPTIONS=-c search_path=pg_catalog psql ")
     assert "md5(connection::text)" in (tmp_path / "asked").read_text()
     host.program("runuser", "echo 'no database' >&2; exit 2")

@@ -59,7 +59,7 @@ def test_each_option_that_the_deploy_writes_is_its_own_or_free(variant: Plan) ->
         ({"minikube_extra_args": ["-p", "other"]}, "one cluster"),
     ],
 )
-def test_what_undoes_the_deploy_is_refused_with_the_setting_to_use(
+def test_an_option_that_undoes_the_deploy_is_refused_with_the_setting_to_use(
     given: dict[str, Any], instead: str
 ) -> None:
     (key,) = given

@@ -32,7 +32,7 @@ LEFT_BY_PACKAGES = [folder for all in remove.LEFT_BY_PACKAGES.values() for folde
 
 @functools.cache
 def anchors(path: Path) -> set[str]:
-    """What GitHub makes of a file's headings."""
+    """The anchors that GitHub makes of a file's headings."""
     found: dict[str, int] = {}
     result = set()
     for heading in re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE):
@@ -104,7 +104,7 @@ def test_sections_are_documented_in_their_order() -> None:
 def test_settings_are_documented(heading: str) -> None:
     expected = settings_table.table(heading)
     assert section(INVENTORIES, f"## {heading}").startswith(f"\n{expected}\n"), (
-        "paste what `python -m tests.unit.settings_table` prints"
+        "paste the output of `python -m tests.unit.settings_table`"
     )
 
 
@@ -141,7 +141,7 @@ def test_example_inventories_are_listed() -> None:
     assert table(section(INVENTORIES, "## Examples"), "Inventory") == expected
 
 
-# What runs on the host
+# Programs on the host
 
 
 def test_timers_are_documented() -> None:
@@ -216,7 +216,7 @@ def test_messages_of_the_troubleshooting_are_said() -> None:
     assert seen and not [message for message in seen if message not in said]
 
 
-# What is on the host
+# Files on the host
 
 
 def on_the_host() -> list[str]:
@@ -230,9 +230,9 @@ def covered(path: str, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatch(path, each) or path.startswith(f"{each}/") for each in patterns)
 
 
-def test_the_readme_lists_what_a_deploy_writes(variant: fake.Plan) -> None:
+def test_the_readme_lists_each_file_that_a_deploy_writes(variant: fake.Plan) -> None:
     patterns = on_the_host()
-    written = [path for path in variant.uploads]
+    written = list(variant.uploads)
     assert written and not [path for path in written if not covered(path, patterns)]
 
 
@@ -260,7 +260,7 @@ def test_each_place_of_the_map_has_one_description() -> None:
     assert all(place.description for place in layout.PLACES)
 
 
-def test_the_readme_lists_who_listens() -> None:
+def test_the_readme_lists_all_listeners() -> None:
     rows = table(section(README, "### Who listens"), "Who")
     assert rows == [
         [each.who, each.address, each.port, each.purpose, "yes" if each.is_open else "no"]
@@ -291,5 +291,5 @@ def test_the_import_law_is_told() -> None:
 
 def test_stories_are_listed() -> None:
     assert f"```\n{stories.listing()}\n```" in (ROOT / "tests/README.md").read_text(), (
-        "paste what ./tests/run list prints"
+        "paste the output of ./tests/run list"
     )

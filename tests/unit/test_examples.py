@@ -7,7 +7,6 @@ import runpy
 import secrets
 import subprocess
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ def example(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def given(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A home with what the example reads, and its environment variables; returns these."""
+    """A home with the files that the example reads, and its variables; returns the variables."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "hello.py").write_text("# a DAG\n")
@@ -73,13 +72,11 @@ def test_deploys(example: Path, given: dict[str, str]) -> None:
 def test_is_documented(example: Path) -> None:
     text = example.read_text()
     assert re.match(r'"""[A-Z].*\."""\n', text), "begin with one sentence in one line"
-    assert text.count("            # ") >= 2, "say what the settings do"
+    assert text.count("            # ") >= 2, "explain the settings"
 
 
 def test_the_example_of_a_firewall_is_one(tmp_path: Path) -> None:
     """In a network of its own; a second time changes nothing."""
-    if not which("nft"):
-        pytest.skip("nftables is not installed; the end-to-end story attacks has it")
     rules = ROOT / "inventories/examples/nftables.conf"
     twice = 'nft -c -f "$1" && nft -f "$1" && nft -f "$1" && nft list ruleset'
     done = subprocess.run(

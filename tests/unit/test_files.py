@@ -101,7 +101,7 @@ def test_each_file_is_one_of_its_kind(variants: dict[str, Plan]) -> None:
     for plan in variants.values():
         for path, text in plan.uploads.items():
             kind = next((each for each in KINDS if fnmatch(path, each)), None)
-            assert kind, f"say how {path} is to be read"
+            assert kind, f"add a reader for {path} to KINDS"
             KINDS[kind](text)
             used.add(kind)
             if KINDS[kind] is program:
@@ -111,7 +111,7 @@ def test_each_file_is_one_of_its_kind(variants: dict[str, Plan]) -> None:
     assert shell.unreadable(programs) == []
 
 
-def test_what_lands_elsewhere_is_one_of_its_kind() -> None:
+def test_files_that_land_elsewhere_are_of_their_kind() -> None:
     python((FILES / "image/start_task.py").read_text())  # in the worker image
     assert yaml.safe_load((FILES / "etc/prometheus/airflow.rules.yaml").read_text())
 
@@ -146,7 +146,7 @@ def test_ruff_and_mypy_look_at_programs_without_a_suffix() -> None:
     assert there <= set(config["mypy"]["files"])
 
 
-# What shellcheck warns of, and is meant.
+# Warnings of shellcheck about code that is meant so.
 MEANT = {
     "SC2046": "words of a list, each an argument",
 }

@@ -1,4 +1,4 @@
-"""What DAGs' code may do in Airflow's database, asked of a real PostgreSQL with all tables."""
+"""The rights of DAGs' code in Airflow's database, in a real PostgreSQL with all tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLES: dict[str, list[str]] = {
 }
 # The login's sequences belong to no column.
 LOOSE = ("ab_", "session")
-# What the code before this one gave: all but the tables of logins, connections and versions.
+# The rights that an earlier deploy gave: all but the tables of logins, connections and versions.
 FORMER = """
 do $$ declare each text; begin
     for each in select tablename from pg_tables where schemaname = 'public' and tablename not in (
@@ -37,7 +37,7 @@ do $$ declare each text; begin
     end loop;
 end $$
 """
-# What was given by hand, and is too much: on tables, columns and sequences, to the role and to all.
+# Surplus rights, given by hand: on tables, columns and sequences, to the role and to all.
 TOO_MUCH = """
 grant all on ab_user to "airflow-dags" with grant option;
 grant update (executor_config), insert (executor_config) on task_instance to "airflow-dags";
@@ -47,7 +47,7 @@ grant select on session to public;
 grant update on log_template to public;
 grant truncate, references, trigger on dag_run to "airflow-dags";
 """
-# What others than the owner have: on tables, sequences and columns.
+# The rights of others than the owner: on tables, sequences and columns.
 WRITTEN = """
 select of, (r).grantee::regrole, (r).privilege_type, (r).is_grantable from (
     select oid::regclass::text as of, aclexplode(relacl) as r from pg_class
@@ -129,7 +129,7 @@ def test_the_deploy_gives_the_rights_once(
 @pytest.mark.parametrize(
     ("name", "before"), [("former", FORMER), ("by_hand", FORMER + ";" + TOO_MUCH)]
 )
-def test_one_run_takes_what_is_too_much(
+def test_one_run_revokes_all_surplus_rights(
     server: postgres.Server, database: str, name: str, before: str
 ) -> None:
     make_tables(server, name)
@@ -186,7 +186,7 @@ def test_a_superuser_runs_nothing_of_the_owner(server: postgres.Server) -> None:
     server.sql(f"set role airflow; {planted}", "planted")
     assert server.sql("select quote_ident('x'); select who from evil.seen", "planted") == (
         "postgres\npostgres"
-    ), "what was planted would not be found"
+    ), "a planted function would not be found"
     server.sql("truncate evil.seen", "planted")
     server.sql(f"{AS_OWNER}{GRANTS}\\gexec", "planted")
     assert lacks(server, "planted") == ""
@@ -219,7 +219,7 @@ def test_rights_are_those_of_the_list(server: postgres.Server, database: str) ->
 def test_a_table_of_a_later_version_is_closed(server: postgres.Server) -> None:
     make_tables(server, "later")
     server.sql(f"{AS_OWNER}create table brand_new (id serial, secret text)", "later")
-    # Of somebody else, who decides about it.
+    # It belongs to another role, which decides about it.
     server.sql("create table others (id int); grant select on others to public", "later")
     server.sql('grant all on brand_new to "airflow-dags"', "later")
     server.sql(f"{AS_OWNER}{GRANTS}\\gexec", "later")

@@ -1,4 +1,4 @@
-"""The proxy through which a host reaches the internet: who is given it, and for what."""
+"""The proxy through which a host reaches the internet: the programs that know it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_login_is_refused() -> None:
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_who_reaches_the_internet_is_told(given: bool) -> None:
+def test_programs_that_reach_the_internet_know_the_proxy(given: bool) -> None:
     plan = fake.plan(settings() if given else fake.settings())
     units = ["minikube.service", *(unit for unit in layout.UNITS if unit.endswith("service"))]
     for unit in units:

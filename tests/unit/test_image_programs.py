@@ -224,7 +224,7 @@ def test_an_image_that_was_loaded_without_its_label_gets_it(tmp_path: Path) -> N
     assert host.apply("image-load.sh", IMAGE) == host.check("image-load.sh", IMAGE) == ""
 
 
-# The registry: what skopeo says, and the sentence that the deploy ends with.
+# The registry: the message of skopeo, and the sentence that the deploy ends with.
 REFUSALS = {
     "manifest unknown": "",
     "name unknown: repository name not known to registry": "",
@@ -275,7 +275,7 @@ def test_a_registry_that_wants_a_login_says_so(tmp_path: Path) -> None:
     assert not any("--authfile" in word for words in host.called("skopeo") for word in words)
 
 
-# The trial: the pod's state, what it printed, and the sentence that the deploy ends with.
+# The trial: the pod's state, its output, and the sentence that the deploy ends with.
 TRIALS = {
     ("Succeeded Completed ", "3.3.2 3.11"): "",
     ("Succeeded Completed ", "3.3.1 3.11"): "it has Airflow and Python 3.3.1 3.11",

@@ -17,12 +17,12 @@ def holder(owner: str, file: Path) -> subprocess.Popen[bytes]:
 
 
 def said(script: str) -> str:
-    """What shell commands print."""
+    """The output of shell commands."""
     return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
 
 
 def let_go(process: subprocess.Popen[bytes]) -> None:
-    """What the end of a connection, or of the program that reads, means to the other side."""
+    """The effect that the end of a connection, or of its reader, has on the other side."""
     assert process.stdout
     process.stdout.close()
     process.wait(10)

@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(plugin: Any, folder: Path) -> tuple[list[str], list[list[str]]]:
-    """What the page gets of an attempt: the files, and their lines."""
+    """The log of an attempt as the page gets it: the files, and their lines."""
     handler = SimpleNamespace(local_base=str(folder))
     sources, streams = plugin.read_from_local(handler, folder / "run" / NAME)
     return [Path(each).name for each in sources], [list(each) for each in streams]
@@ -181,7 +181,7 @@ def test_a_log_is_written(inside: bool, init_log_file: Any, folder: Path, tmp_pa
 
 @pytest.mark.parametrize("mode", ["ab", "wb"])
 @pytest.mark.parametrize("planted", ["pipe", "link", "folder", "linked folder", "socket"])
-def test_what_lies_where_the_log_should_be_costs_the_log_only(
+def test_a_file_in_the_place_of_the_log_costs_the_log_only(
     planted: str, mode: str, init_log_file: Any, folder: Path
 ) -> None:
     log, secret = folder / "run" / NAME, folder.parent / "secret"

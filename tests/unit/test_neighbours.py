@@ -40,6 +40,7 @@ def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) ->
         ({"hostname": ["Big_Host"]}, "Big_Host can't be", "hostnamectl set-hostname"),
         ({"hostname": ["-x"]}, "-x can't be", "hostnamectl"),
         ({"resolver": ["127.0.0.1"]}, "names 127.0.0.1", "kubelet.resolv-conf"),
+        ({"no_ipv4": ["yes"]}, "no default route for IPv4", "ip route add default"),
         ({"noexec": ["/opt"]}, "/opt is mounted with noexec", "remount,exec"),
         (
             {"firewall": ["ufw 8443"]},
@@ -89,7 +90,7 @@ def test_an_address_needs_its_protocol() -> None:
     assert "0.0.0.0" in finding
 
 
-# Clusters of PostgreSQL: what pg_lsclusters and the clusters say, and what becomes of it.
+# Clusters of PostgreSQL: the answers of pg_lsclusters and of the clusters, and the decision.
 
 OWN = "15 main 5432 online own database-airflow role-airflow role-airflow-dags"
 CHOSEN: list[tuple[str, list[str], dict[str, Any], tuple[int, int]]] = [
@@ -201,6 +202,7 @@ class Host:
         for name in ("pg_lsclusters", "runuser", "dpkg", "dpkg-query", "lslocks"):
             self.program(name, "")
         self.program("getent", "exit 2")
+        self.program("ip", "echo default via 192.0.2.1 dev eth0")
         for name in ("nft", "iptables-save", "firewall-cmd", "ctr", "findmnt"):
             self.program(name, "exit 1" if name == "firewall-cmd" else "")
         self.variables = {
@@ -356,6 +358,11 @@ def test_half_installed_packages_are_told_unless_somebody_installs_now(host: Hos
     assert host.ask()["dpkg"] == ["libfoo:amd64 bar"]
     host.program("lslocks", "echo /var/lib/dpkg/lock-frontend")
     assert host.ask() == {}
+
+
+def test_a_host_without_ipv4_is_told(host: Host) -> None:
+    host.program("ip", 'case "$*" in *-4*) ;; *) echo default via fe80::1 dev eth0 ;; esac')
+    assert host.ask() == {"no_ipv4": ["yes"]}
 
 
 def test_folders_of_programs_that_may_not_run_are_told(host: Host) -> None:

@@ -49,7 +49,7 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What pyinfra says to each wrong call, as one line; all of them must fail."""
+    """pyinfra's answer to each wrong call, as one line; all of them must fail."""
     folder = tmp_path_factory.mktemp("inventories")
     for name, text in INVENTORIES.items():
         (folder / name).write_text(text)

@@ -1,4 +1,4 @@
-"""The deploy's own operations: what they plan, and what their shell code really does."""
+"""The deploy's own operations: their plans, and the real effects of their shell code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.unit import fake
 
 @pytest.fixture(autouse=True)
 def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What commands lock: a file of the test's own, so that it waits for no deploy of this host."""
+    """The lock of commands: a file of the test's own, so that it waits for no deploy here."""
     path = tmp_path / "busy"
     alone = operations.ALONE.replace(layout.COMMAND_LOCK, str(path))
     monkeypatch.setattr(operations, "ALONE", alone.replace(layout.LOCKS, str(tmp_path)))
@@ -149,7 +149,7 @@ def test_installed_packages_need_no_apt() -> None:
 
 
 class Apt:
-    """Stand-ins for apt-get and dpkg-query, and what the program with their packages does."""
+    """Stand-ins for apt-get and dpkg-query, and the effects of the program with their packages."""
 
     def __init__(self, folder: Path) -> None:
         self.bin, self.record = folder / "bin", folder / "state/record"
@@ -310,7 +310,7 @@ def test_a_brought_file_is_newer_than_the_one_before(
     assert (dest / "one.py").stat().st_mtime_ns > before
 
 
-def test_what_was_brought_and_is_no_longer_there_is_removed(
+def test_a_file_that_the_source_no_longer_has_is_removed(
     folders: tuple[Path, dict[str, Any]],
 ) -> None:
     dest, arguments = folders
@@ -352,7 +352,7 @@ def test_brought_files_are_put_back(folders: tuple[Path, dict[str, Any]], harm: 
 def test_a_run_that_was_killed_leaves_nothing_behind(folders: tuple[Path, dict[str, Any]]) -> None:
     dest, arguments = folders
     sources = files_of(dest.parent / "source")
-    # Killed after it had brought files and before it had written what it brought.
+    # Killed after it had brought files and before it had recorded them.
     fake.run(synced_folder, sources=sources, **arguments)
     with Path(arguments["record"]).open("a") as record:
         record.write(Path(arguments["record"]).read_text())
@@ -386,7 +386,7 @@ def test_a_secret_file_is_written_once(tmp_path: Path) -> None:
 def test_a_secret_file_is_closed_from_its_first_moment(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     write, move = fake.commands(secret_file, {}, path=str(path), content=SecretStr("hidden"))
-    # Who looks sees it already while its content is still on the way.
+    # Others see the file already while its content is still on the way.
     with subprocess.Popen(["sh", "-c", write], stdin=subprocess.PIPE, text=True) as writer:
         wait_for(lambda: list(tmp_path.glob("secret*")), 5, "the file is made", every=0.02)
         (made,) = tmp_path.glob("secret*")

@@ -77,7 +77,7 @@ FILES = {
 
 
 class Index(BaseHTTPRequestHandler):
-    """A simple repository, PEP 503, for who knows the login."""
+    """A simple repository, PEP 503, which asks for a login."""
 
     def do_GET(self) -> None:
         """Answer with a page of links, or with a file."""
@@ -205,7 +205,7 @@ def test_without_the_login_nothing_is_taken(host: Host) -> None:
     assert install(host).returncode != 0 and "locked" not in installed(host)
 
 
-def test_what_has_no_wheel_is_built_only_where_settings_say_so(host: Host) -> None:
+def test_a_package_without_a_wheel_is_built_only_where_settings_say_so(host: Host) -> None:
     done = install(host, "built-here")
     assert done.returncode == 1 and "built_here" not in installed(host)
     (*_, last) = done.stderr.splitlines()

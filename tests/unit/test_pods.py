@@ -114,7 +114,7 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_template_of_ones_own_is_taken_but_for_what_it_leaves_out(own: Path) -> None:
+def test_a_template_of_the_inventory_is_completed(own: Path) -> None:
     generated = template_of({})["spec"]["containers"][0]
     pod = template_of({"worker_pod_template": str(own), "dags_env": {"COLOUR": "green"}})
     base, other = pod["spec"]["containers"]

@@ -1,4 +1,4 @@
-"""The policy that admits task pods: what it says for which settings, and how it is applied.
+"""The policy that admits task pods: its text for different settings, and how it is applied.
 
 Whether the cluster refuses the right pods, the story of attacks tells.
 """
@@ -27,12 +27,12 @@ PROGRAM = FILES / "usr/local/lib/airflow/pod-policy.py"
 
 
 def values(given: dict[str, Any]) -> dict[str, Any]:
-    """What the policy allows with these settings."""
+    """The permissions of the policy with these settings."""
     settings = fake.settings(given)
     return policy.values(settings, [template.manifest(settings)])
 
 
-def test_the_policy_is_for_the_namespaces_of_tasks_and_refuses_what_it_cannot_judge(
+def test_the_policy_is_for_the_namespaces_of_tasks_and_refuses_pods_that_it_cannot_judge(
     variant: Plan,
 ) -> None:
     rules, binding = yaml.safe_load_all(variant.uploads[PATH])
@@ -98,7 +98,7 @@ def test_root_among_the_users_allows_every_images_own() -> None:
     assert values({"kubernetes_allowed_users": [0]})["ids"] == [50000, policy.ANY_USER, 0]
 
 
-def test_a_template_of_the_inventory_allows_what_it_has() -> None:
+def test_a_template_of_the_inventory_is_allowed_as_it_is() -> None:
     found = values(
         {
             "worker_pod_override": {
@@ -106,6 +106,7 @@ def test_a_template_of_the_inventory_allows_what_it_has() -> None:
                     "serviceAccountName": "team",
                     "securityContext": {"runAsUser": 1000, "fsGroup": 2000},
                     "tolerations": [{"operator": "Exists"}],
+                    "priorityClassName": "system-node-critical",
                     "volumes": [
                         {"name": "models", "hostPath": {"path": "/srv/models"}},
                         {"name": "share", "nfs": {"server": "nfs.example", "path": "/"}},
@@ -119,6 +120,7 @@ def test_a_template_of_the_inventory_allows_what_it_has() -> None:
     assert "team" in found["accounts"]
     assert "nfs" in found["kinds"]
     assert found["tolerates_control_plane"]
+    assert found["system_priorities"] == ["system-node-critical"]
 
 
 def test_a_template_never_allows_root_nor_airflows_own_accounts() -> None:
@@ -128,7 +130,7 @@ def test_a_template_never_allows_root_nor_airflows_own_accounts() -> None:
 
 
 def with_template_in_use(settings: Any, in_use: dict[str, Any]) -> dict[str, Any]:
-    """What the policy allows while the template changes."""
+    """The permissions of the policy while the template changes."""
     return policy.values(settings, [template.manifest(settings), in_use])
 
 
@@ -143,7 +145,7 @@ IN_USE = f"cat {layout.POD_TEMPLATE} 2>/dev/null; true"
 
 
 def prepared(given: dict[str, Any], in_use: dict[str, Any]) -> list[Planned]:
-    """What happens to the policy before the template changes from the one in use."""
+    """The calls for the policy before the template changes from the one in use."""
     settings = fake.settings(given)
     return fake.planned(
         policy.prepare,
@@ -164,7 +166,7 @@ def test_only_a_change_of_the_template_is_prepared() -> None:
     assert prepared({}, shaped) == []
 
 
-# What the policy would refuse of the template itself, and words of the sentence.
+# Parts of the template itself that the policy would refuse, and words of the sentence.
 OBJECTIONS: list[tuple[dict[str, Any], str]] = [
     ({"hostNetwork": True}, "(hostNetwork)"),
     ({"hostPID": True}, "(hostPID)"),

@@ -31,7 +31,7 @@ def test_the_api_servers_port_is_closed_to_users_of_the_host(uploads: dict[str, 
     relaxed = uploads[f"{UNITS}/airflow-api-server.service.d/20-sandbox.conf"]
     for option in ("CapabilityBoundingSet", "AmbientCapabilities"):
         assert f"\n{option}=CAP_NET_BIND_SERVICE\n" in relaxed
-    # What asks the api-server, asks there.
+    # All programs that ask the api-server ask there.
     asking = [uploads[layout.HOST_ENV], uploads[layout.NGINX_SITE], uploads[layout.CONFIG]]
     asking.append(uploads[f"{UNITS}/airflow-liveness.service.d/30-host.conf"])
     for text in asking:

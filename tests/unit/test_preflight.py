@@ -153,7 +153,7 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         ({"time": [str(int(NOW) + 60)]}, {}),
         ({"time": [str(int(NOW) - 60)]}, {}),
         ({"safe": TOLD, "reached": ["https://192.0.2.9:6443"]}, CLUSTER),
-        # What the other contexts need does not matter.
+        # The needs of the other contexts do not matter.
         ({"safe": TOLD, "reached": ["https://192.0.2.9:6443"], "no_tool": ["aws"]}, CLUSTER),
         ({"safe": TOLD, "reached": ["https://127.0.0.1:6443"]}, {**CLUSTER, **CLOUD}),
         ({}, OFFLINE),
@@ -314,14 +314,14 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ask(offline: Path, given: dict[str, Any] | None = None) -> Report:
-    """What this machine answers, asked as preflight asks."""
+    """The answers of this machine, asked as preflight asks."""
     settings = Settings.from_data({"offline_dir": str(offline), **(given or {})})
     report = fake.fact(HostReport, variables=variables(settings, "me") + "lock_owner=\n")
     assert isinstance(report, Report)
     return report
 
 
-def test_a_machine_answers_what_every_machine_can(offline: Path) -> None:
+def test_a_machine_answers_the_questions_that_every_machine_can_answer(offline: Path) -> None:
     report = ask(offline)
     assert report.one("uid") == str(os.getuid())
     assert report.one("machine") == platform.machine()
@@ -337,7 +337,7 @@ def test_a_complete_offline_folder_is_accepted(offline: Path) -> None:
     assert ask(offline).all("offline") == []
 
 
-def test_what_is_wrong_with_an_offline_folder_is_told_all_at_once(offline: Path) -> None:
+def test_all_faults_of_an_offline_folder_are_told_at_once(offline: Path) -> None:
     (offline / "kubectl").write_text("tampered with")
     (offline / "minikube-linux-amd64").unlink()
     sums = offline / "SHA256SUMS"
@@ -391,7 +391,7 @@ def test_a_folder_that_was_used_is_not_read_again_until_it_changes(offline: Path
     assert ask(offline).all("offline") == ["kubectl does not have the checksum of SHA256SUMS"]
 
 
-def test_a_port_that_is_held_is_told_with_who_holds_it(offline: Path, open_port: int) -> None:
+def test_a_port_that_is_held_is_told_with_its_holder(offline: Path, open_port: int) -> None:
     (answer,) = ask(offline, {"web_port": open_port}).all("port")
     port, pid, name = answer.split(maxsplit=2)
     assert (int(port), int(pid)) == (open_port, os.getpid())
@@ -490,7 +490,7 @@ def test_words_of_others_do_not_drive_the_terminal() -> None:
     assert report.one("port") == "8080 17 ?[2J?2Jserver?"
 
 
-def test_what_a_kubeconfig_names_is_looked_for(offline: Path, tmp_path: Path) -> None:
+def test_files_and_programs_of_a_kubeconfig_are_looked_for(offline: Path, tmp_path: Path) -> None:
     (tmp_path / "beside.crt").touch()
     text = KUBECONFIG.replace("https://", "http://127.0.0.1:1/")  # nobody to wait for
     given = kubeconfig(tmp_path / "config", text)
@@ -530,8 +530,8 @@ def test_a_report_keeps_all_answers_and_their_spaces() -> None:
 def test_an_index_that_only_pip_knows_is_found(
     line: str, offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if Path("/etc/uv/uv.toml").exists():
-        pytest.skip("this machine gives uv an index of its own")
+    # This machine may give uv an index of its own.
+    monkeypatch.setattr(questions, "UV_CONFIG", str(tmp_path / "uv.toml"))
     config = tmp_path / "pip.conf"
     config.write_text(f"[global]\n{line}\n")
     monkeypatch.setattr(layout, "PIP_CONFIG", str(config))

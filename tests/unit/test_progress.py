@@ -15,7 +15,7 @@ from tasks.lib import progress
 
 
 def words_about(seconds: float, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What is said while an operation takes that long, on this machine."""
+    """The messages while an operation takes that long, on this machine."""
     state = State(Inventory((["@local"], {})), Config())
     state.add_callback_handler(progress.Stopwatch())
     connect_all(state)

@@ -1,4 +1,4 @@
-"""nginx in front of the api-server, the certificate that it shows, and who trusts that."""
+"""nginx in front of the api-server, the certificate that it shows, and the trust in it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNITS = "/etc/systemd/system"
 
 
 def plan_of(given: dict[str, Any]) -> Plan:
-    """What the deploy does."""
+    """The plan of the deploy."""
     return fake.plan(fake.settings(given))
 
 
@@ -34,7 +34,7 @@ def servers(plan: Plan) -> tuple[str, str]:
     return pods, page
 
 
-# Who listens where
+# Listeners
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_policy_lets_pods_reach_their_port() -> None:
     assert 8080 not in [port["port"] for port in ports]
 
 
-def test_a_start_and_a_reload_record_what_nginx_reads() -> None:
+def test_a_start_and_a_reload_record_the_files_that_nginx_reads() -> None:
     plan = plan_of(PUBLIC)
     unit = Unit.parse(plan.uploads[f"{UNITS}/nginx.service.d/airflow.conf"])
     (record,) = {unit.one("Service.ExecStartPre"), unit.one("Service.ExecReload")}
@@ -163,7 +163,7 @@ def test_a_start_and_a_reload_record_what_nginx_reads() -> None:
     assert f"{layout.LIB}/run-unit.sh check {layout.NGINX_UNIT} || " in renewal
 
 
-# Who trusts it
+# Trust
 
 
 @pytest.mark.parametrize("given", [{}, PUBLIC, OWN])
@@ -178,7 +178,7 @@ def test_pods_are_told_the_hosts_authority(given: dict[str, Any]) -> None:
     assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].startswith("https://")
 
 
-def test_an_own_certificate_is_what_browsers_see_and_pods_do_not() -> None:
+def test_browsers_see_an_own_certificate_and_pods_do_not() -> None:
     shows = [
         set(re.findall("ssl_certificate(?:_key)? (.*);", server))
         for server in servers(plan_of(OWN))
@@ -243,7 +243,7 @@ class Maker:
         return tuple((self.folder / name).read_text() for name in ("ca.pem", "server.pem"))  # type: ignore[return-value]
 
     def holds_for(self, option: str, name: str) -> bool:
-        """Whether who is strict trusts it under a name."""
+        """Whether a strict client trusts it under a name."""
         verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "ca.pem"]
         command = [*verify, option, name, "server.pem"]
         return not subprocess.run(command, cwd=self.folder, capture_output=True).returncode
@@ -278,7 +278,7 @@ def test_the_authority_holds_ten_years_and_a_certificate_as_long_as_browsers_tak
     assert days[0] == 3650 and 90 < days[1] <= 825
 
 
-def test_a_certificate_is_made_anew_only_if_it_must_be(maker: Maker) -> None:
+def test_a_certificate_is_made_again_only_if_it_must_be(maker: Maker) -> None:
     authority, first = maker.made("airflow.example")
     assert maker.made("airflow.example") == (authority, first)
     # A name that is wanted no longer does no harm, and the name service may be away.

@@ -1,4 +1,4 @@
-"""Images' names, and what a registry's answers mean."""
+"""Images' names, and the meaning of a registry's answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_an_images_name_in_its_parts(image: str, reference: tuple[str, str, str]
 
 
 class Registry(http.server.BaseHTTPRequestHandler):
-    """A registry with one public image and one for those who log in.
+    """A registry with one public image and one that needs a login.
 
     https://distribution.github.io/distribution/spec/auth/token/
     """
@@ -60,7 +60,7 @@ class Registry(http.server.BaseHTTPRequestHandler):
             self._answer(200 if path == "/v2/team/worker/manifests/1" else 404, {})
 
     def do_GET(self) -> None:
-        """Give a token to whom asks for the right scope."""
+        """Give a token for the right scope."""
         right = "scope=repository%3Ateam%2Fworker%3Apull" in self.path
         body = json.dumps({"token": "let-me-in" if right else "no"}).encode()
         self._answer(200, {"Content-Length": str(len(body))})

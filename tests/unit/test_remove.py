@@ -1,4 +1,4 @@
-"""The removal as a list of operations, without a host; what it does is seen on a real one only."""
+"""The removal as a list of operations, without a host; only a real one shows its effect."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def test_commands_and_questions_are_shell(given: dict[str, Any], keep_data: bool
     assert shell.unreadable({*commands, *plan.facts}) == []
 
 
-# A path as it stands in a command; what the shell puts in later is not followed.
+# A path as it stands in a command; variables of the shell are not followed.
 PATH = r"/(?:etc|opt|root|run|srv|tmp|usr|var)/[\w./@+*-]*[\w*]"
-# What a command makes: the end of a redirection, what is moved, copied or linked, a folder.
+# A path that a command makes: of a redirection, a move, a copy, a link or a folder.
 MADE = re.compile(
     rf">>? ?({PATH})|\bmkdir (?:-p )?({PATH})|\binstall -d -m \d+ ({PATH})"
     rf"|\b(?:mv|cp|ln)(?: -\w+)* \S+ ({PATH})|\bvenv[^;&]* ({PATH})"
 )
-# What the deploy makes and the removal leaves, each with the reason.
+# Paths that the deploy makes and the removal leaves, each with the reason.
 LEFT = {
-    "/etc/postgresql/15/main": "Debian's; what the deploy has changed in it is put back",
+    "/etc/postgresql/15/main": "Debian's; the deploy's changes in it are undone",
     "/etc/containerd": "purged with the package, and then emptied",
     "/etc/containers": "purged with the package, and then emptied",
     "/usr/local": "Debian's",
@@ -58,16 +58,16 @@ LEFT = {
     "/etc/nginx/sites-enabled": "Debian's",
     layout.LOCKS: "in memory, and held by the removal itself",
 }
-# What a removal that keeps the data leaves beside.
+# Paths that a removal with keep_data=True leaves as well.
 DATA = {
     "/etc/airflow": "the folder of the secrets",
-    "/etc/airflow/secrets": "what the data is encrypted with",
+    "/etc/airflow/secrets": "keys that the data is encrypted with",
     "/opt/airflow": "the folder of the DAGs",
     "/opt/airflow/dags": "people's, with those of the deploy",
     "/opt/airflow/plugins": "people's",
     "/var/lib/airflow": "homes",
     "/var/lib/airflow-dags": "homes",
-    "/var/lib/airflow-deploy": "what the database and the folders are like",
+    "/var/lib/airflow-deploy": "notes about the database and the folders",
     "/var/log/airflow": "logs",
     "/var/log/airflow-dag-processor": "logs",
     "/var/backups/airflow": "backups",
@@ -98,7 +98,7 @@ DELETED_BY: dict[str, Callable[[list[str]], set[str]]] = {
 
 
 def deleted(plan: Plan) -> set[str]:
-    """The patterns of all paths that a removal deletes with what is in them."""
+    """The patterns of all paths that a removal deletes with their content."""
     found: set[str] = set()
     for command in commands_of(plan):
         if program := re.match(SENT, command):
@@ -124,7 +124,7 @@ def is_like(path: Path, pattern: str) -> bool:
 
 
 def left(plan: Plan, removal: Plan) -> set[str]:
-    """What a deploy makes and a removal leaves; what claims hold is not the deploy's."""
+    """Paths that a deploy makes and a removal leaves; those in claims are not the deploy's."""
     patterns = deleted(removal)
     empty = {path for each in commands_of(removal) for path in re.findall(f"rmdir ({PATH})", each)}
     for command in commands_of(removal):
@@ -172,11 +172,11 @@ def test_data_is_kept_when_it_is_asked_for() -> None:
         assert not is_deleted(path, patterns), path
 
 
-# What programs that the deploy runs leave on a node, as their manuals say:
+# Paths that the deploy's programs leave on a node, as their manuals say:
 # https://minikube.sigs.k8s.io/docs/handbook/persistent_volumes/,
 # https://kubernetes.io/docs/reference/setup-tools/kubeadm/implementation-details/
 OF_THE_NODE = {
-    "/root/.minikube": "profiles, certificates, and what was downloaded",
+    "/root/.minikube": "profiles, certificates and downloads",
     "/root/.kube": "the kubeconfig of the cluster",
     "/etc/kubernetes": "kubeadm's manifests, and the administrator's kubeconfig",
     "/var/lib/minikube": "certificates, the programs, and etcd's data",
@@ -194,15 +194,15 @@ OF_THE_NODE = {
 }
 
 
-def test_what_kubernetes_leaves_on_the_node_is_removed() -> None:
+def test_the_remains_of_kubernetes_on_the_node_are_removed() -> None:
     patterns = deleted(fake.removal({}, False))
     assert [path for path in OF_THE_NODE if not is_deleted(path, patterns)] == []
-    # With another node there is none of it here, but what minikube itself has.
+    # With another node there are only minikube's own files here.
     elsewhere = commands_of(fake.removal(fake.ANOTHER_DRIVER, False))
     assert any("minikube delete" in command for command in elsewhere)
 
 
-def test_what_the_readme_says_is_on_the_host_is_removed() -> None:
+def test_each_path_of_the_readmes_table_is_removed() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     begin = next(at for at, line in enumerate(lines) if line.startswith("## What it puts on the"))
     rows = [line.split("|")[1:4] for line in lines[begin:] if line.startswith("| ")]
@@ -221,7 +221,7 @@ def test_what_the_readme_says_is_on_the_host_is_removed() -> None:
     assert left == of_postgres | purged
 
 
-def test_what_was_postgres_own_is_put_back() -> None:
+def test_the_files_of_postgres_are_put_back() -> None:
     commands = fake.removal({}, False).named("Remove the database and the roles").commands
     access = "/etc/postgresql/15/main/pg_hba.conf"
     kept = "pg_hba.conf.before-airflow"
@@ -229,7 +229,7 @@ def test_what_was_postgres_own_is_put_back() -> None:
     assert f"cd {folder} && {{ test ! -e {kept} || mv {kept} pg_hba.conf; }}" in commands
     assert "rm /etc/postgresql/15/main/conf.d/airflow.conf" in commands
     dropped = [shlex.split(each)[4:] for each in commands if each.startswith("runuser")]
-    # A role goes after what it owns; the other two are what a restore may leave.
+    # A role goes after the databases that it owns; a restore may leave the other two.
     assert [(words[0], words[-1]) for words in dropped] == [
         ("dropdb", "airflow"),
         ("dropdb", "airflow_new"),
@@ -247,7 +247,7 @@ def test_users_and_packages_go_with_the_data_only() -> None:
             assert (word in said) is not keep_data
 
 
-def test_the_people_who_own_a_cluster_keep_it() -> None:
+def test_an_existing_cluster_is_kept() -> None:
     plan = fake.removal(fake.VARIANTS["existing cluster"], False)
     said = " ".join(commands_of(plan))
     assert "minikube delete" not in said and "iptables" not in said
@@ -258,8 +258,11 @@ def test_the_people_who_own_a_cluster_keep_it() -> None:
     (others,) = kept.named("Delete Airflow's objects").commands
     client, of_airflow, of_control = objects_of(others)
     assert client == kubectl and of_airflow.startswith("-n airflow ")
-    accounts = "serviceaccount/airflow-control-plane secret/airflow-control-plane-token"
-    assert of_control == f"-n airflow-control {accounts}"
+    assert set(of_control.split()) >= {
+        "serviceaccount/airflow-control-plane",
+        "rolebinding/airflow-renewal",
+        "secret/airflow-control-plane-token",  # of an earlier deploy
+    }
     names = set(of_airflow.split())
     assert {"role/airflow-control-plane", "secret/airflow-registry"} <= names
     # Also of an earlier deploy.

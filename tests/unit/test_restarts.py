@@ -23,6 +23,12 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     "names": (PUBLIC, {**PUBLIC, "web_host_names": ["another.example"]}, set()),
     "logins": (PUBLIC, {**PUBLIC, "web_logins_per_minute": 5}, set()),
     "certificate": (PUBLIC, {**PUBLIC, "web_certificate": fake.PAIR}, set()),
+    "login": ({}, {"web_login_config": "AUTH_TYPE = 2\n"}, ALL),
+    "another login": (
+        {"web_login_config": "AUTH_TYPE = 2\n"},
+        {"web_login_config": "AUTH_TYPE = 4\n"},
+        {"api-server"},
+    ),
     "option": ({}, {"airflow_config": {"core": {"parallelism": "8"}}}, ALL),
     "packages": ({}, {"airflow_extra_requirements": ["cowsay"]}, ALL),
     "git": ({}, fake.VARIANTS["git"], ALL),

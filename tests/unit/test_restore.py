@@ -11,7 +11,7 @@ import pytest
 from tests.unit import fake, postgres, programs
 from tests.unit.test_grants import make_tables
 
-# Linux users are roles of PostgreSQL: these stand-ins make the one who is asked for the other.
+# Linux users are roles of PostgreSQL: these stand-ins make a role of the user.
 PROGRAMS = {
     "id": "echo 0",
     "runuser": 'user=$2; shift 3; PGUSER=$user exec "$@"',
@@ -21,13 +21,13 @@ PROGRAMS = {
     "curl": 'for each in metadatabase scheduler dag_processor triggerer; do printf \'"%s":'
     '{"status":"healthy"}\' $each; done',
 }
-# Airflow's migration: it reaches the database that it is told, as the user who runs it.
+# Airflow's migration: it reaches the given database, as the user that runs it.
 AIRFLOW = """#!/bin/sh
 database=${AIRFLOW__DATABASE__SQL_ALCHEMY_CONN##*///}
 exec psql -XAtq -v ON_ERROR_STOP=1 "${database%%\\?*}" -c "
     update alembic_version set version_num = 'new head'; alter table dag add column added text"
 """
-# What the owner of the database can leave in it, which runs when rows are restored.
+# Code that the owner of the database can leave in it, which runs when rows are restored.
 TRAP = """
 set role airflow;
 create function who() returns boolean language plpgsql as $$ begin
@@ -87,7 +87,7 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    """One whose PostgreSQL admits whom the deploy's pg_hba.conf names, without asking who it is."""
+    """One whose PostgreSQL admits the roles of the deploy's pg_hba.conf without a check."""
     access = fake.plan(fake.settings()).uploads["/etc/postgresql/15/main/pg_hba.conf"]
     with postgres.server() as server:
         server.sql('create role airflow login; create role "airflow-dags" login')
@@ -98,7 +98,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield Host(tmp_path, server)
 
 
-def test_an_older_backup_is_migrated_and_no_superuser_runs_what_it_holds(host: Host) -> None:
+def test_an_older_backup_is_migrated_and_no_superuser_runs_its_code(host: Host) -> None:
     host.migrated.write_text("3.3.2-4567 old head\n")
     made = host.call("airflow-backup")
     assert (made.returncode, made.stderr) == (0, "")

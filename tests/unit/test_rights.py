@@ -1,30 +1,32 @@
-"""Who may do what with the folders and files that the deploy makes, by lists written by hand."""
+"""The rights in folders, files and the cluster that the deploy gives, by lists written by hand."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from fnmatch import fnmatch
 from typing import NamedTuple
 
+from tasks import layout
 from tasks.lib.operations import FOLDER_PROGRAM
 from tests.unit import fake
 from tests.unit.fake import Plan, Planned
 
-# Each folder with a reason; what runs DAGs' code is airflow-dags, the control plane is airflow,
+# Each folder with a reason; DAGs' code runs as airflow-dags, and the control plane as airflow,
 # which is in the group of the former, and not the other way round.
 FOLDERS = {
     # Both read airflow.cfg there; nobody else has to.
     "/etc/airflow": ("root:airflow-dags", "750"),
     # systemd, which is root, gives each unit those that it needs.
     "/etc/airflow/secrets": ("root:root", "700"),
-    # Everybody may read whom to trust; keys have modes of their own.
+    # Everybody may read the authorities; keys have modes of their own.
     "/etc/airflow/tls": ("root:root", "755"),
     "/opt/airflow": ("root:root", "755"),
     "/opt/airflow/image": ("", "755"),
     # People of the group airflow put DAGs there. Code of DAGs must not change DAGs.
     "/opt/airflow/dags": ("root:airflow", "2775"),
-    # What is in there runs in the api-server, with all keys: nobody but root may write.
+    # Its files run in the api-server, with all keys: nobody but root may write.
     "/opt/airflow/plugins": ("root:airflow", "2755"),
     # DAGs that the deploy brings for other sources: only it writes.
     "/opt/airflow/baked-dags": ("root:airflow", "755"),
@@ -48,7 +50,7 @@ FOLDERS = {
     "/etc/containerd/certs.d": ("", "755"),
     "/etc/containerd/certs.d/registry.example:5000": ("", "755"),
 }
-# Files, by patterns, of which the first counts. Without an owner they are root's, who makes them.
+# Files, by patterns, of which the first counts. Without an owner they are root's, which makes them.
 FILES = {
     # Options may be secret, as a mail server's password.
     "/etc/airflow/airflow.cfg": ("root:airflow-dags", "640"),
@@ -74,14 +76,14 @@ FILES = {
 
 
 class Rights(NamedTuple):
-    """Owner and group, empty where they are root's who made it, and the mode."""
+    """Owner and group, empty where root has made it and keeps it, and the mode."""
 
     owner: str
     mode: str
 
 
 def rights(operation: Planned, path: str) -> Rights:
-    """What an operation says of a path."""
+    """The rights that an operation gives to a path."""
     commands = operation.commands
     for command in commands:
         if fake.WHOLE_FILE in command:
@@ -113,7 +115,7 @@ def test_each_file_has_the_rights_of_the_list(variants: dict[str, Plan]) -> None
                 continue  # files of an archive have the modes that it gives them
             for path in operation.uploads:
                 pattern = next((each for each in FILES if fnmatch(path, each)), None)
-                assert pattern, f"write down who may read and change {path}"
+                assert pattern, f"add the rights of {path} to FILES"
                 assert rights(operation, path) == FILES[pattern], path
                 used.add(pattern)
     assert used == FILES.keys()
@@ -141,8 +143,54 @@ def test_of_the_two_users_only_the_control_plane_is_in_the_others_group(plan: Pl
     }
 
 
-def test_what_runs_in_pods_has_the_id_of_the_setting() -> None:
+def test_the_user_of_pods_has_the_id_of_the_setting() -> None:
     plan = fake.plan(fake.settings({"airflow_uid": 4321}))
     for kind, option in (("group", "--gid"), ("user", "--uid")):
         (command,) = plan.named(f"System | Create {kind} airflow-dags").commands
         assert f"{option} 4321 " in f"{command} "
+
+
+# The rights of each account in the cluster, in each namespace of tasks.
+_PODS = {f"{verb} pods" for verb in ("create", "get", "list", "watch", "patch", "delete")}
+_FOLLOW = {"get pods/log", "list events", "watch events"}
+ACCOUNTS = {
+    "airflow-control-plane": {*_PODS, "get pods/log"},
+    # It deletes the pods of deferred tasks, and never makes one.
+    "airflow-triggerer": {*(_PODS - {"create pods"}), *_FOLLOW},
+    # The operator reads its result from a container of the pod.
+    # It may ask for tokens of the others, by name, and for nothing else: see test_kubeconfig.
+    "airflow-renewal": set(),
+    "airflow-pod-operator": {*_PODS, *_FOLLOW, "create pods/exec", "get pods/exec"},
+}
+
+
+def test_each_account_of_the_cluster_has_just_the_rights_of_the_list(
+    variants: dict[str, Plan],
+) -> None:
+    seen: dict[str, set[str]] = {}
+    for plan in variants.values():
+        objects = json.loads(plan.uploads[layout.KUBERNETES_OBJECTS])["items"]
+        # Rights in all of the cluster would be of these kinds.
+        assert not [each for each in objects if each["kind"].startswith("Cluster")]
+        roles = {
+            (each["metadata"]["namespace"], each["metadata"]["name"]): {
+                f"{verb} {resource}"
+                for rule in each["rules"]
+                for verb in rule["verbs"]
+                for resource in rule["resources"]
+                if rule["apiGroups"] == [""] and not rule.get("resourceNames")
+            }
+            for each in objects
+            if each["kind"] == "Role"
+        }
+        bindings = [each for each in objects if each["kind"] == "RoleBinding"]
+        # Each role is given to one account, which has no other.
+        assert len(bindings) == len(roles)
+        for each in bindings:
+            (account,) = each["subjects"]
+            role, namespace = each["roleRef"]["name"], each["metadata"]["namespace"]
+            assert (account["kind"], account["name"]) == ("ServiceAccount", role)
+            rights = roles.pop((namespace, role))
+            assert seen.setdefault(role, rights) == rights
+        assert not roles
+    assert seen == ACCOUNTS

@@ -32,7 +32,7 @@ HEALTHY = json.dumps(
 
 # The effects of programs on the files; $here is the folder that stands for the host.
 PROGRAMS = {
-    "chown": "",
+    "chgrp": "",
     "curl": f"echo '{HEALTHY}'",
     "sleep": "touch $here/waited",
     "mv": '/usr/bin/mv "$@"',
@@ -51,7 +51,7 @@ restart)
     if test -e {JWT_DROP_IN}; then cp {JWT_KEYS} $here/accepted
     else cp {SECRETS}/jwt-secret $here/accepted; fi ;;
 esac""",
-    # Encrypts with the first key what it can read with one of them.
+    # Encrypts with the first key, if it can decrypt with one of them.
     "run": f"""
 case "$*" in
 *rotate-fernet-key)
@@ -65,8 +65,10 @@ esac""",
     "kubectl": """
 case "$*" in
 *delete*) echo $(($(cat $here/token) + 1)) > $here/token ;;
-*go-template=*) echo 'server: "https://192.0.2.7:6443"' ;;
-*data.token*) base64 < $here/token ;;
+*metadata.uid*) cat $here/token ;;
+*"config view"*) echo '{"clusters": [{"cluster": {"server": "https://192.0.2.7:6443"}}]}' ;;
+*"create token"*)
+    echo '{"status": {"expirationTimestamp": "", "token": "'"$(cat $here/token)"'"}}' ;;
 esac""",
 }
 
@@ -164,7 +166,7 @@ class Host:
     def rotate(self, *names: str, kept: Path | str = "") -> subprocess.CompletedProcess[str]:
         """Run the command; before each of its changes and programs, keep a copy of the host."""
         environment = {"PATH": f"{self.bin}:/usr/bin:/bin", "KEPT": str(kept)}
-        environment["AIRFLOW_SURROUNDINGS"] = "the test's"  # it counts what one process does
+        environment["AIRFLOW_SURROUNDINGS"] = "the test's"  # it counts the steps of one process
         program = self.bin / "airflow-rotate"
         return subprocess.run(
             [sys.executable, "-B", "-c", KEEPING, self.folder, program, *names],

@@ -1,4 +1,4 @@
-"""Settings: what is accepted, what is refused with which words, and what is derived."""
+"""Settings: accepted ones, refused ones with the words of the refusal, and derived values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUNDLES = {"dags_git_bundles": {"team": {"url": "https://git.example/dags.git"}}
 
 
 def refusal(given: dict[str, Any]) -> str:
-    """What the deploy says to these settings, which are wrong."""
+    """The deploy's answer to these settings, which are wrong."""
     with pytest.raises(DeployError) as error:
         Settings.from_data(given)
     return str(error.value)
@@ -276,6 +276,11 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
             "worker_registry.password",
         ),
         (
+            {"web_login_config": "AUTH_TYPE = 2\npassword = s3cret s3cret\n"},
+            "web_login_config: the text is no Python in line 2",
+        ),
+        ({"web_login_config": ["s3cret"]}, "web_login_config"),
+        (
             {"web_certificate": {**PAIR, "key": ["s3cret"]}},
             "web_certificate.key",
         ),
@@ -285,7 +290,7 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
         ),
     ],
 )
-def test_what_may_be_secret_is_not_repeated(given: dict[str, Any], key: str) -> None:
+def test_a_value_that_may_be_secret_is_not_repeated(given: dict[str, Any], key: str) -> None:
     sentence = refusal(given)
     assert sentence.startswith(key) and "s3cret" not in sentence
 
@@ -400,6 +405,7 @@ OTHER: dict[str, Any] = {
     "web_base_url": "https://airflow.example",
     "web_certificate": PAIR,
     "web_host_names": ["airflow.example"],
+    "web_login_config": "AUTH_TYPE = 2\n",
     "web_logins_per_minute": 5,
     "execution_api_host": "192.0.2.8",
     "web_admin_user": "ada",
@@ -463,7 +469,7 @@ OTHER: dict[str, Any] = {
     "offline_dir": "/srv/offline",
 }
 S3 = {"folder": "s3://logs", "connection": "s3"}
-# What these change has no meaning alone: what they change then.
+# These have no meaning alone: the settings that they need.
 BASES: dict[str, dict[str, Any]] = {
     "dags_source": {"dags_git_bundles": {"team": {"url": "https://git.example/x"}}},
     "dags_claim": {
@@ -533,7 +539,7 @@ def test_every_setting_has_another_value_to_try() -> None:
     assert OTHER.keys() == SETTINGS.keys()
 
 
-def test_venv_and_image_are_named_by_what_goes_into_them_and_nothing_else(locks: Path) -> None:
+def test_venv_and_image_are_named_by_their_content_and_nothing_else(locks: Path) -> None:
     venvs, images = set(), set()
     for name in OTHER:
         before, after = before_and_after(name)
@@ -589,7 +595,7 @@ def test_a_given_image_is_taken_as_it_is() -> None:
     assert image.reference(fake.settings(EXISTING)) == EXISTING["worker_image"]
 
 
-# What can't work together, and words of the sentence that says so.
+# Settings that can't work together, and words of the sentence that says so.
 INDEX = {"url": "https://pypi.example/simple"}
 CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
     (
@@ -732,7 +738,9 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("given", "key", "words"), CONFLICTS)
-def test_what_can_not_work_together_is_refused(given: dict[str, Any], key: str, words: str) -> None:
+def test_settings_that_can_not_work_together_are_refused(
+    given: dict[str, Any], key: str, words: str
+) -> None:
     sentence = refusal(given)
     assert sentence.startswith(key) and words in sentence and "\n" not in sentence
 

@@ -1,4 +1,4 @@
-"""When a deploy runs the smoke test again: after a change of what a task needs on its way."""
+"""When a deploy runs the smoke test again: after a change on the way of a task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tasks.host import environment
 from tests.unit import fake, programs
 
-# What the test's state is made of, each with what would be wrong without it.
+# The files of the test's state, each with a fault that would be unseen without it.
 STATE = {
     "/etc/airflow/airflow.cfg": "other options",
     "/etc/airflow/pod_template.yaml": "another image, shape or environment of the pods",
@@ -19,7 +19,7 @@ STATE = {
     "/etc/airflow/kubeconfig": "another cluster, or another token for it",
     "/etc/airflow/secrets/objects.json": "another connection, as that of the logs' store",
     "/etc/nginx/sites-available/airflow": "another way of pods to the Execution API",
-    "/etc/airflow/tls/ca.pem": "another authority, whom pods are to trust",
+    "/etc/airflow/tls/ca.pem": "another authority, which pods should trust",
     "/etc/systemd/system/airflow-.service.d/10-sandbox.conf": "another sandbox of the services",
     **{
         f"/etc/systemd/system/airflow-{name}.service.d/30-host.conf": "another version or setting"
@@ -109,7 +109,7 @@ def test_it_runs_again_when_the_state_changed_or_it_failed(lib: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changes_a_tasks_way_is_proved_again(change: str) -> None:
+def test_a_change_on_the_way_of_a_task_is_tested_again(change: str) -> None:
     before, after, proved = CHANGES[change]
     contents = [
         plan.contents(FILES_OF_STATE)

@@ -1,4 +1,4 @@
-"""What the deploy asks of Airflow's database, asked of a real PostgreSQL with tables like it."""
+"""The deploy's questions to Airflow's database, in a real PostgreSQL with tables like it."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_history_is_deleted_of_all_where_nothing_goes_on(
 
 
 def figures(server: postgres.Server) -> dict[str, Any]:
-    """What the exporter would give: a number by the figure and its label."""
+    """The exporter's answer: a number by the figure and its label."""
     queries = yaml.safe_load((FILES / "usr/local/lib/airflow/metrics.yaml").read_text())
     found: dict[str, Any] = {}
     for query, each in queries.items():
@@ -154,7 +154,7 @@ def figures(server: postgres.Server) -> dict[str, Any]:
     return found
 
 
-def test_figures_count_what_they_say(database: postgres.Server) -> None:
+def test_figures_are_right(database: postgres.Server) -> None:
     rows = ""
     # As many tasks as the place of their state in the list, so that none is taken for another.
     states = sorted(TASK_GOES_ON | TASK_ENDED)

@@ -1,4 +1,4 @@
-"""What the worker image starts with, by processes of this machine."""
+"""The program that the worker image starts with, by processes of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kubernetes import client
 from tests.unit.fake import FILES
 
 SCRIPT = FILES / "image/start_task.py"
-# In the place of Airflow's program: what it finds, and how it is in and after two forks.
+# In the place of Airflow's program: it reports its state, also in and after two forks.
 PROGRAM = """
 import gc, os, sys
 if __name__ != "__main__":
@@ -62,7 +62,7 @@ def test_garbage_is_not_looked_for_until_the_task_is_forked_off(airflow: Path) -
         "before collects False frozen False",
         "first collects True frozen True",
         "parent collects True frozen True",
-        # What comes later is collected, also when the task forks itself.
+        # Later objects are collected, also when the task forks itself.
         "second collects True frozen False",
         "parent collects True frozen False",
         # Tasks of another user, with the same group, write logs into the same folders.
@@ -151,9 +151,52 @@ def test_the_process_ends_as_its_program_says(airflow: Path) -> None:
     assert started_with(airflow, "3.3.2", "print('last', end='')").stdout == "last"
 
 
-def mutated(*args: str) -> list[Any]:
-    """The arguments and the variables of a container, after the deploy's policy saw its pod."""
+# As Airflow's importer of DAGs leaves a process, in which a task then crashes for real.
+IMPORTER = """
+import signal
+def load():
+    def handler(number, frame):
+        pass
+    signal.signal(signal.SIGSEGV, handler)
+"""
+CRASH = """
+import ctypes, os, resource, signal
+from airflow.dag_processing.importers import python_importer
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_CPU, (5, 5))  # ends one that fails again and again
+if not (child := os.fork()):
+    python_importer.load()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    print("still here", flush=True)
+    ctypes.string_at(0)
+print(signal.Signals(os.WTERMSIG(os.waitpid(child, 0)[1])).name)
+"""
+
+
+def test_a_segmentation_fault_ends_the_task(airflow: Path) -> None:
+    importers = airflow / "airflow/dag_processing/importers"
+    importers.mkdir(parents=True)
+    (importers / "python_importer.py").write_text(IMPORTER)
+    (airflow / "airflow/sdk/execution_time/execute_workload.py").write_text(CRASH)
+    done = start(airflow, *TASK, "{}")
+    assert done.stdout.splitlines() == ["still here", "SIGSEGV"], done.stderr
+    # On the host, the policy of each process of Airflow does it.
+    on_host = "import airflow_deploy_crashes; airflow_deploy_crashes.install()"
+    path = f"{FILES}/usr/local/lib/airflow/python:{airflow}"
+    done = subprocess.run(
+        [sys.executable, "-c", on_host + CRASH],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == ["still here", "SIGSEGV"], done.stderr
+
+
+def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
+    """The deploy's policy, in the place of Airflow."""
     stand_ins = {
+        "airflow.configuration": {"conf": SimpleNamespace(get=lambda *_: executor)},
         "airflow.settings": {"task_instance_mutation_hook": SimpleNamespace()},
         "airflow.exceptions": {"AirflowClusterPolicyViolation": Exception},
         "airflow.policies": {"hookimpl": lambda function: function},
@@ -163,11 +206,16 @@ def mutated(*args: str) -> list[Any]:
         modules[name] = ModuleType(name)
         vars(modules[name]).update(values)
     modules["airflow"].settings = modules["airflow.settings"]
-    modules["airflow_deploy_logs"] = ModuleType("airflow_deploy_logs")
-    vars(modules["airflow_deploy_logs"])["install"] = lambda: None
-    policy = FILES / "usr/local/lib/airflow/python/airflow_deploy_policy.py"
+    for name in ("airflow_deploy_logs", "airflow_deploy_crashes"):
+        modules[name] = ModuleType(name)
+        vars(modules[name])["install"] = lambda: None
     with mock.patch.dict(sys.modules, modules):
-        hook = runpy.run_path(str(policy))["pod_mutation_hook"]
+        return runpy.run_path(f"{FILES}/usr/local/lib/airflow/python/airflow_deploy_policy.py")
+
+
+def mutated(*args: str) -> list[Any]:
+    """The arguments and the variables of a container, after the deploy's policy saw its pod."""
+    hook = policy()["pod_mutation_hook"]
     given = [client.V1EnvVar(name="GREETING", value="hello")]
     container = client.V1Container(name="base", args=[*args], env=given)
     hook(client.V1Pod(spec=client.V1PodSpec(containers=[container])))
@@ -203,3 +251,31 @@ def test_other_programs_are_run_as_they_are(tmp_path: Path) -> None:
     assert start(tmp_path, "sh", "-c", "echo $0 $1; exit 7", "a", "b").stdout == "a b\n"
     assert start(tmp_path, "sh", "-c", "exit 7").returncode == 7
     assert start(tmp_path, "python", "-c", "import gc; print(gc.isenabled())").stdout == "True\n"
+
+
+BOTH = "KubernetesExecutor,LocalExecutor"
+
+
+@pytest.mark.parametrize(
+    ("callback", "executor", "is_refused"),
+    [
+        ({"executor": None}, "KubernetesExecutor", True),
+        ({"executor": None}, BOTH, True),
+        ({"executor": "KubernetesExecutor"}, "LocalExecutor,KubernetesExecutor", True),
+        ({"executor": "LocalExecutor"}, BOTH, False),
+        ({"executor": None}, "LocalExecutor,KubernetesExecutor", False),
+        ({}, "KubernetesExecutor", False),  # of the triggerer
+    ],
+)
+def test_a_callback_that_no_executor_runs_is_refused(
+    callback: dict[str, Any], executor: str, is_refused: bool
+) -> None:
+    alert = SimpleNamespace(callback=SimpleNamespace(**callback))
+    hook = policy(executor)["dag_policy"]
+    hook(SimpleNamespace(dag_id="some", deadline=None))
+    dag = SimpleNamespace(dag_id="some", deadline=[alert])
+    if not is_refused:
+        hook(dag)
+        return
+    with pytest.raises(Exception, match="some: a SyncCallback of a deadline needs"):
+        hook(dag)

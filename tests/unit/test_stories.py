@@ -1,4 +1,4 @@
-"""What `tests/run` takes for an order, and what it makes of how stories ended."""
+"""The command line of `tests/run`, and its verdict on stories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def order(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_every_folder_with_tests_is_a_story_that_says_what_it_is() -> None:
+def test_every_folder_with_tests_is_a_story_with_a_description() -> None:
     folders = {path.parent.name for path in stories.FOLDER.glob("*/test_*.py")}
     found = stories.stories()
     assert {story.name for story in found} == folders
@@ -62,13 +62,13 @@ def test_an_unknown_story_ends_it_with_the_list(words: list[str]) -> None:
         ["main", "--fast"],
     ],
 )
-def test_what_makes_no_sense_is_refused(words: list[str]) -> None:
+def test_a_senseless_command_line_is_refused(words: list[str]) -> None:
     done = order(*words)
     assert done.returncode == 2
     assert "usage: ./tests/run" in done.stderr
 
 
-def test_only_what_ran_and_passed_counts_as_passed() -> None:
+def test_only_a_story_that_ran_and_passed_counts_as_passed() -> None:
     assert Run(STORY, "trixie", passed=1).ok
     assert not Run(STORY, "trixie").ok
     assert not Run(STORY, "trixie", passed=9, failed=1).ok

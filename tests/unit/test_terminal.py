@@ -43,7 +43,7 @@ def protected() -> Iterator[None]:
         (click.style("red", "red"), click.style("red", "red")),
     ],
 )
-def test_what_drives_a_terminal_is_shown(text: str, shown: str) -> None:
+def test_control_characters_are_shown(text: str, shown: str) -> None:
     assert terminal.printable(text) == shown
 
 

@@ -1,4 +1,4 @@
-"""Airflow's timers: their units, and what their programs do, with stubs for other programs."""
+"""Airflow's timers: their units, and the effects of their programs, with stubs for others."""
 
 from __future__ import annotations
 
@@ -67,10 +67,11 @@ TIMERS: dict[str, tuple[str, str, list[str]]] = {
     "cleanup-logs": ("airflow-dags", "04:00", []),  # the logs are theirs
     "cleanup-images": ("root", "04:30", []),
     "certificate": ("root", "05:00", []),
+    "token": ("root", "1min", []),
 }
 
 
-def test_what_timers_start_is_sandboxed(variant: Plan) -> None:
+def test_the_programs_of_timers_are_sandboxed(variant: Plan) -> None:
     written = [Path(path).stem for path in variant.uploads if path.endswith(".timer")]
     for name in (stem.removeprefix("airflow-") for stem in written):
         user, when, capabilities = TIMERS[name]
@@ -206,7 +207,7 @@ def test_a_pod_that_can_not_start_has_half_an_hour(
     ]
 
 
-def test_what_a_deploy_prepares_is_not_used_yet(plan: Plan) -> None:
+def test_a_prepared_virtual_environment_is_not_used_yet(plan: Plan) -> None:
     for name in ("cleanup-pods", "cleanup-history"):
         _, service = units(plan, name)
         folder = service.one("Service.ExecSearchPath").split(":")[0]
@@ -221,23 +222,35 @@ def test_log_files_are_found_where_they_are_written() -> None:
     assert values["LOG_FOLDERS"].split() == [
         "/var/log/airflow",
         "/var/log/airflow-dag-processor",
-        "/srv/logs",
     ]
+    assert values["LOG_CLAIMS"] == "/srv/logs"
     assert values["LOG_DAYS"] == "7"
     assert service.all("Service.ReadWritePaths")[1:] == ["/srv/logs"]
     assert service.all("Service.BindPaths") == ["/srv/logs"]
 
 
-def test_only_log_files_that_are_too_old_are_deleted(stage: Stage, tmp_path: Path) -> None:
-    first, second = tmp_path / "logs", tmp_path / "claim"
-    stage.values |= {"LOG_DAYS": "7", "LOG_FOLDERS": f"{first} {second}"}
-    _fill(first)
-    _fill(second)
+def test_only_what_is_too_old_is_deleted(stage: Stage, tmp_path: Path) -> None:
+    logs, claim = tmp_path / "logs", tmp_path / "claim"
+    stage.values |= {"LOG_DAYS": "7", "LOG_FOLDERS": str(logs), "LOG_CLAIMS": str(claim)}
+    for folder in (logs, claim):
+        _fill(folder)
+        os.mkfifo(folder / "b/pipe.log")
+        (folder / "b/link").symlink_to("/etc/passwd")
+        for name in ("pipe.log", "link"):
+            _age(folder / "b" / name, 8)
     stage.run("clean-logs.sh")
-    for folder in (first, second):
-        left = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-        # A folder that became empty goes a day later.
-        assert left == {"a", "a/young.log", "b", "b/notes.txt", "c", "just-made"}
+    left = {
+        folder: {str(path.relative_to(folder)) for path in folder.rglob("*")}
+        for folder in (logs, claim)
+    }
+    # A folder that became empty goes a day later.
+    kept = {"a", "a/young.log", "b", "c", "just-made"}
+    assert left[logs] == kept
+    # These may be others'.
+    assert left[claim] == {*kept, "b/notes.txt", "b/pipe.log", "b/link"}
+    stage.values["LOG_CLAIMS"] = ""
+    stage.run("clean-logs.sh")
+    assert (claim / "b/notes.txt").exists()
 
 
 def _fill(folder: Path) -> None:
@@ -253,8 +266,8 @@ def _fill(folder: Path) -> None:
 
 
 def _age(path: Path, days: float) -> None:
-    then = path.stat().st_mtime - days * 86400
-    os.utime(path, (then, then))
+    then = path.lstat().st_mtime - days * 86400
+    os.utime(path, (then, then), follow_symlinks=False)
 
 
 class Stage:
@@ -262,7 +275,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Units record in this folder what they started with.
+        # Units record their inputs in this folder.
         self.values = {"STARTED_WITH": str(folder), "STATE": str(folder)}
         self.calls = folder / "calls"
         self.calls.touch()
@@ -287,7 +300,7 @@ class Stage:
         )
 
     def run(self, program: str, *arguments: str) -> str:
-        """Run one that succeeds and complains of nothing; returns what it prints."""
+        """Run one that succeeds and complains of nothing; returns its output."""
         done = self.start(program, *arguments)
         done.check_returncode()
         assert done.stderr == ""
@@ -309,7 +322,7 @@ def stage(tmp_path: Path) -> Stage:
 
 
 def health(database: str = "healthy", age: float = 40, **others: str | None) -> str:
-    """What the api-server answers, written as it does; the last signs of life are so old (s)."""
+    """An answer of the api-server, in its format; the last signs of life are so old (s)."""
     names = ("scheduler", "triggerer", "dag_processor")
     states: dict[str, Any] = {"metadatabase": {"status": database}}
     for name in names:
@@ -324,7 +337,7 @@ WELL = health()
 ALL_OLD = health(scheduler="unhealthy", triggerer="unhealthy", dag_processor="unhealthy")
 SILENT = ""  # no answer in time
 
-# What the api-server answers at the first look and at the second, and which units are killed.
+# The answers of the api-server at the first look and at the second, and the units that are killed.
 LOOKS = {
     "all is well": ([WELL], []),
     "one hangs": ([health(scheduler="unhealthy")] * 2, ["airflow-scheduler"]),
@@ -345,7 +358,7 @@ LOOKS = {
 
 
 class Api(http.server.BaseHTTPRequestHandler):
-    """The api-server: `server.answers` has, by path, what it says one time after the other."""
+    """The api-server: `server.answers` has its answers by path, one after the other."""
 
     server: ApiServer
 
@@ -403,7 +416,7 @@ class Host:
         _age(path, seconds / 86400)
 
     def look(self) -> list[str]:
-        """Run the script; returns what it says, a line each."""
+        """Run the script; returns the lines of its output."""
         cases = [
             *(f'"is-active {unit}") echo {state} ;;' for unit, state in self.states.items()),
             *(
@@ -411,7 +424,7 @@ class Host:
                 for unit, process in self.running.items()
             ),
         ]
-        # What it does not know is an error, which nobody expects.
+        # An unknown call is an error, which nobody expects.
         script = f'case "$*" in {" ".join(cases)} *) echo "unexpected: $*" >&2 ;; esac'
         self.stage.program("systemctl", script)
         return self.stage.run("liveness.sh", self.api.url).splitlines()
@@ -442,7 +455,7 @@ def host(stage: Stage, api: ApiServer) -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("case", LOOKS)
-def test_what_hangs_is_killed(case: str, host: Host) -> None:
+def test_a_service_that_hangs_is_killed(case: str, host: Host) -> None:
     answers, killed = LOOKS[case]
     # The first look is before the pause, the second after it.
     host.api.answers = {HEALTH: [*answers]}
@@ -458,7 +471,7 @@ def test_what_hangs_is_killed(case: str, host: Host) -> None:
 
 @pytest.mark.parametrize(("age", "killed"), [(60, False), (290, False), (310, True)])
 @pytest.mark.parametrize("stands_still", [False, True])
-def test_what_gets_on_in_silence_has_five_minutes(
+def test_a_silent_service_that_makes_progress_has_five_minutes(
     age: float, killed: bool, stands_still: bool, host: Host
 ) -> None:
     host.api.answers = {HEALTH: [health(age=age, scheduler="unhealthy")]}
@@ -480,14 +493,14 @@ def test_what_gets_on_in_silence_has_five_minutes(
 
 
 @pytest.mark.parametrize("state", ["inactive", "activating", "deactivating", "failed"])
-def test_what_was_stopped_or_starts_is_left_alone(state: str, host: Host) -> None:
+def test_a_service_that_was_stopped_or_starts_is_left_alone(state: str, host: Host) -> None:
     host.api.answers = {HEALTH: [ALL_OLD]}
     host.states = dict.fromkeys(host.states, state)
     assert host.look() == []
     assert host.killed() == set()
 
 
-def test_what_started_less_than_a_minute_ago_is_left_alone(host: Host) -> None:
+def test_a_service_younger_than_a_minute_is_left_alone(host: Host) -> None:
     host.api.answers = {HEALTH: [ALL_OLD]}
     host.started("airflow-scheduler", seconds=40)
     host.started("airflow-triggerer", seconds=61)

@@ -17,7 +17,7 @@ from tests.unit import fake
 
 
 def owner() -> dict[str, str]:
-    """Who runs the tests may own the file."""
+    """The user of the tests may own the file."""
     return {"user": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 
 
@@ -57,7 +57,7 @@ def test_a_content_that_is_refused_leaves_the_file_as_it_was(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [dest]
 
 
-def test_what_a_killed_run_left_beside_the_file_is_replaced(tmp_path: Path) -> None:
+def test_the_remains_of_a_killed_run_are_replaced(tmp_path: Path) -> None:
     dest = tmp_path / "some.conf"
     (tmp_path / "some.conf.new").write_text("half of a")
     put(dest, "whole")

@@ -202,7 +202,7 @@ def test_a_certificate_of_kubernetes_that_ends_soon_is_renewed(shell: Shell) -> 
 def test_a_reboot_between_two_tokens_of_the_cluster_fails_no_task(shell: Shell) -> None:
     """As a change of the token leaves the host that is cut off between the two."""
     shell(f"echo airflow-rotate cluster-token > {layout.TOKEN_MARK}")
-    shell("/usr/local/lib/airflow/kubeconfig.sh replace; systemctl stop airflow.target")
+    shell("/usr/local/lib/airflow/cluster-objects.py replace; systemctl stop airflow.target")
     shell("systemctl start airflow.target; sleep 2")
     for unit in ("airflow-scheduler", "airflow-triggerer"):
         assert "active" not in shell(f"systemctl is-active {unit} || true").split()

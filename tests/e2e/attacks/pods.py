@@ -19,6 +19,7 @@ NODE = "may not have the node's network, processes or memory"
 PORT = "may not take a port of the node"
 PROBE = "may not name a host"
 NODE_NAME = "may not name its node"
+PRIORITY = "may not have the priority of the cluster's own pods"
 TAINTS = "may not tolerate the taints of control-plane nodes"
 USER = "each container must run as the user"
 GROUP = "the groups of a pod"
@@ -26,6 +27,7 @@ PRIVILEGES = "a container may not gain privileges"
 SETUID = "allowPrivilegeEscalation: false"
 CONFINEMENT = "may not loosen its confinement"
 ACCOUNT = "may act only as the service account"
+OTHERS = "e2e-others"  # an account of the namespace that no setting names
 # It is in a namespace without pods.
 NO_ACCOUNT = "error looking up service account airflow/airflow-control-plane"
 SECRET = "may not read the deploy's own Secrets"
@@ -157,6 +159,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
         spec(tolerations=[{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]),
         TAINTS,
     ),
+    "the priority of the cluster's own pods": (
+        spec(priorityClassName="system-node-critical"),
+        PRIORITY,
+    ),
     "all nodes": (spec(tolerations=[{"operator": "Exists"}]), TAINTS),
     "root": (context(runAsUser=0, runAsNonRoot=False), USER),
     "the host's user airflow": (context(runAsUser=998), USER),
@@ -216,7 +222,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         CONFINEMENT,
     ),
     "another SELinux type": (container_context(seLinuxOptions={"type": "spc_t"}), CONFINEMENT),
-    "another account of the namespace": (spec(serviceAccountName="default"), ACCOUNT),
+    "another account of the namespace": (spec(serviceAccountName=OTHERS), ACCOUNT),
     "the control plane's token as a file": (volume(secret={"secretName": TOKEN}), SECRET),
     "the registry's login as a file": (volume(secret={"secretName": "airflow-registry"}), SECRET),
     "the token among other files": (

@@ -149,12 +149,17 @@ def test_a_dag_that_takes_all_memory_ends_alone(airflow: Airflow, shell: Shell) 
     shell("systemctl daemon-reload")
 
 
-def test_the_node_keeps_a_part_of_the_disk_free(shell: Shell) -> None:
+def test_the_node_keeps_a_part_of_disk_and_memory_free(shell: Shell) -> None:
     node = shell("kubectl get nodes -o name | cut -d/ -f2")
     config = json.loads(shell(f"kubectl get --raw /api/v1/nodes/{node}/proxy/configz"))
     kubelet = config["kubeletconfig"]
     assert kubelet["evictionHard"] == {"imagefs.available": "1Gi", "nodefs.available": "1Gi"}
     assert kubelet["podPidsLimit"] == 4096
+    assert kubelet["systemReserved"] == {"memory": "2Gi"}
+    # What pods may have together, also one whose requests are its limits.
+    status = json.loads(shell("kubectl get nodes -o json"))["items"][0]["status"]
+    has, gives = (int(status[key]["memory"][:-2]) for key in ("capacity", "allocatable"))
+    assert gives == has - (2 << 20)  # in Ki
     pinned = shell("ctr -n k8s.io images ls -q 'labels.\"io.cri-containerd.pinned\"==pinned'")
     image = shell("sed -n 's/^ *image: //p' /etc/airflow/pod_template.yaml | head -n 1")
     assert image in pinned.splitlines()

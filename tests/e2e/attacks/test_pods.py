@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -58,8 +59,15 @@ def test_the_policy_changes_nothing_the_second_time(deployed: Deploy) -> None:
     assert deploy(settings=WITH_OPERATOR).changed == []
 
 
+@pytest.fixture(scope="module")
+def others(shell: Shell) -> None:
+    """An account in the namespace of tasks that is not for them."""
+    make = f"kubectl -n airflow create serviceaccount {pods.OTHERS}"
+    shell(f"kubectl -n airflow get serviceaccount {pods.OTHERS} || {make}")
+
+
 @pytest.mark.parametrize("attempt", pods.REFUSED)
-def test_the_cluster_refuses(attempt: str, template: pods.Pod, shell: Shell) -> None:
+def test_the_cluster_refuses(attempt: str, template: pods.Pod, shell: Shell, others: None) -> None:
     change, words = pods.REFUSED[attempt]
     said = answer(shell, pods.changed(template, change))
     assert "ValidatingAdmissionPolicy 'airflow-pods-airflow'" in said
@@ -78,11 +86,44 @@ def test_no_account_of_pods_gets_at_the_hosts_tokens(account: str, shell: Shell)
     there = shell("kubectl -n airflow get secrets,serviceaccounts -o name")
     assert "airflow-worker" in there
     assert "control-plane" not in there and "triggerer" not in there
-    assert "control-plane" in shell("kubectl -n airflow-control get secrets -o name")
+    assert "control-plane" in shell("kubectl -n airflow-control get serviceaccounts -o name")
+    # A token in a secret would never end.
+    assert shell("kubectl -n airflow-control get secrets -o name") == ""
     who = f"--as=system:serviceaccount:airflow:{account}"
     for right in ("create pods", "get secrets", "create serviceaccounts --subresource=token"):
         ask = f"kubectl -n airflow-control auth can-i {right} {who} || true"
         assert shell(ask) == "no", right
+
+
+HALF_LIVED = """
+import base64, json, sys, time
+path = "/etc/airflow/kubeconfig.d/token"
+credential = json.load(open(path))
+head, claims, sign = credential["status"]["token"].split(".")
+life = json.loads(base64.urlsafe_b64decode(claims + "==="))
+life |= {"iat": life["iat"] - 900000, "exp": int(time.time()) + 303}
+claims = base64.urlsafe_b64encode(json.dumps(life).encode()).decode().rstrip("=")
+end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(life["exp"]))
+credential["status"] = {"token": f"{head}.{claims}.{sign}", "expirationTimestamp": end}
+json.dump(credential, open(path, "w"))
+"""
+
+
+def test_tokens_of_the_host_are_renewed_and_no_service_starts_again(
+    airflow: Airflow, shell: Shell
+) -> None:
+    """The cluster refuses this token, which looks old: what runs meanwhile is what read it."""
+    invocation = "systemctl show -P InvocationID airflow-scheduler airflow-triggerer"
+    before, files = shell(invocation), "stat -c %U:%G:%a /etc/airflow/kubeconfig.d/token"
+    modes = shell(files)
+    shell(f"python3 -c {shlex.quote(HALF_LIVED)}")
+    ask = "kubectl --kubeconfig=/etc/airflow/kubeconfig auth whoami 2>&1 || true"
+    assert "Unauthorized" in shell(ask)
+    wait_for(lambda: "control-plane" in shell(ask), 90 + SLACK, "the timer renews it")
+    assert shell(files) == modes
+    assert shell("systemctl is-failed airflow-token || true") != "failed"
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    assert shell(invocation) == before
 
 
 # In a DAG

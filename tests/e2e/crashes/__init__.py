@@ -1,4 +1,4 @@
 """Services and pods hang or are killed: they start again, and no task is lost or runs twice."""
 
 START = "deployed"
-MINUTES = 6
+MINUTES = 12

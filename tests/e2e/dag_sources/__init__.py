@@ -1,4 +1,4 @@
 """DAGs come from a folder, git repositories, a volume claim or the image."""
 
 START = "deployed"
-MINUTES = 7
+MINUTES = 18

@@ -195,14 +195,14 @@ def test_a_repository_that_is_down(
 
 
 def test_a_claim_that_is_not_there_is_told_first(shell: Shell) -> None:
-    before = shell("sha256sum /etc/airflow/*.*")
+    before = shell("sha256sum $(find /etc/airflow -maxdepth 1 -type f -name '*.*')")
     claim = {"name": "e2e-nobodys", "host_path": "/srv/e2e-nothing"}
     run = deploy(settings={"dags_source": "volume_claim", "dags_claim": claim})
     assert run.code != 0
     assert "Starting operation" not in run.output
     assert "there is no claim e2e-nobodys in the namespace airflow" in run.output
     assert "the host has no folder /srv/e2e-nothing," in run.output
-    assert shell("sha256sum /etc/airflow/*.*") == before
+    assert shell("sha256sum $(find /etc/airflow -maxdepth 1 -type f -name '*.*')") == before
 
 
 VOLUME = """

@@ -1,4 +1,4 @@
 """Killed, stopped and edited parts come back by themselves or with the next deploy."""
 
 START = "deployed"
-MINUTES = 6
+MINUTES = 12

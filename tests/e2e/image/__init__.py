@@ -1,4 +1,4 @@
 """The worker image is built, pushed to a registry, replaced under running tasks, pruned."""
 
 START = "deployed"
-MINUTES = 5
+MINUTES = 7

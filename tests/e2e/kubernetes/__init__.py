@@ -1,4 +1,4 @@
 """Kubernetes is upgraded under a running task; a killed upgrade heals."""
 
 START = "bare"
-MINUTES = 11
+MINUTES = 8

@@ -1,4 +1,4 @@
 """Task logs on the host, in a volume claim and in S3."""
 
 START = "deployed"
-MINUTES = 5
+MINUTES = 6

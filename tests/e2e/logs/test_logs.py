@@ -129,7 +129,10 @@ def test_rest_to_s3(
     (key,) = [key for key in s3.objects(BUCKET) if key.startswith("measurements/")]
     assert json.loads(s3.read(BUCKET, key)) == rows
     for secret in (s3.secret_key, rest.token):
-        assert secret not in shell("kubectl get pods,events -A -o yaml; cat /etc/airflow/*.*")
+        assert secret not in shell(
+            "kubectl get pods,events -A -o yaml;"
+            " cat $(find /etc/airflow -maxdepth 1 -type f -name '*.*')"
+        )
 
 
 def test_what_was_changed_by_hand_is_put_back(

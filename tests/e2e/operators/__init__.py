@@ -1,4 +1,5 @@
-"""DAGs as people write them: plugins, operators, sensors, assets, mails, users, forced ends."""
+"""DAGs as people write them: plugins, operators, sensors, assets, mails, forced ends; and LDAP."""
 
 START = "deployed"
-MINUTES = 12
+MINUTES = 20
+ORDER = ("test_operators", "test_logins")

@@ -21,12 +21,14 @@ LONG = "l" * 247
 # They start when the test says so; e2e_consumer starts by itself.
 TRIGGERED = (
     *("e2e_plugins", "e2e_surroundings", "e2e_sensors", "e2e_producer"),
-    *("e2e_mails", "e2e_users", "e2e_root_first", "e2e_ends"),
+    *("e2e_mails", "e2e_users", "e2e_root_first", "e2e_ends", "e2e_many"),
 )
 KNOWN_SECONDS = SEEN_SECONDS + START_SECONDS + SLACK
 ALL_END_SECONDS = 480  # some 50 pods on two cores
 # What systemd, sh and Kubernetes each write in another way.
 QUOTES = """it's "one" \\ `two` $HOME 100% größe"""
+BACKEND = "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"
+XCOMS = "/var/log/airflow/e2e-xcoms"
 DAYS = ("2025-06-01", "2025-06-02", "2025-06-03")
 
 
@@ -46,7 +48,13 @@ def settings(mail: MailServer) -> dict[str, object]:
                 "sensitive_var_conn_names": "locker",
                 # Pods at a time: the machine has two cores.
                 "parallelism": "8",
-            }
+                "xcom_backend": BACKEND,
+            },
+            # Larger XComs are files in a folder that the host and pods share.
+            "common.io": {
+                "xcom_objectstorage_path": f"file://{XCOMS}",
+                "xcom_objectstorage_threshold": "6000000",
+            },
         },
         "airflow_connections": {"smtp_default": connection},
         "airflow_variables": {"locker_code": "4711-hidden"},
@@ -143,6 +151,19 @@ def test_what_reads_dags_has_their_variables(
     assert said == QUOTES
 
 
+def test_a_dag_can_be_tried_where_it_is_read(
+    deployed: Deploy, airflow: Airflow, shell: Shell
+) -> None:
+    wait_for(lambda: known(airflow, "e2e_surroundings"), KNOWN_SECONDS, "the DAG is known")
+    for command in ("dags test e2e_surroundings", "tasks test e2e_surroundings on_the_host"):
+        said = shell(f"airflow {command} 2>&1")
+        assert f"runs in prod with {QUOTES!r}" in said
+        assert "zone Europe/Berlin code " in said
+    # Nothing of it is in Airflow's own database.
+    assert runs_of(airflow, "e2e_surroundings") == {}
+    assert shell("ls -d /tmp/dags-test-* || true") == ""
+
+
 # Once all runs have ended
 
 
@@ -173,7 +194,8 @@ SAID = {
     (KINDS, "outer.inner.leaf"): ["leaf outer.inner.leaf"],
     (KINDS, "total"): ["total 55"],
     ("e2e_sensors", "take"): ["sensor found it"],
-    ("e2e_producer", "update"): ["received 5000000"],
+    ("e2e_producer", "update"): ["received 5000000 and 7000000"],
+    ("e2e_many", "after"): ["all of them ended"],
     ("e2e_consumer", "consume"): ["events 1"],
     ("e2e_mails", "succeeds"): ["callback of succeeds"],
     ("e2e_mails", "fails"): ["callback of fails"],
@@ -232,6 +254,45 @@ def test_a_backfill_makes_up_for_each_day(runs: dict[str, str], airflow: Airflow
     assert [day for day in DAYS if f"day {day}" not in said] == []
 
 
+def test_large_xcoms_are_in_the_store_and_others_in_the_database(
+    runs: dict[str, str], shell: Shell
+) -> None:
+    (found,) = shell(f"find {XCOMS} -type f -printf '%s %p\\n'").splitlines()
+    size, path = found.split(maxsplit=1)
+    assert int(size) > 7_000_000 and "larger" in path
+
+
+def test_hundreds_of_mapped_tasks_end(runs: dict[str, str], airflow: Airflow) -> None:
+    path = f"/dags/e2e_many/dagRuns/{quote(runs['e2e_many'])}/taskInstances/each/listMapped"
+    found = airflow.request("GET", f"{path}?state=success&limit=1")
+    assert found["total_entries"] == 501
+
+
+def test_tasks_wait_for_a_person_and_a_deadline_calls_back(
+    runs: dict[str, str], airflow: Airflow, shell: Shell
+) -> None:
+    run = airflow.trigger("e2e_people")
+
+    def waits() -> bool:
+        return states(airflow, "e2e_people", run).get("approve") == "awaiting_input"
+
+    wait_for(waits, START_SECONDS + 60, "a task waits for a person")
+    path = f"/dags/e2e_people/dagRuns/{quote(run)}/taskInstances/approve/-1/hitlDetails"
+    airflow.request("PATCH", path, {"chosen_options": ["Approve"]})
+    wait_for(
+        lambda: airflow.run_state("e2e_people", run) in ENDED, 120 + SLACK, "it goes on", every=2
+    )
+    assert airflow.run_state("e2e_people", run) == "success", states(airflow, "e2e_people", run)
+    assert "chosen ['green']" in airflow.log("e2e_people", run, "chosen")
+
+    def called_back() -> bool:
+        sql = "select state, output from callback where type = 'triggerer'"
+        said = shell(f'cd / && runuser -u airflow -- psql -XAtqd airflow -c "{sql}"')
+        return said == "success|GRÖSSE!"
+
+    wait_for(called_back, 60 + SLACK, "the triggerer has called back")
+
+
 def test_mails_of_an_operator_and_of_a_callback_arrive(
     runs: dict[str, str], mail: MailServer
 ) -> None:
@@ -245,9 +306,52 @@ def test_tasks_that_end_by_force_fail_and_the_run_goes_on(
         "memory": "failed",
         "killed": "failed",
         "crashed": "failed",
+        "disk": "failed",
         "last": "success",
     }
     assert "takes memory" in airflow.log("e2e_ends", runs["e2e_ends"], "memory")
+    assert "SIGSEGV" in airflow.log("e2e_ends", runs["e2e_ends"], "crashed")
+
+
+# A deadline's callback that only an executor with callbacks could run
+SYNC = """
+from datetime import timedelta
+
+from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback, dag
+from e2e_team import shout
+
+
+@dag(
+    schedule=None,
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(seconds=1),
+        callback=SyncCallback(shout, kwargs={"text": "late"}),
+    ),
+)
+def e2e_sync(): ...
+
+
+e2e_sync()
+"""
+
+
+def errors_of(airflow: Airflow, name: str) -> list[str]:
+    """The import errors of a file."""
+    found = airflow.request("GET", "/importErrors")["import_errors"]
+    return [each["stack_trace"] for each in found if each["filename"].endswith(name)]
+
+
+def test_a_callback_that_would_end_the_scheduler_is_an_import_error(
+    deployed: Deploy, airflow: Airflow, shell: Shell
+) -> None:
+    file = "/opt/airflow/dags/e2e_sync.py"
+    shell(f"cat > {file} <<'EOF'\n{SYNC}\nEOF")
+    (said,) = wait_for(
+        lambda: errors_of(airflow, "e2e_sync.py"), KNOWN_SECONDS, "the page shows an import error"
+    )
+    assert "e2e_sync: a SyncCallback of a deadline needs" in said
+    shell(f"rm {file}")
 
 
 # Files of people with another umask
@@ -284,23 +388,21 @@ def test_a_file_of_a_strict_umask_is_read(deployed: Deploy, airflow: Airflow, sh
     wait_for(lambda: known(airflow, "e2e_strict"), KNOWN_SECONDS, "it is read")
 
 
-def test_a_closed_file_is_an_import_error_until_the_next_deploy(
+def test_a_closed_file_is_told_in_the_journal_until_the_next_deploy(
     runs: dict[str, str], airflow: Airflow, shell: Shell, mail: MailServer
 ) -> None:
     file = Path("/opt/airflow/dags/e2e_closed.py")
     bring(shell, "e2e_closed", f"install -m 600 /dev/stdin {file}")
 
-    def errors() -> list[str]:
-        found = airflow.request("GET", "/importErrors")["import_errors"]
-        return [each["stack_trace"] for each in found if each["filename"].endswith(file.name)]
-
-    (said,) = wait_for(errors, KNOWN_SECONDS, "the web page shows an import error")
-    assert "Permission denied" in said
+    said = (
+        f"journalctl -u airflow-dag-processor -o cat | grep \"Permission denied: '{file}'\" || true"
+    )
+    wait_for(lambda: shell(said), KNOWN_SECONDS, "the journal has it")
     run = deploy(settings=settings(mail))
     assert run.code == 0, run.output
     assert run.changed == ["System | Let Airflow read what people put into /opt/airflow/dags"]
     wait_for(lambda: known(airflow, "e2e_closed"), KNOWN_SECONDS, "it is read")
-    assert errors() == []
+    assert errors_of(airflow, file.name) == []
 
 
 def test_a_plugin_that_the_inventory_no_longer_has_goes(
@@ -315,5 +417,4 @@ def test_a_plugin_that_the_inventory_no_longer_has_goes(
     assert run.code == 0, run.output
     left = shell("ls /opt/airflow/plugins /opt/airflow/dags")
     assert "e2e_team.py" not in left and "e2e_plugins.py" not in left
-    assert "airflow_deploy_policy.py" in left
     assert deploy(settings=without).changed == []

@@ -12,11 +12,7 @@ from tests.e2e.support import deploy
 def test_a_token_that_is_no_longer_valid_is_replaced_by_the_deploy(
     patient: str, shell: Shell
 ) -> None:
-    # A token of the same account would be the same again.
-    shell(
-        "kubectl -n airflow-control delete --ignore-not-found"
-        " serviceaccount/airflow-control-plane secret/airflow-control-plane-token"
-    )
+    shell("kubectl -n airflow-control delete serviceaccount/airflow-control-plane")
     run = deploy()
     assert run.code == 0, run.output
     assert "Kubernetes | Write the kubeconfig of airflow-control-plane" in run.changed

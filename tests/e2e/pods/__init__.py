@@ -1,4 +1,4 @@
 """Settings shape task pods, limit them, place them, keep them; tasks on the host."""
 
 START = "deployed"
-MINUTES = 5
+MINUTES = 4

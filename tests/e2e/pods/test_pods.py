@@ -196,7 +196,7 @@ def seen(shaped: Deploy, airflow: Airflow, cluster: client.CoreV1Api) -> tuple[s
 def test_all_tasks_ended_well_at_once(seen: tuple[str, Pods], airflow: Airflow) -> None:
     run, pods = seen
     names = ("plain", "with_sidecar", "other_image", "elsewhere0", "elsewhere1")
-    assert states(airflow, "e2e_pods", run) == {name: ("success", 1) for name in names}
+    assert states(airflow, "e2e_pods", run) == dict.fromkeys(names, ("success", 1))
     # That of the sidecar too, which by itself would never end.
     wait_for(lambda: not pods.look(), 60, "the pods are deleted")
 

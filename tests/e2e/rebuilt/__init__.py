@@ -1,4 +1,4 @@
 """A host deployed by the code before its rebuilding is taken over, under a running task."""
 
 START = "bare"
-MINUTES = 9
+MINUTES = 8

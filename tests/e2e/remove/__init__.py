@@ -1,4 +1,4 @@
 """Airflow is removed, with its data and without; a backup comes back on the empty host."""
 
 START = "deployed"
-MINUTES = 9
+MINUTES = 20

@@ -1,4 +1,4 @@
 """Forged tokens, path tricks, planted links and junk requests are refused."""
 
 START = "deployed"
-MINUTES = 3
+MINUTES = 1

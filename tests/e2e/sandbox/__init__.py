@@ -1,4 +1,4 @@
-"""The sandbox: what `up` prints is true, and `down` leaves nothing of it."""
+"""The sandbox: `up` prints the truth, and `down` leaves nothing of it."""
 
 START = "bare"
-MINUTES = 4
+MINUTES = 3

@@ -1,6 +1,6 @@
 """Secrets leak nowhere, and each can be replaced while tasks run."""
 
 START = "deployed"
-MINUTES = 6
+MINUTES = 8
 # The rotation expects that a deploy without settings has nothing to do.
 ORDER = ("test_rotation", "test_leaks")

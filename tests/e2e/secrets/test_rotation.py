@@ -34,7 +34,10 @@ def runs(airflow: Airflow, shell: Shell) -> Runs:
     """Airflow with some data, and its secrets of before aside."""
     bring_dag(DAG, shell, dag(DAG, "one"))
     shell(f"cp -r {SECRETS} {BEFORE}")
-    shell(f"cp /etc/airflow/kubeconfig {BEFORE}/cluster-token")
+    shell(f"cp /etc/airflow/kubeconfig.d/token {BEFORE}/cluster-token")
+    # As it was, with the token of before.
+    change = f"s|/etc/airflow/kubeconfig.d/token|{BEFORE}/cluster-token|"
+    shell(f"sed '{change}' /etc/airflow/kubeconfig > {BEFORE}/kubeconfig")
     body = {"connection_id": CONNECTION, "conn_type": "http", "password": SECRET}
     airflow.request("POST", "/connections", body)
     return Runs(airflow)
@@ -91,12 +94,13 @@ def rotate(shell: Shell, name: str, restarted: set[str], environment: str = "") 
     after = invocations(shell)
     assert {service for service in ALL if before[service] != after[service]} == restarted
     shell("cat /run/airflow/*.service | sha256sum --check --quiet")
-    file = "/etc/airflow/kubeconfig" if name == "cluster-token" else f"{SECRETS}/{name}"
+    file = "/etc/airflow/kubeconfig.d/token" if name == "cluster-token" else f"{SECRETS}/{name}"
     mode = "640" if name == "cluster-token" else "600"
     assert shell(f"cmp -s {BEFORE}/{name} {file} || stat -c %U:%a {file}") == f"root:{mode}"
     values = shell(
         f"for f in {BEFORE}/{name} {file}; do sed -E '1!d; s/^[A-Z_]+=//' $f; done;"
-        f" sed -nE 's/.*token: \"(.*)\".*/\\1/p' {BEFORE}/cluster-token /etc/airflow/kubeconfig"
+        f' sed -nE \'s/.*"token": "([^"]*)".*/\\1/p\' {BEFORE}/cluster-token'
+        " /etc/airflow/kubeconfig.d/token"
     )
     assert len(values.split()) > 3 and not [value for value in values.split() if value in said]
     return said
@@ -174,7 +178,7 @@ def test_cluster_token(under_way: str, shell: Shell) -> None:
     get = "kubectl -n airflow get pods --request-timeout=10s"
     # The cluster remembers an accepted token for some seconds.
     wait_for(
-        lambda: "Unauthorized" in shell(f"{get} --kubeconfig={BEFORE}/cluster-token 2>&1 || true"),
+        lambda: "Unauthorized" in shell(f"{get} --kubeconfig={BEFORE}/kubeconfig 2>&1 || true"),
         30,
         "the old token is refused",
     )
@@ -216,6 +220,6 @@ def test_jwt_secret_with_an_interruption(
     assert "it continues" in rotate(shell, "jwt-secret", {"api-server"}, HASTY)
     assert holds_new(shell, "scheduler", "jwt-secret")
     assert (status(airflow, old), status(airflow, new)) == (403, 200)
-    assert shell(f"ls {SECRETS}") == shell(f"ls {BEFORE} | grep -vx cluster-token")
+    assert shell(f"ls {SECRETS}") == shell(f"ls {BEFORE} | grep -vx -e cluster-token -e kubeconfig")
     ends_on_its_first_try(runs, hasty)
     nothing_to_do(shell)

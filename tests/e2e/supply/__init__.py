@@ -1,4 +1,4 @@
 """A damaged download stops the deploy before it is used."""
 
 START = "deployed"
-MINUTES = 4
+MINUTES = 3

@@ -1,4 +1,4 @@
 """Airflow is upgraded under a running task, rolled back, backed up and restored."""
 
 START = "bare"
-MINUTES = 6
+MINUTES = 10

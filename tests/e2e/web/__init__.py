@@ -1,4 +1,4 @@
-"""The web page and the Execution API over TLS, and what each refuses."""
+"""The web page and the Execution API over TLS, and the requests that each refuses."""
 
 START = "deployed"
-MINUTES = 3
+MINUTES = 5

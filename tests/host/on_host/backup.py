@@ -1,4 +1,4 @@
-"""What is in a backup, its argument: names only."""
+"""The content of a backup, its argument: names only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to look at on this host, beyond what the settings say."""
+"""Things to look at on this host that the settings do not name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only Airflow's own Python can say: its options in force, and what it makes of pairs of pods
+"""Answers that only Airflow's own Python has: its options in force, and how it merges pairs of pods
 (the first with the second). Its argument is both as JSON."""
 
 from __future__ import annotations

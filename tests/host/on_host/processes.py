@@ -1,4 +1,4 @@
-"""What the processes of the given units are made of and hold, who listens, and who uses memory."""
+"""The processes of the given units, their files and variables, all listeners, and memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def look(unit: str, pids: list[int], secrets: dict[str, bytes]) -> dict[str, Any
 
 
 def memory(pid: int) -> int:
-    """Bytes; what processes share is divided among them."""
+    """Bytes; shared memory is divided among its processes."""
     share = re.search(rb"^Pss: +(\d+)", read(f"/proc/{pid}/smaps_rollup"), re.MULTILINE)
     return int(share[1]) * 1024 if share else 0
 

@@ -1,4 +1,4 @@
-"""What nginx shows and answers: its ports and the certificate that is trusted there, as JSON.
+"""nginx's ports, answers and certificates, as JSON.
 
 Keys stay on the host.
 """
@@ -25,7 +25,7 @@ CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE----
 
 
 def output(*command: str) -> str:
-    """What a command prints, however it ends."""
+    """The output of a command, however it ends."""
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
 
 
@@ -50,7 +50,7 @@ def connect(port: str) -> ssl.SSLSocket:
 
 
 def status(port: str, path: str) -> int:
-    """With what a request is answered; an untrusted certificate is an error."""
+    """The status of an answer; an untrusted certificate is an error."""
     connection = http.client.HTTPSConnection("localhost", PORTS[port][1], timeout=10)
     connection.sock = connect(port)
     connection.request("GET", path)
@@ -58,7 +58,7 @@ def status(port: str, path: str) -> int:
 
 
 def says_to_body_of(port: str, size: int) -> str:
-    """What nginx says to a request that announces a body, before it would be sent."""
+    """nginx's answer to a request that announces a body, before it would be sent."""
     request = f"POST {PATHS[port]} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n"
     with contextlib.closing(connect(port)) as connection:
         connection.sendall(f"{request}Expect: 100-continue\r\n\r\n".encode())

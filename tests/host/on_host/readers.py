@@ -31,9 +31,9 @@ def read(path: str) -> bytes:
 
 
 def value(path: str) -> bytes:
-    """The secret in a file: of a variable, a kubeconfig, a key, or the whole."""
+    """The secret in a file: of a variable, a token of the cluster, a key, or the whole."""
     text = read(path)
-    for pattern in (rb"^[A-Z_]+=(\S+)", rb'token: "([^"]+)"', rb"PRIVATE KEY-----\n(.+?)\n"):
+    for pattern in (rb"^[A-Z_]+=(\S+)", rb'"token": "([^"]+)"', rb"PRIVATE KEY-----\n(.+?)\n"):
         if found := re.search(pattern, text):
             return found[1]
     return text.strip()
@@ -62,7 +62,7 @@ def found(paths: Iterable[str], secrets: dict[str, bytes]) -> list[str]:
 
 
 def as_user(name: str, secrets: dict[str, bytes]) -> dict[str, list[str]]:
-    """What a user finds; a process of its own becomes this user."""
+    """The secrets that a user finds; a process of its own becomes this user."""
     reading, writing = os.pipe()
     if not os.fork():
         entry = pwd.getpwnam(name)

@@ -1,4 +1,4 @@
-"""Where the values of secrets can be found: what to look for and where, as JSON.
+"""Find the values of secrets in the places that the argument names, as JSON.
 
 Prints names of secrets and of places.
 """
@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 WANTED: dict[str, Any] = json.loads(sys.argv[1])
 KEPT: dict[str, tuple[str, str]] = WANTED["kept"]  # kind and file of each of the host's own
-BIGGEST = 2 * 2**20  # bytes; what a leak would be in is smaller
+BIGGEST = 2 * 2**20  # bytes; a file with a leak would be smaller
 NEWEST = 2000  # task logs; a host may have kept years of them
 PART, OVERLAP = 2**24, 2**14  # bytes; no secret's line is as long as the second
 
@@ -33,7 +33,7 @@ def read(path: str) -> bytes:
 
 
 def values() -> dict[str, str]:
-    """What to look for, by its name in WANTED."""
+    """The values to look for, by their names in WANTED."""
     found = {name: TAKEN_FROM[kind](read(path).decode()) for name, (kind, path) in KEPT.items()}
     objects = json.loads(read("/etc/airflow/secrets/objects.json") or "{}")
     for name, path in WANTED["objects"].items():
@@ -47,7 +47,7 @@ def secret(text: str) -> str:
 
 
 def token(text: str) -> str:
-    found = re.search(r'token: *"?([^"}\s]+)', text)
+    found = re.search(r'"token": *"([^"]+)', text)
     return found[1] if found else ""
 
 
@@ -62,7 +62,7 @@ def login(text: str) -> str:
 
 
 # How a secret is taken from the file that it is kept in.
-TAKEN_FROM = {"secret": secret, "kubeconfig": token, "key": key, "login": login}
+TAKEN_FROM = {"secret": secret, "token": token, "key": key, "login": login}
 
 
 def inside(part: Any, path: list[str]) -> str:
@@ -81,7 +81,7 @@ def files(*roots: str) -> Iterator[str]:
     for root in roots:
         for folder, _, names in os.walk(root):
             for path in (os.path.join(folder, name) for name in names):
-                # What a link leads to is kept elsewhere.
+                # The target of a link is elsewhere.
                 if os.path.islink(path) or not os.path.isfile(path):
                     continue
                 if os.stat(path).st_size <= BIGGEST:
@@ -101,7 +101,7 @@ def output(*command: str) -> bytes:
 
 
 def parts(*command: str) -> Iterator[bytes]:
-    """What a command prints, in parts that overlap: a host may have gigabytes of a journal."""
+    """The output of a command, in parts that overlap: a host may have gigabytes of a journal."""
     kept = b""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -118,7 +118,7 @@ def forms(value: str) -> list[bytes]:
     found = [raw, json.dumps(value)[1:-1].encode(), quote(value, safe="").encode()]
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + raw)
-        # Without the characters that hold bits of what stands beside it.
+        # Without the characters that hold bits of their neighbours.
         found.append(encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6])
     return [*dict.fromkeys(found)]
 
@@ -151,7 +151,7 @@ def main() -> None:
             for each in WANTED["namespaces"]
         ],
         "configuration": map(read, ["/etc/airflow/airflow.cfg", "/etc/airflow/pod_template.yaml"]),
-        "what pods mount": map(read, [*files("/opt/airflow/dags"), *logs]),
+        "folders that pods mount": map(read, [*files("/opt/airflow/dags"), *logs]),
     }
     secrets = values()
     searched = {name: forms(value) for name, value in secrets.items()}

@@ -77,7 +77,7 @@ def e2e_kinds() -> None:
 
         inner()
 
-    # 500 pods would take a quarter of an hour on two cores: this many show the same.
+    # 500 pods would take a quarter of an hour on two cores; e2e_many has as many tasks without.
     @task
     def numbers() -> list[int]:
         return list(range(6))

@@ -14,6 +14,11 @@ def shout(text: str) -> str:
     return text.upper() + "!"
 
 
+async def missed(word: str) -> str:
+    """A callback of a deadline, which the triggerer runs."""
+    return shout(word)
+
+
 class ShoutOperator(BaseOperator):
     """Says its text aloud; the text may be a template."""
 

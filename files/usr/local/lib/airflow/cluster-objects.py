@@ -1,8 +1,8 @@
 #!/usr/bin/env -S python3 -B
 """cluster-objects.py check|apply: the cluster has the objects of /etc/airflow/kubernetes.json, the
 host's authority and the registry's login, and none of the objects of kubernetes-unwanted.json.
-cluster-objects.py replace [ACCOUNT...]: these service accounts, or all that have a token, have new
-tokens. Written by the deploy of Airflow.
+cluster-objects.py replace [ACCOUNT...]: these service accounts of the host, or all, are new ones,
+so that the cluster refuses their old tokens. Written by the deploy of Airflow.
 
 No content of a secret is in an argument, in an output or in an annotation.
 """
@@ -13,12 +13,10 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 Manifest = dict[str, Any]
-ACCOUNT = "kubernetes.io/service-account.name"  # the annotation that names a token's account
 
 
 class Group(NamedTuple):
@@ -118,36 +116,20 @@ def apply(values: dict[str, str]) -> None:
 
 
 def replace(values: dict[str, str], accounts: list[str]) -> None:
-    """Delete accounts with their tokens, and make them again: the same account would get the same
-    token. Their rights are bound to their names, and stay."""
-    objects = read(values["KUBERNETES_OBJECTS"])
-    # The secrets that Kubernetes fills with a token, by the account and its namespace.
-    tokens = {
-        (each["metadata"]["annotations"][ACCOUNT], each["metadata"].get("namespace")): each
-        for each in objects
-        if each.get("type") == "kubernetes.io/service-account-token"
-    }
+    """Delete accounts, with which their tokens end, and make them again. Their rights are bound to
+    their names, and stay."""
     chosen = [
         each
-        for (account, namespace), secret in tokens.items()
-        if not accounts or account in accounts
-        for each in (*named(objects, "ServiceAccount", account, namespace), secret)
+        for each in read(values["KUBERNETES_OBJECTS"])
+        if each["kind"] == "ServiceAccount"
+        and each["metadata"].get("namespace") == values["CONTROL_NAMESPACE"]
+        and (not accounts or each["metadata"]["name"] in accounts)
     ]
     if not chosen:
-        sys.exit(f"{values['KUBERNETES_OBJECTS']} has no such account with a token")
+        sys.exit(f"{values['KUBERNETES_OBJECTS']} has no such account of the host")
     admin = shlex.split(values["KUBECTL"])
     act([*admin, "delete", "--ignore-not-found"], chosen)
     act([*admin, "apply"], chosen)
-
-
-def named(
-    objects: list[Manifest], kind: str, name: str, namespace: str | None
-) -> Iterator[Manifest]:
-    """The objects of this kind, name and namespace."""
-    for each in objects:
-        metadata = each["metadata"]
-        if (each["kind"], metadata["name"], metadata.get("namespace")) == (kind, name, namespace):
-            yield each
 
 
 def act(command: list[str], objects: list[Manifest]) -> None:

@@ -21,8 +21,14 @@ answers() {
 }
 
 # kube-proxy reads its configuration when it starts; until then its figures are open to the network.
+# It may just be starting again, with the configuration of before.
 proxy_is_open() {
-    ss -Hltn "sport = :10249" | grep -qv "127.0.0.1:10249"
+    for _ in $(seq 30); do
+        found=$(ss -Hltn "sport = :10249")
+        [ -z "$found" ] || break
+        sleep 1
+    done
+    echo "$found" | grep -v "127.0.0.1:10249" | grep -q .
 }
 
 end() {

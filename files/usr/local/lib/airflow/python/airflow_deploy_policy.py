@@ -1,5 +1,4 @@
-"""What executor_config may not say of a task, since the scheduler itself would act on it; and how a
-pod gets its task.
+"""What a DAG may not say, since the scheduler itself would act on it; and how a pod gets its task.
 
 Airflow finds this as a cluster policy by the folder beside it, in every process that has its
 configuration; a policy of your own in airflow_local_settings.py goes on beside it.
@@ -9,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import airflow_deploy_crashes
 import airflow_deploy_logs
 from airflow import settings
+from airflow.configuration import conf
 from airflow.exceptions import AirflowClusterPolicyViolation
 from airflow.policies import hookimpl
 from kubernetes.client import models as k8s
@@ -19,6 +20,10 @@ KEY = "pod_template_file"
 SENTENCE = (
     "pod_template_file of a task is not allowed, since the scheduler would open the file: change"
     " the task's pod with pod_override"
+)
+CALLBACK = (
+    "a SyncCallback of a deadline needs an executor that runs callbacks, which KubernetesExecutor"
+    " is not: use AsyncCallback, or name LocalExecutor if this Airflow has it"
 )
 # How Airflow begins a task in a pod; what follows is the task with its token.
 TASK = ["python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string"]
@@ -32,6 +37,18 @@ FROM_ENVIRONMENT = (
 # new task instances to the database without asking any policy.
 settings.task_instance_mutation_hook.is_noop = False
 airflow_deploy_logs.install()
+airflow_deploy_crashes.install()
+
+
+@hookimpl
+def dag_policy(dag: Any) -> None:
+    """Refuse a callback that would end the scheduler of Airflow 3.3.2, again after each start."""
+    default = conf.get("core", "executor").partition(",")[0]
+    for alert in dag.deadline or []:
+        callback = alert.callback
+        # Others run in the triggerer.
+        if hasattr(callback, "executor") and (callback.executor or default) == "KubernetesExecutor":
+            raise AirflowClusterPolicyViolation(f"{dag.dag_id}: {CALLBACK}")
 
 
 @hookimpl

@@ -1,0 +1,235 @@
+#!/usr/bin/env -S python3 -B
+"""kubeconfig.py check|apply ACCOUNT PATH GROUP: the file PATH leads to the cluster as the service
+account ACCOUNT, with the token in PATH.d/token. Only root and GROUP can read both.
+kubeconfig.py renew: no token of this host is past the half of its life. airflow-token.timer calls
+this each minute. Written by the deploy of Airflow.
+
+A kubeconfig names a program that prints the token and its end, since the clients that Airflow uses
+ask it again then: they read a token itself, or the file of one, only when they start.
+"""
+
+import base64
+import fcntl
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+CREDENTIAL = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
+# A cluster may give less: then the token has its half earlier.
+LIFETIME = "168h"
+# How to reach a cluster and know that it is the right one. minikube's notes change at each start.
+REACHING = (
+    "server",
+    "certificate-authority-data",
+    "tls-server-name",
+    "proxy-url",
+    "insecure-skip-tls-verify",
+)
+
+
+class Account(NamedTuple):
+    """A service account of the host's processes, its kubeconfig, and the group that reads it."""
+
+    name: str
+    path: Path
+    group: str
+
+    @property
+    def token(self) -> Path:
+        """The file with the account's token and its end, in a folder of its own: there a new one
+        belongs to the folder's group, so the renewal needs no right to give files away."""
+        return Path(f"{self.path}.d/token")
+
+
+def host_values() -> dict[str, str]:
+    """The values of this host."""
+    path = os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env")
+    words = shlex.split(Path(path).read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words)
+
+
+VALUES = host_values()
+ADMIN = shlex.split(VALUES["KUBECTL"])
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong, and end."""
+    if "(Forbidden)" in message:
+        message += " An administrator of the cluster should apply cluster-rights.yaml again."
+    sys.exit(message)
+
+
+def ask(kubectl: list[str], *arguments: str) -> str:
+    """The answer of kubectl; fails with its words."""
+    command = [*kubectl, "--request-timeout=20s", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError("kubectl does not end for a minute") from None
+    if done.returncode:
+        raise RuntimeError(" ".join(done.stderr.split()))
+    return done.stdout
+
+
+def kubeconfig(account: Account, uid: str) -> str:
+    """A kubeconfig of this account. It differs once the account is another one of the same name,
+    and services that hold a token of the old one start again."""
+    view = json.loads(ask(ADMIN, "config", "view", "--minify", "--flatten", "--raw", "-o", "json"))
+    found = view["clusters"][0]["cluster"]
+    cluster = {key: found[key] for key in REACHING if key in found}
+    if VALUES["NODE_IS_HOST"]:
+        # Its own address may change (DHCP), and a proxy may be for others. minikube's certificate
+        # of the API is for this address too.
+        cluster["server"] = re.sub(r"^https://.*:(\d+)", r"https://127.0.0.1:\1", found["server"])
+    program = {
+        "apiVersion": CREDENTIAL["apiVersion"],
+        "command": "/bin/cat",
+        "args": [str(account.token)],
+        "interactiveMode": "Never",
+    }
+    context = {"cluster": "cluster", "user": uid, "namespace": VALUES["NAMESPACE"]}
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "cluster", "cluster": cluster}],
+        "users": [{"name": uid, "user": {"exec": program}}],
+        "contexts": [{"name": "airflow", "context": context}],
+        "current-context": "airflow",
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def request(kubectl: list[str], account: Account) -> str:
+    """A new token of the account, as the clients of the cluster read it. It is in no argument."""
+    answer = ask(
+        kubectl,
+        *("-n", VALUES["CONTROL_NAMESPACE"], "create", "token", account.name),
+        *(f"--duration={LIFETIME}", "-o", "json"),
+    )
+    status = {key: json.loads(answer)["status"][key] for key in ("token", "expirationTimestamp")}
+    return json.dumps({**CREDENTIAL, "status": status}) + "\n"
+
+
+def put(path: Path, content: str, group: str | None = None) -> None:
+    """Give a file of root and a group its content in one step."""
+    new = Path(f"{path}.new")
+    new.unlink(missing_ok=True)
+    with new.open("w") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if group:
+        subprocess.run(["chgrp", group, new], check=True)
+    new.chmod(0o640)
+    new.replace(path)
+
+
+def is_past_half(account: Account) -> bool:
+    """Whether the account's token has lived half of its life, or can't be read."""
+    try:
+        token = json.loads(account.token.read_text())["status"]["token"]
+        claims = token.split(".")[1]
+        life = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        return bool(time.time() > (life["iat"] + life["exp"]) / 2)
+    except (OSError, ValueError, LookupError, TypeError):
+        return True
+
+
+def check(account: Account) -> None:
+    """Exit with a sentence if something differs."""
+    for path, mode in (
+        *((account.path, 0o640), (account.token, 0o640)),
+        (account.token.parent, 0o2750),
+    ):
+        if not path.exists() or access(path) != (os.geteuid(), account.group, mode):
+            fail(f"{path} is not there, or not root's and {account.group}'s alone")
+    if is_past_half(account):
+        fail(f"the token of {account.name} has lived half of its life")
+    client = [ADMIN[0], f"--kubeconfig={account.path}"]
+    who = json.loads(ask(client, "auth", "whoami", "-o", "json"))["status"]["userInfo"]
+    if who["username"] != f"system:serviceaccount:{VALUES['CONTROL_NAMESPACE']}:{account.name}":
+        fail(f"{account.token} has a token of {who['username']}")
+    if account.path.read_text() != kubeconfig(account, who["uid"]):
+        fail(f"{account.path} leads to another cluster, or to an account of before")
+
+
+def access(path: Path) -> tuple[int, str, int]:
+    """The owner, the group and the mode of a file."""
+    found = path.stat()
+    return found.st_uid, path.group(), found.st_mode & 0o7777
+
+
+def apply(account: Account) -> None:
+    """Write the token, then the kubeconfig that names it."""
+    get = ("get", "serviceaccount", account.name, "-o", "jsonpath={.metadata.uid}")
+    config = kubeconfig(account, ask(ADMIN, "-n", VALUES["CONTROL_NAMESPACE"], *get))
+    folder = account.token.parent
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["chgrp", account.group, folder], check=True)
+    folder.chmod(0o2750)
+    put(account.token, request(ADMIN, account))
+    put(account.path, config, account.group)
+
+
+def accounts() -> Iterator[Account]:
+    """The accounts of this host that have their kubeconfig."""
+    words = iter(VALUES["CLUSTER_ACCOUNTS"].split())
+    for name, path, group in zip(words, words, words, strict=True):
+        if Path(path).exists():
+            yield Account(name, Path(path), group)
+
+
+def renew() -> None:
+    """Replace each token that is past the half of its life; the old one is valid until its end."""
+    old = [each for each in accounts() if is_past_half(each)]
+    if not old:
+        return
+    lock = Path(VALUES["DEPLOY_LOCK"])
+    if lock.exists():
+        descriptor = os.open(lock, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # a deploy or a change of the accounts is under way: in the next minute
+    # The deploy's own login may need a program or a file that is there only while it runs. But it
+    # is the one that is left after the host was off for longer than a token is valid.
+    renewal = [ADMIN[0], f"--kubeconfig={VALUES['RENEWAL_KUBECONFIG']}"]
+    for account in old:
+        try:
+            token = request(renewal, account)
+        except RuntimeError:
+            token = request(ADMIN, account)
+        put(account.token, token)
+        # The journal of the unit has only notices and worse.
+        print(f"<5>The token of {account.name} was renewed", flush=True)
+
+
+def main() -> None:
+    """Check, apply or renew."""
+    os.umask(0o077)
+    prefix = ""
+    try:
+        match sys.argv[1:]:
+            case ["check", name, path, group]:
+                check(Account(name, Path(path), group))
+            case ["apply", name, path, group]:
+                apply(Account(name, Path(path), group))
+            case ["renew"]:
+                prefix = "<3>"
+                renew()
+            case _:
+                usage = "check|apply ACCOUNT PATH GROUP, or kubeconfig.py renew"
+                print(f"usage: kubeconfig.py {usage}", file=sys.stderr)
+                sys.exit(2)
+    except RuntimeError as error:
+        fail(f"{prefix}{error}")
+
+
+main()
