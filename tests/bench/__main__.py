@@ -1,12 +1,13 @@
 """Measure a deployed machine: `AIRFLOW_SANDBOX=name uv run python -m tests.bench [FIGURE …]`.
 
-Each figure is printed as it is measured. Nothing else should run on the machine meanwhile; the
-figures are of this machine on this day, so compare ratios.
+Each figure is printed as it is measured; `--json FILE` keeps all values. Nothing else should run on
+the machine meanwhile; the figures are of this machine on this day, so compare ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import statistics
 import subprocess
@@ -15,12 +16,30 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import yaml
+
 from tasks.airflow.services import SERVICES
+from tasks.layout import POD_TEMPLATE
 from tests.e2e.support import Airflow, bring_dag, deploy, log_in, machine_name
 from tests.sandbox import machine as machines
 from tests.support import wait_for
 
 DAGS = Path(__file__).parent / "dags"
+
+
+VALUES: dict[str, list[float]] = {}  # of each figure, in the order of measuring
+
+
+def note(figure: str, unit: str, values: list[float]) -> float:
+    """Print a figure's median and spread, and keep its values; returns the median."""
+    VALUES[f"{figure} ({unit})"] = values
+    median = statistics.median(values)
+    print(
+        f"{figure}: median {median:.2f} {unit} of {len(values)}"
+        f" ({min(values):.2f} to {max(values):.2f})",
+        flush=True,
+    )
+    return median
 
 
 def shell(command: str) -> str:
@@ -50,10 +69,9 @@ def rerun() -> None:
     counted = deploy("-vv")
     commands = len(re.findall(r">>> ", counted.output))
     operations = len(run.json["results"]["operations"])
-    print(
-        f"no-op rerun: {statistics.median(seconds):.1f} s (median of 3),"
-        f" {operations} operations, {commands} remote commands"
-    )
+    note("no-op rerun", "s", seconds)
+    note("no-op rerun", "remote commands", [commands])
+    print(f"{operations} operations")
 
 
 def _when(moment: str) -> float:
@@ -74,31 +92,85 @@ def _run(api: Airflow, dag: str, seconds: float) -> tuple[float, float]:
     return _when(found["queued_at"]), max(ends)
 
 
+# The CPU seconds of all processes of the machine since they began, with those of the processes that
+# they waited for, by program. A name in brackets may have spaces.
+CPU = (
+    "cat /proc/[0-9]*/stat 2>/dev/null | sed -E 's/^[0-9]+ \\((.*)\\) /\\1|/'"
+    " | awk -F'|' '{split($2, f, \" \"); s[$1] += f[12] + f[13] + f[14] + f[15]}"
+    " END {for (n in s) print s[n] / 100, n}'"
+)
+
+
+def _cpu() -> dict[str, float]:
+    """CPU seconds so far, by program."""
+    lines = (line.split(" ", 1) for line in shell(CPU).splitlines())
+    return {name: float(seconds) for seconds, name in lines}
+
+
+def _bare(count: int, *command: str) -> float:
+    """Run pods of the task pods' template without Airflow; returns seconds until all succeeded."""
+    template = yaml.safe_load(shell(f"cat {POD_TEMPLATE}"))
+    namespace = template["metadata"]["namespace"]
+    pods = []
+    for number in range(count):
+        pod = json.loads(json.dumps(template))
+        pod["metadata"] |= {"name": f"bench-{number}", "labels": {"bench": "bare"}}
+        pod["spec"]["containers"][0]["args"] = [*command]
+        pods.append(pod)
+    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}).encode()
+    kubectl = f"kubectl -n {namespace}"
+    shell(f"{kubectl} delete pods -l bench=bare --ignore-not-found")
+    began = time.monotonic()
+    machines.run(machines.load(machine_name()), f"{kubectl} create -f -", stdin=manifest)
+    shell(
+        f"{kubectl} wait pods -l bench=bare --for=jsonpath={{.status.phase}}=Succeeded"
+        " --timeout=180s"
+    )
+    took = time.monotonic() - began
+    shell(f"{kubectl} delete pods -l bench=bare")
+    return took
+
+
 def single() -> None:
-    """Trigger to end of one trivial task, warm."""
+    """Trigger to end of one trivial task, warm; and one bare pod that runs `true`, in turns."""
     install_dags()
-    api, seconds = airflow(), []
+    api, seconds, bare = airflow(), [], []
     _run(api, "bench_single", 60)
     for _ in range(10):
+        bare.append(_bare(1, "true"))
         triggered, ended = _run(api, "bench_single", 60)
         seconds.append(ended - triggered)
-    print(
-        f"trigger to end of a trivial task: median {statistics.median(seconds):.2f} s of 10"
-        f" ({min(seconds):.2f} to {max(seconds):.2f})"
-    )
+    pod = note("bare pod", "s", bare)
+    task = note("trigger to end of a trivial task", "s", seconds)
+    print(f"a trivial task takes {task / pod:.2f} times a bare pod")
 
 
 def parallel() -> None:
-    """Thirty trivial tasks at once, as tasks a minute."""
+    """Thirty trivial tasks at once, and thirty bare pods, in turns; the machine's CPU per task."""
     install_dags()
-    api, rates = airflow(), []
+    api, rates, bare, cpu = airflow(), [], [], []
     for _ in range(3):
+        bare.append(30 * 60 / _bare(30, "python", "-c", "pass"))
+        before = sum(_cpu().values())
         triggered, ended = _run(api, "bench_parallel", 180)
+        cpu.append((sum(_cpu().values()) - before) / 30)
         rates.append(30 * 60 / (ended - triggered))
-    print(
-        f"30 parallel trivial tasks: median {statistics.median(rates):.1f} tasks a minute of 3"
-        f" ({min(rates):.1f} to {max(rates):.1f})"
-    )
+    pods = note("30 bare pods", "a minute", bare)
+    tasks = note("30 parallel trivial tasks", "a minute", rates)
+    note("CPU of the machine per task", "s", cpu)
+    print(f"30 parallel tasks reach {tasks / pods:.2f} of 30 bare pods")
+
+
+def idle() -> None:
+    """CPU of a machine on which nothing happens, in cores; the programs that take most."""
+    before = _cpu()
+    began = time.monotonic()
+    time.sleep(120)
+    after, seconds = _cpu(), time.monotonic() - began
+    used = {name: (value - before.get(name, 0)) / seconds for name, value in after.items()}
+    note("idle machine", "cores", [sum(used.values())])
+    most = sorted(used.items(), key=lambda each: -each[1])[:12]
+    print(", ".join(f"{name} {value:.3f}" for name, value in most))
 
 
 def _kill_once(api: Airflow) -> tuple[float, float]:
@@ -185,6 +257,7 @@ FIGURES: dict[str, Callable[[], None]] = {
     "rerun": rerun,
     "single": single,
     "parallel": parallel,
+    "idle": idle,
     "kill": kill,
     "memory": memory,
     "image": image,
@@ -196,9 +269,12 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
-    chosen = parser.parse_args().figures or list(FIGURES)
-    for name in chosen:
+    parser.add_argument("--json", type=Path, help="write the values there")
+    chosen = parser.parse_args()
+    for name in chosen.figures or list(FIGURES):
         FIGURES[name]()
+        if chosen.json:
+            chosen.json.write_text(json.dumps(VALUES, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,87 @@ def test_garbage_is_not_looked_for_until_the_task_is_forked_off(airflow: Path) -
     ]
 
 
+# A version of Airflow and of other packages whose modules hold what POSTPONED says of them. Each
+# module says when it is imported.
+PACKAGES = {
+    "libcst/__init__.py": "print('libcst'); parse = str.upper\nclass CSTTransformer: real = True",
+    "rich/__init__.py": "print('rich')",
+    "rich/console.py": "class Console: real = True",
+    "rich/traceback.py": "class Traceback: real = True",
+    "structlog/__init__.py": "",
+    "structlog/dev.py": "import rich\nfrom rich.console import Console\n"
+    "from rich.traceback import Traceback\n",
+    "airflow/__init__.py": "",
+    "airflow/sdk/__init__.py": "",
+    "airflow/sdk/definitions/__init__.py": "",
+    "airflow/sdk/definitions/_internal/__init__.py": "",
+    "airflow/sdk/definitions/_internal/decorators.py": """
+import libcst as cst
+class Remover(cst.CSTTransformer): pass
+def remove(text):
+    return cst.parse(text), Remover.real
+""",
+    "apache_airflow_core-{version}.dist-info/METADATA": "Name: apache-airflow-core\n"
+    "Version: {version}\n",
+}
+USES = """
+import atexit, sys
+from airflow.sdk.definitions._internal.decorators import remove
+import structlog.dev as dev
+print("imported")
+class Own(dev.Console): pass
+print(remove("a"), isinstance(3, dev.Console), Own.real)
+print(dev.rich.__name__, dev.Traceback().real, sys.modules["libcst"].CSTTransformer.real)
+import libcst
+print(libcst is sys.modules["libcst"])
+atexit.register(print, "at the end")
+"""
+
+
+def started_with(folder: Path, version: str, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in the place of Airflow's, with packages of that version of Airflow."""
+    for name, text in PACKAGES.items():
+        path = folder / name.format(version=version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("{version}", version))
+    task = folder / "airflow/sdk/execution_time/execute_workload.py"
+    task.write_text(program)
+    (task.parent / "__init__.py").touch()
+    return start(folder, "python", "-m", "airflow.sdk.execution_time.execute_workload")
+
+
+def test_rarely_used_modules_are_imported_when_they_are_used(airflow: Path) -> None:
+    tested = runpy.run_path(str(SCRIPT), run_name="read")["AIRFLOW"]
+    done = started_with(airflow, tested, USES)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "imported",
+        "rich",
+        "libcst",
+        "('A', True) False True",
+        "rich True True",
+        "True",
+        "at the end",
+    ]
+
+
+def test_another_airflow_imports_all_as_it_says(airflow: Path) -> None:
+    done = started_with(airflow, "3.3.999", USES)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:3] == ["libcst", "rich", "imported"]
+    assert lines[3:] == ["('A', True) False True", "rich True True", "True", "at the end"]
+
+
+def test_the_process_ends_as_its_program_says(airflow: Path) -> None:
+    assert started_with(airflow, "3.3.2", "import sys; sys.exit(3)").returncode == 3
+    raised = started_with(airflow, "3.3.2", "raise KeyError('lost')")
+    assert (raised.returncode, raised.stderr.splitlines()[-1]) == (1, "KeyError: 'lost'")
+    waits = "import threading; threading.Timer(0.2, print, ['waited']).start()"
+    assert started_with(airflow, "3.3.2", waits).stdout == "waited\n"
+    assert started_with(airflow, "3.3.2", "print('last', end='')").stdout == "last"
+
+
 # As Airflow's importer of DAGs leaves a process, in which a task then crashes for real.
 IMPORTER = """
 import signal
