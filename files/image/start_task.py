@@ -45,6 +45,7 @@ def set_handler(number: int, handler: Any) -> Any:
         return signal.getsignal(number)
     return own_set_handler(number, handler)
 
+
 # The one that was tested. Where a name is used earlier in another version, nothing would be saved.
 AIRFLOW = "3.3.2"
 # A module: the modules that it imports and that few tasks need, with the names that it takes from
@@ -81,10 +82,10 @@ POSTPONED: dict[str, dict[str, list[str]]] = {
 BASES = {"libcst": "CSTTransformer"}
 
 
-class Later:
+class _Later:
     """A name of a module that is imported when the name is used."""
 
-    def __init__(self, module: "StandIn", name: str) -> None:
+    def __init__(self, module: "_StandIn", name: str) -> None:
         self._module, self._name = module, name
 
     def _real(self) -> Any:
@@ -113,7 +114,7 @@ class Later:
         return (self._real(),)
 
 
-class StandIn(ModuleType):
+class _StandIn(ModuleType):
     """In the place of a module, as long as the module `user` is executed."""
 
     def __init__(self, name: str, later: list[str], user: str) -> None:
@@ -121,7 +122,7 @@ class StandIn(ModuleType):
         self.__path__: list[str] = []
         self._user = user
         for each in later:
-            setattr(self, each, Later(self, each))
+            setattr(self, each, _Later(self, each))
         if base := BASES.get(name):
             setattr(self, base, type(base, (), {}))
 
@@ -145,7 +146,7 @@ class StandIn(ModuleType):
         return value
 
 
-class Postponer:
+class _Postponer:
     """Finds the modules of POSTPONED, and lets each have its stand-ins while it is executed."""
 
     @staticmethod
@@ -167,7 +168,7 @@ class Postponer:
             ):
                 execute(module)
                 return
-            stand_ins = [StandIn(each, later, name) for each, later in wanted]
+            stand_ins = [_StandIn(each, later, name) for each, later in wanted]
             sys.modules.update({each.__name__: each for each in stand_ins})
             try:
                 execute(module)
@@ -191,7 +192,7 @@ def postpone() -> None:
     except PackageNotFoundError:
         return
     if tested:
-        sys.meta_path.insert(0, Postponer)
+        sys.meta_path.insert(0, _Postponer)
 
 
 def freeze_once() -> None:
