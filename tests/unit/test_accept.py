@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import layout
 from tests.unit import fake, postgres
 from tests.unit.fake import Plan
 from tests.unit.programs import LIB
@@ -122,7 +123,7 @@ def minikube(arguments: list[str]) -> str:
     text = fake.plan(fake.settings({"minikube_extra_args": arguments})).uploads[
         "/etc/systemd/system/minikube.service"
     ]
-    return text.replace("/usr/local/bin/minikube", "/bin/true")
+    return text.replace(layout.START_MINIKUBE, "/bin/true")
 
 
 def test_systemd_refuses_a_unit_that_it_can_not_load(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ import yaml
 from pydantic import BaseModel, SecretStr
 from pyinfra.api import DeployError
 
+from tasks import layout
 from tasks.settings import SECTIONS, SETTINGS, Settings
 from tasks.worker.pod import own_template
 from tests.unit import fake, formats
@@ -621,7 +622,9 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     ].partition("=")[2],
     "kubernetes_allowed_host_folders": lambda plan: in_policy(plan, "hostPath.path"),
     "kubernetes_allowed_service_accounts": lambda plan: in_policy(plan, r'orValue\("default"\)'),
-    "minikube_driver": lambda plan: started(plan)[3].partition("=")[2],
+    "minikube_driver": lambda plan: next(
+        word.partition("=")[2] for word in started(plan) if word.startswith("--driver=")
+    ),
     "minikube_extra_args": started,
     "minikube_addons": lambda plan: words_of(plan, "cluster-addons.py"),
     "offline_dir": lambda plan: formats.host_values(plan)["OFFLINE_DIR"],
@@ -681,7 +684,9 @@ def assert_arrives(given: dict[str, Any], plan: Plan, folder: Path) -> None:
 def assert_systemd_reads(unit: str, folder: Path) -> None:
     """systemd itself finds no error in a unit."""
     file = folder / "minikube.service"
-    file.write_text(unit.replace("/usr/local/bin/minikube", "/bin/true"))
+    for program in (layout.START_MINIKUBE, "/usr/local/bin/minikube"):
+        unit = unit.replace(program, "/bin/true")
+    file.write_text(unit)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(file)], text=True, capture_output=True
     )

@@ -402,3 +402,6 @@ replace (
 
 // minikube names a newer one, with which kubelet does not compile.
 replace github.com/opencontainers/cgroups => github.com/opencontainers/cgroups v0.0.3
+
+// The real ones need a C compiler.
+replace libvirt.org/go/libvirt => ./libvirt
