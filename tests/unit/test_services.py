@@ -6,6 +6,7 @@ import hashlib
 import json
 import signal
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Host(NamedTuple):
         values = self.folder / "host.env"
         values.write_text(
             f"STARTED_WITH={self.folder}\nWEB_URL=http://127.0.0.1:8080\nSTATE={self.folder}\n"
-            f"UNITS='airflow.target {UNIT}'\n"
+            f"UNITS='airflow.target {UNIT}'\nPGCLUSTER=15/main\n"
         )
         return subprocess.run(
             [PROGRAMS / program, *arguments],
@@ -166,8 +167,24 @@ def test_airflow_is_healthy_if_all_of_its_components_are(host: Host) -> None:
     host.stub("curl", f"echo '{answer()}'")
     done = host.run("health.sh", "check")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    (call,) = host.calls
+    (call,) = [each for each in host.calls if each.startswith("curl")]
     assert call.endswith(" http://127.0.0.1:8080/api/v2/monitor/health")
+
+
+@pytest.mark.parametrize("component", COMPONENTS[1:])
+def test_a_sign_of_life_from_before_postgresqls_start_is_none(component: str, host: Host) -> None:
+    states = json.loads(answer())
+    for name in COMPONENTS[1:]:
+        states[name][f"latest_{name}_heartbeat"] = "2026-11-26T10:42:00.566277+00:00"
+    states[component][f"latest_{component}_heartbeat"] = "2026-11-26T10:41:55.566277+00:00"
+    host.stub("curl", f"echo '{json.dumps(states, separators=(',', ':'))}'")
+    for second, code in ((54, 0), (57, 1)):
+        start = datetime(2026, 11, 26, 10, 41, second, tzinfo=UTC)
+        host.stub(
+            "systemctl",
+            f'[ "$5" = postgresql@15-main ] && echo @{start.timestamp():.0f}',
+        )
+        assert host.run("health.sh", "check").returncode == code
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

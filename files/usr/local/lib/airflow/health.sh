@@ -5,11 +5,22 @@ set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
+# A component that lost its connection to PostgreSQL ends up to half a minute later, and is called
+# healthy until then. One that goes on has given a sign of life since PostgreSQL's start.
+alive() { # COMPONENT
+    beat=$(echo "$answer" | sed -n "s/.*\"latest_$1_heartbeat\":\"\([^\"]*\)\".*/\1/p")
+    [ -z "$beat" ] || [ "$(date -d "$beat" +%s)" -gt "${started:-0}" ]
+}
+
 healthy() {
+    unit=postgresql@${PGCLUSTER%/*}-${PGCLUSTER#*/}
+    started=$(systemctl show -P ActiveEnterTimestamp --timestamp=unix "$unit")
+    started=${started#@}
     # The status of the answer is always 200; only its JSON tells.
     answer=$(curl -fsS -m 10 "$WEB_URL/api/v2/monitor/health" 2>&1) || return 1
     for component in metadatabase scheduler dag_processor triggerer; do
         echo "$answer" | grep -q "\"$component\":{\"status\":\"healthy\"" || return 1
+        alive "$component" || return 1
     done
 }
 
