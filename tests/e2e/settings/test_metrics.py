@@ -52,7 +52,7 @@ def endpoint(shell: Shell) -> Iterator[None]:
     """The endpoint; afterwards it is taken away again."""
     run = deploy(settings={"metrics_port": PORT})
     assert run.code == 0, run.output
-    assert "Metrics | Run prometheus-postgres-exporter" in run.changed
+    assert "Metrics | Install prometheus-postgres-exporter" in run.changed
     # It has a role of its own, which reads some columns.
     others = {name for name in run.changed if not name.startswith(("Metrics | ", "PostgreSQL | "))}
     assert others <= {"Airflow | Give the role airflow-dags its rights", RECORDED}
