@@ -93,7 +93,7 @@ def install(settings: HostSettings) -> None:
     )
     for folder in (layout.DAGS, layout.PLUGINS):
         ensure(
-            name=f"Let Airflow read what people put into {folder}",
+            name=f"Let Airflow read the files in {folder}",
             program="readable.sh",
             args=[folder, DAGS_USER, CONTROL_USER],
             already="both users can read all of it",

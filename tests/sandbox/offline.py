@@ -48,7 +48,9 @@ CURRENT = Versions(
     "v1.35.8", "v1.38.1", "3.6.6-0", "v1.13.1", "3.10.1", "cluster-1.35", "cluster-1.35"
 )
 # On the way from OLDER to CURRENT; cmd/kubeadm/app/constants in Kubernetes names its images.
-BETWEEN = Versions("v1.34.10", None, "3.6.5-0", "v1.12.1", "3.10.1", "cluster-1.34", "coredns-1.12.1")
+BETWEEN = Versions(
+    "v1.34.10", None, "3.6.5-0", "v1.12.1", "3.10.1", "cluster-1.34", "coredns-1.12.1"
+)
 # The versions of the deploy before CURRENT, with which the tests of an upgrade begin.
 OLDER = Versions("v1.33.1", "v1.36.0", "3.5.21-0", "v1.12.0", "3.10", "cluster", "coredns")
 CRICTL = "v1.30.0"

@@ -444,7 +444,7 @@ insert into slot_pool values ('default_pool', 9), ('own', 1);
 
 
 @pytest.mark.parametrize("words", ["dags test some", "tasks test some task"])
-def test_a_test_has_a_database_of_its_own_with_what_dags_use(
+def test_a_test_has_a_database_of_its_own_with_the_objects_that_dags_use(
     words: str, airflow: Host, server: postgres.Server
 ) -> None:
     (airflow.folder / "airflow-dags").mkdir()

@@ -299,7 +299,7 @@ def test_a_file_system_without_acls_is_told(folders: Host) -> None:
 
 def test_both_folders_become_readable_for_both_users(plan: fake.Plan) -> None:
     for folder in (layout.DAGS, layout.PLUGINS):
-        (command,) = plan.named(f"Let Airflow read what people put into {folder}").commands
+        (command,) = plan.named(f"Let Airflow read the files in {folder}").commands
         assert command.split()[1:] == ["apply", folder, "airflow-dags", "airflow"]
     assert " acl " in " ".join(plan.named("Install Debian packages").commands)
 

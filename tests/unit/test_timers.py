@@ -229,7 +229,7 @@ def test_log_files_are_found_where_they_are_written() -> None:
     assert service.all("Service.BindPaths") == ["/srv/logs"]
 
 
-def test_only_what_is_too_old_is_deleted(stage: Stage, tmp_path: Path) -> None:
+def test_only_old_files_are_deleted(stage: Stage, tmp_path: Path) -> None:
     logs, claim = tmp_path / "logs", tmp_path / "claim"
     stage.values |= {"LOG_DAYS": "7", "LOG_FOLDERS": str(logs), "LOG_CLAIMS": str(claim)}
     for folder in (logs, claim):

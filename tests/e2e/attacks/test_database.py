@@ -73,7 +73,7 @@ def test_the_same_statements_are_understood(shell: Shell) -> None:
         assert ask(shell, ATTACKS[attack], "airflow") == "", attack
 
 
-def test_a_record_has_the_name_of_who_wrote_it(shell: Shell) -> None:
+def test_a_record_has_the_name_of_its_writer(shell: Shell) -> None:
     forge = "insert into log (dttm, event, owner) values (now(), 'e2e-forged', 'admin')"
     assert ask(shell, forge) == ""
     shell(f'cd / && runuser -u airflow-dags -- psql -XAtq airflow -c "{forge}"')
@@ -99,7 +99,7 @@ drop table e2e_ran_as;
 """
 
 
-def test_no_superuser_runs_what_the_owner_of_the_database_made(shell: Shell) -> None:
+def test_no_superuser_runs_code_of_the_databases_owner(shell: Shell) -> None:
     owner = "cd / && runuser -u airflow -- psql -XAtq -v ON_ERROR_STOP=1 airflow"
     shell(f"{owner} <<'END'\n{PLANT}\nEND")
     try:

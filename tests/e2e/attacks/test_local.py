@@ -211,7 +211,9 @@ def test_connections_that_only_begin_do_not_hold_nginx(machine: Machine) -> None
         wait_for(answered, 15 + SLACK, "nginx has places again")
 
 
-def test_the_example_of_a_firewall_leaves_what_is_needed(machine: Machine, shell: Shell) -> None:
+def test_the_example_of_a_firewall_leaves_the_needed_ports_open(
+    machine: Machine, shell: Shell
+) -> None:
     shell("DEBIAN_FRONTEND=noninteractive apt-get -qq install nftables >/dev/null 2>&1")
     rules = (ROOT / "inventories/examples/nftables.conf").read_text()
     shell(f"cat > /tmp/nftables.conf <<'END'\n{rules}\nEND")

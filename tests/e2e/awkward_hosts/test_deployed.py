@@ -55,7 +55,7 @@ def test_a_bare_host_becomes_a_working_airflow(shell: Shell, precious: str) -> N
     assert shell(NOTHING_WRONG) == ""
 
 
-def test_the_services_users_can_read_what_was_made(shell: Shell) -> None:
+def test_the_services_users_can_read_the_new_files(shell: Shell) -> None:
     folders = "/opt/airflow/venvs /opt/airflow/uv /usr/local/lib/airflow /usr/local/bin/airflow*"
     assert shell(f"find {folders} ! -type l ! -perm -o=r") == ""
     assert shell(f"find {folders} -type d ! -perm -o=x") == ""
@@ -118,7 +118,7 @@ def test_a_proxy_is_for_the_internet_only(shell: Shell) -> None:
     assert shell("ls /etc/systemd/system/containerd.service.d | grep -c airflow || true") == "0"
 
 
-def test_the_removal_leaves_what_was_there(shell: Shell, precious: str) -> None:
+def test_the_removal_leaves_other_peoples_things(shell: Shell, precious: str) -> None:
     run = deploy(what=["tasks.remove.airflow"])
     assert run.code == 0, run.output
     assert others(shell, "select count(*) from precious") == "0"

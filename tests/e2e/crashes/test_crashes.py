@@ -31,7 +31,7 @@ def process(shell: Shell, unit: str) -> str:
     return pid if state == "active" else ""
 
 
-def runs_anew(shell: Shell, unit: str, before: str) -> bool:
+def runs_again(shell: Shell, unit: str, before: str) -> bool:
     """Whether a unit is up with another process."""
     return process(shell, unit) not in ("", before)
 
@@ -57,7 +57,7 @@ def hang(shell: Shell, *units: str) -> dict[str, float]:
     )
     for unit in units:
         # The api-server may take two minutes to be ready.
-        wait_for(partial(runs_anew, shell, unit, before[unit]), 120 + SLACK, f"{unit} is back")
+        wait_for(partial(runs_again, shell, unit, before[unit]), 120 + SLACK, f"{unit} is back")
     return {unit: at - began for unit, at in killed_by_liveness(shell, began).items()}
 
 
@@ -97,7 +97,7 @@ def test_killed_one_after_the_other_while_tasks_run(
     for unit in UNITS:
         before, seen, since = process(shell, unit), look(), time.time()
         shell(f"systemctl kill --signal=SIGKILL --kill-whom=main {unit}")
-        wait_for(partial(runs_anew, shell, unit, before), 120 + SLACK, f"{unit} is back")
+        wait_for(partial(runs_again, shell, unit, before), 120 + SLACK, f"{unit} is back")
         # Half a second, which the host's tests see in the unit: the journal is late under load.
         assert pause(shell, unit, since) < 5, unit
         if unit == "airflow-scheduler":

@@ -43,7 +43,7 @@ EDITS = {
 }
 
 
-def test_edits_by_hand_are_put_back_and_just_what_reads_them_restarts(shell: Shell) -> None:
+def test_edits_by_hand_are_put_back_and_only_their_readers_restart(shell: Shell) -> None:
     for edit in EDITS:
         shell(edit)
     wanted = {name for names in EDITS.values() for name in names}
@@ -138,7 +138,7 @@ BROKEN_PODS = {
 }
 
 
-def test_smoke_test_names_what_keeps_a_pod_from_its_task(shell: Shell) -> None:
+def test_smoke_test_names_the_reason_that_keeps_a_pod_from_its_task(shell: Shell) -> None:
     right = "/root/pod_template.yaml"
     shell(f"cp {POD_TEMPLATE} {right}")
     for edit, said in BROKEN_PODS.items():

@@ -161,7 +161,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     assert (task["state"], task["try_number"]) == ("success", 1)
 
 
-def test_going_back_builds_nothing_and_what_nobody_needs_goes(shell: Shell) -> None:
+def test_going_back_builds_nothing_and_unused_images_go(shell: Shell) -> None:
     newer = current(shell)
     run = deploy(settings={"retention_worker_images": 1})
     assert run.code == 0, run.output

@@ -22,7 +22,7 @@ def test_edits_by_hand_are_put_back(shell: Shell) -> None:
     assert deploy().changed == []
 
 
-def test_a_replaced_key_reads_what_the_old_one_wrote(airflow: Airflow, shell: Shell) -> None:
+def test_a_replaced_key_reads_values_of_the_old_one(airflow: Airflow, shell: Shell) -> None:
     airflow.request("POST", "/connections", connection(KEPT))
     old = shell("cat /etc/airflow/secrets/fernet-key")
     shell("airflow-rotate fernet-key")

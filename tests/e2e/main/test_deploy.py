@@ -168,7 +168,7 @@ print(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).rea
 """
 
 
-def test_the_worker_image_lists_what_is_in_it(shell: Shell, image_root: str) -> None:
+def test_the_worker_image_lists_its_packages(shell: Shell, image_root: str) -> None:
     lists = {}
     for kind in ("debian", "python"):
         path = f"{image_root}{SBOM}/{kind}.cdx.json"

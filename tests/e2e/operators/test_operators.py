@@ -400,7 +400,7 @@ def test_a_closed_file_is_told_in_the_journal_until_the_next_deploy(
     wait_for(lambda: shell(said), KNOWN_SECONDS, "the journal has it")
     run = deploy(settings=settings(mail))
     assert run.code == 0, run.output
-    assert run.changed == ["System | Let Airflow read what people put into /opt/airflow/dags"]
+    assert run.changed == ["System | Let Airflow read the files in /opt/airflow/dags"]
     wait_for(lambda: known(airflow, "e2e_closed"), KNOWN_SECONDS, "it is read")
     assert errors_of(airflow, file.name) == []
 

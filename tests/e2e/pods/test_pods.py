@@ -283,7 +283,7 @@ def xcom(airflow: Airflow, run: str, task: str) -> Any:
     return airflow.request("GET", path)["value"]
 
 
-def test_a_task_starts_pods_and_gets_what_they_write(
+def test_a_task_starts_pods_and_gets_their_output(
     shaped: Deploy, airflow: Airflow, cluster: client.CoreV1Api
 ) -> None:
     dag = "e2e_pod_operator"

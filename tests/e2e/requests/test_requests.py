@@ -94,9 +94,7 @@ def remove_variable(airflow: Airflow, key: str) -> bool:
     return True
 
 
-def test_the_execution_api_refuses_what_is_not_the_tasks_own(
-    airflow: Airflow, shell: Shell
-) -> None:
+def test_the_execution_api_refuses_requests_for_other_tasks(airflow: Airflow, shell: Shell) -> None:
     _, cursor = journal(shell)
     run = airflow.trigger(DAG)
 

@@ -161,7 +161,7 @@ def test_no_process_is_too_short_to_be_seen(shell: Shell) -> None:
         assert [words for words in each if f"/bin/true^@{words}^@" not in seen] == []
 
 
-def test_the_search_finds_what_it_is_for(secrets: dict[str, str]) -> None:
+def test_the_search_finds_a_planted_secret(secrets: dict[str, str]) -> None:
     for name, value in secrets.items():
         awkward = AWKWARD + value
         for text in (
@@ -215,7 +215,7 @@ def outputs(inventory: str, machine: Machine) -> dict[str, str]:
     return said
 
 
-def test_no_secret_is_in_what_the_deploy_prints(
+def test_no_secret_is_in_the_output_of_the_deploy(
     outputs: dict[str, str], secrets: dict[str, str]
 ) -> None:
     assert {name: found_in(text, secrets) for name, text in outputs.items()} == {
@@ -231,7 +231,7 @@ def test_no_secret_was_ever_an_argument_of_a_process(
     assert found_in(arguments, secrets) == []
 
 
-def test_no_secret_is_in_what_a_task_says(
+def test_no_secret_is_in_the_output_of_a_task(
     outputs: dict[str, str], secrets: dict[str, str], airflow: Airflow, shell: Shell
 ) -> None:
     run = airflow.trigger("e2e_leaks")

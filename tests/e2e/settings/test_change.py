@@ -91,7 +91,7 @@ def deployed(shell: Shell, settings: dict[str, object]) -> tuple[list[str], bool
     return [each[1] for each in found if each], SMOKE_TEST in run.changed
 
 
-def test_just_who_reads_a_setting_starts_anew(
+def test_only_the_readers_of_a_setting_start_again(
     under_way: Callable[[], list[tuple[str, int]]], shell: Shell
 ) -> None:
     settings: dict[str, object] = {}

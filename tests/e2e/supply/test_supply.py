@@ -113,7 +113,7 @@ def healed(*changed: str) -> None:
     assert deploy().changed == []
 
 
-def test_uv_and_what_it_installs_beside_itself(shell: Shell) -> None:
+def test_uv_and_the_packages_that_it_installs_beside_itself(shell: Shell) -> None:
     shell(f"rm {UV}/installed.txt")
     with damaged(shell, wheel("uv"), PIP):
         refused("DO NOT MATCH THE HASHES", "uv==")
