@@ -12,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -45,8 +45,9 @@ class Deploy:
     """How a run of pyinfra ended."""
 
     code: int
-    output: str
-    json: dict[str, Any]
+    # Thousands of characters, which would hide the reason that an assertion shows.
+    output: str = field(repr=False)
+    json: dict[str, Any] = field(repr=False)
 
     @property
     def changed(self) -> list[str]:
