@@ -150,6 +150,7 @@ MINIKUBE_UNIT = f"{UNITS_DIRECTORY}/minikube.service"
 CONTAINERD_PROXY = f"{UNITS_DIRECTORY}/containerd.service.d/airflow-proxy.conf"
 NGINX_UNIT = "nginx.service"
 METRICS_UNIT = "prometheus-postgres-exporter.service"
+METRICS_SOCKET = "prometheus-postgres-exporter.socket"
 # Tells the api-server of JWT_KEYS.
 JWT_DROP_IN = f"{UNITS_DIRECTORY}/airflow-api-server.service.d/jwt-keys.conf"
 
@@ -217,7 +218,7 @@ LISTENERS = (
         True,
     ),
     Listener(
-        *("prometheus-postgres-exporter", "all", "`metrics_port`"),
+        *("systemd", "all", "`metrics_port`"),
         "figures for Prometheus without a login, if asked for",
         True,
     ),
@@ -322,6 +323,12 @@ PLACES = (
         "configuration",
         "records the proxy's inputs",
         removal="proxy",
+    ),
+    Place(
+        f"{UNITS_DIRECTORY}/{METRICS_SOCKET}",
+        "configuration",
+        "the port of the Prometheus endpoint",
+        removal="metrics",
     ),
     Place(
         f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d/airflow.conf",

@@ -11,6 +11,7 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.layout import (
     DATABASE,
+    METRICS_SOCKET,
     METRICS_UNIT,
     METRICS_USER,
     PACKAGES_RECORD,
@@ -25,6 +26,7 @@ PACKAGE = "prometheus-postgres-exporter"
 DROP_INS = f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d"
 DROP_IN = f"{DROP_INS}/airflow.conf"
 SANDBOX = f"{DROP_INS}/10-airflow-sandbox.conf"  # the same that Airflow's services have
+SOCKET = f"{UNITS_DIRECTORY}/{METRICS_SOCKET}"
 QUERIES = f"{layout.LIB}/metrics.yaml"
 EARLIER_QUERIES = "/etc/airflow/metrics.yaml"
 
@@ -35,7 +37,6 @@ def run(settings: HostSettings) -> None:
     if settings.metrics.port is None:
         remove()
         return
-    address = f"{settings.wildcard_address}:{settings.metrics.port}"
     # Before the package, which starts the unit.
     whole_file.put(
         name=f"Write the sandbox of {METRICS_UNIT}",
@@ -44,16 +45,23 @@ def run(settings: HostSettings) -> None:
         mode="644",
     )
     whole_file.template(
+        name=f"Write {METRICS_SOCKET}",
+        src=f"files{SOCKET}.j2",
+        dest=SOCKET,
+        mode="644",
+        address=f"{settings.wildcard_address}:{settings.metrics.port}",
+    )
+    whole_file.template(
         name=f"Write the drop-in of {METRICS_UNIT}",
         src=f"files{DROP_IN}.j2",
         dest=DROP_IN,
         mode="644",
-        address=address,
+        socket=METRICS_SOCKET,
         port=settings.postgres_port,
         database=DATABASE,
         role=METRICS_USER,
         queries=QUERIES,
-        inputs=(SANDBOX, DROP_IN, QUERIES),
+        inputs=(SANDBOX, SOCKET, DROP_IN, QUERIES),
         started_with=STARTED_WITH,
     )
     packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
@@ -72,9 +80,11 @@ def remove() -> None:
         name="Remove the endpoint for Prometheus",
         test=f"! test -e {DROP_IN}",
         commands=[
+            f"systemctl disable --quiet --now {METRICS_SOCKET} 2>/dev/null || true",
             f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null || true",
             f"rm -f {EARLIER_QUERIES} {STARTED_WITH}/{METRICS_UNIT}",
             # The folder may hold a drop-in of an admin.
+            f"rm -f {SOCKET}",
             f"rm -f {SANDBOX}",
             f"rm -f {DROP_IN}",
             f"rmdir {DROP_INS} 2>/dev/null || true",

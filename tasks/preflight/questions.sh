@@ -58,7 +58,9 @@ listener() { # the process that listens on port $1, as «process name»; nothing
 is_ours() { # whether the process $2 holds port $1 for the unit $3
     grep -qs "$3" "/proc/$2/cgroup" && return
     # Of systemd itself, its sockets tell.
-    [ "$2" = 1 ] && systemctl show -P Listen airflow-web.socket | grep -q ":$1 "
+    [ "$2" = 1 ] &&
+        systemctl show -P Listen airflow-web.socket prometheus-postgres-exporter.socket |
+        grep -q ":$1 "
 }
 
 ask_lock() {

@@ -564,6 +564,7 @@ _PATHS: Table = {
     """,
     has_git: "/usr/local/lib/airflow/git-ask.py root root 644 public",
     has_metrics: """
+        /etc/systemd/system/prometheus-postgres-exporter.socket root root 644 public
         /etc/systemd/system/prometheus-postgres-exporter.service.d/airflow.conf root root 644 public
         /etc/systemd/system/prometheus-postgres-exporter.service.d/10-airflow-sandbox.conf \
             root root 644 public
@@ -738,7 +739,7 @@ _LISTENERS: Table = {
         nginx.service              {everywhere} {pods}  the Execution API, for pods
     """,
     page_is_open: "nginx.service {page} {https} the web page and the REST API, for people",
-    has_metrics: "prometheus-postgres-exporter.service * {metrics} figures for Prometheus",
+    has_metrics: "prometheus-postgres-exporter.socket {everywhere} {metrics} for Prometheus",
     node_is_this_host: """
         kube-apiserver     *         8443  the cluster's API
         kubelet.service    *         10250 the API server fetches logs here

@@ -13,6 +13,7 @@ from tests.host.support import Host, only_if
 UNIT = "prometheus-postgres-exporter.service"
 DROP_INS = f"/etc/systemd/system/{UNIT}.d"
 DROP_IN, SANDBOX = f"{DROP_INS}/airflow.conf", f"{DROP_INS}/10-airflow-sandbox.conf"
+SOCKET = "/etc/systemd/system/prometheus-postgres-exporter.socket"
 QUERIES = "/usr/local/lib/airflow/metrics.yaml"
 Units = dict[str, dict[str, str]]
 if_wanted = only_if(lambda facts: expected.has_metrics(facts.settings), "metrics_port is not set")
@@ -37,7 +38,8 @@ def test_runs_and_starts_with_the_host(units: Units, host: Host) -> None:
     assert found["NeedDaemonReload"] == "no"
     assert found["User"] == found["Group"] == "prometheus"
     lines = host.check_output(f"sha256sum --check /run/airflow/{UNIT}").splitlines()
-    assert set(lines) == {f"{path}: OK" for path in (SANDBOX, DROP_IN, QUERIES)}
+    assert set(lines) == {f"{path}: OK" for path in (SANDBOX, SOCKET, DROP_IN, QUERIES)}
+    assert found["PrivateNetwork"] == "yes"
 
 
 @if_wanted
@@ -78,6 +80,6 @@ def test_database_is_up_and_components_are_alive(figures: dict[str, float]) -> N
     lambda facts: not expected.has_metrics(facts.settings), "there is an endpoint for Prometheus"
 )
 def test_there_is_none_unless_it_is_wanted(host: Host, units: Units) -> None:
-    assert host.run(f"ls {DROP_IN} {SANDBOX} /etc/airflow/metrics.yaml").stdout == ""
+    assert host.run(f"ls {SOCKET} {DROP_IN} {SANDBOX} /etc/airflow/metrics.yaml").stdout == ""
     # Another one may run.
     assert "airflow" not in units[UNIT].get("DropInPaths", "")

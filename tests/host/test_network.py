@@ -54,7 +54,7 @@ def test_the_readmes_table_has_all_listeners(
     known = {who for who, *_ in said}
     for each in listeners:
         who = each.who.removesuffix(".service").removeprefix("airflow-")
-        who = "systemd" if who in ("web.socket", "web6.socket") else who
+        who = "systemd" if who.endswith(".socket") else who
         if who not in known or (who == "nginx" and each.port not in ports.values()):
             continue  # another program's, or another site of nginx
         is_open = not each.address.startswith("127.") and each.address != "[::1]"

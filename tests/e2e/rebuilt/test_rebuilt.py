@@ -52,7 +52,7 @@ NOW |= {"offline_dir": BETWEEN_FOLDER}
 OURS = (
     "find /usr/local/bin/airflow* /usr/local/lib/airflow /etc/systemd/system/airflow*"
     " /etc/systemd/system/minikube.service* /etc/systemd/system/nginx.service.d"
-    " /etc/systemd/system/prometheus-postgres-exporter.service.d -type f | sort"
+    " /etc/systemd/system/prometheus-postgres-exporter.s* -type f | sort"
 )
 
 

@@ -63,6 +63,24 @@ def endpoint(shell: Shell) -> Iterator[None]:
     assert shell(f"ss -Hltn sport = :{PORT}") == ""
 
 
+def test_the_exporter_connects_to_no_other_address(shell: Shell) -> None:
+    """Its /probe connects to the address of anybody's request."""
+    took = "/run/e2e-connected"
+    program = (
+        "import socket, pathlib; socket.create_server(('127.0.0.1', 7777)).accept();"
+        f" pathlib.Path('{took}').touch()"
+    )
+    shell(f'systemd-run --quiet --collect --unit=e2e-listener python3 -c "{program}"')
+    wait_for(lambda: "7777" in shell("ss -Hltn sport = :7777"), 20, "the listener waits")
+    probe = f"curl -s --noproxy '*' -m 30 'http://127.0.0.1:{PORT}/probe?target=127.0.0.1:7777'"
+    assert shell(f"{probe} -o /dev/null -w '%{{http_code}}'") != "000"
+    shell(f"! test -e {took} && systemctl is-active e2e-listener")
+    # The listener would have told.
+    shell("curl -s --noproxy '*' -m 5 http://127.0.0.1:7777 || true")
+    wait_for(lambda: shell(f"ls {took} || true") == took, 20, "somebody connected")
+    shell(f"rm {took}")
+
+
 @pytest.fixture
 def prometheus(shell: Shell) -> Iterator[None]:
     """Debian's Prometheus, without its service and its other packages; its alerts are at once."""

@@ -5,16 +5,22 @@ set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 unit=prometheus-postgres-exporter.service
+socket=${unit%.service}.socket
 
 check() {
-    systemctl is-enabled --quiet "$unit" 2>/dev/null || fail "$unit is not enabled"
+    for each in "$socket" "$unit"; do
+        systemctl is-enabled --quiet "$each" 2>/dev/null || fail "$each is not enabled"
+    done
+    systemctl is-active --quiet "$socket" || fail "$socket is not active"
     check_unit "$unit"
 }
 
 apply() {
     systemctl daemon-reload
-    systemctl enable --quiet "$unit"
-    systemctl restart "$unit" || exit
+    systemctl enable --quiet "$socket" "$unit"
+    # An exporter of an earlier deploy has the port itself.
+    systemctl stop "$unit"
+    systemctl restart "$socket" && systemctl start "$unit" || exit
     # A unit that was started may end again at once; one that answers is ready.
     curl -fsS --noproxy '*' -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors \
         "http://127.0.0.1:$1/metrics" && return
