@@ -104,10 +104,11 @@ def runs(deployed: Deploy, airflow: Airflow) -> dict[str, str]:
     green = {"logical_date": None, "conf": {"colour": "green"}}
     started[KINDS] = airflow.request("POST", f"/dags/{KINDS}/dagRuns", green)["dag_run_id"]
     wait_for(lambda: known(airflow, "e2e_backfill"), KNOWN_SECONDS, "the daily DAG is known")
+    # @daily is midnight in the zone of the settings.
     backfill = {
         "dag_id": "e2e_backfill",
-        "from_date": f"{DAYS[0]}T00:00:00Z",
-        "to_date": f"{DAYS[-1]}T00:00:00Z",
+        "from_date": f"{DAYS[0]}T00:00:00+02:00",
+        "to_date": f"{DAYS[-1]}T00:00:00+02:00",
         "max_active_runs": 2,
     }
     airflow.request("POST", "/backfills", backfill)

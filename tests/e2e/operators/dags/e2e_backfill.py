@@ -1,6 +1,7 @@
 """A daily DAG whose past is made up for by a backfill."""
 
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from airflow.sdk import dag, get_current_context, task
 
@@ -11,7 +12,9 @@ def e2e_backfill() -> None:
 
     @task
     def day() -> None:
-        print("day", get_current_context()["ds"])
+        began = get_current_context()["logical_date"]
+        assert began is not None
+        print("day", began.astimezone(ZoneInfo("Europe/Berlin")).date())
 
     day()
 
