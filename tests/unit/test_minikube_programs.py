@@ -178,10 +178,12 @@ WAY = "1.33.13 1.34.10 1.35.8"
 @pytest.fixture
 def node(host: Host) -> Host:
     """A host whose cluster has Kubernetes 1.33.1."""
-    for name in ("MINIKUBE_PROFILE", "API_SERVER_MANIFEST"):
-        host.values[name] = str(host.folder / name)
+    host.values["MINIKUBE_PROFILE"] = str(host.folder / "MINIKUBE_PROFILE")
+    host.values["API_SERVER_MANIFEST"] = str(host.folder / "manifests/kube-apiserver.yaml")
     host.values |= {"OFFLINE_DIR": "", "NODE_IS_HOST": "yes"}
     profile(host, "1.33.1")
+    (host.folder / "manifests").mkdir()
+    (host.folder / "manifests/etcd.yaml").touch()
     Path(host.values["API_SERVER_MANIFEST"]).write_text(
         "    image: registry.k8s.io/kube-apiserver:v1.33.1\n"
     )
@@ -191,9 +193,11 @@ def node(host: Host) -> Host:
         'version=${2#*=v}; test "$version" != "$(cat {0}/breaks 2>/dev/null)" || exit 1\n'
         'printf \'\\t"KubernetesVersion": "v%s",\\n\' "$version" > {0}/MINIKUBE_PROFILE\n'
         "echo $version $(cat {0}/KUBEADM_CONFIG) >> {0}/found_config\n"
+        "echo $version $(ls {0}/manifests) >> {0}/found_manifests\n"
         "echo $version > {0}/KUBEADM_CONFIG\n"
-        'test "$version" != "$(cat {0}/kills 2>/dev/null)" || kill -KILL $PPID\n'
-        "echo image: x/kube-apiserver:v$version > {0}/API_SERVER_MANIFEST".replace(
+        'test "$version" != "$(cat {0}/kills 2>/dev/null)" || { kill -KILL $PPID; exit; }\n'
+        "touch {0}/manifests/etcd.yaml\n"
+        "echo image: x/kube-apiserver:v$version > {0}/manifests/kube-apiserver.yaml".replace(
             "{0}", str(host.folder)
         ),
     )
@@ -229,6 +233,36 @@ def test_a_cluster_goes_through_each_minor_version(node: Host) -> None:
     # Later, as at each start of the host, the cluster has the version already.
     assert node.run(*START).returncode == 0
     assert started(node) == ["1.35.8"]
+
+
+MADE_AGAIN = ["1.34.10", "1.35.8"]  # the control plane, without a manifest of before
+FOUND = "1.35.8 etcd.yaml kube-apiserver.yaml"
+
+
+def test_kubelet_finds_no_old_manifest_in_a_change(node: Host) -> None:
+    assert node.run(*START).returncode == 0
+    found = node.folder / "found_manifests"
+    assert found.read_text().splitlines() == MADE_AGAIN
+    assert node.run(*START).returncode == 0
+    assert found.read_text().splitlines() == [*MADE_AGAIN, FOUND]
+    # Other arguments are a change too; the same ones are none.
+    for _ in range(2):
+        assert node.run(*START, "--extra-config=kubelet.v=4").returncode == 0
+    assert found.read_text().splitlines() == [*MADE_AGAIN, FOUND, "1.35.8", FOUND]
+    assert ["stop", "kubelet"] in node.called("systemctl")
+    assert not (node.state / "kubernetes.manifests").exists()
+
+
+def test_a_change_that_was_cut_off_before_the_new_manifests_knows_the_old_version(
+    node: Host,
+) -> None:
+    (node.folder / "kills").write_text("1.34.10")
+    assert node.run(*START).returncode < 0
+    assert not (node.folder / "manifests/kube-apiserver.yaml").exists()
+    (node.folder / "kills").unlink()
+    started(node)
+    assert node.run(*START).returncode == 0
+    assert started(node) == ["1.34.10", "1.35.8"]
 
 
 def test_a_new_cluster_has_the_wanted_version_at_once(node: Host) -> None:

@@ -6,7 +6,9 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-under_way=$STATE/kubernetes.starting # the version that minikube starts; left by an interruption
+under_way=$STATE/kubernetes.starting # the version and arguments of a start; left by an interruption
+started=$STATE/kubernetes.started    # those of the last start that ended well
+away=$STATE/kubernetes.manifests     # the manifests of before a change
 [ $# -ge 3 ] && [ "$1" = start ] || usage
 versions=$2
 shift 2
@@ -15,8 +17,9 @@ shift 2
 # interrupted, and minikube's profile is all that there is of a cluster elsewhere.
 version_there() {
     [ -e "$MINIKUBE_PROFILE" ] || return 0
-    sed -n 's/.*image: .*kube-apiserver:v\([0-9.]*\).*/\1/p' "$API_SERVER_MANIFEST" 2>/dev/null |
-        grep . || sed -n 's/.*"KubernetesVersion": "v\([0-9.]*\)".*/\1/p' "$MINIKUBE_PROFILE" | head -n 1
+    sed -n 's/.*image: .*kube-apiserver:v\([0-9.]*\).*/\1/p' "$API_SERVER_MANIFEST" \
+        "$away/${API_SERVER_MANIFEST##*/}" 2>/dev/null | head -n 1 | grep . ||
+        sed -n 's/.*"KubernetesVersion": "v\([0-9.]*\)".*/\1/p' "$MINIKUBE_PROFILE" | head -n 1
 }
 
 # Is the minor version of $1 older than that of $2?
@@ -24,16 +27,30 @@ is_older() {
     [ "${1%.*}" != "${2%.*}" ] && printf '%s\n' "${1%.*}" "${2%.*}" | sort -CV
 }
 
-# minikube saves KUBEADM_CONFIG before applying it. If it is interrupted, it believes that the change
-# is done and waits for it forever; without the file it starts over.
+# Let minikube make the control plane again.
+# It saves KUBEADM_CONFIG before applying it. If it is interrupted, it believes that the change is
+# done and waits for it forever; without the file it starts over.
+# In a change kubelet starts with the manifests of before, and a second later there are others with
+# the same names. kubelet can then wait minutes for the volumes of etcd, until minikube gives up and
+# makes another cluster, which is empty. Without the old manifests it has nothing to wait for.
+prepare_change() {
+    rm -f "$KUBEADM_CONFIG"
+    [ -n "$NODE_IS_HOST" ] && [ -d "${API_SERVER_MANIFEST%/*}" ] || return 0
+    systemctl stop kubelet
+    mkdir -p "$away"
+    find "${API_SERVER_MANIFEST%/*}" -name '*.yaml' -exec mv -t "$away" {} +
+}
+
 start() { # VERSION ARGUMENT...
     version=$1
     shift
-    [ ! -e "$under_way" ] || rm -f "$KUBEADM_CONFIG"
-    echo "$version" >"$under_way"
+    if [ -n "$there" ] && [ "$version $*" != "$(cat "$started" 2>/dev/null)" ]; then prepare_change; fi
+    echo "$version $*" >"$under_way"
+    rm -f "$started"
     # The unit has a /tmp of its own.
     env -u TMPDIR minikube start --kubernetes-version="v$version" "$@"
-    rm "$under_way"
+    mv "$under_way" "$started"
+    rm -rf "$away"
 }
 
 # minikube finds a version between in the offline folder.
@@ -49,7 +66,7 @@ wait_for_node() { # VERSION
 }
 
 there=$(version_there)
-interrupted=$(cat "$under_way" 2>/dev/null || true)
+interrupted=$(cut -d ' ' -f 1 "$under_way" 2>/dev/null || true)
 for each in $versions; do
     if [ "$each" = "${versions##* }" ]; then
         start "$each" "$@"
