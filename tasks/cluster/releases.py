@@ -9,14 +9,14 @@ from tasks.settings import Settings
 
 
 class Release(NamedTuple):
-    """A minor version: a tried patch release of it, and the day after which it gets no more."""
+    """A minor version: a patch release of it, and the day after which it gets no more."""
 
     patch: str
     end_of_life: date
     source: str  # of the day
 
 
-# A cluster goes through each of them on its way to a newer one.
+# A cluster goes through each of them on its way to a newer one. ./tests/pins/renew corrects them.
 RELEASES = {
     "1.33": Release("1.33.13", date(2026, 6, 28), "https://kubernetes.io/releases/1.33/"),
     "1.34": Release("1.34.10", date(2026, 10, 27), "https://kubernetes.io/releases/1.34/"),

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tasks import layout
-from tasks.cluster import programs
+from tasks.cluster import programs, releases
 from tasks.preflight import questions
 from tasks.preflight.checks import findings
 from tasks.preflight.kubeconfig import SAFE_KEYS
@@ -43,6 +43,8 @@ CLUSTER = {key: value for key, value in EXISTING.items() if key != "worker_image
 CLOUD = {"kubernetes_context": "cloud"}
 REGISTRY = {"worker_registry": {"repository": "registry.example/airflow"}}
 OFFLINE = {"offline_dir": "/srv/offline"}
+# From Kubernetes 1.33 to the default.
+BETWEEN = releases.between("1.33.1", DEFAULTS)
 
 # A kubeconfig of two clusters, one of them reached with a cloud's program.
 KUBECONFIG = """\
@@ -166,7 +168,7 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         ({"kubernetes": ["1.33.9"]}, {"kubernetes_version": "1.33.10"}),
         ({"kubernetes": ["1.32.13"]}, {"kubernetes_version": "1.33.1"}),
         ({"kubernetes": ["1.33.1"]}, {"kubernetes_version": "1.35.8"}),
-        ({"kubernetes": ["1.33.1"], "offline_between": ["1.34.10"]}, OFFLINE),
+        ({"kubernetes": ["1.33.1"], "offline_between": BETWEEN}, OFFLINE),
     ],
 )
 def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[str, Any]) -> None:
@@ -241,9 +243,9 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
             "one of 1.34 first",
         ),
         (
-            {"kubernetes": ["1.33.1"], "offline_between": ["1.33.13"]},
+            {"kubernetes": ["1.33.1"], "offline_between": ["1.33.2"]},
             OFFLINE,
-            "/srv/offline/v1.34.10 with kubeadm, kubectl, kubelet and images.tar",
+            f"/srv/offline/v{BETWEEN[0]} with kubeadm, kubectl, kubelet and images.tar",
             "add them",
         ),
         ({"registry": ["unreachable"]}, REGISTRY, "registry.example does not answer", "the port"),
@@ -366,9 +368,10 @@ def test_all_faults_of_an_offline_folder_are_told_at_once(offline: Path) -> None
 def test_the_complete_versions_of_an_offline_folder_are_told(offline: Path) -> None:
     """A version on the way is in a folder of its own."""
     sums = offline / "SHA256SUMS"
+    without_images, complete, *_ = releases.way(DEFAULTS)
     for version, files in (
-        ("1.33.13", ("kubeadm", "kubectl", "kubelet")),
-        ("1.34.10", ("kubeadm", "kubectl", "kubelet", "images.tar")),
+        (without_images, ("kubeadm", "kubectl", "kubelet")),
+        (complete, ("kubeadm", "kubectl", "kubelet", "images.tar")),
     ):
         for name in files:
             path = offline / f"v{version}" / name
@@ -378,10 +381,10 @@ def test_the_complete_versions_of_an_offline_folder_are_told(offline: Path) -> N
             with sums.open("a") as lines:
                 lines.write(f"{digest}  {path.relative_to(offline)}\n")
     report = ask(offline)
-    assert report.all("offline_between") == ["1.34.10"]
+    assert report.all("offline_between") == [complete]
     assert report.all("offline") == []
-    (offline / "v1.34.10/kubelet").write_text("tampered with")
-    told = ["v1.34.10/kubelet does not have the checksum of SHA256SUMS"]
+    (offline / f"v{complete}/kubelet").write_text("tampered with")
+    told = [f"v{complete}/kubelet does not have the checksum of SHA256SUMS"]
     assert ask(offline).all("offline") == told
 
 

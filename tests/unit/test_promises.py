@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -16,7 +13,7 @@ from tasks.layout import ROOT
 from tasks.preflight import checks
 from tasks.settings import RELEASES
 from tests.unit import fake, formats, shell
-from tests.unit.fake import FILES, Plan
+from tests.unit.fake import Plan
 from tests.unit.formats import Unit
 from tests.unit.markdown import documents, section, table
 
@@ -150,27 +147,3 @@ def test_commands_are_shell() -> None:
     assert len(undo()) > 10 and len(blocks()) > 4
     assert shell.unreadable([*undo(), *blocks()]) == []
     assert shell.remarks(undo()) == []
-
-
-# Lock files
-
-
-@pytest.mark.parametrize(
-    ("group", "lock"), [("airflow", f"{fake.DEFAULTS.airflow.version}.txt"), ("sbom", "sbom.txt")]
-)
-def test_a_lock_file_is_the_export_of_uv(group: str, lock: str) -> None:
-    program = os.environ.get("UV") or shutil.which("uv")
-    assert program, "run the tests with uv run"
-    (command,) = re.findall(
-        rf"^uv (export --only-group {group} .*) -o files/opt/airflow/requirements/{lock}$",
-        TEXT,
-        re.MULTILINE,
-    )
-    done = subprocess.run(
-        [program, "--offline", *command.split(), "--frozen"],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        check=True,
-    )
-    assert done.stdout == (FILES / "opt/airflow/requirements" / lock).read_text()
