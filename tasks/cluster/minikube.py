@@ -12,7 +12,7 @@ from pyinfra.operations import files
 
 from tasks import layout
 from tasks.cluster import programs, releases
-from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS
+from tasks.layout import CONTAINERD_CONFIG, CONTAINERD_DEFAULTS, MINIKUBE_UNIT, SHIMS
 from tasks.lib import progress, whole_file
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
@@ -100,12 +100,14 @@ def _prepare_node(settings: HostSettings) -> None:
         target="/bin/false",
     )
     run_unless(
-        name="Write containerd's default configuration",
-        # minikube edits keys of this file, and Debian's own file has none of them.
-        test=f"grep -q sandbox_image {CONTAINERD_CONFIG}",
+        name="Write containerd's configuration",
+        # minikube edits keys of this file, in version 2 of its format only. Debian's own file has
+        # none of them. One that an earlier version of the deploy wrote has, and stays.
+        test=f"grep -q '^version *= *2$' {CONTAINERD_CONFIG}"
+        f" && grep -q '^ *sandbox_image = ' {CONTAINERD_CONFIG}",
         commands=[
             "mkdir -p /etc/containerd",
-            f"containerd config default > {CONTAINERD_CONFIG}.new",
+            f"cp {CONTAINERD_DEFAULTS} {CONTAINERD_CONFIG}.new",
             f"mv {CONTAINERD_CONFIG}.new {CONTAINERD_CONFIG}",
             "systemctl restart containerd",
         ],

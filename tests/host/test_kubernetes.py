@@ -359,3 +359,11 @@ def test_program_has_the_pinned_checksum(
     actual, offline = checksums
     pinned = {"kubectl": settings.kubernetes.kubectl_sha256, "minikube": settings.minikube.sha256}
     assert actual[program] == (offline[download] if settings.offline.dir else pinned[program])
+
+
+@only_if(lambda facts: expected.node_is_this_host(facts.settings), "the node is another machine")
+def test_containerd_wants_a_pause_image_that_the_node_has(host: Host) -> None:
+    # Each version of the format has another key; an offline folder has no other pause image.
+    dumped = host.run("containerd config dump").stdout
+    (image,) = re.findall(r"^ *sandbox(?:_image)? = [\"'](.+)[\"']$", dumped, re.M)
+    assert image in host.run("ctr -n k8s.io images ls -q").stdout.split()
