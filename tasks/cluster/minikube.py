@@ -33,7 +33,7 @@ DASHBOARD_PORT = 9090  # free for whoever looks at it
 
 def install_kubectl(settings: HostSettings) -> None:
     """kubectl in the cluster's version."""
-    _install(programs.kubectl(settings))
+    _install(programs.kubectl(settings, settings.architecture))
 
 
 def _install(program: programs.Program) -> None:
@@ -55,8 +55,16 @@ def start(settings: HostSettings) -> None:
     """minikube is installed and starting."""
     install_kubectl(settings)
     if not settings.kubernetes.uses_minikube:
+        if settings.worker.image is None:
+            # Preflight asks too, but a bare host has no kubectl.
+            ensure(
+                name="Look for a node that can run the worker image",
+                program="cluster-nodes.sh",
+                args=[settings.architecture],
+                already="there is one, or the cluster does not tell",
+            )
         return
-    _install(programs.minikube(settings))
+    _install(programs.minikube(settings, settings.architecture))
     if settings.node_is_host:
         _prepare_node(settings)
     if settings.offline.dir:
@@ -88,7 +96,7 @@ def start(settings: HostSettings) -> None:
 
 def _prepare_node(settings: HostSettings) -> None:
     """The host is as the driver none expects it: https://minikube.sigs.k8s.io/docs/drivers/none/"""
-    _install(programs.crictl(settings))
+    _install(programs.crictl(settings, settings.architecture))
     files.link(
         name="Link /opt/cni/bin to Debian's CNI plugins",
         path="/opt/cni/bin",

@@ -45,4 +45,5 @@ def check(settings: Settings) -> HostSettings:
         codename,
         neighbours.postgres(settings, report, codename),
         tuple(report.all("own_name")),
+        report.one("architecture"),
     )

@@ -91,6 +91,10 @@ RELEASES = {
 }
 
 
+# Names of processors, as Debian, Kubernetes and the downloads have them.
+ARCHITECTURES = ("amd64", "arm64")
+
+
 POSTGRES_PORT = 5432  # Debian's first choice for a cluster
 SERVICE_NETWORK = "10.96.0.0/12"  # of a cluster by minikube
 INGRESS_PORTS = (80, 443)
@@ -213,6 +217,7 @@ class Settings(Compound):
         codename: str,
         postgres: tuple[int, int] | None = None,
         own_names: tuple[str, ...] = (),
+        architecture: str = ARCHITECTURES[0],
     ) -> HostSettings:
         """These settings on a host with this Debian release, which decides the rest of them.
 
@@ -223,7 +228,13 @@ class Settings(Compound):
         version, port = postgres or (own, POSTGRES_PORT)
         sections = {name: getattr(self, name) for name in SECTIONS}
         sections["postgres"] = self.postgres.model_copy(update={"version": version})
-        return HostSettings(**sections, codename=codename, postgres_port=port, own_names=own_names)
+        return HostSettings(
+            **sections,
+            codename=codename,
+            architecture=architecture,
+            postgres_port=port,
+            own_names=own_names,
+        )
 
     @property
     def node_is_host(self) -> bool:
@@ -290,9 +301,10 @@ class Settings(Compound):
 
 
 class HostSettings(Settings):
-    """Settings completed by the Debian release of their host."""
+    """Settings completed by the release and the architecture of their host."""
 
     codename: str  # of the release
+    architecture: str  # one of ARCHITECTURES
     postgres_port: int  # of the PostgreSQL cluster
     own_names: tuple[str, ...]  # the host's names and its address
     _computed: dict[Callable[[HostSettings], Any], Any] = PrivateAttr(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tasks.cluster import programs
 from tasks.settings import HostSettings
 from tasks.worker import image, pod
 from tests.host import expected, mergers
@@ -337,12 +338,11 @@ def checksums(host: Host, settings: HostSettings) -> tuple[dict[str, str], dict[
 
 
 @pytest.mark.parametrize(
-    ("program", "download"),
+    "program",
     [
-        ("kubectl", "kubectl"),
+        "kubectl",
         pytest.param(
             "minikube",
-            "minikube-linux-amd64",
             marks=only_if(
                 lambda facts: expected.with_minikube(facts.settings),
                 "the cluster is not the deploy's",
@@ -352,13 +352,13 @@ def checksums(host: Host, settings: HostSettings) -> tuple[dict[str, str], dict[
 )
 def test_program_has_the_pinned_checksum(
     program: str,
-    download: str,
     checksums: tuple[dict[str, str], dict[str, str]],
     settings: HostSettings,
 ) -> None:
     actual, offline = checksums
-    pinned = {"kubectl": settings.kubernetes.kubectl_sha256, "minikube": settings.minikube.sha256}
-    assert actual[program] == (offline[download] if settings.offline.dir else pinned[program])
+    needed = {each.name: each for each in programs.needed(settings, settings.architecture)}
+    pinned = needed[program]
+    assert actual[program] == (offline[pinned.file] if settings.offline.dir else pinned.sha256)
 
 
 @only_if(lambda facts: expected.node_is_this_host(facts.settings), "the node is another machine")

@@ -324,6 +324,18 @@ def test_an_image_is_tried_once(
         assert host.check("image-trial.sh", "r.example/w:1", "3.3.3", "3.11") != ""
 
 
+def test_the_trial_says_why_its_pod_has_no_node(tmp_path: Path) -> None:
+    host = Host(tmp_path, fake.VARIANTS["registry"])
+    why = "0/1 nodes are available: 1 node did not match the selector"
+    # It is in none of the answers that were asked for before.
+    host.program(
+        "kubectl", f'case "$*" in *\'=="Unschedulable")].message\'*) echo "Pending {why}" ;; esac'
+    )
+    host.program("sleep")
+    host.program("seq", "echo 1")
+    assert why in host.apply("image-trial.sh", "r.example/w:1", "3.3.2", "3.11")
+
+
 # The images of the node, from the youngest to the oldest: the repositories of the last four are
 # not the deploy's.
 IMAGES = [
