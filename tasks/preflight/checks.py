@@ -56,15 +56,32 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
 def _system(report: Report) -> Iterator[str]:
     if report.one("uid") != "0":
         yield 'not root: log in as root, or give the host the inventory data "_sudo": True'
-    name, _, codename = report.one("system").partition(" ")
-    if codename not in RELEASES:
-        known = ", ".join(f"Debian {r.number} ({code})" for code, r in RELEASES.items())
-        yield f"{name} {codename} is not supported: use {known}"
+    distribution, _, codename = report.one("system").partition(" ")
+    release = RELEASES.get(codename)
+    # Others build upon a release and change it, also where they keep its codename.
+    if release is None or release.distribution != distribution:
+        known = ", ".join(f"{each.name} ({code})" for code, each in RELEASES.items())
+        yield f"{distribution} {codename} is not supported: use {known}"
+    if report.one("no_universe"):
+        yield (
+            "apt's sources have no universe, where Ubuntu has most of the packages that the deploy"
+            " needs: run `add-apt-repository universe` on the host"
+        )
     if (architecture := report.one("architecture")) not in ARCHITECTURES:
         yield (
             f"the architecture is {architecture}: use a host with {' or '.join(ARCHITECTURES)}, for"
             " which there are programs with checksums"
         )
+
+
+def untried(codename: str, architecture: str) -> str | None:
+    """A sentence about a host of a kind on which nobody tried the deploy; none about others."""
+    kinds = [] if RELEASES[codename].is_tried else [RELEASES[codename].name]
+    if architecture != ARCHITECTURES[0]:
+        kinds.append(architecture)
+    if not kinds:
+        return None
+    return f"This project never tried the deploy with {' on '.join(kinds)}; unit tests plan it."
 
 
 def _resources(report: Report) -> Iterator[str]:

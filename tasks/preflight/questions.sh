@@ -73,12 +73,18 @@ ask_lock() {
     [ -z "$holder" ] || say locked "$holder"
 }
 
+has_universe() { # whether apt has Ubuntu's component with most packages, or a mirror's own with them
+    apt-cache show buildah >/dev/null 2>&1 ||
+        grep -Eqs '^(deb .*|Components:.*) universe( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/*
+}
+
 ask_system() {
     [ -d /run/systemd/system ] && say systemd yes
     say uid "$(id -u)"
     # shellcheck disable=SC1091
     . /etc/os-release
     say system "$ID ${VERSION_CODENAME:-$VERSION_ID}"
+    [ "$ID" != ubuntu ] || has_universe || say no_universe yes
     say architecture "$architecture"
     say memory_kib "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)"
     for place in /opt /var; do

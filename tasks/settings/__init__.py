@@ -77,17 +77,27 @@ LONGEST_KEY = 150  # characters, in a message
 
 
 class Release(NamedTuple):
-    """A Debian release that the deploy supports, and the versions of its packages."""
+    """A release that the deploy plans for, and the versions of its packages."""
 
-    number: int
+    distribution: str  # ID in /etc/os-release
+    number: str  # VERSION_ID there
     python: str
     postgres: int
+    is_tried: bool = True  # on machines
+
+    @property
+    def name(self) -> str:
+        """As people say it."""
+        return f"{self.distribution.capitalize()} {self.number}"
 
 
-# https://packages.debian.org: python3 and postgresql of each release.
+# By VERSION_CODENAME. https://packages.debian.org and https://packages.ubuntu.com: python3 and
+# postgresql of each release.
 RELEASES = {
-    "bookworm": Release(number=12, python="3.11", postgres=15),
-    "trixie": Release(number=13, python="3.13", postgres=17),
+    "bookworm": Release("debian", "12", python="3.11", postgres=15),
+    "trixie": Release("debian", "13", python="3.13", postgres=17),
+    "noble": Release("ubuntu", "24.04", python="3.12", postgres=16, is_tried=False),
+    "resolute": Release("ubuntu", "26.04", python="3.14", postgres=18, is_tried=False),
 }
 
 
@@ -219,7 +229,7 @@ class Settings(Compound):
         own_names: tuple[str, ...] = (),
         architecture: str = ARCHITECTURES[0],
     ) -> HostSettings:
-        """These settings on a host with this Debian release, which decides the rest of them.
+        """These settings on a host with this release, which decides the rest of them.
 
         `postgres` has version and port of the PostgreSQL cluster, if it is not the release's own,
         and `own_names` the host's names and its address.
@@ -311,7 +321,7 @@ class HostSettings(Settings):
 
     @property
     def release(self) -> Release:
-        """The host's Debian release."""
+        """The host's release."""
         return RELEASES[self.codename]
 
     @cached_property

@@ -93,7 +93,7 @@ def _codename(host: Host, chosen: str) -> str:
     if uid != "0":
         raise pytest.UsageError(f"tests/host: log in to {chosen} as root, or add --sudo")
     if codename not in RELEASES:
-        raise pytest.UsageError(f"tests/host: {chosen} is no Debian that the deploy knows")
+        raise pytest.UsageError(f"tests/host: {chosen} has no release that the deploy knows")
     return str(codename)
 
 

@@ -4,6 +4,7 @@ skopeo and the cluster."""
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,10 @@ def test_the_image_has_packages_venv_and_user(host: Host) -> None:
     assert (root / "etc/airflow/airflow.cfg").read_text() == ""
     (config,) = (words for words in host.called("buildah") if words[0] == "config")
     assert config[1:3] == ["--user", f"{uid}:{uid}"]
+    (listing,) = host.called("debsbom")
+    release = platform.freedesktop_os_release()
+    assert listing[listing.index("--distro-name") + 1] == release["ID"]
+    assert listing[listing.index("--distro-version") + 1] == release["VERSION_ID"]
 
 
 def test_a_login_to_a_mirror_is_not_in_the_image(host: Host) -> None:

@@ -17,11 +17,11 @@ import pytest
 
 from tasks import layout
 from tasks.cluster import programs
-from tasks.preflight import questions
+from tasks.preflight import checks, questions
 from tasks.preflight.checks import findings
 from tasks.preflight.kubeconfig import SAFE_KEYS
 from tasks.preflight.questions import HostReport, Report, variables
-from tasks.settings import Settings
+from tasks.settings import RELEASES, Settings
 from tests.unit import fake
 from tests.unit.fake import ANOTHER_DRIVER, DEFAULTS, EXISTING
 
@@ -147,7 +147,7 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
     ("answers", "given"),
     [
         ({}, {}),
-        ({"system": ["debian trixie"]}, {}),
+        *(({"system": [f"{each.distribution} {code}"]}, {}) for code, each in RELEASES.items()),
         ({"architecture": ["arm64"]}, {}),
         ({"node_architecture": ["arm64", "amd64", "arm64"]}, {}),
         ({"memory_kib": [str(7 * GIB // 2)]}, {}),
@@ -181,7 +181,9 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ({"systemd": []}, {}, "systemd", "./tests/sandbox/up"),
         ({"uid": ["1000"]}, {}, "not root", '"_sudo": True'),
         ({"system": ["debian bullseye"]}, {}, "debian bullseye", "Debian 13 (trixie)"),
-        ({"system": ["ubuntu noble"]}, {}, "ubuntu noble", "Debian 12 (bookworm)"),
+        ({"system": ["ubuntu jammy"]}, {}, "ubuntu jammy", "Debian 12 (bookworm)"),
+        ({"system": ["linuxmint noble"]}, {}, "linuxmint noble", "Ubuntu 24.04 (noble)"),
+        ({"no_universe": ["yes"]}, {}, "no universe", "add-apt-repository universe"),
         ({"architecture": ["riscv64"]}, {}, "riscv64", "amd64 or arm64"),
         ({"node_architecture": ["arm64"]}, {}, "(arm64)", "add such a node"),
         (
@@ -283,7 +285,7 @@ def test_a_port_of_the_cluster_has_another_cure_than_that_of_the_web_page() -> N
 def test_all_findings_come_at_once() -> None:
     wrong = {
         "uid": ["1000"],
-        "system": ["ubuntu noble"],
+        "system": ["ubuntu jammy"],
         "architecture": ["armhf"],
         "memory_kib": ["1"],
         "disk_kib": ["/opt 1", "/var 1"],
@@ -301,6 +303,17 @@ def test_an_image_that_no_registry_has_is_a_finding(closed_port: int) -> None:
     given = {"worker_image": f"localhost:{closed_port}/worker:1"}
     (finding,) = found({}, given)
     assert finding.startswith("worker_image: the registry localhost:")
+
+
+def test_a_host_of_a_kind_that_was_not_tried_is_told_so_in_one_line() -> None:
+    tried = [code for code, each in RELEASES.items() if checks.untried(code, "amd64") is None]
+    assert tried == ["bookworm", "trixie"]
+    for codename, architecture, named in (
+        ("noble", "amd64", "with Ubuntu 24.04;"),
+        ("resolute", "arm64", "with Ubuntu 26.04 on arm64;"),
+        ("trixie", "arm64", "with arm64;"),
+    ):
+        assert named in (checks.untried(codename, architecture) or "")
 
 
 # The questions, asked for real
