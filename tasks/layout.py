@@ -109,6 +109,7 @@ BUNDLES = "bundles"  # clones of git repositories, in the home of the user that 
 
 # Programs. They read the values of this host from HOST_ENV.
 LIB = "/usr/local/lib/airflow"
+CONTAINERD_DEFAULTS = f"{LIB}/containerd.toml"  # CONTAINERD_CONFIG before minikube edits it
 # Python modules that the host's Airflow loads when it starts, and pods do not.
 MODULES = f"{LIB}/python"
 GUARDS = tuple(

@@ -12,7 +12,7 @@ from pyinfra.operations import files
 
 from tasks import layout
 from tasks.cluster import programs, releases
-from tasks.layout import CONTAINERD_CONFIG, MINIKUBE_UNIT, SHIMS
+from tasks.layout import CONTAINERD_CONFIG, CONTAINERD_DEFAULTS, MINIKUBE_UNIT, SHIMS
 from tasks.lib import progress, whole_file
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
@@ -33,7 +33,7 @@ DASHBOARD_PORT = 9090  # free for whoever looks at it
 
 def install_kubectl(settings: HostSettings) -> None:
     """kubectl in the cluster's version."""
-    _install(programs.kubectl(settings))
+    _install(programs.kubectl(settings, settings.architecture))
 
 
 def _install(program: programs.Program) -> None:
@@ -55,8 +55,16 @@ def start(settings: HostSettings) -> None:
     """minikube is installed and starting."""
     install_kubectl(settings)
     if not settings.kubernetes.uses_minikube:
+        if settings.worker.image is None:
+            # Preflight asks too, but a bare host has no kubectl.
+            ensure(
+                name="Look for a node that can run the worker image",
+                program="cluster-nodes.sh",
+                args=[settings.architecture],
+                already="there is one, or the cluster does not tell",
+            )
         return
-    _install(programs.minikube(settings))
+    _install(programs.minikube(settings, settings.architecture))
     if settings.node_is_host:
         _prepare_node(settings)
     if settings.offline.dir:
@@ -88,7 +96,7 @@ def start(settings: HostSettings) -> None:
 
 def _prepare_node(settings: HostSettings) -> None:
     """The host is as the driver none expects it: https://minikube.sigs.k8s.io/docs/drivers/none/"""
-    _install(programs.crictl(settings))
+    _install(programs.crictl(settings, settings.architecture))
     files.link(
         name="Link /opt/cni/bin to Debian's CNI plugins",
         path="/opt/cni/bin",
@@ -100,12 +108,14 @@ def _prepare_node(settings: HostSettings) -> None:
         target="/bin/false",
     )
     run_unless(
-        name="Write containerd's default configuration",
-        # minikube edits keys of this file, and Debian's own file has none of them.
-        test=f"grep -q sandbox_image {CONTAINERD_CONFIG}",
+        name="Write containerd's configuration",
+        # minikube edits keys of this file, in version 2 of its format only. Debian's own file has
+        # none of them. One that an earlier version of the deploy wrote has, and stays.
+        test=f"grep -q '^version *= *2$' {CONTAINERD_CONFIG}"
+        f" && grep -q '^ *sandbox_image = ' {CONTAINERD_CONFIG}",
         commands=[
             "mkdir -p /etc/containerd",
-            f"containerd config default > {CONTAINERD_CONFIG}.new",
+            f"cp {CONTAINERD_DEFAULTS} {CONTAINERD_CONFIG}.new",
             f"mv {CONTAINERD_CONFIG}.new {CONTAINERD_CONFIG}",
             "systemctl restart containerd",
         ],

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from tasks.settings import Settings
+from tasks.settings.kubernetes import KUBECTL_SHA256
+from tasks.settings.minikube import CRICTL_SHA256, MINIKUBE_SHA256
 
 OFFLINE_LOOK = r"find . -type f -printf '%p %s %T@\n' | sort | sha256sum"
 
@@ -29,42 +31,42 @@ class Program(NamedTuple):
         return urlsplit(self.url).hostname or ""
 
 
-def kubectl(settings: Settings) -> Program:
+def kubectl(settings: Settings, architecture: str) -> Program:
     """The Kubernetes command-line client."""
     return Program(
         "kubectl",
-        f"https://dl.k8s.io/release/v{settings.kubernetes.version}/bin/linux/amd64/kubectl",
-        settings.kubernetes.kubectl_sha256,
+        f"https://dl.k8s.io/release/v{settings.kubernetes.version}/bin/linux/{architecture}/kubectl",
+        settings.kubernetes.kubectl_sha256 or KUBECTL_SHA256[architecture],
     )
 
 
-def minikube(settings: Settings) -> Program:
+def minikube(settings: Settings, architecture: str) -> Program:
     """The program that installs and starts the cluster."""
     return Program(
         "minikube",
         "https://storage.googleapis.com/minikube/releases/"
-        f"v{settings.minikube.version}/minikube-linux-amd64",
-        settings.minikube.sha256,
+        f"v{settings.minikube.version}/minikube-linux-{architecture}",
+        settings.minikube.sha256 or MINIKUBE_SHA256[architecture],
     )
 
 
-def crictl(settings: Settings) -> Program:
+def crictl(settings: Settings, architecture: str) -> Program:
     """The container runtime's client, which minikube's driver none calls."""
     version = settings.minikube.crictl_version
     return Program(
         "crictl",
         "https://github.com/kubernetes-sigs/cri-tools/releases/download/"
-        f"v{version}/crictl-v{version}-linux-amd64.tar.gz",
-        settings.minikube.crictl_sha256,
+        f"v{version}/crictl-v{version}-linux-{architecture}.tar.gz",
+        settings.minikube.crictl_sha256 or CRICTL_SHA256[architecture],
         is_archive=True,
     )
 
 
-def needed(settings: Settings) -> list[Program]:
+def needed(settings: Settings, architecture: str) -> list[Program]:
     """The programs that this deploy needs, even if the host has them already."""
-    found = [kubectl(settings)]
+    found = [kubectl(settings, architecture)]
     if settings.kubernetes.uses_minikube:
-        found.append(minikube(settings))
+        found.append(minikube(settings, architecture))
     if settings.node_is_host:
-        found.append(crictl(settings))
+        found.append(crictl(settings, architecture))
     return found

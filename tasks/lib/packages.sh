@@ -5,6 +5,7 @@ set -eu
 record=$1
 shift
 export DEBIAN_FRONTEND=noninteractive
+export NEEDRESTART_SUSPEND=1 # it would restart services, such as those of pods and of PostgreSQL
 
 # Print the names of the packages that are installed.
 installed() {

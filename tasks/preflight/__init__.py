@@ -15,7 +15,7 @@ from tasks.settings import HostSettings, Settings
 
 
 def check(settings: Settings) -> HostSettings:
-    """Return the settings, completed by the host's Debian release.
+    """Return the settings, completed by the host's release and architecture.
 
     Raise DeployError with every finding and its cure, one a line, if the deploy can't succeed.
     """
@@ -41,8 +41,11 @@ def check(settings: Settings) -> HostSettings:
             " deploy does not make it again. `sudo airflow users create` on the host makes one."
         )
     codename = report.one("system").split()[1]
+    if remark := checks.untried(codename, report.one("architecture")):
+        logger.info(f"    {remark}")
     return settings.for_release(
         codename,
         neighbours.postgres(settings, report, codename),
         tuple(report.all("own_name")),
+        report.one("architecture"),
     )

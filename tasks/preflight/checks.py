@@ -11,7 +11,7 @@ from tasks.layout import API_SERVER_PORT
 from tasks.lib import lock
 from tasks.preflight import kubeconfig, neighbours
 from tasks.preflight.questions import Report, is_local, own_ports
-from tasks.settings import RELEASES, Settings
+from tasks.settings import ARCHITECTURES, RELEASES, Settings
 from tasks.worker import pod, registry
 
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
@@ -46,6 +46,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_cluster(settings, report),
         *_sources(settings, report),
         *_claims(settings, report),
+        *_nodes(report),
         *_image(settings, report),
         *_pod_template(settings),
         *neighbours.findings(settings, report),
@@ -55,12 +56,32 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
 def _system(report: Report) -> Iterator[str]:
     if report.one("uid") != "0":
         yield 'not root: log in as root, or give the host the inventory data "_sudo": True'
-    name, _, codename = report.one("system").partition(" ")
-    if codename not in RELEASES:
-        known = ", ".join(f"Debian {r.number} ({code})" for code, r in RELEASES.items())
-        yield f"{name} {codename} is not supported: use {known}"
-    if (machine := report.one("machine")) != "x86_64":
-        yield f"the processor is {machine}: the pinned downloads are for x86_64"
+    distribution, _, codename = report.one("system").partition(" ")
+    release = RELEASES.get(codename)
+    # Others build upon a release and change it, also where they keep its codename.
+    if release is None or release.distribution != distribution:
+        known = ", ".join(f"{each.name} ({code})" for code, each in RELEASES.items())
+        yield f"{distribution} {codename} is not supported: use {known}"
+    if report.one("no_universe"):
+        yield (
+            "apt's sources have no universe, where Ubuntu has most of the packages that the deploy"
+            " needs: run `add-apt-repository universe` on the host"
+        )
+    if (architecture := report.one("architecture")) not in ARCHITECTURES:
+        yield (
+            f"the architecture is {architecture}: use a host with {' or '.join(ARCHITECTURES)}, for"
+            " which there are programs with checksums"
+        )
+
+
+def untried(codename: str, architecture: str) -> str | None:
+    """A sentence about a host of a kind on which nobody tried the deploy; none about others."""
+    kinds = [] if RELEASES[codename].is_tried else [RELEASES[codename].name]
+    if architecture != ARCHITECTURES[0]:
+        kinds.append(architecture)
+    if not kinds:
+        return None
+    return f"This project never tried the deploy with {' on '.join(kinds)}; unit tests plan it."
 
 
 def _resources(report: Report) -> Iterator[str]:
@@ -240,6 +261,17 @@ def _claims(settings: Settings, report: Report) -> Iterator[str]:
                 f" {settings.kubernetes.namespace}: make it, or give its size and the deploy makes"
                 " it"
             )
+
+
+def _nodes(report: Report) -> Iterator[str]:
+    """Nodes that all are of another architecture than the worker image, which the host builds."""
+    found, needed = sorted({*report.all("node_architecture")}), report.one("architecture")
+    if found and needed not in found:
+        yield (
+            f"the cluster has only nodes of another architecture ({', '.join(found)}), and the host"
+            f" builds the worker image for its own, {needed}: add such a node, or write"
+            " worker_image"
+        )
 
 
 def _image(settings: Settings, report: Report) -> Iterator[str]:

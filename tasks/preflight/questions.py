@@ -14,7 +14,7 @@ from tasks import layout
 from tasks.cluster import programs, releases
 from tasks.lib import lock
 from tasks.preflight import kubeconfig
-from tasks.settings import Settings
+from tasks.settings import ARCHITECTURES, Settings
 from tasks.settings.types import printable
 
 QUESTIONS = Path(__file__).parent / "questions.sh"
@@ -89,10 +89,16 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "safe_keys": "|".join(kubeconfig.SAFE_KEYS),
         "registry_host": settings.worker.registry.host if settings.worker.registry else "",
         "offline_dir": settings.offline.dir or "",
-        "offline_files": " ".join(download.file for download in programs.needed(settings)),
+        "offline_files": " ".join(
+            f"{each}:{download.file}"
+            for each in ARCHITECTURES
+            for download in programs.needed(settings, each)
+        ),
         "offline_between": " ".join(releases.way(settings)[:-1]),
         "offline_stamp": layout.OFFLINE_STAMP,
-        "download_hosts": " ".join(sorted({d.host for d in programs.needed(settings)})),
+        "download_hosts": " ".join(
+            sorted({d.host for d in programs.needed(settings, ARCHITECTURES[0])})
+        ),
         "cluster_ports": (
             " ".join(f"{port}:{name}" for port, name in CLUSTER_PORTS.items())
             if settings.node_is_host
@@ -115,6 +121,10 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "index_files": f"{UV_CONFIG} /root/.config/uv/uv.toml",
         "uv_config": UV_CONFIG,
         "index_servers": " ".join(INDEX_SERVERS),
+        # The image that the deploy builds is of the host's architecture.
+        "node_architectures": (
+            "" if settings.kubernetes.uses_minikube or settings.worker.image else "yes"
+        ),
         # Only a node that is the host can list its images for preflight.
         "local_image": image if settings.node_is_host and is_local(image) else "",
     }

@@ -17,9 +17,10 @@
 : "${migrated=}"           # file with the version of the database
 : "${minikube_files=}"     # files of the offline folder with the version of Kubernetes in them
 : "${minikube_profile=}"   # file in which minikube keeps its cluster
+: "${node_architectures=}" # not empty: those of the cluster's nodes matter
 : "${offline_between=}"    # versions of Kubernetes that the cluster may go through
 : "${offline_dir=}"        # folder with all downloads
-: "${offline_files=}"      # their names
+: "${offline_files=}"      # «architecture:name» of each
 : "${offline_stamp=}"      # file that remembers how the folder looked when it was verified
 : "${own_ports=}"          # «port:unit» of each port of the deploy's services
 : "${pip_config=}"         # pip's configuration
@@ -29,6 +30,8 @@
 : "${restore_mark=}"       # file with the command of a restore that was cut off
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
 : "${uv_config=}"          # uv's configuration of the host
+
+architecture=$(dpkg --print-architecture 2>/dev/null || uname -m)
 
 say() { printf '%s %s\n' "$1" "$2"; }
 
@@ -70,13 +73,19 @@ ask_lock() {
     [ -z "$holder" ] || say locked "$holder"
 }
 
+has_universe() { # whether apt has Ubuntu's component with most packages, or a mirror's own with them
+    apt-cache show buildah >/dev/null 2>&1 ||
+        grep -Eqs '^(deb .*|Components:.*) universe( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/*
+}
+
 ask_system() {
     [ -d /run/systemd/system ] && say systemd yes
     say uid "$(id -u)"
     # shellcheck disable=SC1091
     . /etc/os-release
     say system "$ID ${VERSION_CODENAME:-$VERSION_ID}"
-    say machine "$(uname -m)"
+    [ "$ID" != ubuntu ] || has_universe || say no_universe yes
+    say architecture "$architecture"
     say memory_kib "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)"
     for place in /opt /var; do
         say disk_kib "$place $(df -Pk $place | awk 'NR == 2 {print $4}')"
@@ -195,6 +204,8 @@ ask_offline_folder() {
     fi
     cd "$offline_dir" || return
     for file in $offline_files; do
+        [ "${file%%:*}" = "$architecture" ] || continue
+        file=${file#*:}
         [ -r "$file" ] || say offline "$file is missing"
         grep -q " [ *]$file\$" SHA256SUMS || say offline "SHA256SUMS does not name $file"
     done
@@ -248,6 +259,15 @@ ask_claims() {
     done
 }
 
+# Not every user may list nodes.
+ask_nodes() {
+    [ -n "$node_architectures" ] && [ -x "${kubectl%% *}" ] || return 0
+    for each in $($kubectl get nodes -o 'jsonpath={.items[*].status.nodeInfo.architecture}' \
+        --request-timeout=5s 2>/dev/null); do
+        say node_architecture "$each"
+    done
+}
+
 ask_image() {
     [ -n "$local_image" ] || return 0
     ctr -n k8s.io images ls -q "name==$local_image" 2>/dev/null | grep -q . || say image missing
@@ -265,5 +285,6 @@ ask_registry
 ask_packages
 ask_downloads
 ask_claims
+ask_nodes
 ask_image
 true

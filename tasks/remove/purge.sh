@@ -4,6 +4,7 @@
 # PACKAGES (a,b) is left, which was there before; and with nginx its welcome page. The removal sends this text to the host with the arguments on top.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
+export NEEDRESTART_SUSPEND=1 # it would restart services, such as those of pods and of PostgreSQL
 [ $# -ge 3 ] || {
     echo "usage: purge.sh check|apply RECORD PAGE PACKAGES:FOLDER..." >&2
     exit 2

@@ -77,18 +77,32 @@ LONGEST_KEY = 150  # characters, in a message
 
 
 class Release(NamedTuple):
-    """A Debian release that the deploy supports, and the versions of its packages."""
+    """A release that the deploy plans for, and the versions of its packages."""
 
-    number: int
+    distribution: str  # ID in /etc/os-release
+    number: str  # VERSION_ID there
     python: str
     postgres: int
+    is_tried: bool = True  # on machines
+
+    @property
+    def name(self) -> str:
+        """As people say it."""
+        return f"{self.distribution.capitalize()} {self.number}"
 
 
-# https://packages.debian.org: python3 and postgresql of each release.
+# By VERSION_CODENAME. https://packages.debian.org and https://packages.ubuntu.com: python3 and
+# postgresql of each release.
 RELEASES = {
-    "bookworm": Release(number=12, python="3.11", postgres=15),
-    "trixie": Release(number=13, python="3.13", postgres=17),
+    "bookworm": Release("debian", "12", python="3.11", postgres=15),
+    "trixie": Release("debian", "13", python="3.13", postgres=17),
+    "noble": Release("ubuntu", "24.04", python="3.12", postgres=16, is_tried=False),
+    "resolute": Release("ubuntu", "26.04", python="3.14", postgres=18, is_tried=False),
 }
+
+
+# Names of processors, as Debian, Kubernetes and the downloads have them.
+ARCHITECTURES = ("amd64", "arm64")
 
 
 POSTGRES_PORT = 5432  # Debian's first choice for a cluster
@@ -213,8 +227,9 @@ class Settings(Compound):
         codename: str,
         postgres: tuple[int, int] | None = None,
         own_names: tuple[str, ...] = (),
+        architecture: str = ARCHITECTURES[0],
     ) -> HostSettings:
-        """These settings on a host with this Debian release, which decides the rest of them.
+        """These settings on a host with this release, which decides the rest of them.
 
         `postgres` has version and port of the PostgreSQL cluster, if it is not the release's own,
         and `own_names` the host's names and its address.
@@ -223,7 +238,13 @@ class Settings(Compound):
         version, port = postgres or (own, POSTGRES_PORT)
         sections = {name: getattr(self, name) for name in SECTIONS}
         sections["postgres"] = self.postgres.model_copy(update={"version": version})
-        return HostSettings(**sections, codename=codename, postgres_port=port, own_names=own_names)
+        return HostSettings(
+            **sections,
+            codename=codename,
+            architecture=architecture,
+            postgres_port=port,
+            own_names=own_names,
+        )
 
     @property
     def node_is_host(self) -> bool:
@@ -290,16 +311,17 @@ class Settings(Compound):
 
 
 class HostSettings(Settings):
-    """Settings completed by the Debian release of their host."""
+    """Settings completed by the release and the architecture of their host."""
 
     codename: str  # of the release
+    architecture: str  # one of ARCHITECTURES
     postgres_port: int  # of the PostgreSQL cluster
     own_names: tuple[str, ...]  # the host's names and its address
     _computed: dict[Callable[[HostSettings], Any], Any] = PrivateAttr(default_factory=dict)
 
     @property
     def release(self) -> Release:
-        """The host's Debian release."""
+        """The host's release."""
         return RELEASES[self.codename]
 
     @cached_property

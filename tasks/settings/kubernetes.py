@@ -20,6 +20,12 @@ from tasks.settings.types import (
     Version,
 )
 
+# Of the default version, by architecture.
+KUBECTL_SHA256 = {
+    "amd64": "874d5e72dbb819f43cff16bcd1e4f8bac5b7f2361fe1e55049b0a6c676fb0cbf",
+    "arm64": "cc749967b62f4422260bc9c0aa7a7c55f45175ae38cb8d95767b5d2b7e04c1fd",
+}
+
 
 class Kubernetes(Section):
     """The cluster, and the namespace of the task pods."""
@@ -80,9 +86,10 @@ class Kubernetes(Section):
     version: Version = Field(
         default="1.35.8", description="Version of Kubernetes in minikube, and of kubectl."
     )
-    kubectl_sha256: Sha256 = Field(
-        default="874d5e72dbb819f43cff16bcd1e4f8bac5b7f2361fe1e55049b0a6c676fb0cbf",
-        description="Checksum of the kubectl binary.",
+    kubectl_sha256: Sha256 | None = Field(
+        default=None,
+        description="Checksum of the kubectl binary; none is that of the default version for the"
+        " host's architecture.",
     )
 
     def conflicts(self) -> Iterator[str]:

@@ -10,6 +10,16 @@ from pydantic import Field
 from tasks.settings.deploys_own import MINIKUBE_ARGS
 from tasks.settings.types import AbsolutePath, Line, LinuxName, Section, Sha256, Version
 
+# Of the default versions, by architecture.
+MINIKUBE_SHA256 = {
+    "amd64": "099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",
+    "arm64": "a0b8a1ebfc8c07a247271d8df98ac0ddd7c8c855b601d402463e2e50c08c6bab",
+}
+CRICTL_SHA256 = {
+    "amd64": "2e141e5b22cb189c40365a11807d69b76b9b3caced89fac2f4ec879408ce2177",
+    "arm64": "519071de89b64c43e2a1661bb5489c6c3fd5e9e5fcef75e50e542b0c891f1118",
+}
+
 
 class Minikube(Section):
     """The cluster that the deploy installs."""
@@ -17,9 +27,10 @@ class Minikube(Section):
     heading: ClassVar[str] = "minikube"
 
     version: Version = Field(default="1.38.1", description="Version of minikube.")
-    sha256: Sha256 = Field(
-        default="099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",
-        description="Checksum of the minikube binary.",
+    sha256: Sha256 | None = Field(
+        default=None,
+        description="Checksum of the minikube binary; none is that of the default version for the"
+        " host's architecture.",
     )
     driver: LinuxName = Field(
         default="none",
@@ -36,9 +47,10 @@ class Minikube(Section):
     crictl_version: Version = Field(
         default="1.35.0", description="Version of crictl, which driver `none` needs."
     )
-    crictl_sha256: Sha256 = Field(
-        default="2e141e5b22cb189c40365a11807d69b76b9b3caced89fac2f4ec879408ce2177",
-        description="Checksum of the crictl archive.",
+    crictl_sha256: Sha256 | None = Field(
+        default=None,
+        description="Checksum of the crictl archive; none is that of the default version for the"
+        " host's architecture.",
     )
 
     def conflicts(self) -> Iterator[str]:

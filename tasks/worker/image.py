@@ -16,7 +16,7 @@ from tasks.host import tools
 from tasks.layout import IMAGES, LOCAL_REPOSITORY, ROOT, START_TASK, TRIAL_POD
 from tasks.lib import whole_file
 from tasks.lib.operations import ensure
-from tasks.settings import HostSettings, computed_once
+from tasks.settings import ARCHITECTURES, HostSettings, computed_once
 from tasks.settings.types import digest
 from tasks.worker import dags, plugins, pod, registry
 
@@ -51,6 +51,9 @@ def _base(settings: HostSettings) -> str:
         *settings.worker.extra_apt_packages,
         STARTER.read_text(),
         RECIPE.read_text(),
+        # Hosts of several architectures may share a registry. That of the first is not named, so
+        # that images keep their tags.
+        *([] if settings.architecture == ARCHITECTURES[0] else [settings.architecture]),
     )
 
 

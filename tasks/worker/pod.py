@@ -16,6 +16,7 @@ from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 from tasks.settings.types import digest
 
+ARCHITECTURE = "kubernetes.io/arch"  # the label in which Kubernetes has that of a node
 BASE = "base"  # Airflow's name for the container that runs the task
 
 
@@ -45,9 +46,23 @@ def template(
     """The manifest with which every task's pod begins. `needed` volumes are added to a template of
     the inventory, too."""
     if settings.worker.pod_template:
-        return _completed(own_template(settings.worker.pod_template), image, environment, needed)
+        own = own_template(settings.worker.pod_template)
+        return _on_a_fitting_node(settings, image, _completed(own, image, environment, needed))
     generated = _generated(settings, image, environment, [*volumes, *needed])
-    return merged(generated, dict(settings.worker.pod_override))
+    made = merged(generated, dict(settings.worker.pod_override))
+    return _on_a_fitting_node(settings, image, made)
+
+
+def _on_a_fitting_node(settings: HostSettings, image: str, pod: Manifest) -> Manifest:
+    """The pod, on nodes of the host's architecture if its image is the one that the host builds.
+
+    Another image may be for several architectures, so its pod is left as it is.
+    """
+    spec = pod["spec"]
+    if settings.worker.image or spec["containers"][0].get("image") != image:
+        return pod
+    given = spec.get("nodeSelector") or {}
+    return {**pod, "spec": {**spec, "nodeSelector": {ARCHITECTURE: settings.architecture, **given}}}
 
 
 def _generated(

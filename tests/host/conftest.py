@@ -50,12 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
         controlpath=_shared_connection(config),
     )
     codename = _codename(host, chosen)
+    architecture = host.run("dpkg --print-architecture").stdout.strip()
     try:
         given = Settings.from_data(_inventory_data(host.backend.hostname or ""))
     except PyinfraError as error:
         raise pytest.UsageError(f"tests/host: {error}") from None
     config.stash[HOST] = host
-    settings = given.for_release(codename, _postgres(host))
+    settings = given.for_release(codename, _postgres(host), architecture=architecture)
     config.stash[FACTS] = Facts(settings, given, **python(host, "facts"))
 
 
@@ -92,7 +93,7 @@ def _codename(host: Host, chosen: str) -> str:
     if uid != "0":
         raise pytest.UsageError(f"tests/host: log in to {chosen} as root, or add --sudo")
     if codename not in RELEASES:
-        raise pytest.UsageError(f"tests/host: {chosen} is no Debian that the deploy knows")
+        raise pytest.UsageError(f"tests/host: {chosen} has no release that the deploy knows")
     return str(codename)
 
 

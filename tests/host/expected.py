@@ -162,9 +162,9 @@ def logs_need_connection(settings: HostSettings) -> bool:
     return settings.logs.store == "s3" and bool(settings.airflow.connections)
 
 
-# The versions of each Debian release: https://packages.debian.org/python3, …/postgresql
-PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
-POSTGRES = {"bookworm": 15, "trixie": 17}
+# The versions of each release: https://packages.debian.org/python3, …/postgresql; and Ubuntu's
+PYTHON = {"bookworm": "3.11", "trixie": "3.13", "noble": "3.12", "resolute": "3.14"}
+POSTGRES = {"bookworm": 15, "trixie": 17, "noble": 16, "resolute": 18}
 
 _PACKAGES: Table = {
     always: """

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tasks.cluster import programs
 from tasks.settings import HostSettings
 from tasks.worker import image, pod
 from tests.host import expected, mergers
@@ -337,12 +338,11 @@ def checksums(host: Host, settings: HostSettings) -> tuple[dict[str, str], dict[
 
 
 @pytest.mark.parametrize(
-    ("program", "download"),
+    "program",
     [
-        ("kubectl", "kubectl"),
+        "kubectl",
         pytest.param(
             "minikube",
-            "minikube-linux-amd64",
             marks=only_if(
                 lambda facts: expected.with_minikube(facts.settings),
                 "the cluster is not the deploy's",
@@ -352,10 +352,18 @@ def checksums(host: Host, settings: HostSettings) -> tuple[dict[str, str], dict[
 )
 def test_program_has_the_pinned_checksum(
     program: str,
-    download: str,
     checksums: tuple[dict[str, str], dict[str, str]],
     settings: HostSettings,
 ) -> None:
     actual, offline = checksums
-    pinned = {"kubectl": settings.kubernetes.kubectl_sha256, "minikube": settings.minikube.sha256}
-    assert actual[program] == (offline[download] if settings.offline.dir else pinned[program])
+    needed = {each.name: each for each in programs.needed(settings, settings.architecture)}
+    pinned = needed[program]
+    assert actual[program] == (offline[pinned.file] if settings.offline.dir else pinned.sha256)
+
+
+@only_if(lambda facts: expected.node_is_this_host(facts.settings), "the node is another machine")
+def test_containerd_wants_a_pause_image_that_the_node_has(host: Host) -> None:
+    # Each version of the format has another key; an offline folder has no other pause image.
+    dumped = host.run("containerd config dump").stdout
+    (image,) = re.findall(r"^ *sandbox(?:_image)? = [\"'](.+)[\"']$", dumped, re.M)
+    assert image in host.run("ctr -n k8s.io images ls -q").stdout.split()

@@ -8,10 +8,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sandbox.common import SandboxError, fresh_folder, progress, run
+from tests.sandbox.common import ARCHITECTURE, SandboxError, fresh_folder, progress, run
 
 _MODULES = Path(__file__).parent / "gomodules"
-_TARGET = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": "amd64", "GOWORK": "off"}
+_TARGET = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": ARCHITECTURE, "GOWORK": "off"}
 # With less than the largest packages take (700 MB), a compiler would do little but collect garbage.
 _ENOUGH_MEMORY = 1 << 30
 

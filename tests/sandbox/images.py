@@ -9,6 +9,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.sandbox.common import ARCHITECTURE
+
 PATH_ENTRY = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -48,7 +50,7 @@ def write_archive(target: Path, images: list[Image]) -> None:
 
 def _config(image: Image, digests: list[str]) -> bytes:
     config = {
-        "architecture": "amd64",
+        "architecture": ARCHITECTURE,
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
         "config": {"Env": [PATH_ENTRY], "Entrypoint": [image.inside]},

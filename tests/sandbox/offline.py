@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.sandbox import gotools
 from tests.sandbox.common import (
+    ARCHITECTURE,
     SandboxError,
     cache_dir,
     ensure_packages,
@@ -63,10 +64,10 @@ KUBE_PROXY_RELEASE = "bookworm"
 KUBE_PROXY_PACKAGES = "iptables,nftables,kmod,conntrack"
 
 PROBES = (
-    ("dl.k8s.io", f"/{CURRENT.kubernetes}/bin/linux/amd64/kubectl.sha256"),
+    ("dl.k8s.io", f"/{CURRENT.kubernetes}/bin/linux/{ARCHITECTURE}/kubectl.sha256"),
     (
         "storage.googleapis.com",
-        f"/minikube/releases/{CURRENT.minikube}/minikube-linux-amd64.sha256",
+        f"/minikube/releases/{CURRENT.minikube}/minikube-linux-{ARCHITECTURE}.sha256",
     ),
 )
 PROBE_SECONDS = 5.0
@@ -240,10 +241,10 @@ def _collect(draft: Path, versions: Versions, programs: dict[str, Path], base: P
     for name in ("kubectl", "kubelet", "kubeadm"):
         (draft / name).hardlink_to(programs[name])
     if versions.minikube:
-        (draft / "minikube-linux-amd64").hardlink_to(programs["minikube"])
+        (draft / f"minikube-linux-{ARCHITECTURE}").hardlink_to(programs["minikube"])
         # Packing it better would take seconds and save nothing.
         with tarfile.open(
-            draft / f"crictl-{CRICTL}-linux-amd64.tar.gz", "w:gz", compresslevel=1
+            draft / f"crictl-{CRICTL}-linux-{ARCHITECTURE}.tar.gz", "w:gz", compresslevel=1
         ) as archive:
             archive.add(programs["crictl"], "crictl")
     images = [

@@ -279,9 +279,11 @@ class Plan(NamedTuple):
         return self.operations[self.position(name)]
 
 
-def settings(given: Mapping[str, Any] | None = None) -> HostSettings:
-    """Settings as preflight hands them to the tasks on Debian 12."""
-    return Settings.from_data(given or {}).for_release("bookworm")
+def settings(
+    given: Mapping[str, Any] | None = None, codename: str = "bookworm", architecture: str = "amd64"
+) -> HostSettings:
+    """Settings as preflight hands them to the tasks, on Debian 12 if nothing else is said."""
+    return Settings.from_data(given or {}).for_release(codename, architecture=architecture)
 
 
 _plans: dict[str, Plan] = {}

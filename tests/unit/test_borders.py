@@ -148,7 +148,10 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "kubernetes_network_policy": False,
         "kubernetes_allowed_host_folders": ["/srv/data"],
         "kubernetes_allowed_service_accounts": ["reader"],
+        "kubernetes_kubectl_sha256": "1" * 64,
         "minikube_driver": "none",
+        "minikube_sha256": "2" * 64,
+        "minikube_crictl_sha256": "3" * 64,
         "minikube_extra_args": ["--wait=all"],
         "minikube_addons": ["dashboard"],
         "offline_dir": "/srv/offline",
@@ -622,6 +625,9 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     ].partition("=")[2],
     "kubernetes_allowed_host_folders": lambda plan: in_policy(plan, "hostPath.path"),
     "kubernetes_allowed_service_accounts": lambda plan: in_policy(plan, r'orValue\("default"\)'),
+    "kubernetes_kubectl_sha256": lambda plan: words_in(plan, "Install kubectl")[4],
+    "minikube_sha256": lambda plan: words_in(plan, "Install minikube")[4],
+    "minikube_crictl_sha256": lambda plan: words_in(plan, "Install crictl")[4],
     "minikube_driver": lambda plan: next(
         word.partition("=")[2] for word in started(plan) if word.startswith("--driver=")
     ),

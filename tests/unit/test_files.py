@@ -83,6 +83,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/etc/airflow/dags.env": like(r'#.*\n([A-Za-z_]\w*=".*"\n)*'),
     "/etc/airflow/host.env": like(r"#.*\n([A-Z_]+=.*\n)+"),
     "/usr/local/lib/airflow/*.py": python,
+    "/usr/local/lib/airflow/containerd.toml": tomllib.loads,
     "/usr/local/lib/airflow/metrics.yaml": yaml.safe_load,
     "/opt/airflow/image/start-task": python,
     "/etc/airflow/*.json": json.loads,

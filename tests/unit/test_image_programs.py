@@ -4,6 +4,7 @@ skopeo and the cluster."""
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,10 @@ def test_the_image_has_packages_venv_and_user(host: Host) -> None:
     assert (root / "etc/airflow/airflow.cfg").read_text() == ""
     (config,) = (words for words in host.called("buildah") if words[0] == "config")
     assert config[1:3] == ["--user", f"{uid}:{uid}"]
+    (listing,) = host.called("debsbom")
+    release = platform.freedesktop_os_release()
+    assert listing[listing.index("--distro-name") + 1] == release["ID"]
+    assert listing[listing.index("--distro-version") + 1] == release["VERSION_ID"]
 
 
 def test_a_login_to_a_mirror_is_not_in_the_image(host: Host) -> None:
@@ -322,6 +327,18 @@ def test_an_image_is_tried_once(
         assert remembered is ("worker_image" not in given)
         # Another version of the host is another trial.
         assert host.check("image-trial.sh", "r.example/w:1", "3.3.3", "3.11") != ""
+
+
+def test_the_trial_says_why_its_pod_has_no_node(tmp_path: Path) -> None:
+    host = Host(tmp_path, fake.VARIANTS["registry"])
+    why = "0/1 nodes are available: 1 node did not match the selector"
+    # It is in none of the answers that were asked for before.
+    host.program(
+        "kubectl", f'case "$*" in *\'=="Unschedulable")].message\'*) echo "Pending {why}" ;; esac'
+    )
+    host.program("sleep")
+    host.program("seq", "echo 1")
+    assert why in host.apply("image-trial.sh", "r.example/w:1", "3.3.2", "3.11")
 
 
 # The images of the node, from the youngest to the oldest: the repositories of the last four are

@@ -58,7 +58,7 @@ def test_more_of_the_manifest_is_merged_into_the_pod() -> None:
     base, second = after["spec"]["containers"]
     was = before["spec"]["containers"][0]
     assert after["metadata"] == {**before["metadata"], "labels": {"team": "a"}}
-    assert after["spec"]["nodeSelector"] == {"disk": "ssd"}
+    assert after["spec"]["nodeSelector"] == {"disk": "ssd", "kubernetes.io/arch": "amd64"}
     assert after["spec"]["serviceAccountName"] == "other"
     assert after["spec"]["volumes"] == [*before["spec"]["volumes"], more["spec"]["volumes"][0]]  # type: ignore[index]
     assert base["volumeMounts"][:-1] == was["volumeMounts"]
@@ -125,7 +125,7 @@ def test_a_template_of_the_inventory_is_completed(own: Path) -> None:
     assert set(names) == {"COLOUR", *(each["name"] for each in generated["env"])}
     assert other == {"name": "other", "image": "other:1"}
     assert pod["metadata"] == {"labels": {"own": "yes"}}
-    assert pod["spec"].keys() - OWN["spec"].keys() <= {"volumes"}
+    assert pod["spec"].keys() - OWN["spec"].keys() <= {"volumes", "nodeSelector"}
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ import pytest
 
 from tasks import layout
 from tasks.cluster import programs, releases
-from tasks.preflight import questions
+from tasks.preflight import checks, questions
 from tasks.preflight.checks import findings
 from tasks.preflight.kubeconfig import SAFE_KEYS
 from tasks.preflight.questions import HostReport, Report, variables
-from tasks.settings import Settings
+from tasks.settings import RELEASES, Settings
 from tests.unit import fake
 from tests.unit.fake import ANOTHER_DRIVER, DEFAULTS, EXISTING
 
@@ -32,7 +32,7 @@ GOOD = {
     "systemd": ["yes"],
     "uid": ["0"],
     "system": ["debian bookworm"],
-    "machine": ["x86_64"],
+    "architecture": ["amd64"],
     "memory_kib": [str(4 * GIB)],
     "disk_kib": [f"/opt {40 * GIB}", f"/var {40 * GIB}"],
     "time": [str(int(NOW))],
@@ -149,7 +149,9 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
     ("answers", "given"),
     [
         ({}, {}),
-        ({"system": ["debian trixie"]}, {}),
+        *(({"system": [f"{each.distribution} {code}"]}, {}) for code, each in RELEASES.items()),
+        ({"architecture": ["arm64"]}, {}),
+        ({"node_architecture": ["arm64", "amd64", "arm64"]}, {}),
         ({"memory_kib": [str(7 * GIB // 2)]}, {}),
         ({"disk_kib": [f"/opt {10 * GIB}", f"/var {10 * GIB}"]}, {}),
         ({"time": [str(int(NOW) + 60)]}, {}),
@@ -181,8 +183,17 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ({"systemd": []}, {}, "systemd", "./tests/sandbox/up"),
         ({"uid": ["1000"]}, {}, "not root", '"_sudo": True'),
         ({"system": ["debian bullseye"]}, {}, "debian bullseye", "Debian 13 (trixie)"),
-        ({"system": ["ubuntu noble"]}, {}, "ubuntu noble", "Debian 12 (bookworm)"),
-        ({"machine": ["aarch64"]}, {}, "aarch64", "x86_64"),
+        ({"system": ["ubuntu jammy"]}, {}, "ubuntu jammy", "Debian 12 (bookworm)"),
+        ({"system": ["linuxmint noble"]}, {}, "linuxmint noble", "Ubuntu 24.04 (noble)"),
+        ({"no_universe": ["yes"]}, {}, "no universe", "add-apt-repository universe"),
+        ({"architecture": ["riscv64"]}, {}, "riscv64", "amd64 or arm64"),
+        ({"node_architecture": ["arm64"]}, {}, "(arm64)", "add such a node"),
+        (
+            {"architecture": ["arm64"], "node_architecture": ["amd64", "amd64"]},
+            {},
+            "(amd64)",
+            "its own, arm64",
+        ),
         ({"memory_kib": [str(3 * GIB)]}, {}, "3.0 GiB of memory", "at least 3.5"),
         ({"disk_kib": [f"/opt {9 * GIB}", f"/var {40 * GIB}"]}, {}, "/opt", "free some"),
         ({"time": [str(int(NOW) + 61)]}, {}, "61 s ahead", "set it"),
@@ -276,8 +287,8 @@ def test_a_port_of_the_cluster_has_another_cure_than_that_of_the_web_page() -> N
 def test_all_findings_come_at_once() -> None:
     wrong = {
         "uid": ["1000"],
-        "system": ["ubuntu noble"],
-        "machine": ["aarch64"],
+        "system": ["ubuntu jammy"],
+        "architecture": ["armhf"],
         "memory_kib": ["1"],
         "disk_kib": ["/opt 1", "/var 1"],
         "time": ["0"],
@@ -294,6 +305,17 @@ def test_an_image_that_no_registry_has_is_a_finding(closed_port: int) -> None:
     given = {"worker_image": f"localhost:{closed_port}/worker:1"}
     (finding,) = found({}, given)
     assert finding.startswith("worker_image: the registry localhost:")
+
+
+def test_a_host_of_a_kind_that_was_not_tried_is_told_so_in_one_line() -> None:
+    tried = [code for code, each in RELEASES.items() if checks.untried(code, "amd64") is None]
+    assert tried == ["bookworm", "trixie"]
+    for codename, architecture, named in (
+        ("noble", "amd64", "with Ubuntu 24.04;"),
+        ("resolute", "arm64", "with Ubuntu 26.04 on arm64;"),
+        ("trixie", "arm64", "with arm64;"),
+    ):
+        assert named in (checks.untried(codename, architecture) or "")
 
 
 # The questions, asked for real
@@ -320,7 +342,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "offline"
     folder.mkdir()
     sums = ""
-    for download in programs.needed(DEFAULTS):
+    for download in programs.needed(DEFAULTS, "amd64"):
         (folder / download.file).write_text(download.url)
         sums += f"{hashlib.sha256(download.url.encode()).hexdigest()}  {download.file}\n"
     (folder / "SHA256SUMS").write_text(sums)
@@ -340,7 +362,8 @@ def ask(offline: Path, given: dict[str, Any] | None = None) -> Report:
 def test_a_machine_answers_the_questions_that_every_machine_can_answer(offline: Path) -> None:
     report = ask(offline)
     assert report.one("uid") == str(os.getuid())
-    assert report.one("machine") == platform.machine()
+    names = {"x86_64": "amd64", "aarch64": "arm64"}
+    assert report.one("architecture") == names[platform.machine()]
     assert abs(int(report.one("time")) - time.time()) < 60
     assert int(report.one("memory_kib")) > 0
     places = {answer.split()[0]: int(answer.split()[1]) for answer in report.all("disk_kib")}
@@ -359,7 +382,7 @@ def test_all_faults_of_an_offline_folder_are_told_at_once(offline: Path) -> None
     sums = offline / "SHA256SUMS"
     sums.write_text("".join(x for x in sums.open() if "crictl" not in x))
     assert sorted(ask(offline).all("offline")) == [
-        f"SHA256SUMS does not name {programs.crictl(DEFAULTS).file}",
+        f"SHA256SUMS does not name {programs.crictl(DEFAULTS, 'amd64').file}",
         "kubectl does not have the checksum of SHA256SUMS",
         "minikube-linux-amd64 is missing",
     ]

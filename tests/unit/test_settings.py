@@ -379,7 +379,13 @@ def test_address_of_the_execution_api(given: dict[str, Any], url: str) -> None:
 
 @pytest.mark.parametrize(
     ("release", "given", "version"),
-    [("bookworm", None, 15), ("trixie", None, 17), ("trixie", 16, 16)],
+    [
+        ("bookworm", None, 15),
+        ("trixie", None, 17),
+        ("trixie", 16, 16),
+        ("noble", None, 16),
+        ("resolute", None, 18),
+    ],
 )
 def test_postgres_version_is_the_releases_unless_given(
     release: str, given: int | None, version: int

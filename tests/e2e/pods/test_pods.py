@@ -210,7 +210,8 @@ def test_worker_env_and_worker_pod_shape_every_pod(
     assert f"colour green node {pod.status.host_ip}" in airflow.log("e2e_pods", run, "plain")
     assert pod.metadata.labels["team"] == "e2e"
     assert pod.metadata.annotations["e2e.example/cost"] == "7"
-    assert spec.node_selector == {"kubernetes.io/os": "linux"}
+    # Beside the deploy's own.
+    assert spec.node_selector == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
     assert "e2e" in [toleration.key for toleration in spec.tolerations]
     assert [secret.name for secret in spec.image_pull_secrets] == ["e2e-not-there"]
     # Added to what was there, which is as it was.

@@ -137,7 +137,7 @@ def test_a_package_of_airflow(shell: Shell) -> None:
 
 def test_a_program(shell: Shell, machine: Machine) -> None:
     """Served are files that differ from those in place, so that they are fetched."""
-    files = programs.needed(Settings.from_data(inventory.settings(machine.offline_dir)))
+    files = programs.needed(Settings.from_data(inventory.settings(machine.offline_dir)), "amd64")
     hosts = sorted({each.host for each in files})
     names = ",".join(f"DNS:{host}" for host in hosts)
     shell(

@@ -1,6 +1,6 @@
 #!/bin/sh
 # image-fill.sh CONTAINER VENV: buildah's container CONTAINER has the content of the worker image
-# except DAGs: a small Debian of the host's release, the host's virtual environment VENV, and a list
+# except DAGs: a small system of the host's release, the host's virtual environment VENV, and a list
 # of both's packages. Written by the deploy of Airflow; image-build.sh calls it.
 #
 # The image's tag names this file's text: each change of it builds another image on each host.
@@ -46,7 +46,7 @@ mkdir -p "$root$(dirname "$program")"
 cat "$START_TASK" >"$root$program"
 mkdir "$root$sbom"
 "$UV/bin/debsbom" generate --sbom-type cdx --cdx-schema-version 1.6 \
-    --distro-name debian --distro-version "$VERSION_ID" --root "$root" --out "$root$sbom/debian"
+    --distro-name "$ID" --distro-version "$VERSION_ID" --root "$root" --out "$root$sbom/debian"
 # Without --no-validate, cyclonedx-py would check its own output for 16 s.
 "$UV/bin/cyclonedx-py" environment --no-validate --output-reproducible \
     --output-file "$root$sbom/python.cdx.json" "$venv"

@@ -10,6 +10,7 @@ image=$2 wanted="$3 $4" pod=airflow-image-trial minutes=10 # to pull the image, 
 tried=$STATE/worker-image-tried
 format='{.status.phase} {.status.containerStatuses[0].state.*.reason}'
 format="$format {.status.containerStatuses[0].state.*.message}"
+format="$format {.status.conditions[?(@.reason==\"Unschedulable\")].message}"
 
 refuse() {
     cure="build it from the same versions, or leave worker_image out to have it built"

@@ -5,7 +5,7 @@ set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 [ $# = 3 ] || usage
-cache=/root/.minikube/cache/linux/amd64/v$3
+cache=/root/.minikube/cache/linux/$(dpkg --print-architecture)/v$3
 programs="kubeadm kubectl kubelet"
 cd "$2"
 
