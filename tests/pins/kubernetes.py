@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from tasks.settings import ARCHITECTURES
 from tests.pins import sources
 from tests.pins.pin import Files, Found, NotReached, Refused, Row, newest, numbers
 
@@ -20,7 +21,6 @@ TABLE = "tasks/cluster/releases.py"
 KUBERNETES, MINIKUBE = "tasks/settings/kubernetes.py", "tasks/settings/minikube.py"
 # They repeat the defaults.
 TEXTS = ("inventories/README.md", "inventories/examples/offline.py")
-ARCHITECTURES = ("amd64", "arm64")
 ROW = re.compile(
     r'^    "(?P<minor>1\.\d+)": Release\("(?P<patch>[\d.]+)", date\((?P<end>[\d, ]+)\),'
     r' "(?P<source>[^"]+)"\),\n',
@@ -208,9 +208,11 @@ def _program(
     old = sums(before)
     paths = [str(path.relative_to(root)) for path in sorted((root / "tasks").rglob("*.py"))]
     texts = {path: (root / path).read_text() for path in (*paths, *TEXTS)}
-    found = [arch for arch, each in old.items() if any(each in texts[path] for path in paths)]
-    if not found:
-        raise Refused(f"{name}: its source has other checksums for {before} than tasks/")
+    for arch, checksum in old.items():
+        if not any(checksum in texts[path] for path in paths):
+            raise Refused(
+                f"{name}: its source has another checksum of {before} for {arch} than tasks/"
+            )
 
     def files() -> Files:
         new = sums(after)
@@ -218,7 +220,6 @@ def _program(
         for path, text in texts.items():
             for arch in ARCHITECTURES:
                 text = text.replace(old[arch], new[arch])
-                text = text.replace(f"{old[arch][:12]}…", f"{new[arch][:12]}…")
             if path == settings:
                 text = re.sub(
                     rf'(^    {field}: Version = Field\(\s*default=)"[\d.]+"',
@@ -232,8 +233,7 @@ def _program(
                 changed[path] = text
         return changed
 
-    told = f"checksums of {', '.join(found)}"
-    return Found([Row(name, before, after, f"{told}; {note}" if note else told)], files)
+    return Found([Row(name, before, after, note)], files)
 
 
 def _sum(url: str) -> str:

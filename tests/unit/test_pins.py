@@ -19,6 +19,9 @@ import pytest
 
 from tasks.cluster import releases
 from tasks.layout import ROOT
+from tasks.settings import ARCHITECTURES
+from tasks.settings.kubernetes import KUBECTL_SHA256
+from tasks.settings.minikube import CRICTL_SHA256, MINIKUBE_SHA256
 from tests.pins import __main__ as command
 from tests.pins import actions, kubernetes, modules, python, sources
 from tests.pins.pin import Files, Found, Pin, Refused, write
@@ -82,7 +85,7 @@ def sums(*words: str) -> dict[str, str]:
     """Checksums by architecture."""
     return {
         arch: hashlib.sha256(" ".join((arch, *words)).encode()).hexdigest()
-        for arch in kubernetes.ARCHITECTURES
+        for arch in ARCHITECTURES
     }
 
 
@@ -176,28 +179,19 @@ def test_kubernetes_goes_to_the_newest_patch_with_its_checksums(
     served: Files, repository: Path
 ) -> None:
     old, new = DEFAULTS.kubernetes.version, bumped(DEFAULTS.kubernetes.version)
-    was, becomes = sums("old"), sums("new")
-    was["amd64"] = DEFAULTS.kubernetes.kubectl_sha256
-    # Wherever another architecture's checksum stands.
-    other = repository / "tasks/cluster/other.py"
-    other.write_text(f'SUM = "{was["arm64"]}"\n')
+    becomes = sums("new")
     served[f"/kubernetes/stable-{releases.minor_of(old)}.txt"] = f"v{new}"
-    kubectl(served, old, was)
+    kubectl(served, old, KUBECTL_SHA256)
     kubectl(served, new, becomes)
     found = kubernetes.look_at_kubernetes(repository)
     assert [(row.before, row.after) for row in found.rows] == [(old, new)]
-    assert renew(repository, found) == {
-        kubernetes.KUBERNETES,
-        str(other.relative_to(repository)),
-        *kubernetes.TEXTS,
-    }
+    assert renew(repository, found) == {kubernetes.KUBERNETES, *kubernetes.TEXTS}
     settings = (repository / kubernetes.KUBERNETES).read_text()
     assert kubernetes.default(repository, kubernetes.KUBERNETES, "version") == new
-    assert becomes["amd64"] in settings and was["amd64"] not in settings
-    assert other.read_text() == f'SUM = "{becomes["arm64"]}"\n'
+    for arch, checksum in becomes.items():
+        assert f'    "{arch}": "{checksum}",\n' in settings
     text = (repository / "inventories/README.md").read_text()
     assert f'| `kubernetes_version` | `"{new}"` |' in text
-    assert f'| `kubernetes_kubectl_sha256` | `"{becomes["amd64"][:12]}…"` |' in text
     assert f"release/v{new}/bin" in text
     example = (repository / "inventories/examples/offline.py").read_text()
     assert f'"kubernetes_version": "{new}"' in example
@@ -208,15 +202,18 @@ def test_kubernetes_never_goes_back(served: Files, repository: Path) -> None:
     version = DEFAULTS.kubernetes.version
     minor = releases.minor_of(version)
     served[f"/kubernetes/stable-{minor}.txt"] = f"v{minor}.0"
-    kubectl(served, version, sums() | {"amd64": DEFAULTS.kubernetes.kubectl_sha256})
+    kubectl(served, version, KUBECTL_SHA256)
     assert not is_newer(kubernetes.look_at_kubernetes(repository))
 
 
-def test_a_checksum_that_its_source_does_not_have_is_told(served: Files, repository: Path) -> None:
+@pytest.mark.parametrize("changed", ARCHITECTURES)
+def test_a_checksum_that_its_source_does_not_have_is_told(
+    served: Files, repository: Path, changed: str
+) -> None:
     version = DEFAULTS.kubernetes.version
     served[f"/kubernetes/stable-{releases.minor_of(version)}.txt"] = f"v{version}"
-    kubectl(served, version, sums())
-    with pytest.raises(Refused, match="other checksums"):
+    kubectl(served, version, KUBECTL_SHA256 | {changed: sums()[changed]})
+    with pytest.raises(Refused, match=f"another checksum of {version} for {changed}"):
         kubernetes.look_at_kubernetes(repository)
 
 
@@ -225,7 +222,6 @@ def minikube(
 ) -> tuple[str, dict[str, str]]:
     """A new minikube; returns its version and its checksums."""
     version, becomes = bumped(DEFAULTS.minikube.version), sums("minikube")
-    was = sums() | {"amd64": DEFAULTS.minikube.sha256}
     served["/minikube/releases-v2.json"] = json.dumps(
         [
             {
@@ -235,7 +231,7 @@ def minikube(
             for name, given in (
                 ("9.9.9-beta.0", becomes),
                 (version, becomes),
-                (DEFAULTS.minikube.version, was),
+                (DEFAULTS.minikube.version, MINIKUBE_SHA256),
             )
         ]
     )
@@ -259,9 +255,10 @@ def test_minikube_goes_to_the_newest_release(
     assert renew(repository, found) == {kubernetes.MINIKUBE, *kubernetes.TEXTS}
     settings = (repository / kubernetes.MINIKUBE).read_text()
     assert kubernetes.default(repository, kubernetes.MINIKUBE, "version") == version
-    assert f'sha256: Sha256 = Field(\n        default="{becomes["amd64"]}"' in settings
+    for arch, checksum in becomes.items():
+        assert f'    "{arch}": "{checksum}",\n' in settings
     # What belongs to crictl stays.
-    assert DEFAULTS.minikube.crictl_sha256 in settings
+    assert all(checksum in settings for checksum in CRICTL_SHA256.values())
     assert DEFAULTS.minikube.crictl_version in settings
     assert not is_newer(kubernetes.look_at_minikube(repository))
 
@@ -284,8 +281,8 @@ def test_crictl_stays_within_the_minor_version_of_kubernetes(
     served["/github_api/repos/kubernetes-sigs/cri-tools/releases?per_page=100"] = json.dumps(
         [{"tag_name": f"v{name}", "prerelease": early} for name, early in listed.items()]
     )
-    was, becomes = sums("old") | {"amd64": DEFAULTS.minikube.crictl_sha256}, sums("new")
-    for version, given in ((old, was), (new, becomes)):
+    becomes = sums("new")
+    for version, given in ((old, CRICTL_SHA256), (new, becomes)):
         at = f"/github/kubernetes-sigs/cri-tools/releases/download/v{version}/crictl-v{version}"
         for arch, checksum in given.items():
             name = f"crictl-v{version}-linux-{arch}.tar.gz"
@@ -296,7 +293,7 @@ def test_crictl_stays_within_the_minor_version_of_kubernetes(
     }
     assert kubernetes.default(repository, kubernetes.MINIKUBE, "crictl_version") == new
     settings = (repository / kubernetes.MINIKUBE).read_text()
-    assert becomes["amd64"] in settings and DEFAULTS.minikube.sha256 in settings
+    assert all(each in settings for each in (*becomes.values(), *MINIKUBE_SHA256.values()))
     assert not is_newer(kubernetes.look_at_crictl(repository))
 
 
