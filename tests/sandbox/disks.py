@@ -54,13 +54,10 @@ def copy(source: Path, target: Path) -> None:
 
 
 def delete(path: Path) -> None:
-    """Delete a subvolume; without one, do nothing."""
-    if path.exists():
-        run(["btrfs", "subvolume", "delete", path])
-
-
-def unmount() -> None:
-    """Take the file system away, with all machines."""
-    mounted = cache_dir() / "disks"
-    if mounted.is_mount():
-        run(["umount", mounted])
+    """Delete a subvolume, with those that Docker made in it; without one, do nothing."""
+    if not path.exists():
+        return
+    listed = run(["btrfs", "subvolume", "list", "-o", path]).stdout.splitlines()
+    for line in listed:
+        delete(folder() / line.split(" path ", 1)[1])
+    run(["btrfs", "subvolume", "delete", path])
