@@ -61,3 +61,10 @@ def delete(path: Path) -> None:
     for line in listed:
         delete(folder() / line.split(" path ", 1)[1])
     run(["btrfs", "subvolume", "delete", path])
+
+
+def unmount() -> None:
+    """Take the file system away, with all machines."""
+    mounted = cache_dir() / "disks"
+    if mounted.is_mount():
+        run(["umount", mounted])
