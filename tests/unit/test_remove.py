@@ -210,8 +210,8 @@ def test_each_path_of_the_readmes_table_is_removed() -> None:
     paths = {path for _, where, _ in rows[1:end] for path in re.findall(rf"`({PATH})`", where)}
     assert len(paths) > 20
     given = {**fake.VARIANTS["registry"], **fake.VARIANTS["metrics"]}
-    plan = fake.removal(given, False)
-    patterns = deleted(plan)
+    container = fake.VARIANTS["a container as node"]
+    patterns = deleted(fake.removal(given, False)) | deleted(fake.removal(container, False))
     purged = {"/etc/containerd/config.toml", "/etc/containers/certs.d", "/etc/containerd/certs.d"}
     # They stand in PostgreSQL's own folder, which the table names with a pattern.
     of_postgres = {

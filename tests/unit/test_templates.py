@@ -48,8 +48,9 @@ opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
 names = ("pod operator", "objects", "git", "metrics", "page with TLS")
 given = {key: value for name in names for key, value in fake.VARIANTS[name].items()}
-plan = fake.plan(fake.settings(given))
-opened.update(str(source) for each in plan.operations for source in each.sources)
+for each in (given, fake.VARIANTS["a container as node"]):
+    plan = fake.plan(fake.settings(each))
+    opened.update(str(source) for each in plan.operations for source in each.sources)
 print(*opened, sep="\\n")
 """
     done = subprocess.run(
