@@ -188,14 +188,15 @@ def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
 
 
 def _load_node_image(settings: HostSettings, archive: str, image: str) -> None:
-    engine = settings.node_engine
+    engine, loaded = settings.node_engine, f"{layout.TEMPORARY}/node-image"
     run_unless(
         name=f"Load the node's image into {engine} (about 20 s)",
         test=f"{engine} image inspect {image}",
         # Under a name that is the deploy's own, whichever the archive has.
         commands=[
-            f"{engine} load -qi {archive} | sed 's/.*: //' | xargs -I NAME"
-            f" sh -c '{engine} tag NAME {image}; {engine} rmi NAME'",
+            f"{engine} load -qi {archive} | sed 's/.*: //' >{loaded}",
+            f"xargs -I NAME {engine} tag NAME {image} <{loaded}",
+            f"xargs {engine} rmi <{loaded} >/dev/null; rm {loaded}",
         ],
         already="it has the image",
     )

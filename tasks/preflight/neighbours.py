@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from tasks import layout
 from tasks.layout import CONTROL_USER, DAGS_USER
-from tasks.preflight.questions import API_PORT, NODE_NETWORK, Report
+from tasks.preflight.questions import API_PORT, Report
 from tasks.settings import POSTGRES_PORT, RELEASES, Settings
+from tasks.settings.minikube import NODE_NETWORK
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")

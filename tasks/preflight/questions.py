@@ -15,6 +15,7 @@ from tasks.cluster import programs, releases
 from tasks.lib import lock
 from tasks.preflight import kubeconfig
 from tasks.settings import ARCHITECTURES, Settings
+from tasks.settings.minikube import NODE_NETWORK
 from tasks.settings.types import printable
 
 QUESTIONS = Path(__file__).parent / "questions.sh"
@@ -22,7 +23,6 @@ NEIGHBOURS = Path(__file__).parent / "neighbours.sh"
 INDEX_SERVERS = ("pypi.org", "files.pythonhosted.org")
 UV_CONFIG = "/etc/uv/uv.toml"  # of the host
 API_PORT = 8443  # of the cluster, on its node
-NODE_NETWORK = "192.168.49.0/24"  # minikube's first choice for a node that is a container
 
 # Ports of minikube's node that another Kubernetes on the same machine would hold, with the program
 # of minikube that holds each: https://kubernetes.io/docs/reference/networking/ports-and-protocols/

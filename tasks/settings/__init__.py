@@ -26,7 +26,7 @@ from tasks.settings.execution_api import ExecutionApi
 from tasks.settings.kubernetes import Kubernetes
 from tasks.settings.logs import Logs
 from tasks.settings.metrics import Metrics
-from tasks.settings.minikube import Minikube, Offline
+from tasks.settings.minikube import NODE_NETWORK, Minikube, Offline
 from tasks.settings.plugins import Plugins
 from tasks.settings.postgres import Postgres
 from tasks.settings.proxy import Proxy
@@ -363,6 +363,7 @@ class HostSettings(Settings):
             *self.web.host_names,
             *(".svc", ".cluster.local"),
             *(cluster if self.kubernetes.uses_minikube else []),
+            *([NODE_NETWORK] if self.node_engine else []),
             *others,
         ]
         return self.proxy.environment(exceptions)

@@ -12,6 +12,7 @@ from tasks.settings.types import AbsolutePath, Line, LinuxName, Section, Sha256,
 
 # The drivers whose node is a container of a container engine of the same name.
 ENGINES = ("podman", "docker")
+NODE_NETWORK = "192.168.49.0/24"  # minikube's first choice for a node that is a container
 # Of the default versions, by architecture.
 MINIKUBE_SHA256 = {
     "amd64": "099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",

@@ -92,7 +92,7 @@ def says(words: str, airflow: Airflow, shell: Shell) -> None:
 def test_a_broken_engine_is_refused_in_a_sentence(theirs: str, shell: Shell) -> None:
     """Nothing is changed."""
     configuration = "/etc/containers/containers.conf"
-    shell(f"sed -i.right 's/\"runc\"/\"none-such\"/' {configuration}")
+    shell(f'sed -i.right \'s/"runc"/"none-such"/\' {configuration}')
     run = deploy(settings=SETTINGS)
     shell(f"mv {configuration}.right {configuration}")
     assert run.code != 0 and "nothing was changed" in run.output
