@@ -86,6 +86,7 @@ def start(settings: HostSettings) -> None:
         pod_max_pids=POD_MAX_PIDS,
         eviction=EVICTION,
         mount=layout.NODE_MOUNT,
+        temporary=layout.TEMPORARY,
         mounted=[layout.DAGS, layout.PLUGINS, layout.NODE_LOGS],
         image=node_image(settings),
         reserved=RESERVED,

@@ -48,8 +48,9 @@ start() { # VERSION ARGUMENT...
     if [ -n "$there" ] && [ "$version $*" != "$(cat "$started" 2>/dev/null)" ]; then prepare_change; fi
     echo "$version $*" >"$under_way"
     rm -f "$started"
-    # The unit has a /tmp of its own.
-    env -u TMPDIR minikube start --kubernetes-version="v$version" "$@"
+    # Where the node is the host, the unit has a /tmp of its own.
+    [ -z "$NODE_IS_HOST" ] || unset TMPDIR
+    minikube start --kubernetes-version="v$version" "$@"
     mv "$under_way" "$started"
     $IN_NODE rm -rf "$away"
 }
