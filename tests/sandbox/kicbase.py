@@ -15,6 +15,7 @@ from pathlib import Path
 from tasks.cluster import programs
 from tests.sandbox import offline
 from tests.sandbox.common import (
+    ARCHITECTURE,
     SandboxError,
     cache_dir,
     ensure_packages,
@@ -66,7 +67,7 @@ def with_kubernetes(done: Path) -> None:
 
 
 def _make(draft: Path, module: Path, source: Path) -> None:
-    crictl = source / f"crictl-{offline.CRICTL}-linux-amd64.tar.gz"
+    crictl = source / f"crictl-{offline.CRICTL}-linux-{ARCHITECTURE}.tar.gz"
     entrypoint = module / "deploy/kicbase/entrypoint"
     base, drop_in = draft / "base.tar", draft / "drop-in.conf"
     drop_in.write_text(_drop_in())
