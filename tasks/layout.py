@@ -148,6 +148,7 @@ SANDBOX = f"{UNITS_DIRECTORY}/airflow-.service.d/10-sandbox.conf"
 HOST_DROP_IN = "30-host.conf"
 STARTED_WITH = "/run/airflow"  # one file for each running unit: the checksums of its inputs
 MINIKUBE_UNIT = f"{UNITS_DIRECTORY}/minikube.service"
+NODE_LOGS_UNIT = f"{UNITS_DIRECTORY}/opt-airflow-logs.mount"  # systemd names it by its path
 CONTAINERD_PROXY = f"{UNITS_DIRECTORY}/containerd.service.d/airflow-proxy.conf"
 NGINX_UNIT = "nginx.service"
 METRICS_UNIT = "prometheus-postgres-exporter.service"
@@ -157,6 +158,11 @@ JWT_DROP_IN = f"{UNITS_DIRECTORY}/airflow-api-server.service.d/jwt-keys.conf"
 
 # Data and logs.
 LOGS = "/var/log/airflow"
+# A node that is a container of the host has one folder of the host, at the same path, and minikube
+# can't change that later: DAGS and PLUGINS are in it already, and LOGS is mounted there too.
+NODE_FOLDER = "/opt/airflow"
+NODE_MOUNT = f"{NODE_FOLDER}:{NODE_FOLDER}"  # as minikube knows it
+NODE_LOGS = f"{NODE_FOLDER}/logs"
 DAG_PROCESSOR_LOGS = "/var/log/airflow-dag-processor"  # no pod mounts it
 BACKUPS = "/var/backups/airflow"
 
@@ -311,12 +317,14 @@ PLACES = (
     # Root's, so that no pod closes it to the others.
     Place(LOGS, "data", "logs of tasks", ("root", _D, "2770")),
     Place(DAG_PROCESSOR_LOGS, "data", "logs of the dag-processor", (_D, _D, "2750")),
+    Place(NODE_LOGS, "made again", "the same, for a node in a container", removal="cluster"),
     Place(BACKUPS, "data", "backups", ("root", "root", "700")),
     Place(STARTED_WITH, "made again", "the inputs that each unit started with"),
     # systemd and other programs.
     Place(f"{UNITS_DIRECTORY}/airflow*", "configuration", "units", backup=True, removal="units"),
     Place(JWT_DROP_IN, "configuration", "names JWT_KEYS", backup=False, removal="units"),
     Place(MINIKUBE_UNIT, "configuration", "minikube's unit", removal="cluster"),
+    Place(NODE_LOGS_UNIT, "configuration", "shows the node the logs", removal="cluster"),
     Place(CONTAINERD_PROXY, "configuration", "containerd's proxy", removal="cluster"),
     Place(NGINX_SITE, "configuration", "the proxy's site", removal="proxy"),
     Place(

@@ -28,6 +28,8 @@ FREE = "1Gi"
 EVICTION = f"nodefs.available<{FREE},imagefs.available<{FREE}"
 # Options of kube-proxy that name the addresses where it serves figures and its health.
 PROXY_PORTS = {"metricsBindAddress": 10249, "healthzBindAddress": 10256}
+# The name of an image for the node that the deploy loads; others have a registry.
+NODE_REPOSITORY = "localhost/minikube-node"
 DASHBOARD_PORT = 9090  # free for whoever looks at it
 
 
@@ -67,6 +69,8 @@ def start(settings: HostSettings) -> None:
     _install(programs.minikube(settings, settings.architecture))
     if settings.node_is_host:
         _prepare_node(settings)
+    if settings.node_engine:
+        _share_logs()
     if settings.offline.dir:
         _place_offline_files(settings, settings.offline.dir)
     whole_file.template(
@@ -81,6 +85,10 @@ def start(settings: HostSettings) -> None:
         stand_ins=SHIMS,
         pod_max_pids=POD_MAX_PIDS,
         eviction=EVICTION,
+        mount=layout.NODE_MOUNT,
+        temporary=layout.TEMPORARY,
+        mounted=[layout.DAGS, layout.PLUGINS, layout.NODE_LOGS],
+        image=node_image(settings),
         reserved=RESERVED,
         proxy_ports=PROXY_PORTS,
         folder=os.path.dirname(layout.KUBEADM_CONFIG),
@@ -129,6 +137,23 @@ def _prepare_node(settings: HostSettings) -> None:
     )
 
 
+def _share_logs() -> None:
+    """The folder that the node sees has the logs; minikube's unit needs it mounted."""
+    whole_file.put(
+        name="Write the mount of the logs for the node",
+        src=f"files{layout.NODE_LOGS_UNIT}",
+        dest=layout.NODE_LOGS_UNIT,
+        mode="644",
+    )
+
+
+def node_image(settings: HostSettings) -> str | None:
+    """The image of a node that is a container, if the offline folder has it."""
+    if settings.node_engine and settings.offline.dir:
+        return f"{NODE_REPOSITORY}:{settings.minikube.version}"
+    return None
+
+
 def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
     """minikube finds Kubernetes' programs and images, so it downloads none."""
     look = f"cd {offline_dir} && {programs.OFFLINE_LOOK}"
@@ -145,6 +170,14 @@ def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
         already="minikube's cache has them",
     )
     if not settings.node_is_host:
+        ensure(
+            name="Place Kubernetes' images in minikube's cache",
+            program="offline-images.py",
+            args=[offline_dir],
+            already="minikube's cache has them",
+        )
+        if image := node_image(settings):
+            _load_node_image(settings, f"{offline_dir}/{programs.NODE_IMAGE}", image)
         return
     run_unless(
         name="Import Kubernetes' images (about 15 s)",
@@ -152,6 +185,21 @@ def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
         f" | grep -qx registry.k8s.io/kube-apiserver:v{settings.kubernetes.version}",
         commands=[f"ctr -n k8s.io images import {offline_dir}/images.tar >/dev/null"],
         already="containerd has them",
+    )
+
+
+def _load_node_image(settings: HostSettings, archive: str, image: str) -> None:
+    engine, loaded = settings.node_engine, f"{layout.TEMPORARY}/node-image"
+    run_unless(
+        name=f"Load the node's image into {engine} (about 20 s)",
+        test=f"{engine} image inspect {image}",
+        # Under a name that is the deploy's own, whichever the archive has.
+        commands=[
+            f"{engine} load -qi {archive} | sed 's/.*: //' >{loaded}",
+            f"xargs -I NAME {engine} tag NAME {image} <{loaded}",
+            f"xargs {engine} rmi <{loaded} >/dev/null; rm {loaded}",
+        ],
+        already="it has the image",
     )
 
 

@@ -9,6 +9,8 @@ from tasks.settings import Settings
 from tasks.settings.kubernetes import KUBECTL_SHA256
 from tasks.settings.minikube import CRICTL_SHA256, MINIKUBE_SHA256
 
+# In the offline folder: the image of a node that is a container, as `podman save` writes it.
+NODE_IMAGE = "kicbase.tar"
 OFFLINE_LOOK = r"find . -type f -printf '%p %s %T@\n' | sort | sha256sum"
 
 
@@ -60,6 +62,12 @@ def crictl(settings: Settings, architecture: str) -> Program:
         settings.minikube.crictl_sha256 or CRICTL_SHA256[architecture],
         is_archive=True,
     )
+
+
+def offline_files(settings: Settings, architecture: str) -> list[str]:
+    """The files that the offline folder must have, apart from Kubernetes' own."""
+    files = [program.file for program in needed(settings, architecture)]
+    return [*files, NODE_IMAGE] if settings.node_engine else files
 
 
 def needed(settings: Settings, architecture: str) -> list[Program]:

@@ -40,6 +40,14 @@ def values(settings: HostSettings) -> dict[str, str]:
         "MINIKUBE_PROFILE": layout.MINIKUBE_PROFILE,
         "API_SERVER_MANIFEST": layout.API_SERVER_MANIFEST,
         "NODE_IS_HOST": "yes" if settings.node_is_host else "",
+        # A command that runs another one in the node; none for a node that is a virtual machine.
+        "IN_NODE": (
+            f"{settings.node_engine} exec -i minikube"
+            if settings.node_engine
+            else "env"
+            if settings.node_is_host
+            else ""
+        ),
         "DEPLOY_LOCK": layout.DEPLOY_LOCK,
         # Airflow.
         "ADMIN_USER": settings.web.admin_user,

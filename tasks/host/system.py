@@ -23,6 +23,11 @@ NODE_PACKAGES = [
     "runc",
     "socat",
 ]
+# A container engine that runs the node, by minikube's driver. One that is there already stays.
+ENGINE_PACKAGES = {
+    "podman": ["podman", "aardvark-dns", "iptables", "netavark", "sudo"],  # minikube calls sudo
+    "docker": ["docker.io|docker-ce|moby-engine", "iptables"],
+}
 # Programs that build the worker image.
 IMAGE_PACKAGES = [
     "buildah",
@@ -49,13 +54,15 @@ def package_names(settings: HostSettings) -> list[str]:
     ]
     if settings.node_is_host:
         names += NODE_PACKAGES
+    if settings.node_engine:
+        names += ENGINE_PACKAGES[settings.node_engine]
     if settings.worker.image is None:
         names += IMAGE_PACKAGES
     if settings.worker.registry:
         names.append("skopeo")  # asks the registry, and copies the image there
     if settings.retention.backup_recipient:
         names.append("age")  # encrypts backups
-    return [*names, *settings.build.apt_packages]
+    return list(dict.fromkeys([*names, *settings.build.apt_packages]))
 
 
 @deploy("System")

@@ -22,10 +22,10 @@ class Volume(NamedTuple):
     mount: Manifest
 
 
-def host_folder(name: str, path: str, *, read_only: bool = False) -> Volume:
-    """A folder of the node, at the same path in the pod."""
+def host_folder(name: str, path: str, *, of_node: str = "", read_only: bool = False) -> Volume:
+    """A folder of the node, at the same path in the pod unless the node has it elsewhere."""
     return Volume(
-        {"name": name, "hostPath": {"path": path, "type": "Directory"}},
+        {"name": name, "hostPath": {"path": of_node or path, "type": "Directory"}},
         {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})},
     )
 

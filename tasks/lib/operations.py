@@ -34,11 +34,12 @@ def packages(packages: list[str], record: str) -> Generator[str, None, None]:
     """
     Install Debian packages that are missing; refresh apt's lists only then.
 
-    + packages: names, without versions
+    + packages: names, without versions; of «one|another», the second counts if it is there already
     + record: file on the host that lists the packages that came with it, their dependencies too
     """
     installed = host.get_fact(DebPackages)
-    missing = [package for package in packages if package not in installed]
+    choices = [package.split("|") for package in packages]
+    missing = [names[0] for names in choices if not installed.keys() & {*names}]
     if not missing:
         host.noop("all packages are installed")
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pyinfra.api import DeployError
 
 from tasks.cluster import releases
-from tasks.layout import API_SERVER_PORT
+from tasks.layout import API_SERVER_PORT, NODE_FOLDER
 from tasks.lib import lock
 from tasks.preflight import kubeconfig, neighbours
 from tasks.preflight.questions import Report, is_local, own_ports
@@ -38,6 +38,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_system(report),
         *_resources(report),
         *_upgrade(settings, report),
+        *_minikube(settings, report),
         *_kubernetes_version(settings, report),
         *_clock(report, now),
         *_ports(settings, report),
@@ -126,6 +127,23 @@ def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
                     f"{free:.1f} GiB of disk are free in {place}, and another version or other"
                     f" packages of Airflow need {needed:.1f} with a backup: free some"
                 )
+
+
+def _minikube(settings: Settings, report: Report) -> Iterator[str]:
+    """What minikube can't change about its cluster."""
+    there, wanted = report.one("minikube_driver"), settings.minikube.driver
+    if there and there != wanted:
+        yield (
+            f"minikube_driver: the cluster was made with the driver {there}, and minikube can't"
+            f' change it: write "{there}", or run the removal with it and keep_data=True, and then'
+            f' deploy with "{wanted}"'
+        )
+    elif report.one("node_mount"):
+        yield (
+            f"minikube_driver: the cluster's node was made without the host's {NODE_FOLDER}, and"
+            " minikube can't add that: if nobody else uses the cluster, run `minikube delete` on"
+            " the host, and deploy again, which makes it again"
+        )
 
 
 def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:

@@ -13,6 +13,7 @@ from tasks import layout
 from tasks.layout import CONTROL_USER, DAGS_USER
 from tasks.preflight.questions import API_PORT, Report
 from tasks.settings import POSTGRES_PORT, RELEASES, Settings
+from tasks.settings.minikube import NODE_NETWORK
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -76,6 +77,7 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
         yield from _postgres(settings, report, codename)
     yield from _names(report)
     yield from _containers(report)
+    yield from _node_engine(settings, report)
     yield from _node(settings, report)
     yield from _firewall(settings, report)
     yield from _packages(report)
@@ -144,8 +146,23 @@ def _containers(report: Report) -> Iterator[str]:
     for name in report.all("engine"):
         yield (
             f"another container engine is here, {name}, and minikube's driver none takes over the"
-            " host's containers: use another host, or a cluster of your own with"
+            ' host\'s containers: write minikube_driver = "podman" or "docker", whose node is one'
+            " container more, use another host, or a cluster of your own with"
             ' kubernetes_provider = "existing", or remove the engine yourself'
+        )
+
+
+def _node_engine(settings: Settings, report: Report) -> Iterator[str]:
+    engine = settings.node_engine
+    for said in report.all("engine_broken"):
+        yield (
+            f"minikube_driver: {engine} is here and does not work ({said or 'it does not answer'}):"
+            f" mend it until `{engine} info` succeeds on the host"
+        )
+    if report.one("foreign_node"):
+        yield (
+            f"minikube_driver: {engine} has a container minikube that root's minikube does not"
+            f" know, and the node needs the name: `{engine} rename minikube another` keeps it"
         )
 
 
@@ -184,7 +201,7 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
 
 def _firewall(settings: Settings, report: Report) -> Iterator[str]:
     """Pods come to the host by its INPUT rules: the node's API, and the Execution API."""
-    network = settings.minikube.pod_network
+    network = NODE_NETWORK if settings.node_engine else settings.minikube.pod_network
     purposes = {str(API_PORT): "the cluster's API", str(settings.execution_api.port): "Airflow"}
     for answer in report.all("firewall"):
         kind, port = answer.split()

@@ -2,19 +2,21 @@
 # Ask a host what else lives on it that the deploy must neither take over nor break. It is sent below
 # questions.sh, with the same rules: answers are lines «key value», and nothing is changed.
 
-: "${airflow_uid=}"     # the id that runs DAGs' code
-: "${firewall_ports=}"  # ports of the host that pods must reach
-: "${index_files=}"     # uv's files of configuration
-: "${index_servers=}"   # servers of the public package index
-: "${node_is_host=}"    # yes, or nothing
-: "${first_user=}"      # the web page's first user
-: "${own_users=}"       # the users that the deploy makes
-: "${pip_files=}"       # pip's files of configuration
-: "${pod_network=}"     # the addresses of pods
-: "${smoke_passed=}"    # file that a deploy writes when a task ran as a pod
-: "${state=}"           # folder of the deploy's notes
-: "${users_made=}"      # file that lists users of the web page that the deploy made
-: "${units_directory=}" # folder of the deploy's units
+: "${airflow_uid=}"      # the id that runs DAGs' code
+: "${firewall_ports=}"   # ports of the host that pods must reach
+: "${index_files=}"      # uv's files of configuration
+: "${index_servers=}"    # servers of the public package index
+: "${minikube_profile=}" # file in which minikube keeps its cluster
+: "${node_engine=}"      # the container engine that runs the node
+: "${node_is_host=}"     # yes, or nothing
+: "${first_user=}"       # the web page's first user
+: "${own_users=}"        # the users that the deploy makes
+: "${pip_files=}"        # pip's files of configuration
+: "${pod_network=}"      # the addresses of pods
+: "${smoke_passed=}"     # file that a deploy writes when a task ran as a pod
+: "${state=}"            # folder of the deploy's notes
+: "${users_made=}"       # file that lists users of the web page that the deploy made
+: "${units_directory=}"  # folder of the deploy's units
 
 # The deploy made what has its names only if its notes are there, which it begins with.
 knows_host() { [ -d "$state" ]; }
@@ -68,6 +70,15 @@ ask_engines() { # other programs that run containers, and containers of others i
         [ "$namespace" = k8s.io ] && continue
         [ -z "$(timeout 5 ctr -n "$namespace" containers ls -q 2>/dev/null)" ] || say engine "containerd ($namespace)"
     done
+}
+
+ask_node_engine() { # whether the engine that should run the node works and has a place for it
+    [ -n "$node_engine" ] && command -v "$node_engine" >/dev/null || return 0
+    if ! said=$(timeout 30 "$node_engine" info 2>&1 >/dev/null); then
+        say engine_broken "$(echo "$said" | grep -i error | head -n 1)"
+    elif [ ! -e "$minikube_profile" ] && "$node_engine" container inspect minikube >/dev/null 2>&1; then
+        say foreign_node "$node_engine"
+    fi
 }
 
 lets_in() { # whether the rules $1, of nft or iptables, accept packets of pods to port $2
@@ -170,12 +181,13 @@ ask_neighbours() {
     ask_postgres
     ask_names
     ask_places
+    ask_node_engine
     [ -s "$smoke_passed" ] && return
     ask_dpkg
     ls /opt/airflow/venvs/*/.complete >/dev/null 2>&1 || ask_index
     grep -hiE '^(export +)?https?_proxy=.' /etc/environment 2>/dev/null | sed 's/.*/environment_proxy yes/' | head -n 1
+    ask_firewall
     [ -n "$node_is_host" ] || return 0
     [ -e "$units_directory/minikube.service" ] || ask_engines
     ask_node
-    ask_firewall
 }

@@ -15,6 +15,7 @@ from tasks.cluster import programs, releases
 from tasks.lib import lock
 from tasks.preflight import kubeconfig
 from tasks.settings import ARCHITECTURES, Settings
+from tasks.settings.minikube import NODE_NETWORK
 from tasks.settings.types import printable
 
 QUESTIONS = Path(__file__).parent / "questions.sh"
@@ -90,10 +91,11 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "registry_host": settings.worker.registry.host if settings.worker.registry else "",
         "offline_dir": settings.offline.dir or "",
         "offline_files": " ".join(
-            f"{each}:{download.file}"
+            f"{each}:{file}"
             for each in ARCHITECTURES
-            for download in programs.needed(settings, each)
+            for file in programs.offline_files(settings, each)
         ),
+        "node_mount": layout.NODE_MOUNT if settings.node_engine else "",
         "offline_between": " ".join(releases.way(settings)[:-1]),
         "offline_stamp": layout.OFFLINE_STAMP,
         "download_hosts": " ".join(
@@ -113,10 +115,10 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
         "airflow_uid": str(settings.airflow.uid),
         "node_is_host": "yes" if settings.node_is_host else "",
-        "pod_network": settings.minikube.pod_network,
-        "firewall_ports": (
-            f"{API_PORT} {settings.execution_api.port}" if settings.node_is_host else ""
-        ),
+        "node_engine": settings.node_engine or "",
+        # Packets of pods come from there.
+        "pod_network": NODE_NETWORK if settings.node_engine else settings.minikube.pod_network,
+        "firewall_ports": _firewall_ports(settings),
         "pip_files": "/etc/pip.conf /root/.config/pip/pip.conf /root/.pip/pip.conf",
         "index_files": f"{UV_CONFIG} /root/.config/uv/uv.toml",
         "uv_config": UV_CONFIG,
@@ -130,6 +132,13 @@ def variables(settings: Settings, lock_owner: str) -> str:
     }
     assignments = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
     return "".join(assignments) + lock.asking(lock_owner)
+
+
+def _firewall_ports(settings: Settings) -> str:
+    """The ports of the host that pods must reach."""
+    if settings.node_is_host:
+        return f"{API_PORT} {settings.execution_api.port}"
+    return str(settings.execution_api.port) if settings.node_engine else ""
 
 
 def _host_and_port(url: str) -> str:

@@ -18,6 +18,7 @@
 : "${minikube_files=}"     # files of the offline folder with the version of Kubernetes in them
 : "${minikube_profile=}"   # file in which minikube keeps its cluster
 : "${node_architectures=}" # not empty: those of the cluster's nodes matter
+: "${node_mount=}"         # what minikube mounts into a node that is a container
 : "${offline_between=}"    # versions of Kubernetes that the cluster may go through
 : "${offline_dir=}"        # folder with all downloads
 : "${offline_files=}"      # «architecture:name» of each
@@ -140,6 +141,11 @@ ask_minikube() {
         sed -n 's/^[[:space:]]*"KubernetesVersion": "v\([0-9.]*\)".*/\1/p' "$minikube_profile" \
             2>/dev/null | head -n 1
     )"
+    [ -e "$minikube_profile" ] || return 0
+    say minikube_driver "$(sed -n 's/^[[:space:]]*"Driver": "\([a-z0-9]*\)".*/\1/p' "$minikube_profile" | head -n 1)"
+    # Alone in its line: in the list of what was mounted when the node was made.
+    [ -z "$node_mount" ] || grep -Eq "^[[:space:]]*\"$node_mount\",?\$" "$minikube_profile" ||
+        say node_mount missing
 }
 
 kubeconfig_values() { # the values of the keys $1

@@ -16,7 +16,7 @@ from pyinfra.facts.server import Command
 
 from tasks import layout
 from tasks.cluster import access
-from tasks.host import metrics, proxy
+from tasks.host import metrics, proxy, system
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
 from tasks.lib import connection, kubectl, lock, shell, terminal
 from tasks.lib.operations import ensure_sent, run_unless
@@ -24,6 +24,7 @@ from tasks.settings import POSTGRES_PORT, HostSettings, Settings
 
 _HERE = Path(__file__).parent
 MINIKUBE = "/root/.minikube"  # its profiles and downloads
+NODE_IMAGE_NOTE = f"{STATE}/node-image"  # the id of the image of a node that is a container
 # The files of Kubernetes that `minikube delete` leaves: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-reset/
 NODE = [
     "/etc/cni/net.d/*",
@@ -114,7 +115,7 @@ def airflow(keep_data: bool = False) -> None:
         ],
         already="they are gone",
     )
-    _remove_packages()
+    _remove_packages(settings)
     _remove_files("the deploy's state", [STATE])
 
 
@@ -129,6 +130,17 @@ def _remove_services() -> None:
 
 def _remove_minikube(settings: HostSettings) -> None:
     unit = layout.MINIKUBE_UNIT
+    if engine := settings.node_engine:
+        # While its container still says which one it is.
+        run_unless(
+            name="Note the image of the node",
+            test=f"! test -e {unit} || test -e {NODE_IMAGE_NOTE}",
+            commands=[
+                f"{engine} container inspect -f '{{{{.Image}}}}' minikube"
+                f" >{NODE_IMAGE_NOTE} 2>/dev/null || true"
+            ],
+            already="it is noted, or there is no node",
+        )
     run_unless(
         name="Delete the cluster (about 20 s)",
         test=f"! test -e {unit}",
@@ -146,6 +158,8 @@ def _remove_minikube(settings: HostSettings) -> None:
         already="there is none, or it knows other clusters",
     )
     if not settings.node_is_host:
+        if engine:
+            _remove_node_container(engine)
         run_unless(
             name="Remove the downloads of minikube",
             test=f"! test -e {MINIKUBE} || ls {MINIKUBE}/profiles 2>/dev/null | grep -q .",
@@ -158,6 +172,31 @@ def _remove_minikube(settings: HostSettings) -> None:
         program=_HERE / "node-reset.sh",
         args=NODE,
         already="nothing of Kubernetes is left",
+    )
+
+
+def _remove_node_container(engine: str) -> None:
+    """The engine has nothing of the node any more; other containers run on."""
+    run_unless(
+        name=f"Remove the image of the node from {engine}",
+        test=f"! test -e {NODE_IMAGE_NOTE}",
+        commands=[
+            # One that another container needs stays.
+            f"xargs -r {engine} rmi <{NODE_IMAGE_NOTE} >/dev/null 2>&1; rm {NODE_IMAGE_NOTE}",
+        ],
+        already="it is gone",
+    )
+    # Before the folders go: what is mounted is the logs themselves.
+    run_unless(
+        name="Remove the mount of the logs for the node",
+        test=f"! test -e {layout.NODE_LOGS_UNIT} && ! test -e {layout.NODE_LOGS}",
+        commands=[
+            f"systemctl stop {layout.NODE_LOGS_UNIT.rpartition('/')[2]} 2>/dev/null || true",
+            f"! mountpoint -q {layout.NODE_LOGS}",
+            f"! test -e {layout.NODE_LOGS} || rmdir {layout.NODE_LOGS}",
+            f"rm -f {layout.NODE_LOGS_UNIT} && systemctl daemon-reload",
+        ],
+        already="there is none",
     )
 
 
@@ -211,7 +250,9 @@ def _remove_database(settings: HostSettings) -> None:
     )
 
 
-def _remove_packages() -> None:
+def _remove_packages(settings: HostSettings) -> None:
+    if engine := settings.node_engine:
+        _keep_engine_of_others(engine)
     kept = "{ buildah containers; buildah images; }"
     base = "buildah images -q localhost/airflow-worker-base"
     run_unless(
@@ -229,6 +270,24 @@ def _remove_packages() -> None:
         program=_HERE / "purge.sh",
         args=[layout.PACKAGES_RECORD, proxy.WELCOME_PAGE, *left],
         already="none are left",
+    )
+
+
+def _keep_engine_of_others(engine: str) -> None:
+    """An engine that came with the deploy, and runs containers of others by now, is theirs."""
+    record = layout.PACKAGES_RECORD
+    names = [each.split("|")[0] for each in system.ENGINE_PACKAGES[engine]]
+    run_unless(
+        name=f"Keep {engine} for the containers of others",
+        test=f'! grep -sqx {names[0]} {record} || test -z "$({engine} ps -aq)"',
+        commands=[
+            # With all that they need.
+            f"apt-cache depends --recurse --important --installed {' '.join(names)}"
+            f" | grep '^[a-z]' >{record}.kept",
+            f"grep -vxFf {record}.kept {record} >{record}.new; mv {record}.new {record}",
+            f"rm {record}.kept",
+        ],
+        already="nobody else has a container in it, or it was here before",
     )
 
 

@@ -26,7 +26,7 @@ from tasks.settings.execution_api import ExecutionApi
 from tasks.settings.kubernetes import Kubernetes
 from tasks.settings.logs import Logs
 from tasks.settings.metrics import Metrics
-from tasks.settings.minikube import Minikube, Offline
+from tasks.settings.minikube import NODE_NETWORK, Minikube, Offline
 from tasks.settings.plugins import Plugins
 from tasks.settings.postgres import Postgres
 from tasks.settings.proxy import Proxy
@@ -188,16 +188,16 @@ class Settings(Compound):
                 )
 
     def _cluster_conflicts(self) -> Iterator[str]:
-        if self.plugins.source == "host" and not self.node_is_host:
+        if self.plugins.source == "host" and not self.node_sees_folders:
             yield (
-                'plugins_source: "host" needs a cluster whose node is the host'
-                ' (minikube_driver = "none"), since pods mount the host\'s folder: write "image"'
+                'plugins_source: "host" needs a node that sees the host\'s folders, which minikube'
+                ' has with minikube_driver = "none", "podman" or "docker": write "image"'
             )
-        if self.dags.source == "host" and not self.node_is_host:
+        if self.dags.source == "host" and not self.node_sees_folders:
             yield (
-                'dags_source: "host" needs a cluster whose node is the host'
-                ' (minikube_driver = "none"), since pods mount the host\'s folder: write "image",'
-                ' "git", or "volume_claim" with a claim for a folder that host and nodes share'
+                'dags_source: "host" needs a node that sees the host\'s folders, which minikube'
+                ' has with minikube_driver = "none", "podman" or "docker": write "image", "git",'
+                ' or "volume_claim" with a claim for a folder that host and nodes share'
             )
         if self.kubernetes.network_policy and not (self.execution_api.network or self.node_is_host):
             yield (
@@ -248,8 +248,18 @@ class Settings(Compound):
 
     @property
     def node_is_host(self) -> bool:
-        """Whether the cluster's node is the host itself, so that both see the same files."""
+        """Whether the cluster's node is the host itself, and its containerd the node's."""
         return self.kubernetes.uses_minikube and self.minikube.driver == "none"
+
+    @property
+    def node_engine(self) -> str | None:
+        """The container engine of the host that runs the cluster's node as a container, if so."""
+        return self.minikube.engine if self.kubernetes.uses_minikube else None
+
+    @property
+    def node_sees_folders(self) -> bool:
+        """Whether pods can mount the host's folders of DAGs, plugins and logs."""
+        return self.node_is_host or self.node_engine is not None
 
     @property
     def kubectl(self) -> str:
@@ -353,6 +363,7 @@ class HostSettings(Settings):
             *self.web.host_names,
             *(".svc", ".cluster.local"),
             *(cluster if self.kubernetes.uses_minikube else []),
+            *([NODE_NETWORK] if self.node_engine else []),
             *others,
         ]
         return self.proxy.environment(exceptions)

@@ -85,8 +85,11 @@ MINIKUBE_ARGS = {
     "--driver": "use minikube_driver",
     "--vm-driver": "use minikube_driver",
     "--kubernetes-version": "use kubernetes_version",
-    "--container-runtime": "with the driver none it is containerd, whose images the deploy manages",
+    "--container-runtime": "it is containerd, whose images the deploy manages",
     "--interactive": "nobody could answer",
     "--profile": _PROFILE,
     "-p": _PROFILE,
 }
+# Of a node that is a container.
+_MOUNT = "the node has one folder of the host, /opt/airflow, for DAGs, plugins and logs"
+ENGINE_ARGS = {"--mount": _MOUNT, "--mount-string": _MOUNT}

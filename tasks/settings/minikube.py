@@ -7,9 +7,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tasks.settings.deploys_own import MINIKUBE_ARGS
+from tasks.settings.deploys_own import ENGINE_ARGS, MINIKUBE_ARGS
 from tasks.settings.types import AbsolutePath, Line, LinuxName, Section, Sha256, Version
 
+# The drivers whose node is a container of a container engine of the same name.
+ENGINES = ("podman", "docker")
+NODE_NETWORK = "192.168.49.0/24"  # minikube's first choice for a node that is a container
 # Of the default versions, by architecture.
 MINIKUBE_SHA256 = {
     "amd64": "099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",
@@ -34,8 +37,8 @@ class Minikube(Section):
     )
     driver: LinuxName = Field(
         default="none",
-        description="minikube's driver; `none` runs Kubernetes on the host itself. The deploy is"
-        " not tested with another one on machines.",
+        description="minikube's driver: `none` runs Kubernetes on the host itself, `podman` and"
+        " `docker` in a container.",
     )
     extra_args: list[Line] = Field(
         default=[], description="Additional arguments of `minikube start`, passed on unchanged."
@@ -55,9 +58,15 @@ class Minikube(Section):
 
     def conflicts(self) -> Iterator[str]:
         """Arguments of the deploy's own."""
+        own = {**MINIKUBE_ARGS, **(ENGINE_ARGS if self.engine else {})}
         for argument in self.extra_args:
-            if reason := MINIKUBE_ARGS.get(argument.partition("=")[0]):
+            if reason := own.get(argument.partition("=")[0]):
                 yield f"minikube_extra_args: the deploy itself gives {argument}: {reason}"
+
+    @property
+    def engine(self) -> str | None:
+        """The container engine that runs the node, if the node is a container."""
+        return self.driver if self.driver in ENGINES else None
 
     @property
     def pod_network(self) -> str:

@@ -25,8 +25,8 @@ class Plugins(Section):
     source: Literal["host", "image"] | None = Field(
         default=None,
         description="Where task pods get plugins from: the `host`'s folder `/opt/airflow/plugins`,"
-        " or the worker `image`; none is `host` where the node is the host, and no plugins"
-        " elsewhere.",
+        " or the worker `image`; none is `host` where the node sees the host's folders, and no"
+        " plugins elsewhere.",
     )
     local_folder: LocalPath | None = Field(
         default=None,

@@ -158,7 +158,7 @@ def _kept(settings: HostSettings) -> list[str]:
 @deploy("Worker image")
 def prune(settings: HostSettings) -> None:
     """The node keeps only as many built images as it should, and all that it needs."""
-    if settings.node_is_host:
+    if settings.node_sees_folders:
         ensure(
             name="Remove old worker images",
             program=PRUNE,

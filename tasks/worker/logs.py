@@ -6,7 +6,7 @@ folder which both see, or the copy that the pod uploaded at its end.
 
 from __future__ import annotations
 
-from tasks.layout import DAG_PROCESSOR_LOGS, DAGS_USER, LOGS
+from tasks.layout import DAG_PROCESSOR_LOGS, DAGS_USER, LOGS, NODE_LOGS
 from tasks.lib.kubectl import Volume, claimed, host_folder
 from tasks.lib.operations import run_unless
 from tasks.settings import HostSettings
@@ -37,11 +37,11 @@ def volumes(settings: HostSettings) -> list[Volume]:
     """The volumes in which a pod leaves its log for the web page."""
     if settings.logs.claim:
         return [claimed("logs", settings.logs.claim, LOGS)]
-    # A pod that is killed uploads nothing to a store. If the node's folder is the host's, the web
+    # A pod that is killed uploads nothing to a store. If the node sees the host's folder, the web
     # page still finds the log there.
-    if settings.logs.store == "s3" and not settings.node_is_host:
+    if settings.logs.store == "s3" and not settings.node_sees_folders:
         return [Volume({"name": "logs", "emptyDir": {}}, {"name": "logs", "mountPath": LOGS})]
-    return [host_folder("logs", LOGS)]
+    return [host_folder("logs", LOGS, of_node=NODE_LOGS if settings.node_engine else LOGS)]
 
 
 def share(settings: HostSettings) -> None:

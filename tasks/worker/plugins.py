@@ -19,7 +19,7 @@ RECORD = f"{STATE}/plugins"
 
 def volumes(settings: HostSettings) -> list[Volume]:
     """The volumes that give a pod the plugins."""
-    source = settings.plugins.source or ("host" if settings.node_is_host else None)
+    source = settings.plugins.source or ("host" if settings.node_sees_folders else None)
     if source == "host":
         return [host_folder("plugins", PLUGINS, read_only=True)]
     return []

@@ -62,6 +62,21 @@ def node_is_this_host(settings: HostSettings) -> bool:
     return with_minikube(settings) and settings.minikube.driver == "none"
 
 
+def node_in_podman(settings: HostSettings) -> bool:
+    """Kubernetes in a container of podman."""
+    return with_minikube(settings) and settings.minikube.driver == "podman"
+
+
+def node_in_docker(settings: HostSettings) -> bool:
+    """Kubernetes in a container of docker."""
+    return with_minikube(settings) and settings.minikube.driver == "docker"
+
+
+def node_in_container(settings: HostSettings) -> bool:
+    """Kubernetes in a container, which has one folder of the host."""
+    return node_in_podman(settings) or node_in_docker(settings)
+
+
 def page_is_open(settings: HostSettings) -> bool:
     """A web page that others than this host reach."""
     try:
@@ -191,6 +206,18 @@ _PACKAGES: Table = {
         kmod                        kubeadm loads modules with it
         runc                        containerd calls it
         socat                       kubeadm's checks ask for it
+    """,
+    # https://minikube.sigs.k8s.io/docs/drivers/podman/
+    node_in_podman: """
+        aardvark-dns names for containers
+        iptables     netavark calls it
+        netavark     the containers' networks
+        podman       runs the node
+        sudo         minikube calls podman with it
+    """,
+    node_in_docker: """
+        docker.io runs the node, unless another package of docker is there
+        iptables  the containers' networks
     """,
     builds_image: """
         buildah     builds the worker image
@@ -578,6 +605,7 @@ _PATHS: Table = {
         /usr/local/bin/minikube               root root 755  public
         /root/.kube/config                    root root 600  an administrator of the cluster
     """,
+    node_in_container: "/etc/systemd/system/opt-airflow-logs.mount root root 644 public",
     node_is_this_host: """
         /usr/local/bin/crictl                root root 755  public
         /usr/local/lib/airflow/prune-images.sh root root 755 public

@@ -302,13 +302,13 @@ def test_task_pods_see_only_dags_plugins_and_logs_of_the_host(
     }
     wanted = {"/opt/airflow/dags": True} if settings.dags.source == "host" else {}
     source = settings.plugins.source
-    if source == "host" or (source is None and expected.node_is_this_host(settings)):
+    in_container = expected.node_in_container(settings)
+    sees_folders = in_container or expected.node_is_this_host(settings)
+    if source == "host" or (source is None and sees_folders):
         wanted["/opt/airflow/plugins"] = True
     # Also with a store: a pod that is killed uploads nothing.
-    if settings.logs.store == "host" or (
-        settings.logs.store == "s3" and expected.node_is_this_host(settings)
-    ):
-        wanted["/var/log/airflow"] = False
+    if settings.logs.store == "host" or (settings.logs.store == "s3" and sees_folders):
+        wanted["/opt/airflow/logs" if in_container else "/var/log/airflow"] = False
     assert read_only == wanted
 
 

@@ -22,6 +22,9 @@ class Image:
     inside: str
     program: Path
     base_layer: Path | None = None
+    arguments: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    stop_signal: str | None = None
 
 
 def write_archive(target: Path, images: list[Image]) -> None:
@@ -53,7 +56,11 @@ def _config(image: Image, digests: list[str]) -> bytes:
         "architecture": ARCHITECTURE,
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
-        "config": {"Env": [PATH_ENTRY], "Entrypoint": [image.inside]},
+        "config": {
+            "Env": [PATH_ENTRY, *image.environment],
+            "Entrypoint": [image.inside, *image.arguments],
+            **({"StopSignal": image.stop_signal} if image.stop_signal else {}),
+        },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
         "history": [{"created": "1970-01-01T00:00:00Z"} for _ in digests],
     }

@@ -372,7 +372,7 @@ def _overlay(machine: Machine) -> bytes:
         "etc/apt/apt.conf.d/90keep-packages": KEEP_PACKAGES,
         "etc/ssh/ssh_host_ed25519_key.pub": (folder / "host_ed25519.pub").read_text(),
     }
-    if not _has_sys_resource():
+    if not has_sys_resource():
         files["etc/systemd/system/containerd.service.d/oom-score.conf"] = OOM_DROP_IN
     secrets = {
         "etc/ssh/ssh_host_ed25519_key": (folder / "host_ed25519").read_text(),
@@ -425,7 +425,8 @@ def _body(certificate: str) -> str:
     return "".join(inside.partition("-----END CERTIFICATE-----")[0].split())
 
 
-def _has_sys_resource() -> bool:
+def has_sys_resource() -> bool:
+    """Tell whether root may lower OOM scores here."""
     status = Path("/proc/self/status").read_text().splitlines()
     mask = next(line.split()[1] for line in status if line.startswith("CapEff:"))
     return bool(int(mask, 16) >> CAP_SYS_RESOURCE & 1)

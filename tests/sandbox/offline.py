@@ -252,7 +252,7 @@ def _collect(draft: Path, versions: Versions, programs: dict[str, Path], base: P
         for reference, inside, name in _images(versions)
     ]
     write_archive(draft / "images.tar", images)
-    _write_sums(draft)
+    write_sums(draft)
 
 
 def with_between(done: Path) -> None:
@@ -266,10 +266,11 @@ def with_between(done: Path) -> None:
         shutil.copytree(between, draft / BETWEEN.kubernetes)
         (draft / BETWEEN.kubernetes / "SHA256SUMS").unlink()
         (draft / "SHA256SUMS").unlink()
-        _write_sums(draft)
+        write_sums(draft)
 
 
-def _write_sums(folder: Path) -> None:
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS, which names each file of a folder."""
     lines = []
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         with path.open("rb") as content:

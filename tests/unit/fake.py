@@ -92,9 +92,9 @@ EXISTING = {
     "dags_source": "git",
     "dags_git_bundles": {"team": {"url": "https://git.example/dags.git"}},
 }
-# Nodes that are not the host do not see its files.
+# A node that is a virtual machine does not see the host's files.
 ANOTHER_DRIVER = {
-    "minikube_driver": "docker",
+    "minikube_driver": "kvm2",
     "dags_source": "image",
     "dags_local_folder": "tests/e2e/dags",
 }
@@ -125,10 +125,12 @@ PAIR = pair()
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "another driver": ANOTHER_DRIVER,
+    "a container as node": {"minikube_driver": "podman"},
     "existing cluster": EXISTING,
     "pod operator": {"kubernetes_pod_operator": True},
     "offline": {"offline_dir": "/srv/offline"},
     "offline, another driver": {"offline_dir": "/srv/offline", **ANOTHER_DRIVER},
+    "offline, a container as node": {"offline_dir": "/srv/offline", "minikube_driver": "docker"},
     "claim": {
         "dags_source": "volume_claim",
         "dags_claim": {

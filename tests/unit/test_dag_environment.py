@@ -137,8 +137,9 @@ def mounts(given: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]
 
 
 def test_pods_read_the_hosts_folder_of_plugins_where_they_see_it() -> None:
-    ((volume, mount),) = mounts({})
-    assert volume["hostPath"]["path"] == layout.PLUGINS and mount["readOnly"]
+    for given in ({}, {"minikube_driver": "podman"}):
+        ((volume, mount),) = mounts(given)
+        assert volume["hostPath"]["path"] == layout.PLUGINS and mount["readOnly"]
     assert mounts(fake.ANOTHER_DRIVER) == mounts(fake.EXISTING) == []
 
 

@@ -68,6 +68,13 @@ def test_an_option_that_undoes_the_deploy_is_refused_with_the_setting_to_use(
     assert "s3cret" not in sentence
 
 
+def test_a_node_in_a_container_has_no_other_mount() -> None:
+    mine = {"minikube_extra_args": ["--mount-string=/srv:/srv"]}
+    assert "/opt/airflow" in refusal({"minikube_driver": "podman", **mine})
+    # A virtual machine may have one.
+    fake.settings({**fake.ANOTHER_DRIVER, **mine})
+
+
 def test_logs_of_another_store_can_be_configured() -> None:
     options = {"remote_logging": "True", "remote_base_log_folder": "gs://logs"}
     variables = {f"AIRFLOW__LOGGING__{name.upper()}": value for name, value in options.items()}

@@ -33,6 +33,9 @@ def test_it_is_not_for_the_host_itself_and_its_cluster() -> None:
     exceptions = settings().environment["no_proxy"].split(",")
     assert {"localhost", "127.0.0.1", "192.0.2.7", "big.example", ".example"} <= {*exceptions}
     assert {".svc", ".cluster.local", "10.96.0.0/12", "10.244.0.0/16"} <= {*exceptions}
+    in_container = Settings.from_data({**GIVEN, "minikube_driver": "podman"})
+    exceptions = in_container.for_release("bookworm").environment["no_proxy"].split(",")
+    assert "192.168.49.0/24" in exceptions  # where the cluster's API is then
     existing = Settings.from_data({**fake.EXISTING, **GIVEN}).for_release("bookworm")
     exceptions = existing.environment["no_proxy"].split(",")
     assert "10.244.0.0/16" not in exceptions and fake.EXISTING["execution_api_host"] in exceptions

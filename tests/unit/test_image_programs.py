@@ -195,27 +195,36 @@ def test_lists_of_an_images_packages_are_kept_for_the_youngest(host: Host) -> No
     assert listed == {TAG, "b-young"}
 
 
-@pytest.mark.parametrize("driver", ["none", "docker"])
+@pytest.mark.parametrize("driver", ["none", "podman", "docker", "kvm2"])
 def test_an_image_is_loaded_once(driver: str, tmp_path: Path) -> None:
     host = building(tmp_path, {**fake.ANOTHER_DRIVER, "minikube_driver": driver})
     archive = tmp_path / "IMAGES" / f"{TAG}.tar"
-    archive.touch()
+    archive.write_text("the archive\n")
     for name in ("ctr", "minikube"):
         host.program(
             name,
             f'case "$*" in *" ls"*) cat {tmp_path}/there 2>/dev/null ;;'
-            f" *import*|*load*) echo {IMAGE} > {tmp_path}/there ;; esac; true",
+            f' *"import -") grep -qx "the archive" && echo {IMAGE} > {tmp_path}/there ;;'
+            f' *"load {archive}") echo {IMAGE} > {tmp_path}/there ;; esac; true',
         )
+    for name in ("podman", "docker"):
+        host.program(name, 'test "$1 $2 $3" = "exec -i minikube" && shift 3 && exec "$@"')
     assert host.check("image-load.sh", IMAGE) == f"the cluster does not have {IMAGE}"
     assert host.apply("image-load.sh", IMAGE) == ""
     assert host.check("image-load.sh", IMAGE) == ""
     assert not archive.exists()
-    other = "minikube" if driver == "none" else "ctr"
-    assert not host.called(other) and host.calls.read_text().count(str(archive)) == 1
+    other = "ctr" if driver == "kvm2" else "minikube"
+    loads = [words for name in ("ctr", "minikube") for words in host.called(name)]
+    assert (
+        not host.called(other)
+        and sum({*words} & {"import", "load"} != set() for words in loads) == 1
+    )
+    for engine in ("podman", "docker"):
+        assert bool(host.called(engine)) is (driver == engine)
     # A full disk does not cost the node an image that no registry has.
     labels = [words for words in host.called("ctr") if "label" in words]
     wanted = [["-n", "k8s.io", "images", "label", IMAGE, "io.cri-containerd.pinned=pinned"]]
-    assert labels == (wanted if driver == "none" else [])
+    assert labels == (wanted if driver != "kvm2" else [])
 
 
 def test_an_image_that_was_loaded_without_its_label_gets_it(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import runpy
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from tests.unit import fake
 from tests.unit.stand_ins import Host
 
 VERSION = "1.33.1"
@@ -62,6 +66,8 @@ def called(host: Host) -> list[str]:
         ("minikube.sh", "stop", "1.35.8", "--force"),
         ("offline-files.sh", "check", "/srv"),
         ("offline-files.sh", "make", "/srv", VERSION),
+        ("offline-images.py", "check"),
+        ("offline-images.py", "make", "/srv"),
         ("cluster-addons.py", "check"),
         ("cluster-addons.py", "make", "dashboard"),
     ],
@@ -180,7 +186,7 @@ def node(host: Host) -> Host:
     """A host whose cluster has Kubernetes 1.33.1."""
     host.values["MINIKUBE_PROFILE"] = str(host.folder / "MINIKUBE_PROFILE")
     host.values["API_SERVER_MANIFEST"] = str(host.folder / "manifests/kube-apiserver.yaml")
-    host.values |= {"OFFLINE_DIR": "", "NODE_IS_HOST": "yes"}
+    host.values |= {"OFFLINE_DIR": "", "NODE_IS_HOST": "yes", "IN_NODE": "env"}
     profile(host, "1.33.1")
     (host.folder / "manifests").mkdir()
     (host.folder / "manifests/etcd.yaml").touch()
@@ -338,6 +344,73 @@ def test_addons_are_enabled_once(host: Host) -> None:
     assert host.apply(*call) == ""
     enabled = [words[2] for words in host.called("minikube") if words[1] == "enable"]
     assert enabled == ["dashboard", "metrics-server", "other"]
+
+
+# offline-images.py
+
+
+def image_archive(path: Path, references: list[str]) -> None:
+    """Write an archive of images with a layer that they share, as `docker save` does."""
+    manifest = []
+    with tarfile.open(path, "w") as archive:
+
+        def add(name: str, content: str) -> None:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content.encode()))
+
+        add("shared/layer.tar", "shared layer")
+        for number, reference in enumerate(references):
+            add(f"{number}.json", f"config {number}")
+            link = tarfile.TarInfo(f"{number}/layer.tar")
+            link.type, link.linkname = tarfile.SYMTYPE, "../shared/layer.tar"
+            archive.addfile(link)
+            layers = [f"{number}/layer.tar"]
+            manifest.append({"Config": f"{number}.json", "RepoTags": [reference], "Layers": layers})
+        add("manifest.json", json.dumps(manifest))
+
+
+def test_each_offline_image_has_a_file_where_minikube_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = runpy.run_path(str(fake.FILES / "usr/local/lib/airflow/offline-images.py"))
+    main = program["main"]
+    monkeypatch.setitem(main.__globals__, "CACHE", tmp_path / "cache")
+    references = ["registry.k8s.io/kube-apiserver:v1.35.8", "registry.k8s.io/coredns/coredns:v1.13"]
+    image_archive(tmp_path / "images.tar", references)
+    assert main(["check", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"minikube's cache lacks {references[0]}\n"
+    # As a killed run leaves it.
+    draft = tmp_path / "cache/registry.k8s.io/kube-apiserver_v1.35.8.new"
+    draft.parent.mkdir(parents=True)
+    draft.write_text("half")
+    assert main(["apply", str(tmp_path)]) == 0
+    assert main(["check", str(tmp_path)]) == 0
+    assert not draft.exists()
+    for number, reference in enumerate(references):
+        with tarfile.open(tmp_path / "cache" / reference.replace(":", "_")) as archive:
+
+            def read(name: str, archive: tarfile.TarFile = archive) -> str:
+                content = archive.extractfile(name)
+                assert content
+                return content.read().decode()
+
+            (image,) = json.loads(read("manifest.json"))
+            assert image["RepoTags"] == [reference]
+            assert read(image["Config"]) == f"config {number}"
+            assert [read(name) for name in image["Layers"]] == ["shared layer"]
+
+
+def test_a_version_between_is_placed_for_a_node_that_is_not_the_host(node: Host) -> None:
+    node.values |= {
+        "NODE_IS_HOST": "",
+        "IN_NODE": "podman exec -i minikube",
+        "OFFLINE_DIR": "/srv/no",
+    }
+    node.program("podman", "exit 1")  # the container is stopped: the profile tells the version
+    done = node.run(*START)
+    # offline-files.sh misses the folder of the first version on the way.
+    assert done.returncode != 0 and "/srv/no/v1.34.10" in done.stderr
 
 
 def test_a_minikube_that_does_not_answer_has_something_to_do(host: Host) -> None:

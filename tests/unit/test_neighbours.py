@@ -36,7 +36,9 @@ def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) ->
         ({"foreign_user": ["airflow"]}, "a user airflow that this deploy did not", "deluser"),
         ({"foreign_uid": ["bob"]}, "airflow_uid: the id belongs to bob", "write another one"),
         ({"foreign_unit": ["/etc/systemd/system/airflow-x.service"]}, "airflow-x.service", "away"),
-        ({"engine": ["docker-ce"]}, "docker-ce", 'kubernetes_provider = "existing"'),
+        ({"engine": ["docker-ce"]}, "docker-ce", 'minikube_driver = "podman"'),
+        ({"engine_broken": ["Error: no runtime"]}, "Error: no runtime", "info` succeeds"),
+        ({"foreign_node": ["podman"]}, "a container minikube", "rename minikube another"),
         ({"hostname": ["Big_Host"]}, "Big_Host can't be", "hostnamectl set-hostname"),
         ({"hostname": ["-x"]}, "-x can't be", "hostnamectl"),
         ({"resolver": ["127.0.0.1"]}, "names 127.0.0.1", "kubelet.resolv-conf"),
@@ -301,6 +303,30 @@ def test_other_engines_are_told_before_the_deploy_has_its_own(host: Host) -> Non
     host.program("k3s", "")
     assert host.ask()["engine"] == ["docker-ce", "k3s", "containerd (moby)"]
     (host.units / "minikube.service").touch()
+    assert host.ask() == {}
+
+
+def test_an_engine_that_does_not_work_is_told_with_its_words(host: Host) -> None:
+    host.variables |= {"node_is_host": "", "node_engine": "podman", "firewall_ports": ""}
+    host.program(
+        "podman", 'echo warning >&2; test "$1" = info && echo "Error: no runtime" >&2; exit 1'
+    )
+    assert host.ask() == {"engine_broken": ["Error: no runtime"]}
+    host.program("podman", 'test "$1" = info')
+    assert host.ask() == {}
+
+
+def test_a_container_of_others_with_the_nodes_name_is_told(host: Host) -> None:
+    profile = host.state.with_name("config.json")
+    host.variables |= {
+        "node_is_host": "",
+        "node_engine": "podman",
+        "firewall_ports": "",
+        "minikube_profile": str(profile),
+    }
+    host.program("podman", 'test "$*" = info || test "$*" = "container inspect minikube"')
+    assert host.ask() == {"foreign_node": ["podman"]}
+    profile.touch()  # it is root's minikube's own
     assert host.ask() == {}
 
 

@@ -146,6 +146,9 @@ def installing(*names: str) -> list[str]:
 
 def test_installed_packages_need_no_apt() -> None:
     assert installing("git", "libc6") == []
+    assert installing("no-such|git") == []  # another package of the same program is there
+    (command,) = installing("no-such|neither")
+    assert f"\nset -- {RECORD} no-such\n" in command
 
 
 class Apt:

@@ -215,7 +215,7 @@ def test_an_image_for_a_registry_is_pushed_and_tried_before_airflow_is_switched(
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("driver", ["none", "docker"])
+@pytest.mark.parametrize("driver", ["none", "podman", "kvm2"])
 def test_the_image_that_pods_ask_for_is_the_one_that_is_loaded(driver: str) -> None:
     plan = fake.plan(fake.settings({**fake.ANOTHER_DRIVER, "minikube_driver": driver}))
     (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.yaml"])
@@ -299,7 +299,7 @@ def test_directories_are_made_before_files_are_written_into_them(variant: Plan) 
             assert made.get(dest.rpartition("/")[0], -1) < at, dest
 
 
-@pytest.mark.parametrize("driver", ["none", "docker"])
+@pytest.mark.parametrize("driver", ["none", "podman", "docker", "kvm2"])
 def test_an_offline_deploy_downloads_no_program(driver: str) -> None:
     given = {**fake.ANOTHER_DRIVER, "offline_dir": "/srv/offline", "minikube_driver": driver}
     plan = fake.plan(fake.settings(given))

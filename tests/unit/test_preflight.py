@@ -259,6 +259,18 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
             f"/srv/offline/v{BETWEEN[0]} with kubeadm, kubectl, kubelet and images.tar",
             "add them",
         ),
+        (
+            {"kubernetes": ["1.35.8"], "minikube_driver": ["none"]},
+            {"minikube_driver": "podman"},
+            "the cluster was made with the driver none",
+            "keep_data=True",
+        ),
+        (
+            {"kubernetes": ["1.35.8"], "minikube_driver": ["docker"], "node_mount": ["missing"]},
+            {"minikube_driver": "docker"},
+            "was made without the host's /opt/airflow",
+            "`minikube delete`",
+        ),
         ({"registry": ["unreachable"]}, REGISTRY, "registry.example does not answer", "the port"),
         ({"offline": ["kubectl is missing"]}, OFFLINE, "/srv/offline: kubectl", "again"),
         ({"unreachable": ["dl.k8s.io"]}, {}, "dl.k8s.io", "offline_dir"),
@@ -432,6 +444,34 @@ def test_the_clusters_version_is_told(
     }
     profile.write_text(json.dumps(known, indent="\t"))
     assert ask(offline).all("kubernetes") == ["1.32.10"]
+
+
+@pytest.mark.parametrize(
+    ("mounts", "told"),
+    [(["/opt/airflow:/opt/airflow"], []), (["/srv:/srv"], ["missing"]), (None, ["missing"])],
+)
+def test_the_clusters_driver_and_a_missing_mount_are_told(
+    mounts: list[str] | None,
+    told: list[str],
+    offline: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    profile = tmp_path / "config.json"
+    monkeypatch.setattr(layout, "MINIKUBE_PROFILE", str(profile))
+    podman = {"minikube_driver": "podman"}
+    # The node has what was mounted when it was made; the other key is what was last asked for.
+    known = {
+        "Driver": "podman",
+        "ContainerVolumeMounts": mounts,
+        "MountString": "/opt/airflow:/opt/airflow",
+    }
+    assert ask(offline, podman).all("node_mount") == []
+    profile.write_text(json.dumps(known, indent="\t"))
+    assert ask(offline, podman).all("minikube_driver") == ["podman"]
+    assert ask(offline, podman).all("node_mount") == told
+    # A node that is the host needs no mount.
+    assert ask(offline).all("node_mount") == []
 
 
 def test_a_missing_offline_folder_is_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shlex
 import subprocess
@@ -20,7 +21,9 @@ from tests.unit import fake, shell
 from tests.unit.fake import Plan
 
 
-@pytest.fixture(scope="module", params=["defaults", "existing cluster", "another driver"])
+@pytest.fixture(
+    scope="module", params=["defaults", "existing cluster", "another driver", "a container as node"]
+)
 def given(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Settings that take different ways."""
     return fake.VARIANTS[request.param]
@@ -210,8 +213,8 @@ def test_each_path_of_the_readmes_table_is_removed() -> None:
     paths = {path for _, where, _ in rows[1:end] for path in re.findall(rf"`({PATH})`", where)}
     assert len(paths) > 20
     given = {**fake.VARIANTS["registry"], **fake.VARIANTS["metrics"]}
-    plan = fake.removal(given, False)
-    patterns = deleted(plan)
+    container = fake.VARIANTS["a container as node"]
+    patterns = deleted(fake.removal(given, False)) | deleted(fake.removal(container, False))
     purged = {"/etc/containerd/config.toml", "/etc/containers/certs.d", "/etc/containerd/certs.d"}
     # They stand in PostgreSQL's own folder, which the table names with a pattern.
     of_postgres = {
@@ -419,3 +422,37 @@ def test_the_storage_of_another_engine_stays(podman: bool, tmp_path: Path) -> No
     assert not folders["containerd"].exists()
     assert folders["containers"].exists() is podman
     assert not (tmp_path / "record").exists()
+
+
+CONTAINER = fake.VARIANTS["a container as node"]
+
+
+def test_an_engine_that_others_use_by_now_stays_with_all_that_it_needs(tmp_path: Path) -> None:
+    operation = fake.removal(CONTAINER, False).named("Keep podman for the containers of others")
+    record = tmp_path / "packages"
+    record.write_text("conmon\nnginx\npodman\nsudo\n")
+    apt = tmp_path / "apt-cache"
+    apt.write_text(
+        "#!/bin/sh\nprintf 'podman\\n  Depends: conmon\\nconmon\\nsudo\\n<virtual>\\n'\n"
+    )
+    apt.chmod(0o755)
+    for command in operation.commands:
+        own = command.removeprefix(operations.ALONE).replace(layout.PACKAGES_RECORD, str(record))
+        path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        subprocess.run(["sh", "-euc", own], check=True, env=path)
+    assert record.read_text() == "nginx\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"packages", "apt-cache"}
+
+
+def test_the_logs_are_no_longer_mounted_when_folders_are_deleted() -> None:
+    """What is below the mount is the logs themselves, which a removal may have to keep."""
+    for keep_data in (False, True):
+        plan = fake.removal(CONTAINER, keep_data)
+        unmount = next(
+            n for n, name in enumerate(plan.names) if "Remove the mount of the logs" in name
+        )
+        delete = next(
+            n for n, name in enumerate(plan.names) if "files" in name and "Remove " in name
+        )
+        assert unmount < delete
+        assert not is_deleted(layout.NODE_LOGS, deleted(plan)) or not keep_data

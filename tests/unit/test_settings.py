@@ -208,7 +208,7 @@ def test_minikube_takes_no_kubeconfig(key: str) -> None:
             "logs_s3",
             'write "s3" there',
         ),
-        ({"minikube_driver": "docker"}, "dags_source", 'write "image", "git"'),
+        ({"minikube_driver": "kvm2"}, "dags_source", 'write "image", "git"'),
         ({"dags_source": "git"}, "dags_git_bundles", "write its url"),
         (
             {"dags_source": "git", **BUNDLES, "dags_local_folder": "tests/e2e/dags"},

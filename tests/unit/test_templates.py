@@ -48,8 +48,9 @@ opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
 names = ("pod operator", "objects", "git", "metrics", "page with TLS")
 given = {key: value for name in names for key, value in fake.VARIANTS[name].items()}
-plan = fake.plan(fake.settings(given))
-opened.update(str(source) for each in plan.operations for source in each.sources)
+for each in (given, fake.VARIANTS["a container as node"]):
+    plan = fake.plan(fake.settings(each))
+    opened.update(str(source) for each in plan.operations for source in each.sources)
 print(*opened, sep="\\n")
 """
     done = subprocess.run(
@@ -760,7 +761,7 @@ def test_services_wait_for_minikube_only_where_it_runs(plan: Plan) -> None:
         assert ("minikube.service" in after) is expected
 
 
-@pytest.mark.parametrize("driver", ["none", "docker"])
+@pytest.mark.parametrize("driver", ["none", "podman", "docker", "kvm2"])
 def test_minikube_is_started_with_driver_and_versions(driver: str) -> None:
     given = {**fake.ANOTHER_DRIVER, "minikube_driver": driver, "kubernetes_version": "1.35.9"}
     unit = unit_of(fake.plan(fake.settings(given)), "minikube.service")
@@ -770,7 +771,12 @@ def test_minikube_is_started_with_driver_and_versions(driver: str) -> None:
     assert [each.rpartition(".")[0] for each in versions] == ["1.33", "1.34", "1.35"]
     assert versions[-1] == "1.35.9"
     assert f"--driver={driver}" in words
-    assert ("--container-runtime=containerd" in words) == (driver == "none")
+    assert ("--container-runtime=containerd" in words) == (driver != "kvm2")
+    # A container gets the host's folder when it is made, and all of the processor and memory.
+    in_container = {*words} >= {
+        *("--mount-string=/opt/airflow:/opt/airflow", "--cpus=no-limit", "--memory=no-limit"),
+    }
+    assert in_container == (driver in ("podman", "docker"))
     assert all(word.startswith("--") for word in words[3:])
     # The same makes another version of a cluster that runs.
     assert formats.unit_words(unit.all("Service.ExecReload")[-1]) == words

@@ -11,7 +11,7 @@ begun=$STATE/minikube.begun # the one that it is starting with; left when that w
 # minikube saves KUBEADM_CONFIG before applying it. If it is interrupted, it believes that the change
 # is done and waits for it forever; without the file it starts over.
 begin() {
-    [ ! -e "$begun" ] || rm -f "$KUBEADM_CONFIG"
+    [ ! -e "$begun" ] || $IN_NODE rm -f "$KUBEADM_CONFIG" 2>/dev/null # no node, no file
     sha256sum "$MINIKUBE_UNIT" >"$begun"
 }
 

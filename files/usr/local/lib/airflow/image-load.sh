@@ -13,20 +13,20 @@ export HOME=/root # there minikube keeps its state
 
 case $1 in
 check)
-    if [ -n "$NODE_IS_HOST" ]; then
-        there=$(ctr -n k8s.io images ls -q "name==$image,labels.\"$pinned\"==pinned")
+    if [ -n "$IN_NODE" ]; then
+        there=$($IN_NODE ctr -n k8s.io images ls -q "name==$image,labels.\"$pinned\"==pinned")
     else
         there=$(minikube image ls)
     fi
     echo "$there" | grep -qxF -e "$image" || fail "the cluster does not have $image"
     ;;
 apply)
-    if [ -z "$NODE_IS_HOST" ]; then
+    if [ -z "$IN_NODE" ]; then
         minikube image load "$archive"
     else
         # An earlier version of the deploy loaded it without the label.
-        [ ! -e "$archive" ] || ctr -n k8s.io images import "$archive" >/dev/null
-        ctr -n k8s.io images label "$image" "$pinned=pinned" >/dev/null
+        [ ! -e "$archive" ] || $IN_NODE ctr -n k8s.io images import - <"$archive" >/dev/null
+        $IN_NODE ctr -n k8s.io images label "$image" "$pinned=pinned" >/dev/null
     fi
     rm -f "$archive"
     ;;

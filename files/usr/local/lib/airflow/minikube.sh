@@ -8,7 +8,7 @@ set -eu
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 under_way=$STATE/kubernetes.starting # the version and arguments of a start; left by an interruption
 started=$STATE/kubernetes.started    # those of the last start that ended well
-away=$STATE/kubernetes.manifests     # the manifests of before a change
+away=$STATE/kubernetes.manifests     # in the node: the manifests of before a change
 [ $# -ge 3 ] && [ "$1" = start ] || usage
 versions=$2
 shift 2
@@ -17,7 +17,7 @@ shift 2
 # interrupted, and minikube's profile is all that there is of a cluster elsewhere.
 version_there() {
     [ -e "$MINIKUBE_PROFILE" ] || return 0
-    sed -n 's/.*image: .*kube-apiserver:v\([0-9.]*\).*/\1/p' "$API_SERVER_MANIFEST" \
+    $IN_NODE sed -n 's/.*image: .*kube-apiserver:v\([0-9.]*\).*/\1/p' "$API_SERVER_MANIFEST" \
         "$away/${API_SERVER_MANIFEST##*/}" 2>/dev/null | head -n 1 | grep . ||
         sed -n 's/.*"KubernetesVersion": "v\([0-9.]*\)".*/\1/p' "$MINIKUBE_PROFILE" | head -n 1
 }
@@ -34,11 +34,12 @@ is_older() {
 # the same names. kubelet can then wait minutes for the volumes of etcd, until minikube gives up and
 # makes another cluster, which is empty. Without the old manifests it has nothing to wait for.
 prepare_change() {
-    rm -f "$KUBEADM_CONFIG"
-    [ -n "$NODE_IS_HOST" ] && [ -d "${API_SERVER_MANIFEST%/*}" ] || return 0
-    systemctl stop kubelet
-    mkdir -p "$away"
-    find "${API_SERVER_MANIFEST%/*}" -name '*.yaml' -exec mv -t "$away" {} +
+    # A node that is a virtual machine, or a container that does not run, keeps what it has.
+    [ -n "$IN_NODE" ] && $IN_NODE rm -f "$KUBEADM_CONFIG" 2>/dev/null || return 0
+    $IN_NODE test -d "${API_SERVER_MANIFEST%/*}" || return 0
+    $IN_NODE systemctl stop kubelet
+    $IN_NODE mkdir -p "$away"
+    $IN_NODE find "${API_SERVER_MANIFEST%/*}" -name '*.yaml' -exec mv -t "$away" {} +
 }
 
 start() { # VERSION ARGUMENT...
@@ -47,17 +48,22 @@ start() { # VERSION ARGUMENT...
     if [ -n "$there" ] && [ "$version $*" != "$(cat "$started" 2>/dev/null)" ]; then prepare_change; fi
     echo "$version $*" >"$under_way"
     rm -f "$started"
-    # The unit has a /tmp of its own.
-    env -u TMPDIR minikube start --kubernetes-version="v$version" "$@"
+    # Where the node is the host, the unit has a /tmp of its own.
+    [ -z "$NODE_IS_HOST" ] || unset TMPDIR
+    minikube start --kubernetes-version="v$version" "$@"
     mv "$under_way" "$started"
-    rm -rf "$away"
+    $IN_NODE rm -rf "$away"
 }
 
 # minikube finds a version between in the offline folder.
 place() { # VERSION
     [ -n "$OFFLINE_DIR" ] || return 0
     "${0%/*}/offline-files.sh" apply "$OFFLINE_DIR/v$1" "$1"
-    [ -z "$NODE_IS_HOST" ] || ctr -n k8s.io images import "$OFFLINE_DIR/v$1/images.tar" >/dev/null
+    if [ -n "$NODE_IS_HOST" ]; then
+        ctr -n k8s.io images import "$OFFLINE_DIR/v$1/images.tar" >/dev/null
+    else
+        "${0%/*}/offline-images.py" apply "$OFFLINE_DIR/v$1"
+    fi
 }
 
 wait_for_node() { # VERSION

@@ -11,15 +11,16 @@ set -eu
 [ $# = 3 ] || usage
 case $1 in check | apply) ;; *) usage ;; esac
 action=$1 kept=$2 current=$3
-crictl="crictl --timeout=2m" # its default of 2 s is too short to remove an image
+crictl="$IN_NODE crictl --timeout=2m" # its default of 2 s is too short to remove an image
 
-images=$(ctr -n k8s.io images ls -q)
+images=$($IN_NODE ctr -n k8s.io images ls -q)
 built=$(for repository in localhost/airflow-worker $(cat "$WORKER_REPOSITORIES" 2>/dev/null); do
     echo "$images" | awk -v begin="$repository:" 'index($0, begin) == 1'
 done)
 [ "$(echo "$built" | wc -l)" -gt "$kept" ] || exit 0
 # minikube's own kubeconfig is in /root, which the timer does not see.
-used=$(kubectl --kubeconfig=/etc/kubernetes/admin.conf get pods --all-namespaces -o jsonpath='{..image}')
+admin=${NODE_IS_HOST:+kubectl --kubeconfig=/etc/kubernetes/admin.conf}
+used=$(${admin:-$KUBECTL} get pods --all-namespaces -o jsonpath='{..image}')
 # crictl removes an image with all its names.
 template='{{.info.imageSpec.created}}{{range .status.repoTags}} {{.}}{{end}}'
 surplus=$(for image in $built; do

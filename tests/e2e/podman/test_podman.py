@@ -1,0 +1,189 @@
+"""minikube's driver podman: the cluster's node is a container of the host, beside other people's.
+
+The image of the node is made of Debian packages and comes with the offline folder.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tasks import layout
+from tests.e2e.conftest import Shell
+from tests.e2e.remove.test_remove import LEFT
+from tests.e2e.runs import healthy
+from tests.e2e.support import LOOK_AT_HOST, SLACK, Airflow, bring_dag, deploy, log_in
+from tests.sandbox import kicbase
+from tests.sandbox import machine as machines
+from tests.sandbox.machine import Machine
+from tests.support import wait_for
+
+REMOVAL = "tasks.remove.airflow"
+OFFLINE_FOLDER = "/srv/offline-node"
+SETTINGS: dict[str, object] = {"minikube_driver": "podman", "offline_dir": OFFLINE_FOLDER}
+BEFORE = "/srv/host-with-podman"
+THEIRS = "theirs"
+# A person's podman with a container, which starts again with the host. This machine is a container
+# itself: only runc knows its control groups, and it has no kernel with modules.
+PERSON = f"""
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq install --yes --no-install-recommends \\
+    busybox-static iptables netavark podman runc >/dev/null 2>&1
+printf '[engine]\\nruntime = "runc"\\n' > /etc/containers/containers.conf
+mkdir -p /lib/modules
+tar -C / -c usr/bin/busybox | podman import -q - localhost/theirs >/dev/null
+podman run -d --name {THEIRS} --restart always localhost/theirs /usr/bin/busybox sleep 1000000
+systemctl enable --quiet podman-restart
+{LOOK_AT_HOST} > {BEFORE}
+"""
+# Things that a reboot takes away or makes, and folders of podman's own.
+OF_OTHERS = re.compile(
+    r"[<>] (file|mount) (/run/.*|/tmp/tmp\..*|/var/lib/cni(/networks)?"
+    r"|/var/lib/containers/storage/(secrets|volumes)(/.*)?)$"
+)
+DAG = "e2e_in_container"
+TEXT = """
+from airflow.sdk import dag, task
+
+
+@dag(dag_id="{dag}", schedule=None)
+def one():
+    @task
+    def hello():
+        print("hello says {words}")
+
+    hello()
+
+
+one()
+"""
+
+
+@pytest.fixture(scope="module")
+def theirs(machine: Machine, shell: Shell) -> str:
+    """When the person's container started."""
+    shell(PERSON)
+    kicbase.with_kubernetes(Path(f"{machine.root}{OFFLINE_FOLDER}"))
+    return started(shell)
+
+
+@pytest.fixture(scope="module")
+def airflow(theirs: str, machine: Machine) -> Airflow:
+    """Airflow, whose node is a container."""
+    run = deploy(settings=SETTINGS)
+    assert run.code == 0, run.output
+    return log_in(machine)
+
+
+def started(shell: Shell) -> str:
+    """When the person's container started, if it runs."""
+    form = "{{.State.Running}} {{.State.StartedAt}}"
+    running, _, at = shell(f"podman container inspect -f '{form}' {THEIRS}").partition(" ")
+    assert running == "true"
+    return at
+
+
+def says(words: str, airflow: Airflow, shell: Shell) -> None:
+    """A run of the DAG succeeds and says the words, in a log that the host has as a file."""
+    run = airflow.trigger(DAG)
+    wait_for(lambda: airflow.run_state(DAG, run) == "success", 120 + SLACK, "it succeeds")
+    assert f"hello says {words}" in airflow.log(DAG, run, "hello")
+    path = f"{layout.LOGS}/dag_id={DAG}/run_id={run}/task_id=hello/attempt=1.log"
+    assert f"hello says {words}" in shell(f"cat '{path}'")
+
+
+def test_a_broken_engine_is_refused_in_a_sentence(theirs: str, shell: Shell) -> None:
+    """Nothing is changed."""
+    configuration = "/etc/containers/containers.conf"
+    shell(f'sed -i.right \'s/"runc"/"none-such"/\' {configuration}')
+    run = deploy(settings=SETTINGS)
+    shell(f"mv {configuration}.right {configuration}")
+    assert run.code != 0 and "nothing was changed" in run.output
+    assert "minikube_driver: podman is here and does not work" in run.output
+    assert shell("ls -d /etc/airflow 2>/dev/null || true") == ""
+
+
+def test_the_node_is_a_container_beside_those_of_others(
+    airflow: Airflow, theirs: str, shell: Shell
+) -> None:
+    assert set(shell("podman ps --format '{{.Names}}'").split()) == {THEIRS, "minikube"}
+    assert started(shell) == theirs
+    # Nothing of Kubernetes is on the host itself.
+    assert shell("ls -d /etc/kubernetes /etc/containerd /var/lib/kubelet 2>/dev/null || true") == ""
+    assert shell("kubectl get nodes -o jsonpath='{.items[*].metadata.name}'") == "minikube"
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+
+
+def test_a_second_deploy_changes_nothing(airflow: Airflow) -> None:
+    run = deploy(settings=SETTINGS)
+    assert run.code == 0, run.output
+    assert run.changed == []
+
+
+def test_dags_and_logs_are_in_folders_of_the_host(airflow: Airflow, shell: Shell) -> None:
+    bring_dag(DAG, shell, TEXT.format(dag=DAG, words="one"))
+    says("one", airflow, shell)
+
+
+def test_the_node_keeps_the_worker_image_when_its_disk_is_full(
+    airflow: Airflow, shell: Shell
+) -> None:
+    """No registry has it."""
+    (image,) = re.findall(r"image: (\S+)", shell(f"cat {layout.POD_TEMPLATE}"))
+    pinned = 'labels."io.cri-containerd.pinned"==pinned'
+    listed = shell(f"podman exec minikube ctr -n k8s.io images ls -q 'name=={image},{pinned}'")
+    assert listed == image
+
+
+def test_the_node_stops_and_starts_with_its_unit(
+    airflow: Airflow, theirs: str, shell: Shell
+) -> None:
+    shell("systemctl stop minikube")
+    assert shell("podman ps --format '{{.Names}}'") == THEIRS
+    shell("systemctl start minikube")
+    says("one", airflow, shell)
+    assert started(shell) == theirs
+
+
+def test_all_of_it_comes_back_with_the_host(
+    airflow: Airflow, machine: Machine, shell: Shell
+) -> None:
+    """A file that was changed meanwhile counts in the next run."""
+    machines.reboot(machine.name)
+    wait_for(lambda: healthy(airflow), 240, "Airflow is healthy again")
+    started(shell)
+    shell(f"sed -i 's/hello says one/hello says two/' {layout.DAGS}/{DAG}.py")
+    says("two", airflow, shell)
+    assert deploy(settings=SETTINGS).changed == []
+
+
+def test_a_node_without_the_hosts_folder_is_refused_in_a_sentence(
+    airflow: Airflow, shell: Shell
+) -> None:
+    """As one is that somebody made before the deploy knew of the folder."""
+    profile, mount = layout.MINIKUBE_PROFILE, f'^[[:space:]]*"{layout.NODE_MOUNT}",*$'
+    shell(f"cp {profile} /srv/profile && sed -i '\\|{mount}|d' {profile}")
+    run = deploy(settings=SETTINGS)
+    shell(f"cp /srv/profile {profile}")
+    assert run.code != 0 and "nothing was changed" in run.output
+    assert "was made without the host's /opt/airflow" in run.output
+    assert "minikube delete" in run.output
+
+
+def test_removal_leaves_the_containers_of_others(
+    airflow: Airflow, theirs: str, shell: Shell
+) -> None:
+    at = started(shell)
+    run = deploy(what=(REMOVAL,), settings=SETTINGS)
+    assert run.code == 0, run.output
+    assert started(shell) == at
+    assert shell("podman ps --all --format '{{.Names}}'") == THEIRS
+    assert shell("podman images --format '{{.Repository}}'") == "localhost/theirs"
+    assert shell("podman network ls --format '{{.Name}}'; podman volume ls -q") == "podman"
+    changed = shell(f"{LOOK_AT_HOST} | diff {BEFORE} - || true").splitlines()
+    left = [line for line in changed if line[0] in "<>" and not re.match(LEFT, line)]
+    assert [line for line in left if not OF_OTHERS.match(line)] == []
+    assert deploy(what=(REMOVAL,), settings=SETTINGS).changed == []
