@@ -70,9 +70,10 @@ class Host:
     def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of the deploy's programs."""
         values = self.folder / "host.env"
-        values.write_text(
-            "".join(f"{key}={shlex.quote(value)}\n" for key, value in self.values.items())
-        )
+        text = "".join(f"{key}={shlex.quote(value)}\n" for key, value in self.values.items())
+        # Another program may read it now.
+        if not values.exists() or values.read_text() != text:
+            values.write_text(text)
         environment = {
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "AIRFLOW_HOST_ENV": str(values),

@@ -6,6 +6,7 @@ import base64
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,22 @@ def test_the_ends_of_certificates_are_recorded(host: Host, server: postgres.Serv
     assert "does not have the ends" in host.check("certificates.sh")
     assert host.apply("certificates.sh") == ""
     assert days(server) == {"kubernetes": 365, "web": 800}
+
+
+def test_a_deploy_and_the_timer_may_record_them_at_once(
+    host: Host, server: postgres.Server
+) -> None:
+    assert host.apply("certificates.sh") == ""
+    server.sql(
+        "delete from deploy.certificate; create function deploy.slow() returns trigger language"
+        " plpgsql as 'begin perform pg_sleep(2); return new; end'; create trigger slow before"
+        " insert on deploy.certificate for each statement execute function deploy.slow()",
+        "airflow",
+    )
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: host.run("certificates.sh", "apply"), range(2)))
+    assert [(each.returncode, each.stderr) for each in done] == [(0, "")] * 2
+    assert days(server) == {"kubernetes": 365, "web": 10}
 
 
 def test_a_cluster_elsewhere_has_its_own_certificates(host: Host, server: postgres.Server) -> None:

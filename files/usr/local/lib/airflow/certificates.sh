@@ -69,9 +69,14 @@ case "${1-} $#" in
     [ -z "$(ungranted)" ] || fail "Prometheus' exporter can not read the ends of certificates"
     ;;
 "apply 1")
+    # A deploy that starts the timer comes here at the same time as the timer's service.
+    install -d -m 700 "${DEPLOY_LOCK%/*}"
+    exec 8>"${DEPLOY_LOCK%/*}/certificates.lock"
+    flock -w 300 8 || fail "another certificates.sh has been at work for five minutes"
     ! soon || renew
     values=$(ends | sed "s/\\(.*\\) \\(.*\\)/('\\1', to_timestamp(\\2))/" | paste -sd,)
-    sql "create schema if not exists deploy;
+    sql "set client_min_messages to warning;
+        create schema if not exists deploy;
         create table if not exists deploy.certificate (name text primary key, not_after timestamptz not null);
         do \$\$ begin
             if exists (select from pg_catalog.pg_roles where rolname = 'prometheus') then
@@ -80,7 +85,7 @@ case "${1-} $#" in
             end if;
         end \$\$;
         begin; delete from deploy.certificate;
-        ${values:+insert into deploy.certificate values $values;} commit" 2>/dev/null
+        ${values:+insert into deploy.certificate values $values;} commit"
     ;;
 *) usage ;;
 esac
