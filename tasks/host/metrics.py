@@ -83,8 +83,8 @@ def remove() -> None:
             f"systemctl disable --quiet --now {METRICS_SOCKET} 2>/dev/null || true",
             f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null || true",
             f"rm -f {EARLIER_QUERIES} {STARTED_WITH}/{METRICS_UNIT}",
-            # The folder may hold a drop-in of an admin.
             f"rm -f {SOCKET}",
+            # The folder may hold a drop-in of an admin.
             f"rm -f {SANDBOX}",
             f"rm -f {DROP_IN}",
             f"rmdir {DROP_INS} 2>/dev/null || true",
