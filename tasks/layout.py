@@ -81,7 +81,9 @@ TLS = "/etc/airflow/tls"
 # A certificate and its key are one file, so that both change in one step.
 CERTIFICATE = f"{TLS}/server.pem"
 WEB_CERTIFICATE = f"{TLS}/web.pem"  # from the inventory, for the web page
-AUTHORITY = f"{TLS}/ca.pem"  # the CA that pods trust
+# The host's own CA: its certificate for people, limited to the host's names, and the one for pods.
+AUTHORITY = f"{TLS}/ca.pem"
+PODS_AUTHORITY = f"{TLS}/pods-ca.pem"
 PACKAGE_INDEXES = "/etc/airflow/uv.toml"
 PACKAGE_AUTHORITY = "/etc/airflow/package-authority.pem"
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
@@ -197,7 +199,7 @@ BACKUPS_KEPT_BEFORE = 3  # of those made before an upgrade, a restore or a rollb
 # The smoke test runs again when one of these changes. Without connections in the inventory the
 # file of them is missing, and so is the proxy's without a proxy.
 SMOKE_TEST_INPUTS = (
-    *(CONFIG, POD_TEMPLATE, POD_POLICY, KUBECONFIG, OBJECTS, NGINX_SITE, AUTHORITY),
+    *(CONFIG, POD_TEMPLATE, POD_POLICY, KUBECONFIG, OBJECTS, NGINX_SITE, PODS_AUTHORITY),
     SANDBOX,
     *(f"{UNITS_DIRECTORY}/{unit}" for unit in UNITS if unit.endswith(".service")),
     *(f"{UNITS_DIRECTORY}/{unit}.d/{HOST_DROP_IN}" for unit in UNITS if unit.endswith(".service")),

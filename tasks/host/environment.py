@@ -126,7 +126,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "WORKER_REGISTRY": registry.host if registry else "",
         "WORKER_REPOSITORY": registry.repository if registry else layout.LOCAL_REPOSITORY,
         # Objects of the cluster.
-        "AUTHORITY": layout.AUTHORITY,
+        "PODS_AUTHORITY": layout.PODS_AUTHORITY,
         "AUTHORITY_CONFIG_MAP": layout.AUTHORITY_CONFIG_MAP,
         "KUBERNETES_OBJECTS": layout.KUBERNETES_OBJECTS,
         "KUBERNETES_UNWANTED": layout.KUBERNETES_UNWANTED,

@@ -519,8 +519,9 @@ _PATHS: Table = {
         /etc/airflow/secrets/api-secret-key  root root     600  a key
         /etc/airflow/secrets/admin-password  root root     600  a password
         /etc/airflow/secrets/smoke-test-password root root 600  a password
-        /etc/airflow/tls/ca.pem          root root         644  the authority that others trust
-        /etc/airflow/tls/ca-key.pem      root root         600  makes certificates that pods trust
+        /etc/airflow/tls/ca.pem          root root         644  the authority that people trust
+        /etc/airflow/tls/pods-ca.pem     root root         644  the authority that pods trust
+        /etc/airflow/tls/ca-key.pem      root root         600  makes certificates that both trust
         /etc/airflow/tls/server.pem      root root         600  has a key
 
         /etc/nginx/sites-available/airflow               root root 644  public
@@ -663,7 +664,7 @@ PROVEN_BY_SMOKE_TEST = [
     "/etc/airflow/kubeconfig",
     "/etc/airflow/secrets/objects.json",
     "/etc/nginx/sites-available/airflow",
-    "/etc/airflow/tls/ca.pem",
+    "/etc/airflow/tls/pods-ca.pem",
     "/etc/systemd/system/airflow-.service.d/10-sandbox.conf",
     *(f"/etc/systemd/system/{unit}" for unit in UNITS),
     *(f"/etc/systemd/system/{unit}.d/30-host.conf" for unit in UNITS),

@@ -17,7 +17,9 @@ from tests.host.support import Facts, Host, Listener, only_if
 UNIT = "nginx.service"
 EXECUTION_API, REST_API = "/execution/health", "/api/v2/version"
 # The host's own certificate, the web page's own, and the authority's certificate.
-MADE, GIVEN, AUTHORITY = (f"/etc/airflow/tls/{name}.pem" for name in ("server", "web", "ca"))
+MADE, GIVEN, AUTHORITY, PODS_AUTHORITY = (
+    f"/etc/airflow/tls/{name}.pem" for name in ("server", "web", "ca", "pods-ca")
+)
 
 
 on_each_port = pytest.mark.parametrize(
@@ -121,8 +123,9 @@ def test_the_certificate_is_for_the_hosts_names(
 def test_the_certificate_is_for_servers_and_in_time(
     certificates: dict[str, list[x509.Certificate]],
 ) -> None:
-    (certificate,), (authority,) = certificates[MADE], certificates[AUTHORITY]
-    certificate.verify_directly_issued_by(authority)
+    (certificate,) = certificates[MADE]
+    for authority in (*certificates[AUTHORITY], *certificates[PODS_AUTHORITY]):
+        certificate.verify_directly_issued_by(authority)
     extensions = certificate.extensions
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     usage = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -133,10 +136,23 @@ def test_the_certificate_is_for_servers_and_in_time(
     assert certificate.not_valid_after_utc - certificate.not_valid_before_utc <= timedelta(days=825)
 
 
-def test_the_authority_holds_for_ten_years(
+def test_the_authority_of_people_can_sign_for_this_host_only(
     certificates: dict[str, list[x509.Certificate]],
 ) -> None:
-    (authority,) = certificates[AUTHORITY]
+    (certificate,), (authority,) = certificates[MADE], certificates[AUTHORITY]
+    limit = authority.extensions.get_extension_for_class(x509.NameConstraints)
+    assert limit.critical and limit.value.permitted_subtrees
+    # It keeps a name that is not wanted any more as long as the certificate does, or longer.
+    named = {str(each.value) for each in limit.value.permitted_subtrees}
+    assert {name.partition("/")[0] for name in named} >= _names(certificate)
+    assert all(name.endswith(("/32", "/128")) for name in named if "/" in name)
+
+
+@pytest.mark.parametrize("path", [AUTHORITY, PODS_AUTHORITY])
+def test_the_authority_holds_for_ten_years(
+    certificates: dict[str, list[x509.Certificate]], path: str
+) -> None:
+    (authority,) = certificates[path]
     assert authority.not_valid_after_utc - authority.not_valid_before_utc == timedelta(days=3650)
     constraints = authority.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert (constraints.ca, constraints.path_length) == (True, 0)
@@ -165,4 +181,4 @@ def test_pods_trust_the_authority(
     for namespace in (settings.kubernetes.namespace, *settings.kubernetes.extra_namespaces):
         get = f"{settings.kubectl} -n {namespace} get configmap airflow-authority"
         text = host.check_output(f"{get} -o jsonpath='{{.data.ca\\.pem}}'")
-        assert [text] == proxy["kept"][AUTHORITY]
+        assert [text] == proxy["kept"][PODS_AUTHORITY]

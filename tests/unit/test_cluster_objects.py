@@ -36,7 +36,7 @@ def deployed(folder: Path, given: dict[str, Any]) -> Host:
         path = folder / name
         path.write_text(uploads[host.values[name]])
         host.values[name] = str(path)
-    for name, text in (("AUTHORITY", "the authority\n"), ("REGISTRY_LOGIN", f"{SECRET}\n")):
+    for name, text in (("PODS_AUTHORITY", "the authority\n"), ("REGISTRY_LOGIN", f"{SECRET}\n")):
         (folder / name).write_text(text)
         host.values[name] = str(folder / name)
     return host
@@ -83,7 +83,7 @@ def test_the_registrys_login_is_in_no_output_and_no_annotation(host: Host) -> No
 
 def test_another_authority_and_another_login_are_noticed(host: Host) -> None:
     host.apply(PROGRAM)
-    for name in ("AUTHORITY", "REGISTRY_LOGIN"):
+    for name in ("PODS_AUTHORITY", "REGISTRY_LOGIN"):
         Path(host.values[name]).write_text("another\n")
         assert host.check(PROGRAM) != ""
         assert host.apply(PROGRAM) == ""

@@ -79,11 +79,11 @@ PROMISES: dict[str, Kept] = {
     ),
     r"too many logins gets status (\d+)": lambda plan, said: f"limit_req_status {said};" in site(),
     r"authority lasts (ten) years": lambda plan, said: (
-        f'"Airflow\'s authority" {number(said) * 365:.0f} '
+        f"/O=Airflow\\'s authority/CN=$(hostname)}}\" {number(said) * 365:.0f} "
         in plan.uploads["/usr/local/lib/airflow/certificate.sh"]
     ),
     r"renews the certificate (\d+) days before": lambda plan, said: (
-        f"-checkend $(({said} * 86400))" in plan.uploads["/usr/local/lib/airflow/certificate.sh"]
+        f"\nmonth=$(({said} * 86400))\n" in plan.uploads["/usr/local/lib/airflow/certificate.sh"]
     ),
     r"the last (three) of those made before": lambda plan, said: (
         '\nkeep before "$BACKUPS_KEPT_BEFORE"\n' in plan.uploads["/usr/local/bin/airflow-backup"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import ssl
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +236,7 @@ class Maker:
         assert done.stdout == ""
         # Only a check says something: one sentence.
         said = len(done.stderr.splitlines())
-        assert said == (1 if (action, done.returncode) == ("check", 1) else 0)
+        assert said == (1 if (action, done.returncode) == ("check", 1) else 0), done.stderr
         return done.returncode
 
     def made(self, *names: str) -> tuple[str, str]:
@@ -241,6 +244,32 @@ class Maker:
         assert self.run("apply", *names) == 0
         assert self.run("check", *names) == 0
         return tuple((self.folder / name).read_text() for name in ("ca.pem", "server.pem"))  # type: ignore[return-value]
+
+    def openssl(self, command: str, *more: str) -> None:
+        """Run openssl in the folder."""
+        words = ["openssl", *command.split(), *more]
+        subprocess.run(words, cwd=self.folder, check=True, capture_output=True)
+
+    def says_hello(self, authority: str, name: str) -> None:
+        """Connect as a client of Python that trusts an authority; it fails if it must not."""
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        server.load_cert_chain(self.folder / "server.pem")
+        client = ssl.create_default_context(cafile=str(self.folder / authority))
+        here, there = socket.socketpair()
+
+        def serve() -> None:
+            try:
+                server.wrap_socket(there, server_side=True).close()
+            except OSError:
+                there.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            with here:
+                client.wrap_socket(here, server_hostname=name).close()
+        finally:
+            thread.join()
 
     def holds_for(self, option: str, name: str) -> bool:
         """Whether a strict client trusts it under a name."""
@@ -264,7 +293,10 @@ def test_a_certificate_holds_for_the_hosts_names_and_those_given(maker: Maker) -
         assert maker.holds_for("-verify_ip", address)
     assert not maker.holds_for("-verify_hostname", "other.example")
     modes = {path.name: path.stat().st_mode & 0o777 for path in maker.folder.iterdir()}
-    assert modes == {"ca.pem": 0o644, "ca-key.pem": 0o600, "server.pem": 0o600}
+    assert modes == {
+        **{"ca.pem": 0o644, "pods-ca.pem": 0o644},
+        **{"ca-key.pem": 0o600, "server.pem": 0o600},
+    }
 
 
 def test_the_authority_holds_ten_years_and_a_certificate_as_long_as_browsers_take_one(
@@ -284,17 +316,83 @@ def test_a_certificate_is_made_again_only_if_it_must_be(maker: Maker) -> None:
     # A name that is wanted no longer does no harm, and the name service may be away.
     maker.program("hostname", 'test -z "$*" && echo me')
     assert maker.made() == (authority, first)
-    same, second = maker.made("other.example")
-    assert same == authority and second != first
+    of_pods = (maker.folder / "pods-ca.pem").read_text()
+    other, second = maker.made("other.example")
+    assert other != authority and second != first
     maker.program("ip", "echo '192.0.2.1 dev eth0 src 192.0.2.8 uid 0'")
-    same, third = maker.made("other.example")
-    assert same == authority and third != second and maker.holds_for("-verify_ip", "192.0.2.8")
+    _, third = maker.made("other.example")
+    assert third != second and maker.holds_for("-verify_ip", "192.0.2.8")
+    # A running task goes on, whatever the host's names were when it started.
+    assert (maker.folder / "pods-ca.pem").read_text() == of_pods
+    maker.says_hello("pods-ca.pem", "192.0.2.8")
+
+
+def test_people_who_know_the_authority_trust_it_for_this_host_only(maker: Maker) -> None:
+    """The attack: a thief has the authority's key, and signs for another server."""
+    maker.made("airflow.example", "2001:db8::7")
+    for name in ("airflow.example", "me", "127.0.0.1", "192.0.2.7", "2001:db8::7"):
+        maker.says_hello("ca.pem", name)
+        maker.says_hello("pods-ca.pem", name)
+    ours = (maker.folder / "server.pem").read_text()
+    for name in ("DNS:bank.example", "IP:192.0.2.9", "IP:2001:db8::8", "DNS:xairflow.example"):
+        (maker.folder / "more").write_text(
+            f"subjectAltName = {name}\nextendedKeyUsage=serverAuth\n"
+        )
+        maker.openssl("req -new -newkey rsa:2048 -noenc -keyout key -subj /CN=x -out request")
+        maker.openssl(
+            "x509 -req -in request -CA ca.pem -CAkey ca-key.pem -extfile more -days 9 -out forged"
+        )
+        forged = "".join((maker.folder / each).read_text() for each in ("forged", "key"))
+        (maker.folder / "server.pem").write_text(forged)
+        maker.says_hello("pods-ca.pem", name.partition(":")[2])  # so only the limit is in its way
+        with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
+            maker.says_hello("ca.pem", name.partition(":")[2])
+    assert maker.made("airflow.example", "2001:db8::7")[1] not in (ours, forged)
+
+
+def test_a_host_of_before_gets_the_limit_and_everybody_goes_on_trusting_it(maker: Maker) -> None:
+    """Its authority signed for any name, and running tasks and browsers have it in memory."""
+    (maker.folder / "request").write_text(
+        "[req]\ndistinguished_name = name\nx509_extensions = more\n[name]\n[more]\n"
+        "subjectKeyIdentifier = hash\nbasicConstraints = critical, CA:TRUE, pathlen:0\n"
+        "keyUsage = critical, keyCertSign, cRLSign\n"
+    )
+    maker.openssl(
+        "req -x509 -config request -days 3000 -noenc -newkey ec -pkeyopt ec_paramgen_curve:P-256"
+        " -keyout ca-key.pem -out ca.pem -subj",
+        "/O=Airflow's authority/CN=before",
+    )
+    (maker.folder / "request").unlink()
+    before, key = ((maker.folder / name).read_text() for name in ("ca.pem", "ca-key.pem"))
+    assert maker.run("check") == 1
+    after, certificate = maker.made()
+    assert after != before
+    assert (maker.folder / "pods-ca.pem").read_text() == before
+    assert (maker.folder / "ca-key.pem").read_text() == key
+    for authority in ("pods-ca.pem", "ca.pem"):
+        maker.says_hello(authority, "me")
+    assert maker.made() == (after, certificate)
+
+
+def test_the_authority_is_renewed_before_it_ends_with_the_key_that_others_trust(
+    maker: Maker,
+) -> None:
+    whole = maker.script
+    maker.script = whole.replace('}" 3650 ', '}" 29 ')
+    assert maker.run("apply") == 0
+    old = (maker.folder / "pods-ca.pem").read_text()
+    maker.script = whole
+    maker.made()
+    assert (maker.folder / "pods-ca.pem").read_text() != old
+    (maker.folder / "old.pem").write_text(old)
+    for authority in ("old.pem", "pods-ca.pem", "ca.pem"):
+        maker.says_hello(authority, "me")
 
 
 @pytest.mark.parametrize(("days", "again"), [(29, True), (31, False)])
 def test_a_certificate_is_renewed_before_it_ends(maker: Maker, days: int, again: bool) -> None:
     whole = maker.script
-    maker.script = whole.replace("new Airflow 825 ", f"new Airflow {days} ")
+    maker.script = whole.replace(" 825 ", f" {days} ")
     maker.run("apply")
     before = (maker.folder / "server.pem").read_text()
     maker.script = whole
@@ -303,7 +401,7 @@ def test_a_certificate_is_renewed_before_it_ends(maker: Maker, days: int, again:
     assert same == authority and (after != before) is again
 
 
-@pytest.mark.parametrize("left", ["ca.pem", "ca-key.pem", "server.pem"])
+@pytest.mark.parametrize("left", ["ca.pem", "pods-ca.pem", "ca-key.pem", "server.pem"])
 def test_a_half_of_it_is_made_whole(maker: Maker, left: str) -> None:
     maker.made()
     for path in maker.folder.iterdir():

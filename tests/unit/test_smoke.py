@@ -19,7 +19,7 @@ STATE = {
     "/etc/airflow/kubeconfig": "another cluster, or another token for it",
     "/etc/airflow/secrets/objects.json": "another connection, as that of the logs' store",
     "/etc/nginx/sites-available/airflow": "another way of pods to the Execution API",
-    "/etc/airflow/tls/ca.pem": "another authority, which pods should trust",
+    "/etc/airflow/tls/pods-ca.pem": "another authority, which pods should trust",
     "/etc/systemd/system/airflow-.service.d/10-sandbox.conf": "another sandbox of the services",
     **{
         f"/etc/systemd/system/airflow-{name}.service.d/30-host.conf": "another version or setting"

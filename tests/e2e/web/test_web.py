@@ -167,8 +167,9 @@ def said_by(shell: Shell, port: int) -> int:
 
 
 def test_what_nginx_can_not_read_is_not_loaded(
-    other_sites: None, machine: Machine, shell: Shell
+    other_sites: None, machine: Machine, airflow: Airflow, shell: Shell
 ) -> None:
+    task = ssl.create_default_context(cadata=shell(f"cat {layout.PODS_AUTHORITY}"))
     more: dict[str, object] = {"web_host_names": ["another.example"]}
     before = shown(machine, *PORTS)
     shell(f"echo nonsense > {BROKEN}")
@@ -186,6 +187,12 @@ def test_what_nginx_can_not_read_is_not_loaded(
     )
     assert run.changed == ["Proxy | Run nginx", recorded]
     assert shown(machine, *PORTS).isdisjoint(before)
+    # A task that runs since then goes on. People import the authority with its new limit.
+    assert status(machine, PORTS["pods"], "/execution/health", task) == 200
+    with pytest.raises(urllib.error.URLError, match="permitted subtree violation"):
+        status(machine, PORTS["page"], "/api/v2/version", airflow.trusting)
+    del airflow.trusting
+    assert status(machine, PORTS["page"], "/api/v2/version", airflow.trusting) == 200
 
 
 def test_other_sites_stay_and_so_does_a_changed_welcome_page(

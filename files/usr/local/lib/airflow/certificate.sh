@@ -3,9 +3,12 @@
 # addresses and for the host's own. Written by the deploy of Airflow, which calls it, as
 # airflow-certificate.timer does.
 #
-# An authority (CA) of the host's own signs it, which is made the first time. A certificate keeps a
-# name that is not wanted any more until there is another reason for a new one, so it loses none while
-# the name service is away.
+# An authority (CA) of the host's own signs it. Its key is made once and has two certificates: ca.pem,
+# which people import, permits only these names, so a thief of the key can't pass for other servers.
+# pods-ca.pem has no such limit: tasks trust it for this host only, and a running task keeps what it
+# read at its start, also when the host gets another name. A certificate keeps a name that is not
+# wanted any more until there is another reason for a new one, so it loses none while the name service
+# is away.
 set -eu
 usage() {
     echo "usage: certificate.sh check|apply FOLDER NAME..." >&2
@@ -16,6 +19,7 @@ case $1 in check | apply) ;; *) usage ;; esac
 action=$1
 cd "$2"
 shift 2
+month=$((30 * 86400))
 
 wanted=$({
     printf '%s\n' localhost 127.0.0.1 "$@"
@@ -25,15 +29,32 @@ wanted=$({
     ip -o -4 route get 192.0.2.1 | sed -n 's/.* src \([^ ]*\).*/\1/p'
 } 2>/dev/null | sort -u)
 
-# Print the kind of a name in the words of openssl.
+# Print the kind of a name in the words of openssl, and the mask with which it means one address.
 kind() {
     case $1 in *:*) echo IP ;; *[!0-9.]*) echo DNS ;; *) echo IP ;; esac
 }
+mask() {
+    case $1 in *:*) echo /ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ;; *[!0-9.]*) ;; *) echo /255.255.255.255 ;; esac
+}
+
+# Whether a file is a certificate of the authority's key, for a month or more.
+holds() {
+    openssl x509 -in "$1" -noout -checkend $month &&
+        [ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in ca-key.pem -pubout)" ]
+}
+
+is_limited() {
+    openssl x509 -in ca.pem -noout -ext nameConstraints | grep 'Name Constraints: critical'
+}
+
+# Whether people who imported ca.pem trust a certificate.
+people_trust() {
+    holds ca.pem && is_limited && openssl verify -no-CApath -no-CAstore -CAfile ca.pem "$1"
+}
 
 fits() {
-    test -s ca-key.pem || return 1
-    openssl verify -CAfile ca.pem server.pem || return 1
-    openssl x509 -in server.pem -noout -checkend $((30 * 86400)) || return 1
+    holds pods-ca.pem && people_trust server.pem || return 1
+    openssl x509 -in server.pem -noout -checkend $month || return 1
     for name in $wanted; do
         check=-checkhost
         [ "$(kind "$name")" = DNS ] || check=-checkip
@@ -41,18 +62,35 @@ fits() {
     done
 }
 
-# new OWNER DAYS OPTION...: make a key and a certificate with the extensions of standard input.
+# new SUBJECT DAYS OPTION...: make a certificate with the extensions of standard input.
 new() {
     {
         printf '%s\n' '[req]' 'distinguished_name = name' 'x509_extensions = more' '[name]' '[more]'
         echo 'subjectKeyIdentifier = hash'
         cat
     } >request.new
-    subject="/O=$1/CN=$(hostname)" days=$2
+    subject=$1 days=$2
     shift 2
-    openssl req -x509 -config request.new -subj "$subject" -days "$days" -noenc -newkey ec \
-        -pkeyopt ec_paramgen_curve:P-256 -keyout key.new -out certificate.new "$@" 2>error.new ||
+    openssl req -x509 -config request.new -subj "$subject" -days "$days" -out certificate.new "$@" 2>error.new ||
         { cat error.new >&2 && exit 1; }
+}
+
+new_key() {
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.new
+}
+
+# authority FILE [EXTENSION]: make a certificate of the authority's key. Clients find an authority by
+# its name, which therefore stays when the host gets another one.
+authority() {
+    same=$(openssl x509 -in pods-ca.pem -noout -subject -nameopt compat 2>/dev/null | sed 's/^subject= *//')
+    new "${same:-/O=Airflow\'s authority/CN=$(hostname)}" 3650 -key ca-key.pem <<END
+basicConstraints = critical, CA:TRUE, pathlen:0
+keyUsage = critical, keyCertSign, cRLSign
+extendedKeyUsage = serverAuth
+${2-}
+END
+    chmod 644 certificate.new
+    mv certificate.new "$1"
 }
 
 if fits >/dev/null 2>&1; then exit 0; fi
@@ -61,17 +99,15 @@ if fits >/dev/null 2>&1; then exit 0; fi
     exit 1
 }
 umask 077
-if ! { test -s ca-key.pem && openssl x509 -in ca.pem -noout -checkend 0; } >/dev/null 2>&1; then
-    rm -f ca.pem # so that it never stands beside another one's key
-    new "Airflow's authority" 3650 <<END
-basicConstraints = critical, CA:TRUE, pathlen:0
-keyUsage = critical, keyCertSign, cRLSign
-END
+if ! openssl pkey -in ca-key.pem -noout >/dev/null 2>&1; then
+    new_key
     mv key.new ca-key.pem
-    chmod 644 certificate.new
-    mv certificate.new ca.pem
 fi
-new Airflow 825 -CA ca.pem -CAkey ca-key.pem <<END
+# An earlier version of the deploy made one certificate of the key, without a limit.
+if [ ! -e pods-ca.pem ] && holds ca.pem && ! is_limited; then ln ca.pem pods-ca.pem; fi >/dev/null 2>&1
+holds pods-ca.pem >/dev/null 2>&1 || authority pods-ca.pem
+new_key
+new "/O=Airflow/CN=$(hostname)" 825 -key key.new -CA pods-ca.pem -CAkey ca-key.pem <<END
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
@@ -79,5 +115,9 @@ authorityKeyIdentifier = keyid
 subjectAltName = $(for name in $wanted; do echo "$(kind "$name"):$name"; done | paste -sd,)
 END
 cat certificate.new key.new >server.pem.new
+people_trust server.pem.new >/dev/null 2>&1 ||
+    authority ca.pem "nameConstraints = critical, $(for name in $wanted; do
+        echo "permitted;$(kind "$name"):$name$(mask "$name")"
+    done | paste -sd,)"
 mv server.pem.new server.pem
 rm -f ./*.new

@@ -54,7 +54,7 @@ def groups(values: dict[str, str]) -> list[Group]:
     # kubectl accepts -n only if no object names another namespace.
     elsewhere = [each for each in objects if needs_no_namespace(each)]
     here = [each for each in objects if not needs_no_namespace(each)]
-    authority = {"ca.pem": Path(values["AUTHORITY"]).read_text()}
+    authority = {"ca.pem": Path(values["PODS_AUTHORITY"]).read_text()}
     elsewhere += [
         {
             "apiVersion": "v1",
