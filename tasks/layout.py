@@ -46,6 +46,8 @@ USERS_MADE = f"{STATE}/web-users"  # users of the web page that the deploy made 
 SMOKE_TEST_PASSED = f"{STATE}/smoke-test-passed"
 # The repositories of registries that built images came from, now or earlier.
 WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
+# The digests of images of registries that this host pushed or tried.
+WORKER_DIGESTS = f"{STATE}/worker-image-digests"
 
 # Locks are in a folder that only root may enter: whoever may read a file may lock it.
 LOCKS = "/run/airflow-deploy"
@@ -56,7 +58,8 @@ COMMAND_LOCK = f"{LOCKS}/command"  # held while a command of a deploy changes th
 CONFIG = "/etc/airflow/airflow.cfg"
 DAGS_ENV = "/etc/airflow/dags.env"  # variables of what runs the code of DAGs
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
-POD_CANDIDATE = "/etc/airflow/pod_template.candidate.yaml"  # until the cluster accepted it
+# As the cluster checked it. POD_TEMPLATE is the same with the digest of its image.
+POD_CANDIDATE = "/etc/airflow/pod_template.candidate.yaml"
 TRIAL_POD = "/etc/airflow/trial_pod.json"  # the pod that tries the worker image
 # The objects that the cluster should have, and those that it should not.
 KUBERNETES_OBJECTS = "/etc/airflow/kubernetes.json"

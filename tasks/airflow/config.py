@@ -26,9 +26,9 @@ from tasks.layout import (
     ROOT,
 )
 from tasks.lib import kubectl, progress, whole_file
-from tasks.lib.operations import secret_file
+from tasks.lib.operations import ensure, secret_file
 from tasks.settings import HostSettings
-from tasks.worker import dags, logs, plugins, pod, template, variables
+from tasks.worker import dags, image, logs, plugins, pod, template, variables
 from tasks.worker import options as pod_options
 
 TEMPLATE = ROOT / "files/etc/airflow/airflow.cfg.j2"
@@ -51,14 +51,11 @@ def write(settings: HostSettings) -> None:
         mode="640",
         redacted=redacted,
     )
-    whole_file.template(
+    ensure(
         name="Write pod_template.yaml",
-        src="files/etc/airflow/pod_template.yaml.j2",
-        dest=POD_TEMPLATE,
-        user="root",
-        group=CONTROL_USER,
-        mode="640",
-        manifest=manifest,
+        program="pod-image.sh",
+        args=[image.reference(settings)],
+        already="it is the one that the cluster checked, with its image's digest",
     )
     whole_file.put(
         name="Write the environment variables of DAGs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from io import StringIO
 from typing import Any
@@ -53,7 +54,7 @@ def prepare(settings: HostSettings, template: Manifest) -> None:
     shown = host.get_fact(Command, command=f"cat {POD_TEMPLATE} 2>/dev/null; true")
     in_use = yaml.safe_load(shown or "")
     # A template from before the policy may have any form: the policy comes with the next one.
-    if not in_use or in_use == template or refused(settings, in_use):
+    if not in_use or _same(in_use, template) or refused(settings, in_use):
         return
     _apply(settings, [template, in_use], " while the template changes")
 
@@ -63,6 +64,12 @@ def admit(settings: HostSettings, template: Manifest) -> None:
     """The cluster admits only pods like the template, and those that settings allow."""
     _apply(settings, [template], "")
     _say_if_refused(name="Find out whether the cluster has the policy")
+
+
+def _same(one: Manifest, other: Manifest) -> bool:
+    """Whether two templates differ in nothing but digests of images, which the host adds."""
+    texts = {re.sub("@sha256:[0-9a-f]{64}", "", yaml.safe_dump(each)) for each in (one, other)}
+    return len(texts) == 1
 
 
 def _apply(settings: HostSettings, templates: Sequence[Manifest], while_: str) -> None:

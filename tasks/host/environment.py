@@ -120,6 +120,8 @@ def values(settings: HostSettings) -> dict[str, str]:
         "START_TASK": layout.START_TASK,
         "TRIAL_POD": layout.TRIAL_POD,
         "UV": layout.UV,
+        "WORKER_DIGESTS": layout.WORKER_DIGESTS,
+        "CONTROL_USER": layout.CONTROL_USER,
         "WORKER_IMAGES_KEPT": str(settings.retention.worker_images),
         "WORKER_PACKAGES": ",".join(settings.worker.extra_apt_packages),
         "WORKER_REPOSITORIES": layout.WORKER_REPOSITORIES,

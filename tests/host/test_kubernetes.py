@@ -263,13 +263,16 @@ def test_cluster_accepts_the_pod_template(pod: dict[str, Any], settings: HostSet
 
 @if_pods_are_the_deploys
 def test_task_pods_run_the_worker_image(pod: dict[str, Any], settings: HostSettings) -> None:
-    found = pod["spec"]["containers"][0]["image"]
+    found, _, digest = pod["spec"]["containers"][0]["image"].partition("@")
     registry = settings.worker.registry
     repository = registry.repository if registry else "localhost/airflow-worker"
     built = rf"{re.escape(repository)}:{re.escape(settings.airflow.version)}-[0-9a-f]{{12}}"
     assert re.fullmatch(re.escape(settings.worker.image or "") or built, found)
-    # It is the one that the next deploy would make.
-    assert found == image.reference(settings)
+    # It is the one that the next deploy would make, or the image of the inventory.
+    assert found == image.reference(settings).partition("@")[0]
+    # Nobody who may push to the registry can replace it.
+    if registry:
+        assert re.fullmatch("sha256:[0-9a-f]{64}", digest)
 
 
 @if_pods_are_the_deploys

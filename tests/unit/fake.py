@@ -78,6 +78,7 @@ NOTHING = "(?!)"  # the expression that no text fits
 WRITERS = {
     layout.GIT_CONNECTIONS: "/git-connections.sh apply ",
     layout.IMAGE_DAGS_NAME: "/dags-switch.sh apply ",
+    layout.POD_TEMPLATE: "/pod-image.sh apply ",
     **{path: rf"/kubeconfig\.py apply \S+ {path} " for path in KUBECONFIGS},
 }
 
@@ -266,6 +267,8 @@ class Plan(NamedTuple):
                     if path in KUBECONFIGS:  # the program asks the cluster that these name
                         values = self.uploads[layout.HOST_ENV]
                         found[path] += str(re.findall("^(?:KUBECTL|NAMESPACE)=.*", values, re.M))
+                    if path == layout.POD_TEMPLATE:
+                        found[path] += self.uploads[layout.POD_CANDIDATE]
         return found
 
     def position(self, name: str) -> int:

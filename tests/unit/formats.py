@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tasks import layout
 from tests.unit.fake import Plan
 
 SYSTEMD = "/etc/systemd/system"
@@ -172,6 +173,6 @@ def postgres_config(text: str) -> dict[str, str]:
 
 def pod(plan: Plan) -> dict[str, Any]:
     """The pod template."""
-    loaded = yaml.safe_load(plan.uploads["/etc/airflow/pod_template.yaml"])
+    loaded = yaml.safe_load(plan.uploads[layout.POD_CANDIDATE])
     assert isinstance(loaded, dict)
     return loaded

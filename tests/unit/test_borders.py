@@ -410,7 +410,7 @@ def objects(plan: Plan) -> Any:
 
 def pod(plan: Plan) -> Any:
     """The pod template, as Airflow and as Kubernetes read it."""
-    return pod_in(plan.uploads["/etc/airflow/pod_template.yaml"])
+    return pod_in(plan.uploads["/etc/airflow/pod_template.candidate.yaml"])
 
 
 @functools.lru_cache(1)

@@ -57,7 +57,7 @@ def test_programs_that_reach_the_internet_know_the_proxy(given: bool) -> None:
             if path.startswith(f"{layout.UNITS_DIRECTORY}/{unit}")
         )
         assert text and (f'"HTTPS_PROXY={URL}"' in text) is given, unit
-    pod = yaml.safe_load(plan.uploads[layout.POD_TEMPLATE])
+    pod = yaml.safe_load(plan.uploads[layout.POD_CANDIDATE])
     names = {each["name"]: each.get("value") for each in pod["spec"]["containers"][0]["env"]}
     assert {*NAMES}.isdisjoint(names) is not given
     if given:

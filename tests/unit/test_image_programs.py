@@ -3,6 +3,7 @@ skopeo and the cluster."""
 
 from __future__ import annotations
 
+import grp
 import os
 import platform
 import shutil
@@ -17,6 +18,7 @@ from tests.unit.stand_ins import Host
 
 TAG, VENV = "3.3.2-abc", "3.3.2-venv"
 IMAGE = f"localhost/airflow-worker:{TAG}"
+DIGEST = f"sha256:{'a' * 64}"
 
 # Containers are folders; an archive has the name of the image that it holds.
 BUILDAH = """
@@ -260,8 +262,9 @@ def test_an_image_is_built_and_pushed_unless_the_registry_refuses(
     host.program(
         "skopeo",
         f"case $1 in inspect) test -e {pushed} || {{ echo '{said}' >&2; exit 1; }} ;;"
-        f" copy) touch {pushed} ;; esac",
+        f" copy) touch {pushed}; echo -n {DIGEST} > $5 ;; esac",
     )
+    host.values["WORKER_DIGESTS"] = str(tmp_path / "digests")
     arguments = ("image-push.sh", TAG, VENV)
     assert host.check(*arguments) != ""
     sentence = host.apply(*arguments)
@@ -279,6 +282,77 @@ def test_an_image_is_built_and_pushed_unless_the_registry_refuses(
     ]
     assert f"--authfile={tmp_path}/login" in copy
     assert not archive.exists()
+    # From now on it is known by its digest, whatever the registry has under its tag.
+    assert (
+        tmp_path / "digests"
+    ).read_text() == f"registry.example:5000/team/airflow:{TAG} {DIGEST}\n"
+    assert host.called("skopeo")[-1][-1] == f"docker://registry.example:5000/team/airflow@{DIGEST}"
+
+
+# The image of the settings, the words of the cluster about that of the trial's pod, and the pod
+# template's: https://pkg.go.dev/k8s.io/api/core/v1#ContainerStatus
+PINNED = {
+    ("r.example/w:1", "r.example/w@{0}"): "r.example/w:1@{0}",
+    ("r.example:5000/w", "r.example:5000/w@{0}"): "r.example:5000/w@{0}",
+    ("apache/airflow:3", "docker.io/apache/airflow@{0}"): "apache/airflow:3@{0}",
+    ("debian:12", "docker.io/library/debian@{0}"): "debian:12@{0}",
+    ("r.example/w:1", "docker-pullable://r.example/w@{0}"): "r.example/w:1@{0}",
+    # The same content, but that digest is perhaps unknown to this registry.
+    ("r.example/w:1", "other.example/w@{0}"): "r.example/w:1",
+    ("localhost/w:1", "{0}"): "localhost/w:1",
+    ("r.example/w:1@{0}", "r.example/w@{0}"): "r.example/w:1@{0}",
+}
+
+
+@pytest.mark.parametrize(("image", "found"), PINNED)
+def test_pods_get_the_image_that_was_tried(image: str, found: str, tmp_path: Path) -> None:
+    image, expected = image.format(DIGEST), PINNED[image, found].format(DIGEST)
+    host = trying(tmp_path, found.format(DIGEST), {"worker_image": image})
+    arguments = ("image-trial.sh", image, "3.3.2", "3.11")
+    assert host.apply(*arguments) == host.check(*arguments) == ""
+    # A host of before tried it without a word about digests.
+    digests = tmp_path / "digests"
+    digests.rename(tmp_path / "away")
+    assert "digest" in host.check(*arguments)
+    (tmp_path / "away").rename(digests)
+    template = f"image: {image}\n- {{name: x, image: {image}-debug}}\n  value: {image}\n"
+    (tmp_path / "candidate").write_text(template)
+    assert host.check("pod-image.sh", image) != ""
+    assert host.apply("pod-image.sh", image) == host.check("pod-image.sh", image) == ""
+    top, *rest = (tmp_path / "template").read_text().splitlines()
+    assert top.startswith("# Written by the deploy")
+    assert rest == [
+        f"image: {expected}",
+        f"- {{name: x, image: {image}-debug}}",
+        f"  value: {expected}",
+    ]
+    (tmp_path / "template").chmod(0o644)
+    assert host.check("pod-image.sh", image) != ""
+
+
+def test_a_tag_that_somebody_moved_is_refused(tmp_path: Path) -> None:
+    """The attack: a person who may push gives the tag to another image."""
+    host = trying(tmp_path, f"r.example/w@sha256:{'b' * 64}", fake.VARIANTS["registry"])
+    (tmp_path / "digests").write_text(f"r.example/w:1 {DIGEST}\n")
+    said = host.apply("image-trial.sh", "r.example/w:1", "3.3.2", "3.11")
+    assert "somebody gave its tag to another image" in said
+    assert host.check("image-trial.sh", "r.example/w:1", "3.3.2", "3.11") != ""
+
+
+def trying(folder: Path, found: str, given: dict[str, Any]) -> Host:
+    """A host whose cluster runs a pod of an image, which it finds under a name with a digest."""
+    host = Host(folder, given)
+    host.program(
+        "kubectl",
+        f'case "$*" in *imageID*) echo "{found}" ;; *"get pod"*) echo "Succeeded Completed " ;;'
+        ' *logs*) echo "3.3.2 3.11" ;; esac',
+    )
+    group = grp.getgrgid(os.getgid()).gr_name
+    for name, value in (("DIGESTS", "digests"), ("REPOSITORIES", "repositories")):
+        host.values[f"WORKER_{name}"] = str(folder / value)
+    host.values |= {"POD_CANDIDATE": f"{folder}/candidate", "POD_TEMPLATE": f"{folder}/template"}
+    host.values["CONTROL_USER"] = group
+    return host
 
 
 def test_a_registry_that_wants_a_login_says_so(tmp_path: Path) -> None:
@@ -309,6 +383,7 @@ def test_an_image_is_tried_once(
 ) -> None:
     host = Host(tmp_path, given)
     host.values["WORKER_REPOSITORIES"] = str(tmp_path / "repositories")
+    host.values["WORKER_DIGESTS"] = str(tmp_path / "digests")
     host.program(
         "kubectl", f'case "$*" in *"get pod"*) echo "{state}" ;; *logs*) echo "{said}" ;; esac'
     )
@@ -379,7 +454,7 @@ def test_old_images_are_removed_but_not_those_in_use(
         f'test "$2" = inspecti || exit 0; for name; do :; done; case $name in {ages} esac;'
         ' echo "2026-11-${day}T10:00:00Z $name"',
     )
-    host.program("kubectl", f"echo registry.k8s.io/pause:3.10 {IMAGES[2]}")
+    host.program("kubectl", f"echo registry.k8s.io/pause:3.10 {IMAGES[2]}@{DIGEST}")
     repositories = tmp_path / "repositories"
     repositories.write_text("registry.example/airflow\n")
     host.values["WORKER_REPOSITORIES"] = str(repositories)
@@ -389,6 +464,23 @@ def test_old_images_are_removed_but_not_those_in_use(
     assert not [words for words in host.called("crictl") if words[1] == "rmi"]
     assert host.apply(*arguments) == ""
     assert [words[2] for words in host.called("crictl") if words[1] == "rmi"] == surplus
+
+
+def test_an_image_that_the_node_knows_by_its_digest_only_goes_when_no_pod_names_it(
+    tmp_path: Path,
+) -> None:
+    images = [f"r.example/w@sha256:{each * 64}" for each in "abc"]
+    host = Host(tmp_path)
+    host.program("ctr", f"printf '%s\\n' {' '.join(images)}")
+    host.program(
+        "crictl", "test $2 = inspecti || exit 0; for name; do :; done; echo 2026-11-20 $name"
+    )
+    host.program("kubectl", f"echo r.example/w:old@sha256:{'b' * 64}")
+    for name, text in (("REPOSITORIES", "r.example/w\n"), ("DIGESTS", f"r.example/w:1 {DIGEST}\n")):
+        host.values[f"WORKER_{name}"] = str(tmp_path / name)
+        (tmp_path / name).write_text(text)
+    assert host.apply("prune-images.sh", "1", "r.example/w:1") == ""
+    assert [words[2] for words in host.called("crictl") if words[1] == "rmi"] == [images[2]]
 
 
 def test_no_image_is_removed_if_the_cluster_does_not_answer(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_pods_are_sent_to_nginx_when_it_is_there() -> None:
 
 def test_an_image_for_a_registry_is_pushed_and_tried_before_airflow_is_switched() -> None:
     plan = fake.plan(fake.settings(fake.VARIANTS["registry"]))
-    (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.yaml"])
+    (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.candidate.yaml"])
     (push,), (again,) = plan.named("push it").commands, plan.named("Try the worker").commands
     repository, _, tag = image.rpartition(":")
     assert push.startswith(f"{layout.LIB}/image-push.sh apply {tag} ")
@@ -218,7 +218,7 @@ def test_an_image_for_a_registry_is_pushed_and_tried_before_airflow_is_switched(
 @pytest.mark.parametrize("driver", ["none", "podman", "kvm2"])
 def test_the_image_that_pods_ask_for_is_the_one_that_is_loaded(driver: str) -> None:
     plan = fake.plan(fake.settings({**fake.ANOTHER_DRIVER, "minikube_driver": driver}))
-    (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.yaml"])
+    (image,) = re.findall(r"image: (\S+)", plan.uploads["/etc/airflow/pod_template.candidate.yaml"])
     repository, _, tag = image.rpartition(":")
     (build,), (load,) = (
         plan.named(f"{verb} the worker image").commands for verb in ("Build", "Load")

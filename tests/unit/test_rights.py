@@ -59,7 +59,6 @@ FILES = {
     "/etc/airflow/uv.toml": ("root:root", "644"),
     "/etc/airflow/package-authority.pem": ("root:root", "644"),
     "/etc/airflow/dags.env": ("root:root", "644"),
-    "/etc/airflow/pod_template.yaml": ("root:airflow", "640"),
     # Only the deploy reads these.
     "/etc/airflow/*.candidate.yaml": ("root:root", "600"),
     "/etc/airflow/*.json": ("root:root", "600"),

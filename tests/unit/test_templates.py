@@ -95,7 +95,8 @@ def test_airflow_config_tells_nobody_and_lets_in_by_login(variant: Plan) -> None
     executor = config["kubernetes_executor"]
     assert not executor.getboolean("in_cluster")
     assert executor["config_file"] == "/etc/airflow/kubeconfig"  # of the account with least rights
-    assert executor["pod_template_file"] in variant.uploads
+    template = executor["pod_template_file"]
+    assert variant.contents([template])[template]
 
 
 def test_airflow_config_holds_no_secret(plan: Plan) -> None:

@@ -17,8 +17,10 @@ with_login() {
     skopeo "$command" "$@"
 }
 
+# Ask for the image that pods name.
 has() {
-    with_login inspect --raw "docker://$image"
+    digest=$(pinned_digest "$image")
+    with_login inspect --raw "docker://${digest:+${image%:*}@}${digest:-$image}"
 }
 
 # Fail with a sentence unless the registry has the image or says that it lacks it.
@@ -42,8 +44,9 @@ check) has >/dev/null 2>&1 || fail "the registry does not have $image, or does n
 apply)
     ask
     [ -e "$archive" ] || "$lib/image-build.sh" apply "$@"
-    with_login copy --quiet "docker-archive:$archive" "docker://$image"
-    rm "$archive"
+    with_login copy --quiet --digestfile "$archive.digest" "docker-archive:$archive" "docker://$image"
+    pin_image "$image" "$(cat "$archive.digest")"
+    rm "$archive" "$archive.digest"
     ;;
 *) usage ;;
 esac

@@ -1,13 +1,14 @@
 #!/bin/sh
 # image-trial.sh check|apply IMAGE AIRFLOW PYTHON: a pod of IMAGE ran these versions, which are the
-# host's; an image of the same name is tried once. Written by the deploy of Airflow, with the pod's
-# manifest in TRIAL_POD.
+# host's; an image of the same name is tried once, and tasks get just that one, by its digest.
+# Written by the deploy of Airflow, with the pod's manifest in TRIAL_POD.
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 [ $# = 4 ] || usage
 image=$2 wanted="$3 $4" pod=airflow-image-trial minutes=10 # to pull the image, above all
 tried=$STATE/worker-image-tried
+repository=$(echo "${image%@*}" | sed 's|:[^:/]*$||')
 format='{.status.phase} {.status.containerStatuses[0].state.*.reason}'
 format="$format {.status.containerStatuses[0].state.*.message}"
 format="$format {.status.conditions[?(@.reason==\"Unschedulable\")].message}"
@@ -40,12 +41,21 @@ try() {
     Failed*) refuse "its python can't run Airflow's tasks: $said" ;;
     *) refuse "its pod did not end within $minutes minutes: $is" ;;
     esac
+    is=$(kube get pod $pod -o 'jsonpath={.status.containerStatuses[0].imageID}')
+    digest=${is##*@} pinned=$(pinned_digest "$image")
+    # A node may know the image from another registry, and an image that was brought has no digest.
+    case $is in */"${repository#docker.io/}"@sha256:* | "$repository"@sha256:*) ;; *) digest= ;; esac
+    case $image in *@sha256:*) digest= ;; esac
+    [ -z "$pinned" ] || [ -z "$digest" ] || [ "$pinned" = "$digest" ] ||
+        refuse "somebody gave its tag to another image, $digest, than this host pushed or tried, $pinned"
+    pin_image "$image" "${pinned:-$digest}"
     kube delete pod $pod --now >/dev/null
 }
 
 case $1 in
 check)
     [ "$(cat "$tried" 2>/dev/null)" = "$image $wanted" ] || fail "$image was not tried with $wanted"
+    grep -qsF "$image " "$WORKER_DIGESTS" || fail "the digest of $image is not known"
     ;;
 apply)
     try

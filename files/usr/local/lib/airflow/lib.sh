@@ -86,6 +86,21 @@ package_settings() {
     "$@"
 }
 
+# Print the digest by which pods name an image, if there is one.
+pinned_digest() { # IMAGE
+    awk -v image="$1" '$1 == image { print $2 }' "$WORKER_DIGESTS" 2>/dev/null || true
+}
+
+# Remember an image's digest, empty if no registry gives it one. The tag is the registry's: whoever may
+# push there can give it to another image.
+pin_image() { # IMAGE DIGEST
+    {
+        awk -v image="$1" '$1 != image' "$WORKER_DIGESTS" 2>/dev/null | tail -n 50
+        echo "$1 $2"
+    } >"$WORKER_DIGESTS.new"
+    mv "$WORKER_DIGESTS.new" "$WORKER_DIGESTS"
+}
+
 # kubectl in Airflow's namespace, with the rights of the deploy.
 kube() {
     $KUBECTL -n "$NAMESPACE" "$@"
