@@ -1,6 +1,9 @@
 """One deploy at a time: a lock on the host, held for as long as the run is connected to it.
 
-It is root's, as the deploy is: whoever may read a file may lock it.
+Over SSH the run says every few seconds that it is there. If the host hears nothing for the time of
+the lease, it gives the lock away, and the run stops as soon as it can hear that.
+
+The lock is root's, as the deploy is: whoever may read a file may lock it.
 """
 
 from __future__ import annotations
@@ -9,11 +12,14 @@ import getpass
 import os
 import shlex
 import socket
-import threading
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import gevent
+from pyinfra import logger
 from pyinfra.api import StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.context import ctx_host
@@ -21,18 +27,43 @@ from pyinfra.facts.server import Command
 
 from tasks.layout import DEPLOY_LOCK
 
-QUESTION = Path(__file__).parent / "lock.sh"
+HOLDER = Path(__file__).with_name("lock-hold.sh")
+QUESTION = Path(__file__).with_name("lock.sh")
 WAIT = 3  # seconds, for the lock of a run that just ended
+LEASE = 90  # seconds
+BEAT = 10  # seconds
+LOST = (
+    "This run has lost its lock on the host, so another one may be at work: the connection was away"
+    " for too long, or somebody ended the lock's process there. It stops; run it again."
+)
 
 
-def script(owner: str, file: str = DEPLOY_LOCK) -> str:
-    """Shell commands that take the lock, and keep it until nobody reads their output."""
-    return f"""
-mkdir -m 700 -p {os.path.dirname(file)}
-exec 9>>{file}
-flock -w {WAIT} 9 || exit 0
-echo {shlex.quote(owner)} >{file}
-while echo; do sleep 0.5; done 2>/dev/null"""
+def script(owner: str, file: str = DEPLOY_LOCK, lease: int | None = None) -> str:
+    """Shell text that takes the lock, and keeps it until nobody reads its output.
+
+    With a lease it keeps it until its input ends, or is silent for so many seconds.
+    """
+    return _with(
+        HOLDER, lock_file=file, lock_owner=owner, lock_wait=str(WAIT), lock_lease=str(lease or "")
+    )
+
+
+def _with(program: Path, **variables: str) -> str:
+    given = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+    return given + program.read_text()
+
+
+class Beats(list[str]):
+    """The input of a holder with a lease: lines without an end, one every few seconds.
+
+    pyinfra writes the lines of a list as it gets them.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        """Wait between the lines."""
+        while True:
+            yield "\n"
+            time.sleep(BEAT)
 
 
 def asking(owner: str, file: str = DEPLOY_LOCK) -> str:
@@ -40,9 +71,7 @@ def asking(owner: str, file: str = DEPLOY_LOCK) -> str:
 
     It gives this owner a while to get the lock.
     """
-    variables = {"lock_file": file, "lock_owner": owner, "lock_tries": str(10 * WAIT + 5)}
-    given = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
-    return given + QUESTION.read_text()
+    return _with(QUESTION, lock_file=file, lock_owner=owner, lock_tries=str(10 * WAIT + 5))
 
 
 def other_holder(owner: str, file: str = DEPLOY_LOCK) -> str:
@@ -53,8 +82,9 @@ def other_holder(owner: str, file: str = DEPLOY_LOCK) -> str:
 def refusal(holder: str) -> str:
     """The message to the run that does not get the lock."""
     return (
-        f"another deploy of this host runs, by {holder}: wait for its end; one that was killed"
-        " lets go within seconds"
+        f"another deploy of this host runs, by {holder}: wait for its end, or end it there with"
+        " Ctrl+C; one that was killed lets go within seconds, and one whose connection is lost"
+        f" within {LEASE} seconds"
     )
 
 
@@ -65,15 +95,30 @@ def take() -> str:
     """
     now = datetime.now(UTC)
     owner = (
-        f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()}), {now:%H:%M:%S} UTC"
+        f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()}), since"
+        f" {now:%Y-%m-%d %H:%M:%S} UTC"
     )
-    command = StringCommand(f"sh -c {shlex.quote(script(owner))}")
     host = ctx_host.get()
+    client: Any = getattr(host.connector, "client", None)  # of SSH
+    lease = LEASE if client else None
+    command = StringCommand(f"sh -c {shlex.quote(script(owner, lease=lease))}")
     arguments: Any = pop_global_arguments(host.state, host, {})[0]
     as_root = {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS}
     if as_root["_sudo"]:
         host.get_fact(Command, command="true")  # asks for sudo's password, if there is one, once
-    threading.Thread(
-        target=host.run_shell_command, args=(command,), kwargs=as_root, daemon=True
-    ).start()
+
+    def hold() -> None:
+        if not client:
+            host.run_shell_command(command, **as_root)
+            return
+        try:
+            host.run_shell_command(command, **{**as_root, "_stdin": Beats("\n")})
+        except OSError:  # the holder is gone
+            # At the end of a run the connection is gone, too.
+            if not (client.get_transport() and client.get_transport().is_active()):
+                return
+            logger.error(LOST)
+            raise SystemExit(1) from None  # of gevent's kind of thread this ends the run
+
+    gevent.spawn(hold)
     return owner

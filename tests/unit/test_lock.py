@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
+import io
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
+import gevent
 import pytest
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
+from pyinfra.connectors.util import write_stdin
+from pyinfra.context import ctx_host
 
 from tasks.lib import lock
 from tests.support import wait_for
@@ -48,3 +56,111 @@ def test_one_holds_the_lock_and_the_next_gets_it_when_nobody_reads_any_more(
     let_go(first)
     wait_for(lambda: file.read_text() == "grace\n", 5, "the next one has it", 0.02)
     let_go(third)
+
+
+def with_lease(owner: str, file: Path, lease: int) -> subprocess.Popen[bytes]:
+    """A run over SSH: its input stays open when it falls silent, as that of a lost connection."""
+    command = ["sh", "-c", lock.script(owner, str(file), lease)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    wait_for(lambda: file.exists() and file.read_text() == f"{owner}\n", 5, "it is taken", 0.02)
+    return process
+
+
+def is_free(file: Path) -> bool:
+    """Whether another run would get the lock."""
+    return not subprocess.run(["flock", "-n", file, "true"], check=False).returncode
+
+
+def test_a_run_whose_connection_is_lost_holds_the_lock_for_the_lease_and_no_longer(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "locks/lock"
+    run = with_lease("ada", file, 2)
+    assert run.stdin
+    for _ in range(8):  # it is slow, but there
+        run.stdin.write(b"\n")
+        run.stdin.flush()
+        time.sleep(0.5)
+        assert not is_free(file)
+    began = time.monotonic()
+    wait_for(lambda: is_free(file), 10, "the lock is free", 0.02)
+    assert 1 < time.monotonic() - began < 4
+    assert run.wait(5) == 124 or run.returncode == 0
+    run.stdin.close()
+
+
+def test_a_run_that_ends_or_is_ended_lets_go_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "locks/lock"
+    run = with_lease("ada", file, 60)
+    assert run.stdin
+    run.stdin.close()
+    wait_for(lambda: is_free(file), 5, "the lock is free", 0.02)
+    run.wait(5)
+    # An admin of the host ends the process that lslocks shows.
+    run = with_lease("grace", file, 60)
+    run.kill()
+    wait_for(lambda: is_free(file), 5, "the lock is free", 0.02)
+    assert run.stdin
+    run.stdin.close()
+    run.wait(5)
+
+
+class Pipe(io.BytesIO):
+    """An input that is closed from the other side after three lines."""
+
+    def write(self, line: object) -> int:
+        """Take a line."""
+        if self.tell() >= 3:
+            raise OSError("Socket is closed")
+        return super().write(line)  # type: ignore[arg-type]
+
+
+def test_a_run_says_that_it_is_there_until_nobody_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("tasks.lib.lock.time.sleep", waits.append)
+    pipe = Pipe()
+    beats = lock.Beats("\n")
+    assert beats  # pyinfra gives no input if it is empty
+    with pytest.raises(OSError, match="Socket is closed"):
+        write_stdin(beats, pipe)
+    assert pipe.getvalue() == b"\n\n\n"
+    assert waits == [lock.BEAT] * 3
+    assert lock.BEAT * 3 < lock.LEASE
+
+
+class Connection:
+    """A host over SSH whose holder ends, and with it the channel that the run writes to."""
+
+    def __init__(self, is_active: bool) -> None:
+        self.connector = self.client = self.state = self
+        self.is_active = lambda: is_active
+        self.given: Any = None
+
+    def get_transport(self) -> Connection:
+        """The connection itself."""
+        return self
+
+    def run_shell_command(self, command: object, **given: object) -> None:
+        """Fail as paramiko does."""
+        self.given = given
+        raise OSError("Socket is closed")
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_a_run_that_lost_its_lock_ends_but_not_one_that_disconnects(
+    is_active: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = Connection(is_active)
+    arguments = dict.fromkeys(CONNECTOR_ARGUMENT_KEYS)
+    monkeypatch.setattr(lock, "pop_global_arguments", lambda *_: (arguments, []))
+    with ctx_host.use(connection):
+        assert lock.take().startswith(f"{getpass.getuser()}@")
+        if is_active:
+            with pytest.raises(SystemExit):
+                gevent.sleep(1)
+        else:
+            gevent.sleep(0.1)
+    assert (lock.LOST in caplog.text) is is_active
+    assert isinstance(connection.given["_stdin"], lock.Beats)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from tasks import layout
+from tasks.layout import ROOT
+from tasks.lib import lock
 from tests.e2e.conftest import Shell
 from tests.e2e.data import SECRET, connection, counts, decrypted
 from tests.e2e.support import Airflow, deploy
@@ -251,3 +256,29 @@ def test_all_of_it_survives_a_reboot(kept: str, shell: Shell) -> None:
     )
     assert decrypted(shell, kept) == SECRET
     assert "a task ran as a pod" in shell("airflow-smoke-test")
+
+
+def test_a_closed_laptop_gives_the_lock_away_and_does_not_go_on_when_it_wakes(
+    shell: Shell, tmp_path: Path
+) -> None:
+    said = tmp_path / "output"
+    command = ["pyinfra", "--yes", "inventories/sandbox.py", "deploy.py"]
+    with said.open("w") as output:
+        asleep = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_for(lambda: "Starting operation: " in said.read_text(), 120, "it has begun", 0.1)
+        asleep.send_signal(signal.SIGSTOP)  # its connection stays open
+        run = deploy()
+        assert run.code != 0
+        assert "another deploy of this host runs, by " in run.output
+        is_free = f"flock -n {layout.DEPLOY_LOCK} echo yes || true"
+        wait_for(lambda: shell(is_free) == "yes", lock.LEASE + 30, "the lock is free")
+        run = deploy()
+        assert run.code == 0, run.output
+        asleep.send_signal(signal.SIGCONT)
+        assert asleep.wait(120) != 0
+        assert lock.LOST.split(",")[0] in " ".join(said.read_text().split())
+    finally:
+        asleep.kill()
+        asleep.wait()
+    is_settled(shell)
