@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tasks.layout import DAG_PROCESSOR_LOGS, DAGS_USER, LOGS, NODE_LOGS
 from tasks.lib.kubectl import Volume, claimed, host_folder
-from tasks.lib.operations import run_unless
+from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 from tasks.settings.types import S3Logs
 
@@ -53,11 +53,10 @@ def share(settings: HostSettings) -> None:
     """
     if settings.logs.claim and not settings.airflow.tasks_on_host:
         return
-    folder, group = host_path(settings), f"g:{DAGS_USER}:rwX"
-    run_unless(
+    ensure(
         name="Let tasks of all users write logs beside each other's",
-        test=f"getfacl -cp {folder} | grep -qx default:group:{DAGS_USER}:rwx",
-        commands=[f"setfacl -R -m {group},d:{group} {folder}"],
+        program="acl.py",
+        args=[host_path(settings), f"g:{DAGS_USER}:rwX"],
         already="their group may write to everything that is made there",
     )
 

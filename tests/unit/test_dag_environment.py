@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import subprocess
 import sys
@@ -268,7 +269,14 @@ def test_no_secret_of_airflow_reaches_a_pod() -> None:
 GETFACL = (
     'cat {folder}/acl 2>/dev/null | tr , "\\n" | sed -n "s/^d:u:/default:user:/p" | sed s/rX/r-x/'
 )
-SETFACL = 'echo "$3" >> {folder}/acl; rm -f {folder}/closed'
+# It is given files that are open; the file system keeps a mode in the place of an ACL.
+SETFACL = """
+echo "$2" >> {folder}/acl
+rm -f {folder}/closed
+shift 2
+sh {folder}/attack
+chmod o+r "$@"
+"""
 
 
 @pytest.fixture
@@ -277,25 +285,68 @@ def folders(tmp_path: Path) -> Host:
     host = Host(tmp_path)
     host.program("getfacl", GETFACL.format(folder=tmp_path))
     host.program("setfacl", SETFACL.format(folder=tmp_path))
+    (tmp_path / "attack").touch()
+    for name in ("srv/team", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("srv/dag.py", "srv/team/lib.py", "elsewhere/dag.py", "elsewhere/lib.py"):
+        (tmp_path / name).touch(0o600)
     host.program("runuser", f"cat {tmp_path}/closed 2>/dev/null; true")
     return host
 
 
 def test_files_that_people_put_into_a_folder_become_readable(folders: Host) -> None:
-    arguments = ("readable.sh", "/srv", "airflow-dags", "airflow")
-    assert folders.check(*arguments) == "/srv has no default ACL for airflow-dags"
+    srv = folders.folder / "srv"
+    arguments = ("readable.sh", str(srv), "airflow-dags", "airflow")
+    assert folders.check(*arguments) == f"{srv} has no default:user:airflow-dags:r-x in its ACL"
     assert folders.apply(*arguments) == folders.check(*arguments) == ""
     # A file that was brought with a mode of its own.
     (folders.folder / "closed").write_text("/srv/hello.py\n")
     assert folders.check(*arguments) == "airflow-dags can't read /srv/hello.py"
     assert folders.apply(*arguments) == folders.check(*arguments) == ""
-    assert all(words[0] == "-R" and words[-1] == "/srv" for words in folders.called("setfacl"))
+    assert is_open(srv / "dag.py") and is_open(srv / "team/lib.py")
+
+
+def is_open(path: Path) -> bool:
+    """Whether users can read a file, as the stand-in for setfacl lets them."""
+    return bool(path.stat().st_mode & 0o004)
+
+
+@pytest.mark.parametrize("place", ["dag.py", "team"])
+def test_a_link_that_takes_the_place_of_a_file_gives_no_right_to_others(
+    place: str, folders: Host
+) -> None:
+    """The attack: who may write in the folder swaps a file while root works, after it looked."""
+    folder, secrets = folders.folder, folders.folder / "elsewhere"
+    target = secrets / "dag.py" if place == "dag.py" else secrets
+    (folder / "attack").write_text(
+        f"cd {folder}/srv; test -L {place} || {{ mv {place} ../away; ln -s {target} {place}; }}"
+    )
+    assert folders.apply("acl.py", f"{folder}/srv", "u:airflow-dags:rX") == ""
+    assert (folder / "srv" / place).is_symlink()
+    assert not any(is_open(path) for path in secrets.iterdir())
+    away = folder / "away"
+    assert is_open(away if place == "dag.py" else away / "lib.py")
+
+
+def test_links_and_pipes_that_are_there_before_are_left_alone(folders: Host) -> None:
+    srv, secrets = folders.folder / "srv", folders.folder / "elsewhere"
+    os.mkfifo(srv / "pipe")
+    (srv / "link").symlink_to(secrets / "dag.py")
+    (srv / "folder").symlink_to(secrets)
+    for number in range(250):  # more than one call of setfacl takes
+        (srv / f"{number}.log").touch(0o600)
+    assert folders.apply("acl.py", str(srv), "g:airflow-dags:rwX") == ""
+    assert not any(is_open(path) for path in secrets.iterdir())
+    assert all(is_open(path) for path in srv.glob("*.log"))
+    entry = "g:airflow-dags:rwX"
+    given = (folders.folder / "acl").read_text().splitlines()
+    assert given == [entry] * 3 + [f"{entry},d:{entry}"] * 2
 
 
 def test_a_file_system_without_acls_is_told(folders: Host) -> None:
     folders.program("setfacl", "exit 1")
-    said = folders.apply("readable.sh", "/srv", "airflow")
-    assert said.startswith("/srv needs a file system with ACLs")
+    said = folders.apply("readable.sh", f"{folders.folder}/srv", "airflow")
+    assert said.startswith("it needs a file system with ACLs")
 
 
 def test_both_folders_become_readable_for_both_users(plan: fake.Plan) -> None:
@@ -355,4 +406,5 @@ def test_tasks_of_all_users_share_the_folder_of_logs(
     plan = fake.plan(fake.settings(given))
     found = [each.commands for each in plan.operations if SHARE in each.name]
     entry = "g:airflow-dags:rwX"
-    assert found == ([[f"setfacl -R -m {entry},d:{entry} {folder}"]] if folder else [])
+    command = f"{layout.LIB}/acl.py apply {folder} {entry}"
+    assert [each.splitlines()[-1] for (each,) in found] == ([command] if folder else [])

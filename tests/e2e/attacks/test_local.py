@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+import shlex
 import socket
 import ssl
 from functools import partial
 
 import pytest
 
-from tasks.layout import COMMAND_LOCK, DEPLOY_LOCK, ROOT
+from tasks.layout import COMMAND_LOCK, DAGS, DEPLOY_LOCK, LIB, ROOT
 from tests.e2e import runs
 from tests.e2e.conftest import Shell
 from tests.e2e.support import SLACK, Airflow, bring_dag
@@ -163,6 +164,28 @@ def test_the_node_keeps_a_part_of_disk_and_memory_free(shell: Shell) -> None:
     pinned = shell("ctr -n k8s.io images ls -q 'labels.\"io.cri-containerd.pinned\"==pinned'")
     image = shell("sed -n 's/^ *image: //p' /etc/airflow/pod_template.yaml | head -n 1")
     assert image in pinned.splitlines()
+
+
+def test_links_among_dags_give_no_right_to_a_file_elsewhere(shell: Shell) -> None:
+    """The attack: who may write there swaps a folder and a link, while root gives rights in it."""
+    secret = "/root/rt_secrets"
+    shell(f"install -d -m 700 {secret} && (umask 077; echo s3cret > {secret}/a.py)")
+    shell(f"install -d -o airflow -g airflow {DAGS}/rt && touch {DAGS}/rt/a.py")
+    swap = f"""
+import os, time
+os.chdir("{DAGS}")
+end = time.monotonic() + 30
+while time.monotonic() < end:
+    os.rename("rt", "rt-away"); os.symlink("{secret}", "rt")
+    os.remove("rt"); os.rename("rt-away", "rt")
+"""
+    shell(f"systemd-run --quiet --unit=rt-swap --uid=airflow python3 -c {shlex.quote(swap)}")
+    for _ in range(5):
+        shell(f"{LIB}/acl.py apply {DAGS} u:airflow-dags:rX")
+    shell("systemctl stop rt-swap || true")
+    rights = shell(f"getfacl -cp {secret} {secret}/a.py")
+    shell(f"rm -r {secret}; rm -rf {DAGS}/rt {DAGS}/rt-away")
+    assert "airflow-dags" not in rights
 
 
 def test_minikubes_folder_can_not_be_planted(shell: Shell) -> None:

@@ -5,8 +5,9 @@
 # A default ACL takes the place of the umask. Only a file that is brought with a mode of its own, as
 # scp -p does, can still be closed; the next deploy opens it.
 set -u
+lib=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$lib/lib.sh"
 [ $# -ge 3 ] || usage
 action=$1 folder=$2
 shift 2
@@ -15,8 +16,7 @@ cd / || exit
 case $action in
 check)
     for user; do
-        getfacl -cp "$folder" | grep -qx "default:user:$user:r-x" ||
-            fail "$folder has no default ACL for $user"
+        "$lib/acl.py" check "$folder" "u:$user:rX" || exit
         closed=$(runuser -u "$user" -- find "$folder" \
             \( -type d ! \( -readable -executable \) -o -type f ! -readable \) -print -quit 2>/dev/null)
         [ -z "$closed" ] || fail "$user can't read $closed"
@@ -24,9 +24,7 @@ check)
     ;;
 apply)
     for user; do
-        entry=u:$user:rX
-        setfacl -R -m "$entry,d:$entry" "$folder" || fail "$folder needs a file system with ACLs" \
-            "(with ZFS: zfs set acltype=posix), so that $user can read what others put there"
+        "$lib/acl.py" apply "$folder" "u:$user:rX" || fail "$user can't read what others put into $folder"
     done
     ;;
 *) usage ;;
