@@ -197,6 +197,7 @@ def test_a_component_that_is_not_healthy_is_told(component: str, host: Host) -> 
 
 def test_a_minute_is_given_to_become_healthy(host: Host) -> None:
     host.stub("sleep", "")
+    host.stub("systemctl", "echo @0")
     host.stub(
         "curl",
         f"test $(grep -c curl {host.folder}/calls) -gt 60 && exit 0; echo '{answer()}' | "
@@ -204,6 +205,7 @@ def test_a_minute_is_given_to_become_healthy(host: Host) -> None:
     )
     assert host.run("health.sh", "apply").returncode == 0
     assert host.calls.count("sleep 1") == 59
+    assert len([call for call in host.calls if call.startswith("systemctl show")]) == 1
     host.stub("curl", "exit 7")
     done = host.run("health.sh", "apply")
     assert done.returncode == 1

@@ -13,9 +13,6 @@ alive() { # COMPONENT
 }
 
 healthy() {
-    unit=postgresql@${PGCLUSTER%/*}-${PGCLUSTER#*/}
-    started=$(systemctl show -P ActiveEnterTimestamp --timestamp=unix "$unit")
-    started=${started#@}
     # The status of the answer is always 200; only its JSON tells.
     answer=$(curl -fsS -m 10 "$WEB_URL/api/v2/monitor/health" 2>&1) || return 1
     for component in metadatabase scheduler dag_processor triggerer; do
@@ -24,9 +21,18 @@ healthy() {
     done
 }
 
+ask_postgresql() {
+    started=$(systemctl show -P ActiveEnterTimestamp --timestamp=unix "postgresql@${PGCLUSTER%/*}-${PGCLUSTER#*/}")
+    started=${started#@}
+}
+
 case ${1-} in
-check) healthy || fail "Airflow is not healthy: $answer" ;;
+check)
+    ask_postgresql
+    healthy || fail "Airflow is not healthy: $answer"
+    ;;
 apply)
+    ask_postgresql
     tries=60
     until healthy; do
         tries=$((tries - 1))
