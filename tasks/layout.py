@@ -95,6 +95,7 @@ CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 VENVS = "/opt/airflow/venvs"  # on the host and in the worker image
 VENV = "/opt/airflow/venv"  # a link to the one in use, for people and the command line
 REQUIREMENTS = "/opt/airflow/requirements"
+EXTRA_LOCK = "/etc/airflow/extra-requirements.txt"  # of what the inventory adds
 UV = "/opt/airflow/uv"
 IMAGES = "/opt/airflow/image"
 LOCAL_REPOSITORY = "localhost/airflow-worker"  # of images that no registry has

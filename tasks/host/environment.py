@@ -119,6 +119,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "REGISTRY_USER": (registry.username or "") if registry else "",
         "START_TASK": layout.START_TASK,
         "TRIAL_POD": layout.TRIAL_POD,
+        "EXTRA_LOCK": layout.EXTRA_LOCK,
         "UV": layout.UV,
         "WORKER_DIGESTS": layout.WORKER_DIGESTS,
         "CONTROL_USER": layout.CONTROL_USER,

@@ -34,7 +34,7 @@ def host(tmp_path: Path) -> Host:
         (tmp_path / name).mkdir()
         if name != "airflow":  # the home of its user
             host.values[name] = str(tmp_path / name)
-    for name in ("MIGRATED", "VENV", "ADMIN_PASSWORD"):
+    for name in ("MIGRATED", "VENV", "ADMIN_PASSWORD", "EXTRA_LOCK"):
         host.values[name] = str(tmp_path / name)
     return host
 
@@ -57,7 +57,13 @@ echo uv "$@" >> {calls}
 test "$UV_SYSTEM_CERTS $UV_LINK_MODE" = "true copy" || exit 3
 case $1 in
 venv) mkdir -p "$5/bin" ;;
-pip) test -d "$(dirname "$5")" && touch "$(dirname "$5")/../.lock" ;;
+pip)
+    test -d "$(dirname "$5")" && touch "$(dirname "$5")/../.lock"
+    if test "$2" = compile; then
+        cat > {calls}.requirements
+        while test "$1" != --output-file; do shift; done
+        echo locked > "$2"
+    fi ;;
 esac
 {end}
 """
@@ -78,16 +84,16 @@ def test_a_venv_is_installed_from_its_lock_and_then_the_extra_requirements(host:
     arguments = ("venv.sh", str(folder), "/usr/bin/python3.11", LOCK, *extra)
     assert host.check(*arguments) == f"{folder} is not complete"
     assert host.apply(*arguments) == host.check(*arguments) == ""
-    made, locked, more = host.called("uv")
+    made, locked, resolved, more = host.called("uv")
     assert made == ["venv", "--quiet", "--python", "/usr/bin/python3.11", str(folder)]
     for words in (locked, more):
         assert {"--compile-bytecode", "--only-binary", f"{folder}/bin/python"} <= set(words)
+    assert {"compile", "--only-binary", "--generate-hashes"} <= set(resolved)
     assert locked[-3:] == ["--require-hashes", "-r", LOCK]
     # The lock wins over the extra requirements.
-    assert more[more.index("--constraint") :] == [
-        *("--constraint", LOCK),
-        *("boto3>=1;", "python_version", "<", "'4'", "httpx[http2]"),
-    ]
+    assert resolved[resolved.index("--constraint") + 1] == LOCK
+    assert Path(f"{host.calls}.requirements").read_text().splitlines() == [*extra]
+    assert more[-3:] == ["--no-deps", "-r", f"{host.values['EXTRA_LOCK']}.new"]
     # Every user could write to it.
     assert not (folder / ".lock").exists()
 

@@ -39,13 +39,15 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 """
 
 
-def wheel(name: str) -> bytes:
-    """A wheel with one empty module."""
+def wheel(name: str, version: str = "1.0", text: str = "") -> bytes:
+    """A wheel with one module."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(f"{name}.py", "")
-        info = f"{name}-1.0.dist-info"
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{name}.py", text)
+        info = f"{name}-{version}.dist-info"
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
         tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         archive.writestr(f"{info}/WHEEL", tags)
         archive.writestr(f"{info}/RECORD", "")
@@ -69,6 +71,7 @@ def sdist() -> bytes:
     return content.getvalue()
 
 
+# The files of each package, by its name and a word more.
 FILES = {
     "locked": ("locked-1.0-py3-none-any.whl", wheel("locked")),
     "inner": ("inner-1.0-py3-none-any.whl", wheel("inner")),
@@ -89,10 +92,12 @@ class Index(BaseHTTPRequestHandler):
             return
         last = self.path.strip("/").rpartition("/")[2]
         body = next((data for name, data in FILES.values() if name == last), b"")
-        if not body and last in FILES:
-            body = f'<a href="/files/{FILES[last][0]}">{FILES[last][0]}</a>'.encode()
+        kind = "application/zip"
+        if names := [name for key, (name, _) in FILES.items() if key.split()[0] == last]:
+            body = "".join(f'<a href="/files/{name}">{name}</a>' for name in names).encode()
+            kind = "text/html"
         self.send_response(200 if body else 404)
-        self.send_header("Content-Type", "text/html" if last in FILES else "application/zip")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
@@ -165,9 +170,12 @@ def host(tmp_path: Path, index: Served, monkeypatch: pytest.MonkeyPatch) -> Host
         path = tmp_path / name
         path.write_text(plan.uploads[host.values[name]])
         host.values[name] = str(path)
+    indexes = tmp_path / "PACKAGE_INDEXES"
+    indexes.write_text(f'cache-dir = "{tmp_path}/.cache"\n{indexes.read_text()}')
     (logins,) = plan.named("Write the logins of the package indexes").inputs[:1]
     (tmp_path / "netrc").write_text(logins)
     host.values |= {"PACKAGE_LOGINS": str(tmp_path / "netrc"), "UV": str(tmp_path / "uv")}
+    host.values["EXTRA_LOCK"] = str(tmp_path / "extra.txt")
     (tmp_path / "uv/bin").mkdir(parents=True)
     program = shutil.which("uv")
     assert program, "run the tests with uv"
@@ -193,6 +201,61 @@ def test_the_lock_and_more_come_from_the_index(host: Host) -> None:
     assert done.returncode == 0, done.stderr
     assert {"locked", "inner"} <= installed(host)
     assert LOGIN[1] not in done.stdout + done.stderr
+
+
+def again(host: Host, *more: str) -> subprocess.CompletedProcess[str]:
+    """Install all of it once more, on a host whose cache is lost."""
+    for path in ("venv", ".cache"):
+        shutil.rmtree(host.folder / path, ignore_errors=True)
+    return install(host, *more)
+
+
+def version(host: Host) -> str:
+    """The version of the package inner that is installed."""
+    (found,) = host.folder.glob("venv/lib/python3*/site-packages/inner-*.dist-info")
+    return found.name.removeprefix("inner-").removesuffix(".dist-info")
+
+
+def test_what_the_inventory_adds_is_locked_when_it_was_installed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert install(host, "inner").returncode == 0
+    lock = host.folder / "extra.txt"
+    locked = lock.read_text()
+    assert "inner==1.0" in locked and hashlib.sha256(FILES["inner"][1]).hexdigest() in locked
+    assert f"\n# For {host.folder}/venv\n" in locked
+    monkeypatch.setitem(
+        FILES, "inner 2", ("inner-2.0-py3-none-any.whl", wheel("inner", version="2.0"))
+    )
+    assert again(host, "inner").returncode == 0 and version(host) == "1.0"
+    assert lock.read_text() == locked
+    # Other requirements, which are another venv, keep what is not against them.
+    other = locked.replace(f"{host.folder}/venv", "/opt/airflow/venvs/other")
+    lock.write_text(other)
+    assert again(host, "inner", "locked").returncode == 0 and version(host) == "1.0"
+    lock.write_text(other)
+    assert again(host, "inner>=2").returncode == 0 and version(host) == "2.0"
+    assert "inner==2.0" in lock.read_text()
+    lock.unlink()
+    assert again(host, "inner").returncode == 0 and version(host) == "2.0"
+    assert {path.name for path in host.folder.glob("extra*")} == {"extra.txt"}
+
+
+def test_another_file_under_a_locked_version_is_refused(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack: somebody replaces a file of the index."""
+    assert install(host, "inner").returncode == 0
+    name, _ = FILES["inner"]
+    monkeypatch.setitem(FILES, "inner", (name, wheel("inner", text="import evil\n")))
+    done = again(host, "inner")
+    assert done.returncode == 1 and "inner" not in installed(host)
+    assert "Hash mismatch" in done.stderr
+
+
+def test_a_failure_locks_nothing(host: Host) -> None:
+    assert install(host, "inner", "locked>=2").returncode == 1
+    assert not (host.folder / "extra.txt").exists()
 
 
 def test_without_the_authority_nothing_is_taken(host: Host) -> None:

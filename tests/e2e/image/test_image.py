@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from tasks import layout
 from tests.e2e.conftest import Shell
 from tests.e2e.servers import DOCKER_HUB, RegistryServer
 from tests.e2e.support import Airflow, bring_dag, deploy
@@ -141,6 +142,9 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     assert new.startswith(f"docker.io/{REPOSITORY}:")
     tag = new.rpartition(":")[2]
     assert hub.tags(REPOSITORY) == [tag]
+    assert re.search(
+        "^statsd==4.0.1 .*\n +--hash=", shell(f"cat {layout.EXTRA_LOCK}"), re.MULTILINE
+    )
     # There is a list of packages for each image that is kept.
     assert shell("cd /opt/airflow/image && ls -d */") == f"{tag}/"
     shell(f"systemd-run --quiet --unit=e2e-statsd socat -u UDP4-RECV:8125 OPEN:{STATSD},creat")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks.cluster import programs
-from tasks.layout import UV, VENVS
+from tasks.layout import EXTRA_LOCK, LIB, REQUIREMENTS, UV, VENVS
 from tasks.settings import Settings
 from tests.e2e import flipping_proxy
 from tests.e2e.conftest import Shell
@@ -133,6 +133,27 @@ def test_a_package_of_airflow(shell: Shell) -> None:
         refused("Hash mismatch for `tabulate==", settings=settings)
     assert shell(installed) == before
     healed("Airflow | Remove old venvs")
+
+
+def test_what_the_inventory_adds_is_locked_from_its_first_installation_on(shell: Shell) -> None:
+    """In a venv that nothing uses."""
+    venv, python = f"{VENVS}/e2e", "$(readlink -f /usr/bin/python3)"
+    lock = f"{REQUIREMENTS}/{Settings.from_data({}).airflow.version}.txt"
+    install = f"{LIB}/venv.sh apply {venv} {python} {lock} 'cowsay>=6'"
+    try:
+        shell(install)
+        locked = shell(f"cat {EXTRA_LOCK}")
+        (name,) = re.findall("^cowsay==[0-9.]+", locked, re.MULTILINE)
+        assert "--hash=sha256:" in locked
+        # It is lost, and the index has another file under the same name.
+        shell(f"rm {venv}/.complete; {UV}/bin/uv cache clean --quiet cowsay")
+        with damaged(shell, wheel("cowsay"), UV_CONFIG, passing("cowsay")):
+            said = shell(f"{install} 2>&1 && echo installed || true")
+        assert f"Hash mismatch for `{name}`" in said
+        shell(install)
+        assert shell(f"cat {EXTRA_LOCK}") == locked
+    finally:
+        shell(f"rm -rf {venv} {EXTRA_LOCK}*")
 
 
 def test_a_program(shell: Shell, machine: Machine) -> None:

@@ -2,6 +2,9 @@
 # venv.sh check|apply VENV PYTHON LOCK [REQUIREMENT...]: the virtual environment VENV is complete and
 # compiled: it has the packages of the file LOCK, and what the REQUIREMENTs need beyond it.
 # Written by the deploy of Airflow.
+#
+# The first success with these REQUIREMENTs locks them, with hashes, in EXTRA_LOCK: whatever the index
+# offers later, the same environment has the same packages, and another one keeps them where it can.
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
@@ -13,12 +16,36 @@ install() {
     uv pip install --quiet --python "$venv/bin/python" --compile-bytecode "$@"
 }
 
-# The lock wins over the additional requirements. Where there is what it takes, they may be built.
+# Write a lock of the requirements in the standard input. The lock of Airflow wins over them, and uv
+# keeps the versions that the output file has already where it can.
+resolve() {
+    cat "$EXTRA_LOCK" >"$EXTRA_LOCK.new" 2>/dev/null || true
+    uv pip compile --quiet --python "$venv/bin/python" --constraint "$lock" --generate-hashes \
+        --no-header --no-annotate --output-file "$EXTRA_LOCK.new" "$@" - >/dev/null
+}
+
 install_more() {
+    # Where there are the means, packages may be built.
     wheels="--only-binary :all:"
     [ -z "$BUILDS_PACKAGES" ] || wheels=
+    more=$EXTRA_LOCK
     # shellcheck disable=SC2086 # two words
-    install $wheels --constraint "$lock" "$@" || fail "airflow_extra_requirements: they can't be installed." \
+    if ! grep -qsxF "# For $venv" "$more"; then
+        more=$EXTRA_LOCK.new
+        printf '%s\n' "$@" | resolve $wheels || refuse
+    fi
+    # shellcheck disable=SC2086
+    install $wheels --no-deps -r "$more" || refuse
+    [ "$more" = "$EXTRA_LOCK" ] || {
+        printf '%s\n' "# Written by the deploy of Airflow: the lock of airflow_extra_requirements." "# For $venv" |
+            cat - "$more" >"$more.whole"
+        mv "$more.whole" "$EXTRA_LOCK"
+        rm "$more"
+    }
+}
+
+refuse() {
+    fail "airflow_extra_requirements: they can't be installed." \
         "Where a package has no wheel, name the Debian packages that build it in build_apt_packages" \
         "(such as build-essential, python3-dev and its headers), or an index with its wheel in build_indexes"
 }
