@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pyinfra.api import deploy
+from io import StringIO
+
+from pyinfra.api import DeployError, deploy
 
 from tasks.host import tools
-from tasks.layout import REQUIREMENTS, VENV
+from tasks.layout import EXTRA_LOCK, REQUIREMENTS, VENV
+from tasks.lib import whole_file
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
@@ -16,6 +19,7 @@ def install(settings: HostSettings) -> None:
     tools.install_uv(settings)
     lock = settings.airflow.lock_path.name
     tools.write_lock("Airflow", lock)
+    _write_given_lock(settings)
     ensure(
         name="Install Airflow (200 packages, 10 to 60 s)",
         program="venv.sh",
@@ -26,6 +30,23 @@ def install(settings: HostSettings) -> None:
             *settings.airflow.extra_requirements,
         ],
         already="this version with these requirements is installed",
+    )
+
+
+def _write_given_lock(settings: HostSettings) -> None:
+    given = settings.airflow.extra_requirements_lock
+    if given is None:
+        return
+    if f"# For {settings.venv}" not in given.splitlines():
+        raise DeployError(
+            "airflow_extra_requirements_lock: it is of other requirements, another Airflow or"
+            f" another Python: leave it out, deploy, and take {EXTRA_LOCK} of the host"
+        )
+    whole_file.put(
+        name="Write the lock of additional requirements",
+        src=StringIO(given),
+        dest=EXTRA_LOCK,
+        mode="644",
     )
 
 

@@ -21,6 +21,7 @@ from tasks.settings.types import (
     ObjectName,
     Pool,
     PythonRequirement,
+    RequirementsLock,
     Section,
     Version,
 )
@@ -42,6 +43,12 @@ class Airflow(Section):
         default=[],
         repr=False,
         description="Additional Python requirements, on the host and in the worker image.",
+    )
+    extra_requirements_lock: RequirementsLock | None = Field(
+        default=None,
+        repr=False,
+        description="The text of `/etc/airflow/extra-requirements.txt` of a host with the same"
+        " `airflow_extra_requirements`, Airflow and Python, for another one.",
     )
     config: dict[CfgSection, dict[CfgOption, CfgValue]] = Field(
         default={},

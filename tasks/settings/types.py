@@ -270,6 +270,10 @@ def shown(value: object) -> str:
     return text if len(text) < 120 else f"{text[:100]}… ({len(text)} characters)"
 
 
+# As uv writes it: options in such a file, such as another index, are settings.
+_LOCKED = r"#[ -~]*|[A-Za-z0-9][^\s=]* ?(==|@) ?[ -~]*| +--hash=sha256:[0-9a-f]{64}( \\)?|"
+RequirementsLock = Annotated[str, _checked(rf"#[ -~]*(\n({_LOCKED}))*", max_length=2**20)]
+
 # One or more certificates, as PEM.
 Certificate = Annotated[str, StringConstraints(pattern=r"-----BEGIN CERTIFICATE-----")]
 

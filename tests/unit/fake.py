@@ -291,6 +291,15 @@ def settings(
     return Settings.from_data(given or {}).for_release(codename, architecture=architecture)
 
 
+def extra_lock(requirements: list[str]) -> str:
+    """The lock of additional requirements, as a host has it."""
+    venv = settings({"airflow_extra_requirements": requirements}).venv
+    return f"# For {venv}\nboto3==1.40.0 \\\n    --hash=sha256:{'a' * 64}\n"
+
+
+VARIANTS["more packages"]["airflow_extra_requirements_lock"] = extra_lock(
+    VARIANTS["more packages"]["airflow_extra_requirements"]
+)
 _plans: dict[str, Plan] = {}
 
 

@@ -176,6 +176,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "package index": {**fake.VARIANTS["package index"], "build_ca_certificate": PEM},
     # Of files on this machine, which a text would have to name.
     "folder": {"dags_local_folder": "tests/e2e/dags", "plugins_local_folder": "tests/e2e/dags"},
+    "lock": {"airflow_extra_requirements_lock": fake.extra_lock([])},
     "file": {"worker_pod_template": "tests/e2e/dags/no-such-file"},
 }
 
@@ -576,6 +577,9 @@ def indexes(plan: Plan) -> Any:
 # The value of each setting as it arrives; a dictionary or list may have more.
 ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "airflow_extra_requirements": lambda plan: words_of(plan, "venv.sh")[3:],
+    "airflow_extra_requirements_lock": lambda plan: plan.uploads[
+        "/etc/airflow/extra-requirements.txt"
+    ],
     "airflow_config": lambda plan: {name: dict(config(plan)[name]) for name in config(plan)},
     "airflow_connections": lambda plan: objects(plan)["connections"],
     "airflow_variables": lambda plan: objects(plan)["variables"],

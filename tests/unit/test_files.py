@@ -78,6 +78,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     ),
     "/opt/airflow/*.sums.new": SUMS,
     "/var/lib/airflow-deploy/*.new": SUMS,
+    "/etc/airflow/extra-requirements.txt": requirements,
     "/etc/airflow/uv.toml": tomllib.loads,
     "/etc/airflow/package-authority.pem": like(r"-----BEGIN CERTIFICATE-----\n[^-]*-----END .*\n"),
     "/etc/airflow/dags.env": like(r'#.*\n([A-Za-z_]\w*=".*"\n)*'),

@@ -56,6 +56,7 @@ FILES = {
     "/etc/airflow/airflow.cfg": ("root:airflow-dags", "640"),
     # It holds no secret.
     "/etc/airflow/host.env": ("root:root", "644"),
+    "/etc/airflow/extra-requirements.txt": ("root:root", "644"),
     "/etc/airflow/uv.toml": ("root:root", "644"),
     "/etc/airflow/package-authority.pem": ("root:root", "644"),
     "/etc/airflow/dags.env": ("root:root", "644"),

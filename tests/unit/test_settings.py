@@ -398,6 +398,7 @@ def test_postgres_version_is_the_releases_unless_given(
 OTHER: dict[str, Any] = {
     "airflow_version": "3.3.3",
     "airflow_extra_requirements": ["boto3==1.40.0"],
+    "airflow_extra_requirements_lock": fake.extra_lock([]),
     "airflow_config": {"core": {"parallelism": "4"}},
     "build_apt_packages": ["build-essential"],
     "build_indexes": {"company": {"url": "https://pypi.example/simple", "default": True}},
@@ -824,3 +825,19 @@ def test_the_run_says_when_a_certificate_ends_soon(
     monkeypatch.setattr("tasks.lib.progress.say_at_end", said.append)
     fake.plan(fake.settings({"web_host": "0.0.0.0", "web_certificate": fake.pair(days)}))
     assert any("certificate ends in 2" in sentence for sentence in said) is told
+
+
+def test_a_lock_of_other_requirements_is_refused_before_the_first_change() -> None:
+    lock = fake.extra_lock(["boto3>=1"])
+    settings = {"airflow_extra_requirements_lock": lock}
+    assert fake.plan(fake.settings({**settings, "airflow_extra_requirements": ["boto3>=1"]}))
+    with pytest.raises(DeployError, match="it is of other requirements"):
+        fake.plan(fake.settings({**settings, "airflow_extra_requirements": ["boto3>=2"]}))
+
+
+@pytest.mark.parametrize(
+    "line", ["--index-url https://pypi.example", "-r /etc/passwd", "boto3", "a==1\r", "./here"]
+)
+def test_a_lock_has_no_options_and_nothing_without_a_version(line: str) -> None:
+    with pytest.raises(DeployError, match="airflow_extra_requirements_lock"):
+        fake.settings({"airflow_extra_requirements_lock": f"# For a\n{line}\n"})
