@@ -10,9 +10,10 @@ hosts = [
             "_sudo": True,
             "web_host": "0.0.0.0",
             "web_roles": {
-                # May look at DAGs, their runs and their logs, and start a run.
+                # May look at DAGs, their runs and their logs, and start a run, for which Airflow
+                # wants the right to edit the DAG, too.
                 "starter": {
-                    "DAGs": ["read", "menu"],
+                    "DAGs": ["read", "edit", "menu"],
                     "DAG Runs": ["read", "create", "menu"],
                     "Task Instances": ["read", "menu"],
                     "Task Logs": ["read"],

@@ -16,7 +16,7 @@ from tests.e2e.support import Airflow, Deploy, deploy
 PASSWORD = token_hex(16)
 ROLES = {
     "starter": {
-        "DAGs": ["read", "menu"],
+        "DAGs": ["read", "edit", "menu"],
         "DAG Runs": ["read", "create", "menu"],
         "Task Instances": ["read"],
         "Task Logs": ["read"],
