@@ -7,7 +7,7 @@ import pyinfra
 from pyinfra import host
 
 from tasks import preflight
-from tasks.airflow import config, database, objects, secrets, services, timers, venv
+from tasks.airflow import config, database, objects, secrets, services, timers, users, venv
 from tasks.cluster import access, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
@@ -46,6 +46,7 @@ def deploy(settings: HostSettings) -> None:
         policy.admit(settings, pod)
         database.migrate(settings)
         objects.sync(settings)
+        users.sync(settings)
         dags.publish(settings)
         git.prepare(settings)
         services.run(settings)

@@ -75,6 +75,8 @@ SMOKE_TEST_USER = "airflow-smoke-test"
 SMOKE_TEST_PASSWORD = f"{SECRETS}/smoke-test-password"
 LOGIN_CONFIG = "/etc/airflow/webserver_config.py"  # may hold secrets; for the user airflow
 OBJECTS = f"{SECRETS}/objects.json"  # connections, variables and pools of the inventory
+USERS = f"{SECRETS}/users.json"  # users and roles of the web page of the inventory
+USER_PASSWORDS = f"{SECRETS}/users"  # those that the host made for them, in files by their names
 # As `docker login` writes it: containers' tools and the cluster's pull secret read the same.
 REGISTRY_LOGIN = f"{SECRETS}/registry-login.json"
 PACKAGE_LOGINS = f"{SECRETS}/netrc"  # of indexes of Python packages

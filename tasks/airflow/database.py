@@ -34,9 +34,9 @@ def migrate(settings: HostSettings) -> None:
     )
     if settings.airflow.smoke_test:
         ensure(
-            name=f"Create the smoke test's user {layout.SMOKE_TEST_USER}",
+            name=f"Make the smoke test's user {layout.SMOKE_TEST_USER}, as the test needs it",
             program="user.sh",
             # A role that can start a DAG and read its log, and no more.
             args=[layout.SMOKE_TEST_USER, "User", layout.SMOKE_TEST_PASSWORD],
-            already="the user exists",
+            already="the user is as the test needs it",
         )

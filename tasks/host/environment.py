@@ -83,6 +83,8 @@ def values(settings: HostSettings) -> dict[str, str]:
         "JWT_KEYS": layout.JWT_KEYS,
         "RENEWAL_KUBECONFIG": layout.RENEWAL_KUBECONFIG,
         "TOKEN_MARK": layout.TOKEN_MARK,
+        "USERS": layout.USERS,
+        "USER_PASSWORDS": layout.USER_PASSWORDS,
         "TRIGGERER_KUBECONFIG": layout.TRIGGERERS_KUBECONFIG,
         # The smoke test.
         "SMOKE_TEST": "yes" if settings.airflow.smoke_test else "",

@@ -7,7 +7,7 @@ import time
 from pyinfra import host, logger
 from pyinfra.api import DeployError
 
-from tasks.layout import ADMIN_PASSWORD, LOOPBACK
+from tasks.layout import ADMIN_PASSWORD, LOOPBACK, SMOKE_TEST_USER
 from tasks.lib import lock, progress, terminal
 from tasks.preflight import checks, neighbours
 from tasks.preflight.questions import HostReport, variables
@@ -39,6 +39,11 @@ def check(settings: Settings) -> HostSettings:
         progress.say_at_end(
             f"The web page has no user {settings.web.admin_user}: somebody deleted it, and the"
             " deploy does not make it again. `sudo airflow users create` on the host makes one."
+        )
+    if report.one("test_user"):
+        progress.say_at_end(
+            f"Somebody deleted or changed {SMOKE_TEST_USER}, the smoke test's own user of the web"
+            " page. The deploy made it again: leave it alone."
         )
     codename = report.one("system").split()[1]
     if remark := checks.untried(codename, report.one("architecture")):

@@ -125,6 +125,11 @@ def _postgres(settings: Settings, report: Report, codename: str) -> Iterator[str
 
 
 def _names(report: Report) -> Iterator[str]:
+    for name in report.all("others_user"):
+        yield (
+            f"web_users: the web page has a user {name} that the deploy did not make: choose"
+            " another name, delete the user, or put it into the group inventory of the web page"
+        )
     for name in report.all("foreign_user"):
         yield (
             f"there is a user {name} that this deploy did not make: rename it with `usermod -l`, or"

@@ -14,6 +14,8 @@
 : "${pip_files=}"        # pip's files of configuration
 : "${pod_network=}"      # the addresses of pods
 : "${smoke_passed=}"     # file that a deploy writes when a task ran as a pod
+: "${test_user=}"        # the smoke test's user of the web page
+: "${web_users=}"        # users of the web page of the inventory
 : "${state=}"            # folder of the deploy's notes
 : "${users_made=}"       # file that lists users of the web page that the deploy made
 : "${units_directory=}"  # folder of the deploy's units
@@ -165,19 +167,28 @@ ask_index() { # the package index, as pip and uv each find it
     done
 }
 
-ask_first_user() { # whether somebody deleted the web page's first user since it was made
-    grep -qsxF -e "$first_user" "$users_made" || return 0
-    found=$(
-        # shellcheck disable=SC1091
-        . /etc/airflow/host.env && export PGCLUSTER && cd / &&
-            runuser -u airflow -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd airflow \
-                -c "select count(*) from public.ab_user where username = '$first_user'" 2>/dev/null
-    )
-    [ "$found" != 0 ] || say first_user deleted
+ask_users() { # of the web page: whom somebody deleted or changed since, and who is not the deploy's
+    [ -s "$users_made" ] || return 0
+    first=$(grep -xF -e "$first_user" "$users_made")
+    tester=$([ -s "$smoke_passed" ] && echo "$test_user")
+    # shellcheck disable=SC1091
+    (. /etc/airflow/host.env && export PGCLUSTER && cd / && runuser -u airflow -- \
+        env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd airflow 2>/dev/null) <<EOF
+select 'first_user deleted' where '$first' <> '' and not exists
+    (select from public.ab_user where username = '$first');
+select 'test_user changed' where '$tester' <> '' and not exists
+    (select from public.ab_user u
+        join public.ab_user_role l on l.user_id = u.id join public.ab_role r on r.id = l.role_id
+        where u.username = '$tester' and u.active group by u.id having string_agg(r.name, ',') = 'User');
+select 'others_user ' || lower(u.username) from public.ab_user u
+    where lower(u.username) = any (string_to_array('$web_users', ' ')) and not exists
+    (select from public.ab_user_group l join public.ab_group g on g.id = l.group_id
+        where l.user_id = u.id and g.name = 'inventory');
+EOF
 }
 
 ask_neighbours() {
-    ask_first_user
+    ask_users
     ask_postgres
     ask_names
     ask_places

@@ -110,6 +110,8 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "state": layout.STATE,
         "first_user": settings.web.admin_user,
         "users_made": layout.USERS_MADE,
+        "test_user": layout.SMOKE_TEST_USER if settings.airflow.smoke_test else "",
+        "web_users": " ".join(settings.web.users),
         "smoke_passed": layout.SMOKE_TEST_PASSED,
         "units_directory": layout.UNITS_DIRECTORY,
         "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",

@@ -230,6 +230,12 @@ def _line(value: str) -> str:
 
 
 Line = Annotated[str, AfterValidator(_line)]
+# Users and roles of the web page, as Airflow's tables hold them. Airflow takes Ada and ada for one
+# user. The name is that of a file on the host, too.
+UserName = Annotated[str, _checked("[a-z0-9][a-z0-9_.@+-]*", max_length=64)]
+RoleName = Annotated[Line, StringConstraints(min_length=1, max_length=64)]
+ResourceName = Annotated[Line, StringConstraints(min_length=1, max_length=250)]
+Permission = Literal["read", "edit", "create", "delete", "menu"]
 LocalPath = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_line)]
 
 
@@ -357,6 +363,18 @@ class Pool(Compound):
     slots: int = Field(ge=-1)
     description: str = ""
     include_deferred: bool = False
+
+
+class WebUser(Compound):
+    """A user of the web page and the REST API who logs in with a password."""
+
+    roles: list[RoleName] = Field(min_length=1)
+    # None lets the host make the first one, for root to read, and leaves later ones alone.
+    password: Annotated[SecretStr, Field(min_length=1)] | None = None
+    # None leaves alone what people write into the page.
+    email: Line | None = None
+    first_name: Line | None = None
+    last_name: Line | None = None
 
 
 class WebCertificate(Compound):

@@ -8,18 +8,26 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from tasks.layout import API_SERVER_PORT, LOOPBACK
+from tasks.layout import API_SERVER_PORT, LOOPBACK, SMOKE_TEST_USER
 from tasks.settings.types import (
     Address,
     LinuxName,
+    Permission,
     Port,
     PythonText,
+    ResourceName,
+    RoleName,
     Section,
+    UserName,
     WebCertificate,
     WebUrl,
+    WebUser,
     in_url,
     is_this_host,
 )
+
+# Airflow's own: EXISTING_ROLES in auth_manager/security_manager/constants.py of its provider fab.
+ROLES = ("Admin", "Op", "User", "Viewer", "Public")
 
 
 class Web(Section):
@@ -56,6 +64,17 @@ class Web(Section):
         default=10, ge=1, description="Logins per minute that one address may try over TLS."
     )
     admin_user: LinuxName = Field(default="admin", description="First user of the web page.")
+    users: dict[UserName, WebUser] = Field(
+        default={},
+        repr=False,
+        description="Users with a password, by name; the deploy creates, corrects and removes them,"
+        " and never shows their passwords.",
+    )
+    roles: dict[RoleName, dict[ResourceName, list[Permission]]] = Field(
+        default={},
+        description="Roles beside Airflow's own: what each may do with which resources; the deploy"
+        " creates and corrects them.",
+    )
     login_config: PythonText | None = Field(
         default=None,
         repr=False,
@@ -64,18 +83,43 @@ class Web(Section):
     )
 
     def conflicts(self) -> Iterator[str]:
-        """A certificate that nobody sees, or that can't work."""
-        if self.certificate is None:
-            return
+        """Users and roles that can't be, and a certificate that nobody sees or that can't work."""
+        yield from self._user_conflicts()
+        if self.certificate is not None:
+            yield from self._certificate_conflicts(self.certificate)
+
+    def _user_conflicts(self) -> Iterator[str]:
+        for role in self.roles:
+            if role in ROLES:
+                yield (
+                    f"web_roles: {role} is Airflow's own, which corrects it at each start: choose"
+                    " another name"
+                )
+        known = (*ROLES, *self.roles)
+        for name, user in self.users.items():
+            for role in user.roles:
+                if role not in known:
+                    yield (
+                        f"web_users: {name} has the role {role}, which does not exist: write one of"
+                        f" {', '.join(known)}, or describe it in web_roles"
+                    )
+        for name, why in (
+            (self.admin_user, "web_admin_user, whom the deploy makes once and then leaves alone"),
+            (SMOKE_TEST_USER, "the smoke test's own user"),
+        ):
+            if name in self.users:
+                yield f"web_users: {name} is {why}: choose another name"
+
+    def _certificate_conflicts(self, certificate: WebCertificate) -> Iterator[str]:
         if not self.is_public:
             yield (
                 f'web_certificate has no meaning with web_host = "{self.host}": write the address'
                 " there that should serve the web page"
             )
-        found = list(self.certificate.conflicts())
+        found = list(certificate.conflicts())
         yield from (f"web_certificate: {each}" for each in found)
         name = urlsplit(self.base_url or "").hostname
-        if name and not found and not self.certificate.is_for(name):
+        if name and not found and not certificate.is_for(name):
             yield (
                 f"web_certificate: certificate is not for {name}, the name in web_base_url:"
                 " browsers refuse it, write one with that name"

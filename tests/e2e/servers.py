@@ -1,4 +1,4 @@
-"""Real servers on the test machine for Airflow and its tasks: S3, git, registry, REST, mail, LDAP.
+"""Real servers on the test machine for Airflow and its tasks: S3, git, registry, REST, mail, login.
 
 Each runs as a transient systemd unit and listens on the machine's address, where the host, its
 pods and the test process reach it. Its logins belong to the object, its data to the machine: a
@@ -27,7 +27,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, ClassVar, Self
 
-from tests.e2e import rest_service
+from tasks import layout
+from tests.e2e import oidc_provider, rest_service
 from tests.sandbox import common, machine, versitygw
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
@@ -499,6 +500,88 @@ class LdapServer(Server):
             f"LDAPTLS_CACERT={folder}/certificate.pem ldapadd -x -H {url} -D {self.user}"
             f" -y {folder}/password",
             "".join([_COMPANY, *people, *groups]).encode(),
+        )
+        return self
+
+
+# With an authority of its own, as a company's provider has it.
+_PROVIDER = """\
+set -e
+mkdir --parents {folder}
+cd {folder}
+test ! -e server.crt || exit 0
+new='openssl req -x509 -newkey rsa:2048 -noenc -days 30'
+$new -subj '/CN=Test login authority' -addext keyUsage=critical,keyCertSign \
+-keyout ca.key -out ca.crt
+$new -subj /CN=test-oidc -addext subjectAltName=IP:{address} \
+-addext basicConstraints=critical,CA:FALSE -CA ca.crt -CAkey ca.key \
+-keyout server.key -out server.crt
+"""
+
+
+@dataclass(frozen=True)
+class OidcServer(Server):
+    """A provider of OpenID Connect, canaille, over TLS by an authority of its own."""
+
+    people: tuple[str, ...]
+    groups: Mapping[str, str]  # each with its member
+    redirect: str  # where it sends people who logged in
+    password: str = field(default_factory=lambda: token_hex(16), repr=False)  # everybody's
+    client_secret: str = field(default_factory=lambda: token_hex(16), repr=False)
+
+    unit = "test-oidc"
+    port = 19006
+    client: ClassVar[str] = "airflow"
+    folder: ClassVar[str] = f"{FOLDER}/oidc"
+
+    @property
+    def url(self) -> str:
+        """What the provider calls itself."""
+        return f"https://{self.address}"
+
+    @property
+    def metadata_url(self) -> str:
+        """Where a client finds everything else."""
+        return f"{self.url}/.well-known/openid-configuration"
+
+    @property
+    def ca_file(self) -> str:
+        """Certificate of the authority, on the machine."""
+        return f"{self.folder}/ca.crt"
+
+    def start(self) -> Self:
+        """Start the provider, which is installed first if need be, in an environment of its own."""
+        self._install("openssl")
+        folder = self.folder
+        self._shell(_PROVIDER.format(folder=folder, address=self.machine.address))
+        words = ("--frozen", "--quiet", "--no-emit-project", "--only-group", "login-server")
+        lock = common.run(["uv", "export", *words]).stdout
+        self._write(f"{folder}/lock.txt", lock.encode())
+        uv = f"env UV_SYSTEM_CERTS=true {layout.UV}/bin/uv"
+        machine.run(
+            self.machine,
+            f"cd {folder} && cmp -s lock.txt installed.txt || {{ {uv} venv --quiet --clear"
+            f" --python /usr/bin/python3 venv && {uv} pip install --quiet --require-hashes"
+            f" --python venv/bin/python -r lock.txt && cp lock.txt installed.txt; }}",
+            timeout=INSTALL_SECONDS,
+        )
+        given = {
+            "address": self.address,
+            "people": list(self.people),
+            "groups": dict(self.groups),
+            "redirect": self.redirect,
+            "client": self.client,
+            "password": self.password,
+            "client_secret": self.client_secret,
+        }
+        self._write(f"{folder}/given.json", json.dumps(given).encode())
+        self._write(f"{folder}/provider.py", Path(oidc_provider.__file__).read_bytes())
+        ca = self._shell(f"cat {self.ca_file}")
+        self._run(
+            f"{folder}/venv/bin/python {folder}/provider.py",
+            f"--working-directory={folder}",
+            url=self.metadata_url,
+            ca=ca,
         )
         return self
 

@@ -172,6 +172,16 @@ def names_objects(settings: HostSettings) -> bool:
     )
 
 
+def names_users(settings: HostSettings) -> bool:
+    """Users or roles of the web page."""
+    return bool(settings.web.users or settings.web.roles)
+
+
+def makes_passwords(settings: HostSettings) -> bool:
+    """Users of the web page whose first password is the host's."""
+    return any(user.password is None for user in settings.web.users.values())
+
+
 def logs_need_connection(settings: HostSettings) -> bool:
     """Logs in a store, which is reached with a connection that the inventory names."""
     return settings.logs.store == "s3" and bool(settings.airflow.connections)
@@ -582,6 +592,12 @@ _PATHS: Table = {
         /etc/airflow/secrets/objects.json  root root 600  has passwords
         /usr/local/lib/airflow/sync-objects.py root root 644 public
     """,
+    names_users: """
+        /etc/airflow/secrets/users.json       root root 600 has passwords
+        /usr/local/lib/airflow/users.py       root root 755 public
+        /usr/local/lib/airflow/sync-users.py  root root 644 public
+    """,
+    makes_passwords: "/etc/airflow/secrets/users root root 700 has passwords",
     registry_needs_login: "/etc/airflow/secrets/registry-login.json root root 600 has a password",
     page_has_own_certificate: "/etc/airflow/tls/web.pem root root 600 has a key",
     has_own_login: "/etc/airflow/webserver_config.py root airflow 640 may have secrets",

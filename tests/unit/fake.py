@@ -175,6 +175,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
         "airflow_variables": {"colour": "green"},
         "airflow_pools": {"narrow": {"slots": 2}},
+        "web_users": {"ada": {"roles": ["team"], "password": "hidden"}, "bob": {"roles": ["Op"]}},
+        "web_roles": {"team": {"DAGs": ["read"]}},
     },
     "claims": {
         "logs_store": "volume_claim",

@@ -208,7 +208,9 @@ def server() -> Iterator[postgres.Server]:
         running.sql(
             "create table alembic_version as select 'abc' as version_num;"
             "create table alembic_version_fab as select 'def' as version_num;"
-            "create table ab_user (username text)",
+            "create table ab_role as select 1 as id, 'User' as name union select 2, 'Admin';"
+            "create table ab_user_role (user_id int default 1, role_id int);"
+            "create table ab_user (username text, id int default 1, active boolean default true)",
             "airflow",
         )
         yield running
@@ -229,7 +231,9 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def airflow(host: Host, server: postgres.Server, secrets: Path) -> Host:
     """A host with secrets, a virtual environment in use, and a database."""
-    server.sql("update alembic_version set version_num = 'abc'; truncate ab_user", "airflow")
+    server.sql(
+        "update alembic_version set version_num = 'abc'; truncate ab_user, ab_user_role", "airflow"
+    )
     export = " ".join(f"{name}={value}" for name, value in server.environment.items())
     export = export.replace("PATH=", f"PATH={host.bin}:")
     host.program("runuser", f"export {export}\n{AS_USER}")
@@ -533,7 +537,9 @@ def test_the_first_users_password_is_in_no_argument(airflow: Host, server: postg
     (called,) = airflow.called("airflow")
     assert called[:4] == ["users", "create", "--role", "Admin"]
     assert called[-2:] == ["--username", "admin"]
-    server.sql("insert into ab_user values ('admin')", "airflow")
+    server.sql(
+        "insert into ab_user values ('admin'); insert into ab_user_role values (1, 2)", "airflow"
+    )
     assert airflow.check("user.sh", *words) == ""
     another = airflow.check("user.sh", "another", "Admin", file)
     assert another == "the web page has no user another"
@@ -557,15 +563,44 @@ def test_a_first_user_that_was_deleted_stays_so(airflow: Host, server: postgres.
     assert airflow.check("user.sh", *words) == ""
 
 
-@pytest.mark.parametrize(("is_there", "verb"), [(True, "reset-password"), (False, "create")])
-def test_an_own_user_gets_its_password_again(
+@pytest.mark.parametrize("verb", ["apply", "renew"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_own_user_is_made_again(
     airflow: Host, server: postgres.Server, is_there: bool, verb: str
 ) -> None:
     if is_there:
         server.sql("insert into ab_user values ('tester')", "airflow")
     file = Path(airflow.values["SECRETS"], "smoke-test-password")
-    done = airflow.run("user.sh", "renew", "tester", "User", str(file))
+    done = airflow.run("user.sh", verb, "tester", "User", str(file))
     assert done.returncode == 0, done.stderr
-    (called,) = airflow.called("airflow")
-    assert called[:2] == ["users", verb] and called[-2:] == ["--username", "tester"]
-    assert (airflow.folder / "answers").read_text() == file.read_text() * 2
+    *deleted, made = airflow.called("airflow")
+    assert deleted == [["users", "delete", "--username", "tester"]] * is_there
+    assert made[:4] == ["users", "create", "--role", "User"]
+    assert made[-2:] == ["--username", "tester"]
+    assert (airflow.folder / "answers").read_text().endswith(file.read_text() * 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_now"),
+    [
+        ("insert into ab_user_role values (1, 2)", "active Admin,User"),
+        ("delete from ab_user_role", "active without a role"),
+        ("update ab_user_role set role_id = 2", "active Admin"),
+        ("update ab_user set active = false", "inactive User"),
+    ],
+)
+def test_an_own_user_that_somebody_changed_is_noticed(
+    airflow: Host, server: postgres.Server, change: str, is_now: str
+) -> None:
+    words = ["tester", "User", airflow.values["ADMIN_PASSWORD"]]
+    server.sql(
+        "insert into ab_user values ('tester'); insert into ab_user_role values (1, 1)", "airflow"
+    )
+    assert airflow.check("user.sh", *words) == ""
+    # A person's user may be so.
+    made = f"{airflow.folder}/made"
+    Path(made).write_text("tester\n")
+    server.sql(change, "airflow")
+    sentence = f"the user tester is {is_now}: it should be active User"
+    assert airflow.check("user.sh", *words) == sentence
+    assert airflow.check("user.sh", *words, made) == ""

@@ -100,6 +100,16 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "web_base_url": "https://airflow.example/team",
         "web_certificate": fake.PAIR,
         "web_admin_user": "admin",
+        "web_users": {
+            "ada": {
+                "roles": ["Viewer"],
+                "password": "hidden",
+                "email": "ada@example",
+                "first_name": "Ada",
+                "last_name": "L",
+            }
+        },
+        "web_roles": {"team": {"DAGs": ["read"]}},
         "web_login_config": "AUTH_TYPE = 2  # it's LDAP",
         "execution_api_host": "host.example",
         "dags_git_bundles": {
@@ -403,6 +413,12 @@ def config(plan: Plan) -> configparser.ConfigParser:
     return formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"].replace("\r", "\n"))
 
 
+def users(plan: Plan) -> Any:
+    """The users and roles of the web page."""
+    (text,) = plan.named("Write /etc/airflow/secrets/users.json").inputs
+    return json.loads(text)
+
+
 def objects(plan: Plan) -> Any:
     """Connections, variables and pools, as the program that writes them reads them."""
     (text,) = plan.named("Write /etc/airflow/secrets/objects.json").inputs
@@ -595,6 +611,8 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "web_base_url": lambda plan: config(plan)["api"]["base_url"],
     "web_certificate": lambda plan: plan.named("Write the web page's own certificate").inputs[0],
     "web_login_config": lambda plan: plan.named("Write the login's configuration").inputs[0],
+    "web_users": lambda plan: users(plan)["users"],
+    "web_roles": lambda plan: users(plan)["roles"],
     "web_admin_user": lambda plan: formats.host_values(plan)["ADMIN_USER"],
     "execution_api_host": lambda plan: re.findall(
         r"//(.*):", environment(plan)["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]

@@ -16,6 +16,7 @@ from tasks.preflight.checks import findings
 from tasks.preflight.neighbours import Cluster
 from tasks.preflight.questions import NEIGHBOURS, QUESTIONS, Report
 from tasks.settings import Settings
+from tests.unit import postgres
 from tests.unit.fake import DEFAULTS
 from tests.unit.test_preflight import GOOD, NOW
 
@@ -34,6 +35,7 @@ def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) ->
     ("answers", "thing", "cure"),
     [
         ({"foreign_user": ["airflow"]}, "a user airflow that this deploy did not", "deluser"),
+        ({"others_user": ["ada"]}, "a user ada that the deploy did not make", "group inventory"),
         ({"foreign_uid": ["bob"]}, "airflow_uid: the id belongs to bob", "write another one"),
         ({"foreign_unit": ["/etc/systemd/system/airflow-x.service"]}, "airflow-x.service", "away"),
         ({"engine": ["docker-ce"]}, "docker-ce", 'minikube_driver = "podman"'),
@@ -198,6 +200,7 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.bin, self.units = folder / "bin", folder / "units"
+        self.neighbours = NEIGHBOURS.read_text().replace("/etc/airflow/", f"{folder}/")
         self.state = folder / "state"
         self.bin.mkdir()
         self.units.mkdir()
@@ -230,7 +233,7 @@ class Host:
         given = "".join(f"{name}='{value}'\n" for name, value in self.variables.items())
         done = subprocess.run(
             ["sh"],
-            input=f"{given}\n{functions}\n{NEIGHBOURS.read_text()}\nask_neighbours\n",
+            input=f"{given}\n{functions}\n{self.neighbours}\nask_neighbours\n",
             env={"PATH": f"{self.bin}:{os.environ['PATH']}"},
             text=True,
             capture_output=True,
@@ -413,3 +416,46 @@ def test_the_index_is_asked_as_pip_and_uv_find_it(host: Host, tmp_path: Path, in
     assert host.ask() == {"index_of": ["pip", "uv"]}
     uv.write_text('index-url = "http://127.0.0.1:1/simple"\n')
     assert host.ask() == {"index_of": ["pip", "uv"], "no_index": ["uv 127.0.0.1"]}
+
+
+USERS = """
+create table ab_user (id int, username text, active boolean default true);
+create table ab_role as select 1 as id, 'User' as name union select 2, 'Admin';
+create table ab_group as select 1 as id, 'inventory' as name union select 2, 'others';
+create table ab_user_role (user_id int, role_id int);
+create table ab_user_group (user_id int, group_id int);
+insert into ab_user values (1, 'admin'), (2, 'tester'), (3, 'ada'), (4, 'Bob'), (5, 'eve');
+insert into ab_user_role values (1, 2), (2, 1), (3, 2), (4, 2);
+insert into ab_user_group values (3, 1), (4, 2);
+"""
+
+
+def test_users_of_the_web_page_that_people_deleted_changed_or_made(host: Host) -> None:
+    host.state.mkdir()
+    made = host.state / "users"
+    (host.state / "smoke-test-passed").write_text("…")
+    (host.state.parent / "host.env").write_text("PGCLUSTER=15/main\n")
+    host.variables |= {
+        "first_user": "admin",
+        "test_user": "tester",
+        "users_made": str(made),
+        "web_users": "ada bob new",
+    }
+    with postgres.server() as server:
+        server.sql("create database airflow")
+        server.sql(USERS, "airflow")
+        export = " ".join(f"{name}={value}" for name, value in server.environment.items())
+        host.program("runuser", f'shift 3\nexec env {export} "$@"')
+        assert host.ask() == {}  # the deploy made none yet
+        made.write_text("admin\n")
+        assert host.ask() == {"others_user": ["bob"]}
+        for change in (
+            "insert into ab_user_role values (2, 2)",
+            "delete from ab_user_role where user_id = 2",
+            "insert into ab_user_role values (2, 1); update ab_user set active = false",
+            "delete from ab_user where id = 2",
+        ):
+            server.sql(change, "airflow")
+            assert host.ask() == {"others_user": ["bob"], "test_user": ["changed"]}, change
+        server.sql("delete from ab_user where id in (1, 4)", "airflow")
+        assert host.ask() == {"first_user": ["deleted"], "test_user": ["changed"]}

@@ -281,6 +281,10 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
         ),
         ({"web_login_config": ["s3cret"]}, "web_login_config"),
         (
+            {"web_users": {"ada": {"roles": ["Op"], "password": ["s3cret"]}}},
+            "web_users.ada.password",
+        ),
+        (
             {"web_certificate": {**PAIR, "key": ["s3cret"]}},
             "web_certificate.key",
         ),
@@ -414,6 +418,8 @@ OTHER: dict[str, Any] = {
     "web_host_names": ["airflow.example"],
     "web_login_config": "AUTH_TYPE = 2\n",
     "web_logins_per_minute": 5,
+    "web_users": {"ada": {"roles": ["Viewer"], "first_name": "Ada"}},
+    "web_roles": {"team": {"DAGs": ["read", "menu"]}},
     "execution_api_host": "192.0.2.8",
     "web_admin_user": "ada",
     "airflow_uid": 50001,

@@ -100,6 +100,12 @@ def test_the_smoke_tests_user_comes_back(shell: Shell) -> None:
     assert "Smoke test passed" in shell("airflow-smoke-test")
     shell("airflow users delete --username airflow-smoke-test >/dev/null")
     assert "Smoke test passed" in shell("airflow-smoke-test")
+    shell("airflow users remove-role --username airflow-smoke-test --role User >/dev/null")
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "Somebody deleted or changed airflow-smoke-test" in run.output
+    assert "Smoke test passed" in shell("airflow-smoke-test")
+    assert deploy().changed == []
 
 
 def test_a_proxy_is_for_the_internet_only(shell: Shell) -> None:

@@ -1,8 +1,9 @@
 #!/bin/sh
 # user.sh check|apply NAME ROLE PASSWORD [MADE]: the web page has the user NAME, who is made with
-# ROLE and the password in the file PASSWORD. The file MADE lists users that were made once: one that
-# was deleted since is not made again.
-# user.sh renew NAME ROLE PASSWORD: the user is there, and its password is that of the file.
+# ROLE and the password in the file PASSWORD. With the file MADE it is a person's: MADE lists users
+# that were made once, and no later change or deletion is undone. Without it, the user is active and
+# has ROLE only.
+# user.sh renew NAME ROLE PASSWORD: the user is a new one, with the password of the file.
 # Written by the deploy of Airflow.
 set -eu
 # shellcheck disable=SC1091
@@ -10,12 +11,15 @@ set -eu
 [ $# = 4 ] || [ $# = 5 ] || usage
 action=$1 name=$2 role=$3 password=$4 made=${5-}
 
-is_there() {
-    found=$(
-        runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' \
-            psql -XAtqd "$DATABASE" -c "select 1 from public.ab_user where username = '$name'"
-    ) || fail "the database does not tell its users"
-    [ "$found" = 1 ]
+# Print how the user is in the database: nothing, or «active ROLE,...».
+state() {
+    runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd "$DATABASE" -c \
+        "select case when u.active then 'active ' else 'inactive ' end
+            || coalesce(string_agg(r.name, ',' order by r.name), 'without a role')
+        from public.ab_user u
+        left join public.ab_user_role l on l.user_id = u.id
+        left join public.ab_role r on r.id = l.role_id
+        where u.username = '$name' group by u.active" || fail "the database does not tell its users"
 }
 
 was_made() {
@@ -33,17 +37,30 @@ create() {
         --lastname Airflow
 }
 
+renew() {
+    found=$(state)
+    [ -z "$found" ] || "$RUN" airflow users delete --username "$name" >/dev/null
+    create
+}
+
 case $action in
 check)
     was_made || {
-        is_there || fail "the web page has no user $name"
+        found=$(state)
+        [ -n "$found" ] || fail "the web page has no user $name"
         [ -z "$made" ] || fail "$made does not say that $name was made"
+        [ "$found" = "active $role" ] || fail "the user $name is $found: it should be active $role"
     }
     ;;
 apply)
-    was_made || is_there || create
-    [ -z "$made" ] || was_made || echo "$name" >>"$made"
+    if [ -z "$made" ]; then
+        renew
+    elif ! was_made; then
+        found=$(state)
+        [ -n "$found" ] || create
+        echo "$name" >>"$made"
+    fi
     ;;
-renew) if is_there; then with_password reset-password; else create; fi ;;
+renew) renew ;;
 *) usage ;;
 esac
