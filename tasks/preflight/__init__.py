@@ -41,6 +41,8 @@ def check(settings: Settings) -> HostSettings:
             " deploy does not make it again. `sudo airflow users create` on the host makes one."
         )
     codename = report.one("system").split()[1]
+    if remark := neighbours.remark(settings, report, codename):
+        progress.say_at_end(remark)
     if remark := checks.untried(codename, report.one("architecture")):
         logger.info(f"    {remark}")
     return settings.for_release(
