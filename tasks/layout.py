@@ -159,6 +159,7 @@ MINIKUBE_UNIT = f"{UNITS_DIRECTORY}/minikube.service"
 NODE_LOGS_UNIT = f"{UNITS_DIRECTORY}/opt-airflow-logs.mount"  # systemd names it by its path
 CONTAINERD_PROXY = f"{UNITS_DIRECTORY}/containerd.service.d/airflow-proxy.conf"
 NGINX_UNIT = "nginx.service"
+POSTGRES_DROP_IN = f"{UNITS_DIRECTORY}/postgresql@*-main.service.d/airflow.conf"
 METRICS_UNIT = "prometheus-postgres-exporter.service"
 METRICS_SOCKET = "prometheus-postgres-exporter.socket"
 # Tells the api-server of JWT_KEYS.
@@ -359,6 +360,7 @@ PLACES = (
         "the sandbox of the Prometheus endpoint",
         removal="metrics",
     ),
+    Place(POSTGRES_DROP_IN, "configuration", "starts PostgreSQL again", removal="database"),
     Place(
         "/etc/postgresql/*/main/conf.d/airflow.conf",
         "configuration",

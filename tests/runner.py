@@ -360,7 +360,7 @@ def chosen_runs(chosen: argparse.Namespace) -> list[Run]:
     release = chosen.release or RELEASES[0]
     if chosen.what == ["all"]:
         start = names.index(chosen.first) if chosen.first else 0
-        return [Run(story, release) for story in found[start:]]
+        return [Run(story, release) for story in found[start:] if release in story.releases]
     return [Run(found[names.index(name)], release) for name in chosen.what if name != "unit"]
 
 

@@ -2,7 +2,7 @@
 
 A story is a folder of tests/e2e. Its package's docstring says what it is about, START whether its
 machine is "bare" or "deployed", MINUTES how long it usually takes, ORDER in which order its modules
-run, if that matters.
+run, if that matters; and RELEASES on which Debian it begins, if not on each.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Story:
     sentence: str
     minutes: int
     start: str  # on a "bare" machine or on a "deployed" one
+    releases: tuple[str, ...] = RELEASES
 
 
 def stories() -> list[Story]:
@@ -37,7 +38,8 @@ def stories() -> list[Story]:
         if any(folder.glob("test_*.py")):
             package = importlib.import_module(f"tests.e2e.{folder.name}")
             sentence = (package.__doc__ or "").strip()
-            found.append(Story(folder.name, sentence, package.MINUTES, package.START))
+            releases = getattr(package, "RELEASES", RELEASES)
+            found.append(Story(folder.name, sentence, package.MINUTES, package.START, releases))
     return sorted(found, key=lambda story: (story.name != "main", -story.minutes, story.name))
 
 
@@ -71,7 +73,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=machines_at_once(), help="stories at a time")
     parser.add_argument("--keep", action="store_true", help="keep the machine of a failed story")
     chosen = parser.parse_args()
-    known = [story.name for story in stories()]
+    known = {story.name: story for story in stories()}
     for name in [*chosen.what, *([chosen.first] if chosen.first else [])]:
         if name not in (*known, "unit", "all", "list") or (
             name == chosen.first and name not in known
@@ -80,6 +82,9 @@ def arguments() -> argparse.Namespace:
                 f"./tests/run: there is no story {name!r}. There are:\n{listing()}", file=sys.stderr
             )
             sys.exit(2)
+    for name in chosen.what:
+        if name in known and chosen.release and chosen.release not in known[name].releases:
+            parser.error(f"{name} begins on {' or '.join(known[name].releases)} only")
     if len(chosen.what) > 1 and {"all", "list"} & {*chosen.what}:
         parser.error("all and list stand alone")
     if chosen.first and chosen.what != ["all"]:

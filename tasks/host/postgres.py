@@ -9,6 +9,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import systemd
 
+from tasks import layout
 from tasks.layout import ACCEPT, CONTROL_USER, DAGS_USER, DATABASE, METRICS_USER, ORIGINAL
 from tasks.lib import whole_file
 from tasks.lib.operations import ensure, run_unless
@@ -22,6 +23,7 @@ def configure(settings: HostSettings) -> None:
     """PostgreSQL runs with an empty or grown database airflow, which the role airflow owns."""
     directory = f"/etc/postgresql/{settings.postgres.version}/main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
+    kept = f"pg_hba.conf{ORIGINAL}"
     ensure(
         name="Make the PostgreSQL cluster",
         program="postgres-cluster.sh",
@@ -43,6 +45,8 @@ def configure(settings: HostSettings) -> None:
         test=f"test -e {access}{ORIGINAL}",
         commands=[
             f"cp -p {access} {access}{ORIGINAL}.new",
+            # After pg_upgradecluster, which brought the deploy's own, the older cluster has it.
+            rf"cd {directory}; find ../.. -name {kept} -exec cp -p {{}} {kept}.new \;",
             f"mv {access}{ORIGINAL}.new {access}{ORIGINAL}",
         ],
         already="it was kept before",
@@ -63,6 +67,7 @@ def configure(settings: HostSettings) -> None:
             **({METRICS_USER: [DATABASE]} if settings.metrics.port else {}),
         },
     )
+    _start_again(settings)
     systemd.service(name="Run PostgreSQL", service="postgresql", running=True, enabled=True)
     ensure(
         name="Make PostgreSQL load its configuration",
@@ -82,6 +87,23 @@ def configure(settings: HostSettings) -> None:
         )
     if settings.metrics.port:
         _let_the_exporter_ask()
+
+
+def _start_again(settings: HostSettings) -> None:
+    """systemd starts a PostgreSQL again that ended by itself."""
+    unit = f"postgresql@{settings.postgres.version}-main.service"
+    whole_file.put(
+        name="Write PostgreSQL's drop-in",
+        src="files/etc/systemd/system/postgresql@.service.d/airflow.conf",
+        dest=layout.POSTGRES_DROP_IN.replace("*", str(settings.postgres.version)),
+        mode="644",
+    )
+    run_unless(
+        name="Make systemd load PostgreSQL's unit",
+        test=f'test "$(systemctl show -P NeedDaemonReload {unit})" = no',
+        commands=["systemctl daemon-reload"],
+        already="systemd has read it as it is on the disk",
+    )
 
 
 def _let_the_exporter_ask() -> None:

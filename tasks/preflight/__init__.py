@@ -46,6 +46,8 @@ def check(settings: Settings) -> HostSettings:
             " page. The deploy made it again: leave it alone."
         )
     codename = report.one("system").split()[1]
+    if remark := neighbours.remark(settings, report, codename):
+        progress.say_at_end(remark)
     if remark := checks.untried(codename, report.one("architecture")):
         logger.info(f"    {remark}")
     return settings.for_release(

@@ -16,6 +16,8 @@ from tasks.worker import pod, registry
 
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
 MIN_DISK_GIB = 10
+MIN_ROOM_MIB = 256  # on a host with Airflow; less is a disk that is full in a moment
+MIN_ROOM_FILES = 1000  # so many new files; a virtual environment has 30000
 UPGRADE_DISK_GIB = 3  # for a venv of 0.5, its image as archive and unpacked, 0.8 each
 MAX_CLOCK_SKEW = 60  # seconds; tokens of the Execution API allow only 10 between host and pods
 
@@ -36,7 +38,9 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         ]
     return [
         *_system(report),
+        *_release(report),
         *_resources(report),
+        *_room(report),
         *_upgrade(settings, report),
         *_minikube(settings, report),
         *_kubernetes_version(settings, report),
@@ -75,6 +79,17 @@ def _system(report: Report) -> Iterator[str]:
         )
 
 
+def _release(report: Report) -> Iterator[str]:
+    """An upgrade to another release that is not finished."""
+    release = RELEASES.get(report.one("system").partition(" ")[2])
+    there = report.one("pythons").split()
+    if release and there and release.python not in there:
+        yield (
+            f"the host is {release.name} in part: its Python is {', '.join(there)} and not yet"
+            f" {release.python}: finish the upgrade with `apt full-upgrade`"
+        )
+
+
 def untried(codename: str, architecture: str) -> str | None:
     """A sentence about a host of a kind on which nobody tried the deploy; none about others."""
     kinds = [] if RELEASES[codename].is_tried else [RELEASES[codename].name]
@@ -96,6 +111,25 @@ def _resources(report: Report) -> Iterator[str]:
             yield (
                 f"{free:.1f} GiB of disk are free in {place}:"
                 f" at least {MIN_DISK_GIB} are needed, free some"
+            )
+
+
+def _room(report: Report) -> Iterator[str]:
+    """File systems that are full, on a host with Airflow."""
+    if not report.one("installed"):
+        return
+    for answer in report.all("room"):
+        place, free, files, free_files = answer.split()
+        cure = f"free some, `du -xh {place} | sort -h | tail -n 40` shows what takes it"
+        if int(free) < MIN_ROOM_MIB * 2**10:
+            yield (
+                f"{int(free) // 2**10} MiB of disk are free in {place}, where Airflow and the"
+                f" deploy need {MIN_ROOM_MIB}: {cure}"
+            )
+        elif int(files) and int(free_files) < MIN_ROOM_FILES:
+            yield (
+                f"{free_files} more files have room in {place}, where Airflow and the deploy need"
+                f" {MIN_ROOM_FILES} (`df -i`): delete many small ones"
             )
 
 

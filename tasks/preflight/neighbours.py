@@ -28,6 +28,7 @@ class Cluster(NamedTuple):
     runs: bool
     is_own: bool  # whether it has the deploy's configuration or data
     content: frozenset[str]  # «database-NAME» and «role-NAME», but for PostgreSQL's own
+    has_programs: bool = True
 
     @property
     def label(self) -> str:
@@ -47,7 +48,10 @@ def clusters(report: Report) -> list[Cluster]:
         version, name, port, state, whose, *content = answer.split()
         runs, is_own = state.startswith("online"), whose == "own"
         # A number may have a part behind a dot, as 9.6 had.
-        each = Cluster(int(float(version)), name, int(port), runs, is_own, frozenset(content))
+        each = Cluster(
+            *(int(float(version)), name, int(port), runs, is_own, frozenset(content)),
+            has_programs="binaries_missing" not in state,
+        )
         # One that pg_upgradecluster made has the data, but perhaps not the configuration.
         moved = bool(report.one("migrated")) and each.has_airflow and name == "main"
         found.append(each._replace(is_own=is_own or moved))
@@ -75,6 +79,7 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
     codename = report.one("system").partition(" ")[2]
     if codename in RELEASES:
         yield from _postgres(settings, report, codename)
+        yield from _lost_database(report, codename)
     yield from _names(report)
     yield from _containers(report)
     yield from _node_engine(settings, report)
@@ -122,6 +127,43 @@ def _postgres(settings: Settings, report: Report, codename: str) -> Iterator[str
                 f"the PostgreSQL cluster {wanted} has the {kind} {', '.join(names)}, which this"
                 f" deploy did not make, and the deploy would take the cluster over: {keep}"
             )
+
+
+def _lost_database(report: Report, codename: str) -> Iterator[str]:
+    """The database that the deploy made, gone with its cluster or its programs.
+
+    Debian's `apt purge` of an old version deletes the clusters of that version.
+    """
+    there = clusters(report)
+    if not report.one("postgres_due"):
+        return
+    for each in there:
+        if each.is_own and not each.has_programs and not any(it.has_airflow for it in there):
+            yield (
+                f"the PostgreSQL cluster {each.label} has Airflow's database, and its programs are"
+                f" gone: install postgresql-{each.version} again, from https://apt.postgresql.org"
+                f" if {RELEASES[codename].name} does not have it"
+            )
+            return
+    if all(each.runs for each in there) and not any(each.has_airflow for each in there):
+        yield (
+            "Airflow's database is gone: no PostgreSQL cluster of the host has it. To begin with an"
+            f" empty one, delete {layout.MIGRATED} on the host and deploy; then `sudo"
+            f" airflow-restore` brings back a backup of {layout.BACKUPS}"
+        )
+
+
+def remark(settings: Settings, report: Report, codename: str) -> str | None:
+    """A sentence about a PostgreSQL of an earlier release; none about others."""
+    version, _ = postgres(settings, report, codename)
+    newest = RELEASES[codename].postgres
+    if settings.postgres.version or version >= newest:
+        return None
+    return (
+        f"PostgreSQL {version} is of an earlier {RELEASES[codename].distribution.capitalize()} and"
+        f" gets no updates on this one, which has {newest}: YEARS.md, section “Another PostgreSQL”,"
+        " has the way there."
+    )
 
 
 def _names(report: Report) -> Iterator[str]:

@@ -6,6 +6,7 @@
 : "${firewall_ports=}"   # ports of the host that pods must reach
 : "${index_files=}"      # uv's files of configuration
 : "${index_servers=}"    # servers of the public package index
+: "${migrated=}"         # file with the version of the database
 : "${minikube_profile=}" # file in which minikube keeps its cluster
 : "${node_engine=}"      # the container engine that runs the node
 : "${node_is_host=}"     # yes, or nothing
@@ -37,6 +38,7 @@ ask_postgres_cluster() { # version, name, port, state
 }
 
 ask_postgres() {
+    [ ! -s "$migrated" ] || say postgres_due yes # a deploy made the database
     command -v pg_lsclusters >/dev/null || return 0
     pg_lsclusters --no-header | while read -r version name port status _; do
         ask_postgres_cluster "$version" "$name" "$port" "$status" </dev/null

@@ -86,6 +86,8 @@ ask_system() {
     . /etc/os-release
     say system "$ID ${VERSION_CODENAME:-$VERSION_ID}"
     [ "$ID" != ubuntu ] || has_universe || say no_universe yes
+    [ ! -e /usr/bin/python3 ] ||
+        say pythons "$(find /usr/bin -name 'python3.*' | sed -n 's|.*/python\(3\.[0-9]*\)$|\1|p' | paste -sd' ')"
     say architecture "$architecture"
     say memory_kib "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)"
     for place in /opt /var; do
@@ -104,6 +106,16 @@ ask_airflow() {
     [ -s "$migrated" ] && say migrated "$(cat "$migrated")"
     say database_kib \
         "$(du -skc /var/lib/postgresql/*/main/base 2>/dev/null | awk 'END {print $1 + 0}')"
+}
+
+# Free KiB and inodes, once for each file system; one without a number of inodes has 0 of 0.
+ask_room() {
+    for place in / /opt /var /var/lib/postgresql /var/lib/containerd; do
+        [ -d "$place" ] || continue
+        # shellcheck disable=SC2046 # words
+        set -- $(df -Pk "$place" | tail -n 1) $(df -Pi "$place" | tail -n 1)
+        [ $# = 12 ] && say room "$6 $4 $8 ${10}"
+    done | sort -u
 }
 
 ask_restore() {
@@ -282,6 +294,7 @@ ask_image() {
 ask_lock
 ask_system
 ask_airflow
+ask_room
 ask_restore
 ask_ports
 ask_web_host

@@ -224,6 +224,11 @@ def _remove_objects(settings: HostSettings, keep_data: bool) -> None:
     )
 
 
+def _drop_ins_of_postgres(settings: HostSettings) -> str:
+    folder = layout.POSTGRES_DROP_IN.rpartition("/")[0]
+    return folder.replace("*", str(settings.postgres.version))
+
+
 def _remove_database(settings: HostSettings) -> None:
     config = f"/etc/postgresql/{settings.postgres.version}/main"
     original = f"pg_hba.conf{layout.ORIGINAL}"
@@ -240,6 +245,9 @@ def _remove_database(settings: HostSettings) -> None:
                 for role in (layout.METRICS_USER, DAGS_USER, CONTROL_USER)
             ),
             f"cd {config} && {{ test ! -e {original} || mv {original} pg_hba.conf; }}",
+            f"rm -f {layout.POSTGRES_DROP_IN}; systemctl daemon-reload",
+            # The folder may hold a drop-in of an admin.
+            f"rmdir {_drop_ins_of_postgres(settings)} 2>/dev/null || true",
             f"rm {config}/conf.d/airflow.conf",
             f"systemctl restart postgresql@{settings.postgres.version}-main",
             # One that a package made goes with the package.

@@ -137,6 +137,22 @@ def reboot(name: str) -> Machine:
     return machine
 
 
+def become(name: str, release: str) -> None:
+    """Record that the machine `name` has another Debian release, to which a test upgrades it.
+
+    It gets the packages that machines of that release have downloaded.
+    """
+    with locked(f"machine-{name}"):
+        packages, kept = _packages(name)
+        _copy_packages(packages, kept)
+        for path in packages.glob("*.deb"):
+            path.unlink()
+        record = json.loads(_record(name).read_text()) | {"release": release}
+        write_atomically(_record(name), json.dumps(record, indent=2) + "\n")
+        packages, kept = _packages(name)
+        _copy_packages(kept, packages)
+
+
 def save(name: str, state: str) -> None:
     """Stop the machine `name` and keep what is on its disk as `state`.
 

@@ -38,6 +38,11 @@ def section(path: Path, heading: str) -> str:
     return re.split(rf"^#{{1,{len(marks)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
+def commands(path: Path, heading: str) -> list[str]:
+    """The blocks of shell commands in a section."""
+    return re.findall(r"^```sh\n(.*?)^```$", section(path, heading), re.MULTILINE | re.DOTALL)
+
+
 def table(text: str, first: str) -> list[list[str]]:
     """The rows of the table whose first column has this heading."""
     lines = text.splitlines()

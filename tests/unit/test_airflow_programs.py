@@ -150,15 +150,22 @@ def test_the_venv_in_use_is_a_link_that_changes_in_the_switch() -> None:
 # The tools
 
 
+def give_python(host: Host, name: str) -> None:
+    """Let Python be installed, which makes virtual environments, as Debian names it."""
+    pip = f'printf "#!/bin/sh\\n" > "$3/bin/pip"; chmod +x {host.values["UV"]}/bin/pip'
+    host.program(name, f'mkdir -p "$3/bin" "$3/lib/{name}"; {pip}')
+    link = host.bin / "python3"
+    link.unlink(missing_ok=True)
+    link.symlink_to(name)
+
+
 @pytest.mark.parametrize("name", ["uv", "sbom"])
 def test_tools_are_installed_once_for_each_lock(name: str, host: Host) -> None:
     give_uv(host)
     uv, lock = Path(host.values["UV"]), Path(host.values["REQUIREMENTS"], f"{name}.txt")
     lock.write_text("one==1\n")
-    # Makes a virtual environment.
-    host.program(
-        "python3", f'mkdir -p "$3/bin"; printf "#!/bin/sh\\n" > "$3/bin/pip"; chmod +x {uv}/bin/pip'
-    )
+    give_python(host, "python3.11")
+    (uv / "lib/python3.11").mkdir(parents=True)
     assert host.check("tools.sh", name) == f"{uv} does not have the packages of {lock}"
     assert host.apply("tools.sh", name) == host.check("tools.sh", name) == ""
     lock.write_text("one==2\n")
@@ -169,6 +176,23 @@ def test_tools_are_installed_once_for_each_lock(name: str, host: Host) -> None:
     assert host.check("tools.sh", name) == f"uv left its lock in {uv}"
     give_uv(host)
     assert host.apply("tools.sh", name) == host.check("tools.sh", name) == ""
+
+
+def test_tools_are_made_again_when_debian_has_another_python(host: Host) -> None:
+    uv = Path(host.values["UV"])
+    for name in ("uv", "sbom"):
+        Path(host.values["REQUIREMENTS"], f"{name}.txt").write_text("one==1\n")
+    give_python(host, "python3.11")
+    for name in ("uv", "sbom"):
+        give_uv(host)
+        assert host.apply("tools.sh", name) == host.check("tools.sh", name) == ""
+    give_python(host, "python3.13")
+    assert host.check("tools.sh", "uv") == f"{uv} is not of the host's python3.13"
+    assert host.apply("tools.sh", "uv") == host.check("tools.sh", "uv") == ""
+    # Programs that the old one had are installed again, too.
+    assert host.check("tools.sh", "sbom") != ""
+    give_uv(host)
+    assert host.apply("tools.sh", "sbom") == host.check("tools.sh", "sbom") == ""
 
 
 def test_tools_have_only_the_packages_of_their_lock_with_hashes(host: Host) -> None:
@@ -495,6 +519,13 @@ def test_only_root_can_run_a_program(airflow: Host) -> None:
     done = airflow.run("run", "airflow", "version")
     assert done.returncode == 1 and "use sudo airflow" in done.stderr
     assert airflow.called("airflow") == []
+
+
+def test_a_command_says_that_its_python_went_with_another_debian(airflow: Host) -> None:
+    Path(airflow.values["VENVS"], VENV, "bin/python").symlink_to("/usr/bin/python3.gone")
+    done = airflow.run("run", "airflow", "version")
+    assert done.returncode == 1 and f"the Python of {airflow.values['VENVS']}" in done.stderr
+    assert "deploy again" in done.stderr and airflow.called("airflow") == []
 
 
 def test_the_command_is_the_one_of_the_venv(airflow: Host) -> None:

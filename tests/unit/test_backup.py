@@ -241,13 +241,14 @@ def upgraded(host: Host) -> tuple[Host, Path]:
     migrated = host.root / "var/lib/airflow-deploy/migrated"
     migrated.write_text(f"{OLD} 12 34\n")
     for venv in (OLD, "3.3.2-4567"):
-        (host.root / f"opt/airflow/venvs/{venv}").mkdir(parents=True)
+        (host.root / f"opt/airflow/venvs/{venv}/bin").mkdir(parents=True)
         (host.root / f"opt/airflow/venvs/{venv}/.complete").touch()
+        (host.root / f"opt/airflow/venvs/{venv}/bin/python").symlink_to("/bin/sh")
     backup = host.run("before-upgrade-20260101T000000Z")
     for name in KEPT:
         (host.root / name).write_text("new")
     # A file that the earlier form did not have.
-    (host.root / "etc/airflow/host.env").write_text("new")
+    (host.root / "etc/airflow/host.env").write_text("new\nPGCLUSTER=then/main\n")
     (host.root / "opt/airflow/venv").symlink_to(host.root / "opt/airflow/venvs/3.3.2-4567")
     migrated.write_text("3.3.2-4567 12 34\n")
     return host, backup
@@ -268,7 +269,9 @@ def test_a_rollback_brings_back_version_configuration_secrets_and_data(
     expected = {name: name for name in KEPT}
     expected["etc/airflow/pod_template.yaml"] = "image: localhost/worker:1\n"
     assert kept_files(host) == expected
-    assert (host.root / "etc/airflow/host.env").read_text() == "new"
+    # The programs ask the PostgreSQL that has the data now.
+    now = f"PGCLUSTER={fake.settings().postgres_cluster}\n"
+    assert (host.root / "etc/airflow/host.env").read_text() == f"new\n{now}"
     assert (host.root / "opt/airflow/venv").readlink() == host.root / f"opt/airflow/venvs/{OLD}"
     migrated = host.root / "var/lib/airflow-deploy/migrated"
     assert migrated.read_text() == f"{OLD} 12 34\n"
@@ -318,7 +321,8 @@ def test_an_unhealthy_airflow_keeps_the_backup_and_the_state_of_before(
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        ("venv", "3.3.1-0123 is gone: deploy with airflow_version"),
+        ("venv", "3.3.1-0123 is gone, or its Python: deploy with airflow_version"),
+        ("python", "3.3.1-0123 is gone, or its Python: deploy with airflow_version"),
         ("jwt-keys", "run airflow-rotate jwt-secret first"),
         ("lock", "a deploy of this host runs"),
         ("image", "the worker image localhost/worker:1 is gone from the node"),
@@ -333,6 +337,10 @@ def test_a_rollback_that_can_not_succeed_changes_nothing(
     lock.touch()
     if damage == "venv":
         (host.root / f"opt/airflow/venvs/{OLD}/.complete").unlink()
+    elif damage == "python":  # as another Debian leaves it
+        python = host.root / f"opt/airflow/venvs/{OLD}/bin/python"
+        python.unlink()
+        python.symlink_to("/usr/bin/python3.gone")
     elif damage == "jwt-keys":
         (host.root / NOT_KEPT[6]).touch()
     elif damage == "image":

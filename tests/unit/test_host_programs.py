@@ -240,6 +240,25 @@ def test_the_cluster_main_has_the_port_that_all_is_told(tmp_path: Path) -> None:
     assert cluster(tmp_path, "apply", OLD + MAIN, "5433")[1] == []
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_the_removal_gets_postgresqls_own_file_also_after_an_upgrade(
+    older: bool, tmp_path: Path
+) -> None:
+    """pg_upgradecluster brings the deploy's file to the new cluster, and leaves the other one."""
+    there = tmp_path / "17/main"
+    there.mkdir(parents=True)
+    (there / "pg_hba.conf").write_text("the deploy's" if older else "its own")
+    if older:
+        (tmp_path / "15/main").mkdir(parents=True)
+        (tmp_path / "15/main/pg_hba.conf").write_text("the deploy's")
+        (tmp_path / "15/main/pg_hba.conf.before-airflow").write_text("its own")
+    settings = Settings.from_data({}).for_release("trixie", (17, 5432))
+    for command in fake.plan(settings).named("Keep PostgreSQL's own").commands:
+        text = command.replace("/etc/postgresql/", f"{tmp_path}/")
+        subprocess.run(["sh", "-ec", text.rpartition("\n")[2]], check=True)
+    assert (there / "pg_hba.conf.before-airflow").read_text() == "its own"
+
+
 def test_everything_is_told_the_same_cluster() -> None:
     settings = Settings.from_data(fake.VARIANTS["metrics"]).for_release("trixie", (15, 5433))
     plan = fake.plan(settings)

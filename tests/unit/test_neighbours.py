@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tasks import layout
 from tasks.preflight import neighbours
 from tasks.preflight.checks import findings
 from tasks.preflight.neighbours import Cluster
@@ -175,6 +177,53 @@ def test_a_cluster_of_others_is_refused(
         assert words in finding
 
 
+EMPTY = "17 main 5432 online others "
+WITHOUT_PROGRAMS = "15 main 5432 down,binaries_missing own "
+
+
+@pytest.mark.parametrize(
+    ("clusters", "said"),
+    [
+        # Debian's `apt purge` of the old version took its clusters away, or only its programs.
+        ([], ["Airflow's database is gone", layout.MIGRATED, "airflow-restore"]),
+        ([EMPTY], ["Airflow's database is gone", layout.MIGRATED, "airflow-restore"]),
+        ([WITHOUT_PROGRAMS], ["15/main has Airflow's database", "install postgresql-15 again"]),
+        ([WITHOUT_PROGRAMS, EMPTY.replace("5432", "5433")], ["install postgresql-15 again"]),
+        # One that does not run can't be asked, and the deploy starts it.
+        (["15 main 5432 down own "], []),
+        ([WITHOUT_PROGRAMS.replace("5432", "5433"), OWN.replace("15", "17")], []),
+    ],
+)
+def test_a_database_that_was_lost_is_not_replaced_by_an_empty_one(
+    clusters: list[str], said: list[str]
+) -> None:
+    key = DEFAULTS.for_release("trixie").venv_key
+    answers = {
+        **MIGRATED,
+        "migrated": [f"{key} 1 2"],
+        "system": ["debian trixie"],
+        "postgres": clusters,
+        "postgres_due": ["yes"],
+    }
+    findings = found(answers)
+    assert len(findings) == bool(said)
+    for words in said:
+        assert words in findings[0]
+
+
+def test_a_postgres_of_an_earlier_debian_is_mentioned() -> None:
+    report = Report({"postgres": [OWN]})
+    assert neighbours.remark(DEFAULTS, report, "bookworm") is None
+    said = neighbours.remark(DEFAULTS, report, "trixie")
+    assert said and "PostgreSQL 15 is of an earlier Debian" in said and "which has 17" in said
+    # It names a section that is there.
+    (section,) = re.findall("section “(.*)”", said)
+    assert f"## {section}\n" in (layout.ROOT / "YEARS.md").read_text()
+    # With another archive somebody may want it so.
+    wanted = Settings.from_data({"postgres_version": 15})
+    assert neighbours.remark(wanted, report, "trixie") is None
+
+
 def test_a_cluster_that_was_upgraded_is_airflows_own_again() -> None:
     """Also if its configuration did not come along."""
     there = ["15 main 5433 down own ", OWN.replace("15", "17").replace(" own ", " others ")]
@@ -269,6 +318,15 @@ def test_clusters_are_asked_one_by_one(host: Host) -> None:
         "15 main 5432 online others database-airflow role-airflow",
         "17 x 5433 down others",
     ]
+
+
+def test_a_database_is_due_once_a_deploy_made_it(host: Host, tmp_path: Path) -> None:
+    host.variables["migrated"] = str(tmp_path / "migrated")
+    assert host.ask() == {}
+    (tmp_path / "migrated").write_text("3.3.2-0123 1 2\n")
+    assert host.ask() == {"postgres_due": ["yes"]}
+    (host.bin / "pg_lsclusters").unlink()  # purged with the rest
+    assert host.ask()["postgres_due"] == ["yes"]
 
 
 def test_names_of_others_are_told_unless_the_deploy_was_here(host: Host) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import time
@@ -164,6 +165,10 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         ({}, LOCAL_IMAGE),
         # Where Airflow is installed already, space is taken and nothing need be downloaded.
         ({"installed": ["yes"], "disk_kib": ["/opt 1", "/var 1"]}, {}),
+        ({"installed": ["yes"], "room": ["/ 262144 0 0", "/var 262144 60000 1000"]}, {}),
+        ({"room": ["/ 1 0 0"]}, {}),
+        ({"pythons": ["3.11"]}, {}),
+        ({"system": ["debian trixie"], "pythons": ["3.11 3.13"]}, {}),
         ({"installed": ["yes"], "unreachable": ["dl.k8s.io"]}, {}),
         ({"installed": ["yes"], "pip_index": ["/etc/pip.conf"]}, {}),
         ({"kubernetes": ["1.33.1"]}, {"kubernetes_version": "1.33.1"}),
@@ -196,6 +201,24 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ),
         ({"memory_kib": [str(3 * GIB)]}, {}, "3.0 GiB of memory", "at least 3.5"),
         ({"disk_kib": [f"/opt {9 * GIB}", f"/var {40 * GIB}"]}, {}, "/opt", "free some"),
+        (
+            {"installed": ["yes"], "room": ["/ 999999 0 0", "/var 262143 60000 50000"]},
+            {},
+            "255 MiB of disk are free in /var",
+            "du -xh /var",
+        ),
+        (
+            {"installed": ["yes"], "room": ["/var 262144 60000 999"]},
+            {},
+            "999 more files have room in /var",
+            "df -i",
+        ),
+        (
+            {"system": ["debian trixie"], "pythons": ["3.11"]},
+            {},
+            "the host is Debian 13 in part: its Python is 3.11 and not yet 3.13",
+            "apt full-upgrade",
+        ),
         ({"time": [str(int(NOW) + 61)]}, {}, "61 s ahead", "set it"),
         ({"time": [str(int(NOW) - 90)]}, {}, "90 s behind", "set it"),
         ({"port": ["8080 42 nginx"]}, {}, "8080 is held by nginx (process 42)", "web_port"),
@@ -380,6 +403,11 @@ def test_a_machine_answers_the_questions_that_every_machine_can_answer(offline: 
     assert int(report.one("memory_kib")) > 0
     places = {answer.split()[0]: int(answer.split()[1]) for answer in report.all("disk_kib")}
     assert places.keys() == {"/opt", "/var"} and all(free >= 0 for free in places.values())
+    rooms = [answer.split() for answer in report.all("room")]
+    assert all(Path(place).is_mount() for place, *_ in rooms) and "/" in [room[0] for room in rooms]
+    assert len({room[0] for room in rooms}) == len(rooms)
+    (there,) = [int(free) for place, free, *_ in rooms if place == "/"]
+    assert abs(there - shutil.disk_usage("/").free // 1024) < 2**20
     assert len(report.one("system").split()) == 2
     assert (report.one("systemd") == "yes") == Path("/run/systemd/system").is_dir()
 

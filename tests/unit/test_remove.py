@@ -68,6 +68,7 @@ DATA = {
     "/opt/airflow": "the folder of the DAGs",
     "/opt/airflow/dags": "people's, with those of the deploy",
     "/opt/airflow/plugins": "people's",
+    "/etc/systemd/system/postgresql@15-main.service.d": "starts the PostgreSQL of the data again",
     "/var/lib/airflow": "homes",
     "/var/lib/airflow-dags": "homes",
     "/var/lib/airflow-deploy": "notes about the database and the folders",

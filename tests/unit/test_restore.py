@@ -118,3 +118,67 @@ def test_an_older_backup_is_migrated_and_no_superuser_runs_its_code(host: Host) 
     assert host.server.sql("select datname from pg_database where datname like 'airflow%'") == (
         "airflow"
     )
+
+
+KEY = "a" * 43 + "=", "b" * 43 + "="
+
+
+def adopt(host: Host, key: str, dump: Path) -> subprocess.CompletedProcess[str]:
+    """Make a backup of an Airflow that no deploy made."""
+    (dump.parent / "key").write_text(f"{key}\n")
+    return subprocess.run(
+        [programs.LIB / "adopt.sh", dump.name, "key", "adopted.tar"],
+        cwd=dump.parent,
+        env=host.env,
+        text=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("key", [KEY[0], ",".join(KEY)])
+def test_the_database_of_another_airflow_is_taken_over_with_its_key(
+    key: str, host: Host, tmp_path: Path
+) -> None:
+    dump = tmp_path / "theirs.dump"
+    host.server.sql("update alembic_version set version_num = 'of Airflow 2'", "airflow")
+    with dump.open("wb") as file:
+        subprocess.run(
+            ["pg_dump", "-Fc", "airflow"], env=host.server.environment, stdout=file, check=True
+        )
+    done = adopt(host, key, dump)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list((tmp_path / "root/var/lib/airflow-deploy").glob("adopt.*"))
+    assert (tmp_path / "adopted.tar").stat().st_mode & 0o777 == 0o600
+    # What was here goes.
+    host.server.sql("delete from alembic_version; truncate trap", "airflow")
+    host.migrated.write_text("3.3.2-4567 new head\n")
+    other = tmp_path / "root/etc/airflow/secrets/jwt-secret"
+    other.write_text("stays")
+    refused = host.call("airflow-restore", str(tmp_path / "adopted.tar"))
+    assert refused.returncode == 1 and "--trust" in refused.stderr
+    done = host.call("airflow-restore", "--trust", str(tmp_path / "adopted.tar"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert host.server.sql("select version_num from alembic_version", "airflow") == "new head"
+    assert host.server.sql("select count(*) from trap", "airflow") == "1"
+    secrets = tmp_path / "root/etc/airflow/secrets"
+    assert (secrets / "fernet-key").read_text() == f"AIRFLOW__CORE__FERNET_KEY={key}\n"
+    assert other.read_text() == "stays"
+
+
+@pytest.mark.parametrize(
+    ("key", "dump", "says"),
+    [("short", "", "has no fernet key"), (KEY[0], "no dump", "is no dump of Airflow's database")],
+)
+def test_what_is_no_dump_or_no_key_is_no_airflow(
+    key: str, dump: str, says: str, host: Host, tmp_path: Path
+) -> None:
+    path = tmp_path / "theirs.dump"
+    path.write_text(dump)
+    if not dump:
+        with path.open("wb") as file:
+            subprocess.run(
+                ["pg_dump", "-Fc", "airflow"], env=host.server.environment, stdout=file, check=True
+            )
+    done = adopt(host, key, path)
+    assert done.returncode == 1 and says in done.stderr and key not in done.stderr
+    assert not (tmp_path / "adopted.tar").exists()

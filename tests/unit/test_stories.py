@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def test_every_folder_with_tests_is_a_story_with_a_description() -> None:
         assert story.sentence.endswith(".") and "\n" not in story.sentence, story.name
         assert story.start in ("bare", "deployed"), story.name
         assert story.minutes > 0, story.name
+        assert story.releases and {*story.releases} <= {*stories.RELEASES}, story.name
     assert not [story for story in found if any(letter.isdigit() for letter in story.name)]
 
 
@@ -66,6 +68,17 @@ def test_a_senseless_command_line_is_refused(words: list[str]) -> None:
     done = order(*words)
     assert done.returncode == 2
     assert "usage: ./tests/run" in done.stderr
+
+
+def test_a_story_runs_only_on_the_releases_that_it_begins_on() -> None:
+    (story,) = [each for each in stories.stories() if each.name == "debian"]
+    assert story.releases == ("bookworm",)
+    done = order("debian", "--release", "trixie")
+    assert done.returncode == 2 and "debian begins on bookworm only" in done.stderr
+    for release in stories.RELEASES:
+        chosen = argparse.Namespace(what=["all"], release=release, first=None)
+        names = {run.story.name for run in runner.chosen_runs(chosen)}
+        assert ("debian" in names) == (release == "bookworm") and "main" in names
 
 
 def test_only_a_story_that_ran_and_passed_counts_as_passed() -> None:

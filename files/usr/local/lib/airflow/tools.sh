@@ -26,9 +26,12 @@ case "$# ${2-}" in
 *) usage ;;
 esac
 lock=$REQUIREMENTS/$2.txt
+# A virtual environment has its packages in a folder of its Python, which changes with a new Debian.
+python=$(readlink -f "$(command -v python3)")
 case $1 in
 check)
     cmp -s "$lock" "$record" || fail "$UV does not have the packages of $lock"
+    [ -d "$UV/lib/${python##*/}" ] || fail "$UV is not of the host's ${python##*/}"
     # uv leaves it behind, and every user could write to it.
     [ ! -e "$UV/.lock" ] || fail "uv left its lock in $UV"
     ;;
