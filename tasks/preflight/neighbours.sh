@@ -35,6 +35,7 @@ ask_postgres_cluster() { # version, name, port, state
 }
 
 ask_postgres() {
+    ! grep -qs "^PGCLUSTER=''" /etc/airflow/host.env || say database_elsewhere yes
     command -v pg_lsclusters >/dev/null || return 0
     pg_lsclusters --no-header | while read -r version name port status _; do
         ask_postgres_cluster "$version" "$name" "$port" "$status" </dev/null
@@ -168,10 +169,8 @@ ask_index() { # the package index, as pip and uv each find it
 ask_first_user() { # whether somebody deleted the web page's first user since it was made
     grep -qsxF -e "$first_user" "$users_made" || return 0
     found=$(
-        # shellcheck disable=SC1091
-        . /etc/airflow/host.env && export PGCLUSTER && cd / &&
-            runuser -u airflow -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd airflow \
-                -c "select count(*) from public.ab_user where username = '$first_user'" 2>/dev/null
+        /usr/local/lib/airflow/owner.sh env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqc \
+            "select count(*) from public.ab_user where username = '$first_user'" 2>/dev/null
     )
     [ "$found" != 0 ] || say first_user deleted
 }

@@ -16,7 +16,7 @@ from tasks.preflight.checks import findings
 from tasks.preflight.neighbours import Cluster
 from tasks.preflight.questions import NEIGHBOURS, QUESTIONS, Report
 from tasks.settings import Settings
-from tests.unit.fake import DEFAULTS
+from tests.unit.fake import DEFAULTS, EXISTING_DATABASE
 from tests.unit.test_preflight import GOOD, NOW
 
 MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": ["yes"]}
@@ -90,6 +90,13 @@ def test_an_address_needs_its_protocol() -> None:
     assert found({"no_ipv6": ["yes"]}) == []
     (finding,) = found({"no_ipv6": ["yes"]}, {"web_host": "::"})
     assert "0.0.0.0" in finding
+
+
+def test_a_host_does_not_go_back_to_a_postgresql_without_its_data() -> None:
+    answers = {**MIGRATED, "database_elsewhere": ["yes"]}
+    (finding,) = [each for each in found(answers) if each.startswith("postgres_provider")]
+    assert "the deploy moves none" in finding
+    assert not [each for each in found(answers, EXISTING_DATABASE) if "postgres" in each]
 
 
 # Clusters of PostgreSQL: the answers of pg_lsclusters and of the clusters, and the decision.

@@ -58,6 +58,7 @@ FILES = {
     "/etc/airflow/host.env": ("root:root", "644"),
     "/etc/airflow/uv.toml": ("root:root", "644"),
     "/etc/airflow/package-authority.pem": ("root:root", "644"),
+    "/etc/airflow/database-authority.pem": ("root:root", "644"),
     "/etc/airflow/dags.env": ("root:root", "644"),
     "/etc/airflow/pod_template.yaml": ("root:airflow", "640"),
     # Only the deploy reads these.

@@ -13,9 +13,12 @@ alive() { # COMPONENT
 }
 
 healthy() {
-    unit=postgresql@${PGCLUSTER%/*}-${PGCLUSTER#*/}
-    started=$(systemctl show -P ActiveEnterTimestamp --timestamp=unix "$unit")
-    started=${started#@}
+    started=
+    if [ -n "${PGCLUSTER-}" ]; then # that of others does not tell
+        unit=postgresql@${PGCLUSTER%/*}-${PGCLUSTER#*/}
+        started=$(systemctl show -P ActiveEnterTimestamp --timestamp=unix "$unit")
+        started=${started#@}
+    fi
     # The status of the answer is always 200; only its JSON tells.
     answer=$(curl -fsS -m 10 "$WEB_URL/api/v2/monitor/health" 2>&1) || return 1
     for component in metadatabase scheduler dag_processor triggerer; do

@@ -5,15 +5,16 @@
 # user.sh renew NAME ROLE PASSWORD: the user is there, and its password is that of the file.
 # Written by the deploy of Airflow.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 [ $# = 4 ] || [ $# = 5 ] || usage
 action=$1 name=$2 role=$3 password=$4 made=${5-}
 
 is_there() {
     found=$(
-        runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' \
-            psql -XAtqd "$DATABASE" -c "select 1 from public.ab_user where username = '$name'"
+        "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' \
+            psql -XAtqc "select 1 from public.ab_user where username = '$name'"
     ) || fail "the database does not tell its users"
     [ "$found" = 1 ]
 }
