@@ -22,6 +22,7 @@ def deploy(settings: HostSettings) -> None:
 
     # Prepare. An Airflow that runs is not touched. The cluster starts first, in the background,
     # since it takes longest; the image is built from the virtual environment.
+    preflight.database.prepare(settings)
     system.install(settings)
     minikube.start(settings)
     proxy.certify(settings)

@@ -27,6 +27,13 @@ LOOPBACK = "127.0.0.1"  # the api-server listens only there
 # there. Some hosts open 80 and above to all users.
 API_SERVER_PORT = 78
 DATABASE = CONTROL_USER
+# The logins of both users to a PostgreSQL that others run, each in a file that only its user reads:
+# libpq wants that. And the authority of that PostgreSQL's certificate.
+DATABASE_LOGINS = {
+    CONTROL_USER: "/etc/airflow/database-owner.login",
+    DAGS_USER: "/etc/airflow/database-dags.login",
+}
+DATABASE_AUTHORITY = "/etc/airflow/database-authority.pem"
 # The Linux user that comes with Debian's exporter, and its role.
 METRICS_USER = "prometheus"
 
@@ -300,6 +307,11 @@ PLACES = (
             (RENEWAL_KUBECONFIG, "root's"),
         )
         for suffix, what in (("", "way into the cluster"), (".d", "token of the cluster"))
+    ),
+    # The inventory has the present ones.
+    *(
+        Place(path, "configuration", f"the login of {user} to an existing PostgreSQL", backup=False)
+        for user, path in DATABASE_LOGINS.items()
     ),
     Place(SECRETS, "secret", "keys and passwords", ("root", "root", "700")),
     # Half of a rotation, which a restore would leave half done.

@@ -10,6 +10,7 @@ T = TypeVar("T")
 
 # Exposure as systemd computes it, times 10: from 0 to 100. Services without a sandbox have 92.
 MAX_EXPOSURE = 15
+BACKUP_EXPOSURE = 22  # to an existing database
 
 
 def wait_for(what: Callable[[], T], seconds: float, why: str, every: float = 0.3) -> T:

@@ -10,7 +10,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks.airflow import venv
-from tasks.airflow.database import url
+from tasks.host.database import DRIVERS, url
 from tasks.layout import (
     API_SERVER_PORT,
     BUNDLES,
@@ -123,9 +123,9 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "execution_api_server_url": f"{settings.web.local_url}/execution/",
         },
         "database": {
-            # Written out both: derived from each other they would need another driver.
-            "sql_alchemy_conn": url("psycopg2", settings.postgres_port),
-            "sql_alchemy_conn_async": url("psycopg", settings.postgres_port),
+            # Without a password.
+            option.lower(): url(driver, settings)
+            for option, driver in DRIVERS.items()
         },
         "api": {
             "host": LOOPBACK,

@@ -6,14 +6,8 @@ from pyinfra.api import deploy
 
 from tasks import layout
 from tasks.host import postgres
-from tasks.layout import DATABASE
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
-
-
-def url(driver: str, port: int) -> str:
-    """The address of the database for a driver: the socket, as the user of the process."""
-    return f"postgresql+{driver}:///{DATABASE}?host=/var/run/postgresql&port={port}"
 
 
 @deploy("Airflow")
@@ -25,7 +19,7 @@ def migrate(settings: HostSettings) -> None:
         args=[settings.venv_key],
         already="the schema is this version's",
     )
-    postgres.give_rights()
+    postgres.give_rights(settings)
     ensure(
         name=f"Create the web page's user {settings.web.admin_user}",
         program="user.sh",

@@ -15,6 +15,7 @@ from pyinfra.api import deploy
 from tasks import layout
 from tasks.airflow import timers
 from tasks.airflow.secrets import NEEDED
+from tasks.host import database
 from tasks.layout import (
     CONFIG,
     CONTROL_USER,
@@ -183,7 +184,10 @@ def _host_drop_ins(settings: HostSettings) -> Iterator[tuple[str, str]]:
         yield service.name, _render(**_of_service(service, settings))
     yield "liveness", _render(environment={"WEB_URL": settings.web.local_url})
     yield "cleanup-pods", _render(venv=settings.venv)
-    yield "cleanup-history", _render(venv=settings.venv)
+    # A time that was missed is made up for at boot, maybe before PostgreSQL runs.
+    after = _before_database(settings)
+    yield "cleanup-history", _render(after=after, venv=settings.venv)
+    yield "backup", _render(after=after, reaches_out=not settings.postgres.is_debians)
     if settings.written_folders:
         yield "cleanup-logs", _render(written_folders=settings.written_folders)
     yield (
@@ -199,6 +203,8 @@ def _host_drop_ins(settings: HostSettings) -> Iterator[tuple[str, str]]:
 
 def _of_service(service: Service, settings: HostSettings) -> dict[str, object]:
     environment = {"INPUTS": " ".join(inputs(service, settings)), **settings.proxy_environment()}
+    if service.user == DAGS_USER:
+        environment |= database.urls_of_dags(settings)
     if service.name == "api-server":
         environment["WEB_URL"] = settings.web.local_url
         environment["API_SERVER_OPTIONS"] = "--proxy-headers" if settings.web.is_public else ""
@@ -207,7 +213,10 @@ def _of_service(service: Service, settings: HostSettings) -> dict[str, object]:
     runs_tasks = _runs_tasks(service, settings)
     claim = settings.dags.claim
     return {
-        "after": ["minikube.service"] if settings.kubernetes.uses_minikube else [],
+        "after": [
+            *_before_database(settings),
+            *(["minikube.service"] if settings.kubernetes.uses_minikube else []),
+        ],
         "venv": settings.venv,
         "environment": environment,
         "runs_tasks": runs_tasks,
@@ -219,8 +228,14 @@ def _of_service(service: Service, settings: HostSettings) -> dict[str, object]:
     }
 
 
+def _before_database(settings: HostSettings) -> list[str]:
+    """The units without which the database can't be reached."""
+    return ["postgresql.service" if settings.postgres.is_debians else "network-online.target"]
+
+
 def _render(**values: object) -> str:
     nothing = {"after": [], "venv": "", "environment": {}, "runs_tasks": False}
+    nothing |= {"reaches_out": False}
     nothing |= {"written_folders": [], "read_folders": []}
     template = compiled(FILES / f"airflow-.service.d/{HOST_DROP_IN}.j2")
     return template.render({**nothing, **values})

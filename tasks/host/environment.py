@@ -7,8 +7,8 @@ from io import StringIO
 from pathlib import PurePosixPath
 
 from tasks import layout
-from tasks.host import tls
-from tasks.layout import HOST_ENV, ROOT
+from tasks.host import database, tls
+from tasks.layout import CONTROL_USER, DAGS_USER, HOST_ENV, ROOT
 from tasks.lib import whole_file
 from tasks.lib.operations import synced_folder
 from tasks.settings import HostSettings
@@ -18,7 +18,7 @@ def values(settings: HostSettings) -> dict[str, str]:
     """Each value by its name. None of them is secret: units of both users read the file."""
     registry = settings.worker.registry
     return {
-        "PGCLUSTER": settings.postgres_cluster,
+        "PGCLUSTER": settings.postgres_cluster if settings.postgres.is_debians else "",
         "PROXY_URL": settings.proxy.url or "",
         "PROXY_EXCEPTIONS": settings.proxy_environment().get("no_proxy", ""),
         "STATE": layout.STATE,
@@ -51,8 +51,15 @@ def values(settings: HostSettings) -> dict[str, str]:
         "DEPLOY_LOCK": layout.DEPLOY_LOCK,
         # Airflow.
         "ADMIN_USER": settings.web.admin_user,
-        "DATABASE": layout.DATABASE,
+        "DATABASE": database.name(settings),
+        "DATABASE_HELP": database.cure(settings),
         "DATABASE_PORT": str(settings.postgres_port),
+        "OWNER_CONNECTION": database.words(database.variables(settings, CONTROL_USER)),
+        "DAGS_CONNECTION": database.words(database.variables(settings, DAGS_USER)),
+        "DAGS_ROLE": database.role(settings, DAGS_USER),
+        "DAGS_URLS": database.words(database.urls_of_dags(settings)),
+        # Of the exporter, which only asks a PostgreSQL of the host.
+        "METRICS_ROLE": layout.METRICS_USER if settings.postgres.is_debians else "",
         "MIGRATED": layout.MIGRATED,
         "POD_TEMPLATE": layout.POD_TEMPLATE,
         "STARTED_WITH": layout.STARTED_WITH,

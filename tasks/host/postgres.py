@@ -1,26 +1,64 @@
-"""PostgreSQL from Debian: a database of Airflow's own, reached over the socket only.
+"""PostgreSQL: Debian's, with a database that is reached over the socket only, or an existing one.
 
-The control plane's role owns it; the processes that run DAGs' code have another one, with fewer
-rights.
+There, an admin made the database and the roles.
+
+The control plane's role owns the database; the processes that run DAGs' code have another one, with
+fewer rights.
 """
 
 from __future__ import annotations
 
+from io import StringIO
+
+from pydantic import SecretStr
 from pyinfra.api import deploy
 from pyinfra.operations import systemd
 
-from tasks import layout
-from tasks.layout import ACCEPT, CONTROL_USER, DAGS_USER, DATABASE, METRICS_USER, ORIGINAL
+from tasks.host import database
+from tasks.layout import (
+    ACCEPT,
+    CONTROL_USER,
+    DAGS_USER,
+    DATABASE,
+    DATABASE_AUTHORITY,
+    DATABASE_LOGINS,
+    METRICS_USER,
+    ORIGINAL,
+    POSTGRES_DROP_IN,
+)
 from tasks.lib import whole_file
-from tasks.lib.operations import ensure, run_unless
+from tasks.lib.operations import ensure, run_unless, secret_file
 from tasks.settings import HostSettings
-
-GRANTS = "/usr/local/lib/airflow/grants.sql"
 
 
 @deploy("PostgreSQL")
 def configure(settings: HostSettings) -> None:
-    """PostgreSQL runs with an empty or grown database airflow, which the role airflow owns."""
+    """There is an empty or grown database for Airflow, and the host has its logins to it."""
+    if settings.postgres.is_debians:
+        _run(settings)
+        return
+    for user, path in DATABASE_LOGINS.items():
+        secret_file(
+            name=f"Write the login of {user}",
+            path=path,
+            content=SecretStr(database.login_file(database.login(settings, user))),
+            user=user,
+            # libpq refuses one that a group may read, unless it is root's.
+            mode="400",
+        )
+    if authority := settings.postgres.ca_certificate:
+        whole_file.put(
+            name="Write the authority of the database",
+            src=StringIO(authority),
+            dest=DATABASE_AUTHORITY,
+            user="root",
+            group="root",
+            mode="644",
+        )
+
+
+def _run(settings: HostSettings) -> None:
+    """PostgreSQL runs with the database airflow, which the role airflow owns."""
     directory = f"/etc/postgresql/{settings.postgres.version}/main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
     kept = f"pg_hba.conf{ORIGINAL}"
@@ -95,7 +133,7 @@ def _start_again(settings: HostSettings) -> None:
     whole_file.put(
         name="Write PostgreSQL's drop-in",
         src="files/etc/systemd/system/postgresql@.service.d/airflow.conf",
-        dest=layout.POSTGRES_DROP_IN.replace("*", str(settings.postgres.version)),
+        dest=POSTGRES_DROP_IN.replace("*", str(settings.postgres.version)),
         mode="644",
     )
     run_unless(
@@ -117,19 +155,10 @@ def _let_the_exporter_ask() -> None:
     )
 
 
-def give_rights() -> None:
-    """The processes that run DAGs' code have the rights that they need, and no more.
-
-    The owner gives them: a superuser would run what the owner of a table or of a function has made
-    of it.
-    """
-    psql = f"runuser -u {DATABASE} -- psql -XAtq"
-    run_unless(
-        name=f"Give the role {DAGS_USER} its rights",
-        # The query prints the commands that give the missing ones; it must succeed as well.
-        test=f'test "$({psql}c "$(cat {GRANTS})" {DATABASE} && echo .)" = .',
-        commands=[
-            rf"{{ cat {GRANTS}; echo '\gexec'; }} | {psql} -v ON_ERROR_STOP=1 {DATABASE}",
-        ],
+def give_rights(settings: HostSettings) -> None:
+    """The processes that run DAGs' code have the rights that they need, and no more."""
+    ensure(
+        name=f"Give the role {database.role(settings, DAGS_USER)} its rights",
+        program="grants.sh",
         already="it has them, and no others",
     )

@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
 from tasks import layout
-from tasks.host import environment
+from tasks.host import database, environment
 from tasks.layout import CONTROL_USER, DAGS_USER, DIRECTORIES, HOMES, PACKAGES_RECORD
 from tasks.lib.operations import ensure, packages, run_unless
 from tasks.settings import HostSettings
@@ -48,10 +48,10 @@ def package_names(settings: HostSettings) -> list[str]:
         "nginx",
         "openssh-client",  # git calls it
         "openssl",
-        f"postgresql-{settings.postgres.version}",
         "python3",
         "python3-venv",
     ]
+    names += database.packages(settings)
     if settings.node_is_host:
         names += NODE_PACKAGES
     if settings.node_engine:

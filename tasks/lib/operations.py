@@ -116,18 +116,20 @@ def with_arguments(program: Path, args: Sequence[str]) -> str:
 def secret_file(
     path: str,
     content: SecretStr,
+    user: str = "root",
     group: str = "root",
     mode: str = "600",
     redacted: Callable[[str], str] | None = None,
 ) -> Generator[str | StringCommand, None, None]:
     """
-    Write a file of root that only a group can read, or nobody else.
+    Write a file that only its user and a group can read, or nobody else.
 
     The content goes through the command's standard input: it is in no argument, no output and no
     diff, and on the host never in a file that others can read.
 
     + path: on the host
     + content: what it should hold; a newline at its end is added
+    + user: the file's owner
     + group: the file's group
     + mode: its mode, with rights of the group if that may read it
     + redacted: makes a text of the content that people may see, for --diff; none shows nothing
@@ -135,7 +137,7 @@ def secret_file(
     text = content.get_secret_value().removesuffix("\n") + "\n"
     # pyinfra shows the text of its questions, so not even a checksum of the content is in it. An
     # input that nobody reads would be an error of the writer.
-    like = f"-uid 0 -group {group} -perm {mode} -exec cmp -s {{}} \\; -print"
+    like = f"-user {user} -group {group} -perm {mode} -exec cmp -s {{}} \\; -print"
     state = f"find {path} {like}; cat >/dev/null"
     if host.get_fact(Command, command=state, _stdin=StringIO(text)) == path:
         host.noop(f"{path} has the right content")
@@ -146,7 +148,7 @@ def secret_file(
         lines = (redacted(each).splitlines(keepends=True) for each in (there, text))
         for line in generate_color_diff(*lines):
             logger.info("  %s", line)
-    prepare = f"chown root:{group} {path}.new && chmod {mode} {path}.new"
+    prepare = f"chown {user}:{group} {path}.new && chmod {mode} {path}.new"
     yield StringCommand(f"umask 077; cat > {path}.new && {prepare}", _stdin=StringIO(text))
     yield f"sync {path}.new && mv {path}.new {path} && sync {path.rpartition('/')[0]}"
 

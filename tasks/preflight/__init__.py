@@ -9,7 +9,7 @@ from pyinfra.api import DeployError
 
 from tasks.layout import ADMIN_PASSWORD, LOOPBACK, SMOKE_TEST_USER
 from tasks.lib import lock, progress, terminal
-from tasks.preflight import checks, neighbours
+from tasks.preflight import checks, database, neighbours
 from tasks.preflight.questions import HostReport, variables
 from tasks.settings import HostSettings, Settings
 
@@ -21,6 +21,8 @@ def check(settings: Settings) -> HostSettings:
     """
     report = host.get_fact(HostReport, variables=variables(settings, lock.take()))
     found = checks.findings(settings, report, now=time.time())
+    if not settings.postgres.is_debians and report.one("uid") == "0":
+        found += database.findings(settings, database.answers(settings))
     if found:
         raise DeployError(
             f"{host.name} is not ready for the deploy; nothing was changed:\n"
@@ -52,7 +54,7 @@ def check(settings: Settings) -> HostSettings:
         logger.info(f"    {remark}")
     return settings.for_release(
         codename,
-        neighbours.postgres(settings, report, codename),
+        neighbours.postgres(settings, report, codename) if settings.postgres.is_debians else None,
         tuple(report.all("own_name")),
         report.one("architecture"),
     )

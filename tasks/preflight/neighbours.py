@@ -12,8 +12,9 @@ from typing import NamedTuple
 from tasks import layout
 from tasks.layout import CONTROL_USER, DAGS_USER
 from tasks.preflight.questions import API_PORT, Report
-from tasks.settings import POSTGRES_PORT, RELEASES, Settings
+from tasks.settings import RELEASES, Settings
 from tasks.settings.minikube import NODE_NETWORK
+from tasks.settings.postgres import POSTGRES_PORT
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -77,7 +78,7 @@ def postgres(settings: Settings, report: Report, codename: str) -> tuple[int, in
 def findings(settings: Settings, report: Report) -> Iterator[str]:
     """All reasons against the deploy that others gave."""
     codename = report.one("system").partition(" ")[2]
-    if codename in RELEASES:
+    if codename in RELEASES and settings.postgres.is_debians:
         yield from _postgres(settings, report, codename)
         yield from _lost_database(report, codename)
     yield from _names(report)
@@ -92,6 +93,11 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
 def _postgres(settings: Settings, report: Report, codename: str) -> Iterator[str]:
     there = clusters(report)
     version, _ = postgres(settings, report, codename)
+    if report.one("migrated") and report.one("database_elsewhere"):
+        yield (
+            "postgres_provider: Airflow's data is in an existing PostgreSQL, and the deploy moves"
+            " none: leave that in the inventory, or move as inventories/README.md has it"
+        )
     wanted = f"{version}/main"
     used = next((each for each in there if each.label == wanted), None)
     data = next((each for each in there if each.has_airflow and each is not used), None)
@@ -161,8 +167,8 @@ def remark(settings: Settings, report: Report, codename: str) -> str | None:
         return None
     return (
         f"PostgreSQL {version} is of an earlier {RELEASES[codename].distribution.capitalize()} and"
-        f" gets no updates on this one, which has {newest}: YEARS.md, section “Another PostgreSQL”,"
-        " has the way there."
+        f" gets no updates on this one, which has {newest}: inventories/YEARS.md, section “Another"
+        " PostgreSQL”, has the way there."
     )
 
 

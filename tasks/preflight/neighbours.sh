@@ -39,6 +39,7 @@ ask_postgres_cluster() { # version, name, port, state
 
 ask_postgres() {
     [ ! -s "$migrated" ] || say postgres_due yes # a deploy made the database
+    ! grep -qs "^PGCLUSTER=''" /etc/airflow/host.env || say database_elsewhere yes
     command -v pg_lsclusters >/dev/null || return 0
     pg_lsclusters --no-header | while read -r version name port status _; do
         ask_postgres_cluster "$version" "$name" "$port" "$status" </dev/null
@@ -173,9 +174,7 @@ ask_users() { # of the web page: whom somebody deleted or changed since, and who
     [ -s "$users_made" ] || return 0
     first=$(grep -xF -e "$first_user" "$users_made")
     tester=$([ -s "$smoke_passed" ] && echo "$test_user")
-    # shellcheck disable=SC1091
-    (. /etc/airflow/host.env && export PGCLUSTER && cd / && runuser -u airflow -- \
-        env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd airflow 2>/dev/null) <<EOF
+    /usr/local/lib/airflow/owner.sh env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq 2>/dev/null <<EOF
 select 'first_user deleted' where '$first' <> '' and not exists
     (select from public.ab_user where username = '$first');
 select 'test_user changed' where '$tester' <> '' and not exists

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api import DeployError, deploy
 from pyinfra.facts.server import Command
 
@@ -20,7 +20,8 @@ from tasks.host import metrics, proxy, system
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
 from tasks.lib import connection, kubectl, lock, shell, terminal
 from tasks.lib.operations import ensure_sent, run_unless
-from tasks.settings import POSTGRES_PORT, HostSettings, Settings
+from tasks.settings import HostSettings, Settings
+from tasks.settings.postgres import POSTGRES_PORT
 
 _HERE = Path(__file__).parent
 MINIKUBE = "/root/.minikube"  # its profiles and downloads
@@ -102,7 +103,13 @@ def airflow(keep_data: bool = False) -> None:
     if keep_data:
         _remove_files("the files that a deploy makes again", MADE_AGAIN)
         return
-    _remove_database(settings)
+    if settings.postgres.is_debians:
+        _remove_database(settings)
+    else:
+        logger.info(
+            f"    The database {settings.postgres.place} stays as it is, with Airflow's data: it is"
+            " its admin's to drop, and the roles with it."
+        )
     _remove_files("Airflow's files", [*MADE_AGAIN, *DATA])
     # The groups go last: a group that is a user's primary one can't be removed.
     kinds = {"passwd": "userdel", "group": "groupdel"}

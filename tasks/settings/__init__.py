@@ -28,7 +28,7 @@ from tasks.settings.logs import Logs
 from tasks.settings.metrics import Metrics
 from tasks.settings.minikube import NODE_NETWORK, Minikube, Offline
 from tasks.settings.plugins import Plugins
-from tasks.settings.postgres import Postgres
+from tasks.settings.postgres import POSTGRES_PORT, Postgres
 from tasks.settings.proxy import Proxy
 from tasks.settings.retention import Retention
 from tasks.settings.types import Claim, Compound, Section, digest, in_url, shown, strange
@@ -105,7 +105,6 @@ RELEASES = {
 ARCHITECTURES = ("amd64", "arm64")
 
 
-POSTGRES_PORT = 5432  # Debian's first choice for a cluster
 SERVICE_NETWORK = "10.96.0.0/12"  # of a cluster by minikube
 INGRESS_PORTS = (80, 443)
 MINIKUBE_NAMES = ("control-plane.minikube.internal", "host.minikube.internal")
@@ -162,6 +161,11 @@ class Settings(Compound):
             yield from section.conflicts()
         yield from self._port_conflicts()
         yield from self._cluster_conflicts()
+        if self.metrics.port and not self.postgres.is_debians:
+            yield (
+                "metrics_port: the endpoint has the figures of the host's own PostgreSQL: leave it"
+                " out, and let an exporter beside the existing one ask that"
+            )
         for name in ("dags", "plugins"):
             if getattr(self, name).source == "image" and self.worker.image:
                 yield (
@@ -349,7 +353,8 @@ class HostSettings(Settings):
     @property
     def environment(self) -> dict[str, str]:
         """The variables of each command on the host."""
-        return {"PGCLUSTER": self.postgres_cluster, **self.proxy_environment()}
+        own = {"PGCLUSTER": self.postgres_cluster} if self.postgres.is_debians else {}
+        return {**own, **self.proxy_environment()}
 
     def proxy_environment(self, *others: str) -> dict[str, str]:
         """The variables of the proxy; none if there is none.

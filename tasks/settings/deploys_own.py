@@ -6,7 +6,7 @@ Each has the reason or the setting to use instead. Settings that pass options on
 from __future__ import annotations
 
 _SECRET = "its value is in /etc/airflow/secrets, and airflow-rotate replaces it"
-_DATABASE = "services, backups and the rights of DAGs' code all need the host's PostgreSQL"
+_DATABASE = "use postgres_provider and postgres_hosts"
 _PROXY = "nginx serves TLS in front of the api-server: use web_certificate"
 _LOGS = "use logs_store, and logs_claim or logs_s3"
 _BUNDLES = "use dags_source and dags_git_bundles"

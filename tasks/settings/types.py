@@ -464,6 +464,45 @@ class Registry(Compound):
         return self.repository.partition("/")[0]
 
 
+def _server(value: str) -> str:
+    host, port = host_and_port(value, 1)
+    _address(host)
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{shown(value)} has no port from 1 to 65535: write HOST or HOST:PORT")
+    return value
+
+
+def host_and_port(value: str, default: int) -> tuple[str, int]:
+    """The parts of HOST, HOST:PORT, ADDRESS or [ADDRESS]:PORT."""
+    found = re.fullmatch(r"(?:\[(.*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?", value)
+    if not found:  # an address of IPv6 alone
+        return value, default
+    return found[1] or found[2] or "", int(found[3] or default)
+
+
+Server = Annotated[str, AfterValidator(_server)]
+# A managed PostgreSQL may impose names. These mean themselves in SQL, sed, URLs and variables.
+DatabaseName = Annotated[str, _checked("[A-Za-z_][A-Za-z0-9_.-]*", max_length=63)]
+
+
+class DatabaseLogin(Compound):
+    """A role of PostgreSQL, with a password, a client certificate, or both."""
+
+    username: DatabaseName
+    password: Annotated[SecretStr, Field(min_length=1)] | None = None
+    certificate: Certificate | None = None
+    key: SecretStr | None = None
+
+    def conflicts(self) -> Iterator[str]:
+        """Sentences about a login that can't work; they never repeat what is secret."""
+        if self.certificate and self.key:
+            yield from WebCertificate(certificate=self.certificate, key=self.key).conflicts()
+        elif self.certificate or self.key or not self.password:
+            yield "write a password, or a certificate and its key, or all three"
+        if self.password and {*"\n\r"} & {*self.password.get_secret_value()}:
+            yield "the password has several lines, which libpq's file can't hold: choose another"
+
+
 _OPEN = ConfigDict(strict=True, extra="allow")
 
 

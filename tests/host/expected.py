@@ -100,6 +100,16 @@ def has_base_url(settings: HostSettings) -> bool:
     return settings.web.base_url is not None
 
 
+def own_postgres(settings: HostSettings) -> bool:
+    """A PostgreSQL of the host itself."""
+    return settings.postgres.provider == "debian"
+
+
+def existing_postgres(settings: HostSettings) -> bool:
+    """A PostgreSQL of others."""
+    return not own_postgres(settings)
+
+
 def has_metrics(settings: HostSettings) -> bool:
     """An endpoint for Prometheus."""
     return settings.metrics.port is not None
@@ -202,10 +212,11 @@ _PACKAGES: Table = {
         nginx                  TLS in front of Airflow
         openssh-client         git calls it for ssh addresses
         openssl                makes the certificates
-        postgresql-{postgres}  Airflow's database
         python3                runs Airflow
         python3-venv           makes the venv of uv
     """,
+    own_postgres: "postgresql-{postgres} Airflow's database",
+    existing_postgres: "postgresql-client-{postgres} reaches Airflow's database",
     # https://minikube.sigs.k8s.io/docs/drivers/none/
     node_is_this_host: """
         conntrack                   kubeadm's checks ask for it, kube-proxy calls it
@@ -471,7 +482,7 @@ _RELAXED = (
     "airflow-token",
 )
 _TOLD = (
-    *("airflow-liveness", "airflow-cleanup-pods"),
+    *("airflow-liveness", "airflow-cleanup-pods", "airflow-backup"),
     *("airflow-cleanup-history", "airflow-cleanup-images"),
 )
 
@@ -574,7 +585,9 @@ _PATHS: Table = {
         /usr/local/lib/airflow/run-unit.sh           root root 755  public
         /usr/local/lib/airflow/stop-dag-processor.sh root root 755  airflow-dags runs it
         /usr/local/lib/airflow/stop-scheduler.sh     root root 755  airflow runs it
-        /usr/local/lib/airflow/grants.sql     root root    644  postgres reads it
+        /usr/local/lib/airflow/grants.sql     root root    644  airflow reads it
+        /usr/local/lib/airflow/grants.sh      root root    755  public
+        /usr/local/lib/airflow/owner.sh       root root    755  airflow runs it
         /etc/airflow/host.env                 root root    644  has no secret
         /etc/airflow/dags.env                 root root    644  has no secret
         /usr/local/lib/airflow/kubeconfig.py  root root    755  public
@@ -582,7 +595,12 @@ _PATHS: Table = {
         /usr/local/lib/airflow/secrets.sh     root root    755  public
         /usr/local/lib/airflow/smoke-test.sh  root root    755  public
         /usr/local/lib/airflow/upgrade.sh     root root    755  public
-
+    """,
+    existing_postgres: """
+        /etc/airflow/database-owner.login airflow      root 400 has a password or a key
+        /etc/airflow/database-dags.login  airflow-dags root 400 has a password or a key
+    """,
+    own_postgres: """
         /etc/postgresql/{postgres}/main/pg_hba.conf         postgres postgres 600 the logins
         /etc/postgresql/{postgres}/main/conf.d/airflow.conf postgres postgres 640 may be secret
         /var/lib/postgresql/{postgres}/main                 postgres postgres 700 the data
@@ -825,7 +843,7 @@ def listeners(settings: HostSettings, node: str) -> set[tuple[str, str, str]]:
 def runs(settings: HostSettings) -> list[str]:
     """Everything that the deploy keeps running: units, and programs of Kubernetes' own pods."""
     postgres = f"postgresql@{settings.postgres.version}-main.service"
-    found = [*UNITS, "nginx.service", postgres]
+    found = [*UNITS, "nginx.service", *([postgres] if own_postgres(settings) else [])]
     if has_metrics(settings):
         found.append("prometheus-postgres-exporter.service")
     if node_is_this_host(settings):

@@ -15,7 +15,9 @@ from tasks.settings import HostSettings, Settings
 from tests.host import expected
 
 __all__ = [
+    "BACKUP_EXPOSURE",
     "MAX_EXPOSURE",
+    "OWN_POSTGRES",
     "Facts",
     "Host",
     "InVenv",
@@ -32,6 +34,7 @@ ON_HOST = Path(__file__).parent / "on_host"
 
 # Exposure as systemd computes it, times 10: from 0 to 100. Services without a sandbox have 92.
 MAX_EXPOSURE = 15
+BACKUP_EXPOSURE = 22  # to an existing database
 
 each_unit = pytest.mark.parametrize("unit", expected.UNITS)
 
@@ -54,6 +57,11 @@ def only_if(condition: Callable[[Facts], object], otherwise: str) -> pytest.Mark
     Tests must not skip themselves: a host would pass however little of it was looked at.
     """
     return pytest.mark.only_if.with_args(condition, otherwise)
+
+
+OWN_POSTGRES = only_if(
+    lambda facts: expected.own_postgres(facts.settings), "the PostgreSQL is not the host's own"
+)
 
 
 def if_wanted(row: expected.Row, otherwise: str) -> pytest.MarkDecorator:

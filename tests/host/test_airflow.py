@@ -144,7 +144,7 @@ def test_git_bundles_were_cloned_from_their_addresses(host: Host, settings: Host
 def test_git_bundles_were_read(host: Host, settings: HostSettings) -> None:
     # A commit that the dag-processor read is a version of the bundle.
     query = "select name from dag_bundle where active and version is not null"
-    found = host.check_output(f"cd / && runuser -u postgres -- psql -XAtqd airflow -c '{query}'")
+    found = host.check_output(f"/usr/local/lib/airflow/owner.sh psql -XAtqc '{query}'")
     assert set(found.split()) == set(settings.dags.git_bundles)
 
 

@@ -11,7 +11,7 @@ from tasks.host import metrics, system
 from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.expected import Attributes
-from tests.host.support import Host
+from tests.host.support import OWN_POSTGRES, Host
 
 CLOSED = [
     "/etc/airflow/kubeconfig",
@@ -121,7 +121,7 @@ def test_nothing_that_runs_can_be_changed_by(user: str, host: Host, settings: Ho
         ("nobody", []),
         ("airflow", CLOSED[:3]),
         ("airflow-dags", ["/etc/airflow/airflow.cfg"]),
-        ("postgres", []),
+        pytest.param("postgres", [], marks=OWN_POSTGRES),
         ("root", CLOSED),
     ],
 )

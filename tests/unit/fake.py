@@ -122,6 +122,16 @@ def pair(days: int = 90, *names: x509.GeneralName) -> dict[str, str]:
 
 PAIR = pair()
 
+# An existing PostgreSQL, with one login of each kind.
+EXISTING_DATABASE = {
+    "postgres_provider": "existing",
+    "postgres_hosts": ["db-1.example", "db-2.example:5433", "[2001:db8::5]:5434"],
+    "postgres_database": "team",
+    "postgres_owner_login": {"username": "team_owner", "password": "hidden:in\\file"},
+    "postgres_dags_login": {"username": "team-dags", **PAIR},
+    "postgres_ca_certificate": "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n",
+}
+
 # Settings that take different ways through the deploy.
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -205,6 +215,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "web_base_url": "https://airflow.example:8443/team",
     },
     "metrics": {"metrics_port": 9187},
+    "existing database": EXISTING_DATABASE,
     "proxy": {"proxy_url": "http://proxy.example:3128", "proxy_extra_exceptions": [".example"]},
     "addons": {"minikube_addons": ["dashboard", "metrics-server"]},
     "pods to measure": {

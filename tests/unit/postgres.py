@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,9 @@ NOBODY = 65534
 class Server:
     """One that runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 5432) -> None:
         self.folder = folder
+        self.port = port
 
     @property
     def environment(self) -> dict[str, str]:
@@ -29,6 +30,7 @@ class Server:
         return {
             "PATH": f"{PROGRAMS[-1]}:/usr/bin:/bin",
             "PGHOST": str(self.folder),
+            "PGPORT": str(self.port),
             "PGUSER": "postgres",
         }
 
@@ -46,8 +48,9 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Start one; it ends with the tests."""
+def server(port: int | None = None, pair: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Start one; it ends with the tests. With a port, it also listens on 127.0.0.1, and with the
+    certificate and the key of a pair it speaks TLS."""
     assert PROGRAMS, "these tests need PostgreSQL's programs: apt install postgresql"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -65,6 +68,17 @@ def server() -> Iterator[Server]:
             capture_output=True,
         )
         options = ["-F", "-k", name, "-c", "listen_addresses=", "-c", "shared_buffers=8MB"]
+        if port:
+            options += ["-p", str(port), "-c", "listen_addresses=127.0.0.1"]
+        if pair:
+            for kind, text in pair.items():
+                path = folder / kind
+                path.write_text(text)
+                path.chmod(0o600)
+                if user:
+                    os.chown(path, user, user)
+            options += ["-c", "ssl=on", "-c", f"ssl_cert_file={folder}/certificate"]
+            options += ["-c", f"ssl_key_file={folder}/key"]
         with log.open("w") as said:
             running = subprocess.Popen(
                 [PROGRAMS[-1] / "postgres", "-D", data, *options],
@@ -74,11 +88,11 @@ def server() -> Iterator[Server]:
                 stderr=said,
             )
         try:
-            ready = [f"{PROGRAMS[-1]}/pg_isready", "-q", "-h", name]
+            ready = [f"{PROGRAMS[-1]}/pg_isready", "-q", "-h", name, "-p", str(port or 5432)]
             wait_for(
                 lambda: subprocess.run(ready).returncode == 0, 30, "PostgreSQL starts", every=0.05
             )
-            yield Server(folder)
+            yield Server(folder, port or 5432)
         finally:
             running.terminate()
             running.wait(30)

@@ -338,7 +338,7 @@ def test_a_lost_key_that_data_needs_is_not_replaced(
 def test_a_lost_key_is_not_replaced_while_the_database_is_away(airflow: Host) -> None:
     Path(airflow.values["MIGRATED"]).write_text(f"{VENV} abc def\n")
     Path(airflow.values["SECRETS"], "fernet-key").unlink()
-    airflow.program("runuser", "exit 2")
+    airflow.program("setpriv", "exit 2")
     assert "the database does not tell whether its data needs it" in airflow.apply("secrets.sh")
     assert not Path(airflow.values["SECRETS"], "fernet-key").exists()
 
@@ -512,6 +512,16 @@ def test_a_test_takes_no_executor(airflow: Host) -> None:
     done = airflow.run("run", "airflow", "dags", "test", "some", "--use-executor")
     assert done.returncode == 1 and "leave --use-executor out" in done.stderr
     assert airflow.called("airflow") == []
+
+
+def test_commands_that_read_dags_reach_an_existing_database_as_their_role(airflow: Host) -> None:
+    (airflow.folder / "airflow-dags").mkdir()
+    url = "postgresql+psycopg2://team-dags@/team?host=db.example&port=5432"
+    airflow.values["DAGS_URLS"] = f"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN={url}"
+    program = Path(airflow.values["VENVS"], VENV, "bin/airflow")
+    program.write_text('#!/bin/sh\necho "$AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"\n')
+    assert airflow.run("run", "airflow", "dags", "list").stdout == f"{url}\n"
+    assert airflow.run("run", "airflow", "db", "check").stdout == "\n"
 
 
 def test_only_root_can_run_a_program(airflow: Host) -> None:

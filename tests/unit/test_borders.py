@@ -23,7 +23,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -184,6 +184,14 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "logs_claim": {"name": "logs", "host_path": "/srv/logs", **CLAIM},
     },
     "package index": {**fake.VARIANTS["package index"], "build_ca_certificate": PEM},
+    "existing database": {
+        "postgres_provider": "existing",
+        "postgres_hosts": ["db.example:5433"],
+        "postgres_database": "team",
+        "postgres_owner_login": {"username": "team_owner", "password": "hidden", **fake.PAIR},
+        "postgres_dags_login": {"username": "team_dags", "password": "hidden", **fake.PAIR},
+        "postgres_ca_certificate": PEM,
+    },
     # Of files on this machine, which a text would have to name.
     "folder": {"dags_local_folder": "tests/e2e/dags", "plugins_local_folder": "tests/e2e/dags"},
     "lock": {"airflow_extra_requirements_lock": fake.extra_lock([])},
@@ -590,6 +598,31 @@ def indexes(plan: Plan) -> Any:
     return result
 
 
+def database_login(plan: Plan, user: str) -> dict[str, str]:
+    """A login to an existing PostgreSQL, as libpq reads its file, and the URLs of its processes."""
+    ((text,),) = (
+        each.inputs
+        for each in plan.operations
+        if each.name == f"PostgreSQL | Write the login of {user}"
+    )
+    line, certificate, key = (
+        text.split("\n", 1)[0],
+        *re.split(r"(?m)^(?=-----BEGIN [A-Z ]*KEY)", text.split("\n", 1)[1]),
+    )
+    *_, role, password = re.split(r"(?<!\\):", re.sub(r"\\\\", "\0", line), maxsplit=4)
+    return {
+        "username": role,
+        "password": re.sub(r"\\(.)", r"\1", password).replace("\0", "\\"),
+        "certificate": certificate,
+        "key": key,
+    }
+
+
+def database_url(plan: Plan) -> SplitResult:
+    """The URL with which Airflow reaches its database."""
+    return urlsplit(config(plan)["database"]["sql_alchemy_conn"])
+
+
 # The value of each setting as it arrives; a dictionary or list may have more.
 ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "airflow_extra_requirements": lambda plan: words_of(plan, "venv.sh")[3:],
@@ -656,6 +689,13 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "minikube_extra_args": started,
     "minikube_addons": lambda plan: words_of(plan, "cluster-addons.py"),
     "offline_dir": lambda plan: formats.host_values(plan)["OFFLINE_DIR"],
+    "postgres_hosts": lambda plan: [
+        ":".join(parse_qs(database_url(plan).query)[name][0] for name in ("host", "port"))
+    ],
+    "postgres_database": lambda plan: database_url(plan).path.removeprefix("/"),
+    "postgres_owner_login": lambda plan: database_login(plan, "airflow"),
+    "postgres_dags_login": lambda plan: database_login(plan, "airflow-dags"),
+    "postgres_ca_certificate": lambda plan: plan.uploads["/etc/airflow/database-authority.pem"],
     "postgres_config": lambda plan: formats.postgres_config(
         plan.uploads[
             next(path for path in plan.uploads if "postgresql" in path and "conf.d" in path)
@@ -681,6 +721,10 @@ def expected(key: str, value: Any) -> Any:
     """A setting's value as it should arrive; airflow.cfg has no spaces at the ends of lines."""
     if key == "web_certificate":  # both in one file
         return value["certificate"].rstrip() + "\n" + value["key"].removesuffix("\n") + "\n"
+    if key == "postgres_hosts":
+        return [each if ":" in each else f"{each}:5432" for each in value]
+    if key in ("postgres_owner_login", "postgres_dags_login"):
+        return value | {name: value[name].strip() + "\n" for name in ("certificate", "key")}
     if key == "web_login_config":
         return value.removesuffix("\n") + "\n"
     if key != "airflow_config":

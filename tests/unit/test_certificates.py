@@ -56,7 +56,7 @@ def host(tmp_path: Path, server: postgres.Server) -> Host:
     host = Host(tmp_path)
     server.sql("drop schema if exists deploy cascade", "airflow")
     export = " ".join(f"{name}={value}" for name, value in server.environment.items())
-    host.program("runuser", f'export {export}\nuser=$2; shift 3\nPGUSER=$user exec "$@"')
+    host.program("setpriv", f'export {export}\nuser=${{1#*=}}; shift 3\nPGUSER=$user exec "$@"')
     certificate(tmp_path / "certs/apiserver-kubelet-client.crt", 365)
     certificate(tmp_path / "certs/ca.crt", 3650)
     certificate(tmp_path / "certs/etcd/server.crt", 365)

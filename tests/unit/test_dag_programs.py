@@ -149,18 +149,19 @@ def test_connections_are_noted_when_they_change(tmp_path: Path) -> None:
     host.values["GIT_CONNECTIONS"] = str(noted)
     for answer in ("git_team|1", "git_team|2\\ngit_two|3", ""):
         host.program(
-            "runuser", f"cat >{tmp_path}/asked; test -z '{answer}' || printf '{answer}\\n'"
+            "setpriv", f"cat >{tmp_path}/asked; test -z '{answer}' || printf '{answer}\\n'"
         )
         assert host.check("git-connections.sh", "git_team", "git_two") != ""
         assert host.apply("git-connections.sh", "git_team", "git_two") == ""
         assert host.check("git-connections.sh", "git_team", "git_two") == ""
         assert noted.read_text() == (answer.replace("\\n", "\n") + "\n" if answer else "")
-    asking = " ".join(host.called("runuser")[0])
+    asking = " ".join(host.called("setpriv")[0])
     assert "ids=git_team" in asking
     # As the owner: a superuser would run code that the owner has attached to a table or a type.
-    assert asking.startswith("-u airflow -- env PGOPTIONS=-c search_path=pg_catalog psql ")
+    assert asking.startswith("--reuid=airflow --regid=airflow --init-groups env HOME=")
+    assert " env PGOPTIONS=-c search_path=pg_catalog psql " in asking
     assert "md5(connection::text)" in (tmp_path / "asked").read_text()
-    host.program("runuser", "echo 'no database' >&2; exit 2")
+    host.program("setpriv", "echo 'no database' >&2; exit 2")
     assert host.apply("git-connections.sh", "git_team") == "no database"
     assert noted.read_text() == ""
 

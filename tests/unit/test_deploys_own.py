@@ -47,7 +47,7 @@ def test_each_option_that_the_deploy_writes_is_its_own_or_free(variant: Plan) ->
         ({"airflow_config": {"api_auth": {"jwt_secret": "s3cret"}}}, "airflow-rotate"),
         ({"airflow_config": {"core": {"fernet_key": "s3cret"}}}, "airflow-rotate"),
         ({"airflow_config": {"core": {"executor": "CeleryExecutor"}}}, "airflow_executor"),
-        ({"airflow_config": {"database": {"sql_alchemy_conn_cmd": "cat /x"}}}, "PostgreSQL"),
+        ({"airflow_config": {"database": {"sql_alchemy_conn_cmd": "cat /x"}}}, "postgres_provider"),
         ({"dags_env": {"AIRFLOW__CORE__DAGS_FOLDER": "/x"}}, "dags_source"),
         ({"dags_env": {"AIRFLOW__API__SSL_CERT": "/x"}}, "authority"),
         ({"dags_env": {"HOST_IP": "192.0.2.1"}}, "another name"),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import layout
 from tests.host import expected
-from tests.unit import fake, postgres, programs
+from tests.unit import postgres
 from tests.unit.fake import FILES
+from tests.unit.stand_ins import Host
 
 GRANTS = (FILES / "usr/local/lib/airflow/grants.sql").read_text()
 AS_OWNER = "set role airflow;\n"  # no superuser runs it
@@ -59,10 +59,24 @@ where (r).grantee <> 'airflow'::regrole order by 1, 3
 """
 
 
-def make_tables(server: postgres.Server, database: str) -> None:
-    """A database of the owner airflow with all tables, each column of the type text."""
-    server.sql(f"create database {database} owner airflow template template0")
-    made = ["set role airflow;"]
+def host_of(server: postgres.Server, folder: Path, database: str, owner: str, dags: str) -> Host:
+    """A host whose owner.sh leads to a database of the server, as the owner."""
+    host = Host(folder)
+    given = " ".join(f"{key}={value}" for key, value in server.environment.items())
+    host.program("setpriv", f'shift 3\nexec env {given} PGUSER={owner} "$@"')
+    host.values |= {"OWNER_CONNECTION": f"PGDATABASE={database}", "DAGS_ROLE": dags}
+    return host
+
+
+def make_tables(server: postgres.Server, database: str, owner: str = "airflow") -> None:
+    """A database of the owner with all tables."""
+    server.sql(f"create database {database} owner {owner} template template0")
+    fill_with_tables(server, database, owner)
+
+
+def fill_with_tables(server: postgres.Server, database: str, owner: str = "airflow") -> None:
+    """All tables in an empty database, each column of the type text."""
+    made = [f"set role {owner};"]
     for table, columns in TABLES.items():
         names = [f'"{column.rstrip("*")}" text' for column in columns]
         made.append(f"create table {table} ({', '.join(names)});")
@@ -100,30 +114,36 @@ def test_the_second_run_finds_nothing_to_do(server: postgres.Server, database: s
 def test_the_deploy_gives_the_rights_once(
     server: postgres.Server, database: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "runuser").write_text('#!/bin/sh\nshift 3\nexec "$@"\n')
-    (tmp_path / "runuser").chmod(0o755)
-    plan = fake.plan(fake.settings())
-    (command,) = plan.named("Give the role airflow-dags its rights").commands
-    (question,) = {each for each in plan.facts if "grants.sql" in each}
-
-    def shell(text: str, name: str) -> str:
-        text = text.replace(f"{layout.LIB}/", f"{programs.LIB}/")
-        environment = server.environment
-        environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
-        done = subprocess.run(
-            ["sh", "-c", re.sub(r"\bairflow(?= &&|$)", name, text)],
-            env=environment,
-            text=True,
-            capture_output=True,
-            check=True,
-        )
-        return done.stdout
-
+    host = host_of(server, tmp_path, "deployed", "airflow", "airflow-dags")
     make_tables(server, "deployed")
-    assert shell(question, "deployed") == ""
-    assert shell(command, "deployed") == ""
-    assert shell(question, "deployed") == "yes\n"
-    assert shell(question, "missing") == ""  # there is no such database
+    assert host.check("grants.sh") == "the role airflow-dags has other rights than it should"
+    assert host.apply("grants.sh") == host.check("grants.sh") == ""
+    host.values["OWNER_CONNECTION"] = "PGDATABASE=missing"
+    done = host.run("grants.sh", "check")
+    assert done.returncode == 1 and "does not tell the rights" in done.stderr
+
+
+def test_other_roles_have_the_same_rights(server: postgres.Server, tmp_path: Path) -> None:
+    """A managed PostgreSQL may impose names, and have a role prometheus of its own."""
+    make_tables(server, "same")
+    server.sql(f"{AS_OWNER}{GRANTS}\\gexec", "same")
+    server.sql("create role Team_Owner login; create role runs_code login; create role prometheus")
+    try:
+        make_tables(server, "imposed", "team_owner")
+        host = host_of(server, tmp_path, "imposed", "team_owner", "runs_code")
+        host.values["METRICS_ROLE"] = ""
+        assert host.apply("grants.sh") == host.check("grants.sh") == ""
+        written = server.sql(WRITTEN.replace("'airflow'", "'team_owner'"), "imposed")
+        assert "runs_code" in written and "prometheus" not in written
+        assert written.replace("runs_code", '"airflow-dags"') == server.sql(WRITTEN, "same")
+        # The rows that it may write are its own as well.
+        with pytest.raises(AssertionError, match="runs_code may not write this row of job"):
+            server.sql(
+                "set role runs_code; insert into job (job_type) values ('SchedulerJob')", "imposed"
+            )
+    finally:
+        server.sql("drop database if exists imposed")
+        server.sql("drop role team_owner; drop role runs_code; drop role prometheus")
 
 
 @pytest.mark.parametrize(

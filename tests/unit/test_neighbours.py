@@ -19,7 +19,7 @@ from tasks.preflight.neighbours import Cluster
 from tasks.preflight.questions import NEIGHBOURS, QUESTIONS, Report
 from tasks.settings import Settings
 from tests.unit import postgres
-from tests.unit.fake import DEFAULTS
+from tests.unit.fake import DEFAULTS, EXISTING_DATABASE
 from tests.unit.test_preflight import GOOD, NOW
 
 MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": ["yes"]}
@@ -94,6 +94,13 @@ def test_an_address_needs_its_protocol() -> None:
     assert found({"no_ipv6": ["yes"]}) == []
     (finding,) = found({"no_ipv6": ["yes"]}, {"web_host": "::"})
     assert "0.0.0.0" in finding
+
+
+def test_a_host_does_not_go_back_to_a_postgresql_without_its_data() -> None:
+    answers = {**MIGRATED, "database_elsewhere": ["yes"]}
+    (finding,) = [each for each in found(answers) if each.startswith("postgres_provider")]
+    assert "the deploy moves none" in finding
+    assert not [each for each in found(answers, EXISTING_DATABASE) if "postgres" in each]
 
 
 # Clusters of PostgreSQL: the answers of pg_lsclusters and of the clusters, and the decision.
@@ -218,7 +225,7 @@ def test_a_postgres_of_an_earlier_debian_is_mentioned() -> None:
     assert said and "PostgreSQL 15 is of an earlier Debian" in said and "which has 17" in said
     # It names a section that is there.
     (section,) = re.findall("section “(.*)”", said)
-    assert f"## {section}\n" in (layout.ROOT / "YEARS.md").read_text()
+    assert f"## {section}\n" in (layout.ROOT / "inventories/YEARS.md").read_text()
     # With another archive somebody may want it so.
     wanted = Settings.from_data({"postgres_version": 15})
     assert neighbours.remark(wanted, report, "trixie") is None
@@ -249,7 +256,8 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.bin, self.units = folder / "bin", folder / "units"
-        self.neighbours = NEIGHBOURS.read_text().replace("/etc/airflow/", f"{folder}/")
+        text = NEIGHBOURS.read_text().replace("/etc/airflow/", f"{folder}/")
+        self.neighbours = text.replace("/usr/local/lib/airflow/", f"{self.bin}/")
         self.state = folder / "state"
         self.bin.mkdir()
         self.units.mkdir()
@@ -492,7 +500,6 @@ def test_users_of_the_web_page_that_people_deleted_changed_or_made(host: Host) -
     host.state.mkdir()
     made = host.state / "users"
     (host.state / "smoke-test-passed").write_text("…")
-    (host.state.parent / "host.env").write_text("PGCLUSTER=15/main\n")
     host.variables |= {
         "first_user": "admin",
         "test_user": "tester",
@@ -503,7 +510,7 @@ def test_users_of_the_web_page_that_people_deleted_changed_or_made(host: Host) -
         server.sql("create database airflow")
         server.sql(USERS, "airflow")
         export = " ".join(f"{name}={value}" for name, value in server.environment.items())
-        host.program("runuser", f'shift 3\nexec env {export} "$@"')
+        host.program("owner.sh", f'exec env {export} PGDATABASE=airflow "$@"')
         assert host.ask() == {}  # the deploy made none yet
         made.write_text("admin\n")
         assert host.ask() == {"others_user": ["bob"]}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tasks.settings import HostSettings
 from tests.unit import fake, postgres, programs
 from tests.unit.test_grants import make_tables
 
@@ -46,9 +47,15 @@ insert into alembic_version_fab (version_num) values ('fab');
 class Host:
     """A folder that stands for a host, with a PostgreSQL that runs."""
 
-    def __init__(self, folder: Path, server: postgres.Server) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        server: postgres.Server,
+        settings: HostSettings | None = None,
+        values: Mapping[str, str] | None = None,
+    ) -> None:
         self.server = server
-        self.env = programs.host_env(folder, fake.settings())
+        self.env = programs.host_env(folder, settings or fake.settings(), values)
         (folder / "bin").mkdir()
         for name, script in PROGRAMS.items():
             path = folder / "bin" / name

@@ -59,6 +59,7 @@ FILES = {
     "/etc/airflow/extra-requirements.txt": ("root:root", "644"),
     "/etc/airflow/uv.toml": ("root:root", "644"),
     "/etc/airflow/package-authority.pem": ("root:root", "644"),
+    "/etc/airflow/database-authority.pem": ("root:root", "644"),
     "/etc/airflow/dags.env": ("root:root", "644"),
     # Only the deploy reads these.
     "/etc/airflow/*.candidate.yaml": ("root:root", "600"),

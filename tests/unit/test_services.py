@@ -30,12 +30,14 @@ class Host(NamedTuple):
         path.write_text(f'#!/bin/sh\necho {name} "$@" >> {self.folder}/calls\n{script}\n')
         path.chmod(0o755)
 
-    def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, program: str, *arguments: str, postgres: str = "15/main"
+    ) -> subprocess.CompletedProcess[str]:
         """Run one of the deploy's programs."""
         values = self.folder / "host.env"
         values.write_text(
             f"STARTED_WITH={self.folder}\nWEB_URL=http://127.0.0.1:8080\nSTATE={self.folder}\n"
-            f"UNITS='airflow.target {UNIT}'\nPGCLUSTER=15/main\n"
+            f"UNITS='airflow.target {UNIT}'\nPGCLUSTER={postgres}\n"
         )
         return subprocess.run(
             [PROGRAMS / program, *arguments],
@@ -185,6 +187,13 @@ def test_a_sign_of_life_from_before_postgresqls_start_is_none(component: str, ho
             f'[ "$5" = postgresql@15-main ] && echo @{start.timestamp():.0f}',
         )
         assert host.run("health.sh", "check").returncode == code
+
+
+def test_a_postgresql_of_others_does_not_tell_when_it_started(host: Host) -> None:
+    host.stub("curl", f"echo '{answer()}'")
+    host.stub("systemctl", f"echo @{datetime.now(UTC).timestamp():.0f}")
+    assert host.run("health.sh", "check", postgres="").returncode == 0
+    assert not [each for each in host.calls if each.startswith("systemctl")]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

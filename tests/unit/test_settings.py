@@ -16,7 +16,7 @@ from tasks.settings import RENAMED, SETTINGS, HostSettings, Settings, computed_o
 from tasks.settings.web import Web
 from tasks.worker import image
 from tests.unit import fake
-from tests.unit.fake import DEFAULTS, EXISTING, PAIR
+from tests.unit.fake import DEFAULTS, EXISTING, EXISTING_DATABASE, PAIR
 
 PUBLIC = {"web_host": "0.0.0.0"}
 BUNDLES = {"dags_git_bundles": {"team": {"url": "https://git.example/dags.git"}}}
@@ -443,6 +443,13 @@ OTHER: dict[str, Any] = {
     "retention_backups": 30,
     "postgres_version": 16,
     "postgres_config": {"work_mem": "16MB"},
+    "postgres_provider": "existing",
+    "postgres_hosts": ["other.example"],
+    "postgres_database": "other",
+    "postgres_owner_login": {"username": "other", "password": "hidden"},
+    "postgres_dags_login": {"username": "other", "password": "hidden"},
+    "postgres_ca_certificate": "-----BEGIN CERTIFICATE-----",
+    "postgres_sslmode": "verify-ca",
     "proxy_url": "http://proxy.example:3128",
     "proxy_extra_exceptions": [".example.com", "10.0.0.0/8"],
     "kubernetes_provider": "existing",
@@ -493,6 +500,13 @@ BASES: dict[str, dict[str, Any]] = {
     "plugins_source": {"plugins_local_folder": "tests/e2e/dags"},
     "plugins_local_folder": {"plugins_source": "image", "plugins_local_folder": "tests/e2e/dags"},
     "proxy_extra_exceptions": {"proxy_url": "http://proxy.example:3128"},
+    "postgres_provider": EXISTING_DATABASE,
+    "postgres_hosts": EXISTING_DATABASE,
+    "postgres_database": EXISTING_DATABASE,
+    "postgres_owner_login": EXISTING_DATABASE,
+    "postgres_dags_login": EXISTING_DATABASE,
+    "postgres_ca_certificate": EXISTING_DATABASE,
+    "postgres_sslmode": EXISTING_DATABASE,
     "logs_store": {"logs_s3": S3},
     "logs_claim": {
         "logs_store": "volume_claim",
@@ -539,7 +553,7 @@ def before_and_after(name: str) -> tuple[HostSettings, HostSettings]:
     if name == "kubernetes_provider":
         del base["kubernetes_kubeconfig"]
         before, changed = base, {**EXISTING, name: OTHER[name]}
-    elif name == "logs_store":
+    elif name in ("logs_store", "postgres_provider"):
         before, changed = {}, {**base, name: OTHER[name]}
     else:
         before, changed = base, {**base, name: OTHER[name]}

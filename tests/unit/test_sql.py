@@ -79,7 +79,11 @@ def clean_history(server: postgres.Server, folder: Path, days: int) -> dict[str,
     given = " ".join(f"{name}={value}" for name, value in environment.items())
     psql.write_text(f'#!/bin/sh\nexec env {given} psql "$@"\n')
     psql.chmod(0o755)
-    (folder / "host.env").write_text(f"HISTORY_DAYS={days}\n")
+    (folder / "setpriv").write_text('#!/bin/sh\nshift 3\nexec "$@"\n')
+    (folder / "setpriv").chmod(0o755)
+    (folder / "host.env").write_text(
+        f"HISTORY_DAYS={days}\nHOMES={folder}\nOWNER_CONNECTION=PGDATABASE=airflow\n"
+    )
     subprocess.run(
         [FILES / "usr/local/lib/airflow/clean-history.sh"],
         env={
@@ -229,5 +233,5 @@ def test_a_schema_is_known_by_its_heads(server: postgres.Server, plan: fake.Plan
     *_, key = command.split()
     assert key == fake.settings().venv_key
     text = (programs.LIB / "migrate.sh").read_text()
-    (query,) = re.findall(r'-c \\\n +"(select [^"]*)"', text)
+    (query,) = re.findall(r'-XAtqc \\\n +"(select [^"]*)"', text)
     assert server.sql(query.replace("$1", key), "heads") == f"{key} abc def"

@@ -20,7 +20,7 @@ import yaml
 from tasks import layout
 from tasks.airflow import secrets
 from tasks.layout import ROOT
-from tests.support import MAX_EXPOSURE
+from tests.support import BACKUP_EXPOSURE, MAX_EXPOSURE
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
@@ -632,11 +632,8 @@ def test_services_are_sandboxed(variant: Plan) -> None:
             assert unit.all(f"Service.{option}")[-1] == port
 
 
-def exposures(
-    folder: Path, plan: Plan, units: Iterable[str]
-) -> tuple[subprocess.CompletedProcess[str], dict[str, float]]:
-    """systemd's verdict on units with their drop-ins, and the exposure of each; an error if one is
-    exposed too much."""
+def exposures(folder: Path, plan: Plan, units: Iterable[str]) -> dict[str, float]:
+    """The exposure of each of these units with its drop-ins, as systemd computes it."""
     for path, text in plan.uploads.items():
         if path.startswith(f"{UNITS}/"):
             target = folder / path.removeprefix(f"{UNITS}/")
@@ -644,12 +641,10 @@ def exposures(
             target.write_text(text)
     judge = ["systemd-analyze", "security", "--no-pager", "--offline=true"]  # Debian's systemd
     done = subprocess.run(
-        [*judge, f"--threshold={MAX_EXPOSURE}", *(folder / name for name in units)],
-        text=True,
-        capture_output=True,
+        [*judge, *(folder / name for name in units)], text=True, capture_output=True, check=True
     )
     levels = re.findall(r"Overall exposure level for (\S+): ([\d.]+)", done.stdout)
-    return done, {name: float(level) for name, level in levels}
+    return {name: float(level) for name, level in levels}
 
 
 def test_services_and_the_programs_of_timers_are_sandboxed(
@@ -669,9 +664,13 @@ def test_services_and_the_programs_of_timers_are_sandboxed(
         seen |= set(texts.values())
         if not units:
             continue
-        done, levels = exposures(tmp_path / variant, plan, units)
-        assert done.returncode == 0, (variant, done.stderr, levels)
+        levels = exposures(tmp_path / variant, plan, units)
         assert levels.keys() == units
+        # A backup is root's, and has the network where the database is elsewhere.
+        is_remote = variant == "existing database"
+        allowed = {"airflow-backup.service": BACKUP_EXPOSURE} if is_remote else {}
+        for name, level in levels.items():
+            assert level * 10 <= allowed.get(name, MAX_EXPOSURE), (variant, name)
     assert len(seen) > len(SERVICES)
 
 
@@ -685,7 +684,7 @@ EXPOSED = {
 
 
 def test_no_unit_is_more_exposed_than_it_has_to_be(plan: Plan, tmp_path: Path) -> None:
-    _, levels = exposures(tmp_path, plan, [f"airflow-{name}.service" for name in EXPOSED])
+    levels = exposures(tmp_path, plan, [f"airflow-{name}.service" for name in EXPOSED])
     assert levels == {f"airflow-{name}.service": level for name, level in EXPOSED.items()}
 
 
@@ -704,9 +703,7 @@ def test_a_relaxation_is_read_after_the_sandbox(plan: Plan) -> None:
 
 def test_a_missing_sandbox_would_be_noticed(plan: Plan, tmp_path: Path) -> None:
     name = "minikube.service"  # it is root's, and needs the host
-    done, _ = exposures(tmp_path, plan, [name])
-    assert done.returncode != 0
-    assert name in done.stdout
+    assert exposures(tmp_path, plan, [name])[name] * 10 > MAX_EXPOSURE
 
 
 def has_plugins(plan: Plan) -> bool:
@@ -864,9 +861,15 @@ def test_the_code_of_dags_can_not_take_all_of_the_host(plan: Plan) -> None:
 # PostgreSQL
 
 
-def test_postgres_listens_to_nobody_outside(variant: Plan) -> None:
-    text = variant.uploads["/etc/postgresql/15/main/conf.d/airflow.conf"]
-    assert formats.postgres_config(text)["listen_addresses"] == ""
+def test_postgres_listens_to_nobody_outside(variants: dict[str, Plan]) -> None:
+    for plan in own_postgres(variants):
+        text = plan.uploads["/etc/postgresql/15/main/conf.d/airflow.conf"]
+        assert formats.postgres_config(text)["listen_addresses"] == ""
+
+
+def own_postgres(variants: dict[str, Plan]) -> list[Plan]:
+    """The plans of hosts with a PostgreSQL of their own."""
+    return [plan for name, plan in variants.items() if name != "existing database"]
 
 
 def test_options_for_postgres_arrive_as_they_are() -> None:
@@ -881,16 +884,17 @@ def test_options_for_postgres_arrive_as_they_are() -> None:
 EXPORTER = f"{UNITS}/prometheus-postgres-exporter.service.d/airflow.conf"
 
 
-def test_postgres_lets_in_only_users_of_the_host(variant: Plan) -> None:
-    lines = variant.uploads["/etc/postgresql/15/main/pg_hba.conf"].splitlines()
-    rules = [tuple(line.split()) for line in lines if not line.startswith("#")]
-    assert set(rules) == {
-        ("local", "all", "postgres", "peer"),
-        # The second one is where a backup is restored.
-        ("local", "airflow,airflow_new", "airflow", "peer"),
-        ("local", "airflow", "airflow-dags", "peer"),
-        *({("local", "airflow", "prometheus", "peer")} if EXPORTER in variant.uploads else ()),
-    }
+def test_postgres_lets_in_only_users_of_the_host(variants: dict[str, Plan]) -> None:
+    for plan in own_postgres(variants):
+        lines = plan.uploads["/etc/postgresql/15/main/pg_hba.conf"].splitlines()
+        rules = [tuple(line.split()) for line in lines if not line.startswith("#")]
+        assert set(rules) == {
+            ("local", "all", "postgres", "peer"),
+            # The second one is where a backup is restored.
+            ("local", "airflow,airflow_new", "airflow", "peer"),
+            ("local", "airflow", "airflow-dags", "peer"),
+            *({("local", "airflow", "prometheus", "peer")} if EXPORTER in plan.uploads else ()),
+        }
 
 
 # Programs

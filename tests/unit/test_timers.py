@@ -277,8 +277,10 @@ class Stage:
         self.folder = folder
         # Units record their inputs in this folder.
         self.values = {"STARTED_WITH": str(folder), "STATE": str(folder)}
+        self.values |= {"HOMES": str(folder), "OWNER_CONNECTION": "PGDATABASE=airflow"}
         self.calls = folder / "calls"
         self.calls.touch()
+        self.program("setpriv", 'shift 3; exec "$@"')
 
     def program(self, name: str, script: str = "") -> str:
         """Add a program; returns its path."""

@@ -182,5 +182,6 @@ def test_nothing_was_denied_to_the_services(since: str, shell: Shell) -> None:
 
 
 def test_the_host_passes_its_tests(machine: Machine) -> None:
-    done = host_tests(machine, "tests/host/test_postgres.py")
-    assert done.returncode == 0, done.stdout
+    for what in ("database", "postgres"):
+        done = host_tests(machine, f"tests/host/test_{what}.py")
+        assert done.returncode == 0, done.stdout

@@ -14,7 +14,7 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 from tests.unit.markdown import commands
 
-YEARS = ROOT / "YEARS.md"
+YEARS = ROOT / "inventories/YEARS.md"
 PREPARE, UPGRADE, TIDY_UP = commands(YEARS, "## Another Debian")
 NEWER_POSTGRES, OLDER_POSTGRES, NO_OLDER_POSTGRES = commands(YEARS, "## Another PostgreSQL")
 # A person who agrees, and keeps the host's own files. The machine is rebooted from outside.

@@ -17,7 +17,7 @@ from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.unit.markdown import commands
 
-DUMP, TAKE = commands(ROOT / "YEARS.md", "## An Airflow 2 of your own")
+DUMP, TAKE = commands(ROOT / "inventories/YEARS.md", "## An Airflow 2 of your own")
 VERSION = "2.11.2"
 SECRET, PASSWORD = token_hex(16), token_hex(16)  # no hyphen, which begins an option
 DAG = """

@@ -1,10 +1,14 @@
-"""Connect with both database URLs of airflow.cfg. Needs the venv's Python and Airflow's user."""
+"""Connect with both database URLs of airflow.cfg, or of the variables that replace them.
+
+Needs the venv's Python and Airflow's user.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import configparser
 import json
+import os
 import sys
 
 from sqlalchemy import create_engine, text  # type: ignore[import-not-found]
@@ -25,12 +29,18 @@ async def connect_async(url: str) -> str:
 
 config = configparser.ConfigParser()
 config.read(sys.argv[1])
-urls = config["database"]
+
+
+def url(option: str) -> str:
+    variable = f"AIRFLOW__DATABASE__{option.upper()}"
+    return os.environ.get(variable) or config["database"][option]
+
+
 print(
     json.dumps(
         {
-            "sync": connect(urls["sql_alchemy_conn"]),
-            "async": asyncio.run(connect_async(urls["sql_alchemy_conn_async"])),
+            "sync": connect(url("sql_alchemy_conn")),
+            "async": asyncio.run(connect_async(url("sql_alchemy_conn_async"))),
         }
     )
 )

@@ -4,8 +4,9 @@
 # minikube renews them only when it starts on their last day. airflow-certificate.timer calls this each
 # day. Written by the deploy of Airflow.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 
 # Print when a certificate ends, as Unix time. A kubeconfig has it inside, or names its file.
 end_of() {
@@ -30,7 +31,7 @@ ends() {
 }
 
 sql() {
-    (cd / && runuser -u "$DATABASE" -- psql -XAtq -v ON_ERROR_STOP=1 -F ' ' -d "$DATABASE" -c "$1")
+    "$here/owner.sh" psql -XAtq -v ON_ERROR_STOP=1 -F ' ' -c "$1"
 }
 
 recorded() {
@@ -39,7 +40,7 @@ recorded() {
 
 # Prometheus' exporter may have come after the table.
 ungranted() {
-    sql "select rolname from pg_roles where rolname = 'prometheus' and not
+    sql "select rolname from pg_roles where rolname = '$METRICS_ROLE' and not
         (has_schema_privilege(oid, 'deploy', 'usage') and has_table_privilege(oid, 'deploy.certificate', 'select'))"
 }
 
@@ -74,16 +75,12 @@ case "${1-} $#" in
     exec 8>"${DEPLOY_LOCK%/*}/certificates.lock"
     flock -w 300 8 || fail "another certificates.sh has been at work for five minutes"
     ! soon || renew
+    role=$(sql "select rolname from pg_roles where rolname = '$METRICS_ROLE'")
     values=$(ends | sed "s/\\(.*\\) \\(.*\\)/('\\1', to_timestamp(\\2))/" | paste -sd,)
     sql "set client_min_messages to warning;
         create schema if not exists deploy;
         create table if not exists deploy.certificate (name text primary key, not_after timestamptz not null);
-        do \$\$ begin
-            if exists (select from pg_catalog.pg_roles where rolname = 'prometheus') then
-                grant usage on schema deploy to prometheus;
-                grant select on deploy.certificate to prometheus;
-            end if;
-        end \$\$;
+        ${role:+grant usage on schema deploy to $role; grant select on deploy.certificate to $role;}
         begin; delete from deploy.certificate;
         ${values:+insert into deploy.certificate values $values;} commit"
     ;;

@@ -2,12 +2,13 @@
 # clean-history.sh: delete from the database what is older than HISTORY_DAYS. Written by the deploy
 # of Airflow; airflow-cleanup-history.timer starts it.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 
 before=$(date -u -Iseconds -d "$HISTORY_DAYS days ago")
 # By age alone, Airflow would also delete an unfinished run with its tasks.
-busy=$(psql -XAtq -v ON_ERROR_STOP=1 airflow -c "
+busy=$("$here/owner.sh" psql -XAtq -v ON_ERROR_STOP=1 -c "
     select string_agg(distinct dag_id, ',') from (
         select dag_id from dag_run
         where state in ('queued', 'running') and start_date < '$before'

@@ -1,9 +1,10 @@
-"""dags-test.py CLUSTER AIRFLOW WORD...: run `airflow dags test` or `airflow tasks test`, in a
+"""dags-test.py CONNECTION AIRFLOW WORD...: run `airflow dags test` or `airflow tasks test`, in a
 database of its own. Written by the deploy of Airflow; run starts it as the user of DAGs' code.
 
 That user must not write runs and tasks into Airflow's database, since the scheduler, which has the
 keys, acts on them. So a test has an empty database with the connections, the variables and the
-pools of Airflow's own, of the PostgreSQL cluster CLUSTER. It goes when the test ends.
+pools of Airflow's own, which psql reaches with the variables CONNECTION. It goes when the test
+ends.
 """
 
 import contextlib
@@ -18,12 +19,12 @@ from typing import Any
 TABLES = ("connection", "variable", "slot_pool")
 
 
-def rows(cluster: str, table: str) -> list[dict[str, Any]]:
+def rows(connection: str, table: str) -> list[dict[str, Any]]:
     """The rows of a table of Airflow's database; values in them are encrypted."""
     query = f"select coalesce(json_agg(each), '[]') from public.{table} as each"
     done = subprocess.run(
-        ["psql", "-XAtqc", query, "airflow"],
-        env={**os.environ, "PGCLUSTER": cluster},
+        ["psql", "-XAtqc", query],
+        env={**os.environ, **dict(word.split("=", 1) for word in connection.split())},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -32,19 +33,19 @@ def rows(cluster: str, table: str) -> list[dict[str, Any]]:
     return found
 
 
-def copy(cluster: str, path: str) -> None:
+def copy(connection: str, path: str) -> None:
     """Give a test's database what DAGs find in Airflow's own."""
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         for table in TABLES:
             database.execute(f"delete from {table}")
-            for row in rows(cluster, table):
+            for row in rows(connection, table):
                 names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" * len(row))
                 database.execute(
                     f"insert into {table} ({names}) values ({marks})", tuple(row.values())
                 )
 
 
-def test(cluster: str, airflow: str, words: list[str], folder: str) -> int:
+def test(connection: str, airflow: str, words: list[str], folder: str) -> int:
     """Run the command; returns its exit code."""
     path = f"{folder}/airflow.db"
     environment = {
@@ -63,12 +64,12 @@ def test(cluster: str, airflow: str, words: list[str], folder: str) -> int:
     if made.returncode:
         print(made.stdout, file=sys.stderr)
         return made.returncode
-    copy(cluster, path)
+    copy(connection, path)
     return subprocess.run([airflow, *words], env=environment).returncode
 
 
 if len(sys.argv) < 5:
-    sys.exit("usage: dags-test.py CLUSTER AIRFLOW WORD...")
+    sys.exit("usage: dags-test.py CONNECTION AIRFLOW WORD...")
 if any(word.startswith("--use-e") for word in sys.argv[4:]):
     sys.exit("airflow: a test runs its tasks one after the other, here: leave --use-executor out")
 with (

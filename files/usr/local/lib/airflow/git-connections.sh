@@ -3,8 +3,9 @@
 # of git repositories, as Airflow has them now. The dag-processor reads connections only when it
 # starts, and so starts again when this file changes. Written by the deploy of Airflow.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 [ $# -ge 2 ] || usage
 action=$1
 shift
@@ -12,8 +13,8 @@ shift
 # The secret parts of a connection are encrypted, and differ each time it is saved. As the owner, and
 # by full names: the owner could replace what a shorter name means for others.
 sums=$(
-    runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' \
-        psql -XAtq -v ON_ERROR_STOP=1 -v "ids=$*" "$DATABASE" <<'END'
+    "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' \
+        psql -XAtq -v ON_ERROR_STOP=1 -v "ids=$*" <<'END'
 select conn_id, md5(connection::text) from public.connection
 where conn_id = any(string_to_array(:'ids', ' ')) order by 1
 END

@@ -22,7 +22,10 @@ healthy() {
 }
 
 ask_postgresql() {
-    started=$(systemctl show -P ActiveEnterTimestamp --timestamp=unix "postgresql@${PGCLUSTER%/*}-${PGCLUSTER#*/}")
+    started=
+    [ -n "${PGCLUSTER-}" ] || return 0 # that of others does not tell
+    unit=postgresql@${PGCLUSTER%/*}-${PGCLUSTER#*/}
+    started=$(systemctl show -P ActiveEnterTimestamp --timestamp=unix "$unit")
     started=${started#@}
 }
 

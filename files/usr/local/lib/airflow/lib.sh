@@ -18,7 +18,7 @@ if [ -n "${PROXY_URL-}" ]; then
 fi
 # Debian's programs of PostgreSQL otherwise choose among several clusters by their ports.
 unset PGHOST PGPORT PGUSER PGDATABASE PGSERVICE PGOPTIONS
-export PGCLUSTER
+if [ -n "${PGCLUSTER-}" ]; then export PGCLUSTER; else unset PGCLUSTER; fi
 # /tmp may forbid programs (noexec), and others can see the names in it.
 if [ "$(id -u)" = 0 ] && [ -w "${TEMPORARY-}" ]; then export TMPDIR="$TEMPORARY"; fi
 

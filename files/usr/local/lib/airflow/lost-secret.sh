@@ -4,8 +4,9 @@
 # the api-secret-key can: only the tokens of running tasks and the sessions of people end with them.
 # Written by the deploy of Airflow.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 [ $# = 1 ] || {
     echo "usage: lost-secret.sh NAME" >&2
     exit 2
@@ -13,9 +14,8 @@ set -eu
 
 # As the owner, and by full names: the owner could replace what a shorter name means for others.
 count() {
-    runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd "$DATABASE" -c "$1" ||
-        fail "$lost, and the database does not tell whether its data needs it: look at" \
-            "systemctl status 'postgresql@*'"
+    "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqc "$1" ||
+        fail "$lost, and the database does not tell whether its data needs it: $DATABASE_HELP"
 }
 
 # Print the newest backup with the secret, by the time in the names.
@@ -41,7 +41,7 @@ fernet-key)
             "tar -xOf $from host.tar | sudo tar -xC / $file"
     fail "$lost. No readable backup in $BACKUPS has it: bring one back from elsewhere. Without the key" \
         "nobody can read them: delete them, then deploy again:" \
-        "sudo -u $DATABASE psql $DATABASE -c 'delete from connection; delete from variable; delete from trigger'"
+        "sudo $here/owner.sh psql -c 'delete from connection; delete from variable; delete from trigger'"
     ;;
 admin-password)
     found=$(count "select count(*) from public.ab_user where username = '$ADMIN_USER'")

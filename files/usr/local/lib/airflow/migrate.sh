@@ -3,13 +3,14 @@
 # records it, with the heads of both schemas, Airflow's own and the login's. Written by the deploy of
 # Airflow.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 [ $# = 2 ] || usage
 
 # As the owner, and by full names: the owner could replace what a shorter name means for others.
 heads() {
-    runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd "$DATABASE" -c \
+    "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqc \
         "select '$1 ' || a.version_num || ' ' || f.version_num
         from public.alembic_version a, public.alembic_version_fab f"
 }

@@ -6,14 +6,15 @@
 # user.sh renew NAME ROLE PASSWORD: the user is a new one, with the password of the file.
 # Written by the deploy of Airflow.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 [ $# = 4 ] || [ $# = 5 ] || usage
 action=$1 name=$2 role=$3 password=$4 made=${5-}
 
 # Print how the user is in the database: nothing, or «active ROLE,...».
 state() {
-    runuser -u "$DATABASE" -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqd "$DATABASE" -c \
+    "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqc \
         "select case when u.active then 'active ' else 'inactive ' end
             || coalesce(string_agg(r.name, ',' order by r.name), 'without a role')
         from public.ab_user u

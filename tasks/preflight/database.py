@@ -1,0 +1,256 @@
+"""What an existing PostgreSQL must be, and the findings about the one that is there.
+
+It is asked with psql from the host. Before the first deploy a host may have none: then preflight
+finds out only whether a server answers with the right certificate, and `ask` asks the rest once
+Debian's client is installed, before anything else changes.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Generator, Iterator
+from io import StringIO
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import deploy, operation
+
+from tasks.host import database
+from tasks.layout import CONTROL_USER, DAGS_USER, MIGRATED, PACKAGES_RECORD, SECRETS
+from tasks.lib import terminal
+from tasks.lib.operations import packages
+from tasks.preflight.questions import HostReport, Report
+from tasks.settings import HostSettings, Settings
+
+PROGRAM = Path(__file__).parent / "database.sh"
+MIN_VERSION = 15  # as for Debian's
+# Four services hold about 25, and each process may take 30 for a while.
+MIN_CONNECTIONS = 50
+MAX_SKEW = 60  # seconds
+LOGINS = {CONTROL_USER: "owner", DAGS_USER: "dags"}  # how the questions call them
+KEYS = {CONTROL_USER: "postgres_owner_login", DAGS_USER: "postgres_dags_login"}
+ADMIN = "inventories/database.sql has the statements of an admin"
+# What libpq and PostgreSQL say, and the cure.
+REFUSALS = {
+    r"password authentication failed|empty password|no password supplied": (
+        "{key}: write the right username and password"
+    ),
+    r"does not match host name|hostname mismatch|IP address mismatch": (
+        "postgres_hosts: write a name that is in the server's certificate"
+    ),
+    r"certificate verify failed|certificate signature|self.signed|issuer certificate": (
+        "postgres_ca_certificate: write the certificate of the authority that signed the server's"
+    ),
+    r"does not support SSL|SSL is not enabled": "its admin should turn TLS on (ssl = on)",
+    r"no pg_hba.conf entry|client certificate|certificate authentication failed": (
+        "{key}: its admin should admit this login from this host over TLS (hostssl in pg_hba.conf)"
+    ),
+    r"permission denied for database": (
+        "{key}: its admin should run `grant connect on database` for this role"
+    ),
+    r"database .* does not exist": f"postgres_database: {ADMIN} that make it",
+    r"read-only|read-write": "postgres_hosts: name the primary, which may be written to, as well",
+    r"too many (clients|connections)": "its admin should allow more connections",
+    # Last, since one of several servers may be away.
+    r"could not translate host|Connection refused|timeout expired|No route to host|timed out": (
+        "postgres_hosts: write where it listens, and open the firewall to this host"
+    ),
+}
+
+
+class DatabaseReport(HostReport):
+    """The answers of an existing PostgreSQL, in one round trip; its files are standard input."""
+
+    def command(self, variables: str) -> str:
+        """The questions, below the assignments of the variables that they use."""
+        return variables + PROGRAM.read_text()
+
+
+def variables(settings: Settings) -> str:
+    """Assignments of the variables that the questions use; nothing secret is in them."""
+    values = {
+        "addresses": "\n".join(f"{name} {port}" for name, port in settings.postgres.servers),
+        "sslmode": settings.postgres.sslmode,
+        "owner": database.words(database.remote(settings, CONTROL_USER, "owner", "authority")),
+        "dags": database.words(database.remote(settings, DAGS_USER, "dags", "authority")),
+        "dags_role": database.role(settings, DAGS_USER),
+        "fernet_key": f"{SECRETS}/fernet-key",
+        "migrated": MIGRATED,
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def answers(settings: Settings) -> Report:
+    """The answers of the PostgreSQL of the settings."""
+    report: Report = host.get_fact(
+        DatabaseReport, variables=variables(settings), _stdin=StringIO(files(settings))
+    )
+    return report
+
+
+def files(settings: Settings) -> str:
+    """The files that the questions need, each below its name: both logins, and the authority."""
+    found = {
+        name: database.login_file(database.login(settings, user)) for user, name in LOGINS.items()
+    }
+    if authority := settings.postgres.ca_certificate:
+        found["authority"] = f"{authority}\n"
+    return "".join(f"# {name}\n{text}" for name, text in found.items())
+
+
+def findings(settings: Settings, report: Report) -> Iterator[str]:
+    """All reasons against the database, each with its cure."""
+    if report.one("no_client"):
+        yield from _without_client(settings, report)
+        return
+    refused = {user: report.one(f"refused_{name}") for user, name in LOGINS.items()}
+    # Both fail in the same way where the login is not the reason.
+    said = set()
+    for user, reason in refused.items():
+        if reason and (sentence := _refusal(settings, user, reason)) not in said:
+            said.add(sentence)
+            yield sentence
+    if report.values and not refused[CONTROL_USER]:
+        yield from _server(settings, report)
+        yield from _roles(settings, report)
+        yield from _data(settings, report)
+
+
+def _without_client(settings: Settings, report: Report) -> Iterator[str]:
+    if not report.all("reached"):
+        yield _refusal(settings, CONTROL_USER, "Connection refused, or no answer for 5 seconds")
+    elif reason := report.one("tls"):
+        yield _refusal(settings, CONTROL_USER, reason)
+
+
+def _refusal(settings: Settings, user: str, reason: str) -> str:
+    """The sentence about a login, or a connection, that failed."""
+    known = (cure for said, cure in REFUSALS.items() if re.search(said, reason, re.IGNORECASE))
+    cure = next(known, "{key}: write a login that the database admits")
+    about = f" as {database.role(settings, user)}" if "{key}" in cure else ""
+    return (
+        f"the database {settings.postgres.place} can't be reached{about}:"
+        f" {cure.format(key=KEYS[user])}. What was said: {reason.strip()}"
+    )
+
+
+def _server(settings: Settings, report: Report) -> Iterator[str]:
+    version, client = int(report.one("version")) // 10000, int(report.one("client"))
+    if version < MIN_VERSION:
+        yield (
+            f"the database {settings.postgres.place} is of PostgreSQL {version}: at least"
+            f" {MIN_VERSION} is needed, since before every role could replace functions in it"
+        )
+    elif version > client:
+        yield (
+            f"postgres_version: the server is PostgreSQL {version}, and the host's pg_dump {client}"
+            f" can't back that up: give apt a source with postgresql-client-{version}, such as"
+            f" apt.postgresql.org, and write {version}"
+        )
+    if (encoding := report.one("encoding")) != "UTF8":
+        yield (
+            f"the database {settings.postgres.place} has the encoding {encoding}: Airflow needs"
+            f" UTF8; {ADMIN} that make one"
+        )
+    if report.one("no_public"):
+        yield (
+            f"the database {settings.postgres.place} has no schema public, where Airflow has its"
+            " tables: run `create schema public` as its owner"
+        )
+    skew = int(report.one("clock")) - int(report.one("time"))
+    if abs(skew) > MAX_SKEW:
+        yield (
+            f"the clock of the database's server is {abs(skew)} s"
+            f" {'ahead of' if skew > 0 else 'behind'} the host's, and Airflow compares them: set"
+            " the wrong one, and keep both right"
+        )
+    for answer in report.all("limit"):
+        number, whose = answer.split(maxsplit=1)
+        if int(number) < MIN_CONNECTIONS:
+            yield (
+                f"{whose} allows {number} connections, and Airflow needs up to {MIN_CONNECTIONS}:"
+                " an admin of the database should raise that limit"
+            )
+
+
+def _roles(settings: Settings, report: Report) -> Iterator[str]:
+    owner, dags = (database.role(settings, user) for user in (CONTROL_USER, DAGS_USER))
+    if (there := report.one("owner")) != owner:
+        yield (
+            f"postgres_owner_login: the database {settings.postgres.place} belongs to {there}, not"
+            f' to {owner}: an admin should run `alter database "{settings.postgres.database}" owner'
+            f' to "{owner}"`'
+        )
+    if report.one("dags_missing"):
+        yield (
+            f"postgres_dags_login: {settings.postgres.place} has no role {dags}: {ADMIN} that make"
+            " it"
+        )
+    for name in report.all("powerful"):
+        yield (
+            f"the role {name} may do more than Airflow needs: an admin should run `alter role"
+            f' "{name}" nosuperuser nocreatedb nocreaterole noreplication nobypassrls`'
+        )
+    for name in report.all("dags_member"):
+        yield (
+            f"postgres_dags_login: the role {dags} is a member of {name}, and so has rights that"
+            f' the code of DAGs must not have: an admin should run `revoke "{name}" from "{dags}"`'
+        )
+    if report.one("dags_creates"):
+        yield (
+            f"postgres_dags_login: the role {dags} may create things in the schema public, which"
+            " others would use: run `revoke create on schema public from public` and `… from"
+            f' "{dags}"` as the owner of the schema'
+        )
+
+
+def _data(settings: Settings, report: Report) -> Iterator[str]:
+    has_schema, has_data = bool(report.one("schema")), bool(report.one("migrated"))
+    if has_data and not has_schema:
+        yield (
+            f"postgres_provider: this host's Airflow has data, and the database"
+            f" {settings.postgres.place} is empty. The deploy moves none: write the right database,"
+            " or copy the data there first, as inventories/README.md has it"
+        )
+    if has_schema and not has_data:
+        if not report.one("fernet_key"):
+            yield (
+                f"the database {settings.postgres.place} is that of another Airflow: choose an"
+                " empty one. If this host should replace that one, bring its"
+                f" {SECRETS}/fernet-key here first, as root's, with mode 600"
+            )
+        elif others := report.one("alive"):
+            yield (
+                f"the Airflow of {others} runs with the database {settings.postgres.place}: stop"
+                " it there, with `systemctl disable --now airflow.target`, and wait a minute"
+            )
+
+
+@deploy("Database")
+def prepare(settings: HostSettings) -> None:
+    """An existing PostgreSQL was asked before anything but its client was installed."""
+    if settings.postgres.is_debians:
+        return
+    packages(
+        name="Install PostgreSQL's client",
+        packages=database.packages(settings),
+        record=PACKAGES_RECORD,
+    )
+    ask(name="Ask the database", settings=settings)
+
+
+@operation(is_idempotent=False)
+def ask(settings: HostSettings) -> Generator[str, None, None]:
+    """
+    Fail with each reason against the database of the settings.
+
+    Before a host has psql, only the run itself can ask: the plan finds nothing.
+
+    + settings: with an existing PostgreSQL
+    """
+    found = [terminal.printable(each) for each in findings(settings, answers(settings))]
+    if not found:
+        host.noop("it answers, and both roles have what they need")
+        return
+    yield f"printf '%s\\n' {shlex.join(found)} >&2; exit 1"
