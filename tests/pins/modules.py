@@ -160,7 +160,9 @@ def look_at_programs(root: Path) -> Found:
             text = re.sub(r"^VERSION = .*", f'VERSION = "{version}"', text, flags=re.M)
             if needs := re.search(r"^go (\S+)", made[f"{MODULES}/{name}/go.mod"], re.MULTILINE):
                 major, minor = numbers(needs[1])[:2]
-                text = re.sub(r"^_OLDEST_GO = .*", f"_OLDEST_GO = ({major}, {minor})", text, flags=re.M)
+                text = re.sub(
+                    r"^_OLDEST_GO = .*", f"_OLDEST_GO = ({major}, {minor})", text, flags=re.M
+                )
             made[path] = text
         return made
 
