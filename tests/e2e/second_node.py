@@ -57,7 +57,9 @@ def join(first: Machine, second: Machine) -> None:
         f"apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy {PACKAGES}"
         f" && test -d /opt/cni/bin || {{ mkdir -p /opt/cni && ln -s /usr/lib/cni /opt/cni/bin; }}"
         " && echo net.ipv4.ip_forward=1 >/etc/sysctl.d/e2e.conf && sysctl -q --system"
-        f" && echo {first.address} {ENDPOINT} >>/etc/hosts",
+        f" && echo {first.address} {ENDPOINT} >>/etc/hosts"
+        # Where kubelet's configuration of minikube expects what kubeadm writes.
+        " && mkdir -p /var/lib/minikube && ln -s /etc/kubernetes/pki /var/lib/minikube/certs",
         timeout=INSTALL_SECONDS,
     )
     for name in ("kubelet", "kubeadm"):
@@ -78,8 +80,8 @@ def join(first: Machine, second: Machine) -> None:
     ).stdout
     machines.run(second, f"{words.strip()} --ignore-preflight-errors=all", timeout=180)
     networks = {each.name: pod_network(first, each.name) for each in (first, second)}
+    network = machines.run(first, "cat /etc/cni/net.d/1-k8s.conflist").stdout
     for node, other in ((first, second), (second, first)):
-        network = machines.run(first, "cat /etc/cni/net.d/1-k8s.conflist").stdout
         own = network.replace("10.244.0.0/16", networks[node.name])
         write(node, "/etc/cni/net.d/1-k8s.conflist", own)
         route = ROUTE.format(network=networks[other.name], address=other.address)
