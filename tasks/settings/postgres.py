@@ -12,9 +12,9 @@ from tasks.settings.deploys_own import POSTGRES_OPTIONS
 from tasks.settings.types import (
     Certificate,
     DatabaseLogin,
+    DatabaseName,
     Line,
     PostgresOption,
-    DatabaseName,
     Section,
     Server,
     host_and_port,

@@ -80,13 +80,14 @@ class Runs:
 
     def hold(self, name: str) -> None:
         """Let the first task of coming runs wait."""
-        self._set(name, "wait")
+        self.set(name, "wait")
 
     def release(self, name: str) -> None:
         """Let it end."""
-        self._set(name, "go")
+        self.set(name, "go")
 
-    def _set(self, name: str, value: str) -> None:
+    def set(self, name: str, value: str) -> None:
+        """Give a variable of Airflow a value."""
         body = {"key": name, "value": value}
         try:
             self.airflow.request("PATCH", f"/variables/{name}", body)

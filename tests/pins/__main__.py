@@ -72,10 +72,10 @@ PINS = (
         modules.look_at_modules,
     ),
     Pin(
-        "versitygw",
-        "`tests/sandbox/versitygw.py`, and its Go module",
+        "programs",
+        "`tests/sandbox/kube_router.py` and `versitygw.py`, and their Go modules",
         "the Go module proxy",
-        modules.look_at_s3,
+        modules.look_at_programs,
     ),
     Pin("actions", "`.github/workflows`", "GitHub", actions.look_at_actions),
 )

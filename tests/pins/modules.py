@@ -1,4 +1,4 @@
-"""The Go modules from which the sandbox builds Kubernetes and the tests' S3 server."""
+"""The Go modules from which the sandbox builds Kubernetes and programs of the tests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from pathlib import Path
 from tests.pins import kubernetes, sources
 from tests.pins.pin import Files, Found, Refused, Row, newest, numbers
 
-MODULES, OFFLINE, S3 = (
-    f"tests/sandbox/{name}" for name in ("gomodules", "offline.py", "versitygw.py")
-)
-S3_MODULE = "github.com/versity/versitygw"
+SANDBOX = "tests/sandbox"
+MODULES, OFFLINE = f"{SANDBOX}/gomodules", f"{SANDBOX}/offline.py"
+# Programs of the tests, by the folder of each.
+PROGRAMS = {
+    "kube-router": "github.com/cloudnativelabs/kube-router/v2",
+    "versitygw": "github.com/versity/versitygw",
+}
 ETCD, COREDNS = "go.etcd.io/etcd/server/v3", "github.com/coredns/coredns"
 # OLDER, with which tests of upgrades begin, keeps its versions, and crictl shares its module.
 FOLLOWING = ("CURRENT", "BETWEEN")
@@ -135,24 +138,35 @@ def _modules(root: Path, has: Versions, wants: dict[str, str]) -> Files:
     return renewed(root, module, asked, edit)
 
 
-def look_at_s3(root: Path) -> Found:
-    """The newest release of the tests' S3 server, which is built from its Go module."""
-    text = (root / S3).read_text()
-    found = re.search(r'^VERSION = "(\S+)"', text, re.MULTILINE)
-    if not found:
-        raise Refused(f"{S3} has no VERSION: a pin has moved, so correct tests/pins")
-    after = newest(found[1], sources.newest_go_module(S3_MODULE))
+def look_at_programs(root: Path) -> Found:
+    """The newest releases of the tests' programs that are built from Go modules."""
+    rows, changes = [], []
+    for name, module in PROGRAMS.items():
+        path = f"{SANDBOX}/{name.replace('-', '_')}.py"
+        found = re.search(r'^VERSION = "(\S+)"', (root / path).read_text(), re.MULTILINE)
+        if not found:
+            raise Refused(f"{path} has no VERSION: a pin has moved, so correct tests/pins")
+        after = newest(found[1], sources.newest_go_module(module))
+        rows.append(Row(name, found[1], after))
+        if after != found[1]:
+            changes.append((name, path, f"{module}@{after}"))
 
     def files() -> Files:
-        made = renewed(root, "versitygw", [f"{S3_MODULE}@{after}"])
-        needs = re.search(r"^go (\S+)", made[f"{MODULES}/versitygw/go.mod"], re.MULTILINE)
-        new = text.replace(found[0], f'VERSION = "{after}"')
-        if needs:
-            major, minor = numbers(needs[1])[:2]
-            new = re.sub(r"^_OLDEST_GO = .*", f"_OLDEST_GO = ({major}, {minor})", new, flags=re.M)
-        return made | {S3: new}
+        made: Files = {}
+        for name, path, release in changes:
+            made |= renewed(root, name, [release])
+            version = release.rpartition("@")[2]
+            text = (root / path).read_text()
+            text = re.sub(r"^VERSION = .*", f'VERSION = "{version}"', text, flags=re.M)
+            if needs := re.search(r"^go (\S+)", made[f"{MODULES}/{name}/go.mod"], re.MULTILINE):
+                major, minor = numbers(needs[1])[:2]
+                text = re.sub(
+                    r"^_OLDEST_GO = .*", f"_OLDEST_GO = ({major}, {minor})", text, flags=re.M
+                )
+            made[path] = text
+        return made
 
-    return Found([Row("versitygw", found[1], after)], files)
+    return Found(rows, files)
 
 
 def renewed(root: Path, module: str, asked: list[str], edit: Callable[[str], str] = str) -> Files:

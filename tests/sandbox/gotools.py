@@ -8,7 +8,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sandbox.common import ARCHITECTURE, SandboxError, fresh_folder, progress, run
+from tests.sandbox.common import (
+    ARCHITECTURE,
+    SandboxError,
+    cache_dir,
+    fresh_folder,
+    locked,
+    progress,
+    run,
+)
 
 _MODULES = Path(__file__).parent / "gomodules"
 _TARGET = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": ARCHITECTURE, "GOWORK": "off"}
@@ -70,6 +78,19 @@ def build(tool: Tool, done: Path) -> Path:
             env=_TARGET | _memory(),
         )
     return done
+
+
+def program(tool: Tool, oldest: tuple[int, int], purpose: str) -> Path:
+    """Return the path of a tool's only program; build it first when it is missing.
+
+    Raises SandboxError when Go is missing or older than `oldest`, or the build fails.
+    """
+    folder = cache_dir() / "servers" / f"{tool.name}-{tool.version}_{recipe((tool,))}"
+    with locked(tool.name):
+        if not folder.exists():
+            require_go(oldest, purpose)
+            build(tool, folder)
+    return folder / tool.name
 
 
 def fetch(tools: tuple[Tool, ...]) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.sandbox import gotools
-from tests.sandbox.common import SandboxError, cache_dir, locked
+from tests.sandbox.common import SandboxError
 
 VERSION = "v1.8.0"
 
@@ -30,12 +30,7 @@ def ensure() -> Path:
 
     Raises SandboxError when Go is missing or too old, or the build fails.
     """
-    folder = cache_dir() / "servers" / f"versitygw-{VERSION}_{gotools.recipe((_TOOL,))}"
-    with locked("versitygw"):
-        if not folder.exists():
-            gotools.require_go(_OLDEST_GO, "the tests' S3 server")
-            gotools.build(_TOOL, folder)
-    return folder / "versitygw"
+    return gotools.program(_TOOL, _OLDEST_GO, "the tests' S3 server")
 
 
 if __name__ == "__main__":

@@ -165,7 +165,8 @@ def test_an_unknown_account_is_an_error(host: Host) -> None:
 
 CLAIMS = {
     "": "there is no claim dags in the namespace",
-    "Pending": "the claim dags has no volume (Pending: waits for a pod)",
+    "Pending": "the claim dags has no volume (Pending: no such class)",
+    "Lost": "the claim dags has no volume (Lost: no such class)",
     "Bound": "",
 }
 
@@ -179,10 +180,21 @@ def test_a_claim_needs_a_volume(phase: str, tmp_path: Path) -> None:
         assert not verdict or verdict.startswith("dags_claim: ")
 
 
-def claiming(folder: Path, phase: str) -> Host:
-    """A host whose cluster has a claim in this phase."""
+@pytest.mark.parametrize("phase", ["Pending", "Lost"])
+def test_a_claim_may_wait_for_its_first_pod(phase: str, tmp_path: Path) -> None:
+    host = claiming(tmp_path, phase, "event/dags.1")
+    arguments = ("claim.sh", "dags_claim", "dags", str(tmp_path), "airflow-dags")
+    for verdict in (host.check(*arguments), host.apply(*arguments)):
+        assert (verdict == "") is (phase == "Pending")
+
+
+def claiming(folder: Path, phase: str, waits: str = "") -> Host:
+    """A host whose cluster has a claim in this phase, which may wait for its first pod."""
     host = Host(folder)
-    answer = f"*pvc*) echo '{phase}' ;; *events*) echo waits for a pod ;;"
+    answer = (
+        f"*pvc*) echo '{phase}' ;; *WaitForFirstConsumer*) echo '{waits}' ;;"
+        " *events*) echo no such class ;;"
+    )
     host.program("kubectl", f'case "$*" in {answer} esac')
     host.program("sleep")
     host.program("runuser", 'shift 3; "$@"')

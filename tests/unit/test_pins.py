@@ -677,36 +677,40 @@ def offer(proxy: Path, name: str, version: str, files: Files) -> None:
     (at / "list").write_text("".join(f"{each}\n" for each in releases))
 
 
-def s3_server(go: str) -> Files:
+def program(name: str, go: str) -> Files:
     return {
-        "go.mod": f"module {modules.S3_MODULE}\n\ngo {go}\n",
-        "cmd/versitygw/main.go": "package main\n\nfunc main() {}\n",
+        "go.mod": f"module {modules.PROGRAMS[name]}\n\ngo {go}\n",
+        f"cmd/{name}/main.go": "package main\n\nfunc main() {}\n",
     }
 
 
 @NEEDS_GO
-def test_the_s3_server_goes_to_its_newest_release(proxy: Path, repository: Path) -> None:
+def test_programs_go_to_their_newest_release(proxy: Path, repository: Path) -> None:
+    module = modules.PROGRAMS["versitygw"]
     folder = repository / modules.MODULES / "versitygw"
     (folder / "go.sum").unlink()
     (folder / "go.mod").write_text(
-        f"module sandbox\n\ngo 1.21\n\ntool {modules.S3_MODULE}/cmd/versitygw\n\n"
-        f"require {modules.S3_MODULE} v1.0.0 // indirect\n"
+        f"module sandbox\n\ngo 1.21\n\ntool {module}/cmd/versitygw\n\n"
+        f"require {module} v1.0.0 // indirect\n"
     )
-    program = repository / modules.S3
-    program.write_text(re.sub(r'"v[\d.]+"', '"v1.0.0"', program.read_text(), count=1))
-    offer(proxy, modules.S3_MODULE, "v1.0.0", s3_server("1.21"))
-    assert not is_newer(modules.look_at_s3(repository))
-    offer(proxy, modules.S3_MODULE, "v1.10.0", s3_server("1.22"))
-    assert renew(repository, modules.look_at_s3(repository)) == {
-        modules.S3,
+    path = repository / modules.SANDBOX / "versitygw.py"
+    path.write_text(re.sub(r'"v[\d.]+"', '"v1.0.0"', path.read_text(), count=1))
+    other = (repository / modules.SANDBOX / "kube_router.py").read_text()
+    (pinned,) = re.findall(r'^VERSION = "(\S+)"', other, re.MULTILINE)
+    offer(proxy, modules.PROGRAMS["kube-router"], pinned, program("kube-router", "1.21"))
+    offer(proxy, module, "v1.0.0", program("versitygw", "1.21"))
+    assert not is_newer(modules.look_at_programs(repository))
+    offer(proxy, module, "v1.10.0", program("versitygw", "1.22"))
+    assert renew(repository, modules.look_at_programs(repository)) == {
+        f"{modules.SANDBOX}/versitygw.py",
         *(f"{modules.MODULES}/versitygw/{name}" for name in ("go.mod", "go.sum")),
     }
-    assert f"{modules.S3_MODULE} v1.10.0" in (folder / "go.mod").read_text()
+    assert f"{module} v1.10.0" in (folder / "go.mod").read_text()
     sums = (folder / "go.sum").read_text()
-    assert f"{modules.S3_MODULE} v1.10.0 h1:" in sums and " v1.0.0 " not in sums
-    assert 'VERSION = "v1.10.0"' in program.read_text()
-    assert "_OLDEST_GO = (1, 22)" in program.read_text()
-    assert not is_newer(modules.look_at_s3(repository))
+    assert f"{module} v1.10.0 h1:" in sums and " v1.0.0 " not in sums
+    assert 'VERSION = "v1.10.0"' in path.read_text()
+    assert "_OLDEST_GO = (1, 22)" in path.read_text()
+    assert not is_newer(modules.look_at_programs(repository))
 
 
 # The command

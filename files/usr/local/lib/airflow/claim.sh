@@ -1,7 +1,7 @@
 #!/bin/sh
-# claim.sh check|apply SETTING CLAIM FOLDER USER...: the claim of SETTING has its volume, and these
-# users of the host can read its files in FOLDER. apply waits for up to a minute. Written by the
-# deploy of Airflow.
+# claim.sh check|apply SETTING CLAIM FOLDER USER...: the claim of SETTING has its volume, or gets it
+# with its first pod, and these users of the host can read its files in FOLDER. apply waits for up to
+# a minute. Written by the deploy of Airflow.
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
@@ -11,6 +11,15 @@ shift 4
 
 look() {
     phase=$(kube get pvc "$claim" --ignore-not-found -o 'jsonpath={.status.phase}')
+}
+
+# Whether there is nothing to wait for: the claim has its volume, or its storage class makes that
+# where the first pod runs (volumeBindingMode), which the cluster says in an event. The rights of an
+# existing cluster's kubeconfig do not cover storage classes.
+settled() {
+    [ "$phase" != Bound ] || return 0
+    [ "$phase" = Pending ] && [ -n "$(kube get events -o name --field-selector \
+        "involvedObject.name=$claim,reason=WaitForFirstConsumer")" ]
 }
 
 # Print why a user can't read the folder, if one can't.
@@ -25,10 +34,10 @@ unreadable() {
 judge() {
     if [ -z "$phase" ]; then
         fail "$setting: there is no claim $claim in the namespace: make it, or give its size and the deploy makes it"
-    elif [ "$phase" != Bound ]; then
+    elif ! settled; then
         event=$(kube get events --field-selector "involvedObject.name=$claim" \
             -o 'jsonpath={.items[-1:].message}')
-        fail "$setting: the claim $claim has no volume ($phase: $event): make one, or choose a storage class that has one at once"
+        fail "$setting: the claim $claim has no volume ($phase: $event): make one, or choose another storage class"
     elif ! [ -d "$folder" ]; then
         fail "$setting: the host has no folder $folder, where the files of the claim $claim should be (host_path): mount them there"
     fi
@@ -45,7 +54,7 @@ apply)
     # A cluster that makes volume and folder needs a moment.
     for _ in $(seq 60); do
         look || exit
-        if [ -z "$phase" ] || { [ "$phase" = Bound ] && [ -d "$folder" ]; }; then break; fi
+        if [ -z "$phase" ] || { settled && [ -d "$folder" ]; }; then break; fi
         sleep 1
     done
     judge "$@"

@@ -1,0 +1,39 @@
+"""kube-router, which enforces network policies on a node, built from its Go module.
+
+`python -m tests.sandbox.kube_router` builds it, unless it is there, and prints its path.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.sandbox import gotools
+from tests.sandbox.common import SandboxError
+
+VERSION = "v2.1.0"
+
+_TOOL = gotools.Tool(
+    "kube-router",
+    "kube-router",
+    VERSION,
+    "3 minutes",
+    ("github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",),
+)
+# The version that its go.mod asks for.
+_OLDEST_GO = (1, 26)
+
+
+def ensure() -> Path:
+    """Return the program's path; build it first when it is missing (about 3 minutes).
+
+    Raises SandboxError when Go is missing or too old, or the build fails.
+    """
+    return gotools.program(_TOOL, _OLDEST_GO, "what enforces network policies in the tests")
+
+
+if __name__ == "__main__":
+    try:
+        print(ensure())
+    except SandboxError as problem:
+        sys.exit(str(problem))
