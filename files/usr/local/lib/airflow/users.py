@@ -71,7 +71,7 @@ def main() -> None:
         sys.exit("other users than those of the inventory have a password of the host's")
     if action == "apply" and (missing := nameless - there.keys()):
         make(new, missing)
-    fresh = passwords(new)
+    fresh = {name: each for name, each in passwords(new).items() if name in nameless}
     sync(action, values["RUN"], {**wanted, "passwords": there | fresh, "renewed": [*fresh]})
     if action == "check":
         return
