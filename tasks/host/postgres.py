@@ -61,7 +61,6 @@ def _run(settings: HostSettings) -> None:
     """PostgreSQL runs with the database airflow, which the role airflow owns."""
     directory = f"/etc/postgresql/{settings.postgres.version}/main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
-    kept = f"pg_hba.conf{ORIGINAL}"
     ensure(
         name="Make the PostgreSQL cluster",
         program="postgres-cluster.sh",
@@ -84,7 +83,7 @@ def _run(settings: HostSettings) -> None:
         commands=[
             f"cp -p {access} {access}{ORIGINAL}.new",
             # After pg_upgradecluster, which brought the deploy's own, the older cluster has it.
-            rf"cd {directory}; find ../.. -name {kept} -exec cp -p {{}} {kept}.new \;",
+            rf"find /etc/postgresql -name '*{ORIGINAL}' -exec cp -p {{}} {access}{ORIGINAL}.new \;",
             f"mv {access}{ORIGINAL}.new {access}{ORIGINAL}",
         ],
         already="it was kept before",

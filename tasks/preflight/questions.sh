@@ -115,7 +115,7 @@ ask_room() {
         # shellcheck disable=SC2046 # words
         set -- $(df -Pk "$place" | tail -n 1) $(df -Pi "$place" | tail -n 1)
         [ $# = 12 ] && say room "$6 $4 $8 ${10}"
-    done | sort -u
+    done | sort -u -k 2,2
 }
 
 ask_restore() {

@@ -254,7 +254,7 @@ def test_the_removal_gets_postgresqls_own_file_also_after_an_upgrade(
         (tmp_path / "15/main/pg_hba.conf.before-airflow").write_text("its own")
     settings = Settings.from_data({}).for_release("trixie", (17, 5432))
     for command in fake.plan(settings).named("Keep PostgreSQL's own").commands:
-        text = command.replace("/etc/postgresql/", f"{tmp_path}/")
+        text = command.replace("/etc/postgresql", str(tmp_path))
         subprocess.run(["sh", "-ec", text.rpartition("\n")[2]], check=True)
     assert (there / "pg_hba.conf.before-airflow").read_text() == "its own"
 
