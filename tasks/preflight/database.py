@@ -43,7 +43,10 @@ REFUSALS = {
         "postgres_ca_certificate: write the certificate of the authority that signed the server's"
     ),
     r"does not support SSL|SSL is not enabled": "its admin should turn TLS on (ssl = on)",
-    r"no pg_hba.conf entry|client certificate|certificate authentication failed": (
+    r"client certificate|certificate authentication failed": (
+        "{key}: write the client's certificate and key that its admin wants"
+    ),
+    r"no pg_hba.conf entry": (
         "{key}: its admin should admit this login from this host over TLS (hostssl in pg_hba.conf)"
     ),
     r"permission denied for database": (

@@ -320,6 +320,29 @@ def test_a_name_that_is_not_in_the_certificate_is_refused(
         assert [any(role in each for each in found) for role in roles] == [True, True]
 
 
+def test_a_password_and_a_certificate_are_read_from_one_file(
+    server: postgres.Server, tmp_path: Path
+) -> None:
+    client = fake.pair()
+    authority = server.folder / "clients"
+    authority.write_text(client["certificate"])
+    authority.chmod(0o644)
+    access = server.folder / "data/pg_hba.conf"
+    both: dict[str, Any] = {**given(server)["postgres_owner_login"], **client}
+    wants = "hostssl all airflow 127.0.0.1/32 scram-sha-256 clientcert=verify-ca"
+    try:
+        access.write_text(ACCESS.replace("hostssl", f"{wants}\nhostssl", 1))
+        server.sql(f"alter system set ssl_ca_file = '{authority}'")
+        server.sql("select pg_reload_conf(), pg_sleep(0.5)")
+        assert asked(server, tmp_path, postgres_owner_login=both) == []
+        (finding,) = asked(server, tmp_path)
+        assert "postgres_owner_login: write the client's certificate and key" in finding
+    finally:
+        access.write_text(ACCESS)
+        server.sql("alter system reset ssl_ca_file")
+        server.sql("select pg_reload_conf(), pg_sleep(0.5)")
+
+
 def test_without_a_client_the_server_and_its_certificate_are_looked_at(
     server: postgres.Server, tmp_path: Path
 ) -> None:
