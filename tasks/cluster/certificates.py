@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pyinfra.api import deploy
-
 from tasks.lib.operations import ensure
 
 
-@deploy("Certificates")
 def watch() -> None:
     """No certificate of the cluster on this host ends within 30 days; the ends are recorded."""
     ensure(

@@ -189,7 +189,7 @@ def test_a_certificate_of_kubernetes_that_ends_soon_is_renewed(shell: Shell) -> 
     )
     run = deploy()
     assert run.code == 0, run.output
-    renewed = [name for name in run.changed if name.startswith("Timers | Certificates | ")]
+    renewed = [name for name in run.changed if name.startswith("Timers | Renew ")]
     assert len(renewed) == 1
     shell(f"openssl x509 -checkend {10 * month} -noout -in {CERTIFICATE}")
     # With it the cluster's API asks kubelet, as for a pod's log.

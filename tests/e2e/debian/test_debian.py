@@ -1,4 +1,4 @@
-"""Debian and then PostgreSQL are upgraded in place, by the commands of YEARS.md as they stand."""
+"""Debian and then PostgreSQL are upgraded in place, by the commands of inventories/YEARS.md."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def before(machine: Machine, shell: Shell) -> Before:
 
 
 def follow(shell: Shell, block: str) -> str:
-    """Do what a block of YEARS.md says; returns what it printed last."""
+    """Do what a block of inventories/YEARS.md says; returns what it printed last."""
     return (shell(PERSON + block).splitlines() or [""])[-1]
 
 

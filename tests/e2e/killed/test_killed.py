@@ -40,6 +40,7 @@ KILLS = (
     Kill("Proxy | Make the certificate", after=0.1, whole=True),
     Kill("PostgreSQL | Make PostgreSQL load its configuration", after=0.3),
     Kill("Airflow | Install Airflow", after=3, whole=True),
+    Kill("Plugins | Copy the plugins for the worker image"),
     Kill("Worker image | Build the worker image", after=8, whole=True),
     Kill("minikube | Wait for minikube", after=3),
     Kill("Kubernetes | Apply Airflow's objects in the cluster", after=0.3, whole=True),
@@ -49,6 +50,7 @@ KILLS = (
     Kill("Airflow | Write airflow.cfg"),
     Kill("Airflow | Migrate the database's schema", after=2, whole=True),
     Kill("Objects | Make connections, variables and pools", after=1, whole=True),
+    Kill("Users | Make users and roles as the inventory has them", after=1, whole=True),
     Kill("DAGs | Copy the DAGs"),
     Kill("Services | Run airflow-api-server", after=2),
     Kill("Services | Run airflow-scheduler"),
@@ -183,7 +185,11 @@ def test_killed_in_each_module(
     git = GitServer(machine).start()
     git.create("killed")
     git.push("killed", {"e2e_killed_git.py": dag("e2e_killed_git", "two")})
-    (tmp_path / "e2e_killed.py").write_text(dag("e2e_killed", "one"))
+    dags, plugins = tmp_path / "dags", tmp_path / "plugins"
+    for folder in (dags, plugins):
+        folder.mkdir()
+    (dags / "e2e_killed.py").write_text(dag("e2e_killed", "one"))
+    (plugins / "e2e_shared.py").write_text("WORDS = 'killed'\n")
     start_args = inventory.settings(machine.offline_dir)["minikube_extra_args"]
     settings: dict[str, object] = {
         "web_host_names": ["killed.example.com"],
@@ -191,7 +197,10 @@ def test_killed_in_each_module(
         "airflow_extra_requirements": ["cowsay==6.1"],
         "minikube_extra_args": [*start_args, "--extra-config=kubelet.max-pods=95"],
         "kubernetes_extra_namespaces": ["e2e-killed"],
-        "dags_local_folder": str(tmp_path),
+        "dags_local_folder": str(dags),
+        "plugins_source": "image",
+        "plugins_local_folder": str(plugins),
+        "web_users": {"kim": {"roles": ["Viewer"]}},
         "dags_git_bundles": {
             "killed": {"url": git.http_url("killed"), "connection": "git"},
         },

@@ -1,4 +1,4 @@
-"""A real Airflow 2 beside the deploy's own moves in, by the commands of YEARS.md as they stand."""
+"""A real Airflow 2 beside the deploy's own moves in, by the commands of inventories/YEARS.md."""
 
 from __future__ import annotations
 

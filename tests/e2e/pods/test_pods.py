@@ -216,7 +216,8 @@ def test_worker_env_and_worker_pod_shape_every_pod(
     assert [secret.name for secret in spec.image_pull_secrets] == ["e2e-not-there"]
     # Added to what was there, which is as it was.
     mounts = [mount.mount_path for mount in spec.containers[0].volume_mounts]
-    assert mounts == ["/opt/airflow/dags", "/var/log/airflow", authority.IN_POD, "/scratch"]
+    folders = ["/opt/airflow/dags", "/opt/airflow/plugins", "/var/log/airflow"]
+    assert mounts == [*folders, authority.IN_POD, "/scratch"]
     assert spec.security_context.run_as_non_root is True
     assert spec.security_context.seccomp_profile.type == "RuntimeDefault"
     assert spec.automount_service_account_token is False

@@ -21,7 +21,7 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 PORT = 9187
-RECORDED = "Timers | Certificates | Renew Kubernetes' certificates and record when certificates end"
+RECORDED = "Timers | Renew Kubernetes' certificates and record when certificates end"
 RULES = ROOT / "files/etc/prometheus/airflow.rules.yaml"
 DAG = "e2e_figures"
 BROKEN = ("e2e_unreadable", "e2e_unreadable_too")
