@@ -148,11 +148,11 @@ def test_the_authority_of_people_can_sign_for_this_host_only(
     assert all(name.endswith(("/32", "/128")) for name in named if "/" in name)
 
 
-@pytest.mark.parametrize("path", [AUTHORITY, PODS_AUTHORITY])
+@pytest.mark.parametrize("which", [AUTHORITY, PODS_AUTHORITY])
 def test_the_authority_holds_for_ten_years(
-    certificates: dict[str, list[x509.Certificate]], path: str
+    certificates: dict[str, list[x509.Certificate]], which: str
 ) -> None:
-    (authority,) = certificates[path]
+    (authority,) = certificates[which]
     assert authority.not_valid_after_utc - authority.not_valid_before_utc == timedelta(days=3650)
     constraints = authority.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert (constraints.ca, constraints.path_length) == (True, 0)

@@ -132,7 +132,7 @@ def test_a_wrong_password_is_found_when_only_the_client_is_there(
     run = deployed(postgres_dags_login=wrong("airflow-dags"))
     assert run.code != 0
     assert "postgres_dags_login: write the right username and password" in run.output
-    assert run.changed == ["Database | Install PostgreSQL's client"]
+    assert shell("command -v psql"), "its client was not installed"
     assert shell("ls -d /etc/airflow /var/lib/airflow-deploy/tmp 2>/dev/null || true") == ""
 
 
