@@ -18,8 +18,8 @@ create role :"dags" login nosuperuser nocreatedb nocreaterole noreplication noby
 -- which it is a member.
 grant :"owner" to current_user;
 create database :"database" owner :"owner" template template0 encoding 'UTF8';
-revoke :"owner" from current_user;
 
 -- Nobody else may connect.
 revoke all on database :"database" from public;
 grant connect, temporary on database :"database" to :"dags";
+revoke :"owner" from current_user;

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from io import StringIO
 
+from pyinfra import host
 from pyinfra.api import DeployError, deploy
+from pyinfra.facts.server import Command
 
 from tasks.host import tools
 from tasks.layout import EXTRA_LOCK, REQUIREMENTS, VENV
@@ -41,6 +44,15 @@ def _write_given_lock(settings: HostSettings) -> None:
         raise DeployError(
             "airflow_extra_requirements_lock: it is of other requirements, another Airflow or"
             f" another Python: leave it out, deploy, and take {EXTRA_LOCK} of the host"
+        )
+    # The packages are installed once, so another lock would say what is not true.
+    installed = f"! test -e {settings.venv}/.complete || sha256sum <{EXTRA_LOCK} || echo none"
+    found = host.get_fact(Command, command=installed)
+    if found and found[:64] != hashlib.sha256(given.encode()).hexdigest():
+        raise DeployError(
+            "airflow_extra_requirements_lock: this host has the same requirements already, perhaps"
+            " in other versions: leave the lock out. To give several hosts the same versions,"
+            " change airflow_extra_requirements, deploy one, and take its lock to the others"
         )
     whole_file.put(
         name="Write the lock of additional requirements",

@@ -8,10 +8,12 @@ The lock is root's, as the deploy is: whoever may read a file may lock it.
 
 from __future__ import annotations
 
+import builtins
 import getpass
 import os
 import shlex
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+from gevent.select import select
 from pyinfra import logger
 from pyinfra.api import StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
@@ -27,6 +30,7 @@ from pyinfra.facts.server import Command
 
 from tasks.layout import DEPLOY_LOCK
 
+ASK = builtins.input
 HOLDER = Path(__file__).with_name("lock-hold.sh")
 QUESTION = Path(__file__).with_name("lock.sh")
 WAIT = 3  # seconds, for the lock of a run that just ended
@@ -66,6 +70,16 @@ class Beats(list[str]):
             time.sleep(BEAT)
 
 
+def ask(*prompt: object) -> str:
+    """Ask as `input` does, while the beats go on: `input` alone stops all of this process.
+
+    Somebody may read the list of changes for longer than a lease.
+    """
+    if sys.stdin is not None:
+        select([sys.stdin], [], [])
+    return ASK(*prompt)
+
+
 def asking(owner: str, file: str = DEPLOY_LOCK) -> str:
     """Shell text with a function `other_holder`, which prints another run's name in the lock.
 
@@ -102,6 +116,8 @@ def take() -> str:
     client: Any = getattr(host.connector, "client", None)  # of SSH
     lease = LEASE if client else None
     command = StringCommand(f"sh -c {shlex.quote(script(owner, lease=lease))}")
+    if client:
+        builtins.input = ask  # pyinfra's question whether to go on comes later
     arguments: Any = pop_global_arguments(host.state, host, {})[0]
     as_root = {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS}
     if as_root["_sudo"]:

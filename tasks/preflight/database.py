@@ -139,7 +139,9 @@ def _refusal(settings: Settings, user: str, reason: str) -> str:
 
 
 def _server(settings: Settings, report: Report) -> Iterator[str]:
-    version, client = int(report.one("version")) // 10000, int(report.one("client"))
+    version = int(report.one("version")) // 10000
+    # The deploy installs the client of the setting.
+    client = max(int(report.one("client")), settings.postgres.version or 0)
     if version < MIN_VERSION:
         yield (
             f"the database {settings.postgres.place} is of PostgreSQL {version}: at least"
@@ -160,6 +162,12 @@ def _server(settings: Settings, report: Report) -> Iterator[str]:
         yield (
             f"the database {settings.postgres.place} has no schema public, where Airflow has its"
             " tables: run `create schema public` as its owner"
+        )
+    is_owner = report.one("owner") == database.role(settings, CONTROL_USER)
+    if is_owner and (whose := report.one("public_of")):
+        yield (
+            f"the schema public of {settings.postgres.place} belongs to {whose}: an admin should"
+            " run `alter schema public owner to pg_database_owner` in it"
         )
     skew = int(report.one("clock")) - int(report.one("time"))
     if abs(skew) > MAX_SKEW:

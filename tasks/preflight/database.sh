@@ -54,6 +54,8 @@ union all select 'clock ' || extract(epoch from clock_timestamp())::bigint
 union all select 'schema yes' where to_regclass('public.alembic_version') is not null
 union all select 'jobs yes' where to_regclass('public.job') is not null
 union all select 'no_public yes' where not exists (select from pg_namespace where nspname = 'public')
+union all select 'public_of ' || pg_get_userbyid(nspowner) from pg_namespace
+    where nspname = 'public' and not pg_has_role(nspowner, 'usage')
 union all select 'dags_missing yes' where not exists (select from pg_roles where rolname = '$dags_role')
 union all select 'powerful ' || rolname from pg_roles where rolname in (current_user, '$dags_role')
     and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)
@@ -81,7 +83,8 @@ ask_as() { # ROLE QUERY
 ask_database() {
     [ ! -s "$fernet_key" ] || say fernet_key yes
     [ ! -s "$migrated" ] || say migrated yes
-    if ! command -v psql >/dev/null; then
+    # Debian's psql only starts that of a version, which may be missing.
+    if ! psql --version >/dev/null 2>&1; then
         say no_client yes
         ask_without_client
         return

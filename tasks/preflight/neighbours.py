@@ -121,8 +121,8 @@ def _postgres(settings: Settings, report: Report, codename: str) -> Iterator[str
     keep = f"`pg_renamecluster {version} main others` on the host keeps it beside the deploy's own"
     if not used.runs:
         yield (
-            f"the PostgreSQL cluster {wanted} does not run, so it can't be asked whose it is: start"
-            f" it with `pg_ctlcluster {version} main start`; {keep}"
+            f"the PostgreSQL cluster {wanted} does not run or does not answer, so it can't be asked"
+            f" whose it is: start it with `pg_ctlcluster {version} main start`; {keep}"
         )
     for kind in ("database", "role"):
         names = sorted(

@@ -27,19 +27,21 @@ knows_host() { [ -d "$state" ]; }
 ask_postgres_cluster() { # version, name, port, state
     config=/etc/postgresql/$1/$2/conf.d/airflow.conf
     own=$([ -e "$config" ] && echo own)
+    status=$4
     names=$(
         cd / && runuser -u postgres -- env PGCLUSTER="$1/$2" psql -XAtq -d postgres -c "
             select 'database-' || datname from pg_database
             where not datistemplate and datname <> 'postgres'
             union all select 'role-' || rolname from pg_roles
-            where rolname in ('airflow', 'airflow-dags')" 2>/dev/null | tr '\n' ' '
-    )
-    say postgres "$1 $2 $3 $4 ${own:-others} $names"
+            where rolname in ('airflow', 'airflow-dags')" 2>/dev/null
+    ) || case $status in online*) status=silent ;; esac # it starts, or refuses
+    say postgres "$1 $2 $3 $status ${own:-others} $(echo "$names" | tr '\n' ' ')"
 }
 
 ask_postgres() {
     [ ! -s "$migrated" ] || say postgres_due yes # a deploy made the database
-    ! grep -qs "^PGCLUSTER=''" /etc/airflow/host.env || say database_elsewhere yes
+    # Debian's has no role in its URL. host.env changes earlier than Airflow.
+    ! grep -qs '^sql_alchemy_conn = [^/]*//[^/]' /etc/airflow/airflow.cfg || say database_elsewhere yes
     command -v pg_lsclusters >/dev/null || return 0
     pg_lsclusters --no-header | while read -r version name port status _; do
         ask_postgres_cluster "$version" "$name" "$port" "$status" </dev/null
@@ -170,11 +172,20 @@ ask_index() { # the package index, as pip and uv each find it
     done
 }
 
+as_owner() { # an earlier version of the deploy has no owner.sh
+    if [ -x /usr/local/lib/airflow/owner.sh ]; then
+        /usr/local/lib/airflow/owner.sh "$@"
+    else
+        # shellcheck disable=SC1091
+        (. /etc/airflow/host.env && export PGCLUSTER && cd / && runuser -u airflow -- env PGDATABASE=airflow "$@")
+    fi
+}
+
 ask_users() { # of the web page: whom somebody deleted or changed since, and who is not the deploy's
     [ -s "$users_made" ] || return 0
     first=$(grep -xF -e "$first_user" "$users_made")
     tester=$([ -s "$smoke_passed" ] && echo "$test_user")
-    /usr/local/lib/airflow/owner.sh env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq 2>/dev/null <<EOF
+    as_owner env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq 2>/dev/null <<EOF
 select 'first_user deleted' where '$first' <> '' and not exists
     (select from public.ab_user where username = '$first');
 select 'test_user changed' where '$tester' <> '' and not exists

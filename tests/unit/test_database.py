@@ -449,6 +449,7 @@ def report(**answers: str) -> Report:
         ({"encoding": "SQL_ASCII"}, "has the encoding SQL_ASCII: Airflow needs UTF8"),
         ({"clock": "1800000100"}, "is 100 s ahead of the host's"),
         ({"no_public": "yes"}, "create schema public"),
+        ({"public_of": "postgres"}, "alter schema public owner to pg_database_owner"),
         ({"dags_missing": "yes"}, "has no role team-dags"),
         ({"refused_dags": "FATAL: the database system is starting up"}, "What was said: FATAL"),
         (
@@ -462,6 +463,13 @@ def test_findings(answers: dict[str, str], said: str | None) -> None:
     found = list(preflight.findings(settings, report(**answers)))
     assert len(found) == (1 if said else 0), found
     assert said is None or said in found[0]
+
+
+def test_the_client_of_the_setting_is_installed_by_the_deploy() -> None:
+    answers = report(version="170002")
+    for version, count in ((16, 1), (17, 0)):
+        settings = Settings.from_data({**EXISTING_DATABASE, "postgres_version": version})
+        assert len(list(preflight.findings(settings, answers))) == count
 
 
 def test_the_run_itself_asks_where_the_plan_could_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,6 +251,21 @@ def test_a_table_of_a_later_version_is_closed(server: postgres.Server) -> None:
     assert server.sql(uses, "later") == "f"
 
 
+def test_the_guards_of_rows_are_for_the_role_of_another_name(server: postgres.Server) -> None:
+    """A dump of another server brings those that name its own role."""
+    make_tables(server, "moved")
+    server.sql(f"{AS_OWNER}{GRANTS}\\gexec", "moved")
+    other = GRANTS.replace("airflow-dags", "team-dags")
+    server.sql('create role "team-dags"')
+    try:
+        assert "create or replace trigger" in server.sql(f"{AS_OWNER}{other}", "moved")
+        server.sql(f"{AS_OWNER}{other}\\gexec", "moved")
+        assert server.sql(f"{AS_OWNER}{other}", "moved") == ""
+    finally:
+        server.sql("drop database moved")
+        server.sql('drop role "team-dags"')
+
+
 def test_sequences_are_for_tables_that_get_rows(server: postgres.Server, database: str) -> None:
     uses = "select has_sequence_privilege('airflow-dags', '{}_id_seq', 'usage')"
     for table, columns in TABLES.items():

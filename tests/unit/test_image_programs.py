@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from tasks import layout
 from tests.unit import fake
 from tests.unit.stand_ins import Host
 
@@ -330,12 +329,23 @@ def test_pods_get_the_image_that_was_tried(image: str, found: str, tmp_path: Pat
     assert host.check("pod-image.sh", image) != ""
 
 
-def test_a_tag_that_somebody_moved_is_refused(tmp_path: Path) -> None:
-    """The attack: a person who may push gives the tag to another image."""
-    host = trying(tmp_path, f"r.example/w@sha256:{'b' * 64}", fake.VARIANTS["registry"])
+def test_the_trial_is_of_the_image_that_the_host_pushed(tmp_path: Path) -> None:
+    """Somebody who may push, such as another host, gives the tag to another image."""
+    host = trying(tmp_path, f"r.example/w@{DIGEST}", fake.VARIANTS["registry"])
+    (tmp_path / "digests").write_text(f"r.example/w:1 {DIGEST}\n")
+    (tmp_path / "trial").write_text('{\n  "image": "r.example/w:1",\n}\n')
+    assert host.apply("image-trial.sh", "r.example/w:1", "3.3.2", "3.11") == ""
+    assert (tmp_path / "created").read_text() == f'{{\n  "image": "r.example/w:1@{DIGEST}",\n}}\n'
+    assert host.check("image-trial.sh", "r.example/w:1", "3.3.2", "3.11") == ""
+
+
+def test_a_tag_of_an_own_image_that_somebody_moved_is_refused(tmp_path: Path) -> None:
+    """It is tried again when the host's Airflow changes."""
+    given = {"worker_image": "r.example/w:1"}
+    host = trying(tmp_path, f"r.example/w@sha256:{'b' * 64}", given)
     (tmp_path / "digests").write_text(f"r.example/w:1 {DIGEST}\n")
     said = host.apply("image-trial.sh", "r.example/w:1", "3.3.2", "3.11")
-    assert "somebody gave its tag to another image" in said
+    assert "its tag is another image's now" in said and "give the new image another tag" in said
     assert host.check("image-trial.sh", "r.example/w:1", "3.3.2", "3.11") != ""
 
 
@@ -344,12 +354,15 @@ def trying(folder: Path, found: str, given: dict[str, Any]) -> Host:
     host = Host(folder, given)
     host.program(
         "kubectl",
-        f'case "$*" in *imageID*) echo "{found}" ;; *"get pod"*) echo "Succeeded Completed " ;;'
+        f'case "$*" in *"create -f -"*) cat >{folder}/created ;;'
+        f' *imageID*) echo "{found}" ;; *"get pod"*) echo "Succeeded Completed " ;;'
         ' *logs*) echo "3.3.2 3.11" ;; esac',
     )
     group = grp.getgrgid(os.getgid()).gr_name
     for name, value in (("DIGESTS", "digests"), ("REPOSITORIES", "repositories")):
         host.values[f"WORKER_{name}"] = str(folder / value)
+    (folder / "trial").write_text("{}\n")
+    host.values["TRIAL_POD"] = str(folder / "trial")
     host.values |= {"POD_CANDIDATE": f"{folder}/candidate", "POD_TEMPLATE": f"{folder}/template"}
     host.values["CONTROL_USER"] = group
     return host
@@ -384,6 +397,8 @@ def test_an_image_is_tried_once(
     host = Host(tmp_path, given)
     host.values["WORKER_REPOSITORIES"] = str(tmp_path / "repositories")
     host.values["WORKER_DIGESTS"] = str(tmp_path / "digests")
+    (tmp_path / "trial").write_text("{}\n")
+    host.values["TRIAL_POD"] = str(tmp_path / "trial")
     host.program(
         "kubectl", f'case "$*" in *"get pod"*) echo "{state}" ;; *logs*) echo "{said}" ;; esac'
     )
@@ -406,7 +421,7 @@ def test_an_image_is_tried_once(
         assert cure in sentence
     else:
         (create,) = (words for words in host.called("kubectl") if "create" in words)
-        assert create[-1] == layout.TRIAL_POD
+        assert create[-1] == "-"
         remembered = (tmp_path / "repositories").exists()
         assert remembered is ("worker_image" not in given)
         # Another version of the host is another trial.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import getpass
 import io
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.connectors.util import write_stdin
 from pyinfra.context import ctx_host
 
+from tasks.layout import ROOT
 from tasks.lib import lock
 from tests.support import wait_for
 
@@ -155,6 +158,7 @@ def test_a_run_that_lost_its_lock_ends_but_not_one_that_disconnects(
     connection = Connection(is_active)
     arguments = dict.fromkeys(CONNECTOR_ARGUMENT_KEYS)
     monkeypatch.setattr(lock, "pop_global_arguments", lambda *_: (arguments, []))
+    monkeypatch.setattr(builtins, "input", input)  # the lock takes its place
     with ctx_host.use(connection):
         assert lock.take().startswith(f"{getpass.getuser()}@")
         if is_active:
@@ -162,5 +166,45 @@ def test_a_run_that_lost_its_lock_ends_but_not_one_that_disconnects(
                 gevent.sleep(1)
         else:
             gevent.sleep(0.1)
+    assert builtins.input is lock.ask
     assert (lock.LOST in caplog.text) is is_active
     assert isinstance(connection.given["_stdin"], lock.Beats)
+
+
+ASKING = """
+from gevent import monkey
+
+monkey.patch_all()
+import builtins
+
+import gevent
+
+from tasks.lib import lock
+
+builtins.input = lock.ask
+
+
+def beat():
+    while True:
+        print("beat", flush=True)
+        gevent.sleep(0.05)
+
+
+gevent.spawn(beat)
+print("answer", input(), flush=True)
+"""
+
+
+def test_the_beats_go_on_while_somebody_reads_the_question() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ASKING],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert run.stdin and run.stdout
+        assert [run.stdout.readline() for _ in range(3)] == ["beat\n"] * 3
+        run.stdin.write("yes\n")
+        run.stdin.flush()
+        assert "answer yes\n" in run.stdout

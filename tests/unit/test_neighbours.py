@@ -328,6 +328,13 @@ def test_clusters_are_asked_one_by_one(host: Host) -> None:
     ]
 
 
+def test_a_cluster_that_does_not_answer_is_not_taken_for_an_empty_one(host: Host) -> None:
+    """As while it recovers from a crash."""
+    host.program("pg_lsclusters", "echo '15 main 5432 online postgres /data'")
+    host.program("runuser", "echo 'the database system is starting up' >&2; exit 2")
+    assert host.ask()["postgres"] == ["15 main 5432 silent others"]
+
+
 def test_a_database_is_due_once_a_deploy_made_it(host: Host, tmp_path: Path) -> None:
     host.variables["migrated"] = str(tmp_path / "migrated")
     assert host.ask() == {}

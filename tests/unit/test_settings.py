@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ from cryptography import x509
 from pydantic import ValidationError
 from pyinfra.api import DeployError
 
+from tasks.airflow import venv
+from tasks.layout import EXTRA_LOCK
 from tasks.settings import RENAMED, SETTINGS, HostSettings, Settings, computed_once
 from tasks.settings.web import Web
 from tasks.worker import image
@@ -853,6 +856,20 @@ def test_a_lock_of_other_requirements_is_refused_before_the_first_change() -> No
     assert fake.plan(fake.settings({**settings, "airflow_extra_requirements": ["boto3>=1"]}))
     with pytest.raises(DeployError, match="it is of other requirements"):
         fake.plan(fake.settings({**settings, "airflow_extra_requirements": ["boto3>=2"]}))
+
+
+@pytest.mark.parametrize("found", ["", "same", "none", "0" * 64 + "  -"])
+def test_a_lock_is_for_what_is_not_installed_yet(found: str) -> None:
+    """The host says nothing without the packages, otherwise the checksum of their lock."""
+    lock = fake.extra_lock(["boto3>=1"])
+    given = {"airflow_extra_requirements": ["boto3>=1"], "airflow_extra_requirements_lock": lock}
+    same = hashlib.sha256(lock.encode()).hexdigest() + "  -"
+    responses = {f"sha256sum <{EXTRA_LOCK}": same if found == "same" else found}
+    if found in ("", "same"):
+        assert fake.planned(venv.install, responses, settings=fake.settings(given))
+    else:
+        with pytest.raises(DeployError, match="has the same requirements already"):
+            fake.planned(venv.install, responses, settings=fake.settings(given))
 
 
 @pytest.mark.parametrize(

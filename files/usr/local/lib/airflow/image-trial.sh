@@ -23,7 +23,11 @@ refuse() {
 
 try() {
     kube delete pod $pod --ignore-not-found --now >/dev/null || exit
-    kube create -f "$TRIAL_POD" >/dev/null || exit
+    # That which this host pushed, as tasks get it: another host may have moved the tag since.
+    pinned=$(pinned_digest "$image")
+    by=${WORKER_REGISTRY:+${pinned:+@$pinned}}
+    sed "s|\"image\": \"$image\"|\"image\": \"$image$by\"|" "$TRIAL_POD" |
+        kube create -f - >/dev/null || exit
     for _ in $(seq $((60 * minutes))); do
         is=$(kube get pod $pod -o "jsonpath=$format")
         case $is in
@@ -42,13 +46,16 @@ try() {
     *) refuse "its pod did not end within $minutes minutes: $is" ;;
     esac
     is=$(kube get pod $pod -o 'jsonpath={.status.containerStatuses[0].imageID}')
-    digest=${is##*@} pinned=$(pinned_digest "$image")
+    digest=${is##*@}
     # A node may know the image from another registry, and an image that was brought has no digest.
     case $is in */"${repository#docker.io/}"@sha256:* | "$repository"@sha256:*) ;; *) digest= ;; esac
     case $image in *@sha256:*) digest= ;; esac
-    [ -z "$pinned" ] || [ -z "$digest" ] || [ "$pinned" = "$digest" ] ||
-        refuse "somebody gave its tag to another image, $digest, than this host pushed or tried, $pinned"
-    pin_image "$image" "${pinned:-$digest}"
+    [ -n "$by" ] || [ -z "$pinned" ] || [ -z "$digest" ] || [ "$pinned" = "$digest" ] || {
+        kube delete pod $pod --now >/dev/null
+        fail "$image: its tag is another image's now, $digest, than the one that this host tried," \
+            "$pinned: give the new image another tag, and write that into worker_image"
+    }
+    pin_image "$image" "${pinned:-$digest}" || exit
     kube delete pod $pod --now >/dev/null
 }
 

@@ -97,8 +97,7 @@ pin_image() { # IMAGE DIGEST
     {
         awk -v image="$1" '$1 != image' "$WORKER_DIGESTS" 2>/dev/null | tail -n 50
         echo "$1 $2"
-    } >"$WORKER_DIGESTS.new"
-    mv "$WORKER_DIGESTS.new" "$WORKER_DIGESTS"
+    } >"$WORKER_DIGESTS.new" && sync "$WORKER_DIGESTS.new" && mv "$WORKER_DIGESTS.new" "$WORKER_DIGESTS"
 }
 
 # kubectl in Airflow's namespace, with the rights of the deploy.

@@ -39,6 +39,7 @@ install_more() {
     [ "$more" = "$EXTRA_LOCK" ] || {
         printf '%s\n' "# Written by the deploy of Airflow: the lock of airflow_extra_requirements." "# For $venv" |
             cat - "$more" >"$more.whole"
+        sync "$more.whole"
         mv "$more.whole" "$EXTRA_LOCK"
         rm "$more"
     }
