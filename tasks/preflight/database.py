@@ -224,6 +224,12 @@ def _data(settings: Settings, report: Report) -> Iterator[str]:
             f" {settings.postgres.place} is empty. The deploy moves none: write the right database,"
             " or copy the data there first, as inventories/README.md has it"
         )
+    if has_schema and has_data and (others := report.one("strangers")):
+        yield (
+            f"the Airflow of {others} runs with the database {settings.postgres.place} as well:"
+            " write this host's own, or stop the other one with"
+            " `systemctl disable --now airflow.target` and wait a minute"
+        )
     if has_schema and not has_data:
         if not report.one("fernet_key"):
             yield (

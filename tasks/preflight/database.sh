@@ -73,8 +73,12 @@ union all select format('limit %s the role %s', rolconnlimit, rolname) from pg_r
 union all select format('limit %s the database %s', datconnlimit, datname) from pg_database
     where datname = current_database() and datconnlimit >= 0
 union all select format('limit %s the server', current_setting('max_connections'))"
+read -r own_name </proc/sys/kernel/hostname
 alive="select 'alive ' || string_agg(distinct hostname, ', ') from public.job where state = 'running'
-    and latest_heartbeat > now() - interval '1 minute' having count(*) > 0"
+    and latest_heartbeat > now() - interval '1 minute' having count(*) > 0
+union all select 'strangers ' || string_agg(distinct hostname, ', ') from public.job where state = 'running'
+    and latest_heartbeat > now() - interval '1 minute'
+    and split_part(hostname, '.', 1) <> split_part('$own_name', '.', 1) having count(*) > 0"
 
 ask_as() { # ROLE QUERY
     sql "$1" "$2" || say "refused_$1" "$(grep . error | tr '\n' ' ' | cut -c1-1500)"

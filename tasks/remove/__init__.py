@@ -92,7 +92,9 @@ def airflow(keep_data: bool = False) -> None:
     # Not always the release's own: the version stays when Debian is upgraded.
     version = host.get_fact(Command, command=_OWN_POSTGRES)
     settings = given.for_release(release, (int(version), POSTGRES_PORT) if version else None)
-    shell.use(settings.environment)
+    # With several clusters, dropdb would otherwise choose by port.
+    own = {"PGCLUSTER": settings.postgres_cluster} if version else {}
+    shell.use(settings.environment | own)
     _remove_services()
     metrics.remove()
     proxy.remove()
@@ -103,9 +105,10 @@ def airflow(keep_data: bool = False) -> None:
     if keep_data:
         _remove_files("the files that a deploy makes again", MADE_AGAIN)
         return
-    if settings.postgres.is_debians:
+    # After a move elsewhere, the host's own PostgreSQL has the database of before.
+    if settings.postgres.is_debians or version:
         _remove_database(settings)
-    else:
+    if not settings.postgres.is_debians:
         logger.info(
             f"    The database {settings.postgres.place} stays as it is, with Airflow's data: it is"
             " its admin's to drop, and the roles with it."

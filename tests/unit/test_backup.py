@@ -354,6 +354,21 @@ def test_a_rollback_that_can_not_succeed_changes_nothing(
     assert not (host.folder / "systemctl").exists()
 
 
+@pytest.mark.parametrize(
+    "place", ["//airflow@/airflow?host=db-2&port=5432&sslmode=x", "///x?host=y"]
+)
+def test_a_rollback_does_not_lead_to_another_database(
+    place: str, upgraded: tuple[Host, Path]
+) -> None:
+    """The version's configuration names a database that is not the one of now."""
+    host, _ = upgraded
+    line = f"sql_alchemy_conn = postgresql+psycopg2:{place}\n"
+    (host.root / "etc/airflow/airflow.cfg").write_text(line)
+    done = host.call(host.rollback)
+    assert done.returncode == 1 and "the database moved since" in done.stderr
+    assert "nothing was changed" in done.stderr and not (host.folder / "systemctl").exists()
+
+
 # Changed backups, and encrypted ones
 
 

@@ -424,6 +424,9 @@ def test_a_host_takes_over_the_data_whose_key_it_has(
         (finding,) = asked(server, tmp_path)
         assert "the Airflow of old-host runs with the database" in finding
         put(layout.MIGRATED)  # it is this host's own
+        (finding,) = asked(server, tmp_path)
+        assert "the Airflow of old-host runs with the database" in finding and "as well" in finding
+        server.sql(f"update job set hostname = '{socket.gethostname()}.example.com'", "airflow")
         assert asked(server, tmp_path) == []
     finally:
         server.sql("drop table alembic_version; drop table job", "airflow")
