@@ -234,8 +234,8 @@ def _before_database(settings: HostSettings) -> list[str]:
 
 
 def _render(**values: object) -> str:
-    nothing = {"after": [], "venv": "", "environment": {}, "runs_tasks": False}
-    nothing |= {"reaches_out": False}
+    nothing: dict[str, object] = {"after": [], "venv": "", "environment": {}}
+    nothing |= {"runs_tasks": False, "reaches_out": False}
     nothing |= {"written_folders": [], "read_folders": []}
     template = compiled(FILES / f"airflow-.service.d/{HOST_DROP_IN}.j2")
     return template.render({**nothing, **values})

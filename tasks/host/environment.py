@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from io import StringIO
 from pathlib import PurePosixPath
 
@@ -11,6 +10,7 @@ from tasks.host import database, tls
 from tasks.layout import CONTROL_USER, DAGS_USER, HOST_ENV, ROOT
 from tasks.lib import whole_file
 from tasks.lib.operations import synced_folder
+from tasks.lib.shell import assignments
 from tasks.settings import HostSettings
 
 
@@ -164,8 +164,8 @@ def _log_place(settings: HostSettings) -> str:
 
 def render(settings: HostSettings) -> str:
     """The file, as sh and Python's shlex read it."""
-    lines = [f"{name}={shlex.quote(value)}\n" for name, value in values(settings).items()]
-    return "# The deploy writes this file; the programs in /usr/local read it.\n" + "".join(lines)
+    first = "# The deploy writes this file; the programs in /usr/local read it.\n"
+    return first + assignments(values(settings))
 
 
 def install(settings: HostSettings) -> None:

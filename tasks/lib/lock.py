@@ -29,6 +29,7 @@ from pyinfra.context import ctx_host
 from pyinfra.facts.server import Command
 
 from tasks.layout import DEPLOY_LOCK
+from tasks.lib.shell import assignments
 
 ASK = builtins.input
 HOLDER = Path(__file__).with_name("lock-hold.sh")
@@ -53,8 +54,7 @@ def script(owner: str, file: str = DEPLOY_LOCK, lease: int | None = None) -> str
 
 
 def _with(program: Path, **variables: str) -> str:
-    given = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
-    return given + program.read_text()
+    return assignments(variables) + program.read_text()
 
 
 class Beats(list[str]):

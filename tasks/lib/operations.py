@@ -22,6 +22,7 @@ from pyinfra.facts.server import Command
 from pyinfra.operations.util.files import generate_color_diff
 
 from tasks.layout import COMMAND_LOCK, LIB
+from tasks.lib.shell import assignments
 
 FOLDER_PROGRAM = Path(__file__).with_name("folder.sh")
 PACKAGES_PROGRAM = Path(__file__).with_name("packages.sh")
@@ -220,9 +221,7 @@ def _upload(content: BytesIO, dest: str) -> FileUploadCommand:
 def _folder(action: str, variables: Mapping[str, str]) -> str:
     """The program that compares or changes a folder; it comes with its variables, since none of the
     deploy's programs is on the host before it ran."""
-    top = {"action": action, **variables}
-    assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in top.items())
-    return assignments + FOLDER_PROGRAM.read_text()
+    return assignments({"action": action, **variables}) + FOLDER_PROGRAM.read_text()
 
 
 def _archive(sources: Mapping[str, Source], dest: str) -> BytesIO:

@@ -15,6 +15,11 @@ from pyinfra.context import ctx_config, ctx_state
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def assignments(values: Mapping[str, str]) -> str:
+    """Assignments of variables, a line each, as sh and Python's shlex read them."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
 def shell(environment: Mapping[str, str]) -> str:
     """A shell, as the beginning of a command, that has only these variables and a usual umask."""
     variables = {"PATH": PATH, "LC_ALL": "C.UTF-8", **environment}

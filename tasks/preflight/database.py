@@ -20,6 +20,7 @@ from tasks.host import database
 from tasks.layout import CONTROL_USER, DAGS_USER, MIGRATED, PACKAGES_RECORD, SECRETS
 from tasks.lib import terminal
 from tasks.lib.operations import packages
+from tasks.lib.shell import assignments
 from tasks.preflight.questions import HostReport, Report
 from tasks.settings import HostSettings, Settings
 
@@ -81,7 +82,7 @@ def variables(settings: Settings) -> str:
         "fernet_key": f"{SECRETS}/fernet-key",
         "migrated": MIGRATED,
     }
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+    return assignments(values)
 
 
 def answers(settings: Settings) -> Report:

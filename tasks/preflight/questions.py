@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from pyinfra.api import FactBase
 from tasks import layout
 from tasks.cluster import programs, releases
 from tasks.lib import lock
+from tasks.lib.shell import assignments
 from tasks.preflight import kubeconfig
 from tasks.settings import ARCHITECTURES, Settings
 from tasks.settings.minikube import NODE_NETWORK
@@ -132,8 +132,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
         # Only a node that is the host can list its images for preflight.
         "local_image": image if settings.node_is_host and is_local(image) else "",
     }
-    assignments = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
-    return "".join(assignments) + lock.asking(lock_owner)
+    return assignments(values) + lock.asking(lock_owner)
 
 
 def _firewall_ports(settings: Settings) -> str:
