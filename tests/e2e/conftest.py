@@ -95,6 +95,13 @@ def cluster(machine: Machine, shell: Shell) -> client.CoreV1Api:
     return client.CoreV1Api(config.new_client_from_config_dict(kubeconfig))
 
 
+@pytest.fixture(scope="module")
+def everything(shell: Shell) -> client.CoreV1Api:
+    """The cluster as its administrator sees it."""
+    kubeconfig = yaml.safe_load(shell("kubectl config view --flatten --raw"))
+    return client.CoreV1Api(config.new_client_from_config_dict(kubeconfig))
+
+
 GO_ON = "/opt/airflow/dags/e2e_go_on"
 
 

@@ -67,6 +67,21 @@ def healthy(airflow: Airflow) -> bool:
     return set(airflow.health().values()) == {"healthy"}
 
 
+def recovers(airflow: Airflow, dag: str, seconds: float) -> None:
+    """After an outage a run of the DAG is taken and ends well, each in so many seconds; then all
+    components are healthy."""
+
+    def triggered() -> str:
+        try:
+            return airflow.trigger(dag)
+        except OSError:
+            return ""
+
+    run = wait_for(triggered, seconds, "a run is taken")
+    ends_well(airflow, dag, run, seconds)
+    wait_for(lambda: healthy(airflow), 60 + SLACK, "all components are healthy")
+
+
 def dag(name: str, words: str) -> str:
     """Text of a DAG file."""
     return DAG.format(name=name, words=words)

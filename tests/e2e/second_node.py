@@ -5,9 +5,7 @@ The cluster gets a network policy's enforcement, too, which the network of minik
 
 from __future__ import annotations
 
-import shlex
-
-from tests.e2e.support import SLACK
+from tests.e2e.support import SLACK, write_file
 from tests.sandbox import common, kube_router, offline
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import OFFLINE_INSIDE, Machine
@@ -65,14 +63,13 @@ def join(first: Machine, second: Machine) -> None:
     for name in ("kubelet", "kubeadm"):
         common.run(["cp", f"{first.root}{BINARIES}/{name}", f"{second.root}/usr/local/bin/{name}"])
     config = machines.run(first, "cat /etc/containerd/config.toml").stdout
-    write(second, "/etc/containerd/config.toml", config)
+    write_file(second, "/etc/containerd/config.toml", config)
     unit(second, "kubelet", KUBELET, "enable")
     machines.run(second, "systemctl restart containerd")
     if second.offline_dir:
         machines.run(
             second, f"ctr -n k8s.io images import {OFFLINE_INSIDE}/images.tar", timeout=120
         )
-    # The network's file of minikube gives each node the same addresses.
     words = machines.run(
         first,
         f"{BINARIES}/kubeadm token create --kubeconfig /etc/kubernetes/admin.conf"
@@ -80,10 +77,11 @@ def join(first: Machine, second: Machine) -> None:
     ).stdout
     machines.run(second, f"{words.strip()} --ignore-preflight-errors=all", timeout=180)
     networks = {each.name: pod_network(first, each.name) for each in (first, second)}
+    # minikube's file would give each node the same addresses.
     network = machines.run(first, "cat /etc/cni/net.d/1-k8s.conflist").stdout
     for node, other in ((first, second), (second, first)):
         own = network.replace("10.244.0.0/16", networks[node.name])
-        write(node, "/etc/cni/net.d/1-k8s.conflist", own)
+        write_file(node, "/etc/cni/net.d/1-k8s.conflist", own)
         route = ROUTE.format(network=networks[other.name], address=other.address)
         unit(node, "e2e-route", route, "enable --now")
     # Pods of before have addresses that they take for those of the other node, too.
@@ -98,9 +96,9 @@ def join(first: Machine, second: Machine) -> None:
         first, "kubectl config view --kubeconfig=/root/.kube/config --flatten --raw"
     ).stdout
     program = kube_router.ensure()
+    machines.run(first, "apt-get install -qy ipset")  # the second one has it
     for node in (first, second):
-        machines.run(node, "dpkg -s ipset >/dev/null 2>&1 || apt-get install -qy ipset")
-        write(node, "/root/e2e-cluster.yaml", kubeconfig, "600")
+        write_file(node, "/root/e2e-cluster.yaml", kubeconfig, "600")
         common.run(["cp", program, f"{node.root}/usr/local/bin/kube-router"])
         unit(node, "e2e-kube-router", FIREWALL, "enable --now")
 
@@ -114,13 +112,7 @@ def pod_network(first: Machine, node: str) -> str:
     return str(found)
 
 
-def write(machine: Machine, path: str, text: str, mode: str = "644") -> None:
-    """Write a file on a machine."""
-    install = f"install -D --mode={mode} /dev/stdin {shlex.quote(path)}"
-    machines.run(machine, install, stdin=text.encode())
-
-
 def unit(machine: Machine, name: str, text: str, verb: str) -> None:
     """Write a unit on a machine, and enable it."""
-    write(machine, f"/etc/systemd/system/{name}.service", text)
+    write_file(machine, f"/etc/systemd/system/{name}.service", text)
     machines.run(machine, f"systemctl daemon-reload && systemctl -q {verb} {name}")

@@ -41,6 +41,21 @@ ANSWER_SECONDS = 30
 DOCKER_HUB = "registry-1.docker.io"  # the server of the registry docker.io
 
 
+# A certificate by an authority of its own. The last file is the sign that all are there.
+_CERTIFICATES = """\
+set -e
+mkdir --parents {folder}
+cd {folder}
+test ! -e server.crt || exit 0
+new='openssl req -x509 -newkey rsa:2048 -noenc -days 30'
+$new -subj '/CN=Authority of {unit}' -addext keyUsage=critical,keyCertSign \
+-keyout ca.key -out ca.crt
+$new -subj /CN={unit} -addext subjectAltName={names} \
+-addext basicConstraints=critical,CA:FALSE -CA ca.crt -CAkey ca.key \
+-keyout server.key -out server.crt
+"""
+
+
 @dataclass(frozen=True)
 class Server:
     """The common part of the servers: a port on the machine and a unit that can be stopped."""
@@ -90,6 +105,14 @@ class Server:
         """Write a file on the machine so that a reader sees the old or the new one."""
         options = f"-D --mode={mode} --owner={owner} --group={owner}"
         self._shell(f"install {options} /dev/stdin {path}.new && mv {path}.new {path}", content)
+
+    def _certify(self, folder: str, *more: str) -> None:
+        """Make server.crt and server.key, and ca.crt of their authority, unless they are there.
+
+        The certificate is for the machine's address and for `more`, in openssl's words.
+        """
+        names = ",".join([f"IP:{self.machine.address}", *more])
+        self._shell(_CERTIFICATES.format(folder=folder, unit=self.unit, names=names))
 
     def _install(self, *packages: str) -> None:
         """Install the Debian packages that the machine lacks; their own services never start."""
@@ -287,19 +310,6 @@ http:
   tls: {{certificate: {folder}/tls/server.crt, key: {folder}/tls/server.key}}
 auth: {{htpasswd: {{realm: test, path: {folder}/htpasswd}}}}
 """
-# The last file is the sign that all are there.
-_CERTIFICATES = """\
-set -e
-mkdir --parents {folder}
-cd {folder}
-test ! -e server.crt || exit 0
-new='openssl req -x509 -newkey rsa:2048 -noenc -days 30'
-$new -subj '/CN=Test registry authority' -addext keyUsage=critical,keyCertSign \
--keyout ca.key -out ca.crt
-$new -subj /CN=test-registry -addext subjectAltName=IP:{address},DNS:{hub} \
--addext basicConstraints=critical,CA:FALSE -CA ca.crt -CAkey ca.key \
--keyout server.key -out server.crt
-"""
 
 
 @dataclass(frozen=True)
@@ -328,11 +338,7 @@ class RegistryServer(Server):
         """Start the registry."""
         self._install("docker-registry", "apache2-utils")
         folder = self._folder
-        self._shell(
-            _CERTIFICATES.format(
-                folder=f"{folder}/tls", address=self.machine.address, hub=DOCKER_HUB
-            )
-        )
+        self._certify(f"{folder}/tls", f"DNS:{DOCKER_HUB}")
         hashed = self._shell(f"htpasswd -niB {self.user}", self.password.encode())
         self._write(f"{folder}/htpasswd", hashed.encode())
         config = f"{folder}/config.yml"
@@ -504,21 +510,6 @@ class LdapServer(Server):
         return self
 
 
-# With an authority of its own, as a company's provider has it.
-_PROVIDER = """\
-set -e
-mkdir --parents {folder}
-cd {folder}
-test ! -e server.crt || exit 0
-new='openssl req -x509 -newkey rsa:2048 -noenc -days 30'
-$new -subj '/CN=Test login authority' -addext keyUsage=critical,keyCertSign \
--keyout ca.key -out ca.crt
-$new -subj /CN=test-oidc -addext subjectAltName=IP:{address} \
--addext basicConstraints=critical,CA:FALSE -CA ca.crt -CAkey ca.key \
--keyout server.key -out server.crt
-"""
-
-
 @dataclass(frozen=True)
 class OidcServer(Server):
     """A provider of OpenID Connect, canaille, over TLS by an authority of its own."""
@@ -553,7 +544,7 @@ class OidcServer(Server):
         """Start the provider, which is installed first if need be, in an environment of its own."""
         self._install("openssl")
         folder = self.folder
-        self._shell(_PROVIDER.format(folder=folder, address=self.machine.address))
+        self._certify(folder)
         words = ("--frozen", "--quiet", "--no-emit-project", "--only-group", "login-server")
         lock = common.run(["uv", "export", *words]).stdout
         self._write(f"{folder}/lock.txt", lock.encode())

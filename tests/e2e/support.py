@@ -252,6 +252,12 @@ class Browser:
         return 'name="password"' not in self.get("/auth/users/userinfo/")
 
 
+def write_file(machine: Machine, path: str, text: str, mode: str = "644") -> None:
+    """Write a file of root on a machine."""
+    install = f"install -D --mode={mode} /dev/stdin {shlex.quote(path)}"
+    machines.run(machine, install, stdin=text.encode())
+
+
 DAGS = Path(__file__).parent / "dags"
 
 OLDER_FOLDER = "/srv/offline-older"  # on the machine: offline.OLDER

@@ -1,15 +1,10 @@
-"""kube-router, which enforces network policies on a node, built from its Go module.
-
-`python -m tests.sandbox.kube_router` builds it, unless it is there, and prints its path.
-"""
+"""kube-router, which enforces network policies on a node, built from its Go module."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from tests.sandbox import gotools
-from tests.sandbox.common import SandboxError
 
 VERSION = "v2.1.0"
 
@@ -30,10 +25,3 @@ def ensure() -> Path:
     Raises SandboxError when Go is missing or too old, or the build fails.
     """
     return gotools.program(_TOOL, _OLDEST_GO, "what enforces network policies in the tests")
-
-
-if __name__ == "__main__":
-    try:
-        print(ensure())
-    except SandboxError as problem:
-        sys.exit(str(problem))

@@ -1,15 +1,10 @@
-"""versitygw, an S3 server that keeps buckets as folders, built from its Go module.
-
-`python -m tests.sandbox.versitygw` builds it, unless it is there, and prints its path.
-"""
+"""versitygw, an S3 server that keeps buckets as folders, built from its Go module."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from tests.sandbox import gotools
-from tests.sandbox.common import SandboxError
 
 VERSION = "v1.8.0"
 
@@ -31,10 +26,3 @@ def ensure() -> Path:
     Raises SandboxError when Go is missing or too old, or the build fails.
     """
     return gotools.program(_TOOL, _OLDEST_GO, "the tests' S3 server")
-
-
-if __name__ == "__main__":
-    try:
-        print(ensure())
-    except SandboxError as problem:
-        sys.exit(str(problem))

@@ -11,14 +11,23 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes import client, config
+from kubernetes import client
 
 from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL
 from tests.e2e.runs import Runs, dag
 from tests.e2e.servers import RegistryServer, S3Server
-from tests.e2e.support import DAGS, Airflow, Browser, Deploy, deploy, inventory_with, log_in
+from tests.e2e.support import (
+    DAGS,
+    Airflow,
+    Browser,
+    Deploy,
+    deploy,
+    inventory_with,
+    log_in,
+    write_file,
+)
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
@@ -89,18 +98,14 @@ def other(machine: Machine, shell: Shell, rights: str) -> Iterator[Machine]:
         "kind": "ExecCredential",
         "status": {"token": rights},
     }
-    _write(it, KUBECONFIG, yaml.safe_dump(kubeconfig), "600")
-    _write(it, LOGIN, f"#!/bin/sh\ncat <<'END'\n{yaml.safe_dump(credential)}END\n", "700")
+    write_file(it, KUBECONFIG, yaml.safe_dump(kubeconfig), "600")
+    write_file(it, LOGIN, f"#!/bin/sh\ncat <<'END'\n{yaml.safe_dump(credential)}END\n", "700")
     yield it
     machines.remove(it.name)
 
 
 def _named(kind: str, entries: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, kind: entry} for name, entry in entries.items()]
-
-
-def _write(machine: Machine, path: str, text: str, mode: str) -> None:
-    machines.run(machine, f"install --mode={mode} /dev/stdin {path}", stdin=text.encode())
 
 
 @pytest.fixture(scope="module")
@@ -205,13 +210,6 @@ def running(elsewhere: Airflow, everything: client.CoreV1Api) -> dict[str, Any]:
     runs.release(RUNNING)
     runs.end(RUNNING, run, "hello")
     return dict(everything.api_client.sanitize_for_serialization(pod))
-
-
-@pytest.fixture(scope="module")
-def everything(shell: Shell) -> client.CoreV1Api:
-    """The cluster as its administrator sees it."""
-    kubeconfig = yaml.safe_load(shell("kubectl config view --flatten --raw"))
-    return client.CoreV1Api(config.new_client_from_config_dict(kubeconfig))
 
 
 def test_what_the_first_host_has_in_the_cluster_stays_as_it_is(

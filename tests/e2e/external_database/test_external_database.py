@@ -14,7 +14,7 @@ from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import SECRET as KEPT_SECRET
 from tests.e2e.data import connection, decrypted
-from tests.e2e.runs import ends_well, healthy
+from tests.e2e.runs import recovers
 from tests.e2e.support import (
     SLACK,
     Airflow,
@@ -226,16 +226,7 @@ def test_no_task_is_lost_while_the_database_is_away_for_half_a_minute(
     there(f"systemd-run --quiet --on-active=30 systemctl start {unit}; systemctl stop {unit}")
     answers = f"{AS_ADMIN} -c 'select 1' 2>/dev/null || true"
     wait_for(lambda: there(answers) == "1", 60 + SLACK, "PostgreSQL is back")
-
-    def triggered() -> str:
-        try:
-            return running.trigger(SMOKE_TEST)
-        except OSError:
-            return ""
-
-    run = wait_for(triggered, 60 + SLACK, "a run is taken")
-    ends_well(running, SMOKE_TEST, run, 60 + SLACK)
-    wait_for(lambda: healthy(running), 60 + SLACK, "all components are healthy")
+    recovers(running, SMOKE_TEST, 60 + SLACK)
     assert not killed_by_liveness(shell, began)
 
 
@@ -276,16 +267,7 @@ def test_a_promoted_standby_is_found(
         "version=$(ls /etc/postgresql); pg_ctlcluster -m immediate $version main stop;"
         " pg_ctlcluster $version standby promote"
     )
-
-    def triggered() -> str:
-        try:
-            return running.trigger(SMOKE_TEST)
-        except OSError:
-            return ""
-
-    run = wait_for(triggered, 60 + SLACK, "a run is taken")
-    ends_well(running, SMOKE_TEST, run, 60 + SLACK)
-    wait_for(lambda: healthy(running), 60 + SLACK, "all components are healthy")
+    recovers(running, SMOKE_TEST, 60 + SLACK)
     assert deployed().changed == []
 
 

@@ -9,14 +9,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import yaml
-from kubernetes import client, config
+from kubernetes import client
 
 from tests.e2e import runs, second_node
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
 from tests.e2e.servers import GitServer, RegistryServer, S3Server
-from tests.e2e.support import DAGS, SLACK, Airflow, Deploy, deploy, inventory_with, log_in
+from tests.e2e.support import (
+    DAGS,
+    SLACK,
+    Airflow,
+    Deploy,
+    deploy,
+    inventory_with,
+    log_in,
+    write_file,
+)
 from tests.sandbox import common
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
@@ -71,7 +79,7 @@ def host(machine: Machine, second: Machine, shell: Shell) -> Iterator[Machine]:
     """The host of Airflow, with a kubeconfig of the cluster."""
     it = machines.create(f"{machine.name}-other", machine.release)
     text = shell("kubectl config view --kubeconfig=/root/.kube/config --minify --flatten --raw")
-    second_node.write(it, KUBECONFIG, text, "600")
+    write_file(it, KUBECONFIG, text, "600")
     yield it
     machines.remove(it.name)
 
@@ -98,7 +106,7 @@ def settings(
     s3.create_bucket(BUCKET)
     for node in (machine, second):  # the deploy does not change nodes of others
         path = "/usr/local/share/ca-certificates/e2e.crt"
-        second_node.write(node, path, registry.ca_certificate)
+        write_file(node, path, registry.ca_certificate)
         machines.run(node, "update-ca-certificates && systemctl restart containerd")
     folder = tmp_path_factory.mktemp("dags")
     (folder / f"{WAITING}.py").write_text(dag(WAITING, "hello"))
@@ -158,13 +166,6 @@ def on_nodes(deployed: Callable[..., Deploy], host: Machine) -> Airflow:
     return log_in(host)
 
 
-@pytest.fixture(scope="module")
-def everything(shell: Shell) -> client.CoreV1Api:
-    """The cluster as its administrator sees it."""
-    kubeconfig = yaml.safe_load(shell("kubectl config view --flatten --raw"))
-    return client.CoreV1Api(config.new_client_from_config_dict(kubeconfig))
-
-
 def nodes_of(everything: client.CoreV1Api, dag_id: str) -> set[str]:
     """The nodes of a DAG's pods that run now, as far as the cluster knows."""
     pods = everything.list_namespaced_pod(NAMESPACE, label_selector=f"dag_id={dag_id}").items
@@ -217,9 +218,7 @@ def test_a_task_of_a_drained_node_goes_on_elsewhere(
     on_nodes: Airflow, everything: client.CoreV1Api, second: Machine, machine: Machine, shell: Shell
 ) -> None:
     waiting = Runs(on_nodes)
-    waiting.hold(WAITING)
-    run = waiting.begin(WAITING, "hello")
-    assert nodes_of(everything, WAITING) == {second.name}
+    run = _begins_on(second, waiting, everything)
     shell(
         f"kubectl drain {second.name} --ignore-daemonsets --delete-emptydir-data --force"
         " --timeout=90s"
@@ -232,9 +231,7 @@ def test_a_task_of_a_node_that_died_goes_on_elsewhere(
     on_nodes: Airflow, everything: client.CoreV1Api, second: Machine, machine: Machine, shell: Shell
 ) -> None:
     waiting = Runs(on_nodes)
-    waiting.hold(WAITING)
-    run = waiting.begin(WAITING, "hello")
-    assert nodes_of(everything, WAITING) == {second.name}
+    run = _begins_on(second, waiting, everything)
     common.run(["podman", "kill", second.name])
     _goes_on_elsewhere(waiting, everything, run, machine)
 
@@ -245,6 +242,14 @@ def test_a_task_of_a_node_that_died_goes_on_elsewhere(
         lambda: not nodes_of(everything, WAITING), 120 + SLACK, "its old pod has ended", every=1
     )
     waiting.whole(WAITING, "hello")
+
+
+def _begins_on(second: Machine, waiting: Runs, everything: client.CoreV1Api) -> str:
+    """A run whose first task waits on the second node."""
+    waiting.hold(WAITING)
+    run = waiting.begin(WAITING, "hello")
+    assert nodes_of(everything, WAITING) == {second.name}
+    return run
 
 
 def _goes_on_elsewhere(
@@ -279,7 +284,7 @@ def test_a_claim_that_gets_its_volume_with_the_first_pod(
     shell: Shell,
 ) -> None:
     for each in (host, second):  # in place of storage that both see
-        second_node.write(each, "/srv/dags/e2e_claimed.py", dag("e2e_claimed", "claim"))
+        write_file(each, "/srv/dags/e2e_claimed.py", dag("e2e_claimed", "claim"))
     shell(f"kubectl apply -f - <<'END'\n{CLASS.format(node=second.name)}\nEND")
     claim = {
         "name": "dags",

@@ -13,7 +13,7 @@ from kubernetes import client
 from tests.e2e import relay as relay_program
 from tests.e2e.conftest import GO_ON, Shell
 from tests.e2e.data import PSQL
-from tests.e2e.runs import ENDED, ends_well, healthy, state, tries
+from tests.e2e.runs import ENDED, ends_well, healthy, recovers, state, tries
 from tests.e2e.support import SLACK, Airflow, bring_dag, killed_by_liveness
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
@@ -43,16 +43,7 @@ def test_postgres_away_for_half_a_minute(patient: str, airflow: Airflow, shell: 
     )
     ready = "runuser -u postgres -- pg_isready -q && echo ready || true"
     wait_for(lambda: shell(f"cd / && {ready}") == "ready", 60 + SLACK, "PostgreSQL is back")
-
-    def triggered() -> str:
-        try:
-            return airflow.trigger(SMOKE_TEST)
-        except OSError:
-            return ""
-
-    run = wait_for(triggered, 30 + SLACK, "a run is taken")
-    ends_well(airflow, SMOKE_TEST, run, 30 + SLACK)
-    wait_for(lambda: healthy(airflow), 60 + SLACK, "all components are healthy")
+    recovers(airflow, SMOKE_TEST, 30 + SLACK)
     assert not killed_by_liveness(shell, began)
 
 
