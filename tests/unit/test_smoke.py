@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -116,3 +118,24 @@ def test_a_change_on_the_way_of_a_task_is_tested_again(change: str) -> None:
         for plan in (fake.plan(fake.settings(before)), fake.plan(fake.settings(after)))
     ]
     assert (contents[0] != contents[1]) is proved
+
+
+def test_the_pod_of_a_task_that_fails_at_once_is_found() -> None:
+    """Between two looks Airflow can make a pod and give it up, since its image can't be had."""
+    run_task = runpy.run_path(str(programs.BIN / "airflow-smoke-test"))["run_task"]
+    parts = run_task.__globals__
+    pods: list[dict[str, Any]] = []
+
+    def kubectl(*command: str) -> str:
+        return json.dumps({"items": pods}) if command[:2] == ("get", "pods") else ""
+
+    def request(method: str, path: str, body: object = None, token: str = "") -> dict[str, Any]:
+        waiting = {"state": {"waiting": {"reason": "ErrImagePull"}}}
+        status = {"phase": "Pending", "containerStatuses": [waiting]}
+        if method == "GET":  # of the task, which was not scheduled yet when it was triggered
+            pods[:] = [{"metadata": {"name": "greet-1"}, "status": status}]
+        return {"state": "failed"}
+
+    parts |= {"kubectl": kubectl, "request": request}
+    with pytest.raises(parts["Broken"], match=r"^image: the pod greet-1 .*: ErrImagePull"):
+        run_task("a token")
