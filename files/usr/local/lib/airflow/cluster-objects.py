@@ -9,12 +9,13 @@ No content of a secret is in an argument, in an output or in an annotation.
 
 import base64
 import json
-import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import host_values
 
 Manifest = dict[str, Any]
 
@@ -25,13 +26,6 @@ class Group(NamedTuple):
     kubectl: list[str]
     options: list[str]
     objects: list[Manifest]
-
-
-def host_values() -> dict[str, str]:
-    """The values of this host."""
-    path = os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env")
-    words = shlex.split(Path(path).read_text(), comments=True)
-    return dict(word.split("=", 1) for word in words)
 
 
 def read(path: str) -> list[Manifest]:
@@ -152,11 +146,11 @@ def main() -> None:
     """Check, apply or replace."""
     match sys.argv[1:]:
         case ["check"]:
-            check(host_values())
+            check(host_values.read())
         case ["apply"]:
-            apply(host_values())
+            apply(host_values.read())
         case ["replace", *accounts]:
-            replace(host_values(), accounts)
+            replace(host_values.read(), accounts)
         case _:
             print(
                 "usage: cluster-objects.py check|apply, or cluster-objects.py replace [ACCOUNT...]",

@@ -9,13 +9,13 @@ clones again.
 
 import configparser
 import json
-import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import host_values
 
 SECONDS = 60
 IS_OF = 'test ! -e "$1" || test "$(git config -f "$1" remote.origin.url)" = "$2"'
@@ -23,13 +23,6 @@ HAS_BRANCH = """cd "$1" 2>/dev/null || exit 0
 git rev-parse --verify --quiet "origin/$2" || git rev-parse --verify --quiet "$2" """
 # The user may have closed a folder to itself.
 REMOVE = 'chmod -R u+rwX "$1"; rm -rf "$1"; test ! -e "$1"'
-
-
-def host_values() -> dict[str, str]:
-    """The values of this host."""
-    path = os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env")
-    words = shlex.split(Path(path).read_text(), comments=True)
-    return dict(word.split("=", 1) for word in words)
 
 
 def git_bundles(config: str) -> dict[str, dict[str, Any]]:
@@ -82,10 +75,10 @@ def main() -> None:
     """Check or apply."""
     match sys.argv[1:]:
         case ["check", _, *_]:
-            for _, _, reason in unusable(host_values(), sys.argv[2:]):
+            for _, _, reason in unusable(host_values.read(), sys.argv[2:]):
                 sys.exit(reason)
         case ["apply", _, *_]:
-            for user, clone, _ in unusable(host_values(), sys.argv[2:]):
+            for user, clone, _ in unusable(host_values.read(), sys.argv[2:]):
                 if not as_user(user, REMOVE, str(clone)):
                     sys.exit(f"{user} can't remove {clone} within {SECONDS} s: look at it")
         case _:

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+import host_values
+
 CREDENTIAL = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
 # A cluster may give less: then the token has its half earlier.
 LIFETIME = "168h"
@@ -48,14 +50,7 @@ class Account(NamedTuple):
         return Path(f"{self.path}.d/token")
 
 
-def host_values() -> dict[str, str]:
-    """The values of this host."""
-    path = os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env")
-    words = shlex.split(Path(path).read_text(), comments=True)
-    return dict(word.split("=", 1) for word in words)
-
-
-VALUES = host_values()
+VALUES = host_values.read()
 ADMIN = shlex.split(VALUES["KUBECTL"])
 
 

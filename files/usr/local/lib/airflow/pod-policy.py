@@ -11,12 +11,13 @@ the deploy tells the cluster's admin at its end.
 
 import hashlib
 import json
-import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import host_values
 
 Object = dict[str, Any]
 
@@ -25,14 +26,7 @@ class NotAllowed(Exception):
     """The account may not do that, or the cluster is too old to know policies."""
 
 
-def values() -> dict[str, str]:
-    """The values of this host."""
-    path = Path(os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env"))
-    words = shlex.split(path.read_text(), comments=True)
-    return dict(word.split("=", 1) for word in words)
-
-
-HOST = values()
+HOST = host_values.read()
 KUBECTL, POLICY = shlex.split(HOST["KUBECTL"]), Path(HOST["POD_POLICY"])
 REFUSED = Path(HOST["STATE"], "pod-policy-refused")
 

@@ -9,21 +9,15 @@ No password is in an argument or an output.
 import json
 import os
 import secrets
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import host_values
+
 SYNC = Path(__file__).resolve().with_name("sync-users.py")
-
-
-def host_values() -> dict[str, str]:
-    """The values of this host."""
-    path = os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env")
-    words = shlex.split(Path(path).read_text(), comments=True)
-    return dict(word.split("=", 1) for word in words)
 
 
 def passwords(folder: Path) -> dict[str, str]:
@@ -60,7 +54,7 @@ def main() -> None:
         print("usage: users.py check|apply", file=sys.stderr)
         sys.exit(2)
     os.umask(0o077)
-    action, values = sys.argv[1], host_values()
+    action, values = sys.argv[1], host_values.read()
     wanted = json.loads(Path(values["USERS"]).read_text())
     nameless = {name for name, user in wanted["users"].items() if user["password"] is None}
     kept = Path(values["USER_PASSWORDS"])
