@@ -27,7 +27,8 @@ from typing import IO
 from xml.etree import ElementTree
 
 from tasks.layout import ROOT
-from tests.e2e.support import HOST_BEFORE, LOOK_AT_HOST, log_in
+from tests.e2e.snapshots import HOST_BEFORE, LOOK_AT_HOST
+from tests.e2e.support import log_in
 from tests.sandbox import disks, machine, offline
 from tests.sandbox.common import SandboxError, cache_dir, ensure_packages, progress
 from tests.stories import RELEASES, Story, stories

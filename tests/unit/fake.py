@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
-from pyinfra.api import Config, FactBase, FileUploadCommand, Inventory, State
+from pyinfra.api import Config, DeployError, FactBase, FileUploadCommand, Inventory, State
 from pyinfra.api import arguments as pyinfra_arguments
 from pyinfra.api import command as pyinfra_command
 from pyinfra.api import inventory as pyinfra_inventory
@@ -295,6 +295,15 @@ class Plan(NamedTuple):
     def named(self, name: str) -> Planned:
         """The one operation whose name contains this."""
         return self.operations[self.position(name)]
+
+
+def refusal(given: Mapping[str, Any]) -> str:
+    """The deploy's answer to settings that are wrong."""
+    try:
+        Settings.from_data(dict(given))
+    except DeployError as error:
+        return str(error)
+    raise AssertionError(f"nothing is wrong with {given}")
 
 
 def settings(

@@ -176,3 +176,8 @@ def pod(plan: Plan) -> dict[str, Any]:
     loaded = yaml.safe_load(plan.uploads[layout.POD_CANDIDATE])
     assert isinstance(loaded, dict)
     return loaded
+
+
+def config_of(plan: Plan) -> Any:
+    """airflow.cfg as Airflow reads it."""
+    return airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from pyinfra.api import DeployError
 
 from tasks import layout
 from tasks.host import database
@@ -23,9 +22,9 @@ from tasks.preflight import database as preflight
 from tasks.preflight.questions import Report
 from tasks.settings import Settings
 from tests.unit import fake, postgres
+from tests.unit.database_host import Host
 from tests.unit.fake import EXISTING_DATABASE
-from tests.unit.test_grants import fill_with_tables
-from tests.unit.test_restore import Host
+from tests.unit.tables import fill_with_tables
 
 SERVER = fake.pair(90, x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
 STRANGER = fake.pair(90, x509.DNSName("localhost"))
@@ -41,9 +40,7 @@ hostssl all all 127.0.0.1/32 scram-sha-256
 def refusal(**given: object) -> str:
     """The sentences with which an inventory is refused."""
     data = {**EXISTING_DATABASE, **given}
-    with pytest.raises(DeployError) as raised:
-        Settings.from_data({key: value for key, value in data.items() if value is not None})
-    return str(raised.value)
+    return fake.refusal({key: value for key, value in data.items() if value is not None})
 
 
 @pytest.mark.parametrize(

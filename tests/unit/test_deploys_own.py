@@ -8,7 +8,6 @@ import pytest
 
 from tests.unit import fake, formats
 from tests.unit.fake import Plan
-from tests.unit.test_settings import refusal
 
 # Options that the deploy writes and people may change: they make it slower or faster, or hide less.
 FREE = {
@@ -34,7 +33,7 @@ def test_each_option_that_the_deploy_writes_is_its_own_or_free(variant: Plan) ->
         for name in config[section]:
             given = {"airflow_config": {section: {name: "x"}}}
             if (section, name) not in FREE:
-                sentence = refusal(given)
+                sentence = fake.refusal(given)
                 assert sentence.startswith(f"airflow_config: the deploy itself decides {section}.")
 
 
@@ -63,14 +62,14 @@ def test_an_option_that_undoes_the_deploy_is_refused_with_the_setting_to_use(
     given: dict[str, Any], instead: str
 ) -> None:
     (key,) = given
-    sentence = refusal(given)
+    sentence = fake.refusal(given)
     assert sentence.startswith(f"{key}: the deploy itself") and instead in sentence
     assert "s3cret" not in sentence
 
 
 def test_a_node_in_a_container_has_no_other_mount() -> None:
     mine = {"minikube_extra_args": ["--mount-string=/srv:/srv"]}
-    assert "/opt/airflow" in refusal({"minikube_driver": "podman", **mine})
+    assert "/opt/airflow" in fake.refusal({"minikube_driver": "podman", **mine})
     # A virtual machine may have one.
     fake.settings({**fake.ANOTHER_DRIVER, **mine})
 

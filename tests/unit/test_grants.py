@@ -13,16 +13,10 @@ from tests.host import expected
 from tests.unit import postgres
 from tests.unit.fake import FILES
 from tests.unit.stand_ins import Host
+from tests.unit.tables import TABLES, make_tables
 
 GRANTS = (FILES / "usr/local/lib/airflow/grants.sql").read_text()
 AS_OWNER = "set role airflow;\n"  # no superuser runs it
-TABLES: dict[str, list[str]] = {
-    words[0]: words[1:]
-    for line in (Path(__file__).parent / "airflow_tables.txt").read_text().splitlines()
-    if (words := line.split()) and words[0] != "#"
-}
-# The login's sequences belong to no column.
-LOOSE = ("ab_", "session")
 # The rights that an earlier deploy gave: all but the tables of logins, connections and versions.
 FORMER = """
 do $$ declare each text; begin
@@ -66,24 +60,6 @@ def host_of(server: postgres.Server, folder: Path, database: str, owner: str, da
     host.program("setpriv", f'shift 3\nexec env {given} PGUSER={owner} "$@"')
     host.values |= {"OWNER_CONNECTION": f"PGDATABASE={database}", "DAGS_ROLE": dags}
     return host
-
-
-def make_tables(server: postgres.Server, database: str, owner: str = "airflow") -> None:
-    """A database of the owner with all tables."""
-    server.sql(f"create database {database} owner {owner} template template0")
-    fill_with_tables(server, database, owner)
-
-
-def fill_with_tables(server: postgres.Server, database: str, owner: str = "airflow") -> None:
-    """All tables in an empty database, each column of the type text."""
-    made = [f"set role {owner};"]
-    for table, columns in TABLES.items():
-        names = [f'"{column.rstrip("*")}" text' for column in columns]
-        made.append(f"create table {table} ({', '.join(names)});")
-        if "id*" in columns:
-            owned = "" if table.startswith(LOOSE) else f" owned by {table}.id"
-            made.append(f"create sequence {table}_id_seq{owned};")
-    server.sql("\n".join(made), database)
 
 
 @pytest.fixture(scope="module")

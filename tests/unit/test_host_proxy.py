@@ -15,8 +15,8 @@ import yaml
 from tasks import layout
 from tasks.settings import HostSettings, Settings
 from tests.unit import fake, programs
+from tests.unit.asked_host import Host
 from tests.unit.formats import Unit
-from tests.unit.test_neighbours import Host
 
 URL = "http://proxy.example:3128"
 GIVEN = fake.VARIANTS["proxy"]

@@ -10,8 +10,8 @@ import pytest
 
 from tasks import layout
 from tasks.layout import ROOT
-from tests.unit import fake
-from tests.unit.test_templates import config_of
+from tests.unit import fake, formats
+from tests.unit.reports import found
 
 UNITS = layout.UNITS_DIRECTORY
 QUESTIONS = (ROOT / "tasks/preflight/questions.sh").read_text()
@@ -26,7 +26,7 @@ def uploads() -> dict[str, str]:
 def test_the_api_servers_port_is_closed_to_users_of_the_host(uploads: dict[str, str]) -> None:
     port = layout.API_SERVER_PORT
     assert port < 80
-    config = config_of(fake.plan(fake.settings({"web_port": 8090})))
+    config = formats.config_of(fake.plan(fake.settings({"web_port": 8090})))
     assert (config["api"]["host"], config["api"]["port"]) == ("127.0.0.1", str(port))
     relaxed = uploads[f"{UNITS}/airflow-api-server.service.d/20-sandbox.conf"]
     for option in ("CapabilityBoundingSet", "AmbientCapabilities"):
@@ -82,8 +82,6 @@ def test_a_port_that_systemd_holds_is_told_unless_it_is_the_pages(
 
 
 def test_a_port_that_anybody_may_take_is_refused() -> None:
-    from tests.unit.test_preflight import found
-
     (finding,) = found({"open_ports": ["0"]})
     assert finding.startswith("net.ipv4.ip_unprivileged_port_start is 0")
     assert found({"open_ports": ["80"]}) == found({"open_ports": ["1024"]}) == []

@@ -25,19 +25,8 @@ from tasks.preflight.questions import HostReport, Report, variables
 from tasks.settings import RELEASES, Settings
 from tests.unit import fake
 from tests.unit.fake import ANOTHER_DRIVER, DEFAULTS, EXISTING
+from tests.unit.reports import GIB, NOW, found
 
-NOW = 1_800_000_000.0
-GIB = 2**20  # in KiB, as the host counts
-
-GOOD = {
-    "systemd": ["yes"],
-    "uid": ["0"],
-    "system": ["debian bookworm"],
-    "architecture": ["amd64"],
-    "memory_kib": [str(4 * GIB)],
-    "disk_kib": [f"/opt {40 * GIB}", f"/var {40 * GIB}"],
-    "time": [str(int(NOW))],
-}
 LOCAL_IMAGE = {"worker_image": "localhost/worker:1"}
 # Without the image, whose registry would be asked.
 CLUSTER = {key: value for key, value in EXISTING.items() if key != "worker_image"} | LOCAL_IMAGE
@@ -99,11 +88,6 @@ TOLD = [
     for line in KUBECONFIG.replace("no-such-cloud", "aws").splitlines()
     if line.strip(" -").partition(":")[0] in SAFE_KEYS
 ]
-
-
-def found(answers: dict[str, list[str]], given: dict[str, Any] | None = None) -> list[str]:
-    """The findings about a good host that answers some questions otherwise."""
-    return findings(Settings.from_data(given or {}), Report({**GOOD, **answers}), NOW)
 
 
 def test_a_restore_that_was_cut_off_is_all_that_is_told() -> None:

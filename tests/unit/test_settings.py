@@ -25,13 +25,6 @@ PUBLIC = {"web_host": "0.0.0.0"}
 BUNDLES = {"dags_git_bundles": {"team": {"url": "https://git.example/dags.git"}}}
 
 
-def refusal(given: dict[str, Any]) -> str:
-    """The deploy's answer to these settings, which are wrong."""
-    with pytest.raises(DeployError) as error:
-        Settings.from_data(given)
-    return str(error.value)
-
-
 def test_defaults_are_valid() -> None:
     # pydantic does not check defaults; here they are checked like given values.
     defaults = {
@@ -66,28 +59,29 @@ def test_settings_are_frozen() -> None:
     ],
 )
 def test_a_misspelt_setting_is_named_with_the_right_one(key: str, near: str) -> None:
-    assert refusal({key: "x"}) == f"{key} is not a setting; did you mean {near}?"
+    assert fake.refusal({key: "x"}) == f"{key} is not a setting; did you mean {near}?"
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
 def test_a_setting_under_its_old_name_ends_the_run_with_the_new_one(old: str, new: str) -> None:
     assert new in SETTINGS and old not in SETTINGS
-    assert refusal({old: OTHER[new]}) == f"{old} is now {new}: write that name"
+    assert fake.refusal({old: OTHER[new]}) == f"{old} is now {new}: write that name"
 
 
 @pytest.mark.parametrize("key", ["airflow", "web", "offline", "web_", "kubernetes.version"])
 def test_a_section_is_no_setting(key: str) -> None:
-    assert refusal({key: {"port": 8090}}).startswith(f"{key} is not a setting")
+    assert fake.refusal({key: {"port": 8090}}).startswith(f"{key} is not a setting")
 
 
 def test_a_key_within_a_setting_is_named_with_its_setting() -> None:
-    sentence = refusal({"worker_registry": {"repository": "r.example/b", "passwort": "s3cret"}})
+    registry = {"repository": "r.example/b", "passwort": "s3cret"}
+    sentence = fake.refusal({"worker_registry": registry})
     assert sentence.startswith("worker_registry.passwort is not a setting")
     assert "s3cret" not in sentence
 
 
 def test_a_strange_setting_points_to_the_readme() -> None:
-    sentence = refusal({"xyzzy": 1})
+    sentence = fake.refusal({"xyzzy": 1})
     assert "xyzzy is not a setting" in sentence and "README.md" in sentence
 
 
@@ -107,7 +101,7 @@ def test_a_strange_setting_points_to_the_readme() -> None:
     ],
 )
 def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> None:
-    sentence = refusal({key: value})
+    sentence = fake.refusal({key: value})
     assert sentence.startswith(key) and "should be a valid" in sentence
     innermost = next(iter(value.values())) if isinstance(value, dict) else value
     innermost = innermost[0] if isinstance(innermost, list) else innermost
@@ -162,7 +156,8 @@ def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> Non
     ],
 )
 def test_an_impossible_value_is_refused(key: str, value: Any) -> None:
-    sentence = refusal({**EXISTING, key: value} if key == "kubernetes_kubeconfig" else {key: value})
+    others = EXISTING if key == "kubernetes_kubeconfig" else {}
+    sentence = fake.refusal({**others, key: value})
     assert sentence.startswith(key) and "\n" not in sentence
 
 
@@ -172,7 +167,7 @@ FOLDERS = ("/", "/etc", "/etc/x", "/var/lib", "/var/lib/airflow/x", "/opt/airflo
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_claim_is_no_folder_of_the_system(folder: str) -> None:
     claim = {"name": "logs", "host_path": folder}
-    sentence = refusal({"logs_store": "volume_claim", "logs_claim": claim})
+    sentence = fake.refusal({"logs_store": "volume_claim", "logs_claim": claim})
     assert sentence.startswith("logs_claim.host_path") and "\n" not in sentence
 
 
@@ -183,7 +178,7 @@ def test_a_claim_is_a_folder_of_its_own(folder: str) -> None:
 
 
 def test_a_version_without_lock_file_is_told_the_locked_ones() -> None:
-    sentence = refusal({"airflow_version": "9.9.9"})
+    sentence = fake.refusal({"airflow_version": "9.9.9"})
     assert "no lock file for 9.9.9" in sentence
     assert sentence.endswith("3.3.2")
 
@@ -191,13 +186,13 @@ def test_a_version_without_lock_file_is_told_the_locked_ones() -> None:
 @pytest.mark.parametrize("missing", sorted(EXISTING.keys() - {"kubernetes_provider"}))
 def test_an_existing_cluster_needs_all_that_is_known_of_it(missing: str) -> None:
     given = {key: value for key, value in EXISTING.items() if key != missing}
-    sentence = refusal(given)
+    sentence = fake.refusal(given)
     assert sentence.startswith(f"{missing}: ") and "write" in sentence
 
 
 @pytest.mark.parametrize("key", ["kubernetes_kubeconfig", "kubernetes_context"])
 def test_minikube_takes_no_kubeconfig(key: str) -> None:
-    sentence = refusal({key: "/root/cluster.yaml"})
+    sentence = fake.refusal({key: "/root/cluster.yaml"})
     assert key in sentence and 'kubernetes_provider = "existing"' in sentence
 
 
@@ -241,7 +236,7 @@ def test_minikube_takes_no_kubeconfig(key: str) -> None:
     ],
 )
 def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure: str) -> None:
-    sentence = refusal(given)
+    sentence = fake.refusal(given)
     assert sentence.startswith(key) and cure in sentence and "\n" not in sentence
 
 
@@ -298,7 +293,7 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
     ],
 )
 def test_a_value_that_may_be_secret_is_not_repeated(given: dict[str, Any], key: str) -> None:
-    sentence = refusal(given)
+    sentence = fake.refusal(given)
     assert sentence.startswith(key) and "s3cret" not in sentence
 
 
@@ -316,19 +311,19 @@ def test_a_value_that_may_be_secret_is_not_repeated(given: dict[str, Any], key: 
 def test_a_registry_that_can_not_work_is_refused_and_its_password_hidden(
     registry: dict[str, Any], said: str
 ) -> None:
-    sentence = refusal({"worker_registry": registry})
+    sentence = fake.refusal({"worker_registry": registry})
     assert "worker_registry" in sentence and said in sentence
     assert "hidden" not in sentence and "17" not in sentence
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "::1"])
 def test_pods_do_not_reach_the_host_under_their_own_address(address: str) -> None:
-    sentence = refusal({"execution_api_host": address})
+    sentence = fake.refusal({"execution_api_host": address})
     assert sentence.startswith("execution_api_host") and "write" in sentence
 
 
 def test_an_existing_cluster_has_its_addons_already() -> None:
-    assert "leave it out" in refusal({**EXISTING, "minikube_addons": ["dashboard"]})
+    assert "leave it out" in fake.refusal({**EXISTING, "minikube_addons": ["dashboard"]})
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
@@ -338,12 +333,12 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "kubernetes_kubectl_sha256": "",
         "offline_dir": ".",
     }
-    lines = refusal(wrong).splitlines()
+    lines = fake.refusal(wrong).splitlines()
     assert sorted(line.replace(":", " ").split()[0] for line in lines) == sorted(wrong)
 
 
 def test_all_that_an_existing_cluster_lacks_is_reported_at_once() -> None:
-    sentence = refusal({"kubernetes_provider": "existing"})
+    sentence = fake.refusal({"kubernetes_provider": "existing"})
     assert all(key in sentence for key in EXISTING.keys() - {"dags_git_bundles"})
 
 
@@ -364,7 +359,7 @@ def test_pyinfras_own_data_is_let_through(key: str, value: Any) -> None:
 
 
 def test_only_pyinfras_own_private_names_are_let_through() -> None:
-    assert refusal({"_sodu": True}).startswith("_sodu is not a setting")
+    assert fake.refusal({"_sodu": True}).startswith("_sodu is not a setting")
 
 
 @pytest.mark.parametrize(
@@ -771,7 +766,7 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
 def test_settings_that_can_not_work_together_are_refused(
     given: dict[str, Any], key: str, words: str
 ) -> None:
-    sentence = refusal(given)
+    sentence = fake.refusal(given)
     assert sentence.startswith(key) and words in sentence and "\n" not in sentence
 
 
@@ -791,7 +786,7 @@ def test_settings_that_can_not_work_together_are_refused(
     ],
 )
 def test_a_part_of_the_wrong_shape_is_named(key: str, value: Any) -> None:
-    sentence = refusal({key: value})
+    sentence = fake.refusal({key: value})
     assert sentence.startswith(key) and "\n" not in sentence
 
 

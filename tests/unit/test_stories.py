@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,15 @@ def test_every_folder_with_tests_is_a_story_with_a_description() -> None:
         assert story.minutes > 0, story.name
         assert story.releases and {*story.releases} <= {*stories.RELEASES}, story.name
     assert not [story for story in found if any(letter.isdigit() for letter in story.name)]
+
+
+def test_no_test_module_imports_from_another() -> None:
+    """A story stands on its own, and a change of one test concerns no other file."""
+    importing = re.compile(r"^\s*(from|import) tests(\.\w+)*[. ](import )?test_", re.M)
+    assert importing.search("from tests.e2e.main.test_deploy import DAG")
+    assert importing.search("    from tests.unit import test_plan")
+    files = (ROOT / "tests").rglob("*.py")
+    assert [str(file) for file in files if importing.search(file.read_text())] == []
 
 
 def test_the_list_names_each_story_once() -> None:

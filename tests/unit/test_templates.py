@@ -75,20 +75,15 @@ def test_no_template_is_written_as_it_is(variant: Plan) -> None:
 # airflow.cfg
 
 
-def config_of(plan: Plan) -> Any:
-    """airflow.cfg as Airflow reads it."""
-    return formats.airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
-
-
 def test_airflow_config_runs_tasks_as_pods_and_loads_no_foreign_examples(variant: Plan) -> None:
-    config = config_of(variant)
+    config = formats.config_of(variant)
     assert "KubernetesExecutor" in config["core"]["executor"]
     assert not config.getboolean("core", "load_examples")
     assert json.loads(config["dag_processor"]["dag_bundle_config_list"])
 
 
 def test_airflow_config_tells_nobody_and_lets_in_by_login(variant: Plan) -> None:
-    config = config_of(variant)
+    config = formats.config_of(variant)
     assert not config.getboolean("usage_data_collection", "enabled")
     assert config["core"]["auth_manager"].endswith(".FabAuthManager")
     assert config["core"]["plugins_folder"] == "/opt/airflow/plugins"  # in which only root writes
@@ -100,7 +95,7 @@ def test_airflow_config_tells_nobody_and_lets_in_by_login(variant: Plan) -> None
 
 
 def test_airflow_config_holds_no_secret(plan: Plan) -> None:
-    config = config_of(plan)
+    config = formats.config_of(plan)
     for option in ("sql_alchemy_conn", "sql_alchemy_conn_async"):
         assert urlsplit(config["database"][option]).password is None
     options = {f"airflow__{section}__{name}" for section in config for name in config[section]}
@@ -122,7 +117,7 @@ VALUES = [
 def test_an_option_of_the_inventory_arrives_as_it_is() -> None:
     options = {f"option_{number}": value for number, value in enumerate(VALUES)}
     given = {"logging": {**options, "log_format": VALUES[1]}, "new_section": options}
-    config = config_of(fake.plan(fake.settings({"airflow_config": given})))
+    config = formats.config_of(fake.plan(fake.settings({"airflow_config": given})))
     for section in given:
         assert {name: config[section][name] for name in options} == options
     # The deploy's own options of that section are still there.
@@ -132,7 +127,7 @@ def test_an_option_of_the_inventory_arrives_as_it_is() -> None:
 
 def test_an_option_of_the_inventory_wins() -> None:
     given = {"airflow_config": {"core": {"load_examples": "True"}}}
-    assert config_of(fake.plan(fake.settings(given))).getboolean("core", "load_examples")
+    assert formats.config_of(fake.plan(fake.settings(given))).getboolean("core", "load_examples")
 
 
 # The pod template
@@ -198,7 +193,7 @@ def test_the_pods_values_are_text_and_their_json_is_json(pod: dict[str, Any]) ->
 
 
 def test_host_and_pod_agree_on_the_dag_bundles(variant: Plan) -> None:
-    on_host = config_of(variant)["dag_processor"]["dag_bundle_config_list"]
+    on_host = formats.config_of(variant)["dag_processor"]["dag_bundle_config_list"]
     in_pod = environment_of(formats.pod(variant))["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]
     assert json.loads(on_host) == json.loads(in_pod)
 
@@ -248,7 +243,7 @@ def test_host_and_pods_have_the_same_dags_of_the_deploys_own(source: str) -> Non
 
 def test_a_claims_folder_is_where_the_dag_processor_reads_it() -> None:
     plan = fake.plan(fake.settings(fake.VARIANTS["claim"]))
-    assert config_of(plan)["core"]["dags_folder"] == "/srv/dags/team"
+    assert formats.config_of(plan)["core"]["dags_folder"] == "/srv/dags/team"
     unit = unit_of(plan, "airflow-dag-processor.service")
     assert unit.one("Service.BindReadOnlyPaths") == "/srv/dags/team"
     assert unit.one("Unit.RequiresMountsFor") == "/srv/dags/team"
@@ -431,7 +426,7 @@ def test_every_namespace_has_the_rights_and_accounts() -> None:
         if subject["name"] == "airflow-control-plane"
     ]
     assert [subject["namespace"] for subject in subjects] == ["airflow-control"] * 3
-    config = config_of(plan)["kubernetes_executor"]
+    config = formats.config_of(plan)["kubernetes_executor"]
     assert config["multi_namespace_mode"] == "True"
     assert config["multi_namespace_mode_namespace_list"] == "airflow,team-a,team-b"
 
@@ -499,7 +494,7 @@ def test_pods_that_ended_are_deleted_or_cleaned_up(
     given: dict[str, Any], options: dict[str, bool]
 ) -> None:
     plan = fake.plan(fake.settings(given))
-    section = config_of(plan)["kubernetes_executor"]
+    section = formats.config_of(plan)["kubernetes_executor"]
     assert {name: section.getboolean(name) for name in options} == options
     kept = not all(options.values())
     assert (f"{UNITS}/airflow-cleanup-pods.timer" in plan.uploads) is kept
@@ -537,9 +532,9 @@ def test_the_cleaner_is_told_namespaces_and_minutes_and_is_closed_in() -> None:
 )
 def test_host_and_pods_know_the_same_executors(executor: str) -> None:
     plan = fake.plan(fake.settings({"airflow_executor": executor}))
-    assert config_of(plan)["core"]["executor"] == executor
+    assert formats.config_of(plan)["core"]["executor"] == executor
     assert environment_of(formats.pod(plan))["AIRFLOW__CORE__EXECUTOR"] == executor
-    url = urlsplit(config_of(plan)["core"]["execution_api_server_url"])
+    url = urlsplit(formats.config_of(plan)["core"]["execution_api_server_url"])
     assert (url.hostname, url.port) == ("127.0.0.1", layout.API_SERVER_PORT)
     unit = unit_of(plan, "airflow-scheduler.service")
     # A log server would listen on all addresses.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.e2e.conftest import Shell
-from tests.e2e.main.test_bad_input import SNAPSHOT
+from tests.e2e.snapshots import SNAPSHOT
 from tests.e2e.support import deploy
 
 PACKAGE = """

@@ -7,19 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.conftest import Shell
+from tests.e2e.snapshots import SNAPSHOT
 from tests.e2e.support import deploy
-
-# The things that a deploy could have brought: packages, users, units, and the files of these
-# folders, with the content of those that a person could have written.
-FOLDERS = (
-    "find /etc /opt /usr/local /root /var/lib -xdev -path /root/.cache -prune -o"
-    " -path '/var/lib/systemd/*' -o"
-)
-SNAPSHOT = (
-    "dpkg-query -W; getent passwd; systemctl list-unit-files --no-legend;"
-    f" {FOLDERS} -printf '%p %s %m\n' | sort;"
-    f" {FOLDERS} -type f -size -1024k -exec sha256sum {{}} + | sort"
-)
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ from tasks.layout import DEPLOY_LOCK, ROOT, UV
 from tasks.settings import Settings
 from tasks.worker.image import SBOM
 from tests.e2e.conftest import Shell
+from tests.e2e.snapshots import HOST_BEFORE, LOOK_AT_HOST
 from tests.e2e.support import (
-    HOST_BEFORE,
-    LOOK_AT_HOST,
     Airflow,
     as_data,
     deploy,

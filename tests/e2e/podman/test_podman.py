@@ -12,9 +12,9 @@ import pytest
 
 from tasks import layout
 from tests.e2e.conftest import Shell
-from tests.e2e.remove.test_remove import LEFT
 from tests.e2e.runs import healthy
-from tests.e2e.support import LOOK_AT_HOST, SLACK, Airflow, bring_dag, deploy, log_in
+from tests.e2e.snapshots import LEFT, LOOK_AT_HOST
+from tests.e2e.support import SLACK, Airflow, bring_dag, deploy, log_in
 from tests.sandbox import kicbase
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine

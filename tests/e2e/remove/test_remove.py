@@ -13,9 +13,8 @@ import pytest
 
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL, SECRET, connection, counts, decrypted
+from tests.e2e.snapshots import HOST_BEFORE, LEFT, LOOK_AT_HOST
 from tests.e2e.support import (
-    HOST_BEFORE,
-    LOOK_AT_HOST,
     Airflow,
     deploy,
     inventory_with,
@@ -34,17 +33,6 @@ INTERRUPTED_AT = (
     "Clean the node",
     "Remove the database and the roles",
     "Purge the Debian packages",
-)
-# Things that Debian's packages leave, or take with them, when they are purged: users and their
-# groups, the history of configuration files, their own logs, the system's locale (by the package
-# locales). And things that a reboot takes away: locks, this removal's own among them, and folders
-# of programs.
-LEFT = (
-    r"[<>] ((user|group) (postgres|ssl-cert)|file /usr/lib/modules|file /var/lib/ucf/.*"
-    r"|content \w+  /etc/(passwd|shadow|group|gshadow)"
-    r"|(file|content \w+ ) /etc/(default/locale|locale\.conf)"
-    r"|file /var/(log/(apt/.*|alternatives\.log|dpkg\.log)|cache/debconf/.*)"
-    r"|file /run/(lock/(airflow-deploy(-command)?|netavark\.lock)|netns|podman.*|xtables\.lock))$"
 )
 # In the sandbox's inventory, but not in one without settings.
 NOT_DEFAULT = ("web_host", "kubernetes_pod_operator")

@@ -1,0 +1,64 @@
+"""A folder that stands for a host, which is asked about the things of others for real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tasks.preflight.questions import NEIGHBOURS, QUESTIONS
+from tests.unit.fake import DEFAULTS
+
+
+class Host:
+    """A folder that stands for a host."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.units = folder / "bin", folder / "units"
+        text = NEIGHBOURS.read_text().replace("/etc/airflow/", f"{folder}/")
+        self.neighbours = text.replace("/usr/local/lib/airflow/", f"{self.bin}/")
+        self.state = folder / "state"
+        self.bin.mkdir()
+        self.units.mkdir()
+        for name in ("pg_lsclusters", "runuser", "dpkg", "dpkg-query", "lslocks"):
+            self.program(name, "")
+        self.program("getent", "exit 2")
+        self.program("ip", "echo default via 192.0.2.1 dev eth0")
+        for name in ("nft", "iptables-save", "firewall-cmd", "ctr", "findmnt"):
+            self.program(name, "exit 1" if name == "firewall-cmd" else "")
+        self.variables = {
+            "units_directory": str(self.units),
+            "state": str(self.state),
+            "smoke_passed": str(self.state / "smoke-test-passed"),
+            "own_users": "airflow airflow-dags",
+            "airflow_uid": "50000",
+            "node_is_host": "yes",
+            "pod_network": DEFAULTS.minikube.pod_network,
+            "firewall_ports": "8443 8081",
+        }
+
+    def program(self, name: str, script: str) -> None:
+        """Add a program in the place of the host's."""
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def ask(self) -> dict[str, list[str]]:
+        """All answers, but for those that depend on this machine."""
+        functions = QUESTIONS.read_text().split("\nask_lock\nask_system")[0]
+        given = "".join(f"{name}='{value}'\n" for name, value in self.variables.items())
+        done = subprocess.run(
+            ["sh"],
+            input=f"{given}\n{functions}\n{self.neighbours}\nask_neighbours\n",
+            env={"PATH": f"{self.bin}:{os.environ['PATH']}"},
+            text=True,
+            capture_output=True,
+            timeout=60,
+        )
+        answers: dict[str, list[str]] = {}
+        for line in done.stdout.splitlines():
+            key, _, value = line.partition(" ")
+            answers.setdefault(key, []).append(value.rstrip())
+        for key in ("hostname", "no_ipv6", "resolver", "environment_proxy"):
+            answers.pop(key, None)
+        return {key: values for key, values in answers.items() if values != [""]}
