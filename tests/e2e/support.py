@@ -34,6 +34,9 @@ START_SECONDS = 30  # for a dag-processor that was just started, on a busy machi
 SLACK = 60
 
 
+REMOVAL = ("tasks.remove.airflow",)  # what `deploy` runs instead of deploy.py
+
+
 def evidence_folder() -> Path | None:
     """The folder for the evidence of a run of the tests, if it is wanted."""
     chosen = os.environ.get("AIRFLOW_EVIDENCE")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Shell
-from tests.e2e.support import deploy
+from tests.e2e.support import REMOVAL, deploy
 
 VERSION = "$(ls /usr/lib/postgresql)"
 # What PAM gives to each login, and so to each command over SSH.
@@ -125,7 +125,7 @@ def test_a_proxy_is_for_the_internet_only(shell: Shell) -> None:
 
 
 def test_the_removal_leaves_other_peoples_things(shell: Shell, precious: str) -> None:
-    run = deploy(what=["tasks.remove.airflow"])
+    run = deploy(what=REMOVAL)
     assert run.code == 0, run.output
     assert others(shell, "select count(*) from precious") == "0"
     (line,) = shell("pg_lsclusters --no-header").splitlines()

@@ -20,6 +20,7 @@ from tests.e2e.runs import Runs, dag
 from tests.e2e.servers import RegistryServer, S3Server
 from tests.e2e.support import (
     DAGS,
+    REMOVAL,
     Airflow,
     Browser,
     Deploy,
@@ -37,7 +38,6 @@ KUBECONFIG = "/root/cluster.yaml"
 LOGIN = "/usr/local/bin/e2e-login"
 ACCOUNT = "system:serviceaccount:people:deployer"
 BUCKET = "other-logs"
-REMOVAL = ("tasks.remove.airflow",)
 LEFT_OUT = object()  # in place of a setting's value
 RUNNING, LOOKING = "e2e_running", "e2e_elsewhere"
 RESOURCES = {

@@ -16,6 +16,7 @@ from tests.e2e.data import SECRET as KEPT_SECRET
 from tests.e2e.data import connection, decrypted
 from tests.e2e.runs import recovers
 from tests.e2e.support import (
+    REMOVAL,
     SLACK,
     Airflow,
     Deploy,
@@ -30,7 +31,6 @@ from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
-REMOVAL = ("tasks.remove.airflow",)
 SMOKE_TEST = "airflow_smoke_test"
 PASSWORDS = {"airflow": secrets.token_urlsafe(16), "airflow-dags": secrets.token_urlsafe(16)}
 OWNER = "/usr/local/lib/airflow/owner.sh psql -XAtqc"

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.conftest import Shell
 from tests.e2e.data import SECRET, connection, counts, decrypted
-from tests.e2e.support import Airflow, bring_dag, deploy, machine_name
+from tests.e2e.support import REMOVAL, Airflow, bring_dag, deploy, machine_name
 from tests.sandbox import machine as machines
 from tests.support import wait_for
 
@@ -86,7 +86,7 @@ def test_removed_with_one_command(shell: Shell) -> None:
     shell(
         "apt-get -qq purge -y apache2-utils docker-registry lighttpd && apt-get -qq autoremove -y"
     )
-    run = deploy(what=("tasks.remove.airflow",))
+    run = deploy(what=REMOVAL)
     assert run.code == 0, run.output
     left = shell(
         "systemctl list-unit-files --no-legend 'airflow*' minikube.service kubelet.service || true;"
@@ -94,5 +94,5 @@ def test_removed_with_one_command(shell: Shell) -> None:
         " getent passwd airflow airflow-dags || true; ss -Hltn '( sport = :8080 or sport = :8081 )'"
     )
     assert left == ""
-    run = deploy(what=("tasks.remove.airflow",))
+    run = deploy(what=REMOVAL)
     assert (run.code, run.changed) == (0, [])

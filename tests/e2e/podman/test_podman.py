@@ -14,13 +14,12 @@ from tasks import layout
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import healthy
 from tests.e2e.snapshots import LEFT, LOOK_AT_HOST
-from tests.e2e.support import SLACK, Airflow, bring_dag, deploy, log_in
+from tests.e2e.support import REMOVAL, SLACK, Airflow, bring_dag, deploy, log_in
 from tests.sandbox import kicbase
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
-REMOVAL = "tasks.remove.airflow"
 OFFLINE_FOLDER = "/srv/offline-node"
 SETTINGS: dict[str, object] = {"minikube_driver": "podman", "offline_dir": OFFLINE_FOLDER}
 BEFORE = "/srv/host-with-podman"
@@ -177,7 +176,7 @@ def test_removal_leaves_the_containers_of_others(
     airflow: Airflow, theirs: str, shell: Shell
 ) -> None:
     at = started(shell)
-    run = deploy(what=(REMOVAL,), settings=SETTINGS)
+    run = deploy(what=REMOVAL, settings=SETTINGS)
     assert run.code == 0, run.output
     assert started(shell) == at
     assert shell("podman ps --all --format '{{.Names}}'") == THEIRS
@@ -186,4 +185,4 @@ def test_removal_leaves_the_containers_of_others(
     changed = shell(f"{LOOK_AT_HOST} | diff {BEFORE} - || true").splitlines()
     left = [line for line in changed if line[0] in "<>" and not re.match(LEFT, line)]
     assert [line for line in left if not OF_OTHERS.match(line)] == []
-    assert deploy(what=(REMOVAL,), settings=SETTINGS).changed == []
+    assert deploy(what=REMOVAL, settings=SETTINGS).changed == []

@@ -15,6 +15,7 @@ from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL, SECRET, connection, counts, decrypted
 from tests.e2e.snapshots import HOST_BEFORE, LEFT, LOOK_AT_HOST
 from tests.e2e.support import (
+    REMOVAL,
     Airflow,
     deploy,
     inventory_with,
@@ -24,7 +25,6 @@ from tests.e2e.support import (
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
-REMOVAL = "tasks.remove.airflow"
 # Some of its steps, in order: it is killed in each of them.
 INTERRUPTED_AT = (
     "Stop and remove Airflow's units",
@@ -67,7 +67,7 @@ def test_removal_that_keeps_data(rows: str, shell: Shell) -> None:
     before = files(shell)
     for kind in ("mine.py", "fernet-key", "attempt=1.log", ".tar"):
         assert f"{kind}\n" in f"{before}\n"
-    run = deploy(what=(REMOVAL, "keep_data=True"))
+    run = deploy(what=(*REMOVAL, "keep_data=True"))
     assert run.code == 0, run.output
     assert shell(
         "ls -d /opt/airflow/* /etc/airflow/* /usr/local/bin/airflow* 2>/dev/null || true"
@@ -92,13 +92,13 @@ def test_removal_that_keeps_data(rows: str, shell: Shell) -> None:
 
 def test_removal_leaves_the_host_as_it_was(backup: str, shell: Shell) -> None:
     """Also if it is killed, over and over, and run again."""
-    missed = [each for each in INTERRUPTED_AT if not killed_at(f"Remove | {each}", what=(REMOVAL,))]
+    missed = [each for each in INTERRUPTED_AT if not killed_at(f"Remove | {each}", what=REMOVAL)]
     assert missed == []
-    run = deploy(what=(REMOVAL,))
+    run = deploy(what=REMOVAL)
     assert run.code == 0, run.output
     changed = shell(f"{LOOK_AT_HOST} | diff {HOST_BEFORE} - || true").splitlines()
     assert [line for line in changed if line[0] in "<>" and not re.match(LEFT, line)] == []
-    run = deploy(what=(REMOVAL,))
+    run = deploy(what=REMOVAL)
     assert run.code == 0, run.output
     assert run.changed == []
 
