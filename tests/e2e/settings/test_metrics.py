@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from cryptography.x509 import load_pem_x509_certificates
 
+from tasks import layout
 from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL
@@ -104,10 +106,8 @@ def figures(machine: Machine) -> dict[str, float]:
     """The figures of the endpoint, as another machine reads them."""
     with urllib.request.urlopen(f"http://{machine.address}:{PORT}/metrics", timeout=10) as answer:
         lines = re.findall(r"^(\w+)(?:{(.*)})? (\S+)$", answer.read().decode(), re.M)
-    return {
-        " ".join([name, *re.findall(r'(?:component|pool|state)="[^"]*"', labels)]): float(value)
-        for name, labels, value in lines
-    }
+    label = re.compile(r'\b(?:component|name|pool|state)="[^"]*"')
+    return {" ".join([name, *label.findall(labels)]): float(value) for name, labels, value in lines}
 
 
 def alerts(shell: Shell) -> dict[str, set[str]]:
@@ -192,6 +192,20 @@ def asked(airflow: Airflow) -> tuple[dict[str, float], dict[str, float]]:
     return counts, since
 
 
+def certificate_ends(shell: Shell) -> dict[str, float]:
+    """When the first certificate of Kubernetes and that of nginx ends, by their figures."""
+    inside = "sed -n 's/^ *client-certificate-data: *//p' /etc/kubernetes/*.conf"
+    files = "cat /var/lib/minikube/certs/*.crt /var/lib/minikube/certs/etcd/*.crt"
+    kubernetes = f"{inside} | while read -r each; do echo $each | base64 -d; done; {files}"
+    return {
+        f'airflow_certificate_remaining_seconds name="{name}"': min(
+            x509.not_valid_after_utc.timestamp()
+            for x509 in load_pem_x509_certificates(shell(command).encode())
+        )
+        for name, command in {"kubernetes": kubernetes, "web": f"cat {layout.CERTIFICATE}"}.items()
+    }
+
+
 def test_second_run_changes_nothing() -> None:
     assert deploy(settings={"metrics_port": PORT}).changed == []
 
@@ -216,9 +230,12 @@ def test_figures_and_alerts_while_airflow_stands_still(
     of_others = [name for name in counts if "pool=" in name and 'pool="e2e_' not in name]
     assert [name for name, value in counts.items() if not value and name not in of_others] == []
     told = {name: value for name, value in found.items() if name.startswith("airflow_")}
-    assert {name: value for name, value in told.items() if name not in since} == counts
+    ends = certificate_ends(shell)
+    assert {name: told[name] for name in told.keys() - since.keys() - ends.keys()} == counts
     for name, moment_ in since.items():
         assert before - 0.1 <= moment_ + told[name] <= after + 0.1, name
+    for name, end in ends.items():
+        assert before - 0.1 <= end - told[name] <= after + 0.1, name
 
     raised = {
         "AirflowComponentSilent": set(JOBS),
@@ -226,6 +243,7 @@ def test_figures_and_alerts_while_airflow_stands_still(
         "AirflowRunsFail": {""},
         "AirflowDagsBroken": {""},
         "AirflowPoolFull": {"e2e_narrow"},
+        "AirflowCertificateEnds": set[str](),
         "AirflowDatabaseDown": set[str](),
     }
     assert raised.keys() == names
