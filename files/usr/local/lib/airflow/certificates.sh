@@ -8,25 +8,26 @@ here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
 
-# Print when a certificate ends, as Unix time. A kubeconfig has it inside, or names its file.
 end_of() {
-    case $1 in
-    *.conf) sed -n 's/^ *client-certificate-data: *//p' "$1" | base64 -d ;;
-    *) cat "$1" ;;
-    esac | openssl x509 -noout -enddate 2>/dev/null | sed 's/^notAfter=//' | date -f - +%s
+    openssl x509 -noout -enddate -dateopt iso_8601 "$@"
 }
 
-# Print the first of these certificates to end, as «time file»; nothing if there is none.
+# Print when the first of these certificates ends, as Unix time, and its file; nothing if there is
+# none. A kubeconfig has its certificate inside, or names the file, which is one of the others.
 first_end() {
-    for each; do
-        [ ! -e "$each" ] || echo "$(end_of "$each") $each"
-    done | grep '^[0-9]' | sort -n | head -n 1
+    first=$(for each; do
+        case $each in
+        *.conf) end=$(sed -n 's/^ *client-certificate-data: *//p' "$each" | base64 -d | end_of) ;;
+        *) end=$(end_of -in "$each") ;;
+        esac && echo "${end#*=} $each"
+    done 2>/dev/null | sort | head -n 1)
+    [ -z "$first" ] || echo "$(date -d "${first%Z *}Z" +%s) ${first##* }"
 }
 
 # Print «name time» of each group of certificates.
 ends() {
     # shellcheck disable=SC2086 # patterns and lists
-    set -- "kubernetes $(first_end $CLUSTER_CERTIFICATES)" "web $(first_end $WEB_CERTIFICATES)"
+    set -- "kubernetes $kubernetes" "web $(first_end $WEB_CERTIFICATES)"
     printf '%s\n' "$@" | cut -d' ' -f1,2 | grep ' [0-9]'
 }
 
@@ -44,10 +45,13 @@ ungranted() {
         (has_schema_privilege(oid, 'deploy', 'usage') and has_table_privilege(oid, 'deploy.certificate', 'select'))"
 }
 
-soon() {
+look() {
     # shellcheck disable=SC2086
-    found=$(first_end $CLUSTER_CERTIFICATES)
-    [ -n "$found" ] && [ "${found%% *}" -lt $(($(date +%s) + 30 * 86400)) ]
+    kubernetes=$(first_end $CLUSTER_CERTIFICATES)
+}
+
+soon() {
+    [ -n "$kubernetes" ] && [ "${kubernetes%% *}" -lt $(($(date +%s) + 30 * 86400)) ]
 }
 
 renew() {
@@ -59,13 +63,15 @@ renew() {
         $KUBECTL get --raw=/readyz --request-timeout=5s >/dev/null 2>&1 && break
         sleep 2
     done
-    ! soon || fail "kubeadm has renewed Kubernetes' certificates, but not ${found#* }"
-    echo "Kubernetes' certificates were renewed; the first ends on $(date -d "@${found%% *}" +%F)"
+    look
+    ! soon || fail "kubeadm has renewed Kubernetes' certificates, but not ${kubernetes#* }"
+    echo "Kubernetes' certificates were renewed; the first ends on $(date -d "@${kubernetes%% *}" +%F)"
 }
 
+look
 case "${1-} $#" in
 "check 1")
-    ! soon || fail "${found#* } ends on $(date -d "@${found%% *}" +%F)"
+    ! soon || fail "${kubernetes#* } ends on $(date -d "@${kubernetes%% *}" +%F)"
     [ "$(recorded)" = "$(ends)" ] || fail "the database does not have the ends of all certificates"
     [ -z "$(ungranted)" ] || fail "Prometheus' exporter can not read the ends of certificates"
     ;;
@@ -74,6 +80,7 @@ case "${1-} $#" in
     install -d -m 700 "${DEPLOY_LOCK%/*}"
     exec 8>"${DEPLOY_LOCK%/*}/certificates.lock"
     flock -w 300 8 || fail "another certificates.sh has been at work for five minutes"
+    look
     ! soon || renew
     role=$(sql "select rolname from pg_roles where rolname = '$METRICS_ROLE'")
     values=$(ends | sed "s/\\(.*\\) \\(.*\\)/('\\1', to_timestamp(\\2))/" | paste -sd,)
