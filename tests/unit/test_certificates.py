@@ -142,9 +142,21 @@ def test_certificates_are_renewed_and_read_again(host: Host, server: postgres.Se
     assert (done.returncode, done.stderr) == (0, "")
     assert "Kubernetes' certificates were renewed; the first ends on" in done.stdout
     # The static pods read them when they start.
-    assert host.called("crictl")[-1] == ["stop", "an-id"]
+    assert host.called("crictl")[-1] == ["--timeout=1m", "stop", "an-id"]
     assert days(server)["kubernetes"] == 365
     assert host.check("certificates.sh") == ""
+
+
+def test_components_that_did_not_stop_read_their_certificates_later(host: Host) -> None:
+    certificate(host.folder / "certs/etcd/server.crt", 20)
+    give_kubeadm(host, renews=True)
+    host.program("crictl", "test $1 = ps || exit 1; echo an-id")
+    assert "do not start again with their new certificates" in host.apply("certificates.sh")
+    assert "not started again since" in host.check("certificates.sh")
+    host.program("kubeadm", "exit 1")  # they are renewed
+    host.program("crictl", "test $1 != ps || echo an-id")
+    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert host.called("crictl")[-1] == ["--timeout=1m", "stop", "an-id"]
 
 
 def test_a_certificate_that_kubeadm_does_not_renew_is_an_error(host: Host) -> None:

@@ -55,22 +55,32 @@ soon() {
 }
 
 renew() {
-    "$KUBEADM" certs renew all --config "$KUBEADM_CONFIG" >/dev/null ||
-        fail "kubeadm does not renew Kubernetes' certificates: see above why"
-    # They read their certificates when they start, which kubelet makes them do. Pods run on.
-    crictl ps -q --name '^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$' | xargs -r crictl stop >/dev/null
+    : >"$unread"
+    told=$("$KUBEADM" certs renew all --config "$KUBEADM_CONFIG" 2>&1) ||
+        fail "kubeadm does not renew Kubernetes' certificates: $told"
+}
+
+# The components read their certificates when they start, which kubelet makes them do. Pods run on.
+restart() {
+    # crictl's own timeout of 2 s is too short for a busy host.
+    crictl ps -q --name '^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$' |
+        xargs -r crictl --timeout=1m stop >/dev/null ||
+        fail "Kubernetes' components do not start again with their new certificates: see above why"
     for _ in $(seq 60); do
         $KUBECTL get --raw=/readyz --request-timeout=5s >/dev/null 2>&1 && break
         sleep 2
     done
+    rm "$unread"
     look
     ! soon || fail "kubeadm has renewed Kubernetes' certificates, but not ${kubernetes#* }"
     echo "Kubernetes' certificates were renewed; the first ends on $(date -d "@${kubernetes%% *}" +%F)"
 }
 
+unread=$STATE/certificates-unread # from a renewal until the components have started again
 look
 case "${1-} $#" in
 "check 1")
+    [ ! -e "$unread" ] || fail "Kubernetes' components have not started again since their certificates were renewed"
     ! soon || fail "${kubernetes#* } ends on $(date -d "@${kubernetes%% *}" +%F)"
     [ "$(recorded)" = "$(ends)" ] || fail "the database does not have the ends of all certificates"
     [ -z "$(ungranted)" ] || fail "Prometheus' exporter can not read the ends of certificates"
@@ -82,6 +92,7 @@ case "${1-} $#" in
     flock -w 300 8 || fail "another certificates.sh has been at work for five minutes"
     look
     ! soon || renew
+    [ ! -e "$unread" ] || restart
     role=$(sql "select rolname from pg_roles where rolname = '$METRICS_ROLE'")
     values=$(ends | sed "s/\\(.*\\) \\(.*\\)/('\\1', to_timestamp(\\2))/" | paste -sd,)
     sql "set client_min_messages to warning;
