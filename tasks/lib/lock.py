@@ -64,10 +64,17 @@ class Beats(list[str]):
     """
 
     def __iter__(self) -> Iterator[str]:
-        """Wait between the lines."""
+        """Wait between the lines.
+
+        Raises OSError if this machine slept for so long that the host gave the lock away. Otherwise
+        the run would go on until the connection brings that news.
+        """
         while True:
+            said = time.time()  # other clocks stand still while a laptop is closed
             yield "\n"
             time.sleep(BEAT)
+            if time.time() - said >= LEASE:
+                raise OSError("this machine has been silent for longer than the lease")
 
 
 def ask(*prompt: object) -> str:

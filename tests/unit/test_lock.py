@@ -133,6 +133,19 @@ def test_a_run_says_that_it_is_there_until_nobody_listens(
     assert lock.BEAT * 3 < lock.LEASE
 
 
+def test_a_run_whose_machine_slept_does_not_wait_for_the_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept = iter([lock.BEAT, lock.LEASE - 1, lock.LEASE])
+    now = [time.time()]
+    monkeypatch.setattr("tasks.lib.lock.time.time", lambda: now[0])
+    monkeypatch.setattr("tasks.lib.lock.time.sleep", lambda _: now.append(now.pop() + next(slept)))
+    pipe = io.BytesIO()
+    with pytest.raises(OSError, match="silent for longer"):
+        write_stdin(lock.Beats("\n"), pipe)
+    assert pipe.getvalue() == b"\n\n\n"
+
+
 class Connection:
     """A host over SSH whose holder ends, and with it the channel that the run writes to."""
 
