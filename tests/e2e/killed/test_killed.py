@@ -97,10 +97,12 @@ class Progress(threading.Thread):
         self._changed = threading.Condition()
         self._operation = ""
         self._ended = False
+        self.lines: list[str] = []
 
     def run(self) -> None:
         """Read to the end."""
         for line in self._said:
+            self.lines.append(line)
             if found := re.search("Starting operation: (.*)", line):
                 self._set(found[1])
         with self._changed:
@@ -147,6 +149,7 @@ def killed(kill: Kill, settings: dict[str, object], console: Console) -> bool:
     """Run the deploy and kill it at the moment; returns whether it got there."""
     with started(settings) as (run, progress):
         if not progress.reaches(kill.operation):
+            print(f"A deploy has not come to {kill.operation}:", *progress.lines[-30:], sep="")
             return False
         if kill.after is not None:
             # The lock is held by the operation's own command.
@@ -154,9 +157,11 @@ def killed(kill: Kill, settings: dict[str, object], console: Console) -> bool:
             if console.run(
                 f"timeout {BUSY_WITHIN} sh -c '{waiting}' && echo busy || echo idle"
             ) != ("busy"):
+                print(f"No command of {kill.operation} was seen")
                 return False
             time.sleep(kill.after)
             if not progress.is_at(kill.operation):
+                print(f"{kill.operation} took less than {kill.after} s")
                 return False
         run.kill()
         if kill.whole:
@@ -176,7 +181,8 @@ def test_every_module_of_the_deploy_is_among_them() -> None:
         if path.parent.name != "remove":
             names |= set(re.findall(r'^@deploy\("(.*)"\)', path.read_text(), re.MULTILINE))
     assert len(names) > 10
-    assert {kill.operation.partition(" | ")[0] for kill in KILLS} == names
+    # That asks an existing PostgreSQL, and changes nothing.
+    assert {kill.operation.partition(" | ")[0] for kill in KILLS} == names - {"Database"}
 
 
 def test_killed_in_each_module(
