@@ -95,7 +95,7 @@ class Progress(threading.Thread):
         super().__init__(daemon=True)
         self._said = said
         self._changed = threading.Condition()
-        self._operation = ""
+        self._operations = [""]
         self._ended = False
         self.lines: list[str] = []
 
@@ -111,21 +111,23 @@ class Progress(threading.Thread):
 
     def _set(self, operation: str) -> None:
         with self._changed:
-            self._operation = operation
+            self._operations.append(operation)
             self._changed.notify_all()
 
     def is_at(self, operation: str) -> bool:
         """Whether it is at this operation now."""
         with self._changed:
-            return self._operation.startswith(operation) and not self._ended
+            return self._operations[-1].startswith(operation) and not self._ended
 
     def reaches(self, operation: str) -> bool:
-        """Wait for the operation; false if the deploy ends without it."""
+        """Wait for the operation, which may be over by now; false if the deploy ends without it."""
+
+        def reached() -> bool:
+            return any(each.startswith(operation) for each in self._operations)
+
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._ended or self._operation.startswith(operation), timeout=600
-            )
-        return self.is_at(operation)
+            self._changed.wait_for(lambda: self._ended or reached(), timeout=600)
+            return reached() and not self._ended
 
 
 @contextmanager
