@@ -11,7 +11,7 @@ from tasks.airflow import config, database, objects, secrets, services, timers, 
 from tasks.cluster import access, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import metrics, postgres, proxy, system
-from tasks.lib import connection, progress, shell, terminal
+from tasks.lib import connection, members, progress, shell, terminal
 from tasks.settings import HostSettings, Settings
 from tasks.worker import dags, git, image, template
 
@@ -27,7 +27,7 @@ def deploy(settings: HostSettings) -> None:
     minikube.start(settings)
     proxy.certify(settings)
     postgres.configure(settings)
-    secrets.create()
+    secrets.create(settings)
     venv.install(settings)
     image.build(settings)
 
@@ -68,6 +68,7 @@ if pyinfra.is_cli:
     connection.disable_nagle()
     connection.use_private_folder()
     shell.use({})
-    completed = preflight.check(Settings.from_data(host.data.dict()))
+    members.end_with_the_first_failure()
+    completed = preflight.check(Settings.from_data(host.data.dict(), members.names()))
     shell.use(completed.environment)
     deploy(completed)

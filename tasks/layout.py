@@ -77,6 +77,10 @@ TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # deferred tasks fo
 RENEWAL_KUBECONFIG = "/etc/airflow/kubeconfig-renewal"  # may renew the tokens of all three
 SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
+# Those that secrets.sh makes.
+MADE_SECRETS = (
+    *("fernet-key", "jwt-secret", "api-secret-key", "admin-password", "smoke-test-password"),
+)
 # The smoke test's own user of the web page: what people do with theirs does not matter to it.
 SMOKE_TEST_USER = "airflow-smoke-test"
 SMOKE_TEST_PASSWORD = f"{SECRETS}/smoke-test-password"
@@ -183,6 +187,7 @@ DAG_PROCESSOR_LOGS = "/var/log/airflow-dag-processor"  # no pod mounts it
 BACKUPS = "/var/backups/airflow"
 
 # Objects of the cluster that several modules name.
+API_SERVICE = "airflow-api"  # leads pods to all hosts, if there are several
 AUTHORITY_CONFIG_MAP = "airflow-authority"
 BUILTIN_DAGS_CONFIG_MAP = "airflow-deploy-dags"
 PULL_SECRET = "airflow-registry"

@@ -13,6 +13,18 @@ from tasks.settings import HostSettings
 @deploy("Airflow")
 def migrate(settings: HostSettings) -> None:
     """The database has this version's schema, the rights on it, and the web page's first user."""
+    if settings.is_first:
+        _migrate(settings)
+    if settings.members:
+        ensure(
+            name="Record the schema that the first host has made",
+            program="migrate.sh",
+            args=[settings.venv_key, "elsewhere"],
+            already="it is this version's",
+        )
+
+
+def _migrate(settings: HostSettings) -> None:
     ensure(
         name="Migrate the database's schema (about 10 s)",
         program="migrate.sh",

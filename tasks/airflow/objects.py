@@ -46,6 +46,8 @@ def sync(settings: HostSettings) -> None:
         files.file(name=f"Remove {OBJECTS}", path=OBJECTS, present=False)
         return
     secret_file(name=f"Write {OBJECTS}", path=OBJECTS, content=wanted(settings))
+    if not settings.is_first:
+        return
     run_unless(
         name="Make connections, variables and pools as the inventory has them",
         test=f"{RUN} python {PROGRAM} check < {OBJECTS}",

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 
 from pyinfra.api import deploy
 
+from tasks.lib import members
 from tasks.lib.operations import ensure
+from tasks.settings import HostSettings
 
 # The keys that each process holds, and why: who has jwt-secret can act as any task or user, who has
 # api-secret-key can log in as any user, so neither may be where the code of DAGs runs. The reasons
@@ -38,10 +40,16 @@ NEEDED: Mapping[str, Mapping[str, str]] = {
 
 
 @deploy("Airflow")
-def create() -> None:
-    """Each secret has its file; one that is there stays. A lost one that data needs is an error."""
-    ensure(
-        name="Make the secrets that are missing",
-        program="secrets.sh",
-        already="all secrets were made before",
-    )
+def create(settings: HostSettings) -> None:
+    """Each secret has its file; one that is there stays. A lost one that data needs is an error.
+
+    Of several hosts the first one makes them, and the others have the same.
+    """
+    if settings.is_first:
+        ensure(
+            name="Make the secrets that are missing",
+            program="secrets.sh",
+            already="all secrets were made before",
+        )
+    if settings.members:
+        members.copy_from_first(name="Copy the secrets of the first host", kind="secrets")

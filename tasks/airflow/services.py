@@ -31,13 +31,14 @@ from tasks.layout import (
     UNITS_DIRECTORY,
     WEB_SOCKET,
 )
-from tasks.lib import systemd
+from tasks.lib import members, systemd
 from tasks.lib.operations import Source, ensure, run_unless, synced_folder
 from tasks.lib.templates import compiled
 from tasks.settings import HostSettings
 from tasks.worker import git, image, plugins
 
 FILES = ROOT / "files" / UNITS_DIRECTORY.lstrip("/")
+ONE_ACTIVE = f"{layout.LIB}/one-active.py"
 
 
 class Service(NamedTuple):
@@ -88,6 +89,7 @@ def inputs(service: Service, settings: HostSettings) -> list[str]:
         *kubeconfig(service, settings),
         *(f"{SECRETS}/{name}" for name in service.secrets),
         *(_inputs_of_dags(settings) if service.name == "dag-processor" else []),
+        *([ONE_ACTIVE] if _stands_by(service, settings) else []),
         *([LOGIN_CONFIG] if service.name == "api-server" and settings.web.login_config else []),
         *([OBJECTS] if keeps_connection and settings.airflow.connections else []),
     ]
@@ -99,6 +101,11 @@ def kubeconfig(service: Service, settings: HostSettings) -> list[str]:
         return [KUBECONFIG]
     follows_pods = service.name == "triggerer" and settings.kubernetes.pod_operator
     return [TRIGGERERS_KUBECONFIG] if follows_pods else []
+
+
+def _stands_by(service: Service, settings: HostSettings) -> bool:
+    """Whether a service runs on one of several hosts only, while those of the others wait."""
+    return service.name == "dag-processor" and bool(settings.members)
 
 
 def _runs_tasks(service: Service, settings: HostSettings) -> bool:
@@ -135,6 +142,14 @@ def run(settings: HostSettings) -> None:
         kind="services",
         already="systemd has read them as they are on the disk",
     )
+    if settings.members:
+        members.agree(name="Compare configuration and packages with the first host's")
+        members.ensure_in_turn(
+            name="Run Airflow, one host after the other",
+            program="services.sh",
+            already="it runs with its inputs as they are, and is healthy",
+        )
+        return
     for service in SERVICES:
         systemd.run(service.unit)
     systemd.run(WEB_SOCKET)  # after the api-server, which had its port in an earlier version
@@ -182,7 +197,13 @@ def _host_drop_ins(settings: HostSettings) -> Iterator[tuple[str, str]]:
     """The drop-ins with the values of this host, by the names of their services."""
     for service in SERVICES:
         yield service.name, _render(**_of_service(service, settings))
-    yield "liveness", _render(environment={"WEB_URL": settings.web.local_url})
+    yield (
+        "liveness",
+        _render(
+            environment={"WEB_URL": settings.web.local_url},
+            asks_database=bool(settings.members),
+        ),
+    )
     yield "cleanup-pods", _render(venv=settings.venv)
     # A time that was missed is made up for at boot, maybe before PostgreSQL runs.
     after = _before_database(settings)
@@ -219,6 +240,7 @@ def _of_service(service: Service, settings: HostSettings) -> dict[str, object]:
         ],
         "venv": settings.venv,
         "environment": environment,
+        "command": f"{ONE_ACTIVE} airflow dag-processor" if _stands_by(service, settings) else "",
         "runs_tasks": runs_tasks,
         "dags_env": layout.DAGS_ENV,
         "written_folders": settings.written_folders,
@@ -235,7 +257,7 @@ def _before_database(settings: HostSettings) -> list[str]:
 
 def _render(**values: object) -> str:
     nothing: dict[str, object] = {"after": [], "venv": "", "environment": {}}
-    nothing |= {"runs_tasks": False, "reaches_out": False}
+    nothing |= {"runs_tasks": False, "reaches_out": False, "asks_database": False, "command": ""}
     nothing |= {"written_folders": [], "read_folders": []}
     template = compiled(FILES / f"airflow-.service.d/{HOST_DROP_IN}.j2")
     return template.render({**nothing, **values})

@@ -14,14 +14,15 @@ from tasks.cluster import certificates
 from tasks.layout import UNITS_DIRECTORY
 from tasks.lib import systemd
 from tasks.lib.operations import run_unless
-from tasks.settings import HostSettings, Settings
+from tasks.settings import HostSettings
 
-# Each timer, and whether the settings want it.
-TIMERS: dict[str, Callable[[Settings], bool]] = {
+# Each timer, and whether the settings want it. Of several hosts the first one cleans up what all
+# share, and backs it up.
+TIMERS: dict[str, Callable[[HostSettings], bool]] = {
     "liveness": lambda settings: True,
-    "cleanup-pods": lambda settings: settings.retention.keeps_pods,
-    "backup": lambda settings: settings.retention.backups > 0,
-    "cleanup-history": lambda settings: settings.retention.history_days > 0,
+    "cleanup-pods": lambda settings: settings.retention.keeps_pods and settings.is_first,
+    "backup": lambda settings: settings.retention.backups > 0 and settings.is_first,
+    "cleanup-history": lambda settings: settings.retention.history_days > 0 and settings.is_first,
     "cleanup-logs": lambda settings: settings.retention.log_days > 0,
     "cleanup-images": lambda settings: settings.node_is_host,
     "certificate": lambda settings: True,

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from pyinfra.api import deploy
 
 from tasks.layout import LIB, USERS
+from tasks.lib import members
 from tasks.lib.operations import ensure, run_unless, secret_file
 from tasks.settings import HostSettings
 
@@ -29,6 +30,14 @@ def _reveal(value: Any) -> str:
 @deploy("Users")
 def sync(settings: HostSettings) -> None:
     """The web page has those of the inventory. Those that people made by hand stay as they are."""
+    if settings.is_first:
+        _sync(settings)
+    if settings.members:
+        # Whichever host is the first one later knows who was made, and has the passwords.
+        members.copy_from_first(name="Copy what the first host knows of users", kind="users")
+
+
+def _sync(settings: HostSettings) -> None:
     if not (settings.web.users or settings.web.roles):
         empty = '{"roles": {}, "users": {}}'
         run_unless(

@@ -11,7 +11,7 @@ from pyinfra.facts.server import Command
 
 from tasks.host import tools
 from tasks.layout import EXTRA_LOCK, REQUIREMENTS, VENV
-from tasks.lib import whole_file
+from tasks.lib import members, whole_file
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
@@ -23,6 +23,19 @@ def install(settings: HostSettings) -> None:
     lock = settings.airflow.lock_path.name
     tools.write_lock("Airflow", lock)
     _write_given_lock(settings)
+    given = settings.airflow
+    if not settings.members or not given.extra_requirements or given.extra_requirements_lock:
+        _install(settings, lock)
+        return
+    # The first host locks them; later the index may offer others.
+    if settings.is_first:
+        _install(settings, lock)
+    members.copy_from_first(name="Copy the lock of the first host", kind="requirements")
+    if not settings.is_first:
+        _install(settings, lock)
+
+
+def _install(settings: HostSettings, lock: str) -> None:
     ensure(
         name="Install Airflow (200 packages, 10 to 60 s)",
         program="venv.sh",

@@ -11,6 +11,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks.layout import (
+    API_SERVICE,
     BUILTIN_DAGS_CONFIG_MAP,
     CONTROL_PLANE,
     CONTROL_USER,
@@ -50,19 +51,8 @@ API_VERSIONS = {
 @deploy("Kubernetes")
 def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
     """The cluster has Airflow's objects and `more`, and the host a kubeconfig with their rights."""
-    wanted = [
-        *(each for each in yaml.safe_load_all(render(MANIFEST, settings)) if each),
-        *more,
-        *settings.kubernetes.extra_manifests,
-    ]
-    _write_list("the list of the cluster's objects", wanted, KUBERNETES_OBJECTS)
-    unwanted = list(_unwanted(settings, more))
-    _write_list("the list of unwanted objects of the cluster", unwanted, KUBERNETES_UNWANTED)
-    ensure(
-        name="Apply Airflow's objects in the cluster",
-        program="cluster-objects.py",
-        already="the cluster has all of them and none that is unwanted",
-    )
+    if settings.is_first:
+        _apply(settings, more)
     for key, claim in settings.claims.items():
         # The dag-processor reads DAGs. The web page reads logs, also the triggerer's.
         users = [DAGS_USER] if key == "dags_claim" else [CONTROL_USER, DAGS_USER]
@@ -92,6 +82,58 @@ def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
         files.directory(
             name="Remove the triggerer's token", path=f"{TRIGGERERS_KUBECONFIG}.d", present=False
         )
+
+
+def _apply(settings: HostSettings, more: Sequence[Manifest]) -> None:
+    wanted = [
+        *(each for each in yaml.safe_load_all(render(MANIFEST, settings)) if each),
+        *_way_to_all_hosts(settings),
+        *more,
+        *settings.kubernetes.extra_manifests,
+    ]
+    _write_list("the list of the cluster's objects", wanted, KUBERNETES_OBJECTS)
+    unwanted = list(_unwanted(settings, more))
+    _write_list("the list of unwanted objects of the cluster", unwanted, KUBERNETES_UNWANTED)
+    ensure(
+        name="Apply Airflow's objects in the cluster",
+        program="cluster-objects.py",
+        already="the cluster has all of them and none that is unwanted",
+    )
+
+
+def _way_to_all_hosts(settings: HostSettings) -> list[Manifest]:
+    """A name in the cluster for the Execution API of all hosts.
+
+    The Service has no address of its own, so the name has those of all hosts. A task's connection
+    tries one after the other (Python's socket.create_connection): a host that is away costs it some
+    seconds, and not one of its tries. kube-proxy would send half of the connections nowhere.
+    """
+    if not settings.has_api_service:
+        return []
+    port = {"name": "https", "protocol": "TCP", "port": settings.execution_api.port}
+    place = {"name": API_SERVICE, "namespace": settings.kubernetes.control_namespace}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": place,
+            "spec": {"clusterIP": "None", "ports": [port]},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                **place,
+                "labels": {
+                    "kubernetes.io/service-name": API_SERVICE,
+                    "endpointslice.kubernetes.io/managed-by": "airflow-deploy",
+                },
+            },
+            "addressType": "IPv4",
+            "ports": [port],
+            "endpoints": [{"addresses": [each]} for each in settings.addresses],
+        },
+    ]
 
 
 @deploy("Kubernetes")

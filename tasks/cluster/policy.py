@@ -51,6 +51,8 @@ def prepare(settings: HostSettings, template: Manifest) -> None:
     """
     if objections := refused(settings, template):
         raise DeployError("\n".join(objections))
+    if not settings.is_first:
+        return
     shown = host.get_fact(Command, command=f"cat {POD_TEMPLATE} 2>/dev/null; true")
     in_use = yaml.safe_load(shown or "")
     # A template from before the policy may have any form: the policy comes with the next one.
@@ -62,6 +64,8 @@ def prepare(settings: HostSettings, template: Manifest) -> None:
 @deploy("Kubernetes")
 def admit(settings: HostSettings, template: Manifest) -> None:
     """The cluster admits only pods like the template, and those that settings allow."""
+    if not settings.is_first:
+        return
     _apply(settings, [template], "")
     _say_if_refused(name="Find out whether the cluster has the policy")
 

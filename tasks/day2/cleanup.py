@@ -14,7 +14,8 @@ from tasks.worker import image
 
 def run(settings: HostSettings) -> None:
     """The host and the cluster keep no more of before than the settings say."""
-    access.retire(settings)
+    if settings.is_first:
+        access.retire(settings)
     image.prune(settings)
     venv.prune(settings)
     _remove_old_programs()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 
+from tasks.lib import members
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 
@@ -13,7 +14,8 @@ def run(settings: HostSettings) -> None:
     """A task ran as a pod with the host as it is now, unless a setting turned the test off."""
     if not settings.airflow.smoke_test:
         return
-    ensure(
+    run_it = members.ensure_in_turn if settings.members else ensure
+    run_it(
         name="Run a tiny DAG as a pod (about 10 s)",
         program="smoke-test.sh",
         already="it ran with the host as it is",

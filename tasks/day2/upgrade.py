@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks.layout import BACKUP_PENDING, BACKUPS, RESTORE, ROLLBACK
+from tasks.layout import BACKUP, BACKUP_PENDING, BACKUPS, LIB, RESTORE, ROLLBACK
+from tasks.lib import members
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
@@ -39,12 +40,36 @@ def _begin(settings: HostSettings) -> None:
         path=ROLLBACK,
         target=RESTORE,
     )
-    ensure(
-        name="Stop Airflow and back it up",
-        program="upgrade.sh",
-        args=[settings.venv_key],
-        already="it is installed with these packages",
+    if settings.members:
+        _stop_the_others(settings)
+    if settings.is_first:
+        ensure(
+            name="Stop Airflow and back it up",
+            program="upgrade.sh",
+            args=[settings.venv_key],
+            already="it is installed with these packages",
+        )
+
+
+def _stop_the_others(settings: HostSettings) -> None:
+    """The other hosts of this Airflow are stopped before the first one makes the backup."""
+    members.copy_from_first(name="Copy the key that signs backups", kind="backups")
+    unchanged = f"{LIB}/upgrade.sh check {settings.venv_key}"
+    if settings.is_first:
+        run_unless(
+            name="Find out whether a backup can be made",
+            test=unchanged,
+            commands=[f"{BACKUP} --check"],
+            already="none is needed",
+        )
+    stop = f"{LIB}/upgrade.sh apply {settings.venv_key} elsewhere"
+    run_unless(
+        name="Stop the other hosts",
+        test="true" if settings.is_first else unchanged,
+        commands=[stop],
+        already="they go on, or this is the first host",
     )
+    members.in_step(name="Wait until the other hosts have stopped")
 
 
 @deploy("Upgrade")

@@ -150,6 +150,18 @@ def values(settings: HostSettings) -> dict[str, str]:
         "GIT_CONNECTIONS": layout.GIT_CONNECTIONS,
         "HOMES": str(PurePosixPath(layout.HOMES[layout.CONTROL_USER]).parent),
         "POD_POLICY": layout.POD_POLICY,
+        **(_of_several(settings) if settings.members else {}),
+    }
+
+
+def _of_several(settings: HostSettings) -> dict[str, str]:
+    """More values where several hosts are one Airflow: what this host is, and what all share."""
+    secrets = [f"{layout.SECRETS}/{name}" for name in layout.MADE_SECRETS]
+    return {
+        "SEVERAL_HOSTS": "first" if settings.is_first else "other",
+        "SHARED_SECRETS": " ".join(secrets),
+        "SHARED_AUTHORITY": f"{layout.TLS}/ca-key.pem {layout.PODS_AUTHORITY}",
+        "SHARED_USERS": f"{layout.USERS_MADE} {layout.USER_PASSWORDS}",
     }
 
 

@@ -75,6 +75,7 @@ def _write_site(settings: HostSettings) -> None:
         web_address=in_url(settings.web.host),
         web_certificate=certificate,
         pods_certificate=layout.CERTIFICATE,
+        pods_authority=layout.PODS_AUTHORITY,
         prefix=_prefix(settings),
     )
     files.link(name="Enable nginx's site airflow", path=f"{ENABLED}/airflow", target=NGINX_SITE)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pyinfra.operations import files
 
 from tasks.layout import CERTIFICATE, TLS, WEB_CERTIFICATE
-from tasks.lib import progress
+from tasks.lib import members, progress
 from tasks.lib.operations import ensure, secret_file
 from tasks.settings import HostSettings
 
@@ -20,12 +20,13 @@ from tasks.settings import HostSettings
 def configure(settings: HostSettings) -> None:
     """The host has the certificates with their keys, and the authority that pods should trust."""
     files.directory(name=f"Create {TLS}", path=TLS, user="root", group="root", mode="755")
-    ensure(
-        name="Make the certificate",
-        program="certificate.sh",
-        args=[TLS, *names(settings)],
-        already="it is of the host's own authority, for all of its names",
-    )
+    if settings.is_first:
+        _certify(settings)
+    if settings.members:
+        # Whoever trusts one of the hosts trusts all: also a task that runs while one is added.
+        members.copy_from_first(name="Copy the authority of the first host", kind="authority")
+    if not settings.is_first:
+        _certify(settings)
     given = settings.web.certificate
     if given is None:
         files.file(
@@ -44,6 +45,15 @@ def configure(settings: HostSettings) -> None:
     )
 
 
+def _certify(settings: HostSettings) -> None:
+    ensure(
+        name="Make the certificate",
+        program="certificate.sh",
+        args=[TLS, *names(settings)],
+        already="it is of the host's own authority, for all of its names",
+    )
+
+
 def of_page(settings: HostSettings) -> str:
     """The file with the certificate that browsers get from the web page."""
     return WEB_CERTIFICATE if settings.web.certificate else CERTIFICATE
@@ -52,6 +62,8 @@ def of_page(settings: HostSettings) -> str:
 def names(settings: HostSettings) -> list[str]:
     """The names and addresses of the settings that the certificate is for."""
     named = [
+        # Of several hosts each has the names of all, so that their authorities have the same ones.
+        *(settings.own_names if settings.members else []),
         settings.address_for_pods,
         urlsplit(settings.web.base_url or "").hostname,
         *settings.web.host_names,

@@ -9,7 +9,7 @@ from pyinfra.api import DeployError
 
 from tasks.layout import ADMIN_PASSWORD, LOOPBACK, SMOKE_TEST_USER
 from tasks.lib import lock, progress, terminal
-from tasks.preflight import checks, database, neighbours
+from tasks.preflight import checks, database, members, neighbours
 from tasks.preflight.questions import HostReport, variables
 from tasks.settings import HostSettings, Settings
 
@@ -21,8 +21,12 @@ def check(settings: Settings) -> HostSettings:
     """
     report = host.get_fact(HostReport, variables=variables(settings, lock.take()))
     found = checks.findings(settings, report, now=time.time())
+    fellows = members.ask()
+    found += members.findings(fellows)
+    names = tuple(dict.fromkeys(name for each in fellows.values() for name in each.names))
+    position = settings.members.index(host.name) if settings.members else 0
     if not settings.postgres.is_debians and report.one("uid") == "0":
-        found += database.findings(settings, database.answers(settings))
+        found += database.findings(settings, database.answers(settings), names, position == 0)
     if found:
         raise DeployError(
             f"{host.name} is not ready for the deploy; nothing was changed:\n"
@@ -55,6 +59,8 @@ def check(settings: Settings) -> HostSettings:
     return settings.for_release(
         codename,
         neighbours.postgres(settings, report, codename) if settings.postgres.is_debians else None,
-        tuple(report.all("own_name")),
+        names or tuple(report.all("own_name")),
         report.one("architecture"),
+        tuple(each.address for each in fellows.values()),
+        position,
     )

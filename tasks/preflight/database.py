@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -21,13 +21,14 @@ from tasks.layout import CONTROL_USER, DAGS_USER, MIGRATED, PACKAGES_RECORD, SEC
 from tasks.lib import terminal
 from tasks.lib.operations import packages
 from tasks.lib.shell import assignments
+from tasks.preflight.members import short
 from tasks.preflight.questions import HostReport, Report
 from tasks.settings import HostSettings, Settings
 
 PROGRAM = Path(__file__).parent / "database.sh"
 MIN_VERSION = 15  # as for Debian's
-# Four services hold about 25, and each process may take 30 for a while.
-MIN_CONNECTIONS = 50
+# Four services of a host hold about 25, and each process may take 30 for a while.
+MIN_CONNECTIONS, MORE_CONNECTIONS = 50, 25
 MAX_SKEW = 60  # seconds
 LOGINS = {CONTROL_USER: "owner", DAGS_USER: "dags"}  # how the questions call them
 KEYS = {CONTROL_USER: "postgres_owner_login", DAGS_USER: "postgres_dags_login"}
@@ -103,8 +104,14 @@ def files(settings: Settings) -> str:
     return "".join(f"# {name}\n{text}" for name, text in found.items())
 
 
-def findings(settings: Settings, report: Report) -> Iterator[str]:
-    """All reasons against the database, each with its cure."""
+def findings(
+    settings: Settings, report: Report, names: Collection[str] = (), is_first: bool = True
+) -> Iterator[str]:
+    """All reasons against the database, each with its cure.
+
+    `names` has those of all hosts of this Airflow if there are several, and `is_first` says whether
+    this is the first of them.
+    """
     if report.one("no_client"):
         yield from _without_client(settings, report)
         return
@@ -118,7 +125,7 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
     if report.values and not refused[CONTROL_USER]:
         yield from _server(settings, report)
         yield from _roles(settings, report)
-        yield from _data(settings, report)
+        yield from _data(settings, report, {short(name) for name in names}, is_first)
 
 
 def _without_client(settings: Settings, report: Report) -> Iterator[str]:
@@ -177,11 +184,12 @@ def _server(settings: Settings, report: Report) -> Iterator[str]:
             f" {'ahead of' if skew > 0 else 'behind'} the host's, and Airflow compares them: set"
             " the wrong one, and keep both right"
         )
+    needed = MIN_CONNECTIONS + MORE_CONNECTIONS * max(len(settings.members) - 1, 0)
     for answer in report.all("limit"):
         number, whose = answer.split(maxsplit=1)
-        if int(number) < MIN_CONNECTIONS:
+        if int(number) < needed:
             yield (
-                f"{whose} allows {number} connections, and Airflow needs up to {MIN_CONNECTIONS}:"
+                f"{whose} allows {number} connections, and Airflow needs up to {needed}:"
                 " an admin of the database should raise that limit"
             )
 
@@ -217,32 +225,41 @@ def _roles(settings: Settings, report: Report) -> Iterator[str]:
         )
 
 
-def _data(settings: Settings, report: Report) -> Iterator[str]:
+def _data(
+    settings: Settings, report: Report, names: Collection[str], is_first: bool
+) -> Iterator[str]:
     has_schema, has_data = bool(report.one("schema")), bool(report.one("migrated"))
+    strangers, alive = (_others(report.one(kind), names) for kind in ("strangers", "alive"))
     if has_data and not has_schema:
         yield (
             f"postgres_provider: this host's Airflow has data, and the database"
             f" {settings.postgres.place} is empty. The deploy moves none: write the right database,"
             " or copy the data there first, as inventories/README.md has it"
         )
-    if has_schema and has_data and (others := report.one("strangers")):
+    if has_schema and (has_data or not is_first) and strangers:
         yield (
-            f"the Airflow of {others} runs with the database {settings.postgres.place} as well:"
+            f"the Airflow of {strangers} runs with the database {settings.postgres.place} as well:"
             " write this host's own, or stop the other one with"
             " `systemctl disable --now airflow.target` and wait a minute"
         )
-    if has_schema and not has_data:
+    if has_schema and not has_data and is_first:
         if not report.one("fernet_key"):
             yield (
                 f"the database {settings.postgres.place} is that of another Airflow: choose an"
                 " empty one. If this host should replace that one, bring its"
                 f" {SECRETS}/fernet-key here first, as root's, with mode 600"
+                + (". Of several hosts, name one first that has it" if names else "")
             )
-        elif others := report.one("alive"):
+        elif alive:
             yield (
-                f"the Airflow of {others} runs with the database {settings.postgres.place}: stop"
+                f"the Airflow of {alive} runs with the database {settings.postgres.place}: stop"
                 " it there, with `systemctl disable --now airflow.target`, and wait a minute"
             )
+
+
+def _others(hostnames: str, names: Collection[str]) -> str:
+    """The hosts of a list that have none of these names."""
+    return ", ".join(each for each in hostnames.split(", ") if short(each) not in names)
 
 
 @deploy("Database")
@@ -267,7 +284,9 @@ def ask(settings: HostSettings) -> Generator[str, None, None]:
 
     + settings: with an existing PostgreSQL
     """
-    found = [terminal.printable(each) for each in findings(settings, answers(settings))]
+    names = settings.own_names if settings.members else ()
+    said = findings(settings, answers(settings), names, settings.is_first)
+    found = [terminal.printable(each) for each in said]
     if not found:
         host.noop("it answers, and both roles have what they need")
         return

@@ -18,7 +18,7 @@ from tasks import layout
 from tasks.cluster import access
 from tasks.host import metrics, proxy, system
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
-from tasks.lib import connection, kubectl, lock, shell, terminal
+from tasks.lib import connection, kubectl, lock, members, shell, terminal
 from tasks.lib.operations import ensure_sent, run_unless
 from tasks.settings import HostSettings, Settings
 from tasks.settings.postgres import POSTGRES_PORT
@@ -85,9 +85,16 @@ def airflow(keep_data: bool = False) -> None:
     terminal.show_only_text()
     connection.disable_nagle()
     shell.use({})
-    given = Settings.from_data(host.data.dict())
+    given = Settings.from_data(host.data.dict(), members.names())
     if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
         raise DeployError(terminal.printable(lock.refusal(holder)))
+    is_one_of_several = f"grep -qs ^SEVERAL_HOSTS= {layout.HOST_ENV} && echo yes"
+    if not given.members and host.get_fact(Command, command=is_one_of_several):
+        raise DeployError(
+            f"{host.name} was deployed as one of several hosts, whose objects in the cluster and"
+            f" data the removal would take: use the inventory with the group {members.GROUP}, and"
+            f" --limit {host.name}"
+        )
     release = host.get_fact(Command, command=". /etc/os-release; echo $VERSION_CODENAME")
     # Not always the release's own: the version stays when Debian is upgraded.
     version = host.get_fact(Command, command=_OWN_POSTGRES)
@@ -100,7 +107,7 @@ def airflow(keep_data: bool = False) -> None:
     proxy.remove()
     if settings.kubernetes.uses_minikube:
         _remove_minikube(settings)
-    else:
+    elif _is_last(settings):
         _remove_objects(settings, keep_data)
     if keep_data:
         _remove_files("the files that a deploy makes again", MADE_AGAIN)
@@ -127,6 +134,17 @@ def airflow(keep_data: bool = False) -> None:
     )
     _remove_packages(settings)
     _remove_files("the deploy's state", [STATE])
+
+
+def _is_last(settings: HostSettings) -> bool:
+    """Whether nobody needs Airflow's objects in the cluster after this run: of several hosts, the
+    first one deletes them, if all are removed."""
+    if not settings.members:
+        return True
+    if all(each.connected for each in members.every()):
+        return host.name == settings.members[0]
+    logger.info("    Airflow's objects in the cluster stay, for the other hosts.")
+    return False
 
 
 def _remove_services() -> None:

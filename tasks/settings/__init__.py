@@ -18,7 +18,7 @@ from pyinfra.api import DeployError
 from pyinfra.api.arguments import all_global_arguments
 from pyinfra.api.connectors import get_all_connectors
 
-from tasks.layout import API_SERVER_PORT, VENVS
+from tasks.layout import API_SERVER_PORT, API_SERVICE, VENVS
 from tasks.settings.airflow import Airflow
 from tasks.settings.build import Build
 from tasks.settings.dags import Dags
@@ -128,9 +128,11 @@ class Settings(Compound):
     offline: Offline = Offline()
     postgres: Postgres = Postgres()
     proxy: Proxy = Proxy()
+    # The names in the inventory of all hosts of this Airflow, in its order; none if it has one.
+    members: tuple[str, ...] = ()
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
+    def from_data(cls, data: Mapping[str, Any], members: tuple[str, ...] = ()) -> Self:
         """Make the settings from a host's inventory data.
 
         Keys that belong to pyinfra (connection data, global arguments) are left out.
@@ -147,7 +149,7 @@ class Settings(Compound):
             elif key not in own:
                 wrong.append(_unknown(key))
         try:
-            settings = cls.model_validate(given)
+            settings = cls.model_validate({**given, "members": members})
         except ValidationError as error:
             raise DeployError("\n".join([*wrong, *map(_sentence, error.errors())])) from None
         if wrong := wrong or list(settings.conflicts()):
@@ -161,6 +163,7 @@ class Settings(Compound):
             yield from section.conflicts()
         yield from self._port_conflicts()
         yield from self._cluster_conflicts()
+        yield from self._member_conflicts()
         if self.metrics.port and not self.postgres.is_debians:
             yield (
                 "metrics_port: the endpoint has the figures of the host's own PostgreSQL: leave it"
@@ -203,7 +206,8 @@ class Settings(Compound):
                 ' has with minikube_driver = "none", "podman" or "docker": write "image", "git",'
                 ' or "volume_claim" with a claim for a folder that host and nodes share'
             )
-        if self.kubernetes.network_policy and not (self.execution_api.network or self.node_is_host):
+        has_network = self.execution_api.network or self.node_is_host or self.has_api_service
+        if self.kubernetes.network_policy and not has_network:
             yield (
                 "kubernetes_network_policy: a policy contains addresses, not names: write"
                 " execution_api_host as an address"
@@ -211,7 +215,7 @@ class Settings(Compound):
         if self.kubernetes.uses_minikube:
             return
         needs = 'kubernetes_provider = "existing" needs it; write'
-        if self.execution_api.host is None:
+        if self.execution_api.host is None and not self.has_api_service:
             yield (
                 f"execution_api_host: {needs} the address at which the cluster's pods reach the"
                 " host"
@@ -226,17 +230,47 @@ class Settings(Compound):
                 " the addons there"
             )
 
+    def _member_conflicts(self) -> Iterator[str]:
+        """Things that only one host has, where several hosts are one Airflow."""
+        if not self.members:
+            return
+        all_of = f"the hosts of the group airflow ({', '.join(self.members)}) are one Airflow:"
+        if self.postgres.is_debians:
+            yield (
+                f'postgres_provider: {all_of} write "existing", for a PostgreSQL that all of them'
+                " reach, or give the group another name"
+            )
+        if self.kubernetes.uses_minikube:
+            yield (
+                f'kubernetes_provider: {all_of} write "existing", for a cluster that all of them'
+                " reach, or give the group another name"
+            )
+        if self.dags.source == "host":
+            yield (
+                f'dags_source: {all_of} write "git", "image", or "volume_claim" with a claim that'
+                " all of them mount"
+            )
+        if self.logs.store == "host":
+            yield (
+                f'logs_store: {all_of} write "s3", or "volume_claim" with a claim that all of them'
+                " mount"
+            )
+
     def for_release(
         self,
         codename: str,
         postgres: tuple[int, int] | None = None,
         own_names: tuple[str, ...] = (),
         architecture: str = ARCHITECTURES[0],
+        addresses: tuple[str, ...] = (),
+        position: int = 0,
     ) -> HostSettings:
         """These settings on a host with this release, which decides the rest of them.
 
         `postgres` has version and port of the PostgreSQL cluster, if it is not the release's own,
-        and `own_names` the host's names and its address.
+        and `own_names` the host's names and its address. Where several hosts are one Airflow,
+        `own_names` has those of all, `addresses` the address of each, and `position` is that of
+        this host among them.
         """
         own = self.postgres.version or RELEASES[codename].postgres
         version, port = postgres or (own, POSTGRES_PORT)
@@ -244,6 +278,9 @@ class Settings(Compound):
         sections["postgres"] = self.postgres.model_copy(update={"version": version})
         return HostSettings(
             **sections,
+            members=self.members,
+            addresses=addresses,
+            position=position,
             codename=codename,
             architecture=architecture,
             postgres_port=port,
@@ -310,7 +347,17 @@ class Settings(Compound):
     @property
     def address_for_pods(self) -> str | None:
         """The address or name at which pods reach the host; none if it is that of their node."""
+        if self.has_api_service:
+            return f"{API_SERVICE}.{self.kubernetes.control_namespace}.svc"
         return self.execution_api.host or (None if self.node_is_host else "host.minikube.internal")
+
+    @property
+    def has_api_service(self) -> bool:
+        """Whether the cluster has a Service that leads pods to all hosts of this Airflow.
+
+        With an address of the inventory, something else leads them: a balancer, or a name service.
+        """
+        return bool(self.members) and self.execution_api.host is None
 
     @property
     def execution_api_url(self) -> str:
@@ -331,12 +378,24 @@ class HostSettings(Settings):
     architecture: str  # one of ARCHITECTURES
     postgres_port: int  # of the PostgreSQL cluster
     own_names: tuple[str, ...]  # the host's names and its address
+    addresses: tuple[str, ...] = ()  # of the hosts of this Airflow, in the inventory's order
+    position: int = 0  # of this host among them
     _computed: dict[Callable[[HostSettings], Any], Any] = PrivateAttr(default_factory=dict)
 
     @property
     def release(self) -> Release:
         """The host's release."""
         return RELEASES[self.codename]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this host does what should be done once for all hosts of this Airflow."""
+        return self.position == 0
+
+    @property
+    def other_addresses(self) -> list[str]:
+        """The addresses of the other hosts of this Airflow."""
+        return [each for place, each in enumerate(self.addresses) if place != self.position]
 
     @cached_property
     def venv_key(self) -> str:
@@ -395,7 +454,9 @@ def computed_once(function: Callable[[HostSettings], T]) -> Callable[[HostSettin
 
 
 SECTIONS = {
-    name: cast(type[Section], field.annotation) for name, field in Settings.model_fields.items()
+    name: cast(type[Section], field.annotation)
+    for name, field in Settings.model_fields.items()
+    if name != "members"
 }
 
 

@@ -14,7 +14,7 @@ from pyinfra.operations import files
 
 from tasks.host import tools
 from tasks.layout import IMAGES, LOCAL_REPOSITORY, ROOT, START_TASK, TRIAL_POD
-from tasks.lib import whole_file
+from tasks.lib import members, whole_file
 from tasks.lib.operations import ensure
 from tasks.settings import ARCHITECTURES, HostSettings, computed_once
 from tasks.settings.types import digest
@@ -78,7 +78,7 @@ def build(settings: HostSettings) -> None:
     dags.stage(settings)
     plugins.stage(settings)
     registry.prepare_host(settings)
-    if settings.worker.image is not None:
+    if settings.worker.image is not None or not settings.is_first:
         return
     files.directory(name=f"Create {IMAGES}", path=IMAGES, mode="755")
     tools.install_listers()
@@ -108,7 +108,10 @@ def build(settings: HostSettings) -> None:
 def load(settings: HostSettings) -> None:
     """The cluster has the image, or can pull it, and it fits this host's Airflow."""
     if settings.worker.image or settings.worker.registry:
-        _try(settings)
+        if settings.is_first:
+            _try(settings)
+        if settings.members:
+            members.copy_from_first(name="Copy the digests that the first host knows", kind="image")
         return
     ensure(
         name="Load the worker image into the cluster (about 15 s)",

@@ -25,13 +25,19 @@ def plan() -> fake.Plan:
     return fake.plan(fake.settings())
 
 
-@pytest.fixture(params=fake.VARIANTS)
+@pytest.fixture(params=fake.every_variant())
 def variant(request: pytest.FixtureRequest) -> fake.Plan:
     """The plan of a deploy on a bare host, for one variant of the settings after the other."""
-    return fake.plan(fake.settings(fake.VARIANTS[request.param]))
+    return fake.plan(fake.every_variant()[request.param])
+
+
+@pytest.fixture(params=[each for each in fake.every_variant() if each != "another of several"])
+def of_cluster(request: pytest.FixtureRequest) -> fake.Plan:
+    """The plan of a host that makes Airflow's objects in the cluster, for each such variant."""
+    return fake.plan(fake.every_variant()[request.param])
 
 
 @pytest.fixture(scope="session")
 def variants() -> dict[str, fake.Plan]:
     """The plans of a deploy on a bare host, for all variants of the settings by name."""
-    return {name: fake.plan(fake.settings(given)) for name, given in fake.VARIANTS.items()}
+    return {name: fake.plan(settings) for name, settings in fake.every_variant().items()}

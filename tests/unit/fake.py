@@ -12,7 +12,7 @@ import json
 import re
 import shlex
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -235,6 +235,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Hosts that are one Airflow, and their settings.
+MEMBERS = ("@fake/air-1", "@fake/air-2", "@fake/air-3")
+SEVERAL = {
+    **{key: value for key, value in EXISTING.items() if key != "execution_api_host"},
+    **EXISTING_DATABASE,
+    **VARIANTS["s3 logs"],
+    "web_users": {"bob": {"roles": ["Op"]}},
+}
+SEVERAL.pop("worker_image")
+SEVERAL |= VARIANTS["registry"]
+
 
 class Planned(NamedTuple):
     """An operation that a bare host would see."""
@@ -313,6 +324,24 @@ def settings(
     return Settings.from_data(given or {}).for_release(codename, architecture=architecture)
 
 
+def several(position: int, given: Mapping[str, Any] | None = None) -> HostSettings:
+    """The settings of one of several hosts that are one Airflow, as preflight hands them on."""
+    names = [f"air-{number}" for number in (1, 2, 3)]
+    addresses = [f"192.0.2.{number}" for number in (1, 2, 3)]
+    return Settings.from_data({**SEVERAL, **(given or {})}, MEMBERS).for_release(
+        "bookworm",
+        own_names=(*names, *addresses),
+        addresses=tuple(addresses),
+        position=position,
+    )
+
+
+def every_variant() -> dict[str, HostSettings]:
+    """The settings of each variant, and those of the first and of another one of several hosts."""
+    one = {name: settings(given) for name, given in VARIANTS.items()}
+    return {**one, "first of several": several(0), "another of several": several(1)}
+
+
 def extra_lock(requirements: list[str]) -> str:
     """The lock of additional requirements, as a host has it."""
     venv = settings({"airflow_extra_requirements": requirements}).venv
@@ -346,9 +375,10 @@ def _revealed(secret: SecretStr) -> str:
 
 
 def _plan(settings: HostSettings) -> Plan:
-    state = _state("@fake")
-    add_deploy(state, deploy, settings=settings)
-    return _planned(state)
+    state = _state("@fake", members=settings.members)
+    host = [*state.inventory][settings.position]
+    add_deploy(state, deploy, settings=settings, host=host)
+    return _planned(state, host)
 
 
 def planned(what: Any, responses: Mapping[str, Any], **arguments: Any) -> list[Planned]:
@@ -358,14 +388,25 @@ def planned(what: Any, responses: Mapping[str, Any], **arguments: Any) -> list[P
     return _planned(state).operations
 
 
-def removal(given: Mapping[str, Any], keep_data: bool) -> Plan:
-    """The plan of the removal from a deployed Debian 12; made once, as that of a deploy."""
-    key = json.dumps(["removal", given, keep_data], default=_revealed)
+def removal(given: Mapping[str, Any], keep_data: bool, position: int | None = None) -> Plan:
+    """The plan of the removal from a deployed Debian 12; made once, as that of a deploy.
+
+    With a position the host is that one of several.
+    """
+    key = json.dumps(["removal", given, keep_data, position], default=_revealed)
     if key not in _plans:
-        state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, given)
-        add_deploy(state, remove.airflow, keep_data=keep_data)
-        _plans[key] = _planned(state)
+        members = () if position is None else MEMBERS
+        state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, given, members)
+        host = [*state.inventory][position or 0]
+        add_deploy(state, remove.airflow, keep_data=keep_data, host=host)
+        _plans[key] = _planned(state, host)
     return _plans[key]
+
+
+def removal_of(variant: str, keep_data: bool) -> Plan:
+    """The plan of the removal of one of every_variant."""
+    position = {"first of several": 0, "another of several": 1}.get(variant)
+    return removal(VARIANTS.get(variant, SEVERAL), keep_data, position)
 
 
 def commands(
@@ -374,7 +415,7 @@ def commands(
     """The commands of one operation on a host that answers its facts with `responses`."""
     state = _state("@fake", responses)
     add_op(state, operation, name="Under test", **arguments)
-    (planned,) = _operations(state)
+    (planned,) = _operations(state, _host(state))
     return planned.commands
 
 
@@ -400,6 +441,7 @@ def _state(
     connector: str,
     responses: Mapping[str, Any] | None = None,
     given: Mapping[str, Any] | None = None,
+    members: Sequence[str] = (),
 ) -> State:
     data = {
         **BARE_HOST_DATA,
@@ -410,23 +452,24 @@ def _state(
     }
     # pyinfra would remember the folder for all hosts of this name, and not ask again.
     Host._get_temp_directory.cache.clear()
-    state = State(inventory=Inventory(([connector], data)), config=Config())
+    inventory = Inventory((members or [connector], data), airflow=(members, {}))
+    state = State(inventory=inventory, config=Config())
     state.cwd = str(ROOT)
     connect_all(state)
     return state
 
 
-def _planned(state: State) -> Plan:
-    operations = list(_operations(state))
-    return Plan(operations, list(_host(state).connector.executed_commands))
+def _planned(state: State, host: Any = None) -> Plan:
+    host = host or _host(state)
+    operations = list(_operations(state, host))
+    return Plan(operations, list(host.connector.executed_commands))
 
 
 def _host(state: State) -> Any:
     return next(iter(state.inventory))
 
 
-def _operations(state: State) -> Iterator[Planned]:
-    host = _host(state)
+def _operations(state: State, host: Any) -> Iterator[Planned]:
     with ctx_state.use(state), ctx_host.use(host):
         for key in state.get_op_order():
             (name,) = state.op_meta[key].names

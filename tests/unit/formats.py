@@ -47,7 +47,10 @@ class Unit(NamedTuple):
 
         See "Command lines" in systemd.service(5) and ExecSearchPath= in systemd.exec(5).
         """
-        return [self._words(line) for line in self.all(option)]
+        given = self.all(option)
+        # An empty one takes back those above it.
+        last_reset = max((place for place, line in enumerate(given) if not line), default=-1)
+        return [self._words(line) for line in given[last_reset + 1 :]]
 
     def _words(self, line: str) -> list[str]:
         program, *words = line.split()

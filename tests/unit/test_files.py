@@ -161,7 +161,7 @@ def test_shellcheck_warns_of_no_command_and_no_rendered_program(
     texts = {text for plan in variants.values() for text in plan.uploads.values()}
     texts = {text for text in texts if text.startswith("#!/bin/sh\n")}
     for name, plan in variants.items():
-        for each in (plan, fake.removal(fake.VARIANTS[name], False)):
+        for each in (plan, fake.removal_of(name, False)):
             texts |= {command for operation in each.operations for command in operation.commands}
     # Programs that are sent have their arguments on top; the test above reads the rest of them.
     known = {path.read_text() for path in scripts()}

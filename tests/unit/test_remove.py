@@ -156,7 +156,7 @@ def test_all_that_a_deploy_makes_is_removed_or_has_a_reason_to_stay(
     for name, plan in variants.items():
         paths = made(plan)
         assert {"/etc/airflow/airflow.cfg", "/var/log/airflow", "/run/airflow"} <= paths
-        for path in left(plan, fake.removal(fake.VARIANTS[name], keep_data)):
+        for path in left(plan, fake.removal_of(name, keep_data)):
             assert reasons(path, known), f"{name}: the removal leaves {path}"
             used |= reasons(path, known)
     assert used == known.keys()

@@ -170,7 +170,8 @@ def test_each_account_of_the_cluster_has_just_the_rights_of_the_list(
 ) -> None:
     seen: dict[str, set[str]] = {}
     for plan in variants.values():
-        objects = json.loads(plan.uploads[layout.KUBERNETES_OBJECTS])["items"]
+        # Another one of several hosts makes none.
+        objects = json.loads(plan.uploads.get(layout.KUBERNETES_OBJECTS, '{"items": []}'))["items"]
         # Rights in all of the cluster would be of these kinds.
         assert not [each for each in objects if each["kind"].startswith("Cluster")]
         roles = {

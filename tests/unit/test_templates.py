@@ -33,6 +33,8 @@ SECRET_VARIABLES = (
     "AIRFLOW__API_AUTH__JWT_SECRET",
     "AIRFLOW__API__SECRET_KEY",
 )
+# Variants whose database is elsewhere.
+ON_ANOTHER_HOST = ("existing database", "first of several", "another of several")
 ALERTS = FILES / "etc/prometheus/airflow.rules.yaml"  # an example, for another host
 
 
@@ -318,15 +320,15 @@ def test_all_objects_are_in_the_namespace() -> None:
     }
 
 
-def test_nobody_may_more_than_handle_pods(variant: Plan) -> None:
-    roles = [each for each in objects_of(variant) if each["kind"] == "Role"]
+def test_nobody_may_more_than_handle_pods(of_cluster: Plan) -> None:
+    roles = [each for each in objects_of(of_cluster) if each["kind"] == "Role"]
     # That of root may give tokens to the host's accounts by their names, and nothing else.
     (renewal,) = (each for each in roles if each["metadata"]["name"] == "airflow-renewal")
     (rule,) = renewal["rules"]
     control = renewal["metadata"]["namespace"]
     accounts = {
         each["metadata"]["name"]
-        for each in objects_of(variant)
+        for each in objects_of(of_cluster)
         if each["kind"] == "ServiceAccount" and each["metadata"]["namespace"] == control
     }
     assert (rule["resources"], rule["verbs"]) == (["serviceaccounts/token"], ["create"])
@@ -343,19 +345,19 @@ def test_nobody_may_more_than_handle_pods(variant: Plan) -> None:
     }
 
 
-def test_bindings_name_roles_and_accounts_that_are_there(variant: Plan) -> None:
-    there = {(each["kind"], each["metadata"]["name"]) for each in objects_of(variant)}
-    bindings = [each for each in objects_of(variant) if each["kind"] == "RoleBinding"]
+def test_bindings_name_roles_and_accounts_that_are_there(of_cluster: Plan) -> None:
+    there = {(each["kind"], each["metadata"]["name"]) for each in objects_of(of_cluster)}
+    bindings = [each for each in objects_of(of_cluster) if each["kind"] == "RoleBinding"]
     for binding in bindings:
         assert ("Role", binding["roleRef"]["name"]) in there
         assert all((s["kind"], s["name"]) in there for s in binding["subjects"])
     assert bindings
 
 
-def test_task_pods_act_as_an_account_without_rights(variant: Plan) -> None:
-    pod = formats.pod(variant)
+def test_task_pods_act_as_an_account_without_rights(of_cluster: Plan) -> None:
+    pod = formats.pod(of_cluster)
     account = pod["spec"]["serviceAccountName"]
-    objects = objects_of(variant)
+    objects = objects_of(of_cluster)
     found = [
         each
         for each in objects
@@ -569,7 +571,10 @@ def test_services_belong_to_the_target(variant: Plan) -> None:
 
 def test_services_run_the_program_of_the_venv(variant: Plan) -> None:
     for service, unit in units_of(variant).items():
-        ((program, command, *_),) = unit.commands("Service.ExecStart")
+        (words,) = unit.commands("Service.ExecStart")
+        if words[0].endswith("/one-active.py"):
+            words = [f"{unit.one('Service.ExecSearchPath').split(':')[0]}/{words[1]}", *words[2:]]
+        program, command, *_ = words
         venv, _, rest = program.partition("/bin/")
         assert (rest, command) == ("airflow", service)
         # The real venv, not the link: a unit changes, and so is restarted, with its venv.
@@ -662,8 +667,10 @@ def test_services_and_the_programs_of_timers_are_sandboxed(
         levels = exposures(tmp_path / variant, plan, units)
         assert levels.keys() == units
         # A backup is root's, and has the network where the database is elsewhere.
-        is_remote = variant == "existing database"
+        is_remote = variant in ON_ANOTHER_HOST
         allowed = {"airflow-backup.service": BACKUP_EXPOSURE} if is_remote else {}
+        # One of several hosts asks the database for its own services.
+        allowed |= {"airflow-liveness.service": MAX_EXPOSURE + 1} if "several" in variant else {}
         for name, level in levels.items():
             assert level * 10 <= allowed.get(name, MAX_EXPOSURE), (variant, name)
     assert len(seen) > len(SERVICES)
@@ -737,10 +744,14 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             }
             said = " ".join(command for each in variant.operations for command in each.commands)
             expected |= {path for name, path in memories.items() if f"/{name} apply " in said}
+            program = unit.commands("Service.ExecStart")[-1][0]
+            expected |= {program} if program.endswith("/one-active.py") else set()
         assert set(files.split()) == expected
         # The deploy compares with this very file; %n is the unit's name.
         assert record == f"{formats.host_values(variant)['STARTED_WITH']}/%n"
-        assert any(f"run-unit.sh check {name} " in fact for fact in variant.facts)
+        # One of several hosts compares all of its units at once.
+        compared = (f"run-unit.sh check {name} ", "services.sh check ")
+        assert any(each in fact for fact in variant.facts for each in compared)
 
 
 def test_the_target_starts_with_the_machine(plan: Plan) -> None:
@@ -864,7 +875,7 @@ def test_postgres_listens_to_nobody_outside(variants: dict[str, Plan]) -> None:
 
 def own_postgres(variants: dict[str, Plan]) -> list[Plan]:
     """The plans of hosts with a PostgreSQL of their own."""
-    return [plan for name, plan in variants.items() if name != "existing database"]
+    return [plan for name, plan in variants.items() if name not in ON_ANOTHER_HOST]
 
 
 def test_options_for_postgres_arrive_as_they_are() -> None:

@@ -2,8 +2,9 @@
 # health.sh check|apply: all of Airflow's components are healthy. apply waits for up to a minute.
 # Written by the deploy of Airflow.
 set -u
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 
 # A component that lost its connection to PostgreSQL ends up to half a minute later, and is called
 # healthy until then. One that goes on has given a sign of life since PostgreSQL's start.
@@ -15,6 +16,7 @@ alive() { # COMPONENT
 healthy() {
     # The status of the answer is always 200; only its JSON tells.
     answer=$(curl -fsS -m 10 "$WEB_URL/api/v2/monitor/health" 2>&1) || return 1
+    [ -z "${SEVERAL_HOSTS-}" ] || answer=$("$here/own-health.sh" 2>&1) || return 1
     for component in metadatabase scheduler dag_processor triggerer; do
         echo "$answer" | grep -q "\"$component\":{\"status\":\"healthy\"" || return 1
         alive "$component" || return 1

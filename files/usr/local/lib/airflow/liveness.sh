@@ -5,8 +5,9 @@
 #
 # The heartbeat that each service leaves in the database counts, with Airflow's own thresholds. A
 # service that waits for a slow cluster leaves none although it works: it has five minutes.
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 
 # Print the units that give no sign of life, each with the time of its last one, if that is known.
 silent() {
@@ -16,6 +17,7 @@ silent() {
         curl -s --noproxy '*' -m 10 -o /dev/null "$1/no-such-page" || echo "airflow-api-server "
         return
     fi
+    [ -z "${SEVERAL_HOSTS-}" ] || health=$("$here/own-health.sh" 2>/dev/null) || return
     case $health in *'"metadatabase":{"status":"healthy"'*) ;; *) return ;; esac
     for unit in scheduler triggerer dag-processor; do
         name=$(echo $unit | tr - _)

@@ -1,12 +1,12 @@
 #!/bin/sh
-# migrate.sh check|apply VENV: the database has the schema of the virtual environment VENV. MIGRATED
-# records it, with the heads of both schemas, Airflow's own and the login's. Written by the deploy of
-# Airflow.
+# migrate.sh check|apply VENV [elsewhere]: the database has the schema of the virtual environment VENV.
+# MIGRATED records it, with the heads of both schemas, Airflow's own and the login's. With the word
+# elsewhere another host has made the schema. Written by the deploy of Airflow.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
-[ $# = 2 ] || usage
+[ $# = 2 ] || [ "$#,${3-}" = 3,elsewhere ] || usage
 
 # As the owner, and by full names: the owner could replace what a shorter name means for others.
 heads() {
@@ -23,7 +23,7 @@ check)
         fail "the schema is that of $(cat "$MIGRATED"), not of $now"
     ;;
 apply)
-    "$RUN" airflow db migrate >/dev/null
+    [ -n "${3-}" ] || "$RUN" airflow db migrate >/dev/null
     heads "$2" >"$MIGRATED.new"
     mv "$MIGRATED.new" "$MIGRATED"
     ;;

@@ -1,12 +1,13 @@
 #!/bin/sh
-# upgrade.sh check|apply VENV: Airflow is stopped and backed up if VENV, the name of the wanted
+# upgrade.sh check|apply VENV [elsewhere]: Airflow is stopped and backed up if VENV, the name of the wanted
 # virtual environment, is not the one that the database's schema came from. Tasks that run wait for
-# the services of the new version. Written by the deploy of Airflow.
+# the services of the new version. With the word elsewhere another host makes the backup. Written by the
+# deploy of Airflow.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
-[ $# = 2 ] || usage
+[ $# = 2 ] || [ "$#,${3-}" = 3,elsewhere ] || usage
 
 # The backup while the upgrade is under way. After a kill it is there already: a second one would
 # hold an Airflow that is half upgraded.
@@ -21,6 +22,11 @@ check)
     ;;
 apply)
     backup=$here/../../bin/airflow-backup
+    if [ -n "${3-}" ]; then
+        # shellcheck disable=SC2086 # a list
+        systemctl stop $UNITS
+        exit
+    fi
     backed_up || "$backup" --check
     # shellcheck disable=SC2086 # a list
     systemctl stop $UNITS

@@ -1,0 +1,27 @@
+#!/bin/sh
+# services.sh check|apply: Airflow's services run on this host with their inputs as they are now, and are
+# healthy. apply restarts those that do not, and waits for their health for up to a minute. The deploy
+# runs it on one host after the other. Written by the deploy of Airflow.
+set -eu
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck disable=SC1091
+. "$here/lib.sh"
+
+case ${1-} in
+check)
+    for unit in $UNITS airflow-web.socket; do
+        [ "$unit" = airflow.target ] || "$here/run-unit.sh" check "$unit"
+    done
+    state=$(systemctl is-active airflow.target) || fail "airflow.target is $state"
+    "$here/health.sh" check
+    ;;
+apply)
+    for unit in $UNITS airflow-web.socket; do
+        [ "$unit" != airflow.target ] || continue
+        "$here/run-unit.sh" check "$unit" 2>/dev/null || "$here/run-unit.sh" apply "$unit"
+    done
+    systemctl start airflow.target
+    "$here/health.sh" apply
+    ;;
+*) usage ;;
+esac

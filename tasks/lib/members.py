@@ -1,0 +1,160 @@
+"""Several hosts that are one Airflow: the group `airflow` of an inventory.
+
+The first one does what should be done once. pyinfra begins an operation that all hosts have when
+each of them has ended those before it; between two of these, each host goes on by itself. So what
+the others need of the first one comes with an operation that all have, and the first one has
+nothing to do in it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Generator, Sequence
+from io import StringIO
+from typing import Any
+
+import gevent
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from pyinfra.api.host import Host
+from pyinfra.api.state import BaseStateCallback
+from pyinfra.facts.server import Command
+
+from tasks.layout import LIB
+from tasks.lib.operations import ALONE, ensure
+
+GROUP = "airflow"
+LOOK_EVERY = 0.2  # seconds, whether the host before has finished
+
+
+def names() -> tuple[str, ...]:
+    """The names of all hosts of this host's Airflow, in the inventory's order; none if it has
+    one."""
+    group = host.inventory.groups.get(GROUP, [])
+    return tuple(each.name for each in group) if host in group and len(group) > 1 else ()
+
+
+def every() -> list[Host]:
+    """The hosts with these names."""
+    return [host.inventory.get_host(name) for name in names()]
+
+
+class _EndWithTheFirstFailure(BaseStateCallback):
+    """Sets an option of pyinfra again, which takes back what deploy.py sets once that is loaded."""
+
+    def operation_start(self, state: Any, op_hash: str) -> None:  # type: ignore[override]
+        """Before each operation; setting it twice changes nothing."""
+        state.config.FAIL_PERCENT = 0
+
+
+def end_with_the_first_failure() -> None:
+    """A host that fails ends the run: otherwise pyinfra would go on with the others."""
+    handlers = host.state.callback_handlers
+    if names() and not any(isinstance(each, _EndWithTheFirstFailure) for each in handlers):
+        host.state.add_callback_handler(_EndWithTheFirstFailure())
+
+
+def _said_by(member: Host, command: str) -> str | None:
+    """The output of a command on another host, which no option of pyinfra shows; none if it
+    fails."""
+    arguments: Any = pop_global_arguments(host.state, member, {})[0]
+    chosen = {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS if key in arguments}
+    succeeded, output = member.run_shell_command(StringCommand(command), **chosen)
+    return "".join(f"{line}\n" for line in output.stdout_lines) if succeeded else None
+
+
+@operation()
+def copy_from_first(kind: str) -> Generator[str | StringCommand, None, None]:
+    """
+    Give this host the same files as the first one.
+
+    They go through the memory of this process and the standard input of a command: they are in no
+    argument, no output and no diff.
+
+    + kind: the files, as shared-files.sh knows them
+    """
+    program = f"{LIB}/shared-files.sh"
+    first = every()[0]
+    if host.name == first.name:
+        host.noop("it has them")
+        return
+    files = _said_by(first, f"{program} print {kind}")
+    if files is None:
+        # In a plan it may still have to make them.
+        yield f"echo {shlex.quote(f'{first.name} does not give its {kind}')} >&2; exit 1"
+        return
+    # An input that nobody reads would be an error of the writer.
+    same = f"{program} check {kind} >/dev/null 2>&1 && echo yes; cat >/dev/null"
+    if host.get_fact(Command, command=same, _stdin=StringIO(files)) == "yes":
+        host.noop(f"they are those of {first.name}")
+        return
+    yield StringCommand(f"{ALONE}{program} apply {kind}", _stdin=StringIO(files))
+
+
+@operation()
+def in_step() -> Generator[str, None, None]:
+    """Go on when all hosts have come here."""
+    host.noop("they have")
+    yield from ()
+
+
+@operation()
+def agree() -> Generator[str, None, None]:
+    """Fail unless this host has the same configuration and virtual environment as the first one."""
+    first = every()[0]
+    theirs, own = (_said_by(each, f"{LIB}/shared-files.sh sums") or "" for each in (first, host))
+    if theirs and theirs == own:
+        host.noop("they are the same")
+        return
+    differing = {*theirs.splitlines()} ^ {*own.splitlines()}
+    files = " ".join(sorted({line.split()[-1] for line in differing}))
+    said = f"this host differs from {first.name}: {files or 'neither has a configuration'}"
+    yield f"echo {shlex.quote(said)} >&2; exit 1"
+
+
+class _Turns:
+    """How far the hosts are with an operation that they run one after the other."""
+
+    def __init__(self) -> None:
+        self.finished: set[str] = set()
+        self.failed: set[str] = set()
+
+
+_turns: dict[
+    str, _Turns
+] = {}  # by program; all hosts load deploy.py, and this module is loaded once
+
+
+@operation()
+def ensure_in_turn(
+    program: str, already: str, args: Sequence[str] = ()
+) -> Generator[str, None, None]:
+    """
+    Run a program as `ensure` does, on one host after the other in the inventory's order.
+
+    A host begins when those before it have finished. If one fails, those behind it stay as they
+    are.
+
+    + program, already, args: like those of `ensure`
+    """
+    run: Callable[..., Generator[str, None, None]] = ensure._inner
+    if not host.state.is_executing:
+        yield from run(program, already, args)
+        return
+    turns = _turns.setdefault(program, _Turns())
+    members = names()
+    before = {*members[: members.index(host.name)]}
+    while not before <= turns.finished and not turns.failed:
+        gevent.sleep(LOOK_EVERY)
+    if turns.failed:
+        turns.failed.add(host.name)
+        said = f"{', '.join(sorted(before & turns.failed))} failed: this host stays as it is"
+        yield f"echo {shlex.quote(said)} >&2; exit 1"
+        return
+    try:
+        yield from run(program, already, args)
+        turns.finished.add(host.name)
+    finally:
+        if host.name not in turns.finished:
+            turns.failed.add(host.name)

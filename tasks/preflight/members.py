@@ -1,0 +1,117 @@
+"""What several hosts must share to be one Airflow, and the findings about those that are there."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyinfra import host
+from pyinfra.api.host import Host
+
+from tasks.lib import members
+from tasks.lib.shell import assignments
+from tasks.preflight.questions import HostReport, Report
+from tasks.settings import SETTINGS
+
+PROGRAM = Path(__file__).with_name("members.sh")
+MAX_SKEW = 10  # seconds, as Airflow allows it between the maker of a token and its reader
+# Settings of what a host shows to people, who may reach each host in its own way.
+OF_ONE_HOST = {"web_host", "web_host_names", "web_certificate"}
+# Options with which pyinfra does not run each operation on all hosts before the next one.
+OUT_OF_STEP = {"--serial", "--no-wait"}
+
+
+class Member(NamedTuple):
+    """A host of several that are one Airflow, as it is."""
+
+    hostname: str
+    names: tuple[str, ...]  # all of its names, and its address
+    address: str  # at which others reach it
+    system: str  # release and architecture
+    ahead: float  # seconds that its clock is ahead of this machine's
+
+
+class MemberReport(HostReport):
+    """All answers of a member, in one round trip."""
+
+    def command(self, variables: str) -> str:
+        """The questions, below what makes them those of one moment."""
+        return variables + PROGRAM.read_text()
+
+
+def ask() -> dict[str, Member]:
+    """Each host of this host's Airflow by its name in the inventory, but for those that are not in
+    the run."""
+    return {each.name: _asked(each) for each in members.every() if each.connected}
+
+
+def _asked(member: Host) -> Member:
+    # The time is part of the question, so that no earlier answer is taken for this one.
+    asked = time.time()
+    report: Report = member.get_fact(MemberReport, variables=assignments({"asked": str(asked)}))
+    return Member(
+        report.one("hostname"),
+        tuple(report.all("name")),
+        report.one("address"),
+        report.one("system"),
+        float(report.one("time") or asked) - asked,
+    )
+
+
+def findings(found: Mapping[str, Member]) -> Iterator[str]:
+    """All reasons against this host as a part of one Airflow, each with its cure."""
+    if not (names := members.names()):
+        return
+    for option in sorted(OUT_OF_STEP.intersection(sys.argv)):
+        yield (
+            f"{option} can't be used with the group {members.GROUP}: its hosts wait for each other;"
+            " leave it out"
+        )
+    for name in names:
+        if name not in found:
+            yield (
+                f"{name} of the group {members.GROUP} is not in this run: its hosts are deployed"
+                " together. If it is gone for good, take it out of the inventory"
+            )
+    hostnames = Counter(short(each.hostname) for each in found.values())
+    for hostname in (each for each, count in hostnames.items() if count > 1):
+        yield (
+            f"several hosts of the group {members.GROUP} have the name {hostname}, by which Airflow"
+            " tells them apart: give each another one with hostnamectl"
+        )
+    if host.name in found and names[0] in found:
+        yield from _differences(names[0], found[names[0]], found[host.name])
+
+
+def short(hostname: str) -> str:
+    """The name without its domain, which not all hosts know of themselves."""
+    return hostname.partition(".")[0]
+
+
+def _differences(first: str, theirs: Member, own: Member) -> Iterator[str]:
+    given: list[dict[str, Any]] = [
+        {key: value for key, value in each.data.dict().items() if key in SETTINGS}
+        for each in (host.inventory.get_host(first), host)
+    ]
+    for key in sorted({*given[0], *given[1]} - OF_ONE_HOST):
+        if given[0].get(key) != given[1].get(key):
+            yield (
+                f"{key} is another one than for {first}: give all hosts of the group"
+                f" {members.GROUP} the same, in group_data or in a variable of the inventory"
+            )
+    if own.system != theirs.system:
+        yield (
+            f"this host is {own.system}, and {first} is {theirs.system}: their Airflow would have"
+            " other packages; choose hosts of one release and one architecture"
+        )
+    skew = own.ahead - theirs.ahead
+    if abs(skew) > MAX_SKEW:
+        yield (
+            f"the clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of"
+            f" {first}, and Airflow refuses tokens of another time: keep both right with"
+            " systemd-timesyncd or chrony"
+        )

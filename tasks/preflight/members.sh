@@ -1,0 +1,16 @@
+#!/bin/sh
+# Ask a host that is one of several of an Airflow how others know it, and what they should have in
+# common. Each answer is a line «key value». Preflight sends this text; it changes nothing.
+
+say() { printf '%s %s\n' "$1" "$2"; }
+
+say hostname "$(hostname)"
+say name "$(hostname)"
+name=$(hostname -f 2>/dev/null) && say name "$name"
+address=$(ip -o -4 route get 192.0.2.1 | sed -n 's/.* src \([^ ]*\).*/\1/p')
+say name "$address"
+say address "$address"
+# shellcheck disable=SC1091
+. /etc/os-release
+say system "$ID ${VERSION_CODENAME-} on $(dpkg --print-architecture)"
+say time "$(date +%s.%N)"
