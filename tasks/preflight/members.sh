@@ -4,9 +4,11 @@
 
 say() { printf '%s %s\n' "$1" "$2"; }
 
-say hostname "$(hostname)"
+# By this name Airflow tells hosts apart.
+name=$(hostname -f 2>/dev/null) || name=$(hostname)
+say hostname "$name"
+say name "$name"
 say name "$(hostname)"
-name=$(hostname -f 2>/dev/null) && say name "$name"
 address=$(ip -o -4 route get 192.0.2.1 | sed -n 's/.* src \([^ ]*\).*/\1/p')
 say name "$address"
 say address "$address"

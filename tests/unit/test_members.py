@@ -196,7 +196,7 @@ def test_a_member_answers_with_what_is_compared() -> None:
     done = subprocess.run(["sh", preflight.PROGRAM], capture_output=True, text=True, check=True)
     keys = {line.partition(" ")[0] for line in done.stdout.splitlines()}
     assert keys == {"hostname", "name", "address", "system", "time"}
-    assert f"hostname {socket.gethostname()}\n" in done.stdout
+    assert f"name {socket.gethostname()}\n" in done.stdout
 
 
 # The database knows other hosts
@@ -678,7 +678,10 @@ def host(tmp_path: Path, server: postgres.Server) -> stand_ins.Host:
     return found
 
 
-OWN = socket.gethostname()
+# As Airflow itself finds it (utils/net.py).
+OWN = socket.getaddrinfo(socket.gethostname(), None, 0, socket.SOCK_DGRAM, 0, socket.AI_CANONNAME)[
+    0
+][3]
 HEALTHY = {
     ("SchedulerJob", OWN): 1,
     ("TriggererJob", f"{OWN.partition('.')[0]}.example"): 1,
@@ -694,6 +697,7 @@ HEALTHY = {
         # The scheduler of another host is no sign of life of this one's.
         ({("SchedulerJob", OWN): 40, ("SchedulerJob", "another"): 1}, ["scheduler"]),
         ({("SchedulerJob", OWN): None, ("SchedulerJob", "another"): 1}, ["scheduler"]),
+        ({("TriggererJob", f"{OWN.partition('.')[0]}.example"): None}, ["triggerer"]),
         ({("TriggererJob", f"{OWN.partition('.')[0]}.example"): 31}, ["triggerer"]),
     ],
 )

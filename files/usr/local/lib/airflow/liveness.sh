@@ -26,9 +26,12 @@ silent() {
     done
 }
 
-# Print how far the main thread of unit $1 is: how often it gave up the processor.
+# Print how far the main thread of unit $1 is: how often it gave up the processor. With several hosts the
+# dag-processor is a child of the program that makes it the only one.
 steps() {
-    grep -s ctxt_switches "/proc/$(systemctl show -P MainPID "$1")/status" | tr -d '\n'
+    pid=$(systemctl show -P MainPID "$1")
+    case ${SEVERAL_HOSTS:+$1} in airflow-dag-processor) pid=$(pgrep -P "$pid" -x airflow || echo "$pid") ;; esac
+    grep -s ctxt_switches "/proc/$pid/status" | tr -d '\n'
 }
 
 first=$(silent "$1")

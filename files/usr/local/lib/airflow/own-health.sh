@@ -6,10 +6,10 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
-read -r name </proc/sys/kernel/hostname
+name=$(hostname -f 2>/dev/null) || name=$(hostname) # as Airflow knows the host
 
 # Half a minute is Airflow's own threshold. A job that another host has given up is no longer running,
-# but its last heartbeat tells how long the service has hung.
+# but its last heartbeat tells how long the service has hung. One that never was has no state.
 "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -v ON_ERROR_STOP=1 \
     -v host="${name%%.*}" <<'END'
 with components (name, job_type) as (values
@@ -22,7 +22,7 @@ with components (name, job_type) as (values
     group by name
 )
 select '{"metadatabase":{"status":"healthy"}' || string_agg(format(
-    ',"%s":{"status":"%s","latest_%s_heartbeat":"%s"}',
-    name, case when healthy then 'healthy' else 'unhealthy' end, name, latest
+    ',"%s":{"status":%s,"latest_%s_heartbeat":"%s"}', name,
+    case when latest is null then 'null' when healthy then '"healthy"' else '"unhealthy"' end, name, latest
 ), '') || '}' from beats
 END

@@ -1,0 +1,488 @@
+"""Two hosts from one inventory: deployed, changed one after the other, killed, removed and added.
+
+The cluster, the database, git, the registry and S3 are on the machine of the story.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tasks.layout import ROOT
+from tests.e2e import runs
+from tests.e2e.conftest import Shell
+from tests.e2e.runs import Runs, dag
+from tests.e2e.servers import GitServer, RegistryServer, S3Server
+from tests.e2e.support import SLACK, Airflow, Deploy, deploy, log_in, properties, write_file
+from tests.sandbox import common
+from tests.sandbox import machine as machines
+from tests.sandbox.machine import Machine
+from tests.support import wait_for
+
+NAMESPACE = "several"
+KUBECONFIG = "/root/cluster.yaml"
+BUCKET = "several-logs"
+DAG = "e2e_several"
+REMOVAL = ("tasks.remove.airflow",)
+SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
+PASSWORDS = {"airflow": secrets.token_urlsafe(16), "airflow-dags": secrets.token_urlsafe(16)}
+OWNER = "/usr/local/lib/airflow/owner.sh psql -XAtqc"
+HEALTH = "/usr/local/lib/airflow/health.sh"
+# Within this time another scheduler adopts the tasks of a dead one: see tasks/airflow/config.py.
+ADOPTED = 90
+PORT = 5433
+# A PostgreSQL of its own beside that of the machine's Airflow.
+DATABASE = """
+version=$(ls /etc/postgresql)
+mkdir -p /srv/several-tls && cd /srv/several-tls
+new="openssl req -newkey rsa:2048 -nodes"
+$new -x509 -days 30 -subj /CN=e2e -keyout ca.key -out ca.pem 2>/dev/null
+$new -subj /CN=database -keyout server.key -out server.csr 2>/dev/null
+echo subjectAltName=IP:{address} >names
+openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile names \\
+    -out server.pem 2>/dev/null
+chown postgres server.key && chmod 600 server.key
+pg_createcluster --port {port} $version several >/dev/null
+{{
+    printf "listen_addresses = '*'\\nssl = on\\nssl_cert_file = '/srv/several-tls/server.pem'\\n"
+    printf "ssl_key_file = '/srv/several-tls/server.key'\\n"
+}} >/etc/postgresql/$version/several/conf.d/e2e.conf
+echo 'hostssl all airflow,airflow-dags all scram-sha-256' \\
+    >>/etc/postgresql/$version/several/pg_hba.conf
+systemctl start postgresql@$version-several
+"""
+INVENTORY = """\
+import sys
+
+sys.path.insert(0, {root!r})
+from tests.sandbox import inventory
+
+airflow = [
+    (name, inventory.host(name)[1] | {settings!r}) for name in {names!r}
+]
+"""
+
+
+# Everything that the hosts share
+
+
+@pytest.fixture(scope="module")
+def ca_of_database(machine: Machine, shell: Shell) -> str:
+    """The authority of the PostgreSQL for both, which is ready for Airflow."""
+    shell("systemctl stop airflow.target")  # that of the machine itself has nothing to do
+    shell(DATABASE.format(address=machine.address, port=PORT))
+    statements = (ROOT / "inventories/database.sql").read_text()
+    for role, password in PASSWORDS.items():
+        statements += f"alter role \"{role}\" password '{password}';\n"
+    names = "-v database=airflow -v owner=airflow -v dags=airflow-dags"
+    as_admin = f"cd / && runuser -u postgres -- psql -p {PORT} -XAtq -v ON_ERROR_STOP=1"
+    machines.run(machine, f"{as_admin} {names}", stdin=statements.encode())
+    return shell("cat /srv/several-tls/ca.pem")
+
+
+@pytest.fixture(scope="module")
+def hosts(machine: Machine, shell: Shell) -> Iterator[tuple[Machine, Machine]]:
+    """Two bare machines with a kubeconfig of the cluster."""
+    text = shell("kubectl config view --kubeconfig=/root/.kube/config --minify --flatten --raw")
+    first, second = (
+        machines.create(f"{machine.name}-{name}", machine.release) for name in ("one", "two")
+    )
+    for each in (first, second):
+        write_file(each, KUBECONFIG, text, "600")
+    yield first, second
+    for each in (first, second):
+        machines.remove(each.name)
+
+
+@pytest.fixture(scope="module")
+def git(machine: Machine) -> GitServer:
+    """A git server with the DAGs."""
+    server = GitServer(machine).start()
+    server.create("team")
+    server.push("team", {f"{DAG}.py": dag(DAG, "hello")})
+    return server
+
+
+@pytest.fixture(scope="module")
+def settings(machine: Machine, shell: Shell, ca_of_database: str, git: GitServer) -> dict[str, Any]:
+    """The settings of both hosts."""
+    s3, registry = S3Server(machine).start(), RegistryServer(machine).start()
+    s3.create_bucket(BUCKET)
+    # The node is not for the deploy to change.
+    write_file(machine, "/usr/local/share/ca-certificates/e2e.crt", registry.ca_certificate)
+    shell("update-ca-certificates && systemctl restart containerd")
+    token = {"conn_type": "git", "login": git.user, "password": git.token}
+    bundle = {"url": git.http_url("team"), "connection": "git_token", "refresh_seconds": 5}
+    return {
+        "postgres_provider": "existing",
+        "postgres_hosts": [f"{machine.address}:{PORT}"],
+        "postgres_owner_login": {"username": "airflow", "password": PASSWORDS["airflow"]},
+        "postgres_dags_login": {"username": "airflow-dags", "password": PASSWORDS["airflow-dags"]},
+        "postgres_ca_certificate": ca_of_database,
+        "kubernetes_provider": "existing",
+        "kubernetes_kubeconfig": KUBECONFIG,
+        "kubernetes_namespace": NAMESPACE,
+        "worker_registry": {
+            "repository": f"{registry.address}/team/airflow-worker",
+            "username": registry.user,
+            "password": registry.password,
+            "ca_certificate": registry.ca_certificate,
+        },
+        "dags_source": "git",
+        "dags_git_bundles": {"team": bundle},
+        "logs_store": "s3",
+        "logs_s3": {"folder": f"s3://{BUCKET}/tasks", "connection": "logs"},
+        "airflow_connections": {"logs": s3.connection, "git_token": token},
+        "airflow_examples": False,
+    }
+
+
+# The deploy, and the hosts
+
+
+def shell_of(host: Machine) -> Shell:
+    """Runs a shell command on a host."""
+    return lambda command: machines.run(host, command).stdout.strip()
+
+
+Deploying = Callable[..., Deploy]
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    settings: dict[str, Any],
+    hosts: tuple[Machine, Machine],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Deploying:
+    """Deploys to the hosts of an inventory, with settings that differ from those above."""
+    folder = tmp_path_factory.mktemp("inventory")
+    every = tuple(host.name for host in hosts)
+
+    def deploying(
+        *arguments: str,
+        names: tuple[str, ...] = every,
+        what: tuple[str, ...] = ("deploy.py",),
+        **more: object,
+    ) -> Deploy:
+        path = folder / "inventory.py"
+        path.touch(mode=0o600)
+        path.write_text(
+            INVENTORY.format(root=str(ROOT), settings=settings | more, names=list(names))
+        )
+        return deploy(*arguments, inventory=str(path), what=what)
+
+    return deploying
+
+
+@pytest.fixture(scope="module")
+def airflow(deployed: Deploying, hosts: tuple[Machine, Machine]) -> Airflow:
+    """Airflow, as the first host's page shows it."""
+    run = deployed()
+    assert run.code == 0, run.output
+    files = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password")
+    shown = f"cd /etc/airflow/secrets && cat {' '.join(files)} ../tls/ca-key.pem"
+    for line in shell_of(hosts[0])(shown).splitlines():
+        secret = line.partition("=")[2] if line.startswith("AIRFLOW__") else line
+        assert secret and secret not in run.output, "the run shows a secret"
+    return log_in(hosts[0])
+
+
+def started(host: Machine) -> dict[str, int]:
+    """When each of a host's services started, in its own microseconds."""
+    name = "ExecMainStartTimestampMonotonic"
+    return {each: int(properties(shell_of(host), f"airflow-{each}", name)[0]) for each in SERVICES}
+
+
+def dag_processor(host: Machine) -> str:
+    """The process of a host that reads DAGs; none if it waits for the other host's to end."""
+    children = (
+        "ps --no-headers -o pid,comm --ppid $(systemctl show -P MainPID airflow-dag-processor)"
+    )
+    return shell_of(host)(f"{children} | awk '$2 == \"airflow\" {{print $1}}'")
+
+
+def reads_dags(host: Machine) -> bool:
+    """Whether the dag-processor of this host is the one that works."""
+    return bool(dag_processor(host))
+
+
+def active_one(hosts: tuple[Machine, Machine]) -> Machine:
+    """The host whose dag-processor works."""
+    (found,) = wait_for(
+        lambda: [host for host in hosts if reads_dags(host)], 60 + SLACK, "a dag-processor works"
+    )
+    return found
+
+
+def is_healthy(host: Machine) -> bool:
+    """Whether a host's own services are healthy."""
+    return machines.run(host, f"{HEALTH} check", check=False).returncode == 0
+
+
+def adopted(host: Machine, job_host: str) -> bool:
+    """Whether no unfinished task belongs to a scheduler of a host."""
+    question = (
+        "select count(*) from task_instance t join job j on j.id = t.queued_by_job_id"
+        f" where t.state in ('queued', 'running') and split_part(j.hostname, '.', 1) = '{job_host}'"
+    )
+    return shell_of(host)(f'{OWNER} "{question}"') == "0"
+
+
+def test_both_hosts_run_one_airflow(airflow: Airflow, hosts: tuple[Machine, Machine]) -> None:
+    keys = "cd /etc/airflow && sha256sum secrets/*-* tls/ca-key.pem tls/pods-ca.pem airflow.cfg"
+    files = f"{keys} pod_template.yaml dags.env"
+    assert shell_of(hosts[0])(files) == shell_of(hosts[1])(files)
+    question = "select count(distinct hostname) from job where job_type = 'SchedulerJob'"
+    assert shell_of(hosts[0])(f"{OWNER} \"{question} and state = 'running'\"") == "2"
+    active_one(hosts)  # and no other one
+    for host in hosts:
+        assert is_healthy(host)
+        assert "a task ran as a pod" in shell_of(host)("airflow-smoke-test")
+        timers = shell_of(host)("systemctl list-timers --all 'airflow-*' --no-legend")
+        assert ("airflow-backup" in timers) is (host is hosts[0])
+
+
+def test_the_next_deploy_changes_nothing(airflow: Airflow, deployed: Deploying) -> None:
+    run = deployed()
+    assert run.code == 0, run.output
+    assert run.changed == []
+
+
+def test_pods_know_both_hosts_by_one_name(
+    airflow: Airflow, hosts: tuple[Machine, Machine], shell: Shell
+) -> None:
+    template = shell_of(hosts[0])("cat /etc/airflow/pod_template.yaml")
+    assert f"https://airflow-api.{NAMESPACE}-control.svc:8081/execution/" in template
+    slices = shell(f"kubectl -n {NAMESPACE}-control get endpointslices -o yaml")
+    assert all(host.address in slices for host in hosts)
+
+
+def test_another_host_reads_dags_when_the_active_one_stops(
+    airflow: Airflow, hosts: tuple[Machine, Machine], git: GitServer
+) -> None:
+    active = active_one(hosts)
+    (other,) = (host for host in hosts if host is not active)
+    shell_of(active)("systemctl stop airflow-dag-processor")
+    wait_for(lambda: reads_dags(other), 30 + SLACK, "the other one works")
+    git.push("team", {f"{DAG}_later.py": dag(f"{DAG}_later", "later")})
+    shell_of(active)("systemctl start airflow-dag-processor")
+    Runs(airflow).whole(f"{DAG}_later", "later")
+    assert active_one(hosts) is other
+    # One that hangs is found by its own host.
+    hanging = dag_processor(other)
+    shell_of(other)(f"kill -STOP {hanging}")
+    wait_for(
+        lambda: {dag_processor(host) for host in hosts} - {"", hanging},
+        90 + SLACK,
+        "another one works, on whichever host",
+        every=2,
+    )
+
+
+# Tasks go on
+
+
+@contextmanager
+def waiting_runs(airflow: Airflow) -> Iterator[list[str]]:
+    """Runs whose first task runs, and one that was just begun; in the end each task has succeeded
+    with its first try."""
+    waiting = Runs(airflow)
+    waiting.hold(DAG)
+    begun = [waiting.begin(DAG, "hello") for _ in range(2)]
+    begun.append(airflow.trigger(DAG))
+    try:
+        yield begun
+    finally:
+        waiting.release(DAG)  # also for the tests that follow
+    for run in begun:
+        waiting.end(DAG, run, "hello")
+        tries = runs.tries(airflow, DAG, run)
+        assert tries == dict.fromkeys(("first", "second"), ("success", 1))
+        assert airflow.log(DAG, run, "first").count("first says") == 1
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_dead_scheduler_costs_no_task(
+    place: int, airflow: Airflow, hosts: tuple[Machine, Machine]
+) -> None:
+    dead = hosts[place]
+    with waiting_runs(airflow):
+        shell_of(dead)(
+            "systemctl kill --signal=KILL airflow-scheduler; systemctl stop airflow-scheduler"
+        )
+        wait_for(lambda: adopted(hosts[0], dead.name), ADOPTED + SLACK, "its tasks are adopted")
+    shell_of(dead)("systemctl start airflow-scheduler")
+    wait_for(lambda: is_healthy(dead), 60 + SLACK, "it is healthy again")
+
+
+def test_a_dead_api_server_costs_no_task(airflow: Airflow, hosts: tuple[Machine, Machine]) -> None:
+    """nginx of its host passes the requests of tasks on."""
+    second = shell_of(hosts[1])
+    with waiting_runs(airflow):
+        second("systemctl stop airflow-api-server")
+        url = f"https://{hosts[1].name}:8081/execution/health"
+        options = f"--cacert /etc/airflow/tls/pods-ca.pem --resolve {hosts[1].name}:8081:127.0.0.1"
+        assert "healthy" in second(f"curl -fsS {options} {url}")
+        time.sleep(30)  # some heartbeats
+    second("systemctl start airflow-api-server")
+
+
+def test_a_dead_machine_costs_no_task(
+    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying
+) -> None:
+    first, second = hosts
+    with waiting_runs(airflow):
+        common.run(["podman", "kill", second.name])
+        wait_for(lambda: adopted(first, second.name), ADOPTED + SLACK, "its tasks are adopted")
+        wait_for(lambda: reads_dags(first), 60 + SLACK, "the living host reads DAGs")
+        assert is_healthy(first)
+    run = deployed()
+    assert run.code != 0 and "is not in this run" in run.output
+    machines.create(second.name, second.release)  # starts it again
+    wait_for(lambda: is_healthy(second), 120 + SLACK, "it is healthy again", every=2)
+    run = deployed()
+    assert run.code == 0, run.output
+    assert run.changed == []
+
+
+# Changes
+
+
+class Probe(threading.Thread):
+    """Asks the page of one host after the other, as a person does whose first one is away."""
+
+    def __init__(self, airflows: list[Airflow]) -> None:
+        super().__init__(daemon=True)
+        self.airflows = airflows
+        self.asked = 0
+        self.away: list[str] = []
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Ask until it is over."""
+        while not self.over.wait(0.5):
+            self.asked += 1
+            if not any(self._answers(each) for each in self.airflows):
+                self.away.append(time.strftime("%X"))
+
+    def _answers(self, airflow: Airflow) -> bool:
+        try:
+            url = f"{airflow.url}/api/v2/version"
+            with urllib.request.urlopen(url, timeout=3, context=airflow.trusting):
+                return True
+        except OSError:
+            return False
+
+
+@contextmanager
+def probe(hosts: tuple[Machine, Machine]) -> Iterator[Probe]:
+    """A probe of both hosts' pages."""
+    airflows = [log_in(host) for host in hosts]
+    for each in airflows:
+        assert each.trusting
+    running = Probe(airflows)
+    running.start()
+    yield running
+    running.over.set()
+    running.join()
+
+
+def config(**options: str) -> Mapping[str, object]:
+    """A setting that restarts all services."""
+    return {"airflow_config": {"core": options}}
+
+
+def test_a_change_restarts_one_host_after_the_other(
+    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying
+) -> None:
+    first, second = hosts
+    before = [started(host) for host in hosts]
+    with waiting_runs(airflow), probe(hosts) as probed:
+        run = deployed(**config(parallelism="17"))
+        assert run.code == 0, run.output
+    assert all(
+        started(host)[each] > old[each]
+        for host, old in zip(hosts, before, strict=True)
+        for each in SERVICES
+    )
+    # All machines have the clock of this one.
+    files = " ".join(f"/run/airflow/airflow-{each}.service" for each in SERVICES)
+    times = [shell_of(host)(f"stat -c %Y {files}").split() for host in hosts]
+    assert max(map(int, times[0])) <= min(map(int, times[1])), (first.name, second.name, times)
+    assert probed.asked > 20 and probed.away == []
+    assert deployed(**config(parallelism="17")).changed == []
+
+
+def test_a_host_that_does_not_start_leaves_the_other_untouched(
+    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying
+) -> None:
+    first, second = hosts
+    folder = "/etc/systemd/system/airflow-scheduler.service.d"
+    # The unit takes 1 for a success.
+    broken = "[Service]\nExecStartPre=/bin/sh -c 'exit 3'\n"
+    write_file(first, f"{folder}/99-broken.conf", broken)
+    shell_of(first)("systemctl daemon-reload")
+    before = started(second)
+    with waiting_runs(airflow):
+        run = deployed(**config(parallelism="18"))
+        assert run.code != 0
+        assert f"{first.name} failed: this host stays as it is" in run.output
+        assert started(second) == before and is_healthy(second)
+        shell_of(first)(f"rm {folder}/99-broken.conf && systemctl daemon-reload")
+        run = deployed(**config(parallelism="18"))
+        assert run.code == 0, run.output
+    assert started(second) != before
+    assert deployed(**config(parallelism="18")).changed == []
+
+
+# Hosts leave and join
+
+
+def test_a_host_that_leaves_takes_nothing_of_the_others(
+    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying, shell: Shell
+) -> None:
+    first, second = hosts
+    run = deployed("--limit", second.name, what=REMOVAL)
+    assert run.code == 0, run.output
+    assert shell_of(second)("ls -d /etc/airflow /opt/airflow 2>/dev/null || true") == ""
+    assert shell(f"kubectl get namespace {NAMESPACE} -o name") == f"namespace/{NAMESPACE}"
+    Runs(airflow).whole(DAG, "hello")
+    # The one that is left is a host like any other, which has an address of its own.
+    alone = {"names": (first.name,), "execution_api_host": first.address}
+    run = deployed(**alone)
+    assert run.code == 0, run.output
+    assert deployed(**alone).changed == []
+    Runs(airflow).whole(DAG, "hello")
+    assert reads_dags(first)
+
+
+def test_a_host_that_joins_gets_what_it_needs(
+    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying
+) -> None:
+    # It can't be the first one, since its keys would be new.
+    run = deployed(names=(hosts[1].name, hosts[0].name))
+    assert run.code != 0 and "Of several hosts, name one first that has it" in run.output
+    with waiting_runs(airflow):
+        run = deployed()
+        assert run.code == 0, run.output
+    assert deployed().changed == []
+    for host in hosts:
+        assert is_healthy(host)
+        assert "a task ran as a pod" in shell_of(host)("airflow-smoke-test")
+
+
+def test_the_removal_of_all_takes_what_they_share(
+    airflow: Airflow, deployed: Deploying, shell: Shell
+) -> None:
+    run = deployed(what=REMOVAL)
+    assert run.code == 0, run.output
+    left = shell(f"kubectl get namespace {NAMESPACE} {NAMESPACE}-control --ignore-not-found")
+    assert left == ""
