@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 
 from tasks.layout import ROOT
+from tasks.lib import members
 from tasks.settings import Settings
 from tests.unit import fake
 
@@ -47,19 +48,26 @@ def given(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
 
 
 def data(path: Path) -> dict[str, Any]:
-    """The data of an inventory's only host.
+    """The data of an inventory's only host, or of the first of several that are one Airflow.
 
     Not by pyinfra's command line: to import it replaces threads by gevent's, which pytest-xdist
     does not survive.
     """
-    ((_, found),) = runpy.run_path(str(path))["hosts"]
+    groups = runpy.run_path(str(path))
+    if several := groups.get(members.GROUP):
+        assert "hosts" not in groups and len(several) > 1
+        assert all(found == several[0][1] for _, found in several)
+        return dict(several[0][1])
+    ((_, found),) = groups["hosts"]
     return dict(found)
 
 
 def test_deploys(example: Path, given: dict[str, str]) -> None:
     chosen = data(example)
-    plan = fake.plan(fake.settings(chosen))
-    assert any("Run airflow-scheduler" in name for name in plan.names)
+    several = members.GROUP in runpy.run_path(str(example))
+    plan = fake.plan(fake.several(0, chosen) if several else fake.settings(chosen))
+    started = "Run Airflow, one host after the other" if several else "Run airflow-scheduler"
+    assert any(started in name for name in plan.names)
     commands = [command for each in plan.operations for command in each.commands]
     shown = [*plan.names, *plan.facts, *commands, *plan.uploads.values()]
     for name, value in given.items():

@@ -1,0 +1,47 @@
+"""Two hosts that are one Airflow: if one of them dies, the other one goes on alone."""
+
+import os
+from pathlib import Path
+
+# The name of the group says that its hosts belong together; the first one does what is done once.
+airflow = [
+    (
+        name,
+        {
+            "ssh_user": "ops",
+            "_sudo": True,
+            # The hosts share a database, a cluster, a registry, DAGs and logs, each elsewhere.
+            "postgres_provider": "existing",
+            "postgres_hosts": ["db-1.example.com", "db-2.example.com"],
+            "postgres_owner_login": {
+                "username": "airflow",
+                "password": os.environ["DATABASE_OWNER_PASSWORD"],
+            },
+            "postgres_dags_login": {
+                "username": "airflow-dags",
+                "password": os.environ["DATABASE_DAGS_PASSWORD"],
+            },
+            "postgres_ca_certificate": (Path.home() / "our-ca.pem").read_text(),
+            # On each host, with the same rights. Pods find the hosts by a name in the cluster.
+            "kubernetes_provider": "existing",
+            "kubernetes_kubeconfig": "/root/cluster.yaml",
+            "worker_registry": {"repository": "registry.example.com/team/airflow-worker"},
+            "dags_source": "git",
+            "dags_git_bundles": {"team": {"url": "https://git.example.com/dags.git"}},
+            "logs_store": "s3",
+            "logs_s3": {"folder": "s3://my-bucket/airflow", "connection": "s3_logs"},
+            "airflow_connections": {
+                "s3_logs": {
+                    "conn_type": "aws",
+                    "login": os.environ["S3_ACCESS_KEY"],
+                    "password": os.environ["S3_SECRET_KEY"],
+                    "extra": {"region_name": "eu-central-1"},
+                },
+            },
+            # A name with the addresses of both, or of a balancer in front of them.
+            "web_host": "0.0.0.0",
+            "web_base_url": "https://airflow.example.com",
+        },
+    )
+    for name in ("airflow-1.example.com", "airflow-2.example.com")
+]
