@@ -21,7 +21,16 @@ from tests.e2e import runs
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
 from tests.e2e.servers import GitServer, RegistryServer, S3Server
-from tests.e2e.support import SLACK, Airflow, Deploy, deploy, log_in, properties, write_file
+from tests.e2e.support import (
+    REMOVAL,
+    SLACK,
+    Airflow,
+    Deploy,
+    deploy,
+    log_in,
+    properties,
+    write_file,
+)
 from tests.sandbox import common
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
@@ -31,7 +40,6 @@ NAMESPACE = "several"
 KUBECONFIG = "/root/cluster.yaml"
 BUCKET = "several-logs"
 DAG = "e2e_several"
-REMOVAL = ("tasks.remove.airflow",)
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 PASSWORDS = {"airflow": secrets.token_urlsafe(16), "airflow-dags": secrets.token_urlsafe(16)}
 OWNER = "/usr/local/lib/airflow/owner.sh psql -XAtqc"
