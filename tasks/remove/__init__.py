@@ -88,7 +88,7 @@ def airflow(keep_data: bool = False) -> None:
     given = Settings.from_data(host.data.dict(), members.names())
     if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
         raise DeployError(terminal.printable(lock.refusal(holder)))
-    is_one_of_several = f"grep -qs ^SEVERAL_HOSTS= {layout.HOST_ENV} && echo yes"
+    is_one_of_several = f"grep -s ^SEVERAL_HOSTS= {layout.HOST_ENV} || true"
     if not given.members and host.get_fact(Command, command=is_one_of_several):
         raise DeployError(
             f"{host.name} was deployed as one of several hosts, whose objects in the cluster and"
