@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Host:
         self.said = folder / f"{name}.said"
         with self.said.open("w") as output:
             self.process = subprocess.Popen(
-                ["python3", PROGRAM, child],
+                ["python3", "-B", PROGRAM, child],
                 env={"PATH": os.environ["PATH"], "AIRFLOW_HOST_ENV": str(values)},
                 stdout=output,
                 stderr=output,
@@ -109,6 +110,8 @@ def test_the_program_ends_with_its_connection(
 def test_the_program_ends_when_the_server_is_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(PROGRAM.parent)  # as Python does for a program
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     spec = importlib.util.spec_from_file_location("one_active", PROGRAM)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

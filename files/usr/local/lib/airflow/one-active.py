@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -B
 """one-active.py PROGRAM ARGUMENT...: run a program on one host only, of all that share Airflow's
 database; on the others wait. Written by the deploy of Airflow.
 
@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+import host_values
 
 LOCK = "pg_catalog.pg_try_advisory_lock(20202, 1)"  # of this program, in Airflow's database
 LOOK_EVERY = 2.0  # seconds
@@ -58,10 +59,8 @@ class Session:
 
 def session() -> Session:
     """A session of the role of DAGs' code."""
-    path = Path(os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env"))
-    words = shlex.split(path.read_text(), comments=True)
-    values = dict(word.split("=", 1) for word in words)
-    return Session(dict(word.split("=", 1) for word in shlex.split(values["DAGS_CONNECTION"])))
+    words = shlex.split(host_values.read()["DAGS_CONNECTION"])
+    return Session(dict(word.split("=", 1) for word in words))
 
 
 def say(message: str) -> None:
