@@ -80,9 +80,9 @@ unread=$STATE/certificates-unread # from a renewal until the components have sta
 # Several hosts have one database, where they would write over each other's certificate, and neither an
 # exporter that reads it nor a cluster of their own.
 [ -z "${SEVERAL_HOSTS-}" ] || exit 0
-look
 case "${1-} $#" in
 "check 1")
+    look
     [ ! -e "$unread" ] || fail "Kubernetes' components have not started again since their certificates were renewed"
     ! soon || fail "${kubernetes#* } ends on $(date -d "@${kubernetes%% *}" +%F)"
     [ "$(recorded)" = "$(ends)" ] || fail "the database does not have the ends of all certificates"
