@@ -79,7 +79,11 @@ SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
 # Those that secrets.sh makes.
 MADE_SECRETS = (
-    *("fernet-key", "jwt-secret", "api-secret-key", "admin-password", "smoke-test-password"),
+    "fernet-key",
+    "jwt-secret",
+    "api-secret-key",
+    "admin-password",
+    "smoke-test-password",
 )
 # The smoke test's own user of the web page: what people do with theirs does not matter to it.
 SMOKE_TEST_USER = "airflow-smoke-test"

@@ -121,9 +121,8 @@ class _Turns:
         self.failed: set[str] = set()
 
 
-_turns: dict[
-    str, _Turns
-] = {}  # by program; all hosts load deploy.py, and this module is loaded once
+# By program. All hosts load deploy.py, but this module is loaded once for all of them.
+_turns: dict[str, _Turns] = {}
 
 
 @operation()

@@ -13,7 +13,6 @@ from pyinfra import host
 from pyinfra.api.host import Host
 
 from tasks.lib import members
-from tasks.lib.shell import assignments
 from tasks.preflight.questions import HostReport, Report
 from tasks.settings import SETTINGS
 
@@ -38,9 +37,9 @@ class Member(NamedTuple):
 class MemberReport(HostReport):
     """All answers of a member, in one round trip."""
 
-    def command(self, variables: str) -> str:
-        """The questions, below what makes them those of one moment."""
-        return variables + PROGRAM.read_text()
+    def command(self) -> str:  # type: ignore[override]
+        """The questions."""
+        return PROGRAM.read_text()
 
 
 def ask() -> dict[str, Member]:
@@ -50,9 +49,8 @@ def ask() -> dict[str, Member]:
 
 
 def _asked(member: Host) -> Member:
-    # The time is part of the question, so that no earlier answer is taken for this one.
     asked = time.time()
-    report: Report = member.get_fact(MemberReport, variables=assignments({"asked": str(asked)}))
+    report: Report = member.get_fact(MemberReport)
     return Member(
         report.one("hostname"),
         tuple(report.all("name")),
