@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.layout import ROOT
+from tasks.layout import ROOT, TEMPORARY
 from tests.e2e.conftest import Shell
 from tests.e2e.data import SECRET as KEPT_SECRET
 from tests.e2e.data import connection, decrypted
@@ -133,7 +133,9 @@ def test_a_wrong_password_is_found_when_only_the_client_is_there(
     assert run.code != 0
     assert "postgres_dags_login: write the right username and password" in run.output
     assert shell("command -v psql"), "its client was not installed"
-    assert shell("ls -d /etc/airflow /var/lib/airflow-deploy/tmp 2>/dev/null || true") == ""
+    # Nothing of Airflow is there, and no file with a password was left.
+    assert shell("ls -d /etc/airflow 2>/dev/null; ls -A /run/airflow-ask.* 2>/dev/null; true") == ""
+    assert shell(f"ls -A {TEMPORARY}") == ""
 
 
 def test_a_server_that_is_not_right_is_refused_before_the_first_change(
