@@ -16,6 +16,7 @@ from tasks.settings import RELEASES, Settings
 from tasks.settings.minikube import NODE_NETWORK
 from tasks.settings.postgres import POSTGRES_PORT
 
+DISK = "ephemeral-storage"  # as Kubernetes calls it
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
@@ -216,6 +217,14 @@ def _node_engine(settings: Settings, report: Report) -> Iterator[str]:
         yield (
             f"minikube_driver: {engine} has a container minikube that root's minikube does not"
             f" know, and the node needs the name: `{engine} rename minikube another` keeps it"
+        )
+    asks_for_disk = any(DISK in each for each in settings.worker.resources.values())
+    if report.one("engine_btrfs") and asks_for_disk:
+        yield (
+            f"minikube_driver: {engine} keeps images with its storage driver btrfs, with which"
+            f" minikube's node counts no disk, and so takes no pod that asks for {DISK}: write"
+            " another storage driver into the engine's configuration (its images and containers"
+            f" are another set then), or leave {DISK} out of worker_resources"
         )
 
 

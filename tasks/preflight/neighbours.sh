@@ -80,12 +80,23 @@ ask_engines() { # other programs that run containers, and containers of others i
 }
 
 ask_node_engine() { # whether the engine that should run the node works and has a place for it
-    [ -n "$node_engine" ] && command -v "$node_engine" >/dev/null || return 0
-    if ! said=$(timeout 30 "$node_engine" info 2>&1 >/dev/null); then
+    [ -n "$node_engine" ] || return 0
+    if ! command -v "$node_engine" >/dev/null; then
+        ! would_take_btrfs || say engine_btrfs "$node_engine"
+    elif ! said=$(timeout 30 "$node_engine" info 2>&1); then
         say engine_broken "$(echo "$said" | grep -i error | head -n 1)"
     elif [ ! -e "$minikube_profile" ] && "$node_engine" container inspect minikube >/dev/null 2>&1; then
         say foreign_node "$node_engine"
+    elif echo "$said" | grep -Eiq '^ *(storage driver|graphDriverName): btrfs$'; then
+        say engine_btrfs "$node_engine"
     fi
+}
+
+would_take_btrfs() { # whether the engine, once it is installed, would keep images with its driver btrfs
+    # docker before version 23, as Debian 12 has it, does on btrfs, unless it was told otherwise.
+    [ "$node_engine" = docker ] && [ "$(stat -f -c %T /var/lib)" = btrfs ] &&
+        grep -q '^VERSION_CODENAME=bookworm' /etc/os-release &&
+        ! grep -qs '"storage-driver"' /etc/docker/daemon.json
 }
 
 lets_in() { # whether the rules $1, of nft or iptables, accept packets of pods to port $2

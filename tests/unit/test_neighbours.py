@@ -36,6 +36,7 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
         ({"engine": ["docker-ce"]}, "docker-ce", 'minikube_driver = "podman"'),
         ({"engine_broken": ["Error: no runtime"]}, "Error: no runtime", "info` succeeds"),
         ({"foreign_node": ["podman"]}, "a container minikube", "rename minikube another"),
+        ({"engine_btrfs": ["docker"]}, "storage driver btrfs", "out of worker_resources"),
         ({"hostname": ["Big_Host"]}, "Big_Host can't be", "hostnamectl set-hostname"),
         ({"hostname": ["-x"]}, "-x can't be", "hostnamectl"),
         ({"resolver": ["127.0.0.1"]}, "names 127.0.0.1", "kubelet.resolv-conf"),
@@ -329,6 +330,24 @@ def test_an_engine_that_does_not_work_is_told_with_its_words(host: Host) -> None
     assert host.ask() == {"engine_broken": ["Error: no runtime"]}
     host.program("podman", 'test "$1" = info')
     assert host.ask() == {}
+
+
+@pytest.mark.parametrize(
+    ("engine", "answer"),
+    [("docker", " Storage Driver: {}"), ("podman", "store:\n  graphDriverName: {}")],
+)
+def test_an_engine_with_which_a_node_counts_no_disk_is_told(
+    host: Host, engine: str, answer: str
+) -> None:
+    host.variables |= {"node_is_host": "", "node_engine": engine, "firewall_ports": ""}
+    for driver, said in (("btrfs", {"engine_btrfs": [engine]}), ("overlay", {})):
+        host.program(engine, f'test "$1" = info && echo "{answer.format(driver)}"')
+        assert host.ask() == said
+
+
+def test_pods_that_ask_for_no_disk_may_run_on_such_an_engine() -> None:
+    without = {"worker_resources": {"limits": {"memory": "1Gi"}}}
+    assert found({"engine_btrfs": ["docker"]}, {"minikube_driver": "docker", **without}) == []
 
 
 def test_a_container_of_others_with_the_nodes_name_is_told(host: Host) -> None:

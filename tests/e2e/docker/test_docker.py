@@ -5,6 +5,7 @@ The image of the node is made of Debian packages and comes with the offline fold
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,13 @@ done
 exec runc "$@"
 END
 chmod 755 /usr/local/sbin/e2e-runc
-mkdir -p /etc/docker
-printf '{"default-runtime": "e2e", "runtimes": {"e2e": {"path": "/usr/local/sbin/e2e-runc"}}}\n' \
-    > /etc/docker/daemon.json
 """
+ENGINE: dict[str, object] = {"storage-driver": "overlay2"}
+ENGINE_HERE = ENGINE | {
+    "default-runtime": "e2e",
+    "runtimes": {"e2e": {"path": "/usr/local/sbin/e2e-runc"}},
+}
+CONFIGURATION = "/etc/docker/daemon.json"
 PERSON = f"""
 export DEBIAN_FRONTEND=noninteractive
 mkdir -p /lib/modules
@@ -54,23 +58,43 @@ def started(shell: Shell) -> str:
     return at
 
 
+@pytest.fixture(scope="module", autouse=True)
+def offline_folder(machine: Machine) -> None:
+    """The machine has the image of the node."""
+    kicbase.with_kubernetes(Path(f"{machine.root}{OFFLINE_FOLDER}"))
+
+
+def test_a_docker_with_which_nodes_count_no_disk_is_told_before_it_is_there(
+    machine: Machine, shell: Shell
+) -> None:
+    assert shell("stat -f -c %T /var/lib; command -v docker || true") == "btrfs"
+    run = deploy("--dry", settings=SETTINGS)
+    # Debian 13's docker takes overlay2 there.
+    is_refused = machine.release == "bookworm"
+    assert ("keeps images with its storage driver btrfs" in run.output) == is_refused
+    assert (run.code != 0) == is_refused
+
+
 @pytest.fixture(scope="module")
 def theirs(machine: Machine, shell: Shell) -> str:
     """When the person's container started."""
+    configuration = ENGINE
     if not has_sys_resource():
         shell(RUNTIME)
+        configuration = ENGINE_HERE
+    shell(f"install -D /dev/stdin {CONFIGURATION} <<'END'\n{json.dumps(configuration)}\nEND")
     shell(PERSON)
-    kicbase.with_kubernetes(Path(f"{machine.root}{OFFLINE_FOLDER}"))
     return started(shell)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def deployed(theirs: str) -> None:
     """Airflow is on the machine, and its node is a container."""
     run = deploy(settings=SETTINGS)
     assert run.code == 0, run.output
 
 
+@pytest.mark.usefixtures("deployed")
 def test_the_node_is_a_container_beside_those_of_others(theirs: str, shell: Shell) -> None:
     assert set(shell("docker ps --format '{{.Names}}'").split()) == {THEIRS, "minikube"}
     assert started(shell) == theirs
@@ -79,12 +103,14 @@ def test_the_node_is_a_container_beside_those_of_others(theirs: str, shell: Shel
     assert shell(f"ls {layout.LOGS}") == "dag_id=airflow_smoke_test"
 
 
+@pytest.mark.usefixtures("deployed")
 def test_a_second_deploy_changes_nothing() -> None:
     run = deploy(settings=SETTINGS)
     assert run.code == 0, run.output
     assert run.changed == []
 
 
+@pytest.mark.usefixtures("deployed")
 def test_removal_leaves_the_containers_of_others(theirs: str, shell: Shell) -> None:
     run = deploy(what=REMOVAL, settings=SETTINGS)
     assert run.code == 0, run.output
