@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -60,11 +61,23 @@ def test_option_is_in_force(
     assert in_venv.options[option.section, option.name] == wanted, option.why
 
 
-def test_services_are_told_no_other_options(units: dict[str, dict[str, str]]) -> None:
+@pytest.mark.parametrize("unit", expected.UNITS)
+def test_services_are_told_no_other_options(
+    unit: str, units: dict[str, dict[str, str]], settings: HostSettings
+) -> None:
     # Variables would win over the file that the options above are from. A change of the
     # jwt-secret, which one names, is not under way.
-    for unit in expected.UNITS:
-        assert "AIRFLOW__" not in units[unit]["Environment"], unit
+    variables = [word.split("=", 1) for word in units[unit]["Environment"].split()]
+    found = dict(each for each in variables if each[0].startswith("AIRFLOW__"))
+    # To an existing PostgreSQL, code of DAGs has a login of its own; its password is in a file.
+    has_own = expected.existing_postgres(settings) and unit in (
+        expected.DAG_PROCESSOR,
+        expected.TRIGGERER,
+    )
+    options = {"SQL_ALCHEMY_CONN", "SQL_ALCHEMY_CONN_ASYNC"} if has_own else set()
+    assert found.keys() == {f"AIRFLOW__DATABASE__{option}" for option in options}
+    for url in found.values():
+        assert urlsplit(url).password is None
 
 
 @only_if(
