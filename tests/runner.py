@@ -377,7 +377,8 @@ def run(chosen: argparse.Namespace) -> int:
     try:
         return _run(chosen)
     except KeyboardInterrupt:
-        progress("\nInterrupted; the machines of the stories were removed.")
+        left = "the story's machine was kept" if chosen.keep else "all machines were removed"
+        progress(f"\nInterrupted; {left}.")
         return 130
     except SandboxError as problem:
         print(problem, file=sys.stderr)
