@@ -175,6 +175,9 @@ def _remove_minikube(settings: HostSettings) -> None:
         commands=[
             f"export PATH=$PATH:{layout.SHIMS} HOME=/root TMPDIR={layout.LOCKS};"
             " minikube delete >/dev/null",
+            # What it made there, but for the locks of this run.
+            f"find {layout.LOCKS} -mindepth 1 ! -path {layout.DEPLOY_LOCK} ! -path"
+            f" {layout.COMMAND_LOCK} -delete",
             f"systemctl disable --quiet --now minikube; rm -f {unit}; systemctl daemon-reload",
         ],
         already="there is none",

@@ -46,7 +46,8 @@ LEFT = (
     r"|content \w+  /etc/(passwd|shadow|group|gshadow)"
     r"|(file|content \w+ ) /etc/(default/locale|locale\.conf)"
     r"|file /var/(log/(apt/.*|alternatives\.log|dpkg\.log)|cache/debconf/.*)"
-    r"|file /run/(lock/(airflow-deploy(-command)?|netavark\.lock)|netns|podman.*|xtables\.lock))$"
+    r"|file /run/(airflow-deploy(/(deploy|command))?|lock/netavark\.lock)"
+    r"|file /run/(netns|podman.*|xtables\.lock))$"
 )
 
 # The things that a deploy could have brought: packages, users, units, and the files of these
