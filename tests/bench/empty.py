@@ -1,0 +1,1 @@
+"""A deploy without an operation: the baseline of a rerun that changes nothing."""
