@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -47,6 +48,23 @@ class Server:
         return done.stdout.strip()
 
 
+@functools.cache
+def _new(user: int | None) -> tempfile.TemporaryDirectory[str]:
+    """The folder of a cluster as initdb makes it; a copy of it costs a tenth. It goes with us."""
+    folder = tempfile.TemporaryDirectory()
+    if user:
+        os.chown(folder.name, user, user)
+    initdb = [f"{PROGRAMS[-1]}/initdb", "--no-sync", "--auth=trust", "--username=postgres"]
+    subprocess.run(
+        [*initdb, "--encoding=UTF8", "--locale=C", f"--pgdata={folder.name}"],
+        user=user,
+        cwd=folder.name,
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
 @contextmanager
 def server(port: int | None = None, pair: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Start one; it ends with the tests. With a port, it also listens on 127.0.0.1, and with the
@@ -59,14 +77,7 @@ def server(port: int | None = None, pair: Mapping[str, str] | None = None) -> It
             user = NOBODY
             os.chown(folder, NOBODY, NOBODY)
         data, log = folder / "data", folder / "log"
-        initdb = [f"{PROGRAMS[-1]}/initdb", "--no-sync", "--auth=trust", "--username=postgres"]
-        subprocess.run(
-            [*initdb, "--encoding=UTF8", "--locale=C", f"--pgdata={data}"],
-            user=user,
-            cwd=folder,
-            check=True,
-            capture_output=True,
-        )
+        subprocess.run(["cp", "--archive", "--reflink=auto", _new(user).name, data], check=True)
         options = ["-F", "-k", name, "-c", "listen_addresses=", "-c", "shared_buffers=8MB"]
         if port:
             options += ["-p", str(port), "-c", "listen_addresses=127.0.0.1"]
