@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-from kubernetes import client
 
 from tasks import layout
 from tasks.layout import ROOT
@@ -27,6 +25,9 @@ from tests.sandbox import common, offline
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
+
+if TYPE_CHECKING:
+    from kubernetes import client  # takes longer to load than all the rest
 
 SEEN_SECONDS = 30  # until a new DAG file is known, as README.md promises
 START_SECONDS = 30  # for a dag-processor that was just started, on a busy machine

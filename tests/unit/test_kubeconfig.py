@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client, config
 
 from tasks import layout
 from tests.unit import fake
@@ -147,6 +146,8 @@ def test_airflows_client_takes_the_next_token_without_a_restart(cluster: Cluster
     """It asks for it again five minutes before the end, which is past the half of any week."""
     cluster.gives("old", ends=303)
     assert cluster.apply(*cluster.arguments) == ""
+    from kubernetes import client, config  # takes longer to load than the test itself
+
     held = client.Configuration()
     text = json.loads(cluster.path.read_text())
     text["clusters"][0]["cluster"].pop("certificate-authority-data")  # which is none

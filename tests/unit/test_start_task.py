@@ -12,7 +12,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from kubernetes import client
 
 from tests.unit.fake import FILES
 
@@ -216,6 +215,8 @@ def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
 def mutated(*args: str) -> list[Any]:
     """The arguments and the variables of a container, after the deploy's policy saw its pod."""
     hook = policy()["pod_mutation_hook"]
+    from kubernetes import client  # takes longer to load than the test itself
+
     given = [client.V1EnvVar(name="GREETING", value="hello")]
     container = client.V1Container(name="base", args=[*args], env=given)
     hook(client.V1Pod(spec=client.V1PodSpec(containers=[container])))
