@@ -245,7 +245,14 @@ def strange(value: Any) -> Iterator[str]:
     They are controls except line breaks and tabs, halves of characters, separators of lines that
     only some readers know, and all that JSON does not have.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        if value.isprintable():  # most are, and none of the characters below is
+            return
+        for each in set(value) - {"\n", "\r", "\t"}:
+            number = ord(each)
+            if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") or number & 0xFFFE == 0xFFFE:
+                yield f"the character U+{number:04X}"
+    elif isinstance(value, Mapping):
         for key, each in value.items():
             if not isinstance(key, str):
                 yield f"the key {shown(key)}, which is no text"
@@ -254,11 +261,6 @@ def strange(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple | set | frozenset):
         for each in value:
             yield from strange(each)
-    elif isinstance(value, str):
-        for each in set(value) - {"\n", "\r", "\t"}:
-            number = ord(each)
-            if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") or number & 0xFFFE == 0xFFFE:
-                yield f"the character U+{number:04X}"
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"the number {value}"
     elif not isinstance(value, int | float | date | SecretStr | BaseModel | None):
