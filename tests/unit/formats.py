@@ -176,7 +176,7 @@ def postgres_config(text: str) -> dict[str, str]:
 
 def pod(plan: Plan) -> dict[str, Any]:
     """The pod template."""
-    loaded = yaml.safe_load(plan.uploads[layout.POD_CANDIDATE])
+    loaded = yaml.load(plan.uploads[layout.POD_CANDIDATE], yaml.CSafeLoader)
     assert isinstance(loaded, dict)
     return loaded
 

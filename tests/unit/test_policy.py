@@ -35,7 +35,7 @@ def values(given: dict[str, Any]) -> dict[str, Any]:
 def test_the_policy_is_for_the_namespaces_of_tasks_and_refuses_pods_that_it_cannot_judge(
     of_cluster: Plan,
 ) -> None:
-    rules, binding = yaml.safe_load_all(of_cluster.uploads[PATH])
+    rules, binding = yaml.load_all(of_cluster.uploads[PATH], yaml.CSafeLoader)
     assert rules["kind"] == "ValidatingAdmissionPolicy"
     assert rules["spec"]["failurePolicy"] == "Fail"
     assert binding["spec"]["validationActions"] == ["Deny"]
@@ -47,7 +47,7 @@ def test_the_policy_is_for_the_namespaces_of_tasks_and_refuses_pods_that_it_cann
 
 
 def test_each_refusal_is_a_sentence_that_the_table_of_attacks_knows(of_cluster: Plan) -> None:
-    rules = next(yaml.safe_load_all(of_cluster.uploads[PATH]))
+    rules = next(yaml.load_all(of_cluster.uploads[PATH], yaml.CSafeLoader))
     messages = [each["message"] for each in rules["spec"]["validations"]]
     assert all(len(message) < 400 and "\n" not in message for message in messages)
     assert all(each["reason"] == "Forbidden" for each in rules["spec"]["validations"])
@@ -58,7 +58,7 @@ def test_each_refusal_is_a_sentence_that_the_table_of_attacks_knows(of_cluster: 
 def test_the_folders_of_the_template_are_allowed_and_no_others(of_cluster: Plan) -> None:
     pod = formats.pod(of_cluster)["spec"]
     folders = {each["hostPath"]["path"] for each in pod["volumes"] if "hostPath" in each}
-    rules = next(yaml.safe_load_all(of_cluster.uploads[PATH]))
+    rules = next(yaml.load_all(of_cluster.uploads[PATH], yaml.CSafeLoader))
     (first, *_) = rules["spec"]["validations"]
     assert set(json.loads(first["expression"].partition(" in ")[2].rstrip(")"))) == folders
 
