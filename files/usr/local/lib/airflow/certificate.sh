@@ -39,26 +39,34 @@ mask() {
 
 # Whether a file is a certificate of the authority's key, for a month or more.
 holds() {
-    openssl x509 -in "$1" -noout -checkend $month &&
-        [ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in ca-key.pem -pubout)" ]
+    shown=$(openssl x509 -in "$1" -noout -checkend $month -pubkey) || return 1
+    key=$(openssl pkey -in ca-key.pem -pubout) || return 1
+    case $shown in *"$key"*) ;; *) return 1 ;; esac
 }
 
 is_limited() {
     openssl x509 -in ca.pem -noout -ext nameConstraints | grep 'Name Constraints: critical'
 }
 
+# verify CERTIFICATE OPTION...: whether ca.pem alone vouches for it. openssl x509 takes five times as long.
+verify() {
+    certificate=$1
+    shift
+    openssl verify -no-CApath -no-CAstore -CAfile ca.pem "$@" "$certificate"
+}
+
 # Whether people who imported ca.pem trust a certificate.
 people_trust() {
-    holds ca.pem && is_limited && openssl verify -no-CApath -no-CAstore -CAfile ca.pem "$1"
+    holds ca.pem && is_limited && verify "$1"
 }
 
 fits() {
     holds pods-ca.pem && people_trust server.pem || return 1
     openssl x509 -in server.pem -noout -checkend $month || return 1
     for name in $wanted; do
-        check=-checkhost
-        [ "$(kind "$name")" = DNS ] || check=-checkip
-        openssl x509 -in server.pem -noout $check "$name" | grep 'does match' || return 1
+        check=-verify_hostname
+        [ "$(kind "$name")" = DNS ] || check=-verify_ip
+        verify server.pem $check "$name" || return 1
     done
 }
 
