@@ -189,6 +189,13 @@ NODE_MOUNT = f"{NODE_FOLDER}:{NODE_FOLDER}"  # as minikube knows it
 NODE_LOGS = f"{NODE_FOLDER}/logs"
 DAG_PROCESSOR_LOGS = "/var/log/airflow-dag-processor"  # no pod mounts it
 BACKUPS = "/var/backups/airflow"
+# Folders whose file systems must not fill: of programs, the database, images and pods of the node
+# with any driver, logs and backups.
+DISKS = (
+    *("/", "/opt", "/var", "/var/lib/postgresql", "/var/lib/kubelet"),
+    *("/var/lib/containerd", "/var/lib/containers", "/var/lib/docker"),
+    *(LOGS, BACKUPS),
+)
 
 # Objects of the cluster that several modules name.
 API_SERVICE = "airflow-api"  # leads pods to all hosts, if there are several

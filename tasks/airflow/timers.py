@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pyinfra.api import deploy
 
 from tasks.cluster import certificates
+from tasks.host import disks
 from tasks.layout import UNITS_DIRECTORY
 from tasks.lib import systemd
 from tasks.lib.operations import run_unless
@@ -27,6 +28,7 @@ TIMERS: dict[str, Callable[[HostSettings], bool]] = {
     "cleanup-images": lambda settings: settings.node_is_host,
     "certificate": lambda settings: True,
     "token": lambda settings: True,
+    "disks": lambda settings: settings.metrics.port is not None,
 }
 
 
@@ -60,6 +62,8 @@ def remove_unwanted(settings: HostSettings) -> None:
 
 @deploy("Timers")
 def run(settings: HostSettings) -> None:
-    """Each timer that the settings want runs, and the daily look at certificates was made."""
+    """Each timer that the settings want runs, and the first looks of two of them were made."""
     systemd.load(name="Run the timers", kind="timers", already="they run as they are on the disk")
     certificates.watch()
+    if settings.metrics.port is not None:
+        disks.watch()

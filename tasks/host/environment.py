@@ -60,6 +60,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "DAGS_URLS": database.words(database.urls_of_dags(settings)),
         # Of the exporter, which only asks a PostgreSQL of the host.
         "METRICS_ROLE": layout.METRICS_USER if settings.postgres.is_debians else "",
+        "DISKS": " ".join(layout.DISKS),
         "MIGRATED": layout.MIGRATED,
         "POD_TEMPLATE": layout.POD_TEMPLATE,
         "STARTED_WITH": layout.STARTED_WITH,

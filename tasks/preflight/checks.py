@@ -16,7 +16,7 @@ from tasks.worker import pod, registry
 
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
 MIN_DISK_GIB = 10
-MIN_ROOM_MIB = 256  # on a host with Airflow; less is a disk that is full in a moment
+MIN_ROOM_MIB = 256  # on each file system; less is a disk that is full in a moment
 MIN_ROOM_FILES = 1000  # so many new files; a virtual environment has 30000
 UPGRADE_DISK_GIB = 3  # for a venv of 0.5, its image as archive and unpacked, 0.8 each
 MAX_CLOCK_SKEW = 60  # seconds; tokens of the Execution API allow only 10 between host and pods
@@ -115,8 +115,8 @@ def _resources(report: Report) -> Iterator[str]:
 
 
 def _room(report: Report) -> Iterator[str]:
-    """File systems that are full, on a host with Airflow."""
-    if not report.one("installed"):
+    """File systems that are full. On a bare host others are named with what it needs of them."""
+    if not report.one("installed") and any(free < MIN_DISK_GIB for _, free in _free(report)):
         return
     for answer in report.all("room"):
         place, free, files, free_files = answer.split()

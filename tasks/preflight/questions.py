@@ -76,6 +76,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
     ]
     values = {
         "claims": "".join(claims),
+        "disks": " ".join(layout.DISKS),
         "migrated": layout.MIGRATED,
         "kubectl": f"{settings.kubectl} -n {settings.kubernetes.namespace}",
         "own_ports": " ".join(f"{port}:{unit}" for port, (_, unit) in own_ports(settings).items()),

@@ -7,6 +7,7 @@
 # A variable that is not given is empty, so that nothing is asked about it.
 : "${claims=}"             # lines «setting claim [folder]»: claims that must be there
 : "${cluster_ports=}"      # «port:program» of each port of a node
+: "${disks=}"              # folders whose file systems need room
 : "${download_hosts=}"     # servers that downloads come from
 : "${index_urls=}"         # the inventory's indexes of Python packages
 : "${kubeconfig=}"         # path of an existing cluster's kubeconfig
@@ -108,10 +109,11 @@ ask_airflow() {
         "$(du -skc /var/lib/postgresql/*/main/base 2>/dev/null | awk 'END {print $1 + 0}')"
 }
 
-# Free KiB and inodes, once for each file system; one without a number of inodes has 0 of 0.
+# Free KiB and inodes, once for each file system; one without a number of inodes has 0 of 0. What the
+# deploy has not made yet will be in the folder above.
 ask_room() {
-    for place in / /opt /var /var/lib/postgresql /var/lib/containerd; do
-        [ -d "$place" ] || continue
+    for place in $disks; do
+        [ -d "$place" ] || place=${place%/*}
         # shellcheck disable=SC2046 # words
         set -- $(df -Pk "$place" | tail -n 1) $(df -Pi "$place" | tail -n 1)
         [ $# = 12 ] && say room "$6 $4 $8 ${10}"

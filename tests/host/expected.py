@@ -473,6 +473,13 @@ TIMERS = [
         "OnUnitInactiveUSec=1min",
         lambda settings: ["kubeconfig.py renew"],
     ),
+    Timer(  # tells Prometheus the room of the file systems
+        "airflow-disks",
+        "airflow",
+        "OnUnitInactiveUSec=1min",
+        lambda settings: ["disks.sh apply "],
+        has_metrics,
+    ),
 ]
 
 
@@ -575,6 +582,7 @@ _PATHS: Table = {
         /usr/local/lib/airflow/clean-history.sh      root root 755  airflow runs it
         /usr/local/lib/airflow/clean-logs.sh         root root 755  airflow-dags runs it
         /usr/local/lib/airflow/clean-pods.sh         root root 755  airflow runs it
+        /usr/local/lib/airflow/disks.sh              root root 755  airflow runs it
         /usr/local/lib/airflow/dags-test.py          root root 644  airflow-dags runs it
         /usr/local/lib/airflow/health.sh             root root 755  public
         /usr/local/lib/airflow/lib.sh                root root 644  public
@@ -786,6 +794,10 @@ FIGURES = [
     *(f'airflow_dag_runs_ended_last_hour{{state="{state}"}}' for state in ("success", "failed")),
     "airflow_import_errors",
     'airflow_certificate_remaining_seconds{name="web"}',
+    *(
+        f'airflow_disk_{figure}{{folder="/"}}'
+        for figure in ("free_bytes", "size_bytes", "free_files", "files")
+    ),
     'airflow_pool_slots{pool="default_pool"}',
     'airflow_pool_used{pool="default_pool"}',
 ]

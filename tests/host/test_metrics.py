@@ -26,7 +26,7 @@ def figures(host: Host, settings: HostSettings) -> dict[str, float]:
     text = host.check_output(f"curl -fsS --noproxy '*' -m 20 http://127.0.0.1:{port}/metrics")
     found = {}
     for name, labels, value in re.findall(r"^(\w+)(?:{(.*)})? (\S+)$", text, re.MULTILINE):
-        ours = re.findall(r'(?:component|name|pool|state)="[^"]*"', labels)
+        ours = re.findall(r'(?:component|folder|name|pool|state)="[^"]*"', labels)
         found[f"{name}{{{','.join(ours)}}}" if ours else name] = float(value)
     return found
 

@@ -150,7 +150,6 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         # Where Airflow is installed already, space is taken and nothing need be downloaded.
         ({"installed": ["yes"], "disk_kib": ["/opt 1", "/var 1"]}, {}),
         ({"installed": ["yes"], "room": ["/ 262144 0 0", "/var 262144 60000 1000"]}, {}),
-        ({"room": ["/ 1 0 0"]}, {}),
         ({"pythons": ["3.11"]}, {}),
         ({"system": ["debian trixie"], "pythons": ["3.11 3.13"]}, {}),
         ({"installed": ["yes"], "unreachable": ["dl.k8s.io"]}, {}),
@@ -190,6 +189,12 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
             {},
             "255 MiB of disk are free in /var",
             "du -xh /var",
+        ),
+        (
+            {"room": ["/ 999999 0 0", "/var/log 262143 60000 50000"]},
+            {},
+            "255 MiB of disk are free in /var/log",
+            "du -xh /var/log",
         ),
         (
             {"installed": ["yes"], "room": ["/var 262144 60000 999"]},

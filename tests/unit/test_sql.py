@@ -51,7 +51,11 @@ def server() -> Iterator[postgres.Server]:
             "set role airflow; create schema deploy; create table deploy.certificate"
             " (name text primary key, not_after timestamptz not null);"
             " grant usage on schema deploy to prometheus;"
-            " grant select on deploy.certificate to prometheus",
+            " grant select on deploy.certificate to prometheus;"
+            # As disks.sh makes it.
+            " create table deploy.disk (free_bytes bigint, size_bytes bigint, free_files bigint,"
+            " files bigint, folder text primary key, at timestamptz not null default now());"
+            " grant select on deploy.disk to prometheus",
             "airflow",
         )
         grants = (FILES / "usr/local/lib/airflow/grants.sql").read_text()

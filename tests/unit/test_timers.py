@@ -68,6 +68,7 @@ TIMERS: dict[str, tuple[str, str, list[str]]] = {
     "cleanup-images": ("root", "04:30", []),
     "certificate": ("root", "05:00", []),
     "token": ("root", "1min", []),
+    "disks": ("airflow", "1min", []),
 }
 
 
@@ -89,9 +90,13 @@ def test_the_programs_of_timers_are_sandboxed(variant: Plan) -> None:
             assert timer.one("Timer.OnUnitInactiveSec") == when
 
 
-def test_all_timers_are_written_by_default(plan: Plan) -> None:
-    written = [Path(path).stem for path in plan.uploads if path.endswith(".timer")]
-    assert written == [f"airflow-{name}" for name in TIMERS]
+def test_all_timers_but_that_of_the_endpoint_are_written_by_default(plan: Plan) -> None:
+    for each, wanted in (
+        (plan, TIMERS.keys() - {"disks"}),
+        (fake.plan(fake.settings(fake.VARIANTS["metrics"])), TIMERS.keys()),
+    ):
+        written = {Path(path).stem for path in each.uploads if path.endswith(".timer")}
+        assert written == {f"airflow-{name}" for name in wanted}
 
 
 def test_the_timers_that_were_written_are_enabled_and_started(variant: Plan, stage: Stage) -> None:
@@ -155,7 +160,7 @@ def test_each_retention_is_where_it_counts() -> None:
     plan = fake.plan(fake.settings(given))
     commands = {
         name: service.commands("Service.ExecStart")
-        for name in TIMERS
+        for name in TIMERS.keys() - {"disks"}
         for _, service in [units(plan, name)]
     }
     for name, program in (("pods", "pods"), ("logs", "logs"), ("history", "history")):

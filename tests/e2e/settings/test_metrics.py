@@ -24,6 +24,12 @@ from tests.support import wait_for
 
 PORT = 9187
 RECORDED = "Timers | Renew Kubernetes' certificates and record when certificates end"
+TIMER = (
+    "Services | Install the units",
+    "Services | Make systemd load and enable the units",
+    "Timers | Run the timers",
+    "Timers | Record the room of the file systems",
+)
 RULES = ROOT / "files/etc/prometheus/airflow.rules.yaml"
 DAG = "e2e_figures"
 BROKEN = ("e2e_unreadable", "e2e_unreadable_too")
@@ -32,6 +38,7 @@ JOBS = {
     "triggerer": "TriggererJob",
     "dag_processor": "DagProcessorJob",
 }
+ABOUT = ("component", "pool", "folder")  # labels
 # The states of a task that has not ended, once it has one:
 # https://airflow.apache.org/docs/apache-airflow/3.3.2/core-concepts/tasks.html#task-instances
 TASK_STATES = (
@@ -57,11 +64,19 @@ def endpoint(shell: Shell) -> Iterator[None]:
     assert "Metrics | Install prometheus-postgres-exporter" in run.changed
     # It has a role of its own, which reads some columns.
     others = {name for name in run.changed if not name.startswith(("Metrics | ", "PostgreSQL | "))}
-    assert others <= {"Airflow | Give the role airflow-dags its rights", RECORDED}
+    assert others <= {"Airflow | Give the role airflow-dags its rights", RECORDED, *TIMER}
+    assert shell("systemctl is-active airflow-disks.timer") == "active"
     yield
     run = deploy()
     assert "Metrics | Remove the endpoint for Prometheus" in run.changed
-    assert all(name.startswith(("Metrics | ", "PostgreSQL | ")) for name in run.changed)
+    assert shell("systemctl list-unit-files --no-legend 'airflow-disks.*' || true") == ""
+    others = {name for name in run.changed if not name.startswith(("Metrics | ", "PostgreSQL | "))}
+    assert {each.split(" | ")[-1] for each in others} <= {
+        "Install the units",
+        "Make systemd load and enable the units",
+        "Remove airflow-disks",
+        "Run the timers",
+    }
     assert shell(f"ss -Hltn sport = :{PORT}") == ""
 
 
@@ -106,17 +121,17 @@ def figures(machine: Machine) -> dict[str, float]:
     """The figures of the endpoint, as another machine reads them."""
     with urllib.request.urlopen(f"http://{machine.address}:{PORT}/metrics", timeout=10) as answer:
         lines = re.findall(r"^(\w+)(?:{(.*)})? (\S+)$", answer.read().decode(), re.M)
-    label = re.compile(r'\b(?:component|name|pool|state)="[^"]*"')
+    label = re.compile(r'\b(?:component|folder|name|pool|state)="[^"]*"')
     return {" ".join([name, *label.findall(labels)]): float(value) for name, labels, value in lines}
 
 
 def alerts(shell: Shell) -> dict[str, set[str]]:
-    """The alerts of Prometheus, each with the components or pools that it is about."""
+    """The alerts of Prometheus, each with the components, pools or folders that it is about."""
     said = shell("curl -fsS http://127.0.0.1:9090/api/v1/rules || echo '{}'")
     rules = [rule for group in json.loads(said)["data"]["groups"] for rule in group["rules"]]
     return {
         rule["name"]: {
-            alert["labels"].get("component", alert["labels"].get("pool", ""))
+            next((alert["labels"][key] for key in ABOUT if key in alert["labels"]), "")
             for alert in rule["alerts"]
             if alert["state"] == "firing"
         }
@@ -206,17 +221,41 @@ def certificate_ends(shell: Shell) -> dict[str, float]:
     }
 
 
+def room(folder: str, shell: Shell) -> dict[str, int]:
+    """What a file system has, by the figures of the endpoint."""
+    said = shell(f"stat -f -c '%a %S %b %d %c' {folder}")
+    free, block, size, free_files, files = map(int, said.split())
+    figures = {"free_bytes": free * block, "size_bytes": size * block}
+    return {**figures, "free_files": free_files, "files": files}
+
+
+@pytest.fixture
+def small_disk(shell: Shell) -> Iterator[str]:
+    """A file system for the backups, of which less than a fifth is free."""
+    shell(
+        f"mount -t tmpfs -o size=20m,nr_inodes=100 e2e-small {layout.BACKUPS}"
+        f" && head -c 17M /dev/zero > {layout.BACKUPS}/fill"
+    )
+    yield layout.BACKUPS
+    shell(f"umount {layout.BACKUPS}")
+
+
 def test_second_run_changes_nothing() -> None:
     assert deploy(settings={"metrics_port": PORT}).changed == []
 
 
 def test_figures_and_alerts_while_airflow_stands_still(
-    machine: Machine, airflow: Airflow, shell: Shell, prometheus: None
+    machine: Machine, airflow: Airflow, shell: Shell, prometheus: None, small_disk: str
 ) -> None:
     up = "curl -fsS http://127.0.0.1:9090/api/v1/query?query=pg_up"
     wait_for(lambda: '"1"]' in shell(f"{up} || true"), 60, "Prometheus asks the endpoint")
     names = set(re.findall(r"(?m)^ *- alert: (\w+)$", RULES.read_text()))
-    assert alerts(shell) == {name: set() for name in names}
+    full = {"AirflowDiskFills": {small_disk}}
+    wait_for(
+        lambda: alerts(shell) == {name: set[str]() for name in names} | full,
+        120,  # of which the timer needs one minute
+        "only the small disk is told",
+    )
 
     standstill(airflow, shell)
     counts, since = asked(airflow)
@@ -230,6 +269,12 @@ def test_figures_and_alerts_while_airflow_stands_still(
     of_others = [name for name in counts if "pool=" in name and 'pool="e2e_' not in name]
     assert [name for name, value in counts.items() if not value and name not in of_others] == []
     told = {name: value for name, value in found.items() if name.startswith("airflow_")}
+    disks = {name: told.pop(name) for name in [*told] if name.startswith("airflow_disk_")}
+    assert {name: disks[name] for name in disks if f'"{small_disk}"' in name} == {
+        f'airflow_disk_{figure} folder="{small_disk}"': value
+        for figure, value in room(small_disk, shell).items()
+    }
+    assert {'airflow_disk_free_bytes folder="/"', 'airflow_disk_files folder="/"'} <= disks.keys()
     ends = certificate_ends(shell)
     assert {name: told[name] for name in told.keys() - since.keys() - ends.keys()} == counts
     for name, moment_ in since.items():
@@ -245,6 +290,7 @@ def test_figures_and_alerts_while_airflow_stands_still(
         "AirflowPoolFull": {"e2e_narrow"},
         "AirflowCertificateEnds": set[str](),
         "AirflowDatabaseDown": set[str](),
+        **full,
     }
     assert raised.keys() == names
     # A component is silent when its last sign of life is a minute old.

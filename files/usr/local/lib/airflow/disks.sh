@@ -1,0 +1,42 @@
+#!/bin/sh
+# disks.sh check|apply: the database tells Prometheus how much room the host's file systems have.
+# airflow-disks.timer calls this each minute. What it told last stays while the host finds no room to
+# tell more. Written by the deploy of Airflow.
+set -eu
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck disable=SC1091
+. "$here/lib.sh"
+
+# Print «free bytes, size, free inodes, inodes, folder» of each file system that holds one of the
+# folders, once. Some have no number of inodes.
+disks() {
+    for place in $DISKS; do
+        [ ! -d "$place" ] || df -B1 --output=avail,size,iavail,itotal,target "$place" | tail -n 1
+    done | awk '{ for (i = 1; i < 5; i++) if ($i == "-") $i = 0; print $1, $2, $3, $4, $5 }' | sort -u -k 5,5
+}
+
+sql() {
+    "$here/owner.sh" psql -XAtq -1 -v ON_ERROR_STOP=1 "$@"
+}
+
+case "${1-} $#" in
+"check 1")
+    # Ten minutes are the patience with a host that is busy.
+    told=$(sql -c "select folder from deploy.disk where at > now() - interval '10 minutes' order by 1" 2>/dev/null) || told=
+    [ "$told" = "$(disks | cut -d' ' -f5)" ] || fail "the database does not have the room of all file systems"
+    [ "$(sql -c "select has_schema_privilege('$METRICS_ROLE', 'deploy', 'usage')
+        and has_table_privilege('$METRICS_ROLE', 'deploy.disk', 'select')")" = t ] ||
+        fail "Prometheus' exporter can not read the room of file systems"
+    ;;
+"apply 1")
+    disks | sql -c "set client_min_messages to warning;
+        create schema if not exists deploy;
+        create table if not exists deploy.disk (free_bytes bigint not null, size_bytes bigint not null,
+            free_files bigint not null, files bigint not null, folder text primary key,
+            at timestamptz not null default now());
+        grant usage on schema deploy to $METRICS_ROLE; grant select on deploy.disk to $METRICS_ROLE;
+        delete from deploy.disk" -c "copy deploy.disk (free_bytes, size_bytes, free_files, files, folder)
+        from stdin with (format csv, delimiter ' ')"
+    ;;
+*) usage ;;
+esac
