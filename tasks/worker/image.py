@@ -43,6 +43,7 @@ def reference(settings: HostSettings) -> str:
 @computed_once
 def _base(settings: HostSettings) -> str:
     """Names all of the image's content except DAGs and plugins."""
+    index = settings.build.default_index
     return digest(
         settings.venv_key,
         settings.venv,
@@ -51,6 +52,8 @@ def _base(settings: HostSettings) -> str:
         *settings.worker.extra_apt_packages,
         STARTER.read_text(),
         RECIPE.read_text(),
+        # pip of the image asks it.
+        *([index, settings.build.ca_certificate or ""] if index else []),
         # Hosts of several architectures may share a registry. That of the first is not named, so
         # that images keep their tags.
         *([] if settings.architecture == ARCHITECTURES[0] else [settings.architecture]),

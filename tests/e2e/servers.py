@@ -1,4 +1,5 @@
-"""Real servers on the test machine for Airflow and its tasks: S3, git, registry, REST, mail, login.
+"""Real servers on the test machine for Airflow and its tasks: S3, git, registry, Python packages,
+REST, mail, login.
 
 Each runs as a transient systemd unit and listens on the machine's address, where the host, its
 pods and the test process reach it. Its logins belong to the object, its data to the machine: a
@@ -12,6 +13,7 @@ wants a server to say no starts it with another login:
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import re
 import shlex
@@ -19,6 +21,7 @@ import ssl
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -360,6 +363,73 @@ class RegistryServer(Server):
             if error.code != 404:
                 raise
             return []
+
+
+# One package for everybody, and one for who logs in.
+_INDEX = """\
+server.document-root = "{folder}/files"
+server.port = {port}
+server.modules = ("mod_auth", "mod_authn_file", "mod_dirlisting", "mod_openssl")
+dir-listing.activate = "enable"
+mimetype.assign = (".whl" => "application/zip")
+ssl.engine = "enable"
+ssl.pemfile = "{folder}/tls/server.crt"
+ssl.privkey = "{folder}/tls/server.key"
+auth.backend = "plain"
+auth.backend.plain.userfile = "{folder}/users"
+auth.require = ("/closed/" => ("method" => "basic", "realm" => "e2e", "require" => "valid-user"))
+"""
+
+
+@dataclass(frozen=True)
+class IndexServer(Server):
+    """Two indexes of Python packages over TLS by an authority of its own; one wants a login.
+
+    Each has a package with one module, whose WORD is the name of the index.
+    """
+
+    user: str = "reader"
+    password: str = field(default_factory=lambda: token_hex(16), repr=False)
+
+    unit = "test-index"
+    port = 19007
+    _folder: ClassVar[str] = f"{FOLDER}/index"
+
+    @property
+    def ca_certificate(self) -> str:
+        """Certificate (PEM) of the authority that a client must trust."""
+        return self._shell(f"cat {self._folder}/tls/ca.crt")
+
+    def url(self, index: str) -> str:
+        """URL of the index `open` or `closed`, without a login."""
+        return f"https://{self.address}/{index}"
+
+    def start(self) -> Self:
+        """Start both."""
+        self._install("lighttpd", "lighttpd-mod-openssl")
+        self._certify(f"{self._folder}/tls")
+        for index in ("open", "closed"):
+            wheel = f"e2e_{index}-1.0-py3-none-any.whl"
+            path = f"{self._folder}/files/{index}/e2e-{index}/{wheel}"
+            self._write(path, _wheel(f"e2e_{index}", f"WORD = {index!r}\n"), mode="644")
+        self._write(f"{self._folder}/users", f"{self.user}:{self.password}\n".encode())
+        config = f"{self._folder}/lighttpd.conf"
+        self._write(config, _INDEX.format(folder=self._folder, port=self.port).encode())
+        self._run(f"lighttpd -D -f {config}", url=self.url("open"), ca=self.ca_certificate)
+        return self
+
+
+def _wheel(name: str, text: str) -> bytes:
+    """A wheel with one module."""
+    info = f"{name}-1.0.dist-info"
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(f"{name}.py", text)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr(f"{info}/WHEEL", tags)
+        archive.writestr(f"{info}/RECORD", "")
+    return content.getvalue()
 
 
 @dataclass(frozen=True)

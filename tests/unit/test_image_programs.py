@@ -3,6 +3,7 @@ skopeo and the cluster."""
 
 from __future__ import annotations
 
+import configparser
 import grp
 import os
 import platform
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tasks.worker import image
 from tests.unit import fake
 from tests.unit.stand_ins import Host
 
@@ -134,6 +136,43 @@ echo 'URIs: https://token@mirror.example/debian' > "$root/etc/apt/sources.list.d
         "0000own.list": "deb [signed-by=/k] https://mirror.example/debian sid main\n",
         "0001own.sources": "URIs: https://mirror.example/debian\n",
     }
+
+
+def test_pip_of_the_image_has_the_hosts_index_without_its_login(host: Host) -> None:
+    host.program("buildah", BUILDAH.format(folder=host.folder).replace('rm -r "$here/root"', ":"))
+    assert host.apply("image-build.sh", TAG, VENV) == ""
+    root = host.folder / "root"
+    assert not (root / "etc/pip.conf").exists()
+    shutil.rmtree(root)
+    (host.folder / "authority").write_text("-- ours --\n")
+    (host.folder / "netrc").write_text("machine pypi.example login deploy password s3cret")
+    host.values |= {
+        "DEFAULT_INDEX": "https://pypi.example/simple",
+        "PACKAGE_AUTHORITY": str(host.folder / "authority"),
+        "PACKAGE_LOGINS": str(host.folder / "netrc"),
+    }
+    assert host.apply("image-build.sh", TAG, VENV) == ""
+    config = configparser.RawConfigParser()
+    config.read(root / "etc/pip.conf")
+    assert dict(config["global"]) == {
+        "index-url": "https://pypi.example/simple",
+        "cert": "/etc/airflow/package-authority.pem",
+    }
+    trusted = (root / "etc/airflow/package-authority.pem").read_text()
+    assert trusted.endswith("-- ours --\n") and "BEGIN CERTIFICATE" in trusted
+    texts = [path.read_text() for path in root.rglob("*") if path.is_file()]
+    assert not [text for text in texts if "s3cret" in text]
+
+
+def test_another_index_is_another_image() -> None:
+    index = {"build_indexes": {"company": {"url": "https://pypi.example/simple", "default": True}}}
+    beside = {"build_indexes": {"company": {"url": "https://pypi.example/simple"}}}
+    trusted = fake.VARIANTS["package index"]["build_ca_certificate"]
+    names = [
+        image.reference(fake.settings(each))
+        for each in ({}, beside, index, index | {"build_ca_certificate": trusted})
+    ]
+    assert names[0] == names[1] and len(set(names)) == 3
 
 
 def test_a_killed_run_leaves_nothing_in_the_way(host: Host) -> None:

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import io
 import ipaddress
+import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -18,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 from cryptography import x509
@@ -286,6 +289,40 @@ def test_pip_which_installs_uv_has_the_same_index(host: Host) -> None:
     host.values |= {"REQUIREMENTS": str(folder), "UV": str(host.folder / "venv")}
     assert host.apply("tools.sh", "uv") == ""
     assert "locked" in installed(host)
+
+
+def test_a_tasks_own_virtual_environment_takes_packages_with_the_login_of_a_connection(
+    host: Host, index: Served
+) -> None:
+    """As PythonVirtualenvOperator: index_urls_from_connection_ids is in the virtual environment's
+    file, which pip reads after that of the worker image."""
+    text = (fake.FILES / "usr/local/lib/airflow/image-fill.sh").read_text()
+    (block,) = re.findall(r'^if \[ -n "\$DEFAULT_INDEX" \]; then$.*?^fi$', text, re.M | re.S)
+    root, trusted = host.folder / "root", host.folder / "trusted.pem"
+    (root / "etc").mkdir(parents=True)
+    (root / str(host.folder).lstrip("/")).mkdir(parents=True)
+    values = {name: host.values[name] for name in ("DEFAULT_INDEX", "PACKAGE_AUTHORITY")}
+    recipe = f"set -eu; root={root}; trusted={trusted}\n{block}"
+    subprocess.run(["sh", "-c", recipe], env={**os.environ, **values}, check=True)
+    # A user's file in place of the system's, which this machine may have: that of the virtual
+    # environment comes after both.
+    (host.folder / ".config/pip").mkdir(parents=True)
+    (root / "etc/pip.conf").rename(host.folder / ".config/pip/pip.conf")
+    (root / str(trusted).lstrip("/")).rename(trusted)
+
+    venv = host.folder / "task"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    surroundings = {"PATH": os.environ["PATH"], "HOME": str(host.folder), "PIP_NO_INPUT": "1"}
+    command = [f"{venv}/bin/pip", "--no-cache-dir", "install", "inner"]
+    refused = subprocess.run(command, env=surroundings, capture_output=True, text=True)
+    assert refused.returncode != 0 and index.url in refused.stdout
+    (venv / "pip.conf").write_text(
+        f"[global]\nindex-url = {index.url.replace('//', '//deploy:' + quote(LOGIN[1]) + '@')}"
+    )
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert LOGIN[1] not in done.stdout + done.stderr
+    assert list(venv.glob("lib/python3*/site-packages/inner.py"))
 
 
 def test_the_login_is_in_no_command_and_no_file_that_pyinfra_shows(index: Served) -> None:

@@ -511,7 +511,9 @@ BASES: dict[str, dict[str, Any]] = {
         "logs_claim": {"name": "other", "host_path": "/srv/logs"},
     },
     "logs_s3": {"logs_store": "s3", "logs_s3": S3},
-    "build_ca_certificate": {"build_indexes": {"company": {"url": "https://pypi.example/simple"}}},
+    "build_ca_certificate": {
+        "build_indexes": {"company": {"url": "https://pypi.example/simple", "default": True}}
+    },
     "web_certificate": {**PUBLIC, "web_certificate": fake.pair()},
     "minikube_driver": {**fake.ANOTHER_DRIVER, "minikube_driver": "none"},
     "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
@@ -525,6 +527,8 @@ IN_IMAGE = IN_VENV | {
     "plugins_local_folder",
     "plugins_source",
     "airflow_uid",
+    "build_ca_certificate",
+    "build_indexes",
     "worker_extra_apt_packages",
     "worker_image",
     "worker_registry",

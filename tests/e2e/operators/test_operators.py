@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.error
+from base64 import b64encode
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import ENDED
-from tests.e2e.servers import MailServer
+from tests.e2e.servers import IndexServer, MailServer
 from tests.e2e.support import SEEN_SECONDS, SLACK, START_SECONDS, Airflow, Deploy, deploy
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
@@ -32,8 +33,10 @@ XCOMS = "/var/log/airflow/e2e-xcoms"
 DAYS = ("2025-06-01", "2025-06-02", "2025-06-03")
 
 
-def settings(mail: MailServer) -> dict[str, object]:
+def settings(mail: MailServer, index: IndexServer) -> dict[str, object]:
     """The settings of this story."""
+    login = {"username": index.user, "password": index.password}
+    closed = {"conn_type": "package_index", "host": index.url("closed"), "login": index.user}
     connection = {
         "conn_type": "smtp",
         "host": mail.machine.address,
@@ -56,7 +59,16 @@ def settings(mail: MailServer) -> dict[str, object]:
                 "xcom_objectstorage_threshold": "6000000",
             },
         },
-        "airflow_connections": {"smtp_default": connection},
+        "airflow_connections": {
+            "smtp_default": connection,
+            "e2e_index": {**closed, "password": index.password},
+        },
+        # Airflow's own packages are there already.
+        "build_indexes": {
+            "open": {"url": index.url("open"), "default": True},
+            "closed": {"url": index.url("closed"), **login},
+        },
+        "build_ca_certificate": index.ca_certificate,
         "airflow_variables": {"locker_code": "4711-hidden"},
         "dags_env": {"DEPLOY_ENV": "prod", "E2E_QUOTES": QUOTES},
         "dags_local_folder": f"{HERE}/dags",
@@ -72,9 +84,15 @@ def mail(machine: Machine) -> MailServer:
 
 
 @pytest.fixture(scope="module")
-def deployed(mail: MailServer) -> Deploy:
+def index(machine: Machine) -> IndexServer:
+    """Indexes of Python packages, one with a login, whose certificates nobody trusts by itself."""
+    return IndexServer(machine).start()
+
+
+@pytest.fixture(scope="module")
+def deployed(mail: MailServer, index: IndexServer) -> Deploy:
     """The deploy with the settings for all that follows."""
-    run = deploy(settings=settings(mail))
+    run = deploy(settings=settings(mail, index))
     assert run.code == 0, run.output
     return run
 
@@ -132,8 +150,10 @@ def states(airflow: Airflow, dag: str, run: str) -> dict[str, str]:
     }
 
 
-def test_the_settings_are_deployed_once(deployed: Deploy, mail: MailServer) -> None:
-    assert deploy(settings=settings(mail)).changed == []
+def test_the_settings_are_deployed_once(
+    deployed: Deploy, mail: MailServer, index: IndexServer
+) -> None:
+    assert deploy(settings=settings(mail, index)).changed == []
 
 
 def test_what_reads_dags_has_their_variables(
@@ -186,6 +206,8 @@ SAID = {
         for task in ("in_a_pod", "on_the_host")
     },
     (KINDS, "virtualenv"): ["prefix /tmp/"],
+    (KINDS, "index_of_the_host"): ["from open"],
+    (KINDS, "index_with_login"): ["from closed"],
     (KINDS, "external_python"): ["prefix /usr"],
     (KINDS, "bash"): ["curl 7", "git version", "airflow supervi"],
     (KINDS, "kubernetes"): ["in a pod of its own"],
@@ -220,8 +242,30 @@ def test_the_task_says_in_its_log(
     assert [words for words in SAID[dag, task] if words not in log] == [], log
 
 
-def test_the_hidden_value_is_in_no_log(runs: dict[str, str], shell: Shell) -> None:
-    assert shell("grep -rl 4711-hidden /var/log/airflow || true") == ""
+def test_hidden_values_are_in_no_log(
+    runs: dict[str, str], index: IndexServer, shell: Shell
+) -> None:
+    for hidden in ("4711-hidden", index.password):
+        assert shell(f"grep -rl {hidden} /var/log/airflow || true") == ""
+
+
+def test_the_login_to_the_index_is_in_no_image_and_no_pod(
+    runs: dict[str, str], index: IndexServer, shell: Shell
+) -> None:
+    hidden = f"-e {index.password} -e {b64encode(index.password.encode()).decode()}"
+    objects = "kubectl get pods,configmaps,secrets -A -o yaml"
+    assert shell(f"{objects} | grep -c {hidden} || true") == "0"
+    image = shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml")
+    shell(f"mkdir -p /mnt/e2e-image && ctr -n k8s.io images mount {image} /mnt/e2e-image")
+    try:
+        assert index.url("open") in shell("cat /mnt/e2e-image/etc/pip.conf")
+        assert shell(f"grep -rlF {hidden} /mnt/e2e-image/etc /mnt/e2e-image/opt || true") == ""
+    finally:
+        shell("ctr -n k8s.io images unmount --rm /mnt/e2e-image")
+    # Others on the host can't read it either.
+    where = "/etc /opt/airflow /usr/local /var/lib/airflow /var/lib/airflow-dags /var/log /tmp /run"
+    readable = f"find {where} -xdev -type f -perm -004 -size -2048"
+    assert shell(f"{readable} -exec grep -lF {hidden} {{}} + || true") == ""
 
 
 def test_an_executor_that_a_task_names_runs_it(runs: dict[str, str], airflow: Airflow) -> None:
@@ -390,7 +434,7 @@ def test_a_file_of_a_strict_umask_is_read(deployed: Deploy, airflow: Airflow, sh
 
 
 def test_a_closed_file_is_told_in_the_journal_until_the_next_deploy(
-    runs: dict[str, str], airflow: Airflow, shell: Shell, mail: MailServer
+    runs: dict[str, str], airflow: Airflow, shell: Shell, mail: MailServer, index: IndexServer
 ) -> None:
     file = Path("/opt/airflow/dags/e2e_closed.py")
     bring(shell, "e2e_closed", f"install -m 600 /dev/stdin {file}")
@@ -399,7 +443,7 @@ def test_a_closed_file_is_told_in_the_journal_until_the_next_deploy(
         f"journalctl -u airflow-dag-processor -o cat | grep \"Permission denied: '{file}'\" || true"
     )
     wait_for(lambda: shell(said), KNOWN_SECONDS, "the journal has it")
-    run = deploy(settings=settings(mail))
+    run = deploy(settings=settings(mail, index))
     assert run.code == 0, run.output
     assert run.changed == ["System | Let Airflow read the files in /opt/airflow/dags"]
     wait_for(lambda: known(airflow, "e2e_closed"), KNOWN_SECONDS, "it is read")
@@ -407,11 +451,11 @@ def test_a_closed_file_is_told_in_the_journal_until_the_next_deploy(
 
 
 def test_a_plugin_that_the_inventory_no_longer_has_goes(
-    runs: dict[str, str], mail: MailServer, shell: Shell
+    runs: dict[str, str], mail: MailServer, index: IndexServer, shell: Shell
 ) -> None:
     without = {
         key: value
-        for key, value in settings(mail).items()
+        for key, value in settings(mail, index).items()
         if key not in ("plugins_local_folder", "dags_local_folder")
     }
     run = deploy(settings=without)

@@ -32,6 +32,22 @@ def e2e_kinds() -> None:
         print("prefix", sys.prefix)
         return sys.prefix
 
+    @task.virtualenv(requirements=["e2e-open"], system_site_packages=False)
+    def index_of_the_host() -> None:
+        import e2e_open
+
+        print("from", e2e_open.WORD)
+
+    @task.virtualenv(
+        requirements=["e2e-closed"],
+        system_site_packages=False,
+        index_urls_from_connection_ids=["e2e_index"],
+    )
+    def index_with_login() -> None:
+        import e2e_closed
+
+        print("from", e2e_closed.WORD)
+
     @task.external_python(python="/usr/bin/python3", expect_airflow=False, expect_pendulum=False)
     def external_python() -> str:
         import sys
@@ -91,6 +107,8 @@ def e2e_kinds() -> None:
         print("total", sum(squares))
 
     virtualenv()
+    index_of_the_host()
+    index_with_login()
     external_python()
     bash()
     kubernetes()

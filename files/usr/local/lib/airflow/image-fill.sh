@@ -15,8 +15,9 @@ set -eu
 }
 container=$1 venv=$2
 root=$(buildah mount "$container")
-program=/usr/local/lib/airflow/start-task # in the image
-sbom=/usr/share/sbom                      # in the image
+program=/usr/local/lib/airflow/start-task  # in the image
+sbom=/usr/share/sbom                       # in the image
+trusted=/etc/airflow/package-authority.pem # in the image
 
 # Airflow's task runner needs these in addition to the virtual environment; PythonVirtualenvOperator
 # needs python3-venv. Commands of BashOperator use curl and the programs of procps most.
@@ -40,6 +41,14 @@ echo "airflow:x:$AIRFLOW_UID:" >>"$root/etc/group"
 # each start, which takes a worker 0.2 s.
 mkdir "$root/etc/airflow"
 touch "$root/etc/airflow/airflow.cfg"
+# pip makes the virtual environments of tasks: it asks the host's index, and trusts what the host does.
+# A file, since a task's own index_urls are in one and a variable would win over them. The login stays
+# on the host.
+if [ -n "$DEFAULT_INDEX" ]; then
+    # shellcheck disable=SC2086 # there may be none
+    cat /etc/ssl/certs/ca-certificates.crt $PACKAGE_AUTHORITY >"$root$trusted"
+    printf '[global]\nindex-url = %s\ncert = %s\n' "$DEFAULT_INDEX" "$trusted" >"$root/etc/pip.conf"
+fi
 mkdir -p "$root$venv"
 cp -a "$venv/." "$root$venv"
 mkdir -p "$root$(dirname "$program")"
