@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,13 +11,24 @@ from airflow.sdk import dag, task
 GO_ON = Path("/opt/airflow/dags/e2e_go_on")
 
 
+def imports(module: str) -> bool:
+    """Whether a module is there; it is imported, since it may lack a library of Debian."""
+    if find_spec(module) is None:
+        return False
+    import_module(module)
+    return True
+
+
 @dag(schedule=None, catchup=False)
 def e2e_image() -> None:
     """Says whether the image has what the deploy was told to put there."""
 
     @task
     def look() -> None:
-        print(f"jq: {shutil.which('jq') is not None}, statsd: {find_spec('statsd') is not None}")
+        programs = {name: shutil.which(name) is not None for name in ("gcc", "jq")}
+        modules = {"statsd": "statsd", "mysql": "MySQLdb", "ldap": "ldap"}
+        found = programs | {name: imports(module) for name, module in modules.items()}
+        print(", ".join(f"{name}: {is_there}" for name, is_there in found.items()))
 
     look()
 
