@@ -26,14 +26,18 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import TypeAdapter
 
 from tasks import layout
+from tasks.settings.types import RequirementsLock
 from tests.unit import fake
 from tests.unit.stand_ins import Host
 
 LOGIN = ("deploy", "s3cret-Word!")
-# An sdist's own build backend, which needs no other package and no compiler.
+# An sdist's own build backend, which needs no compiler.
 BACKEND = """
+import maker
+
 def build_wheel(folder, config_settings=None, metadata_directory=None):
     name = "built_here-1.0-py3-none-any.whl"
     with open(f"{folder}/{name}", "wb") as wheel:
@@ -59,7 +63,8 @@ def wheel(name: str, version: str = "1.0", text: str = "") -> bytes:
 
 def sdist() -> bytes:
     """A package that has only its source."""
-    system = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    system = '[build-system]\nrequires = ["maker"]\n'
+    system += 'build-backend = "backend"\nbackend-path = ["."]\n'
     project = '[project]\nname = "built-here"\nversion = "1.0"\n'
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
@@ -78,6 +83,7 @@ def sdist() -> bytes:
 FILES = {
     "locked": ("locked-1.0-py3-none-any.whl", wheel("locked")),
     "inner": ("inner-1.0-py3-none-any.whl", wheel("inner")),
+    "maker": ("maker-1.0-py3-none-any.whl", wheel("maker")),
     "built-here": ("built_here-1.0.tar.gz", sdist()),
 }
 
@@ -280,6 +286,93 @@ def test_a_package_without_a_wheel_is_built_only_where_settings_say_so(host: Hos
     done = install(host, "built-here")
     assert done.returncode == 0, done.stderr
     assert "built_here" in installed(host)
+
+
+def builds(host: Host, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Build a package for the first time; returns the lock. Then the index has a newer tool."""
+    host.values["BUILDS_PACKAGES"] = "yes"
+    done = install(host, "built-here")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    newer = ("maker-2.0-py3-none-any.whl", wheel("maker", version="2.0"))
+    monkeypatch.setitem(FILES, "maker 2", newer)
+    return (host.folder / "extra.txt").read_text()
+
+
+def built_with(key: str, version: str) -> str:
+    """The line of a lock for the tool."""
+    return (
+        f"# built with: maker=={version} --hash=sha256:{hashlib.sha256(FILES[key][1]).hexdigest()}"
+    )
+
+
+def test_the_tools_that_build_packages_are_locked(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = builds(host, monkeypatch)
+    assert built_with("maker", "1.0") in locked.splitlines()
+    # Another host may get it: it is one that a setting accepts.
+    TypeAdapter(RequirementsLock).validate_python(locked)
+    # The newer one would end a build.
+    other = wheel("maker", text="raise SystemExit('another maker')\n")
+    monkeypatch.setitem(FILES, "maker 2", ("maker-2.0-py3-none-any.whl", other))
+    assert again(host, "built-here").returncode == 0
+    assert (host.folder / "extra.txt").read_text() == locked
+    assert {path.name for path in host.folder.glob("extra*")} == {"extra.txt"}
+
+
+def test_another_file_of_a_build_tool_is_refused(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack: code of a build tool runs as root."""
+    builds(host, monkeypatch)
+    name, _ = FILES["maker"]
+    monkeypatch.setitem(FILES, "maker", (name, wheel("maker", text="import evil\n")))
+    done = again(host, "built-here")
+    assert done.returncode == 1 and "Hash mismatch for `maker==1.0`" in done.stderr
+    assert "DEBUG" not in done.stderr
+
+
+def test_other_requirements_lock_their_own_tools(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = builds(host, monkeypatch).replace(f"{host.folder}/venv", "/opt/airflow/venvs/other")
+    (host.folder / "extra.txt").write_text(locked)
+    assert again(host, "built-here", "inner").returncode == 0
+    lines = (host.folder / "extra.txt").read_text().splitlines()
+    assert [line for line in lines if line.startswith("# built with")] == [
+        built_with("maker 2", "2.0")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        # uv had all in its cache.
+        ("", ["other==3.0"]),
+        (
+            "DEBUG Installing build requirements: inner==1.0, maker==1.0\n",
+            ["inner==1.0", "maker==1.0", "other==3.0"],
+        ),
+        # Two packages want two versions of a tool, which no constraint allows.
+        (
+            "DEBUG Installing build requirement: other==2.0\n"
+            "DEBUG Installing build requirement: other==3.0\n",
+            [],
+        ),
+    ],
+)
+def test_tools_of_what_was_built_before_stay(said: str, expected: list[str], host: Host) -> None:
+    log, lock = host.folder / "log", host.folder / "extra.txt"
+    log.write_text(said)
+    lock.write_text("# built with: other==3.0 --hash=sha256:0\nx==1 \\\n    --hash=sha256:1\n")
+    done = host.run("build-tools.sh", "learn", str(log), str(lock), sys.executable)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [
+        line.removeprefix("# built with: ").split(" --hash=") for line in done.stdout.splitlines()
+    ]
+    assert [line[0] for line in lines] == expected
+    for name, *sums in (line for line in lines if line[0] != "other==3.0"):
+        assert sums == [f"sha256:{hashlib.sha256(FILES[name[:-5]][1]).hexdigest()}"]
 
 
 def test_pip_which_installs_uv_has_the_same_index(host: Host) -> None:

@@ -159,6 +159,9 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     assert re.search(
         "^statsd==4.0.1 .*\n +--hash=", shell(f"cat {layout.EXTRA_LOCK}"), re.MULTILINE
     )
+    assert re.search(
+        "^# built with: setuptools==.* --hash=", shell(f"cat {layout.EXTRA_LOCK}"), re.MULTILINE
+    )
     # There is a list of packages for each image that is kept.
     assert shell("cd /opt/airflow/image && ls -d */") == f"{tag}/"
     shell(f"systemd-run --quiet --unit=e2e-statsd socat -u UDP4-RECV:8125 OPEN:{STATSD},creat")

@@ -4,10 +4,12 @@
 # Written by the deploy of Airflow.
 #
 # The first success with these REQUIREMENTs locks them, with hashes, in EXTRA_LOCK: whatever the index
-# offers later, the same environment has the same packages, and another one keeps them where it can.
+# offers later, the same environment has the same packages, and another one keeps them where it can. So
+# it does with the tools, such as setuptools, that build packages without a wheel.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 [ $# -ge 4 ] || usage
 action=$1 venv=$2 python=$3 lock=$4
 shift 4
@@ -24,21 +26,37 @@ resolve() {
         --no-header --no-annotate --output-file "$EXTRA_LOCK.new" "$@" - >/dev/null
 }
 
+# Run uv so that it names the tools with which it builds, for build-tools.sh; pass its other words on.
+building() {
+    export RUST_LOG=uv_dispatch=debug
+    "$@" 2>"$said" || failed=yes
+    unset RUST_LOG
+    grep '^DEBUG' "$said" >>"$log" || true
+    grep -v '^DEBUG' "$said" >&2 || true
+    [ -z "$failed" ] || refuse
+}
+
 install_more() {
     # Where there are the means, packages may be built.
     wheels="--only-binary :all:"
     [ -z "$BUILDS_PACKAGES" ] || wheels=
-    more=$EXTRA_LOCK
+    more=$EXTRA_LOCK said=$EXTRA_LOCK.said log=$EXTRA_LOCK.log tools=$EXTRA_LOCK.tools failed=
+    trap 'rm -f "$said" "$log" "$tools"' EXIT
+    : >"$log"
     # shellcheck disable=SC2086 # two words
-    if ! grep -qsxF "# For $venv" "$more"; then
+    if grep -qsxF "# For $venv" "$more"; then
+        "$here/build-tools.sh" constraints "$more" >"$tools"
+        [ ! -s "$tools" ] || wheels="$wheels --build-constraints $tools"
+    else
         more=$EXTRA_LOCK.new
-        printf '%s\n' "$@" | resolve $wheels || refuse
+        printf '%s\n' "$@" | building resolve $wheels
     fi
     # shellcheck disable=SC2086
-    install $wheels --no-deps -r "$more" || refuse
+    building install $wheels --no-deps -r "$more"
     [ "$more" = "$EXTRA_LOCK" ] || {
-        printf '%s\n' "# Written by the deploy of Airflow: the lock of airflow_extra_requirements." "# For $venv" |
-            cat - "$more" >"$more.whole"
+        printf '%s\n' "# Written by the deploy of Airflow: the lock of airflow_extra_requirements." "# For $venv" >"$more.whole"
+        "$here/build-tools.sh" learn "$log" "$EXTRA_LOCK" "$python" >>"$more.whole" || refuse
+        cat "$more" >>"$more.whole"
         sync "$more.whole"
         mv "$more.whole" "$EXTRA_LOCK"
         rm "$more"
