@@ -64,6 +64,8 @@ COMMAND_LOCK = f"{LOCKS}/command"  # held while a command of a deploy changes th
 # Configuration and secrets.
 CONFIG = "/etc/airflow/airflow.cfg"
 DAGS_ENV = "/etc/airflow/dags.env"  # variables of what runs the code of DAGs
+# The same before the host puts in the image, whose digest only it knows.
+DAGS_ENV_CANDIDATE = "/etc/airflow/dags.candidate.env"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
 # As the cluster checked it. POD_TEMPLATE is the same with the digest of its image.
 POD_CANDIDATE = "/etc/airflow/pod_template.candidate.yaml"

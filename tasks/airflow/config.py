@@ -17,6 +17,7 @@ from tasks.layout import (
     CONFIG,
     CONTROL_USER,
     DAGS_ENV,
+    DAGS_ENV_CANDIDATE,
     DAGS_USER,
     KUBECONFIG,
     LOGIN_CONFIG,
@@ -57,14 +58,7 @@ def write(settings: HostSettings) -> None:
         args=[image.reference(settings)],
         already="it is the one that the cluster checked, with its image's digest",
     )
-    whole_file.put(
-        name="Write the environment variables of DAGs",
-        src=StringIO(variables.file(settings)),
-        dest=DAGS_ENV,
-        user="root",
-        group="root",
-        mode="644",
-    )
+    _write_variables(settings)
     if hidden := pod_options.hidden(settings):
         progress.say_at_end(
             f"airflow_config: {', '.join(hidden)} did not reach the task pods, since their manifest"
@@ -72,6 +66,35 @@ def write(settings: HostSettings) -> None:
         )
     plugins.publish(settings)
     venv.switch(settings)
+
+
+def _write_variables(settings: HostSettings) -> None:
+    text = variables.file(settings)
+    name = "Write the environment variables of DAGs"
+    if variables.IN_FILE not in text:
+        whole_file.put(
+            name=name,
+            src=StringIO(text),
+            dest=DAGS_ENV,
+            user="root",
+            group="root",
+            mode="644",
+        )
+        return
+    whole_file.put(
+        name="Write the variables of DAGs without the digest of their image",
+        src=StringIO(text),
+        dest=DAGS_ENV_CANDIDATE,
+        user="root",
+        group="root",
+        mode="600",
+    )
+    ensure(
+        name=name,
+        program="dags-env.sh",
+        args=[image.reference(settings)],
+        already="they name the image as pods do",
+    )
 
 
 def _write_login(settings: HostSettings) -> None:

@@ -122,6 +122,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "AIRFLOW_UID": str(settings.airflow.uid),
         "DAGS": layout.DAGS,
         "DAGS_ENV": layout.DAGS_ENV,
+        "DAGS_ENV_CANDIDATE": layout.DAGS_ENV_CANDIDATE,
         "IMAGE_DAGS": layout.IMAGE_DAGS,
         "IMAGE_PLUGINS": layout.IMAGE_PLUGINS,
         "PLUGINS": layout.PLUGINS,

@@ -8,6 +8,11 @@ from tasks import layout
 from tasks.settings import HostSettings
 from tasks.worker import authority, dags, image, logs, options
 
+# Stands for the image until the host puts it in: only the host knows its digest. No value has it,
+# since control characters are refused.
+_IMAGE = "\0"
+# The same in the file: a dollar sign of a value has a backslash before it.
+IN_FILE = "$$(AIRFLOW_WORKER_IMAGE)"
 # The units and the command line set these to places of the host.
 HOST_HAS = ("AIRFLOW_CONFIG", "AIRFLOW_HOME", "HOME", "KUBECONFIG")
 
@@ -46,9 +51,10 @@ def _own(settings: HostSettings) -> dict[str, str]:
 
 def of_host(settings: HostSettings) -> dict[str, str]:
     """The inventory's variables as they are on the host: with the values of $(NAME), which
-    Kubernetes gives those of pods. The host reaches itself at its loopback address."""
-    known = {"HOST_IP": layout.LOOPBACK, **_own(settings)}
-    found = {}
+    Kubernetes gives those of pods. The host reaches itself at its loopback address. Where tasks run
+    on it, they find the image of pods as tasks in pods do."""
+    known = {"HOST_IP": layout.LOOPBACK, **_own(settings), "AIRFLOW_WORKER_IMAGE": _IMAGE}
+    found = {"AIRFLOW_WORKER_IMAGE": _IMAGE} if settings.airflow.tasks_on_host else {}
     for name, value in settings.dags.env.items():
         known[name] = _expanded(value, known)
         if name not in HOST_HAS:
@@ -68,10 +74,10 @@ def _expanded(value: str, known: dict[str, str]) -> str:
 
 
 def file(settings: HostSettings) -> str:
-    """The variables of the host as systemd and sh read them."""
+    """The variables of the host as systemd and sh read them, with IN_FILE for the image."""
     lines = ["# The deploy writes this file (dags_env) for the processes that run DAG code.\n"]
     for name, value in of_host(settings).items():
         # Both take the backslash away before these characters alone.
         escaped = re.sub(r'(["\\`$])', r"\\\1", value)
-        lines.append(f'{name}="{escaped}"\n')
+        lines.append(f'{name}="{escaped.replace(_IMAGE, IN_FILE)}"\n')
     return "".join(lines)

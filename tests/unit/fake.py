@@ -79,6 +79,7 @@ WRITERS = {
     layout.GIT_CONNECTIONS: "/git-connections.sh apply ",
     layout.IMAGE_DAGS_NAME: "/dags-switch.sh apply ",
     layout.POD_TEMPLATE: "/pod-image.sh apply ",
+    layout.DAGS_ENV: "/dags-env.sh apply ",
     **{path: rf"/kubeconfig\.py apply \S+ {path} " for path in KUBECONFIGS},
 }
 
@@ -293,6 +294,8 @@ class Plan(NamedTuple):
                         found[path] += str(re.findall("^(?:KUBECTL|NAMESPACE)=.*", values, re.M))
                     if path == layout.POD_TEMPLATE:
                         found[path] += self.uploads[layout.POD_CANDIDATE]
+                    if path == layout.DAGS_ENV:
+                        found[path] += self.uploads[layout.DAGS_ENV_CANDIDATE]
         return found
 
     def position(self, name: str) -> int:

@@ -52,19 +52,39 @@ def read_by_sh(path: Path) -> dict[str, str]:
     return dict(each.split("=", 1) for each in done.stdout.split("\0") if each)
 
 
-def test_the_host_has_the_variables_of_the_pods(tmp_path: Path) -> None:
-    settings = fake.settings({"dags_env": ENV})
-    assert ENV.items() <= pods_variables({"dags_env": ENV}).items()
+@pytest.mark.parametrize("digest", ["", f"sha256:{'a' * 64}"])
+def test_the_host_has_the_variables_of_the_pods(digest: str, tmp_path: Path) -> None:
+    env = {**ENV, "TWICE": "\\$(AIRFLOW_WORKER_IMAGE)$$(AIRFLOW_WORKER_IMAGE)"}
+    settings = fake.settings({"dags_env": env})
+    assert env.items() <= pods_variables({"dags_env": env}).items()
     file = tmp_path / "dags.env"
-    file.write_text(fake.plan(settings).uploads[layout.DAGS_ENV])
+    host = Host(tmp_path)
+    (tmp_path / "candidate").write_text(fake.plan(settings).uploads[layout.DAGS_ENV_CANDIDATE])
+    image = variables.of_pods(settings)["AIRFLOW_WORKER_IMAGE"]
+    (tmp_path / "digests").write_text(f"{image} {digest}\nother sha256:b\n")
+    host.values |= {"DAGS_ENV": str(file), "DAGS_ENV_CANDIDATE": f"{tmp_path}/candidate"}
+    host.values["WORKER_DIGESTS"] = f"{tmp_path}/digests"
+    host.program("chown")
+    host.program("find", "echo right")
+    assert "has other variables" in host.check("dags-env.sh", image)
+    assert host.apply("dags-env.sh", image) == host.check("dags-env.sh", image) == ""
     found = read_by_sh(file)
-    assert {name: found.get(name) for name in ENV} == {
+    reference = f"{image}@{digest}" if digest else image
+    assert {name: found.get(name) for name in env} == {
         **ENV,
         # Kubernetes puts these into a pod.
         "NO_PROXY": "127.0.0.1,example",
-        "IMAGE": variables.of_pods(settings)["AIRFLOW_WORKER_IMAGE"],
+        "IMAGE": reference,
         "AGAIN": "$(HOST_IP) prod $(UNKNOWN)",
+        "TWICE": f"\\{reference}$(AIRFLOW_WORKER_IMAGE)",
     }
+
+
+def test_tasks_on_the_host_find_the_image_of_pods() -> None:
+    on_host = fake.settings({"airflow_executor": "KubernetesExecutor,LocalExecutor"})
+    assert f'AIRFLOW_WORKER_IMAGE="{variables.IN_FILE}"\n' in variables.file(on_host)
+    # A change of the image restarts no service that does not run tasks.
+    assert "AIRFLOW_WORKER_IMAGE" not in variables.file(fake.settings())
 
 
 def test_the_host_keeps_its_own_places() -> None:

@@ -82,7 +82,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/etc/airflow/uv.toml": tomllib.loads,
     "/etc/airflow/package-authority.pem": like(r"-----BEGIN CERTIFICATE-----\n[^-]*-----END .*\n"),
     "/etc/airflow/database-authority.pem": like(r"-----BEGIN CERTIFICATE-----\n[^-]*-----END .*\n"),
-    "/etc/airflow/dags.env": like(r'#.*\n([A-Za-z_]\w*=".*"\n)*'),
+    "/etc/airflow/dags*.env": like(r'#.*\n([A-Za-z_]\w*=".*"\n)*'),
     "/etc/airflow/host.env": like(r"#.*\n([A-Z_]+=.*\n)+"),
     "/usr/local/lib/airflow/*.py": python,
     "/usr/local/lib/airflow/containerd.toml": tomllib.loads,

@@ -63,6 +63,7 @@ FILES = {
     "/etc/airflow/dags.env": ("root:root", "644"),
     # Only the deploy reads these.
     "/etc/airflow/*.candidate.yaml": ("root:root", "600"),
+    "/etc/airflow/*.candidate.env": ("root:root", "600"),
     "/etc/airflow/*.json": ("root:root", "600"),
     "/opt/airflow/image/start-task": ("root:root", "644"),
     # The cluster shows it to all, and an admin of the cluster may fetch it.

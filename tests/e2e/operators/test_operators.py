@@ -268,6 +268,15 @@ def test_the_login_to_the_index_is_in_no_image_and_no_pod(
     assert shell(f"{readable} -exec grep -lF {hidden} {{}} + || true") == ""
 
 
+def test_tasks_on_the_host_name_the_image_as_pods_do(
+    runs: dict[str, str], airflow: Airflow, shell: Shell
+) -> None:
+    image = shell("awk '$1 == \"image:\" {print $2}' /etc/airflow/pod_template.yaml")
+    for task in ("in_a_pod", "on_the_host"):
+        log = airflow.log("e2e_surroundings", runs["e2e_surroundings"], task)
+        assert f"image {image} of pods" in log
+
+
 def test_an_executor_that_a_task_names_runs_it(runs: dict[str, str], airflow: Airflow) -> None:
     by_task = {
         each["task_id"]: each

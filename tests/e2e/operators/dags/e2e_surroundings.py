@@ -15,6 +15,7 @@ def e2e_surroundings() -> None:
 
     def tell() -> None:
         print("runs in", WHERE, "with", repr(os.environ["E2E_QUOTES"]))
+        print("image", os.environ["AIRFLOW_WORKER_IMAGE"], "of pods")
         print("zone", conf.get("core", "default_timezone"), "code", Variable.get("locker_code"))
 
     def compile_and_tell() -> None:
