@@ -98,7 +98,11 @@ ask_system() {
     {
         hostname
         hostname -f
+        # The same addresses as in certificate.sh.
         ip -o -4 route get 192.0.2.1 | sed -n 's/.* src \([^ ]*\).*/\1/p'
+        interface=$(ip -o -4 route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')
+        [ -z "$interface" ] ||
+            ip -o -4 addr show dev "$interface" scope global | sed -n '1s/.* inet \([0-9.]*\).*/\1/p'
     } 2>/dev/null | sed '/^localhost$/d; s/^/own_name /' | sort -u
 }
 

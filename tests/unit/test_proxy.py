@@ -327,6 +327,29 @@ def test_a_certificate_is_made_again_only_if_it_must_be(maker: Maker) -> None:
     maker.says_hello("pods-ca.pem", "192.0.2.8")
 
 
+def test_a_host_with_several_addresses_has_a_certificate_for_that_of_the_node(maker: Maker) -> None:
+    """minikube does not ask which address the host prefers, as `src` of a route says it."""
+    maker.made()
+    maker.program(
+        "ip",
+        """case "$*" in
+*"route get"*) echo '192.0.2.1 via 192.0.2.254 dev eth0 src 198.51.100.9 uid 0' ;;
+*"route show default")
+    echo 'default via 192.0.2.254 dev eth0 proto dhcp src 198.51.100.9 metric 100'
+    echo 'default via 203.0.113.1 dev eth1 metric 200' ;;
+*"addr show dev eth0 scope global")
+    echo '2: eth0    inet 192.0.2.3/24 brd 192.0.2.255 scope global eth0'
+    echo '2: eth0    inet 198.51.100.9/32 scope global eth0' ;;
+*) exit 1 ;;
+esac""",
+    )
+    maker.made()
+    for address in ("192.0.2.3", "198.51.100.9"):
+        assert maker.holds_for("-verify_ip", address)
+        maker.says_hello("pods-ca.pem", address)
+    assert not maker.holds_for("-verify_ip", "203.0.113.7")
+
+
 def test_people_who_know_the_authority_trust_it_for_this_host_only(maker: Maker) -> None:
     """The attack: a thief has the authority's key, and signs for another server."""
     maker.made("airflow.example", "2001:db8::7")

@@ -108,6 +108,31 @@ def test_the_smoke_tests_user_comes_back(shell: Shell) -> None:
     assert deploy().changed == []
 
 
+def test_more_addresses_of_the_host_do_not_matter(shell: Shell) -> None:
+    """A second network; and a second address that the host prefers, which minikube does not ask."""
+    route = shell("ip -4 route show default | head -n 1")
+    interface = shell("ip -4 route show default | sed -n '1s/.* dev \\([^ ]*\\).*/\\1/p'")
+    shell(
+        "ip link add e2e-second type veth peer name e2e-peer && ip link set e2e-second up"
+        " && ip addr add 198.51.100.7/24 dev e2e-second"
+        f" && ip addr add 203.0.113.9/32 dev {interface}"
+    )
+    run = deploy()
+    assert run.code == 0 and run.changed == [], run.output
+    shell(f"ip route change {route} src 203.0.113.9")
+    try:
+        assert "src 203.0.113.9" in shell("ip -4 route get 192.0.2.1")
+        shell("systemctl start airflow-certificate")
+        # Its pod reaches the host by the node's address, which is still the first one.
+        assert "Smoke test passed" in shell("airflow-smoke-test")
+    finally:
+        shell(
+            f"ip route change {route}; ip link del e2e-second"
+            f"; ip addr del 203.0.113.9/32 dev {interface}"
+        )
+    assert "Smoke test passed" in shell("airflow-smoke-test")
+
+
 def test_a_proxy_is_for_the_internet_only(shell: Shell) -> None:
     """Nobody answers there, and nothing of the host and its cluster asks."""
     settings: dict[str, object] = {"proxy_url": "http://127.0.0.1:9"}
