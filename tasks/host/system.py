@@ -14,6 +14,9 @@ from tasks.settings import HostSettings
 # A node that runs Kubernetes itself needs these (minikube's driver none):
 # https://minikube.sigs.k8s.io/docs/drivers/none/
 NODE_PACKAGES = [
+    # containerd confines pods with it where the kernel has AppArmor, as Debian's has. Some versions
+    # start none without it: https://github.com/containerd/containerd/issues/8123
+    "apparmor",
     "conntrack",
     "containerd",
     "containernetworking-plugins",

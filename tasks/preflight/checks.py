@@ -38,6 +38,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         ]
     return [
         *_system(report),
+        *_selinux(report),
         *_release(report),
         *_resources(report),
         *_room(report),
@@ -76,6 +77,14 @@ def _system(report: Report) -> Iterator[str]:
         yield (
             f"the architecture is {architecture}: use a host with {' or '.join(ARCHITECTURES)}, for"
             " which there are programs with checksums"
+        )
+
+
+def _selinux(report: Report) -> Iterator[str]:
+    if report.one("selinux") and not report.one("installed"):
+        yield (
+            "SELinux is enforcing, with which this project never tried the deploy: write"
+            " SELINUX=permissive into /etc/selinux/config and run `setenforce 0`"
         )
 
 

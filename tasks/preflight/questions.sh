@@ -90,6 +90,7 @@ ask_system() {
     [ ! -e /usr/bin/python3 ] ||
         say pythons "$(find /usr/bin -name 'python3.*' | sed -n 's|.*/python\(3\.[0-9]*\)$|\1|p' | paste -sd' ')"
     say architecture "$architecture"
+    [ "$(cat /sys/fs/selinux/enforce 2>/dev/null)" != 1 ] || say selinux enforcing
     say memory_kib "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)"
     for place in /opt /var; do
         say disk_kib "$place $(df -Pk $place | awk 'NR == 2 {print $4}')"

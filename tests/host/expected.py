@@ -219,6 +219,7 @@ _PACKAGES: Table = {
     existing_postgres: "postgresql-client-{postgres} reaches Airflow's database",
     # https://minikube.sigs.k8s.io/docs/drivers/none/
     node_is_this_host: """
+        apparmor                    containerd confines pods with its profile, if the kernel can
         conntrack                   kubeadm's checks ask for it, kube-proxy calls it
         containerd                  runs the pods
         containernetworking-plugins the pods' network

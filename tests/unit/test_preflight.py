@@ -150,6 +150,7 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         # Where Airflow is installed already, space is taken and nothing need be downloaded.
         ({"installed": ["yes"], "disk_kib": ["/opt 1", "/var 1"]}, {}),
         ({"installed": ["yes"], "room": ["/ 262144 0 0", "/var 262144 60000 1000"]}, {}),
+        ({"installed": ["yes"], "selinux": ["enforcing"]}, {}),
         ({"pythons": ["3.11"]}, {}),
         ({"system": ["debian trixie"], "pythons": ["3.11 3.13"]}, {}),
         ({"installed": ["yes"], "unreachable": ["dl.k8s.io"]}, {}),
@@ -174,6 +175,7 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ({"system": ["ubuntu jammy"]}, {}, "ubuntu jammy", "Debian 12 (bookworm)"),
         ({"system": ["linuxmint noble"]}, {}, "linuxmint noble", "Ubuntu 24.04 (noble)"),
         ({"no_universe": ["yes"]}, {}, "no universe", "add-apt-repository universe"),
+        ({"selinux": ["enforcing"]}, {}, "SELinux is enforcing", "setenforce 0"),
         ({"architecture": ["riscv64"]}, {}, "riscv64", "amd64 or arm64"),
         ({"node_architecture": ["arm64"]}, {}, "(arm64)", "add such a node"),
         (
