@@ -56,6 +56,10 @@ OURS = (
 )
 
 
+# Prints what may not change.
+SECRETS = "sha256sum /etc/airflow/secrets/* /etc/airflow/tls/ca-key.pem"
+
+
 @pytest.fixture(scope="module")
 def before(machine: Machine, shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """A host that the code of before deployed, with some data."""
@@ -80,7 +84,8 @@ def before(machine: Machine, shell: Shell, tmp_path_factory: pytest.TempPathFact
 
 
 def test_a_task_goes_on_and_data_stays(before: Runs, shell: Shell) -> None:
-    rows, secrets = counts(shell), shell("sha256sum /etc/airflow/secrets/* /etc/airflow/tls/*")
+    rows, secrets = counts(shell), shell(SECRETS)
+    authority = shell("sha256sum </etc/airflow/tls/ca.pem")
     database = shell("systemctl show -P InvocationID 'postgresql@*' minikube")
     before.hold(DAG)
     under_way = before.begin(DAG, "one")
@@ -95,10 +100,15 @@ def test_a_task_goes_on_and_data_stays(before: Runs, shell: Shell) -> None:
         "first": ("success", 1),
         "second": ("success", 1),
     }
-    new = set(shell("sha256sum /etc/airflow/secrets/* /etc/airflow/tls/*").splitlines())
+    new = set(shell(SECRETS).splitlines())
     assert {*secrets.splitlines()} <= new
     made = [line for line in new - {*secrets.splitlines()} if "smoke-test-password" not in line]
     assert made == []
+    # The authority is limited to the host's names now. Whoever trusts the one of before, a person
+    # or a task that runs, trusts the new certificate.
+    assert shell("sha256sum </etc/airflow/tls/pods-ca.pem") == authority
+    trusted = "openssl verify -CAfile /etc/airflow/tls/pods-ca.pem /etc/airflow/tls/server.pem"
+    assert shell(trusted).endswith(": OK")
     assert decrypted(shell, "e2e_rebuilt") == SECRET
     # One more user, the smoke test's own, and one more run of two tasks.
     more = [
