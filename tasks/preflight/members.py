@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 from pyinfra import host
 from pyinfra.api.host import Host
 
+from tasks.layout import LIB, ROOT
 from tasks.lib import members
 from tasks.preflight.questions import HostReport, Report
 from tasks.settings import SETTINGS
 
 PROGRAM = Path(__file__).with_name("members.sh")
+OWN_NAME = ROOT / "files" / LIB.lstrip("/") / "own-name.sh"
 MAX_SKEW = 10  # seconds, as Airflow allows it between the maker of a token and its reader
 # Settings of what a host shows to people, who may reach each host in its own way.
 OF_ONE_HOST = {"web_host", "web_host_names", "web_certificate"}
@@ -39,7 +41,7 @@ class MemberReport(HostReport):
 
     def command(self) -> str:  # type: ignore[override]
         """The questions."""
-        return PROGRAM.read_text()
+        return f"own_name() {{\n{OWN_NAME.read_text()}}}\n{PROGRAM.read_text()}"
 
 
 def ask() -> dict[str, Member]:

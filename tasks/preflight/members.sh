@@ -1,11 +1,11 @@
 #!/bin/sh
 # Ask a host that is one of several of an Airflow how others know it, and what they should have in
-# common. Each answer is a line «key value». Preflight sends this text; it changes nothing.
+# common. Each answer is a line «key value». Preflight sends this text, after a function own_name that
+# is the program own-name.sh; it changes nothing.
 
 say() { printf '%s %s\n' "$1" "$2"; }
 
-# By this name Airflow tells hosts apart.
-name=$(hostname -f 2>/dev/null) || name=$(hostname)
+name=$(own_name)
 say hostname "$name"
 say name "$name"
 say name "$(hostname)"

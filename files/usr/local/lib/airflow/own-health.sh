@@ -6,7 +6,7 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
-name=$(hostname -f 2>/dev/null) || name=$(hostname) # as Airflow knows the host
+name=$("$here/own-name.sh")
 
 # Half a minute is Airflow's own threshold. A job that another host has given up is no longer running,
 # but its last heartbeat tells how long the service has hung. One that never was has no state.
