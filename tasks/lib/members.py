@@ -121,7 +121,7 @@ class _Turns:
         self.failed: set[str] = set()
 
 
-# By program. All hosts load deploy.py, but this module is loaded once for all of them.
+# By operation. All hosts load deploy.py, but this module is loaded once for all of them.
 _turns: dict[str, _Turns] = {}
 
 
@@ -141,7 +141,8 @@ def ensure_in_turn(
     if not host.state.is_executing:
         yield from run(program, already, args)
         return
-    turns = _turns.setdefault(program, _Turns())
+    # The same for all hosts; a run may have the same program several times.
+    turns = _turns.setdefault(host.current_op_hash or program, _Turns())
     members = names()
     before = {*members[: members.index(host.name)]}
     while not before <= turns.finished and not turns.failed:

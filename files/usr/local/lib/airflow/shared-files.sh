@@ -17,6 +17,7 @@ authority) files=$SHARED_AUTHORITY ;;
 image) files=$WORKER_DIGESTS ;;
 users) files=$SHARED_USERS ;;
 backups) files=$BACKUP_KEY ;;
+rotation) files=$JWT_KEYS ;;
 requirements) files=$EXTRA_LOCK ;;
 *) files= ;;
 esac

@@ -1,0 +1,217 @@
+"""A secret of several hosts is replaced: the steps of two hosts, run for real in their order."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.airflow import services
+from tasks.day2 import rotate
+from tasks.layout import JWT_DROP_IN, JWT_KEYS, ROTATE
+from tasks.lib import members
+from tests.unit import fake
+from tests.unit.rotating import FILES, HEALTHY, Host
+
+SIGNERS = [each.unit for each in services.SERVICES if "jwt-secret" in each.secrets]
+Action = tuple[str, dict[str, Any], int]  # an operation, its arguments, and the place of its host
+
+
+class Hosts:
+    """Two hosts with one database and one cluster.
+
+    Both have the same paths, as two machines have: a link leads to one of them at a time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.link = folder / "machine"
+        self.both = []
+        for place in (0, 1):
+            (folder / str(place)).mkdir()
+            self.at(place)
+            host = Host(self.link, fake.several(place))
+            health = host.lib / "own-health.sh"
+            health.write_text(f"#!/bin/sh\necho '{HEALTHY}'\n")
+            self.both.append(host)
+        token = folder / "1/host/token"
+        token.unlink()
+        token.symlink_to(folder / "0/host/token")
+        self.waited: set[int] = set()
+        self.signed: set[str] = set()
+
+    def at(self, place: int) -> None:
+        """Let the link lead to one of them."""
+        self.link.unlink(missing_ok=True)
+        self.link.symlink_to(str(place))
+
+    def run(self, *command: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a program on the host to which the link leads."""
+        environment = {"PATH": f"{self.link}/usr/local/bin:/usr/bin:/bin", "KEPT": ""}
+        environment |= self.both[0].env  # the same path on both
+        return subprocess.run(
+            command, env=environment, input=text, text=True, capture_output=True, timeout=60
+        )
+
+    def take(self, action: Action) -> None:
+        """Do what an operation does on a host."""
+        what, given, place = action
+        self.at(place)
+        lib, host = self.link / "usr/local/lib/airflow", self.both[place]
+        if what == "run_unless":
+            (command,) = given["commands"]
+            verdict, words = given["test"].split(), command.split()
+            assert verdict == ["true"] or verdict[:2] == [ROTATE, "check"]
+            assert words[:2] == [ROTATE, "apply"]
+            if verdict == ["true"] or host.rotate(*verdict[1:]).returncode == 0:
+                return
+            done = host.rotate(*words[1:])
+            if words[2] == "wait":
+                self.waited.add(place)
+        elif what == "copy_from_first":
+            self.at(0)
+            archive = self.run(lib / "shared-files.sh", "print", given["kind"]).stdout
+            self.at(place)
+            if place == 0:
+                return
+            done = self.run(lib / "shared-files.sh", "apply", given["kind"], text=archive)
+        elif what == "ensure_in_turn":
+            if self.run(lib / given["program"], "check").returncode == 0:
+                return
+            done = self.run(lib / given["program"], "apply")
+        else:
+            return
+        assert done.returncode == 0, (action, done.stdout, done.stderr)
+
+    def read(self, place: int, name: str) -> str:
+        """A file of a host."""
+        return (self.folder / str(place) / "host" / name).read_text()
+
+    def is_sound(self) -> None:
+        """Each host reads what another one encrypts, and accepts what another one signs."""
+        data = self.read(0, "data").strip()
+        keys = [
+            path.read_text().strip().partition("=")[2].split(",")
+            for path in self.folder.glob("[01]/host/*.fernet")
+        ]
+        assert keys and all({data, *(each[0] for each in keys)} <= {*every} for every in keys)
+        signing = {
+            self.read(place, f"{unit}.jwt").split()[0].partition("=")[2]
+            for place in (0, 1)
+            for unit in SIGNERS
+        }
+        self.signed = signing | (set() if len(self.waited) == 2 else self.signed)
+        for place in (0, 1):
+            accepted = self.read(place, "accepted")
+            for each in self.signed:
+                jwk = base64.urlsafe_b64encode(each.encode()).decode().rstrip("=")
+                assert each in accepted or jwk in accepted, place
+
+    def values(self, place: int) -> dict[str, str]:
+        """The secrets of a host."""
+        self.at(place)
+        return {name: self.both[place].value(name) for name in [*FILES, "cluster-token"]}
+
+
+def planned(kind: str) -> list[Action]:
+    """What both hosts do, in the order in which pyinfra lets them: an operation that both have
+    begins when both have ended those before it."""
+    found: list[list[tuple[str, dict[str, Any]]]] = []
+    with pytest.MonkeyPatch.context() as patch:
+
+        def record(name: str) -> Callable[..., None]:
+            return lambda **given: found[-1].append((name, given))
+
+        patch.setattr(rotate, "run_unless", record("run_unless"))
+        for each in ("copy_from_first", "ensure_in_turn", "in_step"):
+            patch.setattr(members, each, record(each))
+        for place in (0, 1):
+            found.append([])
+            rotate.KINDS[kind](fake.several(place))
+    first, second = ([given["name"] for _, given in each] for each in found)
+    assert [name for name in first if name in second] == second
+    assert len({*first}) == len(first)
+    actions: list[Action] = []
+    theirs = iter(found[1])
+    for what, given in found[0]:
+        actions.append((what, given, 0))
+        if given["name"] in second:
+            actions.append((*next(theirs), 1))
+    return actions
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[Hosts]:
+    """Two of them."""
+    yield Hosts(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [*rotate.KINDS])
+def test_all_hosts_have_the_new_secret_and_none_is_left_behind(kind: str, hosts: Hosts) -> None:
+    before = [hosts.values(place) for place in (0, 1)]
+    assert before[0] == before[1]
+    actions = planned(kind)
+    for action in actions:
+        hosts.take(action)
+        hosts.is_sound()
+    after = [hosts.values(place) for place in (0, 1)]
+    assert after[0] == after[1]
+    assert {name for name in before[0] if before[0][name] != after[0][name]} == {kind}
+    is_ended(hosts)
+
+
+def is_ended(hosts: Hosts) -> None:
+    """Nothing of a change is left, and all services run with what is there."""
+    for place in (0, 1):
+        hosts.at(place)
+        host = hosts.both[place]
+        assert {path.name for path in host.secrets.iterdir()} == {*FILES}
+        assert not host.place(JWT_DROP_IN).exists() and not host.place(JWT_KEYS).exists()
+        lib = hosts.link / "usr/local/lib/airflow"
+        assert hosts.run(lib / "services.sh", "check").returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["fernet-key", "jwt-secret", "api-secret-key"])
+def test_a_run_that_was_cut_off_is_continued(kind: str, hosts: Hosts, tmp_path: Path) -> None:
+    """After each operation of the first host that the second one has not had yet, but for restarts,
+    between which the hosts differ as before them."""
+    actions, copies = planned(kind), []
+    before = hosts.values(0)
+    for number, action in enumerate(actions):
+        hosts.take(action)
+        later = actions[number + 1 :]
+        if action[2] == 0 and later and later[0][2] == 1 and action[0] != "ensure_in_turn":
+            kept = tmp_path / f"kept-{number}"
+            for place in "01":
+                shutil.copytree(tmp_path / place, kept / place, symlinks=True)
+            copies.append((kept, {*hosts.waited}, {*hosts.signed}))
+    new = hosts.values(0)
+    seen = set()
+    for kept, waited, signed in copies:
+        content = json.dumps(
+            {
+                str(path.relative_to(kept)): path.read_text()
+                for path in sorted(kept.rglob("*"))
+                if path.is_file() and "/usr/" not in str(path) and path.name != "restarted"
+            }
+        )
+        if content in seen:
+            continue
+        seen.add(content)
+        for place in "01":
+            shutil.rmtree(tmp_path / place)
+            shutil.copytree(kept / place, tmp_path / place, symlinks=True)
+        hosts.waited, hosts.signed = {*waited}, {*signed}
+        for action in actions:
+            hosts.take(action)
+            hosts.is_sound()
+        # It is the same change, unless nothing of it had been made yet.
+        assert hosts.values(0) == hosts.values(1) == new, kept.name
+        is_ended(hosts)
+    assert seen and new[kind] != before[kind]
