@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pyinfra import host
 from pyinfra.api import DeployError
 
 from tasks.cluster import releases
@@ -156,7 +157,9 @@ def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
     if not migrated or codename not in RELEASES:
         return
     there, _, _ = migrated.partition("-")
-    if _numbers(settings.airflow.version) < _numbers(there):
+    # After a rollback of several hosts, the first one alone knows that the database has gone back.
+    knows = not settings.members or host.name == settings.members[0]
+    if knows and _numbers(settings.airflow.version) < _numbers(there):
         yield (
             f"airflow_version: the database is Airflow {there}'s, and {settings.airflow.version}"
             " may damage it: `sudo airflow-rollback` on the host goes back to before the last"

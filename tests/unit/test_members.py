@@ -31,7 +31,7 @@ from pyinfra.context import ctx_host, ctx_state
 import deploy
 from tasks import layout, remove
 from tasks.lib import members
-from tasks.preflight import database
+from tasks.preflight import checks, database
 from tasks.preflight import members as preflight
 from tasks.preflight.questions import Report
 from tasks.settings import Settings
@@ -559,6 +559,16 @@ def test_each_host_waits_for_those_before_it(ran: list[tuple[str, str, str]]) ->
     assert not state.failed_hosts
 
 
+def test_each_host_waits_again_when_the_same_program_comes_again(
+    ran: list[tuple[str, str, str]],
+) -> None:
+    state = hosts({}, data={FIRST: {"fake_delay": 0.2}})
+    for name in ("Run", "Run again"):
+        add_op(state, members.ensure_in_turn, name=name, program="services.sh", already="it runs")
+    run_ops(state)
+    assert [name for name, command, _ in ran if "services.sh apply" in command] == [*MEMBERS] * 2
+
+
 def test_a_host_behind_one_that_fails_stays_as_it_is(ran: list[tuple[str, str, str]]) -> None:
     state = hosts({SECOND: {"services.sh apply": {"success": False}}})
     host = state.inventory.get_host(FIRST)
@@ -771,18 +781,36 @@ def test_only_the_first_host_brings_a_backup_back(program: str, tmp_path: Path) 
         text=True,
         capture_output=True,
     )
-    assert done.returncode == 1
-    assert said in done.stderr and done.stderr.endswith("nothing was changed\n")
+    assert done.returncode == 1 and f"the keys of all: run {program} there" in done.stderr
+    assert done.stderr.endswith("nothing was changed\n")
 
 
+@pytest.mark.parametrize("program", ["airflow-restore", "airflow-rollback"])
 @pytest.mark.parametrize("name", ["another", OWN])
-def test_a_restoration_waits_for_the_other_hosts(
-    name: str, host: stand_ins.Host, server: postgres.Server
+def test_a_backup_comes_back_when_the_other_hosts_have_stopped(
+    name: str, program: str, host: stand_ins.Host, server: postgres.Server
 ) -> None:
     server.sql(f"delete from job; insert into job values ('T', 'running', '{name}', now())")
     host.values |= {"SEVERAL_HOSTS": "first", "DEPLOY_LOCK": f"{host.folder}/locks/deploy"}
-    said = host.run("../../bin/airflow-restore", "missing.tar").stderr
+    host.values["BACKUPS"] = str(host.folder)
+    (host.folder / program).symlink_to(programs.BIN / "airflow-restore")
+    said = host.run(str(host.folder / program), "missing.tar").stderr
     if name == OWN:
-        assert "there is no file missing.tar" in said
+        assert "there is no file missing.tar" in said or "no backup of before an upgrade" in said
     else:
-        assert f"Airflow runs on {name} as well: run systemctl stop airflow.target there" in said
+        stop = "run sudo systemctl disable --now airflow.target there"
+        assert f"Airflow runs on {name} as well: {stop}" in said
+
+
+def test_after_a_rollback_the_others_follow_the_first_host() -> None:
+    """Their own record still has the newer version."""
+    answers = {"migrated": ["3.3.2-0123 1234 5678"], "system": ["debian bookworm"]}
+    record = Report({**answers, "database_kib": ["1000"]})
+    state = hosts({}, (FIRST, SECOND))
+    settings = Settings.from_data({**SEVERAL, "airflow_version": "3.3.1"}, (FIRST, SECOND))
+    refused = {}
+    for each in state.inventory:
+        with ctx_state.use(state), ctx_host.use(each):
+            found = [*checks._upgrade(settings, record)]
+            refused[each.name] = any("the database is Airflow 3.3.2's" in said for said in found)
+    assert refused == {FIRST: True, SECOND: False}
