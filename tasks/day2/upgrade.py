@@ -1,4 +1,7 @@
-"""An upgrade: Airflow is stopped and backed up while it changes from one version to another."""
+"""An upgrade: Airflow is stopped and backed up while it changes from one version to another.
+
+Several hosts are backed up, and change one by one, where the database's schema stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def guard(settings: HostSettings) -> Iterator[None]:
     """Enclose the operations that change Airflow from one version to another.
 
     If the version or a package changes, Airflow is stopped and backed up before them. Tasks that
-    run wait for the services of the new version.
+    run wait for the services of the new version. Hosts that may change one by one are not stopped.
     """
     _begin(settings)
     yield
@@ -43,8 +46,9 @@ def _begin(settings: HostSettings) -> None:
     if settings.members:
         _stop_the_others(settings)
     if settings.is_first:
+        unless = ", and stop it unless the hosts may change one by one"
         ensure(
-            name="Stop Airflow and back it up",
+            name=f"Back Airflow up{unless}" if settings.members else "Stop Airflow and back it up",
             program="upgrade.sh",
             args=[settings.venv_key],
             already="it is installed with these packages",
@@ -52,7 +56,8 @@ def _begin(settings: HostSettings) -> None:
 
 
 def _stop_the_others(settings: HostSettings) -> None:
-    """The other hosts of this Airflow are stopped before the first one makes the backup."""
+    """The other hosts of this Airflow are stopped before the first one makes the backup, unless it
+    finds that they need not. It alone decides, since all must do the same."""
     members.copy_from_first(name="Copy the key that signs backups", kind="backups")
     unchanged = f"{LIB}/upgrade.sh check {settings.venv_key}"
     if settings.is_first:
@@ -62,11 +67,11 @@ def _stop_the_others(settings: HostSettings) -> None:
             commands=[f"{BACKUP} --check"],
             already="none is needed",
         )
-    stop = f"{LIB}/upgrade.sh apply {settings.venv_key} elsewhere"
-    run_unless(
-        name="Stop the other hosts",
-        test="true" if settings.is_first else unchanged,
-        commands=[stop],
+    members.unless_first(
+        name="Stop the other hosts, unless the hosts may change one by one",
+        question=f"{LIB}/rolling.py check {settings.venv_key}",
+        test=unchanged,
+        commands=[f"{LIB}/upgrade.sh apply {settings.venv_key} elsewhere"],
         already="they go on, or this is the first host",
     )
     members.in_step(name="Wait until the other hosts have stopped")

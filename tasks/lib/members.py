@@ -22,7 +22,7 @@ from pyinfra.api.state import BaseStateCallback
 from pyinfra.facts.server import Command
 
 from tasks.layout import LIB
-from tasks.lib.operations import ALONE, ensure
+from tasks.lib.operations import ALONE, ensure, run_unless
 
 GROUP = "airflow"
 LOOK_EVERY = 0.2  # seconds, whether the host before has finished
@@ -90,6 +90,24 @@ def copy_from_first(kind: str) -> Generator[str | StringCommand, None, None]:
         host.noop(f"they are those of {first.name}")
         return
     yield StringCommand(f"{ALONE}{program} apply {kind}", _stdin=StringIO(files))
+
+
+@operation()
+def unless_first(
+    question: str, test: str, commands: list[str], already: str
+) -> Generator[str, None, None]:
+    """
+    Run commands on each host but the first one, unless a test succeeds here or a question there.
+
+    + question: shell command without side effects, for the first host
+    + test, commands, already: like those of `run_unless`
+    """
+    run: Callable[..., Generator[str, None, None]] = run_unless._inner
+    first = every()[0]
+    if host.name == first.name or _said_by(first, f"{question} 2>/dev/null") is not None:
+        host.noop(already)
+        return
+    yield from run(test, commands, already)
 
 
 @operation()

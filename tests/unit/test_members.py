@@ -246,7 +246,7 @@ ONCE = (
     "Apply Airflow's objects",
     "Admit only safe task pods",
     "Find out whether a backup can be made",
-    "Stop Airflow and back it up",
+    "Back Airflow up",
     "Migrate the database's schema",
     "Give the role",
     "Create the web page's user",
@@ -316,7 +316,7 @@ def test_the_others_find_done_what_they_copy(monkeypatch: pytest.MonkeyPatch) ->
         ("Make users and roles", "Copy what the first host knows of users"),
     ):
         assert place(done, {FIRST}) < place(copied, every), copied
-    assert place("Stop the other hosts", every) < place("Stop Airflow and back it up", {FIRST})
+    assert place("Stop the other hosts", every) < place("Back Airflow up", {FIRST})
     assert place("Copy the authority", every) < place("Make the certificate", others)
     assert place("Make the key that signs", every) < place("Copy the key that signs", every)
     assert place("Apply Airflow's objects", {FIRST}) < place(
@@ -546,6 +546,31 @@ def test_hosts_that_differ_do_not_start(ran: list[tuple[str, str, str]]) -> None
     assert {each.name for each in state.failed_hosts} == {THIRD}
     (said,) = (command for name, command, _ in ran if name == THIRD and "echo" in command)
     assert f"this host differs from {FIRST}: {layout.VENV}" in said
+
+
+@pytest.mark.parametrize(
+    ("may_go_on", "unchanged", "stopped"),
+    [(True, (), []), (False, (), [SECOND, THIRD]), (False, (THIRD,), [SECOND])],
+)
+def test_the_others_stop_if_the_first_one_says_so(
+    may_go_on: bool,
+    unchanged: tuple[str, ...],
+    stopped: list[str],
+    ran: list[tuple[str, str, str]],
+) -> None:
+    answers: dict[str, dict[str, Any]] = {name: {"same": "yes"} for name in unchanged}
+    answers[FIRST] = {"rolling": {"success": may_go_on}}
+    answers[SECOND] = {"rolling": {"success": not may_go_on}}  # it is not asked
+    state = hosts(answers)
+    add_op(
+        state,
+        members.unless_first,
+        name="Stop the others",
+        **{"question": "rolling", "test": "same", "commands": ["stop it"], "already": "they go on"},
+    )
+    run_ops(state)
+    assert not state.failed_hosts
+    assert sorted(name for name, command, _ in ran if "stop it" in command) == stopped
 
 
 # One host after the other

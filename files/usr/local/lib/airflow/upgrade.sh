@@ -1,8 +1,8 @@
 #!/bin/sh
 # upgrade.sh check|apply VENV [elsewhere]: Airflow is stopped and backed up if VENV, the name of the wanted
 # virtual environment, is not the one that the database's schema came from. Tasks that run wait for
-# the services of the new version. With the word elsewhere another host makes the backup. Written by the
-# deploy of Airflow.
+# the services of the new version. With the word elsewhere another host makes the backup. Of several hosts
+# that may change one by one, none is stopped here. Written by the deploy of Airflow.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
@@ -28,6 +28,10 @@ apply)
         exit
     fi
     backed_up || "$backup" --check
+    if [ -n "${SEVERAL_HOSTS-}" ] && "$here/rolling.py" check "$2" 2>/dev/null; then
+        backed_up || "$backup" "$BACKUP_PENDING" >/dev/null
+        exit
+    fi
     # shellcheck disable=SC2086 # a list
     systemctl stop $UNITS
     backed_up || "$backup" "$BACKUP_PENDING" >/dev/null || {
