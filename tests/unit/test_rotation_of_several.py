@@ -10,13 +10,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyinfra
 import pytest
+from pyinfra.api import Config, DeployError, Inventory, State
+from pyinfra.api.connect import connect_all
+from pyinfra.api.deploy import add_deploy
+from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_host, ctx_state
 
 from tasks.airflow import services
 from tasks.day2 import rotate
 from tasks.layout import JWT_DROP_IN, JWT_KEYS, ROTATE
 from tasks.lib import members
 from tests.unit import fake
+from tests.unit.fake import MEMBERS
 from tests.unit.rotating import FILES, HEALTHY, Host
 
 SIGNERS = [each.unit for each in services.SERVICES if "jwt-secret" in each.secrets]
@@ -144,6 +151,41 @@ def planned(kind: str) -> list[Action]:
         if given["name"] in second:
             actions.append((*next(theirs), 1))
     return actions
+
+
+@pytest.mark.parametrize(
+    ("count", "kind", "said"),
+    [
+        (1, "fernet-key", "run sudo airflow-rotate fernet-key there"),
+        (2, "database-password", "Let the admin of a database"),
+    ],
+)
+def test_a_rotation_that_is_none_is_refused(count: int, kind: str, said: str) -> None:
+    names = MEMBERS[:count]
+    data = {**fake.SEVERAL, "execution_api_host": "192.0.2.7"}
+    named = [(name, data) for name in names]
+    quick = {"fake_delay": 0, "fake_delay_jitter": 0}
+    state = State(inventory=Inventory((named, quick), airflow=(names, {})), config=Config())
+    connect_all(state)
+    with pytest.raises(DeployError, match=said):
+        add_deploy(state, rotate.secret, kind)
+    assert not state.op_meta
+
+
+@pytest.mark.parametrize("kind", [*rotate.KINDS])
+def test_pyinfra_runs_the_steps_in_their_order(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its command line orders the operations of several hosts by the lines that they come from."""
+    named: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in MEMBERS]
+    quick = {"fake_delay": 0, "fake_delay_jitter": 0}
+    state = State(inventory=Inventory((named, quick), airflow=(MEMBERS, {})), config=Config())
+    connect_all(state)
+    state.set_stage(StateStage.Prepare)
+    monkeypatch.setattr(pyinfra, "is_cli", True)
+    for position, host in enumerate(state.inventory):
+        with ctx_state.use(state), ctx_host.use(host):
+            rotate.KINDS[kind](fake.several(position))
+    names = [name for key in state.get_op_order() for name in state.get_op_meta(key).names]
+    assert names == list(dict.fromkeys(each["name"] for _, each, _ in planned(kind)))
 
 
 @pytest.fixture
