@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -47,6 +48,48 @@ HEALTH = "/usr/local/lib/airflow/health.sh"
 # Within this time another scheduler adopts the tasks of a dead one: see tasks/airflow/config.py.
 ADOPTED = 90
 PORT = 5433
+# Of the test with a dead machine: tasks that write down each of their tries.
+LEDGER, LATER = "e2e_ledger", "e2e_ledger_later"
+RUNNING, QUEUED = 20, 20  # the second one is of tasks that have no pod, since a quota is full
+COUNTS = {LEDGER: 30, LATER: RUNNING + QUEUED - 30}
+LEDGER_DAG = """
+import time
+import uuid
+
+from airflow.sdk import Variable, dag, get_current_context, task
+
+
+@dag(dag_id="{name}", schedule=None, catchup=False, max_active_tasks=40)
+def ledger():
+    @task
+    def write(number):
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        attempt = get_current_context()["ti"].try_number
+        key = f"ledger/{name}/{{number}}/{{attempt}}/{{uuid.uuid4()}}"
+        S3Hook("logs").load_string("", f"{{key}}/begin", "{bucket}")
+        end = time.monotonic() + 1200
+        # While the api-servers are away, it looks as if there were no variable.
+        while Variable.get("{held}", default="wait") != "go":
+            if time.monotonic() > end:
+                raise TimeoutError("nobody let it end: the test was too slow")
+            time.sleep(5)
+        S3Hook("logs").load_string("", f"{{key}}/end", "{bucket}")
+
+    write.expand(number=list(range({count})))
+
+
+ledger()
+"""
+SEEN_PODS = "/root/e2e-ledger-pods"
+PACKAGE = "cowsay==6.1"
+# Instead of ten minutes, so that a rotation of the jwt-secret does not take as long.
+SHORT = {
+    "airflow_config": {
+        "execution_api": {"jwt_expiration_time": "45"},
+        "scheduler": {"task_queued_timeout": "45"},
+    }
+}
 # A PostgreSQL of its own beside that of the machine's Airflow.
 DATABASE = """
 version=$(ls /etc/postgresql)
@@ -120,10 +163,19 @@ def git(machine: Machine) -> GitServer:
 
 
 @pytest.fixture(scope="module")
-def settings(machine: Machine, shell: Shell, ca_of_database: str, git: GitServer) -> dict[str, Any]:
+def s3(machine: Machine) -> S3Server:
+    """A store of logs."""
+    server = S3Server(machine).start()
+    server.create_bucket(BUCKET)
+    return server
+
+
+@pytest.fixture(scope="module")
+def settings(
+    machine: Machine, shell: Shell, ca_of_database: str, git: GitServer, s3: S3Server
+) -> dict[str, Any]:
     """The settings of both hosts."""
-    s3, registry = S3Server(machine).start(), RegistryServer(machine).start()
-    s3.create_bucket(BUCKET)
+    registry = RegistryServer(machine).start()
     # The node is not for the deploy to change.
     write_file(machine, "/usr/local/share/ca-certificates/e2e.crt", registry.ca_certificate)
     shell("update-ca-certificates && systemctl restart containerd")
@@ -343,15 +395,117 @@ def test_a_dead_api_server_costs_no_task(airflow: Airflow, hosts: tuple[Machine,
     second("systemctl start airflow-api-server")
 
 
+@contextmanager
+def pods_counted(shell: Shell) -> Iterator[None]:
+    """At most so many pods run, and each pod of the ledger is written down on the story's machine,
+    however short it lives."""
+    columns = ",".join(
+        f"{name}:.metadata.{path}"
+        for name, path in (
+            ("NAME", "name"),
+            ("DAG", "labels.dag_id"),
+            ("NUMBER", "labels.map_index"),
+            ("TRY", "labels.try_number"),
+        )
+    )
+    get = (
+        f"kubectl --kubeconfig=/root/.kube/config -n {NAMESPACE} get pods --watch --no-headers"
+        f" -l 'dag_id in ({LEDGER},{LATER})' -o custom-columns={columns}"
+    )
+    shell(f"kubectl -n {NAMESPACE} create quota e2e --hard=pods={RUNNING}")
+    shell(
+        "systemd-run --quiet --collect --unit=e2e-pods --property=Restart=always"
+        f" --property=StandardOutput=append:{SEEN_PODS} {get}"
+    )
+    try:
+        yield
+    finally:
+        shell(f"systemctl stop e2e-pods; kubectl -n {NAMESPACE} delete quota e2e")
+
+
+def ledger_states(host: Machine, of: str = "") -> dict[str, int]:
+    """How many tasks of the ledger are in each state, of all schedulers or of one host's."""
+    whose = f"and split_part(j.hostname, '.', 1) = '{of}'" if of else ""
+    question = (
+        "select coalesce(t.state, 'none') || ' ' || count(*) from task_instance t"
+        " left join job j on j.id = t.queued_by_job_id"
+        f" where t.dag_id like '{LEDGER}%' {whose} group by t.state"
+    )
+    lines = shell_of(host)(f'{OWNER} "{question}"').splitlines()
+    return {state: int(count) for state, count in map(str.split, lines)}
+
+
+def executions(s3: S3Server, what: str) -> dict[tuple[str, str], list[str]]:
+    """The tries of each task that have begun, or ended, with the name that each has chosen."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for key in s3.objects(BUCKET):
+        folder, _, rest = key.partition("/")
+        if folder == "ledger" and rest.endswith(f"/{what}"):
+            name, number, execution = rest.removesuffix(f"/{what}").split("/", 2)
+            found.setdefault((name, number), []).append(execution)
+    return found
+
+
 def test_a_dead_machine_costs_no_task(
-    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying
+    airflow: Airflow,
+    hosts: tuple[Machine, Machine],
+    deployed: Deploying,
+    git: GitServer,
+    s3: S3Server,
+    shell: Shell,
 ) -> None:
     first, second = hosts
-    with waiting_runs(airflow):
+    every = {(name, str(number)) for name, count in COUNTS.items() for number in range(count)}
+    texts = {
+        f"{name}.py": LEDGER_DAG.format(name=name, count=count, held=LEDGER, bucket=BUCKET)
+        for name, count in COUNTS.items()
+    }
+    git.push("team", texts)
+    waiting = Runs(airflow)
+    waiting.hold(LEDGER)
+    with pods_counted(shell):
+        # All that runs is the second host's, and some of what waits.
+        shell_of(first)("systemctl stop airflow-scheduler")
+        begun = {LEDGER: airflow.trigger(LEDGER)}
+        wait_for(
+            lambda: (
+                len(executions(s3, "begin")) == RUNNING
+                and ledger_states(first, second.name)
+                == {"running": RUNNING, "queued": COUNTS[LEDGER] - RUNNING}
+            ),
+            300 + SLACK,
+            f"{RUNNING} tasks run",
+            every=3,
+        )
+        shell_of(first)("systemctl start airflow-scheduler")
+        begun[LATER] = airflow.trigger(LATER)
+        wait_for(
+            lambda: ledger_states(first) == {"running": RUNNING, "queued": QUEUED},
+            120 + SLACK,
+            f"{QUEUED} tasks wait",
+            every=2,
+        )
+        ran = executions(s3, "begin")
+        dead = time.monotonic()
         common.run(["podman", "kill", second.name])
         wait_for(lambda: adopted(first, second.name), ADOPTED + SLACK, "its tasks are adopted")
+        print(f"adopted within {time.monotonic() - dead:.0f} s")
         wait_for(lambda: reads_dags(first), 60 + SLACK, "the living host reads DAGs")
         assert is_healthy(first)
+        waiting.release(LEDGER)
+        for name, identity in begun.items():
+            runs.ends_well(airflow, name, identity, 600 + SLACK)
+    # Each task ran once, from its begin to its end, and those that ran go on in the same try.
+    begins, ends = (executions(s3, what) for what in ("begin", "end"))
+    assert begins == ends and begins.keys() == every
+    assert {task: len(tries) for task, tries in begins.items()} == dict.fromkeys(every, 1)
+    assert ran.items() <= begins.items()
+    # Each try had one pod; one that never began has none, or one that did not start.
+    pods = {tuple(line.split()) for line in shell(f"cat {SEEN_PODS}").splitlines()}
+    by_try = Counter((name, number, attempt) for _, name, number, attempt in pods)
+    assert {*by_try.values()} == {1}, by_try
+    tried = {(*task, each.split("/")[0]) for task, tries in begins.items() for each in tries}
+    assert tried <= by_try.keys()
     run = deployed()
     assert run.code != 0 and "is not in this run" in run.output
     machines.create(second.name, second.release)  # starts it again
@@ -449,6 +603,111 @@ def test_a_host_that_does_not_start_leaves_the_other_untouched(
         assert run.code == 0, run.output
     assert started(second) != before
     assert deployed(**config(parallelism="18")).changed == []
+
+
+# Secrets
+
+
+def secrets_of(host: Machine) -> dict[str, str]:
+    """The checksum of each secret that can be replaced."""
+    files = "fernet-key jwt-secret api-secret-key admin-password ../kubeconfig.d/token"
+    lines = shell_of(host)(f"cd /etc/airflow/secrets && sha256sum {files}").splitlines()
+    found = {name: checksum for checksum, name in map(str.split, lines)}
+    return {"cluster-token": found.pop("../kubeconfig.d/token"), **found}
+
+
+@pytest.mark.parametrize(
+    "kind", ["fernet-key", "api-secret-key", "cluster-token", "admin-password", "jwt-secret"]
+)
+def test_a_secret_of_all_hosts_is_replaced(
+    kind: str,
+    airflow: Airflow,
+    hosts: tuple[Machine, Machine],
+    deployed: Deploying,
+    git: GitServer,
+) -> None:
+    short = SHORT if kind == "jwt-secret" else {}
+    if short:
+        run = deployed(**short)
+        assert run.code == 0, run.output
+    before = [secrets_of(host) for host in hosts]
+    with waiting_runs(airflow), probe(hosts) as probed:
+        run = deployed(what=("tasks.day2.rotate.secret", kind), **short)
+        assert run.code == 0, run.output
+    after = [secrets_of(host) for host in hosts]
+    for old, new in zip(before, after, strict=True):
+        assert {name for name in old if old[name] != new[name]} == {kind}
+        if kind != "cluster-token":
+            assert old == before[0] and new == after[0]
+    assert probed.away == []
+    left = "ls /etc/airflow/secrets | grep -e next -e jwt-keys || true"
+    for host in hosts:
+        assert is_healthy(host) and shell_of(host)(left) == ""
+        # The database is encrypted with the new fernet key.
+        assert git.token in shell_of(host)("airflow connections get git_token -o json")
+    assert deployed(**short).changed == []
+    said = shell_of(hosts[1])(f"! airflow-rotate {kind} 2>&1")
+    assert f"tasks.day2.rotate.secret {kind}" in said
+
+
+# Upgrades
+
+
+def venv(host: Machine) -> str:
+    """The environment that a host's processes have loaded."""
+    found = shell_of(host)(
+        "for unit in api-server scheduler triggerer; do"
+        " sed -n 's|.* /opt/airflow/venvs/\\([^/]*\\)/.*|\\1|p'"
+        " /proc/$(systemctl show -P MainPID airflow-$unit)/maps; done | sort -u"
+    )
+    (one,) = found.splitlines()
+    return one
+
+
+def test_other_packages_come_to_one_host_after_the_other(
+    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying
+) -> None:
+    before = [started(host) for host in hosts]
+    old = venv(hosts[0])
+    with waiting_runs(airflow), probe(hosts) as probed:
+        run = deployed(airflow_extra_requirements=[PACKAGE])
+        assert run.code == 0, run.output
+    assert venv(hosts[0]) == venv(hosts[1]) != old
+    assert all(
+        started(host)[each] > then[each]
+        for host, then in zip(hosts, before, strict=True)
+        for each in SERVICES
+    )
+    # All hosts at once would have been away for about a minute.
+    assert probed.asked > 20 and probed.away == []
+    shell_of(hosts[0])("ls /var/backups/airflow/before-upgrade-2*.tar")
+    assert deployed(airflow_extra_requirements=[PACKAGE]).changed == []
+
+
+def test_the_first_host_goes_back_and_the_other_one_follows(
+    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying
+) -> None:
+    first, second = map(shell_of, hosts)
+    upgraded = venv(hosts[0])
+    said = first("! airflow-rollback 2>&1")
+    stop = "sudo systemctl disable --now airflow.target"
+    assert f"run {stop} there" in said and "nothing was changed" in said
+    assert "run airflow-rollback there" in second("! airflow-rollback 2>&1")
+    second(stop.removeprefix("sudo "))
+    back = first("airflow-rollback 2>&1 || true")
+    if "nothing was changed" in back:  # the other host's last sign of life is younger than a minute
+        time.sleep(60)
+        back = first("airflow-rollback 2>&1")
+    assert "Then deploy to all hosts" in back
+    assert venv(hosts[0]) != upgraded
+    Runs(airflow).release(DAG)  # the backup is of the time when it was held
+    Runs(airflow).whole(DAG, "hello")
+    run = deployed()
+    assert run.code == 0, run.output
+    assert venv(hosts[0]) == venv(hosts[1]) != upgraded
+    assert second("systemctl is-enabled airflow.target") == "enabled"
+    assert all(is_healthy(host) for host in hosts)
+    assert deployed().changed == []
 
 
 # Hosts leave and join
