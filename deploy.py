@@ -4,15 +4,14 @@ pyinfra inventories/local.py deploy.py
 """
 
 import pyinfra
-from pyinfra import host
 
 from tasks import preflight
 from tasks.airflow import config, database, objects, secrets, services, timers, users, venv
 from tasks.cluster import access, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
-from tasks.host import metrics, postgres, proxy, system
-from tasks.lib import connection, members, progress, shell, terminal
-from tasks.settings import HostSettings, Settings
+from tasks.host import database_host, metrics, postgres, proxy, system
+from tasks.lib import connection, database_group, members, progress, shell, terminal
+from tasks.settings import HostSettings
 from tasks.worker import dags, git, image, template
 
 
@@ -62,6 +61,22 @@ def deploy(settings: HostSettings) -> None:
     git.verify(settings)
 
 
+def deploy_role(settings: HostSettings) -> None:
+    """Queue the operations of a host by its role, which most hosts have alone.
+
+    A host that has the database, and nothing else, is ready before the others begin.
+    """
+    if settings.database_clients:
+        database_host.prepare(settings)
+        postgres.configure(settings)
+        metrics.run(settings)
+        database_host.note()
+    if settings.database_host:
+        database_host.wait()
+    if not settings.database_clients:
+        deploy(settings)
+
+
 if pyinfra.is_cli:
     terminal.show_only_text()
     progress.show()
@@ -69,6 +84,7 @@ if pyinfra.is_cli:
     connection.use_private_folder()
     shell.use({})
     members.end_with_the_first_failure()
-    completed = preflight.check(Settings.from_data(host.data.dict(), members.names()))
+    database_group.check()
+    completed = preflight.check(database_group.settings())
     shell.use(completed.environment)
-    deploy(completed)
+    deploy_role(completed)

@@ -34,6 +34,8 @@ DATABASE_LOGINS = {
     DAGS_USER: "/etc/airflow/database-dags.login",
 }
 DATABASE_AUTHORITY = "/etc/airflow/database-authority.pem"
+# The certificate and the key of a PostgreSQL that the deploy runs for other hosts.
+DATABASE_CERTIFICATE = "/etc/postgresql/*/main/airflow.pem"
 # The Linux user that comes with Debian's exporter, and its role.
 METRICS_USER = "prometheus"
 
@@ -48,6 +50,7 @@ OFFLINE_STAMP = f"{STATE}/offline"  # how the offline folder looked when it was 
 # Checksums of the git repositories' connections, as the dag-processor read them when it started.
 GIT_CONNECTIONS = f"{STATE}/git-connections"
 POD_POLICY_REFUSED = f"{STATE}/pod-policy-refused"  # the policy that only an admin may apply
+DATABASE_MADE = f"{STATE}/database-host"  # this host has had the database of others
 POSTGRES_CLUSTER = f"{STATE}/postgres-cluster"  # the cluster that the deploy made, not a package
 USERS_MADE = f"{STATE}/web-users"  # users of the web page that the deploy made once
 SMOKE_TEST_PASSED = f"{STATE}/smoke-test-passed"
@@ -263,6 +266,7 @@ LISTENERS = (
         "figures for Prometheus without a login, if asked for",
         True,
     ),
+    Listener(*("postgres", "all", "5432", "the database, on the host of a group `database`"), True),
     Listener("kube-apiserver", "all", "8443", "the cluster's API, by certificate or token", True),
     Listener("kubelet", "all", "10250", "the API server fetches logs, by certificate", True),
     Listener("etcd", "the node's", "2379, 2380", "the cluster's state, by certificate", True),
@@ -328,7 +332,7 @@ PLACES = (
     ),
     # The inventory has the present ones.
     *(
-        Place(path, "configuration", f"the login of {user} to an existing PostgreSQL", backup=False)
+        Place(path, "configuration", f"the login of {user} to a PostgreSQL elsewhere", backup=False)
         for user, path in DATABASE_LOGINS.items()
     ),
     Place(SECRETS, "secret", "keys and passwords", ("root", "root", "700")),
@@ -401,6 +405,12 @@ PLACES = (
         "/etc/postgresql/*/main/pg_hba.conf",
         "configuration",
         "the users that PostgreSQL accepts",
+        removal="database",
+    ),
+    Place(
+        DATABASE_CERTIFICATE,
+        "configuration",
+        "the certificate and key of a PostgreSQL for other hosts",
         removal="database",
     ),
 )

@@ -1,7 +1,6 @@
-"""Two hosts that are one Airflow: if one of them dies, the other one goes on alone."""
+"""Two hosts that are one Airflow, with their database on a third one."""
 
 import os
-from pathlib import Path
 
 # The name of the group says that its hosts belong together; the first one does what is done once.
 airflow = [
@@ -10,18 +9,7 @@ airflow = [
         {
             "ssh_user": "ops",
             "_sudo": True,
-            # The hosts share a database, a cluster, a registry, DAGs and logs, each elsewhere.
-            "postgres_provider": "existing",
-            "postgres_hosts": ["db-1.example.com", "db-2.example.com"],
-            "postgres_owner_login": {
-                "username": "airflow",
-                "password": os.environ["DATABASE_OWNER_PASSWORD"],
-            },
-            "postgres_dags_login": {
-                "username": "airflow-dags",
-                "password": os.environ["DATABASE_DAGS_PASSWORD"],
-            },
-            "postgres_ca_certificate": (Path.home() / "our-ca.pem").read_text(),
+            # The hosts share a cluster, a registry, DAGs and logs, each elsewhere.
             # On each host, with the same rights. Pods find the hosts by a name in the cluster.
             "kubernetes_provider": "existing",
             "kubernetes_kubeconfig": "/root/cluster.yaml",
@@ -44,4 +32,17 @@ airflow = [
         },
     )
     for name in ("airflow-1.example.com", "airflow-2.example.com")
+]
+# The deploy sets PostgreSQL up on the host of this group, for the hosts above and nobody else. For
+# one that others run, leave the group out, and write its settings above.
+database = [
+    (
+        "db-1.example.com",
+        {
+            "ssh_user": "ops",
+            "_sudo": True,
+            # For a host with 8 GB of memory.
+            "postgres_config": {"shared_buffers": "2GB", "effective_cache_size": "6GB"},
+        },
+    ),
 ]

@@ -1,7 +1,7 @@
 """How processes reach Airflow's database.
 
-Debian's PostgreSQL is reached over its socket, an existing one over TLS. No URL and no variable has
-a password: each role's is in a file that only its Linux user may read.
+The host's own PostgreSQL is reached over its socket, one elsewhere over TLS. No URL and no variable
+has a password: each role's is in a file that only its Linux user may read.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ SILENCE = {
 }
 
 
+# Four services of a host hold about 25 connections, and each process may take 30 for a while.
+MIN_CONNECTIONS, MORE_CONNECTIONS = 50, 25
+
+
 # The driver of each of Airflow's options. Derived from each other they would need another one.
 DRIVERS = {"SQL_ALCHEMY_CONN": "psycopg2", "SQL_ALCHEMY_CONN_ASYNC": "psycopg"}
 
@@ -41,8 +45,14 @@ def login(settings: Settings, user: str) -> DatabaseLogin:
 
 
 def role(settings: Settings, user: str) -> str:
-    """The role of a Linux user."""
-    return user if settings.postgres.is_debians else login(settings, user).username
+    """The role of a Linux user; the deploy's own has the same name."""
+    is_deploys = settings.postgres.is_debians or settings.database_host
+    return user if is_deploys else login(settings, user).username
+
+
+def connections(hosts: int) -> int:
+    """The connections that so many hosts of Airflow need at most."""
+    return MIN_CONNECTIONS + MORE_CONNECTIONS * max(hosts - 1, 0)
 
 
 def name(settings: Settings) -> str:
@@ -51,20 +61,31 @@ def name(settings: Settings) -> str:
 
 
 def _options(settings: Settings, user: str, file: str, authority: str) -> dict[str, str]:
-    """Options of libpq that lead to an existing PostgreSQL, beside role and database."""
+    """Options of libpq that lead to a PostgreSQL elsewhere, beside role and database."""
     servers = settings.postgres.servers
-    given = login(settings, user)
+    given = None if settings.database_host else login(settings, user)
     return {
         "host": ",".join(host for host, _ in servers),
         "port": ",".join(str(port) for _, port in servers),
         "sslmode": settings.postgres.sslmode,
-        "sslrootcert": authority if settings.postgres.ca_certificate else TRUSTED,
-        **({"passfile": file} if given.password else {}),
-        **({"sslcert": file, "sslkey": file} if given.certificate else {}),
+        "sslrootcert": authority if has_authority(settings) else TRUSTED,
+        **({"passfile": file} if given is None or given.password else {}),
+        **({"sslcert": file, "sslkey": file} if given and given.certificate else {}),
         # Of several servers, the one that is no standby.
         "target_session_attrs": "read-write",
         "connect_timeout": "5",
     }
+
+
+def has_authority(settings: Settings) -> bool:
+    """Whether the certificate of a PostgreSQL elsewhere is of an authority that the host does not
+    trust anyway."""
+    return has_own_authority(settings) or bool(settings.postgres.ca_certificate)
+
+
+def has_own_authority(settings: Settings) -> bool:
+    """Whether the database's host has made the authority of its certificate."""
+    return bool(settings.database_host) and not settings.postgres.certificate
 
 
 def url(driver: str, settings: HostSettings, user: str = CONTROL_USER) -> str:
@@ -123,6 +144,8 @@ def cure(settings: Settings) -> str:
     """The advice to a person when the database does not answer."""
     if settings.postgres.is_debians:
         return "look at systemctl status 'postgresql@*'"
+    if settings.database_host:
+        return f"look at systemctl status 'postgresql@*' on {settings.database_host}"
     return f"ask the admin of {settings.postgres.place}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from io import StringIO
 from pathlib import PurePosixPath
 
@@ -58,8 +59,10 @@ def values(settings: HostSettings) -> dict[str, str]:
         "DAGS_CONNECTION": database.words(database.variables(settings, DAGS_USER)),
         "DAGS_ROLE": database.role(settings, DAGS_USER),
         "DAGS_URLS": database.words(database.urls_of_dags(settings)),
-        # Of the exporter, which only asks a PostgreSQL of the host.
-        "METRICS_ROLE": layout.METRICS_USER if settings.postgres.is_debians else "",
+        # Of the exporter, which only asks a PostgreSQL that the deploy runs.
+        "METRICS_ROLE": (
+            layout.METRICS_USER if settings.postgres.is_debians or settings.database_host else ""
+        ),
         "DISKS": " ".join(layout.DISKS),
         "MIGRATED": layout.MIGRATED,
         "POD_TEMPLATE": layout.POD_TEMPLATE,
@@ -153,6 +156,15 @@ def values(settings: HostSettings) -> dict[str, str]:
         "HOMES": str(PurePosixPath(layout.HOMES[layout.CONTROL_USER]).parent),
         "POD_POLICY": layout.POD_POLICY,
         **(_of_several(settings) if settings.members else {}),
+        **(_of_database_host() if settings.database_clients else {}),
+    }
+
+
+def _of_database_host() -> dict[str, str]:
+    """More values of a host that has the database of others."""
+    return {
+        "DATABASE_LOGINS": " ".join(layout.DATABASE_LOGINS.values()),
+        "DATABASE_SERVER_AUTHORITY": layout.PODS_AUTHORITY,
     }
 
 
@@ -182,8 +194,9 @@ def render(settings: HostSettings) -> str:
     return first + assignments(values(settings))
 
 
-def install(settings: HostSettings) -> None:
-    """The host has the values that the deploy's programs read, and the programs."""
+def install(settings: HostSettings, some: Collection[str] | None = None) -> None:
+    """The host has the values that the deploy's programs read, and the programs, or some of them
+    by their names."""
     whole_file.put(
         name=f"Write {HOST_ENV}",
         src=StringIO(render(settings)),
@@ -200,6 +213,7 @@ def install(settings: HostSettings) -> None:
             str(path.relative_to(top)): path
             for path in sorted(top.rglob("*"))
             if path.is_file() and path.suffix != ".j2" and "__pycache__" not in path.parts
+            if some is None or path.name in some
         },
         dest="/usr/local",
         record=layout.PROGRAMS_RECORD,

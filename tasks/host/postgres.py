@@ -1,6 +1,7 @@
-"""PostgreSQL: Debian's, with a database that is reached over the socket only, or an existing one.
+"""PostgreSQL: Debian's, or an existing one, where an admin made the database and the roles.
 
-There, an admin made the database and the roles.
+Debian's has a database that is reached over the socket only. On a host of its own, Airflow's hosts
+reach it over TLS, and nobody else.
 
 The control plane's role owns the database; the processes that run DAGs' code have another one, with
 fewer rights.
@@ -9,24 +10,27 @@ fewer rights.
 from __future__ import annotations
 
 from io import StringIO
+from ipaddress import ip_address
 
 from pydantic import SecretStr
 from pyinfra.api import deploy
 from pyinfra.operations import systemd
 
-from tasks.host import database
+from tasks.host import database, tls
 from tasks.layout import (
     ACCEPT,
     CONTROL_USER,
     DAGS_USER,
     DATABASE,
     DATABASE_AUTHORITY,
+    DATABASE_CERTIFICATE,
     DATABASE_LOGINS,
     METRICS_USER,
     ORIGINAL,
     POSTGRES_DROP_IN,
+    TLS,
 )
-from tasks.lib import whole_file
+from tasks.lib import database_group, whole_file
 from tasks.lib.operations import ensure, run_unless, secret_file
 from tasks.settings import HostSettings
 
@@ -37,15 +41,10 @@ def configure(settings: HostSettings) -> None:
     if settings.postgres.is_debians:
         _run(settings)
         return
-    for user, path in DATABASE_LOGINS.items():
-        secret_file(
-            name=f"Write the login of {user}",
-            path=path,
-            content=SecretStr(database.login_file(database.login(settings, user))),
-            user=user,
-            # libpq refuses one that a group may read, unless it is root's.
-            mode="400",
-        )
+    if settings.database_host:
+        _copy_logins(settings)
+    else:
+        _write_logins(settings)
     if authority := settings.postgres.ca_certificate:
         whole_file.put(
             name="Write the authority of the database",
@@ -54,6 +53,33 @@ def configure(settings: HostSettings) -> None:
             user="root",
             group="root",
             mode="644",
+        )
+
+
+def _copy_logins(settings: HostSettings) -> None:
+    for part, (user, path) in zip(("owner", "dags"), DATABASE_LOGINS.items(), strict=True):
+        database_group.copied_file(
+            name=f"Copy the login of {user}", part=part, path=path, user=user, mode="400"
+        )
+    if database.has_own_authority(settings):
+        database_group.copied_file(
+            name="Copy the authority of the database",
+            part="authority",
+            path=DATABASE_AUTHORITY,
+            user="root",
+            mode="644",
+        )
+
+
+def _write_logins(settings: HostSettings) -> None:
+    for user, path in DATABASE_LOGINS.items():
+        secret_file(
+            name=f"Write the login of {user}",
+            path=path,
+            content=SecretStr(database.login_file(database.login(settings, user))),
+            user=user,
+            # libpq refuses one that a group may read, unless it is root's.
+            mode="400",
         )
 
 
@@ -67,6 +93,8 @@ def _run(settings: HostSettings) -> None:
         args=[str(settings.postgres.version), str(settings.postgres_port)],
         already="it is there, on its port",
     )
+    if settings.database_clients:
+        _certify(settings)
     whole_file.template(
         name="Write PostgreSQL's conf.d/airflow.conf",
         src="files/etc/postgresql/conf.d/airflow.conf.j2",
@@ -76,6 +104,8 @@ def _run(settings: HostSettings) -> None:
         mode="640",
         accept=[ACCEPT, "postgres"],
         settings=settings,
+        connections=max(100, database.connections(len(settings.database_clients))),
+        certificate=DATABASE_CERTIFICATE.replace("*", str(settings.postgres.version)),
     )
     run_unless(
         name="Keep PostgreSQL's own pg_hba.conf",
@@ -96,13 +126,10 @@ def _run(settings: HostSettings) -> None:
         group="postgres",
         mode="600",
         accept=[ACCEPT, "keep"],
+        users=_users_of_host(settings),
+        clients=[f"{each}/{ip_address(each).max_prefixlen}" for each in settings.database_clients],
+        roles=(CONTROL_USER, DAGS_USER),
         database=DATABASE,
-        # The owner also restores a backup, beside the database in use.
-        users={
-            CONTROL_USER: [DATABASE, f"{DATABASE}_new"],
-            DAGS_USER: [DATABASE],
-            **({METRICS_USER: [DATABASE]} if settings.metrics.port else {}),
-        },
     )
     _start_again(settings)
     systemd.service(name="Run PostgreSQL", service="postgresql", running=True, enabled=True)
@@ -124,6 +151,42 @@ def _run(settings: HostSettings) -> None:
         )
     if settings.metrics.port:
         _let_the_exporter_ask()
+    if settings.database_clients:
+        ensure(
+            name="Give both roles their passwords",
+            program="database-logins.py",
+            already="they have those that are in their files",
+        )
+
+
+def _users_of_host(settings: HostSettings) -> dict[str, list[str]]:
+    """The databases of each Linux user of the host."""
+    exporter = {METRICS_USER: [DATABASE]} if settings.metrics.port else {}
+    if settings.database_clients:
+        return exporter
+    # The owner also restores a backup, beside the database in use.
+    return {CONTROL_USER: [DATABASE, f"{DATABASE}_new"], DAGS_USER: [DATABASE], **exporter}
+
+
+def _certify(settings: HostSettings) -> None:
+    """PostgreSQL has a certificate of an authority of its own, or the one of the inventory."""
+    if given := settings.postgres.certificate:
+        tls.remind(given.end, "PostgreSQL's certificate", "postgres_certificate")
+        both = f"{given.certificate.rstrip()}\n{given.key.get_secret_value()}"
+        secret_file(
+            name="Write PostgreSQL's certificate",
+            path=DATABASE_CERTIFICATE.replace("*", str(settings.postgres.version)),
+            content=SecretStr(both),
+            user="postgres",
+            group="postgres",
+        )
+        return
+    ensure(
+        name="Make PostgreSQL's certificate",
+        program="postgres-certificate.sh",
+        args=[str(settings.postgres.version), TLS, *settings.postgres.hosts],
+        already="it is of an authority of its own, for all names of the host",
+    )
 
 
 def _start_again(settings: HostSettings) -> None:

@@ -33,16 +33,20 @@ def configure(settings: HostSettings) -> None:
             name="Remove the web page's own certificate", path=WEB_CERTIFICATE, present=False
         )
         return
-    left = given.end - datetime.now(UTC)
-    if left < timedelta(days=30):
-        progress.say_at_end(
-            f"The web page's certificate ends in {left.days} days, on {given.end:%Y-%m-%d}: write a"
-            " new one into web_certificate."
-        )
+    remind(given.end, "The web page's certificate", "web_certificate")
     both = f"{given.certificate.rstrip()}\n{given.key.get_secret_value()}"
     secret_file(
         name="Write the web page's own certificate", path=WEB_CERTIFICATE, content=SecretStr(both)
     )
+
+
+def remind(end: datetime, which: str, setting: str) -> None:
+    """Say at the end of the run that a certificate of the inventory ends soon, if it does."""
+    left = end - datetime.now(UTC)
+    if left < timedelta(days=30):
+        progress.say_at_end(
+            f"{which} ends in {left.days} days, on {end:%Y-%m-%d}: write a new one into {setting}."
+        )
 
 
 def _certify(settings: HostSettings) -> None:

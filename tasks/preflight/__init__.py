@@ -9,7 +9,7 @@ from pyinfra.api import DeployError
 
 from tasks.layout import ADMIN_PASSWORD, LOOPBACK, SMOKE_TEST_USER
 from tasks.lib import lock, progress, terminal
-from tasks.preflight import checks, database, members, neighbours
+from tasks.preflight import checks, database, database_host, members, neighbours
 from tasks.preflight.questions import HostReport, variables
 from tasks.settings import HostSettings, Settings
 
@@ -19,14 +19,21 @@ def check(settings: Settings) -> HostSettings:
 
     Raise DeployError with every finding and its cure, one a line, if the deploy can't succeed.
     """
+    if settings.database_host and settings.postgres.is_debians:
+        return database_host.check(settings)
+    if settings.database_host:
+        settings = database_host.reached(settings)
     report = host.get_fact(HostReport, variables=variables(settings, lock.take()))
     found = checks.findings(settings, report, now=time.time())
     fellows = members.ask()
     found += members.findings(fellows)
     names = tuple(dict.fromkeys(name for each in fellows.values() for name in each.names))
     position = settings.members.index(host.name) if settings.members else 0
+    if settings.database_host:
+        found += database_host.findings(settings, report)
     if not settings.postgres.is_debians and report.one("uid") == "0":
-        found += database.findings(settings, database.answers(settings), names, position == 0)
+        ask = database.findings_of_group if settings.database_host else database.findings
+        found += ask(settings, database.answers(settings), names, position == 0)
     if found:
         raise DeployError(
             f"{host.name} is not ready for the deploy; nothing was changed:\n"

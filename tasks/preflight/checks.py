@@ -23,13 +23,28 @@ UPGRADE_DISK_GIB = 3  # for a venv of 0.5, its image as archive and unpacked, 0.
 MAX_CLOCK_SKEW = 60  # seconds; tokens of the Execution API allow only 10 between host and pods
 
 
+NO_SYSTEMD = (
+    "systemd does not run here, and Airflow's services need it: choose a host that booted with"
+    " systemd, or try the deploy in the sandbox with ./tests/sandbox/up"
+)
+
+
+def of_database(report: Report, now: float) -> list[str]:
+    """All reasons against a host that should have the database only, each with its cure."""
+    if not report.one("systemd"):
+        return [NO_SYSTEMD]
+    return [
+        *_system(report),
+        *_release(report),
+        *_full_disks(report),
+        *_clock(report, now),
+    ]
+
+
 def findings(settings: Settings, report: Report, now: float) -> list[str]:
     """All reasons against the deploy, each with its cure; `now` is this machine's Unix time."""
     if not report.one("systemd"):
-        return [
-            "systemd does not run here, and Airflow's services need it: choose a host that booted"
-            " with systemd, or try the deploy in the sandbox with ./tests/sandbox/up"
-        ]
+        return [NO_SYSTEMD]
     if holder := report.one("locked"):
         return [lock.refusal(holder)]
     if command := report.one("restore_cut"):
@@ -126,8 +141,11 @@ def _resources(report: Report) -> Iterator[str]:
 
 def _room(report: Report) -> Iterator[str]:
     """File systems that are full. On a bare host others are named with what it needs of them."""
-    if not report.one("installed") and any(free < MIN_DISK_GIB for _, free in _free(report)):
-        return
+    if report.one("installed") or not any(free < MIN_DISK_GIB for _, free in _free(report)):
+        yield from _full_disks(report)
+
+
+def _full_disks(report: Report) -> Iterator[str]:
     for answer in report.all("room"):
         place, free, files, free_files = answer.split()
         cure = f"free some, `du -xh {place} | sort -h | tail -n 40` shows what takes it"

@@ -1,8 +1,9 @@
-"""What an existing PostgreSQL must be, and the findings about the one that is there.
+"""What a PostgreSQL elsewhere must be, and the findings about the one that is there.
 
 It is asked with psql from the host. Before the first deploy a host may have none: then preflight
 finds out only whether a server answers with the right certificate, and `ask` asks the rest once
-Debian's client is installed, before anything else changes.
+Debian's client is installed, before anything else changes. One of the group `database` is ready
+when `ask` asks it; preflight looks only at the data in it, if it has been ready before.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pyinfra.api import deploy, operation
 
 from tasks.host import database
 from tasks.layout import CONTROL_USER, DAGS_USER, MIGRATED, PACKAGES_RECORD, SECRETS
-from tasks.lib import terminal
+from tasks.lib import database_group, terminal
 from tasks.lib.operations import packages
 from tasks.lib.shell import assignments
 from tasks.preflight.members import short
@@ -27,11 +28,10 @@ from tasks.settings import HostSettings, Settings
 
 PROGRAM = Path(__file__).parent / "database.sh"
 MIN_VERSION = 15  # as for Debian's
-# Four services of a host hold about 25, and each process may take 30 for a while.
-MIN_CONNECTIONS, MORE_CONNECTIONS = 50, 25
 MAX_SKEW = 60  # seconds
 LOGINS = {CONTROL_USER: "owner", DAGS_USER: "dags"}  # how the questions call them
 KEYS = {CONTROL_USER: "postgres_owner_login", DAGS_USER: "postgres_dags_login"}
+WORDS = " What was said: "
 ADMIN = "inventories/database.sql has the statements of an admin"
 # What libpq and PostgreSQL say, and the cure.
 REFUSALS = {
@@ -64,6 +64,24 @@ REFUSALS = {
 }
 
 
+# The same about one of the group `database`.
+REFUSALS_OF_GROUP = {
+    r"password authentication failed|empty password|no password supplied": (
+        "deploy again, which gives both roles the passwords of their files"
+    ),
+    r"does not match host name|hostname mismatch|IP address mismatch": REFUSALS[
+        "does not match host name|hostname mismatch|IP address mismatch"
+    ],
+    r"no pg_hba.conf entry": (
+        "this host's packets must arrive there with an address of its own, without NAT between"
+    ),
+    r"could not translate host|Connection refused|timeout expired|No route to host|timed out": (
+        "postgres_hosts: write a name or an address there that this host reaches, and open the"
+        " firewall between them"
+    ),
+}
+
+
 class DatabaseReport(HostReport):
     """The answers of an existing PostgreSQL, in one round trip; its files are standard input."""
 
@@ -87,18 +105,27 @@ def variables(settings: Settings) -> str:
 
 
 def answers(settings: Settings) -> Report:
-    """The answers of the PostgreSQL of the settings."""
+    """The answers of the PostgreSQL of the settings; none if there are no logins to it yet."""
+    if not (text := files(settings)):
+        return Report({})
     report: Report = host.get_fact(
-        DatabaseReport, variables=variables(settings), _stdin=StringIO(files(settings))
+        DatabaseReport, variables=variables(settings), _stdin=StringIO(text)
     )
     return report
 
 
 def files(settings: Settings) -> str:
     """The files that the questions need, each below its name: both logins, and the authority."""
-    found = {
-        name: database.login_file(database.login(settings, user)) for user, name in LOGINS.items()
-    }
+    if settings.database_host:
+        if not (found := database_group.printed()):
+            return ""
+        if not database.has_own_authority(settings):
+            found.pop("authority", None)
+    else:
+        found = {
+            name: database.login_file(database.login(settings, user))
+            for user, name in LOGINS.items()
+        }
     if authority := settings.postgres.ca_certificate:
         found["authority"] = f"{authority}\n"
     return "".join(f"# {name}\n{text}" for name, text in found.items())
@@ -119,12 +146,22 @@ def findings(
     # Both fail in the same way where the login is not the reason.
     said = set()
     for user, reason in refused.items():
-        if reason and (sentence := _refusal(settings, user, reason)) not in said:
-            said.add(sentence)
+        sentence = _refusal(settings, user, reason)
+        if reason and (cure := sentence.partition(WORDS)[0]) not in said:
+            said.add(cure)
             yield sentence
     if report.values and not refused[CONTROL_USER]:
         yield from _server(settings, report)
         yield from _roles(settings, report)
+        yield from _data(settings, report, {short(name) for name in names}, is_first)
+
+
+def findings_of_group(
+    settings: Settings, report: Report, names: Collection[str], is_first: bool
+) -> Iterator[str]:
+    """The reasons against the data in one of the group `database`, where it answers: the run itself
+    cures the rest, and asks again."""
+    if report.one("version"):
         yield from _data(settings, report, {short(name) for name in names}, is_first)
 
 
@@ -137,12 +174,15 @@ def _without_client(settings: Settings, report: Report) -> Iterator[str]:
 
 def _refusal(settings: Settings, user: str, reason: str) -> str:
     """The sentence about a login, or a connection, that failed."""
-    known = (cure for said, cure in REFUSALS.items() if re.search(said, reason, re.IGNORECASE))
-    cure = next(known, "{key}: write a login that the database admits")
+    refusals, other = REFUSALS, "{key}: write a login that the database admits"
+    if settings.database_host:
+        refusals, other = REFUSALS_OF_GROUP, database.cure(settings)
+    known = (cure for said, cure in refusals.items() if re.search(said, reason, re.IGNORECASE))
+    cure = next(known, other)
     about = f" as {database.role(settings, user)}" if "{key}" in cure else ""
     return (
         f"the database {settings.postgres.place} can't be reached{about}:"
-        f" {cure.format(key=KEYS[user])}. What was said: {reason.strip()}"
+        f" {cure.format(key=KEYS[user])}.{WORDS}{reason.strip()}"
     )
 
 
@@ -184,7 +224,7 @@ def _server(settings: Settings, report: Report) -> Iterator[str]:
             f" {'ahead of' if skew > 0 else 'behind'} the host's, and Airflow compares them: set"
             " the wrong one, and keep both right"
         )
-    needed = MIN_CONNECTIONS + MORE_CONNECTIONS * max(len(settings.members) - 1, 0)
+    needed = database.connections(len(settings.members))
     for answer in report.all("limit"):
         number, whose = answer.split(maxsplit=1)
         if int(number) < needed:
@@ -230,7 +270,14 @@ def _data(
 ) -> Iterator[str]:
     has_schema, has_data = bool(report.one("schema")), bool(report.one("migrated"))
     strangers, alive = (_others(report.one(kind), names) for kind in ("strangers", "alive"))
-    if has_data and not has_schema:
+    if has_data and not has_schema and settings.database_host:
+        yield (
+            f"this host's Airflow has data, and the database of {settings.database_host} is empty."
+            " The deploy moves none: leave the database where it is, or move it as"
+            f" inventories/README.md has it. If it was lost, delete {MIGRATED} on Airflow's hosts"
+            " and deploy; then `sudo airflow-restore` on the first of them brings back a backup"
+        )
+    elif has_data and not has_schema:
         yield (
             f"postgres_provider: this host's Airflow has data, and the database"
             f" {settings.postgres.place} is empty. The deploy moves none: write the right database,"
@@ -264,7 +311,7 @@ def _others(hostnames: str, names: Collection[str]) -> str:
 
 @deploy("Database")
 def prepare(settings: HostSettings) -> None:
-    """An existing PostgreSQL was asked before anything but its client was installed."""
+    """A PostgreSQL elsewhere was asked before anything but its client was installed."""
     if settings.postgres.is_debians:
         return
     packages(
@@ -282,7 +329,7 @@ def ask(settings: HostSettings) -> Generator[str, None, None]:
 
     Before a host has psql, only the run itself can ask: the plan finds nothing.
 
-    + settings: with an existing PostgreSQL
+    + settings: with a PostgreSQL elsewhere
     """
     names = settings.own_names if settings.members else ()
     said = findings(settings, answers(settings), names, settings.is_first)

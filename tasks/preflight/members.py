@@ -47,18 +47,19 @@ class MemberReport(HostReport):
 def ask() -> dict[str, Member]:
     """Each host of this host's Airflow by its name in the inventory, but for those that are not in
     the run."""
-    return {each.name: _asked(each) for each in members.every() if each.connected}
+    return {each.name: asked(each) for each in members.every() if each.connected}
 
 
-def _asked(member: Host) -> Member:
-    asked = time.time()
+def asked(member: Host) -> Member:
+    """A host of the inventory, as it is."""
+    began = time.time()
     report: Report = member.get_fact(MemberReport)
     return Member(
         report.one("hostname"),
         tuple(report.all("name")),
         report.one("address"),
         report.one("system"),
-        float(report.one("time") or asked) - asked,
+        float(report.one("time") or began) - began,
     )
 
 

@@ -91,6 +91,14 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
     yield from _index(settings, report)
 
 
+def of_database(settings: Settings, report: Report) -> Iterator[str]:
+    """All reasons against a host that should have the database only."""
+    codename = report.one("system").partition(" ")[2]
+    yield from _postgres(settings, report, codename)
+    yield from _lost_database(report, codename, layout.DATABASE_MADE)
+    yield from _packages(report)
+
+
 def _postgres(settings: Settings, report: Report, codename: str) -> Iterator[str]:
     there = clusters(report)
     version, _ = postgres(settings, report, codename)
@@ -136,7 +144,7 @@ def _postgres(settings: Settings, report: Report, codename: str) -> Iterator[str
             )
 
 
-def _lost_database(report: Report, codename: str) -> Iterator[str]:
+def _lost_database(report: Report, codename: str, mark: str = layout.MIGRATED) -> Iterator[str]:
     """The database that the deploy made, gone with its cluster or its programs.
 
     Debian's `apt purge` of an old version deletes the clusters of that version.
@@ -155,7 +163,7 @@ def _lost_database(report: Report, codename: str) -> Iterator[str]:
     if all(each.runs for each in there) and not any(each.has_airflow for each in there):
         yield (
             "Airflow's database is gone: no PostgreSQL cluster of the host has it. To begin with an"
-            f" empty one, delete {layout.MIGRATED} on the host and deploy; then `sudo"
+            f" empty one, delete {mark} on the host and deploy; then `sudo"
             f" airflow-restore` brings back a backup of {layout.BACKUPS}"
         )
 

@@ -18,9 +18,9 @@ from tasks import layout
 from tasks.cluster import access
 from tasks.host import metrics, proxy, system
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
-from tasks.lib import connection, kubectl, lock, members, shell, terminal
+from tasks.lib import connection, database_group, kubectl, lock, members, shell, terminal
 from tasks.lib.operations import ensure_sent, run_unless
-from tasks.settings import HostSettings, Settings
+from tasks.settings import HostSettings
 from tasks.settings.postgres import POSTGRES_PORT
 
 _HERE = Path(__file__).parent
@@ -56,6 +56,8 @@ _OWN_POSTGRES = (
     "ls -d /etc/postgresql/*/main/conf.d/airflow.conf 2>/dev/null"
     " | cut -d/ -f4 | sort -n | tail -n 1"
 )
+# A value of a host that is not alone.
+_OF_SEVERAL = "^(SEVERAL_HOSTS|DATABASE_SERVER_AUTHORITY)="
 # When systemd last ran each timer.
 STAMPS = "/var/lib/systemd/timers/stamp-airflow-*"
 
@@ -85,16 +87,21 @@ def airflow(keep_data: bool = False) -> None:
     terminal.show_only_text()
     connection.disable_nagle()
     shell.use({})
-    given = Settings.from_data(host.data.dict(), members.names())
+    database_group.check()
+    given = database_group.settings()
+    has_only_database = given.database_host == host.name
     if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
         raise DeployError(terminal.printable(lock.refusal(holder)))
-    is_one_of_several = f"grep -s ^SEVERAL_HOSTS= {layout.HOST_ENV} || true"
-    if not given.members and host.get_fact(Command, command=is_one_of_several):
+    is_one_of_several = f"grep -sE '{_OF_SEVERAL}' {layout.HOST_ENV} || true"
+    is_alone = not given.members and not has_only_database
+    if is_alone and host.get_fact(Command, command=is_one_of_several):
         raise DeployError(
             f"{host.name} was deployed as one of several hosts, whose objects in the cluster and"
             f" data the removal would take: use the inventory with the group {members.GROUP}, and"
             f" --limit {host.name}"
         )
+    if has_only_database and not keep_data:
+        _leave_no_host_without_database()
     release = host.get_fact(Command, command=". /etc/os-release; echo $VERSION_CODENAME")
     # Not always the release's own: the version stays when Debian is upgraded.
     version = host.get_fact(Command, command=_OWN_POSTGRES)
@@ -102,8 +109,16 @@ def airflow(keep_data: bool = False) -> None:
     # With several clusters, dropdb would otherwise choose by port.
     own = {"PGCLUSTER": settings.postgres_cluster} if version else {}
     shell.use(settings.environment | own)
-    _remove_services()
+    if not has_only_database:
+        _remove_services()
+    if given.database_host:
+        # A host that could not stop them still needs the database.
+        members.end_with_the_first_failure()
+        members.in_step(name="Wait until no host of this run has Airflow's services")
     metrics.remove()
+    if has_only_database:
+        _remove_database_host(settings, keep_data)
+        return
     proxy.remove()
     if settings.kubernetes.uses_minikube:
         _remove_minikube(settings)
@@ -115,7 +130,10 @@ def airflow(keep_data: bool = False) -> None:
     # After a move elsewhere, the host's own PostgreSQL has the database of before.
     if settings.postgres.is_debians or version:
         _remove_database(settings)
-    if not settings.postgres.is_debians:
+    if settings.database_host:
+        if not all(each.connected for each in database_group.every()):
+            logger.info(f"    The database on {settings.database_host} stays, with Airflow's data.")
+    elif not settings.postgres.is_debians:
         logger.info(
             f"    The database {settings.postgres.place} stays as it is, with Airflow's data: it is"
             " its admin's to drop, and the roles with it."
@@ -132,6 +150,26 @@ def airflow(keep_data: bool = False) -> None:
         ],
         already="they are gone",
     )
+    _remove_packages(settings)
+    _remove_files("the deploy's state", [STATE])
+
+
+def _leave_no_host_without_database() -> None:
+    """Raise DeployError if a host of Airflow that is not in this run may need the database."""
+    if away := [each.name for each in database_group.clients() if not each.connected]:
+        raise DeployError(
+            f"{host.name} has the database of {', '.join(away)}, and the removal would take it from"
+            " there: remove all together, or take those out of the inventory first that are gone"
+        )
+
+
+def _remove_database_host(settings: HostSettings, keep_data: bool) -> None:
+    """A host with the database alone is as it was before, or has only the database."""
+    if keep_data:
+        _remove_files("the files that a deploy makes again", MADE_AGAIN)
+        return
+    _remove_database(settings)
+    _remove_files("Airflow's files", [*MADE_AGAIN, *DATA])
     _remove_packages(settings)
     _remove_files("the deploy's state", [STATE])
 
@@ -263,6 +301,7 @@ def _drop_ins_of_postgres(settings: HostSettings) -> str:
 def _remove_database(settings: HostSettings) -> None:
     config = f"/etc/postgresql/{settings.postgres.version}/main"
     original = f"pg_hba.conf{layout.ORIGINAL}"
+    certificate = layout.DATABASE_CERTIFICATE.replace("*", str(settings.postgres.version))
     run_unless(
         name="Remove the database and the roles",
         test=f"! test -e {config}/conf.d/airflow.conf",
@@ -279,6 +318,7 @@ def _remove_database(settings: HostSettings) -> None:
             f"rm -f {layout.POSTGRES_DROP_IN}; systemctl daemon-reload",
             # The folder may hold a drop-in of an admin.
             f"rmdir {_drop_ins_of_postgres(settings)} 2>/dev/null || true",
+            *([f"rm -f {certificate}"] if settings.database_host else []),
             f"rm {config}/conf.d/airflow.conf",
             f"systemctl restart postgresql@{settings.postgres.version}-main",
             # One that a package made goes with the package.

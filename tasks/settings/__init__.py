@@ -108,6 +108,16 @@ ARCHITECTURES = ("amd64", "arm64")
 SERVICE_NETWORK = "10.96.0.0/12"  # of a cluster by minikube
 INGRESS_PORTS = (80, 443)
 MINIKUBE_NAMES = ("control-plane.minikube.internal", "host.minikube.internal")
+# The sections with the settings of the host of the group `database`; the first one it alone uses.
+OF_DATABASE_HOST = ("postgres", "metrics", "proxy")
+OF_DATABASE_HOST_ALONE = ("postgres", "metrics")
+
+
+class Database(NamedTuple):
+    """The host of the group `database`."""
+
+    name: str  # in the inventory
+    data: Mapping[str, Any]  # what the inventory has about it
 
 
 class Settings(Compound):
@@ -130,14 +140,59 @@ class Settings(Compound):
     proxy: Proxy = Proxy()
     # The names in the inventory of all hosts of this Airflow, in its order; none if it has one.
     members: tuple[str, ...] = ()
+    # The name in the inventory of the host with the database, if it has one of its own.
+    database_host: str = ""
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any], members: tuple[str, ...] = ()) -> Self:
+    def from_data(
+        cls,
+        data: Mapping[str, Any],
+        members: tuple[str, ...] = (),
+        database: Database | None = None,
+    ) -> Self:
         """Make the settings from a host's inventory data.
 
-        Keys that belong to pyinfra (connection data, global arguments) are left out.
+        Keys that belong to pyinfra (connection data, global arguments) are left out. With a
+        database on a host of its own, the settings of PostgreSQL are those of that one.
         Raises DeployError with a sentence for each key that is wrong.
         """
+        if database:
+            return cls._beside(database, data, members)
+        return cls._made(data, members)
+
+    @classmethod
+    def of_database(cls, database: Database) -> Self:
+        """Make the settings of the host of the group `database`.
+
+        It may have those of the others as well, which mean nothing there.
+        Raises DeployError as `from_data` does.
+        """
+        known = {
+            key: value
+            for key, value in database.data.items()
+            if key not in SETTINGS or SETTINGS[key].section in OF_DATABASE_HOST
+        }
+        return cls._made(known, (), database.name)
+
+    @classmethod
+    def _beside(cls, database: Database, data: Mapping[str, Any], members: tuple[str, ...]) -> Self:
+        own = cls._made(data, members, database.name)
+        there = cls.of_database(database)
+        if wrong := [
+            f"{key} is a setting of {database.name}, which has the database: write it there alone"
+            for key, setting in SETTINGS.items()
+            if setting.section in OF_DATABASE_HOST_ALONE
+            and key in data
+            and data[key] != database.data.get(key)
+        ]:
+            raise DeployError("\n".join(wrong))
+        postgres = there.postgres.model_copy(update={"provider": "existing"})
+        return own.model_copy(update={"postgres": postgres, "metrics": Metrics()})
+
+    @classmethod
+    def _made(
+        cls, data: Mapping[str, Any], members: tuple[str, ...], database_host: str = ""
+    ) -> Self:
         own = _pyinfra_keys()
         given: dict[str, dict[str, Any]] = {}
         wrong = []
@@ -149,7 +204,9 @@ class Settings(Compound):
             elif key not in own:
                 wrong.append(_unknown(key))
         try:
-            settings = cls.model_validate({**given, "members": members})
+            settings = cls.model_validate(
+                {**given, "members": members, "database_host": database_host}
+            )
         except ValidationError as error:
             raise DeployError("\n".join([*wrong, *map(_sentence, error.errors())])) from None
         if wrong := wrong or list(settings.conflicts()):
@@ -160,7 +217,10 @@ class Settings(Compound):
         """Sentences about settings that can't work together, in a section or beyond it."""
         for name in SECTIONS:
             section: Section = getattr(self, name)
-            yield from section.conflicts()
+            if section is self.postgres and self.database_host:
+                yield from self.postgres.conflicts_of_group()
+            else:
+                yield from section.conflicts()
         yield from self._port_conflicts()
         yield from self._cluster_conflicts()
         yield from self._member_conflicts()
@@ -235,10 +295,10 @@ class Settings(Compound):
         if not self.members:
             return
         all_of = f"the hosts of the group airflow ({', '.join(self.members)}) are one Airflow:"
-        if self.postgres.is_debians:
+        if self.postgres.is_debians and not self.database_host:
             yield (
                 f'postgres_provider: {all_of} write "existing", for a PostgreSQL that all of them'
-                " reach, or give the group another name"
+                " reach, name a host for it in the group database, or give the group another name"
             )
         if self.kubernetes.uses_minikube:
             yield (
@@ -256,6 +316,15 @@ class Settings(Compound):
                 " mount"
             )
 
+    def reaching(self, address: str, port: int, version: int) -> Self:
+        """These settings with the place of the database, where it has a host of its own.
+
+        The address is used if the inventory has none. Clients are of the server's version.
+        """
+        host = next(iter(self.postgres.hosts), address)
+        update = {"hosts": [f"{in_url(host)}:{port}"], "version": version}
+        return self.model_copy(update={"postgres": self.postgres.model_copy(update=update)})
+
     def for_release(
         self,
         codename: str,
@@ -264,13 +333,15 @@ class Settings(Compound):
         architecture: str = ARCHITECTURES[0],
         addresses: tuple[str, ...] = (),
         position: int = 0,
+        database_clients: tuple[str, ...] = (),
     ) -> HostSettings:
         """These settings on a host with this release, which decides the rest of them.
 
         `postgres` has version and port of the PostgreSQL cluster, if it is not the release's own,
         and `own_names` the host's names and its address. Where several hosts are one Airflow,
         `own_names` has those of all, `addresses` the address of each, and `position` is that of
-        this host among them.
+        this host among them. Of the host of the group `database`, `database_clients` has the
+        addresses from which Airflow's hosts reach it.
         """
         own = self.postgres.version or RELEASES[codename].postgres
         version, port = postgres or (own, POSTGRES_PORT)
@@ -279,6 +350,8 @@ class Settings(Compound):
         return HostSettings(
             **sections,
             members=self.members,
+            database_host=self.database_host,
+            database_clients=database_clients,
             addresses=addresses,
             position=position,
             codename=codename,
@@ -380,6 +453,8 @@ class HostSettings(Settings):
     own_names: tuple[str, ...]  # the host's names and its address
     addresses: tuple[str, ...] = ()  # of the hosts of this Airflow, in the inventory's order
     position: int = 0  # of this host among them
+    # The addresses from which Airflow's hosts reach the database of this host, if they do.
+    database_clients: tuple[str, ...] = ()
     _computed: dict[Callable[[HostSettings], Any], Any] = PrivateAttr(default_factory=dict)
 
     @property
@@ -456,7 +531,7 @@ def computed_once(function: Callable[[HostSettings], T]) -> Callable[[HostSettin
 SECTIONS = {
     name: cast(type[Section], field.annotation)
     for name, field in Settings.model_fields.items()
-    if name != "members"
+    if name not in ("members", "database_host")
 }
 
 

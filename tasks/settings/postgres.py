@@ -17,12 +17,16 @@ from tasks.settings.types import (
     PostgresOption,
     Section,
     Server,
+    WebCertificate,
     host_and_port,
 )
 
 POSTGRES_PORT = 5432  # PostgreSQL's own, and Debian's first choice for a cluster
 
 DEBIANS = ("provider", "version", "config")  # settings of a PostgreSQL on the host
+# More of them where it is on the host of the group `database`, which others reach.
+REACHED = ("certificate", "hosts", "ca_certificate")
+TLS_OPTIONS = ("ssl", "ssl_cert_file", "ssl_key_file")
 
 
 class Postgres(Section):
@@ -48,7 +52,8 @@ class Postgres(Section):
     hosts: list[Server] = Field(
         default=[],
         description="Addresses or names of an existing PostgreSQL, each with `:PORT` if that is not"
-        " 5432. Of several, Airflow uses the one that may be written to.",
+        " 5432. Of several, Airflow uses the one that may be written to. Of the group `database`,"
+        " the name or address of its host; none uses the address that the host has.",
     )
     database: DatabaseName = Field(
         default=DATABASE, description="Name of the database in an existing PostgreSQL."
@@ -66,8 +71,14 @@ class Postgres(Section):
     )
     ca_certificate: Certificate | None = Field(
         default=None,
-        description="Certificates (PEM) of the authority of an existing PostgreSQL; none trusts"
-        " those that the host trusts.",
+        description="Certificates (PEM) of the authority of an existing PostgreSQL, or of"
+        " `postgres_certificate`; none trusts those that the host trusts.",
+    )
+    certificate: WebCertificate | None = Field(
+        default=None,
+        repr=False,
+        description="Certificate and key of the PostgreSQL of the group `database`; none uses the"
+        " one that its host makes.",
     )
     sslmode: Literal["verify-full", "verify-ca"] = Field(
         default="verify-full",
@@ -77,16 +88,15 @@ class Postgres(Section):
 
     def conflicts(self) -> Iterator[str]:
         """Options of the deploy's own, and settings that the provider needs or does not use."""
-        for name in self.config:
-            if reason := POSTGRES_OPTIONS.get(name.lower()):
-                yield f"postgres_config: the deploy itself decides {name}: {reason}"
+        yield from self._option_conflicts()
+        if self.certificate:
+            yield "postgres_certificate belongs to the host of a group database: leave it out"
         if self.is_debians:
-            for name, field in type(self).model_fields.items():
-                if name not in DEBIANS and getattr(self, name) != field.default:
-                    yield (
-                        f"postgres_{name} belongs to an existing PostgreSQL: leave it out, or"
-                        ' write postgres_provider = "existing"'
-                    )
+            for name in self._given_beside(*DEBIANS, "certificate"):
+                yield (
+                    f"postgres_{name} belongs to an existing PostgreSQL: leave it out, or"
+                    ' write postgres_provider = "existing"'
+                )
             return
         needs = 'postgres_provider = "existing" needs it; write'
         if not self.hosts:
@@ -116,9 +126,63 @@ class Postgres(Section):
                 " than the owner's: write another username"
             )
 
+    def conflicts_of_group(self) -> Iterator[str]:
+        """The same where a host of the group `database` has the PostgreSQL."""
+        if not self.is_debians:
+            yield (
+                "postgres_provider: the deploy sets the PostgreSQL of the group database up: leave"
+                ' out "existing" with its settings, or the group'
+            )
+            return
+        yield from self._option_conflicts()
+        for name in self.config:
+            if name.lower() in TLS_OPTIONS:
+                yield (
+                    f"postgres_config: the deploy itself decides {name}: use postgres_certificate"
+                )
+        for name in self._given_beside(*DEBIANS, *REACHED):
+            yield f"postgres_{name} belongs to an existing PostgreSQL: leave it out"
+        if len(self.hosts) > 1 or any(host_and_port(each, 0)[1] for each in self.hosts):
+            yield (
+                "postgres_hosts: the group database has one host, whose port the deploy chooses:"
+                " write one name or address without a port"
+            )
+        if self.certificate:
+            yield from self._certificate_conflicts(self.certificate)
+        elif self.ca_certificate:
+            yield (
+                "postgres_ca_certificate: the host of the group database makes an authority of its"
+                " own: leave it out, or write postgres_certificate too"
+            )
+
+    def _certificate_conflicts(self, certificate: WebCertificate) -> Iterator[str]:
+        found = list(certificate.conflicts())
+        yield from (f"postgres_certificate: {each}" for each in found)
+        if not self.hosts:
+            yield (
+                "postgres_certificate: Airflow looks for the name by which it reaches the database:"
+                " write one of the certificate's into postgres_hosts"
+            )
+        elif not found and not certificate.is_for(self.servers[0][0]):
+            yield (
+                f"postgres_certificate: certificate is not for {self.hosts[0]}, which is in"
+                " postgres_hosts: write one with that name"
+            )
+
+    def _option_conflicts(self) -> Iterator[str]:
+        for name in self.config:
+            if reason := POSTGRES_OPTIONS.get(name.lower()):
+                yield f"postgres_config: the deploy itself decides {name}: {reason}"
+
+    def _given_beside(self, *names: str) -> Iterator[str]:
+        """Other settings than these that are not as they are by default."""
+        for name, field in type(self).model_fields.items():
+            if name not in names and getattr(self, name) != field.default:
+                yield name
+
     @property
     def is_debians(self) -> bool:
-        """Whether the deploy installs it on the host."""
+        """Whether the deploy installs it on this host."""
         return self.provider == "debian"
 
     @property

@@ -31,6 +31,12 @@ def variant(request: pytest.FixtureRequest) -> fake.Plan:
     return fake.plan(fake.every_variant()[request.param])
 
 
+@pytest.fixture(params=fake.every_host())
+def any_host(request: pytest.FixtureRequest) -> fake.Plan:
+    """The same for each kind of host, also one without Airflow."""
+    return fake.plan(fake.every_host()[request.param])
+
+
 @pytest.fixture(params=[each for each in fake.every_variant() if each != "another of several"])
 def of_cluster(request: pytest.FixtureRequest) -> fake.Plan:
     """The plan of a host that makes Airflow's objects in the cluster, for each such variant."""

@@ -35,11 +35,11 @@ from pyinfra.api.operation import OperationMeta, add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
-from deploy import deploy
+from deploy import deploy_role
 from tasks import layout, remove
 from tasks.layout import ROOT
 from tasks.lib import operations, whole_file
-from tasks.settings import SECTIONS, HostSettings, Settings
+from tasks.settings import SECTIONS, Database, HostSettings, Settings
 
 FILES = ROOT / "files"
 
@@ -247,6 +247,13 @@ SEVERAL = {
 SEVERAL.pop("worker_image")
 SEVERAL |= VARIANTS["registry"]
 
+# A host that has only the database of others, and what it has made for them; nothing is secret.
+DATABASE_HOST = "@fake/db-1"
+MADE = (
+    *("# owner", "*:*:*:airflow:owner-pass", "# dags", "*:*:*:airflow-dags:dags-pass"),
+    *("# authority", "-----BEGIN CERTIFICATE-----", "…", "-----END CERTIFICATE-----"),
+)
+
 
 class Planned(NamedTuple):
     """An operation that a bare host would see."""
@@ -329,9 +336,25 @@ def settings(
 
 def several(position: int, given: Mapping[str, Any] | None = None) -> HostSettings:
     """The settings of one of several hosts that are one Airflow, as preflight hands them on."""
+    return _of_members(Settings.from_data({**SEVERAL, **(given or {})}, MEMBERS), position)
+
+
+def several_beside_database(
+    position: int,
+    given: Mapping[str, Any] | None = None,
+    there: Mapping[str, Any] | None = None,
+) -> HostSettings:
+    """The same for hosts that have their database on another one."""
+    data = {key: value for key, value in SEVERAL.items() if key not in EXISTING_DATABASE}
+    data |= given or {}
+    found = Settings.from_data(data, MEMBERS, Database(DATABASE_HOST, there or {}))
+    return _of_members(found.reaching("192.0.2.9", 5432, 15), position)
+
+
+def _of_members(settings: Settings, position: int) -> HostSettings:
     names = [f"air-{number}" for number in (1, 2, 3)]
     addresses = [f"192.0.2.{number}" for number in (1, 2, 3)]
-    return Settings.from_data({**SEVERAL, **(given or {})}, MEMBERS).for_release(
+    return settings.for_release(
         "bookworm",
         own_names=(*names, *addresses),
         addresses=tuple(addresses),
@@ -339,10 +362,33 @@ def several(position: int, given: Mapping[str, Any] | None = None) -> HostSettin
     )
 
 
+def beside_database(
+    given: Mapping[str, Any] | None = None, there: Mapping[str, Any] | None = None
+) -> HostSettings:
+    """The settings of the one host of Airflow, which has its database on another one."""
+    found = Settings.from_data(given or {}, (), Database(DATABASE_HOST, there or {}))
+    return found.reaching("192.0.2.9", 5432, 15).for_release("bookworm")
+
+
+def with_database(there: Mapping[str, Any] | None = None, hosts: int = 2) -> HostSettings:
+    """The settings of a host that has the database of so many others."""
+    return Settings.of_database(Database(DATABASE_HOST, there or {})).for_release(
+        "bookworm",
+        own_names=("db-1", "192.0.2.9"),
+        database_clients=tuple(f"192.0.2.{number + 1}" for number in range(hosts)),
+    )
+
+
 def every_variant() -> dict[str, HostSettings]:
     """The settings of each variant, and those of the first and of another one of several hosts."""
     one = {name: settings(given) for name, given in VARIANTS.items()}
-    return {**one, "first of several": several(0), "another of several": several(1)}
+    several_too = {"first of several": several(0), "another of several": several(1)}
+    return {**one, **several_too, "beside a database": beside_database()}
+
+
+def every_host() -> dict[str, HostSettings]:
+    """The same, and the settings of a host that has only the database of others."""
+    return {**every_variant(), "only a database": with_database({"metrics_port": 9187})}
 
 
 def extra_lock(requirements: list[str]) -> str:
@@ -378,9 +424,10 @@ def _revealed(secret: SecretStr) -> str:
 
 
 def _plan(settings: HostSettings) -> Plan:
-    state = _state("@fake", members=settings.members)
-    host = [*state.inventory][settings.position]
-    add_deploy(state, deploy, settings=settings, host=host)
+    state = _state("@fake", members=settings.members, database=settings.database_host)
+    has_only_database = bool(settings.database_clients)
+    host = [*state.inventory][-1 if has_only_database else settings.position]
+    add_deploy(state, deploy_role, settings=settings, host=host)
     return _planned(state, host)
 
 
@@ -408,8 +455,20 @@ def removal(given: Mapping[str, Any], keep_data: bool, position: int | None = No
 
 def removal_of(variant: str, keep_data: bool) -> Plan:
     """The plan of the removal of one of every_variant."""
+    if variant in ("beside a database", "only a database"):
+        return removal_beside_database(keep_data, int(variant == "only a database"))
     position = {"first of several": 0, "another of several": 1}.get(variant)
     return removal(VARIANTS.get(variant, SEVERAL), keep_data, position)
+
+
+def removal_beside_database(keep_data: bool, position: int, in_run: Sequence[int] = (0, 1)) -> Plan:
+    """The plan of the removal from the one host of Airflow, or from that of its database."""
+    state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, database=DATABASE_HOST)
+    for place, each in enumerate(state.inventory):
+        each.connected = place in in_run
+    host = [*state.inventory][position]
+    add_deploy(state, remove.airflow, keep_data=keep_data, host=host)
+    return _planned(state, host)
 
 
 def commands(
@@ -445,6 +504,7 @@ def _state(
     responses: Mapping[str, Any] | None = None,
     given: Mapping[str, Any] | None = None,
     members: Sequence[str] = (),
+    database: str = "",
 ) -> State:
     data = {
         **BARE_HOST_DATA,
@@ -455,7 +515,13 @@ def _state(
     }
     # pyinfra would remember the folder for all hosts of this name, and not ask again.
     Host._get_temp_directory.cache.clear()
-    inventory = Inventory((members or [connector], data), airflow=(members, {}))
+    groups: dict[str, Any] = {"airflow": (members, {})}
+    every = [*(members or [connector])]
+    if database:
+        made = {"database-logins.py print": MADE, **data["fake_responses"]}
+        groups = {"airflow": (every, {}), "database": ([(database, {"fake_responses": made})], {})}
+        every = [*every, database]
+    inventory = Inventory((every, data), **groups)
     state = State(inventory=inventory, config=Config())
     state.cwd = str(ROOT)
     connect_all(state)

@@ -232,9 +232,9 @@ def covered(path: str, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatch(path, each) or path.startswith(f"{each}/") for each in patterns)
 
 
-def test_the_readme_lists_each_file_that_a_deploy_writes(variant: fake.Plan) -> None:
+def test_the_readme_lists_each_file_that_a_deploy_writes(any_host: fake.Plan) -> None:
     patterns = on_the_host()
-    written = list(variant.uploads)
+    written = list(any_host.uploads)
     assert written and not [path for path in written if not covered(path, patterns)]
 
 
@@ -249,11 +249,11 @@ def test_the_readme_and_the_map_have_the_same_places() -> None:
     ]
 
 
-def test_the_map_has_each_place_that_a_deploy_writes(variant: fake.Plan) -> None:
+def test_the_map_has_each_place_that_a_deploy_writes(any_host: fake.Plan) -> None:
     places = [place.path for place in layout.PLACES]
     others = [*LEFT_BY_PACKAGES, remove.MINIKUBE]
-    written = [path for path in variant.uploads if not covered(path, [*places, *others])]
-    assert variant.uploads and not written
+    written = [path for path in any_host.uploads if not covered(path, [*places, *others])]
+    assert any_host.uploads and not written
 
 
 def test_each_place_of_the_map_has_one_description() -> None:

@@ -64,8 +64,15 @@ def data(path: Path) -> dict[str, Any]:
 
 def test_deploys(example: Path, given: dict[str, str]) -> None:
     chosen = data(example)
-    several = members.GROUP in runpy.run_path(str(example))
-    plan = fake.plan(fake.several(0, chosen) if several else fake.settings(chosen))
+    groups = runpy.run_path(str(example))
+    several = members.GROUP in groups
+    if there := groups.get(members.DATABASE_GROUP):
+        ((name, its_own),) = there
+        settings = fake.several_beside_database(0, chosen, its_own)
+        assert fake.plan(fake.with_database(its_own)).named("Give both roles their passwords"), name
+    else:
+        settings = fake.several(0, chosen) if several else fake.settings(chosen)
+    plan = fake.plan(settings)
     started = "Run Airflow, one host after the other" if several else "Run airflow-scheduler"
     assert any(started in name for name in plan.names)
     commands = [command for each in plan.operations for command in each.commands]

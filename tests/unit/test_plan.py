@@ -18,17 +18,17 @@ from tests.unit.fake import Plan
 SECRET = "hunter2-s3cr3t"
 
 
-def test_every_operation_is_named(variant: Plan) -> None:
+def test_every_operation_is_named(any_host: Plan) -> None:
     # pyinfra shows the arguments, whole files among them, of operations that have no name.
-    assert not [each.name for each in variant.operations if each.arguments]
+    assert not [each.name for each in any_host.operations if each.arguments]
 
 
-def test_names_are_unique(variant: Plan) -> None:
-    assert len(set(variant.names)) == len(variant.names)
+def test_names_are_unique(any_host: Plan) -> None:
+    assert len(set(any_host.names)) == len(any_host.names)
 
 
-def test_names_are_imperative_sentences(variant: Plan) -> None:
-    for name in variant.names:
+def test_names_are_imperative_sentences(any_host: Plan) -> None:
+    for name in any_host.names:
         _, bar, sentence = name.rpartition(" | ")
         assert bar, f"{name} belongs to no @deploy"
         verb, _, thing = sentence.partition(" ")
@@ -73,7 +73,8 @@ def is_short(command: str) -> bool:
 @pytest.fixture(scope="module")
 def every(variants: dict[str, Plan]) -> list[Plan]:
     """All deploys and removals."""
-    return [*variants.values(), *(fake.removal({}, keep_data) for keep_data in (False, True))]
+    hosts = [*variants.values(), fake.plan(fake.every_host()["only a database"])]
+    return [*hosts, *(fake.removal({}, keep_data) for keep_data in (False, True))]
 
 
 def test_commands_are_short_lines(every: list[Plan]) -> None:
@@ -288,13 +289,13 @@ def test_each_operation_finds_its_requirements(plan: Plan) -> None:
     assert places == sorted(places)
 
 
-def test_directories_are_made_before_files_are_written_into_them(variant: Plan) -> None:
+def test_directories_are_made_before_files_are_written_into_them(any_host: Plan) -> None:
     # Otherwise pyinfra makes them, with other owners and modes.
     made = {
-        name.rpartition(" ")[2]: at for at, name in enumerate(variant.names) if "Create /" in name
+        name.rpartition(" ")[2]: at for at, name in enumerate(any_host.names) if "Create /" in name
     }
     assert made
-    for at, each in enumerate(variant.operations):
+    for at, each in enumerate(any_host.operations):
         for dest in each.uploads:
             assert made.get(dest.rpartition("/")[0], -1) < at, dest
 

@@ -415,7 +415,7 @@ def test_the_authority_is_renewed_before_it_ends_with_the_key_that_others_trust(
 @pytest.mark.parametrize(("days", "again"), [(29, True), (31, False)])
 def test_a_certificate_is_renewed_before_it_ends(maker: Maker, days: int, again: bool) -> None:
     whole = maker.script
-    maker.script = whole.replace(" 825 ", f" {days} ")
+    maker.script = whole.replace(":-825}", f":-{days}}}")
     maker.run("apply")
     before = (maker.folder / "server.pem").read_text()
     maker.script = whole

@@ -219,7 +219,8 @@ def test_each_path_of_the_readmes_table_is_removed() -> None:
     purged = {"/etc/containerd/config.toml", "/etc/containers/certs.d", "/etc/containerd/certs.d"}
     # They stand in PostgreSQL's own folder, which the table names with a pattern.
     of_postgres = {
-        f"/etc/postgresql/*/main/{name}" for name in ("conf.d/airflow.conf", "pg_hba.conf")
+        f"/etc/postgresql/*/main/{name}"
+        for name in ("conf.d/airflow.conf", "pg_hba.conf", "airflow.pem")
     }
     left = {path for path in paths if not is_deleted(path.removesuffix("*"), patterns)}
     assert left == of_postgres | purged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ from pyinfra.api import DeployError
 
 from tasks.airflow import venv
 from tasks.layout import EXTRA_LOCK
-from tasks.settings import RENAMED, SECTIONS, SETTINGS, HostSettings, Settings, computed_once
+from tasks.settings import (
+    RENAMED,
+    SECTIONS,
+    SETTINGS,
+    Database,
+    HostSettings,
+    Settings,
+    computed_once,
+)
 from tasks.settings.web import Web
 from tasks.worker import image
 from tests.unit import fake
@@ -447,6 +456,7 @@ OTHER: dict[str, Any] = {
     "postgres_owner_login": {"username": "other", "password": "hidden"},
     "postgres_dags_login": {"username": "other", "password": "hidden"},
     "postgres_ca_certificate": "-----BEGIN CERTIFICATE-----",
+    "postgres_certificate": fake.PAIR,
     "postgres_sslmode": "verify-ca",
     "proxy_url": "http://proxy.example:3128",
     "proxy_extra_exceptions": [".example.com", "10.0.0.0/8"],
@@ -505,6 +515,7 @@ BASES: dict[str, dict[str, Any]] = {
     "postgres_dags_login": EXISTING_DATABASE,
     "postgres_ca_certificate": EXISTING_DATABASE,
     "postgres_sslmode": EXISTING_DATABASE,
+    "postgres_certificate": {"postgres_hosts": ["airflow.example"]},
     "logs_store": {"logs_s3": S3},
     "logs_claim": {
         "logs_store": "volume_claim",
@@ -549,6 +560,13 @@ def value(settings: Settings, key: str) -> Any:
     return getattr(getattr(settings, SETTINGS[key].section), SETTINGS[key].name)
 
 
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """The settings of a host, or of one that has the database of others."""
+    if BASES["postgres_certificate"].items() <= given.items():
+        return Settings.of_database(Database("db-1", given))
+    return Settings.from_data(given)
+
+
 def before_and_after(name: str) -> tuple[HostSettings, HostSettings]:
     """Settings as they are and with another value of one of them."""
     base = dict(BASES.get(name, {}))
@@ -559,7 +577,7 @@ def before_and_after(name: str) -> tuple[HostSettings, HostSettings]:
         before, changed = {}, {**base, name: OTHER[name]}
     else:
         before, changed = base, {**base, name: OTHER[name]}
-    first, second = Settings.from_data(before), Settings.from_data(changed)
+    first, second = map(settings_of, (before, changed))
     assert value(first, name) != value(second, name)
     return first.for_release("bookworm"), second.for_release("bookworm")
 

@@ -34,7 +34,12 @@ SECRET_VARIABLES = (
     "AIRFLOW__API__SECRET_KEY",
 )
 # Variants whose database is elsewhere.
-ON_ANOTHER_HOST = ("existing database", "first of several", "another of several")
+ON_ANOTHER_HOST = (
+    "beside a database",
+    "existing database",
+    "first of several",
+    "another of several",
+)
 ALERTS = FILES / "etc/prometheus/airflow.rules.yaml"  # an example, for another host
 
 

@@ -19,7 +19,10 @@ case $1 in check | apply) ;; *) usage ;; esac
 action=$1
 cd "$2"
 shift 2
-month=$((30 * 86400))
+# PostgreSQL's has no timer, and lasts for longer: see postgres-certificate.sh.
+lasts=${CERTIFICATE_DAYS:-825}
+left=${CERTIFICATE_LEFT:-30}
+month=$((left * 86400))
 
 wanted=$({
     printf '%s\n' localhost 127.0.0.1 "$@"
@@ -107,7 +110,7 @@ END
 
 if fits >/dev/null 2>&1; then exit 0; fi
 [ "$action" = apply ] || {
-    echo "the certificate in $PWD is missing, ends within 30 days or lacks one of these names:" "$@" >&2
+    echo "the certificate in $PWD is missing, ends within $left days or lacks one of these names:" "$@" >&2
     exit 1
 }
 umask 077
@@ -119,7 +122,7 @@ fi
 if [ ! -e pods-ca.pem ] && holds ca.pem && ! is_limited; then ln ca.pem pods-ca.pem; fi >/dev/null 2>&1
 holds pods-ca.pem >/dev/null 2>&1 || authority pods-ca.pem
 new_key
-new "/O=Airflow/CN=$(hostname)" 825 -key key.new -CA pods-ca.pem -CAkey ca-key.pem <<END
+new "/O=Airflow/CN=$(hostname)" "$lasts" -key key.new -CA pods-ca.pem -CAkey ca-key.pem <<END
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth

@@ -77,7 +77,7 @@ fail() {
 version=${2-}
 folder=${POSTGRES_CONFIG:-/etc/postgresql}/$version/main
 unit=postgresql@$version-main
-files="$folder/conf.d/airflow.conf $folder/pg_hba.conf"
+files="$folder/conf.d/airflow.conf $folder/pg_hba.conf $(ls "$folder/airflow.pem" 2>/dev/null)"
 kept="$folder/conf.d/airflow.conf.before $folder/pg_hba.conf.before"
 case "$#,${1-}" in
 2,check) check ;;
