@@ -1,11 +1,11 @@
 """Two hosts from one inventory: deployed, changed one after the other, killed, removed and added.
 
-The cluster, the database, git, the registry and S3 are on the machine of the story.
+The inventory's third host has their database, and nothing else. The cluster, git, the registry and
+S3 are on the machine of the story.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 import urllib.error
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tasks.layout import ROOT
+from tasks.layout import DATABASE_LOGINS, ROOT
 from tests.e2e import runs
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
@@ -42,12 +42,10 @@ KUBECONFIG = "/root/cluster.yaml"
 BUCKET = "several-logs"
 DAG = "e2e_several"
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
-PASSWORDS = {"airflow": secrets.token_urlsafe(16), "airflow-dags": secrets.token_urlsafe(16)}
 OWNER = "/usr/local/lib/airflow/owner.sh psql -XAtqc"
 HEALTH = "/usr/local/lib/airflow/health.sh"
 # Within this time another scheduler adopts the tasks of a dead one: see tasks/airflow/config.py.
 ADOPTED = 90
-PORT = 5433
 # Of the test with a dead machine: tasks that write down each of their tries.
 LEDGER, LATER = "e2e_ledger", "e2e_ledger_later"
 RUNNING, QUEUED = 20, 20  # the second one is of tasks that have no pod, since a quota is full
@@ -90,26 +88,6 @@ SHORT = {
         "scheduler": {"task_queued_timeout": "45"},
     }
 }
-# A PostgreSQL of its own beside that of the machine's Airflow.
-DATABASE = """
-version=$(ls /etc/postgresql)
-mkdir -p /srv/several-tls && cd /srv/several-tls
-new="openssl req -newkey rsa:2048 -nodes"
-$new -x509 -days 30 -subj /CN=e2e -keyout ca.key -out ca.pem 2>/dev/null
-$new -subj /CN=database -keyout server.key -out server.csr 2>/dev/null
-echo subjectAltName=IP:{address} >names
-openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile names \\
-    -out server.pem 2>/dev/null
-chown postgres server.key && chmod 600 server.key
-pg_createcluster --port {port} $version several >/dev/null
-{{
-    printf "listen_addresses = '*'\\nssl = on\\nssl_cert_file = '/srv/several-tls/server.pem'\\n"
-    printf "ssl_key_file = '/srv/several-tls/server.key'\\n"
-}} >/etc/postgresql/$version/several/conf.d/e2e.conf
-echo 'hostssl all airflow,airflow-dags all scram-sha-256' \\
-    >>/etc/postgresql/$version/several/pg_hba.conf
-systemctl start postgresql@$version-several
-"""
 INVENTORY = """\
 import sys
 
@@ -119,6 +97,9 @@ from tests.sandbox import inventory
 airflow = [
     (name, inventory.host(name)[1] | {settings!r}) for name in {names!r}
 ]
+database = [
+    (name, inventory.connection(name) | {of_database!r}) for name in {database!r}
+]
 """
 
 
@@ -126,22 +107,17 @@ airflow = [
 
 
 @pytest.fixture(scope="module")
-def ca_of_database(machine: Machine, shell: Shell) -> str:
-    """The authority of the PostgreSQL for both, which is ready for Airflow."""
-    shell("systemctl stop airflow.target")  # that of the machine itself has nothing to do
-    shell(DATABASE.format(address=machine.address, port=PORT))
-    statements = (ROOT / "inventories/database.sql").read_text()
-    for role, password in PASSWORDS.items():
-        statements += f"alter role \"{role}\" password '{password}';\n"
-    names = "-v database=airflow -v owner=airflow -v dags=airflow-dags"
-    as_admin = f"cd / && runuser -u postgres -- psql -p {PORT} -XAtq -v ON_ERROR_STOP=1"
-    machines.run(machine, f"{as_admin} {names}", stdin=statements.encode())
-    return shell("cat /srv/several-tls/ca.pem")
+def database(machine: Machine) -> Iterator[Machine]:
+    """The bare machine that gets the database."""
+    it = machines.create(f"{machine.name}-database", machine.release)
+    yield it
+    machines.remove(it.name)
 
 
 @pytest.fixture(scope="module")
 def hosts(machine: Machine, shell: Shell) -> Iterator[tuple[Machine, Machine]]:
     """Two bare machines with a kubeconfig of the cluster."""
+    shell("systemctl stop airflow.target")  # that of the machine itself has nothing to do
     text = shell("kubectl config view --kubeconfig=/root/.kube/config --minify --flatten --raw")
     first, second = (
         machines.create(f"{machine.name}-{name}", machine.release) for name in ("one", "two")
@@ -171,9 +147,7 @@ def s3(machine: Machine) -> S3Server:
 
 
 @pytest.fixture(scope="module")
-def settings(
-    machine: Machine, shell: Shell, ca_of_database: str, git: GitServer, s3: S3Server
-) -> dict[str, Any]:
+def settings(machine: Machine, shell: Shell, git: GitServer, s3: S3Server) -> dict[str, Any]:
     """The settings of both hosts."""
     registry = RegistryServer(machine).start()
     # The node is not for the deploy to change.
@@ -182,11 +156,6 @@ def settings(
     token = {"conn_type": "git", "login": git.user, "password": git.token}
     bundle = {"url": git.http_url("team"), "connection": "git_token", "refresh_seconds": 5}
     return {
-        "postgres_provider": "existing",
-        "postgres_hosts": [f"{machine.address}:{PORT}"],
-        "postgres_owner_login": {"username": "airflow", "password": PASSWORDS["airflow"]},
-        "postgres_dags_login": {"username": "airflow-dags", "password": PASSWORDS["airflow-dags"]},
-        "postgres_ca_certificate": ca_of_database,
         "kubernetes_provider": "existing",
         "kubernetes_kubeconfig": KUBECONFIG,
         "kubernetes_namespace": NAMESPACE,
@@ -220,6 +189,7 @@ Deploying = Callable[..., Deploy]
 def deployed(
     settings: dict[str, Any],
     hosts: tuple[Machine, Machine],
+    database: Machine,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Deploying:
     """Deploys to the hosts of an inventory, with settings that differ from those above."""
@@ -230,12 +200,19 @@ def deployed(
         *arguments: str,
         names: tuple[str, ...] = every,
         what: tuple[str, ...] = ("deploy.py",),
+        of_database: Mapping[str, object] | None = None,
         **more: object,
     ) -> Deploy:
         path = folder / "inventory.py"
         path.touch(mode=0o600)
         path.write_text(
-            INVENTORY.format(root=str(ROOT), settings=settings | more, names=list(names))
+            INVENTORY.format(
+                root=str(ROOT),
+                settings=settings | more,
+                names=list(names),
+                of_database=of_database or {},
+                database=[database.name],
+            )
         )
         return deploy(*arguments, inventory=str(path), what=what)
 
@@ -243,10 +220,13 @@ def deployed(
 
 
 @pytest.fixture(scope="module")
-def airflow(deployed: Deploying, hosts: tuple[Machine, Machine]) -> Airflow:
+def airflow(deployed: Deploying, hosts: tuple[Machine, Machine], database: Machine) -> Airflow:
     """Airflow, as the first host's page shows it."""
     run = deployed()
     assert run.code == 0, run.output
+    for each in DATABASE_LOGINS.values():
+        password = shell_of(database)(f"cat {each}").rpartition(":")[2]
+        assert len(password) > 40 and password not in run.output, "the run shows a password"
     files = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password")
     shown = f"cd /etc/airflow/secrets && cat {' '.join(files)} ../tls/ca-key.pem"
     for line in shell_of(hosts[0])(shown).splitlines():
@@ -314,6 +294,88 @@ def test_the_next_deploy_changes_nothing(airflow: Airflow, deployed: Deploying) 
     run = deployed()
     assert run.code == 0, run.output
     assert run.changed == []
+
+
+# The database
+
+
+def asked(host: Machine, database: Machine, sslmode: str) -> str:
+    """How the database answers a host that may have the owner's login."""
+    login = DATABASE_LOGINS["airflow"]
+    place = f"host={database.address} dbname=airflow user=airflow sslmode={sslmode}"
+    ask = f"PGPASSFILE={login} psql -XAtqwc 'select current_user' '{place}' 2>&1"
+    return machines.run(host, ask, check=False).stdout.strip()
+
+
+def test_the_database_lets_in_airflows_hosts_alone(
+    airflow: Airflow, hosts: tuple[Machine, Machine], database: Machine, machine: Machine
+) -> None:
+    for host in hosts:
+        trusted = "verify-full sslrootcert=/etc/airflow/database-authority.pem"
+        assert asked(host, database, trusted) == "airflow"
+        said = asked(host, database, "disable")
+        assert f'no pg_hba.conf entry for host "{host.address}"' in said and "no encryption" in said
+    assert f'no pg_hba.conf entry for host "{machine.address}"' in asked(
+        machine, database, "require"
+    )
+    # A host that has only the database has nothing of Airflow.
+    there = shell_of(database)
+    assert there("ls -d /opt/airflow /usr/local/bin/airflow* /etc/nginx 2>/dev/null || true") == ""
+    assert there("getent passwd airflow || true") == ""
+
+
+def test_a_deploy_cures_a_stopped_database_and_replaces_a_lost_password(
+    airflow: Airflow, hosts: tuple[Machine, Machine], database: Machine, deployed: Deploying
+) -> None:
+    there, login = shell_of(database), DATABASE_LOGINS["airflow-dags"]
+    before = there(f"cat {login}")
+    there(f"systemctl stop postgresql@*; rm {login}")
+    run = deployed()
+    assert run.code == 0, run.output
+    after = there(f"cat {login}")
+    assert after != before and after.rpartition(":")[2] not in run.output
+    for host in hosts:
+        assert shell_of(host)(f"cat {login}") == after
+        wait_for(lambda host=host: is_healthy(host), 60 + SLACK, "it is healthy")  # type: ignore[misc]
+    assert deployed().changed == []
+    Runs(airflow).whole(DAG, "hello")
+
+
+def test_settings_of_the_database_are_those_of_its_host(
+    airflow: Airflow, database: Machine, hosts: tuple[Machine, Machine], deployed: Deploying
+) -> None:
+    run = deployed(postgres_config={"work_mem": "9MB"})
+    assert run.code != 0
+    assert f"postgres_config is a setting of {database.name}, which has the database" in run.output
+    given = {"of_database": {"postgres_config": {"work_mem": "9MB"}, "metrics_port": 9187}}
+    run = deployed(**given)
+    assert run.code == 0, run.output
+    assert shell_of(hosts[1])(f"{OWNER} 'show work_mem'") == "9MB"
+    figures = shell_of(hosts[0])(f"curl -fsS http://{database.address}:9187/metrics")
+    assert "pg_up 1" in figures and "airflow_" in figures
+    assert deployed(**given).changed == []
+    run = deployed()
+    assert run.code == 0, run.output
+
+
+def test_a_backup_of_the_database_comes_back(
+    airflow: Airflow, hosts: tuple[Machine, Machine]
+) -> None:
+    first, second = (shell_of(host) for host in hosts)
+    first("airflow variables set e2e_kept before")
+    made = first("airflow-backup kept").splitlines()[-1]
+    first("airflow variables set e2e_kept after")
+    second("systemctl stop airflow.target")
+    wait_for(
+        lambda: machines.run(hosts[0], f"airflow-restore {made}", check=False).returncode == 0,
+        180 + SLACK,
+        "the other host's services count as stopped",
+        every=10,
+    )
+    assert first("airflow variables get e2e_kept") == "before"
+    second("systemctl start airflow.target")
+    for host in hosts:
+        wait_for(lambda host=host: is_healthy(host), 120 + SLACK, "it is healthy")  # type: ignore[misc]
 
 
 def test_pods_know_both_hosts_by_one_name(
@@ -694,11 +756,13 @@ def test_the_first_host_goes_back_and_the_other_one_follows(
     assert f"run {stop} there" in said and "nothing was changed" in said
     assert "run airflow-rollback there" in second("! airflow-rollback 2>&1")
     second(stop.removeprefix("sudo "))
-    back = first("airflow-rollback 2>&1 || true")
-    if "nothing was changed" in back:  # the other host's last sign of life is younger than a minute
-        time.sleep(60)
-        back = first("airflow-rollback 2>&1")
-    assert "Then deploy to all hosts" in back
+    # At first the other host's last sign of life is younger than a minute.
+    wait_for(
+        lambda: "Then deploy to all hosts" in first("airflow-rollback 2>&1 || true"),
+        60 + 60 + SLACK,
+        "the first host goes back",
+        every=10,
+    )
     assert venv(hosts[0]) != upgraded
     Runs(airflow).release(DAG)  # the backup is of the time when it was held
     Runs(airflow).whole(DAG, "hello")
@@ -714,7 +778,11 @@ def test_the_first_host_goes_back_and_the_other_one_follows(
 
 
 def test_a_host_that_leaves_takes_nothing_of_the_others(
-    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying, shell: Shell
+    airflow: Airflow,
+    hosts: tuple[Machine, Machine],
+    database: Machine,
+    deployed: Deploying,
+    shell: Shell,
 ) -> None:
     first, second = hosts
     run = deployed("--limit", second.name, what=REMOVAL)
@@ -729,6 +797,9 @@ def test_a_host_that_leaves_takes_nothing_of_the_others(
     assert deployed(**alone).changed == []
     Runs(airflow).whole(DAG, "hello")
     assert reads_dags(first)
+    # The database knows only the host that is left.
+    rules = shell_of(database)("cat /etc/postgresql/*/main/pg_hba.conf")
+    assert f" {first.address}/32 " in rules and second.address not in rules
 
 
 def test_a_host_that_joins_gets_what_it_needs(
@@ -747,9 +818,18 @@ def test_a_host_that_joins_gets_what_it_needs(
 
 
 def test_the_removal_of_all_takes_what_they_share(
-    airflow: Airflow, deployed: Deploying, shell: Shell
+    airflow: Airflow, deployed: Deploying, database: Machine, shell: Shell
 ) -> None:
+    there = shell_of(database)
+    databases = "cd /; runuser -u postgres -- psql -XAtqc 'select datname from pg_database'"
+    run = deployed("--limit", database.name, what=REMOVAL)
+    assert run.code != 0 and "the removal would take it from there" in run.output
+    assert "airflow" in there(databases).splitlines()
     run = deployed(what=REMOVAL)
     assert run.code == 0, run.output
     left = shell(f"kubectl get namespace {NAMESPACE} {NAMESPACE}-control --ignore-not-found")
     assert left == ""
+    folders = "/etc/airflow /var/lib/airflow-deploy /usr/local/lib/airflow /etc/postgresql/*/main"
+    assert there(f"ls -d {folders} 2>/dev/null || true") == ""
+    listed = "dpkg-query -Wf '${db:Status-Status} ${Package}\\n' 'postgresql-[0-9]*' 2>/dev/null"
+    assert there(f"{listed} | grep ^installed || true") == ""
