@@ -100,7 +100,7 @@ def printed() -> dict[str, str] | None:
     They go through the memory of this process only.
     """
     there = server()
-    said = members._said_by(there, f"{LOGINS} print") if there and there.connected else None
+    said = members.said_by(there, f"{LOGINS} print") if there and there.connected else None
     if not said:
         return None
     _, *words = re.split(r"^# (\w+)\n", said, flags=re.MULTILINE)

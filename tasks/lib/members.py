@@ -57,7 +57,7 @@ def end_with_the_first_failure() -> None:
         host.state.add_callback_handler(_EndWithTheFirstFailure())
 
 
-def _said_by(member: Host, command: str) -> str | None:
+def said_by(member: Host, command: str) -> str | None:
     """The output of a command on another host, which no option of pyinfra shows; none if it
     fails."""
     arguments: Any = pop_global_arguments(host.state, member, {})[0]
@@ -81,7 +81,7 @@ def copy_from_first(kind: str) -> Generator[str | StringCommand, None, None]:
     if host.name == first.name:
         host.noop("it has them")
         return
-    files = _said_by(first, f"{program} print {kind}")
+    files = said_by(first, f"{program} print {kind}")
     if files is None:
         # In a plan it may still have to make them.
         yield f"echo {shlex.quote(f'{first.name} does not give its {kind}')} >&2; exit 1"
@@ -106,7 +106,7 @@ def unless_first(
     """
     run: Callable[..., Generator[str, None, None]] = run_unless._inner
     first = every()[0]
-    if host.name == first.name or _said_by(first, f"{question} 2>/dev/null") is not None:
+    if host.name == first.name or said_by(first, f"{question} 2>/dev/null") is not None:
         host.noop(already)
         return
     yield from run(test, commands, already)
@@ -123,7 +123,7 @@ def in_step() -> Generator[str, None, None]:
 def agree() -> Generator[str, None, None]:
     """Fail unless this host has the same configuration and virtual environment as the first one."""
     first = every()[0]
-    theirs, own = (_said_by(each, f"{LIB}/shared-files.sh sums") or "" for each in (first, host))
+    theirs, own = (said_by(each, f"{LIB}/shared-files.sh sums") or "" for each in (first, host))
     if theirs and theirs == own:
         host.noop("they are the same")
         return

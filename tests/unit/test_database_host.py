@@ -699,7 +699,7 @@ def test_what_is_printed_is_what_airflows_hosts_read(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = running.host.run(PASSWORDS, "print").stdout
-    monkeypatch.setattr(members, "_said_by", lambda *_: printed)
+    monkeypatch.setattr(members, "said_by", lambda *_: printed)
     state = hosts(BOTH)
     with ctx_state.use(state), ctx_host.use(state.inventory.get_host(AIRFLOW[0])):
         parts = database_group.printed()
@@ -715,7 +715,7 @@ def test_the_database_is_asked_as_an_existing_one(
 ) -> None:
     """By the questions of preflight, with the files that came from the database's host."""
     printed = running.host.run(PASSWORDS, "print").stdout
-    monkeypatch.setattr(members, "_said_by", lambda *_: printed)
+    monkeypatch.setattr(members, "said_by", lambda *_: printed)
     settings = Settings.from_data({}, (), Database(DATABASE_HOST, {}))
     settings = settings.reaching("127.0.0.1", running.server.port, 15)
     text = preflight_database.variables(settings) + preflight_database.PROGRAM.read_text()
