@@ -392,7 +392,7 @@ def answers(number: int = 9, *more: str, without: str = "", behind: int = 0) -> 
     return {
         f"migrated={layout.DATABASE_MADE}": [*kept, now, *more],
         "database=": [f"to 192.0.2.{number}", f"from 192.0.2.{number}"],
-        "name=$(hostname": [*member, "system debian bookworm on amd64", now],
+        "name=$(own_name": [*member, "system debian bookworm on amd64", now],
     }
 
 
