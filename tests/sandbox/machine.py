@@ -243,7 +243,10 @@ def _stop(name: str) -> None:
 
 def _remove(name: str) -> None:
     if shutil.which("podman") and _state(name) is not None:
-        common.run(["podman", "rm", "--force", "--volumes", "--time", "0", name])
+        remove = ["podman", "rm", "--force", "--volumes", "--time", "0", name]
+        # podman waits a few seconds for processes that it killed, and a busy disk takes longer.
+        if common.run(remove, check=False).returncode:
+            common.run(remove)
     if _record(name).exists():
         packages, kept = _packages(name)
         _copy_packages(packages, kept)
