@@ -14,7 +14,11 @@ from tests.sandbox.machine import Machine
 OLD, NEW = "3.3.1", "3.3.2"
 DAG = "e2e_upgrade"
 # They belong to the cluster and the host as they are now: tokens, and the authority with its key.
-NOT_BACKED_UP = "$(find /etc/airflow/kubeconfig* /etc/airflow/tls -type f)"
+NOT_BACKED_UP = {
+    *(f"etc/airflow/kubeconfig{name}" for name in ("", "-renewal", "-triggerer")),
+    *(f"etc/airflow/kubeconfig{name}.d/token" for name in ("", "-renewal", "-triggerer")),
+    *(f"etc/airflow/tls/{name}.pem" for name in ("ca", "ca-key", "pods-ca", "server")),
+}
 CHECKED = "Airflow | Let the cluster check the pod template"  # the last one is remembered
 RAN = "Smoke test | Run a tiny DAG as a pod (about 10 s)"
 
@@ -81,9 +85,10 @@ def test_rollback_brings_the_version_and_its_data_back(runs: Runs, shell: Shell)
     assert "e2e_before" in then and SECRET not in then
     # The cluster does not accept the token of then any more, which has to stay replaced.
     shell("airflow-rotate cluster-token")
-    ours = shell(f"sha256sum {NOT_BACKED_UP}")
+    sums = f"cd / && sha256sum {' '.join(sorted(NOT_BACKED_UP))}"
+    ours = shell(sums)
     print(shell("airflow-rollback"))
-    assert shell(f"sha256sum {NOT_BACKED_UP}") == ours
+    assert shell(sums) == ours
     assert versions(shell, runs.airflow) == {OLD}
     assert decrypted(shell, "e2e_before") == SECRET
     assert shell(f"{PSQL} \"select conn_id from connection where conn_id like 'e2e_%'\"") == (
@@ -117,8 +122,8 @@ def test_what_is_no_good_backup_is_refused(runs: Runs, shell: Shell) -> None:
     assert SECRET not in shell(f"cat {file} | tr -d '\\0'")
     held = shell(f"tar -xOf {file} host.tar | tar -t").splitlines()
     assert {"etc/airflow/secrets/fernet-key", "etc/airflow/pod_template.yaml"} <= {*held}
-    there = shell(f"ls {NOT_BACKED_UP}").splitlines()
-    assert len(there) == 9 and {path.lstrip("/") for path in there}.isdisjoint(held)
+    there = shell("cd / && find etc/airflow/kubeconfig* etc/airflow/tls -type f").splitlines()
+    assert {*there} == NOT_BACKED_UP and NOT_BACKED_UP.isdisjoint(held)
     # One byte of the dump, and a file that is cut off.
     shell(
         f"cp {file} /root/flipped.tar;"
