@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -353,7 +354,8 @@ def table(runs: list[Run]) -> str:
     for run in runs:
         result = "passed" if run.ok else Runner.outcome(run)
         tests = str(run.passed + run.failed)
-        rows.append((run.story.name, run.release, tests, run.elapsed, result, commit()))
+        in_short = textwrap.shorten(result, 60, placeholder=" …")
+        rows.append((run.story.name, run.release, tests, run.elapsed, in_short, commit()))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
