@@ -83,7 +83,8 @@ PROMISES: dict[str, Kept] = {
         in plan.uploads["/usr/local/lib/airflow/certificate.sh"]
     ),
     r"renews the certificate (\d+) days before": lambda plan, said: (
-        f"\nmonth=$(({said} * 86400))\n" in plan.uploads["/usr/local/lib/airflow/certificate.sh"]
+        f"\nleft=${{CERTIFICATE_LEFT:-{said}}}\n"
+        in plan.uploads["/usr/local/lib/airflow/certificate.sh"]
     ),
     r"the last (three) of those made before": lambda plan, said: (
         '\nkeep before "$BACKUPS_KEPT_BEFORE"\n' in plan.uploads["/usr/local/bin/airflow-backup"]

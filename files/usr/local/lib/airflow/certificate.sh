@@ -22,7 +22,7 @@ shift 2
 # PostgreSQL's has no timer, and lasts for longer: see postgres-certificate.sh.
 lasts=${CERTIFICATE_DAYS:-825}
 left=${CERTIFICATE_LEFT:-30}
-month=$((left * 86400))
+soon=$((left * 86400))
 
 wanted=$({
     printf '%s\n' localhost 127.0.0.1 "$@"
@@ -44,9 +44,9 @@ mask() {
     case $1 in *:*) echo /ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ;; *[!0-9.]*) ;; *) echo /255.255.255.255 ;; esac
 }
 
-# Whether a file is a certificate of the authority's key, for a month or more.
+# Whether a file is a certificate of the authority's key, for long enough.
 holds() {
-    shown=$(openssl x509 -in "$1" -noout -checkend $month -pubkey) || return 1
+    shown=$(openssl x509 -in "$1" -noout -checkend $soon -pubkey) || return 1
     key=$(openssl pkey -in ca-key.pem -pubout) || return 1
     case $shown in *"$key"*) ;; *) return 1 ;; esac
 }
@@ -69,7 +69,7 @@ people_trust() {
 
 fits() {
     holds pods-ca.pem && people_trust server.pem || return 1
-    openssl x509 -in server.pem -noout -checkend $month || return 1
+    openssl x509 -in server.pem -noout -checkend $soon || return 1
     for name in $wanted; do
         check=-verify_hostname
         [ "$(kind "$name")" = DNS ] || check=-verify_ip
