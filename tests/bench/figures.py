@@ -50,10 +50,13 @@ KINDS = {
         "CPU of services and node for each of 30 tasks",
         "s",
         "for each of 30 bare pods",
+        Goal(0.6),
     ),
-    "task": Kind("A trivial task, from its trigger to its end", "s", "a bare pod"),
-    "idle": Kind("CPU of an idle host", "cores", "while Airflow is stopped"),
-    "rerun": Kind("A deploy that changes nothing", "s", "a deploy without operations", Goal(5)),
+    "task": Kind(
+        "A trivial task, from its trigger to its end", "s", "a bare pod", Goal(1.1, of_ratio=True)
+    ),
+    "idle": Kind("CPU of an idle host", "cores", "while Airflow is stopped", Goal(0.11)),
+    "rerun": Kind("A deploy that changes nothing", "s", "a deploy without operations", Goal(4)),
     "commands": Kind(
         "Remote commands of a deploy that changes nothing",
         "commands",
@@ -61,10 +64,13 @@ KINDS = {
         Goal(120),
     ),
     "fresh": Kind(
-        "First deploy with full caches, and its machine", "s", "the machine alone", Goal(240)
+        "First deploy with full caches, and its machine", "s", "the machine alone", Goal(90)
     ),
     "memory": Kind(
-        "Memory of Airflow's four units", "GiB", "four processes that only import Airflow"
+        "Memory of Airflow's four units",
+        "GiB",
+        "four processes that only import Airflow",
+        Goal(0.85),
     ),
     "back": Kind("A scheduler that was killed runs again", "s"),
     "queues": Kind("A scheduler that was killed queues a new task", "s"),

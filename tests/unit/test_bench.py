@@ -135,7 +135,7 @@ def test_the_drawing_has_each_figure_with_its_baseline_goal_and_unit(tmp_path: P
 
 
 def test_bars_and_goal_have_the_scale_of_their_figure(tmp_path: Path) -> None:
-    root = drawn({"tasks": Measured([20.0], [50.0]), "rerun": Measured([10.0])}, tmp_path)
+    root = drawn({"tasks": Measured([20.0], [50.0]), "rerun": Measured([8.0])}, tmp_path)
     bars = [each for each in root.iter(f"{SVG}rect") if each.get("class") in ("bar", "base")]
     assert [float(each.get("width", 0)) for each in bars] == [
         0.4 * plot.BAR_WIDTH,
@@ -143,7 +143,7 @@ def test_bars_and_goal_have_the_scale_of_their_figure(tmp_path: Path) -> None:
         plot.BAR_WIDTH,
     ]
     goals = [each for each in root.iter(f"{SVG}line") if each.get("class") == "goal"]
-    # 0.45 of the baseline, which is the longest bar; and 5 s of 10.
+    # 0.45 of the baseline, which is the longest bar; and 4 s of 8.
     assert [float(each.get("x1", 0)) - plot.MARGIN for each in goals] == [
         pytest.approx(0.45 * plot.BAR_WIDTH),
         pytest.approx(0.5 * plot.BAR_WIDTH),
