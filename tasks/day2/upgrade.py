@@ -87,6 +87,10 @@ def _end() -> None:
     run_unless(
         name="Keep the backup from before the upgrade",
         test=f"! test -e {pending}",
-        commands=[f"mv {pending} {BACKUPS}/{name}.tar", f"sync {BACKUPS}"],
+        commands=[
+            f"mv {pending} {BACKUPS}/{name}.tar",
+            f"rm -f {BACKUPS}/{BACKUP_PENDING}.ran",
+            f"sync {BACKUPS}",
+        ],
         already="there was no upgrade",
     )

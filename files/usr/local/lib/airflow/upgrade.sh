@@ -10,9 +10,10 @@ here=$(dirname "$(readlink -f "$0")")
 [ $# = 2 ] || [ "$#,${3-}" = 3,elsewhere ] || usage
 
 # The backup while the upgrade is under way. After a kill it is there already: a second one would
-# hold an Airflow that is half upgraded.
+# hold an Airflow that is half upgraded. But one that was made while Airflow ran lacks what happened since.
+ran=$BACKUPS/$BACKUP_PENDING.ran
 backed_up() {
-    [ -e "$BACKUPS/$BACKUP_PENDING.tar" ]
+    [ -e "$BACKUPS/$BACKUP_PENDING.tar" ] && [ ! -e "$ran" ]
 }
 
 case $1 in
@@ -29,7 +30,8 @@ apply)
     fi
     backed_up || "$backup" --check
     if [ -n "${SEVERAL_HOSTS-}" ] && "$here/rolling.py" check "$2" 2>/dev/null; then
-        backed_up || "$backup" "$BACKUP_PENDING" >/dev/null
+        : >"$ran"
+        "$backup" "$BACKUP_PENDING" >/dev/null
         exit
     fi
     # shellcheck disable=SC2086 # a list
@@ -38,6 +40,7 @@ apply)
         systemctl start airflow.target
         exit 1
     }
+    rm -f "$ran"
     ;;
 *) usage ;;
 esac
