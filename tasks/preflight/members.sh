@@ -12,6 +12,10 @@ say name "$(hostname)"
 address=$(ip -o -4 route get 192.0.2.1 | sed -n 's/.* src \([^ ]*\).*/\1/p')
 say name "$address"
 say address "$address"
+# Its certificate has this one as well: see certificate.sh.
+interface=$(ip -o -4 route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')
+[ -z "$interface" ] ||
+    say name "$(ip -o -4 addr show dev "$interface" scope global | sed -n '1s/.* inet \([0-9.]*\).*/\1/p')"
 # shellcheck disable=SC1091
 . /etc/os-release
 say system "$ID ${VERSION_CODENAME-} on $(dpkg --print-architecture)"
