@@ -184,7 +184,10 @@ def _certify(settings: HostSettings) -> None:
     ensure(
         name="Make PostgreSQL's certificate",
         program="postgres-certificate.sh",
-        args=[str(settings.postgres.version), TLS, *settings.postgres.hosts],
+        args=[
+            *(str(settings.postgres.version), TLS),
+            *(name for name, _ in settings.postgres.servers),
+        ],
         already="it is of an authority of its own, for all names of the host",
     )
 

@@ -37,6 +37,7 @@ def variables() -> str:
     """Assignments of the variables that the questions to the database's host use."""
     return assignments(
         {
+            "disks": " ".join(layout.DISKS),
             "migrated": layout.DATABASE_MADE,
             "restore_mark": layout.RESTORE_MARK,
             "state": layout.STATE,

@@ -161,10 +161,12 @@ def _lost_database(report: Report, codename: str, mark: str = layout.MIGRATED) -
             )
             return
     if all(each.runs for each in there) and not any(each.has_airflow for each in there):
+        of_airflow = "" if mark == layout.MIGRATED else f" and {layout.MIGRATED} on Airflow's hosts"
+        where = " on the first of them" if of_airflow else ""
         yield (
             "Airflow's database is gone: no PostgreSQL cluster of the host has it. To begin with an"
-            f" empty one, delete {mark} on the host and deploy; then `sudo"
-            f" airflow-restore` brings back a backup of {layout.BACKUPS}"
+            f" empty one, delete {mark} on the host{of_airflow} and deploy; then `sudo"
+            f" airflow-restore`{where} brings back a backup of {layout.BACKUPS}"
         )
 
 

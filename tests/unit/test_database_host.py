@@ -442,7 +442,7 @@ def test_the_addresses_of_airflows_hosts_are_those_of_their_way_to_it() -> None:
         ),
         (
             ("migrated of the group airflow", "postgres_due yes"),
-            *("", 0, f"delete {layout.DATABASE_MADE} on the host and deploy"),
+            *("", 0, f"delete {layout.DATABASE_MADE} on the host and {layout.MIGRATED} on Airflow"),
         ),
     ],
 )
