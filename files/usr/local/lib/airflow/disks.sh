@@ -35,6 +35,7 @@ case "${1-} $#" in
             free_files bigint not null, files bigint not null, folder text primary key,
             at timestamptz not null default now());
         grant usage on schema deploy to $METRICS_ROLE; grant select on deploy.disk to $METRICS_ROLE;
+        lock table deploy.disk in exclusive mode; -- the timer and a deploy may come together
         delete from deploy.disk" -c "copy deploy.disk (free_bytes, size_bytes, free_files, files, folder)
         from stdin with (format csv, delimiter ' ')"
     ;;
