@@ -79,7 +79,7 @@ def _jwt_secret(settings: HostSettings) -> None:
     _of_first(settings, "Use the new jwt-secret", "switch", kind)
     _copy("Copy the new jwt-secret")
     _restart("Let Airflow sign with the new jwt-secret")
-    _of_all("Wait until no token of the old secret is valid (10 minutes)", "wait", kind)
+    _of_all("Wait until no token of the old secret is valid (about 10 minutes)", "wait", kind)
     _of_all("Let the api-server accept the new secret only", "accept-one", kind)
     _restart("Restart the api-servers with the new secret")
     _end_of_all(settings, kind)

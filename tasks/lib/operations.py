@@ -27,7 +27,7 @@ from tasks.lib.shell import assignments
 FOLDER_PROGRAM = Path(__file__).with_name("folder.sh")
 PACKAGES_PROGRAM = Path(__file__).with_name("packages.sh")
 STILL_BUSY = "a command of an earlier deploy still runs: look at ps -ef"
-MAX_WAIT = 900  # seconds; the longest command takes a fifth of it
+MAX_WAIT = 900  # seconds; the longest command waits 10 minutes for tokens to end
 
 
 @operation()

@@ -323,7 +323,7 @@ def test_an_unhealthy_airflow_keeps_the_backup_and_the_state_of_before(
     [
         ("venv", "3.3.1-0123 is gone, or its Python: deploy with airflow_version"),
         ("python", "3.3.1-0123 is gone, or its Python: deploy with airflow_version"),
-        ("jwt-keys", "run airflow-rotate jwt-secret first"),
+        ("jwt-keys", "with airflow-rotate jwt-secret"),
         ("lock", "a deploy of this host runs"),
         ("image", "the worker image localhost/worker:1 is gone from the node"),
     ],
