@@ -104,12 +104,13 @@ def test_rollback_brings_the_version_and_its_data_back(runs: Runs, shell: Shell)
     assert "no backup of before an upgrade" in says_no(shell, "airflow-rollback")
 
 
-def test_backup_that_finds_no_room_changes_nothing(runs: Runs, shell: Shell) -> None:
+def test_an_upgrade_without_room_for_its_backup_changes_nothing(runs: Runs, shell: Shell) -> None:
     shell(f"mount -t tmpfs -o size=1m tmpfs {BACKUPS}")
     try:
         run = deploy()
         assert run.code != 0
-        assert "free some; nothing was changed" in run.output
+        assert f"MiB of disk are free in {BACKUPS}" in run.output
+        assert "nothing was changed" in run.output
         assert versions(shell, runs.airflow) == {OLD}
     finally:
         shell(f"umount {BACKUPS}")
