@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,7 +68,7 @@ def test_services_are_told_no_other_options(
 ) -> None:
     # Variables would win over the file that the options above are from. A change of the
     # jwt-secret, which one names, is not under way.
-    variables = [word.split("=", 1) for word in units[unit]["Environment"].split()]
+    variables = [word.split("=", 1) for word in shlex.split(units[unit]["Environment"])]
     found = dict(each for each in variables if each[0].startswith("AIRFLOW__"))
     # To an existing PostgreSQL, code of DAGs has a login of its own; its password is in a file.
     has_own = expected.existing_postgres(settings) and unit in (
