@@ -67,6 +67,7 @@ class Server:
 
     unit: ClassVar[str]
     port: ClassVar[int]
+    _folder: ClassVar[str]  # what the server has on the machine
 
     @property
     def address(self) -> str:
@@ -76,6 +77,14 @@ class Server:
     def stop(self) -> None:
         """Stop the server, if it runs: from then on its port refuses connections."""
         self._shell(self._stopping)
+
+    @property
+    def ca_certificate(self) -> str:
+        """Certificate (PEM) of the authority that a client must trust; there from the first start.
+
+        It outlasts restarts.
+        """
+        return self._shell(f"cat {self._folder}/tls/ca.crt")
 
     @property
     def _stopping(self) -> str:
@@ -329,14 +338,6 @@ class RegistryServer(Server):
     port = 19002
     _folder: ClassVar[str] = f"{FOLDER}/registry"
 
-    @property
-    def ca_certificate(self) -> str:
-        """Certificate (PEM) of the authority that a client must trust; there from the first start.
-
-        It outlasts restarts.
-        """
-        return self._shell(f"cat {self._folder}/tls/ca.crt")
-
     def start(self) -> Self:
         """Start the registry."""
         self._install("docker-registry", "apache2-utils")
@@ -394,11 +395,6 @@ class IndexServer(Server):
     unit = "test-index"
     port = 19007
     _folder: ClassVar[str] = f"{FOLDER}/index"
-
-    @property
-    def ca_certificate(self) -> str:
-        """Certificate (PEM) of the authority that a client must trust."""
-        return self._shell(f"cat {self._folder}/tls/ca.crt")
 
     def url(self, index: str) -> str:
         """URL of the index `open` or `closed`, without a login."""

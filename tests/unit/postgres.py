@@ -47,6 +47,11 @@ class Server:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def setpriv(self) -> str:
+        """A stand-in for setpriv, with which a program asks it as the role of a Linux user."""
+        export = " ".join(f"{name}={value}" for name, value in self.environment.items())
+        return f'export {export}\nuser=${{1#*=}}; shift 3\nPGUSER=$user exec "$@"'
+
 
 @functools.cache
 def _new(user: int | None) -> tempfile.TemporaryDirectory[str]:
@@ -108,3 +113,12 @@ def server(port: int | None = None, pair: Mapping[str, str] | None = None) -> It
             running.terminate()
             running.wait(30)
             shutil.rmtree(data, ignore_errors=True)
+
+
+@contextmanager
+def with_exporter() -> Iterator[Server]:
+    """One with a database of Airflow, and the exporter's role."""
+    with server() as running:
+        running.sql("create role airflow login; create role prometheus")
+        running.sql("create database airflow owner airflow")
+        yield running

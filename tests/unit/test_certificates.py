@@ -44,9 +44,7 @@ def kubeconfig(path: Path, days: int) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgres.Server]:
     """A database of Airflow."""
-    with postgres.server() as running:
-        running.sql("create role airflow login; create role prometheus")
-        running.sql("create database airflow owner airflow")
+    with postgres.with_exporter() as running:
         yield running
 
 
@@ -55,8 +53,7 @@ def host(tmp_path: Path, server: postgres.Server) -> Host:
     """A host whose certificates end in a year, and nginx's in ten days."""
     host = Host(tmp_path)
     server.sql("drop schema if exists deploy cascade", "airflow")
-    export = " ".join(f"{name}={value}" for name, value in server.environment.items())
-    host.program("setpriv", f'export {export}\nuser=${{1#*=}}; shift 3\nPGUSER=$user exec "$@"')
+    host.program("setpriv", server.setpriv())
     certificate(tmp_path / "certs/apiserver-kubelet-client.crt", 365)
     certificate(tmp_path / "certs/ca.crt", 3650)
     certificate(tmp_path / "certs/etcd/server.crt", 365)

@@ -19,9 +19,7 @@ SHARED_MEMORY = "/dev/shm"  # a file system of its own on every Linux
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgres.Server]:
     """A database of Airflow."""
-    with postgres.server() as running:
-        running.sql("create role airflow login; create role prometheus")
-        running.sql("create database airflow owner airflow")
+    with postgres.with_exporter() as running:
         yield running
 
 
@@ -30,8 +28,7 @@ def host(tmp_path: Path, server: postgres.Server) -> Host:
     """A host with two file systems, of which one holds two of the folders."""
     host = Host(tmp_path)
     server.sql("drop schema if exists deploy cascade", "airflow")
-    export = " ".join(f"{name}={value}" for name, value in server.environment.items())
-    host.program("setpriv", f'export {export}\nuser=${{1#*=}}; shift 3\nPGUSER=$user exec "$@"')
+    host.program("setpriv", server.setpriv())
     host.values["DISKS"] = f"/ /etc {SHARED_MEMORY} /no/such/folder"
     return host
 
