@@ -183,6 +183,9 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "orphaned_tasks_check_interval": "60",
         },
         "usage_data_collection": {"enabled": "False"},
+        # Each process would parse the list of all metrics to find the former name of its first one,
+        # also if they go nowhere: seconds of the first request to an api-server that starts.
+        **({} if settings.sends_metrics else {"metrics": {"legacy_names_on": "False"}}),
         **({"fab": login} if login else {}),
     }
     for section, given in settings.airflow.config.items():

@@ -485,6 +485,13 @@ class HostSettings(Settings):
         return f"{self.postgres.version}/main"
 
     @property
+    def sends_metrics(self) -> bool:
+        """Whether the inventory says where Airflow's own metrics go; by default they go nowhere."""
+        return "metrics" in self.airflow.config or any(
+            name.startswith("AIRFLOW__METRICS__") for name in self.dags.env
+        )
+
+    @property
     def environment(self) -> dict[str, str]:
         """The variables of each command on the host."""
         own = {"PGCLUSTER": self.postgres_cluster} if self.postgres.is_debians else {}

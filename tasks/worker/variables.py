@@ -38,6 +38,8 @@ def _own(settings: HostSettings) -> dict[str, str]:
         # gives up after some 20 s.
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
+        # The reason is in airflow/config.py.
+        **({} if settings.sends_metrics else {"AIRFLOW__METRICS__LEGACY_NAMES_ON": "False"}),
         **logs.environment(settings),
         **authority.environment(),
         # The task's process makes the links in mails.

@@ -161,7 +161,8 @@ class Airflow:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=20, context=self.trusting) as answer:
+        # A machine that boots beside another one has its two processors full for half a minute.
+        with urllib.request.urlopen(request, timeout=60, context=self.trusting) as answer:
             return json.loads(answer.read() or "null")  # what was deleted has no content
 
     def health(self) -> dict[str, str | None]:

@@ -235,6 +235,23 @@ def test_variables_of_the_inventory_win_over_options() -> None:
     assert pods_variables(given)["AIRFLOW__METRICS__STATSD_ON"] == "False"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "False"),
+        ({"airflow_config": {"metrics": {"statsd_on": "True"}}}, None),
+        ({"airflow_config": {"metrics": {"legacy_names_on": "True"}}}, "True"),
+        ({"dags_env": {"AIRFLOW__METRICS__STATSD_ON": "True"}}, None),
+    ],
+)
+def test_metrics_have_their_former_names_only_if_they_go_somewhere(
+    given: dict[str, Any], expected: str | None
+) -> None:
+    config = formats.airflow_config(fake.plan(fake.settings(given)).uploads[layout.CONFIG])
+    assert config.get("metrics", "legacy_names_on", fallback=None) == expected
+    assert pods_variables(given).get("AIRFLOW__METRICS__LEGACY_NAMES_ON") == expected
+
+
 STAYING = {
     "core": {"asset_manager_kwargs": "{}"},
     "api": {"workers": "2"},
