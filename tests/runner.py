@@ -221,6 +221,7 @@ class Runner:
             clear(name)
         except SandboxError as error:
             run.error = run.error or str(error)
+            progress(f"{name} was not removed: {error}")
 
     def _prepare(self, run: Run, name: str) -> None:
         """Make the machine that the story starts on."""
@@ -389,8 +390,7 @@ def run(chosen: argparse.Namespace) -> int:
     try:
         return _run(chosen)
     except KeyboardInterrupt:
-        left = "the story's machine was kept" if chosen.keep else "all machines were removed"
-        progress(f"\nInterrupted; {left}.")
+        progress("\nInterrupted.")
         return 130
     except SandboxError as problem:
         print(problem, file=sys.stderr)

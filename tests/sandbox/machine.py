@@ -244,8 +244,11 @@ def _stop(name: str) -> None:
 def _remove(name: str) -> None:
     if shutil.which("podman") and _state(name) is not None:
         remove = ["podman", "rm", "--force", "--volumes", "--time", "0", name]
-        # podman waits a few seconds for processes that it killed, and a busy disk takes longer.
-        if common.run(remove, check=False).returncode:
+        # podman waits ten seconds for processes that it killed, and a busy disk takes longer.
+        for _ in range(5):
+            if not common.run(remove, check=False).returncode:
+                break
+        else:
             common.run(remove)
     if _record(name).exists():
         packages, kept = _packages(name)
