@@ -51,7 +51,7 @@ def run(settings: HostSettings) -> None:
         src=f"files{ADDRESS_CONFIG}.j2",
         dest=ADDRESS_CONFIG,
         mode="644",
-        accept=[layout.ACCEPT, "keepalived"],
+        accept=[layout.ACCEPT, "address"],
         settings=settings,
         program=PAGE_ANSWERS,
         url=f"https://{settings.web.page_on_host}{settings.web.base_path}",

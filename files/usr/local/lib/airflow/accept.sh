@@ -1,8 +1,8 @@
 #!/bin/sh
-# accept.sh postgres|keep|site|keepalived|unit|units NEW: the program that reads the file NEW can work with it. NEW
-# stands beside the file that it should replace, with the suffix .new; "units" takes a folder of units.
-# A program that runs would ignore a bad file until the next boot, and then not start. Written by the
-# deploy of Airflow.
+# accept.sh postgres|keep|site|address|unit|units NEW: the program that reads the file NEW can work with
+# it. NEW stands beside the file that it should replace, with the suffix .new; "units" takes a folder of
+# units. A program that runs would ignore a bad file until the next boot, and then not start. Written by
+# the deploy of Airflow.
 set -eu
 umask 077
 work=$(mktemp -d)
@@ -44,11 +44,13 @@ site() {
     said=$(nginx -t -q -c "$checked" 2>&1) || refuse "$said"
 }
 
-# keepalived tries the new file. That of Debian 12 ends by a signal where a script is in it, also without
-# an error, of which it would tell: https://github.com/acassen/keepalived/issues/2587
-keepalived() {
+# keepalived tries the new file. That of Debian 12 ends by a signal if there is a script in it, and is
+# silent if nothing is wrong: https://github.com/acassen/keepalived/issues/2587
+address() {
     folder=$(dirname "$new")
-    said=$(command keepalived --config-test --use-file "$new" 2>&1) || [ "$?,$said" = 143, ] || refuse "$said"
+    # The shell would tell of the signal.
+    { said=$(keepalived --config-test --use-file "$new" 2>&1); } 2>/dev/null ||
+        [ "$?,$said" = 143, ] || refuse "$said"
 }
 
 unit() {
@@ -71,9 +73,9 @@ verify() {
 
 new=${2-} name=$(basename "${2-}" .new)
 case "$#,${1-}" in
-2,postgres | 2,keep | 2,site | 2,keepalived | 2,unit | 2,units) "$1" ;;
+2,postgres | 2,keep | 2,site | 2,address | 2,unit | 2,units) "$1" ;;
 *)
-    echo "usage: accept.sh postgres|keep|site|keepalived|unit|units NEW" >&2
+    echo "usage: accept.sh postgres|keep|site|address|unit|units NEW" >&2
     exit 2
     ;;
 esac
