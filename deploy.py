@@ -9,7 +9,7 @@ from tasks import preflight
 from tasks.airflow import config, database, objects, secrets, services, timers, users, venv
 from tasks.cluster import access, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
-from tasks.host import database_host, metrics, postgres, proxy, system
+from tasks.host import address, database_host, metrics, postgres, proxy, system
 from tasks.lib import connection, database_group, members, progress, shell, terminal
 from tasks.settings import HostSettings
 from tasks.worker import dags, git, image, template
@@ -51,7 +51,9 @@ def deploy(settings: HostSettings) -> None:
         git.prepare(settings)
         services.run(settings)
 
-    # Operate. These look after an Airflow that runs.
+    # Operate. These look after an Airflow that runs. The address for people comes to a page that
+    # answers.
+    address.run(settings)
     metrics.run(settings)
     timers.run(settings)
 

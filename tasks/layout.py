@@ -180,6 +180,8 @@ NODE_LOGS_UNIT = f"{UNITS_DIRECTORY}/opt-airflow-logs.mount"  # systemd names it
 CONTAINERD_PROXY = f"{UNITS_DIRECTORY}/containerd.service.d/airflow-proxy.conf"
 NGINX_UNIT = "nginx.service"
 POSTGRES_DROP_IN = f"{UNITS_DIRECTORY}/postgresql@*-main.service.d/airflow.conf"
+ADDRESS_UNIT = "keepalived.service"
+ADDRESS_DROP_IN = f"{UNITS_DIRECTORY}/{ADDRESS_UNIT}.d/airflow.conf"
 METRICS_UNIT = "prometheus-postgres-exporter.service"
 METRICS_SOCKET = "prometheus-postgres-exporter.socket"
 # Tells the api-server of JWT_KEYS.
@@ -210,6 +212,7 @@ PULL_SECRET = "airflow-registry"
 
 # Of other programs.
 NGINX_SITE = "/etc/nginx/sites-available/airflow"
+ADDRESS_CONFIG = "/etc/keepalived/keepalived.conf"
 # Kubernetes' own certificates, where the host is its node; kubeconfigs have theirs inside.
 CLUSTER_CERTIFICATES = (
     "/var/lib/minikube/certs/*.crt",
@@ -262,6 +265,11 @@ LISTENERS = (
         True,
     ),
     Listener(
+        *("keepalived", "`web_virtual_address`", "protocol 112"),
+        "VRRP of the other hosts, if they have one address for people",
+        True,
+    ),
+    Listener(
         *("systemd", "all", "`metrics_port`"),
         "figures for Prometheus without a login, if asked for",
         True,
@@ -303,7 +311,9 @@ class Place(NamedTuple):
     # Whether a backup holds it, if that is different from the folder that it is in.
     backup: bool | None = None
     # The step of the removal that takes it away; the other steps know how to stop its program.
-    removal: Literal["files", "units", "proxy", "metrics", "cluster", "database", "state"] = "files"
+    removal: Literal[
+        "files", "units", "address", "proxy", "metrics", "cluster", "database", "state"
+    ] = "files"
 
 
 _C, _D = CONTROL_USER, DAGS_USER
@@ -376,6 +386,8 @@ PLACES = (
         "records the proxy's inputs",
         removal="proxy",
     ),
+    Place(ADDRESS_CONFIG, "configuration", "the address of several hosts", removal="address"),
+    Place(ADDRESS_DROP_IN, "configuration", "records keepalived's inputs", removal="address"),
     Place(
         f"{UNITS_DIRECTORY}/{METRICS_SOCKET}",
         "configuration",

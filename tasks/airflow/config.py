@@ -155,7 +155,7 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "port": str(API_SERVER_PORT),
             "workers": "1",
             # Without it links are relative, and work under whatever name the host is reached.
-            **({"base_url": settings.web.base_url} if settings.web.base_url else {}),
+            **({"base_url": settings.web.url} if settings.web.url else {}),
         },
         "dag_processor": {
             "dag_bundle_config_list": dags.bundles(settings),

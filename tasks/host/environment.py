@@ -173,6 +173,7 @@ def _of_several(settings: HostSettings) -> dict[str, str]:
     secrets = [f"{layout.SECRETS}/{name}" for name in layout.MADE_SECRETS]
     return {
         "SEVERAL_HOSTS": "first" if settings.is_first else "other",
+        "ADDRESS_UNIT": layout.ADDRESS_UNIT if settings.web.virtual_address else "",
         "SHARED_SECRETS": " ".join(secrets),
         "SHARED_AUTHORITY": f"{layout.TLS}/ca-key.pem {layout.PODS_AUTHORITY}",
         "SHARED_USERS": f"{layout.USERS_MADE} {layout.USER_PASSWORDS}",

@@ -104,7 +104,7 @@ def _announce(settings: HostSettings) -> None:
         )
         return
     https = settings.web.https_port
-    page = settings.web.base_url or "https://the-host" + (f":{https}" if https != 443 else "")
+    page = settings.web.url or "https://the-host" + (f":{https}" if https != 443 else "")
     said = f"The web page is at {page}."
     if settings.web.certificate is None:
         said += f" Browsers that should trust it need {layout.AUTHORITY} of the host."

@@ -69,7 +69,8 @@ def names(settings: HostSettings) -> list[str]:
         # Of several hosts each has the names of all, so that their authorities have the same ones.
         *(settings.own_names if settings.members else []),
         settings.address_for_pods,
-        urlsplit(settings.web.base_url or "").hostname,
+        urlsplit(settings.web.url or "").hostname,
+        settings.web.virtual_address,
         *settings.web.host_names,
     ]
-    return [name for name in named if name]
+    return list(dict.fromkeys(name for name in named if name))

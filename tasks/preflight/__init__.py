@@ -25,8 +25,9 @@ def check(settings: Settings) -> HostSettings:
         settings = database_host.reached(settings)
     report = host.get_fact(HostReport, variables=variables(settings, lock.take()))
     found = checks.findings(settings, report, now=time.time())
-    fellows = members.ask()
+    fellows = members.ask(settings.web.virtual_address)
     found += members.findings(fellows)
+    found += members.address_findings(settings, fellows)
     names = tuple(dict.fromkeys(name for each in fellows.values() for name in each.names))
     position = settings.members.index(host.name) if settings.members else 0
     if settings.database_host:
@@ -70,4 +71,6 @@ def check(settings: Settings) -> HostSettings:
         report.one("architecture"),
         tuple(each.address for each in fellows.values()),
         position,
+        interface=fellows[host.name].interface if fellows else "",
+        link_addresses=tuple(each.link_address for each in fellows.values()),
     )

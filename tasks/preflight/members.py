@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from pyinfra import host
 from pyinfra.api.host import Host
 
-from tasks.layout import LIB, ROOT
+from tasks.layout import ADDRESS_CONFIG, LIB, ROOT
 from tasks.lib import members
+from tasks.lib.shell import assignments
 from tasks.preflight.questions import HostReport, Report
-from tasks.settings import SETTINGS
+from tasks.settings import SETTINGS, Settings
 
 PROGRAM = Path(__file__).with_name("members.sh")
 OWN_NAME = ROOT / "files" / LIB.lstrip("/") / "own-name.sh"
@@ -34,32 +35,43 @@ class Member(NamedTuple):
     address: str  # at which others reach it
     system: str  # release and architecture
     ahead: float  # seconds that its clock is ahead of this machine's
+    # In the network of the virtual address, if there is one.
+    interface: str = ""
+    link_address: str = ""
+    # The virtual address is the host's own, known to its keepalived, taken by another machine, or,
+    # without a word, free.
+    virtual: str = ""
 
 
 class MemberReport(HostReport):
     """All answers of a member, in one round trip."""
 
-    def command(self) -> str:  # type: ignore[override]
-        """The questions."""
-        return f"own_name() {{\n{OWN_NAME.read_text()}}}\n{PROGRAM.read_text()}"
+    def command(self, virtual_address: str) -> str:
+        """The questions, also about a virtual address if there is one."""
+        given = {"virtual_address": virtual_address, "address_config": ADDRESS_CONFIG}
+        name = f"own_name() {{\n{OWN_NAME.read_text()}}}\n"
+        return assignments(given) + name + PROGRAM.read_text()
 
 
-def ask() -> dict[str, Member]:
+def ask(virtual_address: str | None = None) -> dict[str, Member]:
     """Each host of this host's Airflow by its name in the inventory, but for those that are not in
     the run."""
-    return {each.name: asked(each) for each in members.every() if each.connected}
+    return {each.name: asked(each, virtual_address) for each in members.every() if each.connected}
 
 
-def asked(member: Host) -> Member:
+def asked(member: Host, virtual_address: str | None = None) -> Member:
     """A host of the inventory, as it is."""
     began = time.time()
-    report: Report = member.get_fact(MemberReport)
+    report: Report = member.get_fact(MemberReport, virtual_address=virtual_address or "")
     return Member(
         report.one("hostname"),
         tuple(report.all("name")),
         report.one("address"),
         report.one("system"),
         float(report.one("time") or began) - began,
+        report.one("interface"),
+        report.one("link_address"),
+        report.one("virtual"),
     )
 
 
@@ -86,6 +98,28 @@ def findings(found: Mapping[str, Member]) -> Iterator[str]:
         )
     if host.name in found and names[0] in found:
         yield from _differences(names[0], found[names[0]], found[host.name])
+
+
+def address_findings(settings: Settings, found: Mapping[str, Member]) -> Iterator[str]:
+    """All reasons against the virtual address, as this host sees it, each with its cure."""
+    address, own = settings.web.virtual_address, found.get(host.name)
+    if not address or not own:
+        return
+    if own.virtual == "own":
+        yield (
+            f"web_virtual_address: {address} is this host's own address, and does not move: choose"
+            " another one in its network, or take it off the host"
+        )
+    elif not own.link_address:
+        yield (
+            f"web_virtual_address: {address} is in no network of this host (`ip route`): choose a"
+            " free address of a network in which all hosts of the group are"
+        )
+    elif own.virtual == "taken" and "known" not in (each.virtual for each in found.values()):
+        yield (
+            f"web_virtual_address: another machine has {address} already, and answers: choose an"
+            " address that nobody has"
+        )
 
 
 def short(hostname: str) -> str:

@@ -3,7 +3,38 @@
 # common. Each answer is a line «key value». Preflight sends this text, after a function own_name that
 # is the program own-name.sh; it changes nothing.
 
+: "${address_config=}"  # keepalived's configuration
+: "${virtual_address=}" # the address that the hosts have in turn
+
 say() { printf '%s %s\n' "$1" "$2"; }
+
+# Whether a machine answers for the address $1. A packet to it lets the kernel ask; whom it knows from
+# before it asks after 5 s.
+is_taken() {
+    # shellcheck disable=SC2016 # the other shell expands it
+    bash -c 'echo >/dev/udp/"$0"/9' "$1" 2>/dev/null
+    for _ in $(seq 50); do
+        case $(ip -4 neigh show to "$1") in
+        *REACHABLE*) return 0 ;;
+        *FAILED* | '') return 1 ;;
+        esac
+        sleep 0.2
+    done
+    return 1
+}
+
+ask_virtual_address() {
+    # The narrowest network with it. The address itself, on the host that has it, makes no route.
+    ip -o -4 route show to match "$virtual_address" scope link | grep '^[1-9]' | sort -t/ -k 2,2nr |
+        sed -n '1s/.* dev \([^ ]*\).* src \([^ ]*\).*/interface \1\nlink_address \2/p'
+    if ip -o -4 address show to "$virtual_address" scope global | grep -q .; then
+        say virtual own
+    elif grep -Fqs " $virtual_address/32 " "$address_config"; then
+        say virtual known
+    elif is_taken "$virtual_address"; then
+        say virtual taken
+    fi
+}
 
 name=$(own_name)
 say hostname "$name"
@@ -20,3 +51,4 @@ interface=$(ip -o -4 route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')
 . /etc/os-release
 say system "$ID ${VERSION_CODENAME-} on $(dpkg --print-architecture)"
 say time "$(date +%s.%N)"
+[ -z "$virtual_address" ] || ask_virtual_address

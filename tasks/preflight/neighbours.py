@@ -199,6 +199,12 @@ def _names(report: Report) -> Iterator[str]:
             f"airflow_uid: the id belongs to {name} on the host: write another one, or give {name}"
             " another one with `usermod -u` or `groupmod -g`"
         )
+    for path in report.all("foreign_keepalived"):
+        yield (
+            f"web_virtual_address: {path} is not of this deploy, which needs keepalived for itself:"
+            " stop keepalived and move the file away, or leave the setting out and keep the address"
+            " yourself"
+        )
     for path in report.all("foreign_unit"):
         yield (
             f"{path} is a unit that this deploy did not make, with a name that it needs: stop and"

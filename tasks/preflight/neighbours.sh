@@ -2,6 +2,7 @@
 # Ask a host what else lives on it that the deploy must neither take over nor break. It is sent below
 # questions.sh, with the same rules: answers are lines «key value», and nothing is changed.
 
+: "${address_config=}"   # keepalived's configuration, if the deploy writes it
 : "${airflow_uid=}"      # the id that runs DAGs' code
 : "${firewall_ports=}"   # ports of the host that pods must reach
 : "${index_files=}"      # uv's files of configuration
@@ -63,6 +64,11 @@ ask_names() {                                        # users, ids and units that
     for unit in "$units_directory"/airflow*.service "$units_directory"/airflow*.timer "$units_directory"/airflow.target; do
         [ "$unit" != "$alias" ] && [ -f "$unit" ] && [ ! -L "$unit" ] && say foreign_unit "$unit"
     done
+}
+
+ask_keepalived() { # whether somebody else uses it
+    [ ! -e "$address_config" ] || grep -q '^# Written by the deploy of Airflow' "$address_config" ||
+        say foreign_keepalived "$address_config"
 }
 
 ask_engines() { # other programs that run containers, and containers of others in containerd
@@ -214,6 +220,7 @@ ask_neighbours() {
     ask_users
     ask_postgres
     ask_names
+    ask_keepalived
     ask_places
     ask_node_engine
     [ -s "$smoke_passed" ] && return

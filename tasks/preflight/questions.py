@@ -87,6 +87,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "pip_config": layout.PIP_CONFIG,
         "kubeconfig": settings.kubernetes.kubeconfig or "",
         "web_host": settings.web.host if settings.web.is_public else "",
+        "address_config": layout.ADDRESS_CONFIG if settings.web.virtual_address else "",
         "restore_mark": layout.RESTORE_MARK,
         "safe_keys": "|".join(kubeconfig.SAFE_KEYS),
         "registry_host": settings.worker.registry.host if settings.worker.registry else "",

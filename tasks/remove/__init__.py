@@ -16,7 +16,7 @@ from pyinfra.facts.server import Command
 
 from tasks import layout
 from tasks.cluster import access
-from tasks.host import metrics, proxy, system
+from tasks.host import address, metrics, proxy, system
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
 from tasks.lib import connection, database_group, kubectl, lock, members, shell, terminal
 from tasks.lib.operations import ensure_sent, run_unless
@@ -110,6 +110,7 @@ def airflow(keep_data: bool = False) -> None:
     own = {"PGCLUSTER": settings.postgres_cluster} if version else {}
     shell.use(settings.environment | own)
     if not has_only_database:
+        address.remove()  # another host has it before the page stops
         _remove_services()
     if given.database_host:
         # A host that could not stop them still needs the database.

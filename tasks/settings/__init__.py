@@ -291,8 +291,13 @@ class Settings(Compound):
             )
 
     def _member_conflicts(self) -> Iterator[str]:
-        """Things that only one host has, where several hosts are one Airflow."""
+        """Things that only one host has, where several hosts are one Airflow, and vice versa."""
         if not self.members:
+            if self.web.virtual_address:
+                yield (
+                    "web_virtual_address: it moves among several hosts, and this one is alone: name"
+                    " the others in its group airflow, or leave it out"
+                )
             return
         all_of = f"the hosts of the group airflow ({', '.join(self.members)}) are one Airflow:"
         if self.postgres.is_debians and not self.database_host:
@@ -334,14 +339,17 @@ class Settings(Compound):
         addresses: tuple[str, ...] = (),
         position: int = 0,
         database_clients: tuple[str, ...] = (),
+        interface: str = "",
+        link_addresses: tuple[str, ...] = (),
     ) -> HostSettings:
         """These settings on a host with this release, which decides the rest of them.
 
         `postgres` has version and port of the PostgreSQL cluster, if it is not the release's own,
         and `own_names` the host's names and its address. Where several hosts are one Airflow,
         `own_names` has those of all, `addresses` the address of each, and `position` is that of
-        this host among them. Of the host of the group `database`, `database_clients` has the
-        addresses from which Airflow's hosts reach it.
+        this host among them. With a virtual address `interface` is the one of this host in the
+        network of that, and `link_addresses` has the address of each host there. Of the host of the
+        group `database`, `database_clients` has the addresses from which Airflow's hosts reach it.
         """
         own = self.postgres.version or RELEASES[codename].postgres
         version, port = postgres or (own, POSTGRES_PORT)
@@ -358,6 +366,8 @@ class Settings(Compound):
             architecture=architecture,
             postgres_port=port,
             own_names=own_names,
+            interface=interface,
+            link_addresses=link_addresses,
         )
 
     @property
@@ -455,6 +465,10 @@ class HostSettings(Settings):
     position: int = 0  # of this host among them
     # The addresses from which Airflow's hosts reach the database of this host, if they do.
     database_clients: tuple[str, ...] = ()
+    # In the network of the virtual address: this host's interface, and the address of each host of
+    # this Airflow, in the inventory's order.
+    interface: str = ""
+    link_addresses: tuple[str, ...] = ()
     _computed: dict[Callable[[HostSettings], Any], Any] = PrivateAttr(default_factory=dict)
 
     @property

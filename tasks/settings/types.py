@@ -116,6 +116,21 @@ def _address(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]  # or a name, RFC 1123
+
+
+def _machine_address(value: str) -> str:
+    try:
+        found = ipaddress.IPv4Address(value)
+    except ValueError:
+        raise ValueError(
+            f"{shown(value)} is no address of IPv4: write one such as 192.0.2.10, without a prefix"
+        ) from None
+    if found.is_loopback or found.is_multicast or found.is_unspecified or found.is_reserved:
+        raise ValueError(f"{value} can't be the address of a machine: write another one")
+    return value
+
+
+MachineAddress = Annotated[str, AfterValidator(_machine_address)]
 # It never looks like an option of a command.
 Token = Annotated[str, _checked("[A-Za-z0-9_./:@+][A-Za-z0-9_./:@+-]*", max_length=1024)]
 Variable = Annotated[str, _checked(f"[A-Za-z_]{_WORD}*", max_length=255)]

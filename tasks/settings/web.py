@@ -12,6 +12,7 @@ from tasks.layout import API_SERVER_PORT, LOOPBACK, SMOKE_TEST_USER
 from tasks.settings.types import (
     Address,
     LinuxName,
+    MachineAddress,
     Permission,
     Port,
     PythonText,
@@ -28,6 +29,7 @@ from tasks.settings.types import (
 
 # Airflow's own: EXISTING_ROLES in auth_manager/security_manager/constants.py of its provider fab.
 ROLES = ("Admin", "Op", "User", "Viewer", "Public")
+EVERYWHERE = ("0.0.0.0", "::")  # all addresses of the host
 
 
 class Web(Section):
@@ -50,6 +52,11 @@ class Web(Section):
     base_url: WebUrl | None = Field(
         default=None,
         description="URL of the web page as its users type it; links in mails need it.",
+    )
+    virtual_address: MachineAddress | None = Field(
+        default=None,
+        description="Address of IPv4 that [several hosts](#one-address-for-people) have in turn: it"
+        " is on one whose web page answers, and `web_base_url` if that is not given.",
     )
     certificate: WebCertificate | None = Field(
         default=None,
@@ -83,8 +90,13 @@ class Web(Section):
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Users and roles that can't be, and a certificate that nobody sees or that can't work."""
+        """Users and roles that can't be, and an address or a certificate that can't work."""
         yield from self._user_conflicts()
+        if self.virtual_address and self.host not in EVERYWHERE:
+            yield (
+                "web_virtual_address: nginx answers there only if it listens on all addresses, and"
+                f' web_host is "{self.host}": write "0.0.0.0"'
+            )
         if self.certificate is not None:
             yield from self._certificate_conflicts(self.certificate)
 
@@ -118,10 +130,11 @@ class Web(Section):
             )
         found = list(certificate.conflicts())
         yield from (f"web_certificate: {each}" for each in found)
-        name = urlsplit(self.base_url or "").hostname
+        name = urlsplit(self.url or "").hostname
         if name and not found and not certificate.is_for(name):
+            place = "the name in web_base_url" if self.base_url else "the web_virtual_address"
             yield (
-                f"web_certificate: certificate is not for {name}, the name in web_base_url:"
+                f"web_certificate: certificate is not for {name}, {place}:"
                 " browsers refuse it, write one with that name"
             )
 
@@ -136,9 +149,17 @@ class Web(Section):
         return f"http://{LOOPBACK}:{API_SERVER_PORT}"
 
     @property
+    def url(self) -> str | None:
+        """The URL of the web page as its users type it, if the inventory tells."""
+        if self.base_url or not self.virtual_address:
+            return self.base_url
+        port = "" if self.https_port == 443 else f":{self.https_port}"
+        return f"https://{self.virtual_address}{port}"
+
+    @property
     def base_path(self) -> str:
         """The path of the base URL; the api-server serves everything below it."""
-        return urlsplit(self.base_url or "").path.rstrip("/")
+        return urlsplit(self.url or "").path.rstrip("/")
 
     @property
     def local_url(self) -> str:
@@ -148,5 +169,5 @@ class Web(Section):
     @property
     def page_on_host(self) -> str:
         """Address and port at which the host itself reaches the public web page."""
-        everywhere = self.host in ("0.0.0.0", "::")
-        return f"{in_url(LOOPBACK if everywhere else self.host)}:{self.https_port}"
+        address = LOOPBACK if self.host in EVERYWHERE else self.host
+        return f"{in_url(address)}:{self.https_port}"

@@ -43,7 +43,7 @@ def _own(settings: HostSettings) -> dict[str, str]:
         **logs.environment(settings),
         **authority.environment(),
         # The task's process makes the links in mails.
-        **({"AIRFLOW__API__BASE_URL": settings.web.base_url} if settings.web.base_url else {}),
+        **({"AIRFLOW__API__BASE_URL": settings.web.url} if settings.web.url else {}),
         # If a DAG names an executor, Airflow checks that it is configured.
         "AIRFLOW__CORE__EXECUTOR": settings.airflow.executor,
         # Kubernetes puts in the node's address.

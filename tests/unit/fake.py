@@ -246,6 +246,8 @@ SEVERAL = {
 }
 SEVERAL.pop("worker_image")
 SEVERAL |= VARIANTS["registry"]
+# One address that they have in turn.
+ONE_ADDRESS = {"web_host": "0.0.0.0", "web_virtual_address": "198.51.100.10"}
 
 # A host that has only the database of others, and what it has made for them; nothing is secret.
 DATABASE_HOST = "@fake/db-1"
@@ -354,11 +356,14 @@ def several_beside_database(
 def _of_members(settings: Settings, position: int) -> HostSettings:
     names = [f"air-{number}" for number in (1, 2, 3)]
     addresses = [f"192.0.2.{number}" for number in (1, 2, 3)]
+    one_address = bool(settings.web.virtual_address)
     return settings.for_release(
         "bookworm",
         own_names=(*names, *addresses),
         addresses=tuple(addresses),
         position=position,
+        interface="ens4" if one_address else "",
+        link_addresses=tuple(f"198.51.100.{number}" for number in (1, 2, 3) if one_address),
     )
 
 
@@ -382,7 +387,10 @@ def with_database(there: Mapping[str, Any] | None = None, hosts: int = 2) -> Hos
 def every_variant() -> dict[str, HostSettings]:
     """The settings of each variant, and those of the first and of another one of several hosts."""
     one = {name: settings(given) for name, given in VARIANTS.items()}
-    several_too = {"first of several": several(0), "another of several": several(1)}
+    several_too = {
+        "first of several": several(0, ONE_ADDRESS),
+        "another of several": several(1),
+    }
     return {**one, **several_too, "beside a database": beside_database()}
 
 

@@ -199,8 +199,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-# Of a host that has the database of others: see test_database_host.py.
-OF_DATABASE_HOST = "postgres_certificate"
+# Of hosts that are not alone: see test_database_host.py and test_address.py.
+OF_OTHER_HOSTS = ("postgres_certificate", "web_virtual_address")
 
 
 # The model
@@ -244,7 +244,7 @@ def lacking(annotation: Any, value: Any, name: str) -> Iterator[str]:
 def test_the_scenarios_have_each_part_of_each_setting() -> None:
     found = []
     for key, setting in SETTINGS.items():
-        if not holds_text(setting.field.annotation) or key == OF_DATABASE_HOST:
+        if not holds_text(setting.field.annotation) or key in OF_OTHER_HOSTS:
             continue
         values = [given[key] for given in SCENARIOS.values() if key in given]
         if not values and isinstance(setting.field.default, str):

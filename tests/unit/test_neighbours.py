@@ -15,7 +15,7 @@ from tasks.preflight import neighbours
 from tasks.preflight.neighbours import Cluster
 from tasks.preflight.questions import Report
 from tasks.settings import Settings
-from tests.unit import postgres
+from tests.unit import fake, postgres
 from tests.unit.asked_host import Host
 from tests.unit.fake import DEFAULTS, EXISTING_DATABASE
 from tests.unit.reports import found
@@ -33,6 +33,7 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
         ({"others_user": ["ada"]}, "a user ada that the deploy did not make", "group inventory"),
         ({"foreign_uid": ["bob"]}, "airflow_uid: the id belongs to bob", "write another one"),
         ({"foreign_unit": ["/etc/systemd/system/airflow-x.service"]}, "airflow-x.service", "away"),
+        ({"foreign_keepalived": ["/etc/x.conf"]}, "/etc/x.conf is not of this deploy", "move the"),
         ({"engine": ["docker-ce"]}, "docker-ce", 'minikube_driver = "podman"'),
         ({"engine_broken": ["Error: no runtime"]}, "Error: no runtime", "info` succeeds"),
         ({"foreign_node": ["podman"]}, "a container minikube", "rename minikube another"),
@@ -304,6 +305,18 @@ def test_names_of_others_are_told_unless_the_deploy_was_here(host: Host) -> None
     assert host.ask() == {"foreign_unit": [f"{host.units}/airflow-webserver.service"]}
     (host.units / "airflow-webserver.service").unlink()
     (host.units / "airflow-webserver.service").symlink_to("airflow-api-server.service")
+    assert host.ask() == {}
+
+
+def test_a_keepalived_of_somebody_else_is_told_if_the_deploy_needs_it(host: Host) -> None:
+    config = host.state.parent / "keepalived.conf"
+    config.write_text("vrrp_instance theirs {\n}\n")
+    assert host.ask() == {}
+    host.variables["address_config"] = str(config)
+    assert host.ask() == {"foreign_keepalived": [str(config)]}
+    config.write_text(fake.plan(fake.several(0, fake.ONE_ADDRESS)).uploads[layout.ADDRESS_CONFIG])
+    assert host.ask() == {}
+    config.unlink()
     assert host.ask() == {}
 
 

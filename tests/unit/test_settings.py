@@ -145,6 +145,14 @@ def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> Non
         ("web_host_names", ["airflow example"]),
         ("web_host_names", ["-x"]),
         ("web_host", "1.2.3.4:99"),
+        ("web_virtual_address", "192.0.2.10/24"),
+        ("web_virtual_address", "airflow.example"),
+        ("web_virtual_address", "2001:db8::7"),
+        ("web_virtual_address", "127.0.0.2"),
+        ("web_virtual_address", "224.0.0.18"),
+        ("web_virtual_address", "0.0.0.0"),
+        ("web_virtual_address", "255.255.255.255"),
+        ("web_virtual_address", "192.0.2.10\n"),
         ("web_host", "münchen"),
         ("web_base_url", "https://airflow.example:99999"),
         ("web_base_url", "https://airflow.example/a/../b"),
@@ -418,6 +426,7 @@ OTHER: dict[str, Any] = {
     "web_host": "0.0.0.0",
     "web_port": 8090,
     "web_https_port": 8443,
+    "web_virtual_address": "198.51.100.10",
     "execution_api_port": 8444,
     "metrics_port": 9187,
     "web_base_url": "https://airflow.example",
@@ -526,6 +535,7 @@ BASES: dict[str, dict[str, Any]] = {
         "build_indexes": {"company": {"url": "https://pypi.example/simple", "default": True}}
     },
     "web_certificate": {**PUBLIC, "web_certificate": fake.pair()},
+    "web_virtual_address": {**fake.SEVERAL, **PUBLIC},
     "minikube_driver": {**fake.ANOTHER_DRIVER, "minikube_driver": "none"},
     "kubernetes_provider": {**EXISTING, "kubernetes_provider": "minikube"},
     "kubernetes_kubeconfig": EXISTING,
@@ -561,9 +571,11 @@ def value(settings: Settings, key: str) -> Any:
 
 
 def settings_of(given: Mapping[str, Any]) -> Settings:
-    """The settings of a host, or of one that has the database of others."""
+    """The settings of a host, of one that has the database of others, or of one of several."""
     if BASES["postgres_certificate"].items() <= given.items():
         return Settings.of_database(Database("db-1", given))
+    if BASES["web_virtual_address"].items() <= given.items():
+        return Settings.from_data(given, fake.MEMBERS)
     return Settings.from_data(given)
 
 
@@ -673,6 +685,11 @@ CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
     ({"metrics_port": 8080}, "metrics_port: 8080", "another one"),
     ({"execution_api_port": 8080}, "execution_api_port: 8080 is web_port", "another one"),
     ({**PUBLIC, "web_https_port": 8081}, "web_https_port: 8081", "another one"),
+    (
+        {**PUBLIC, "web_virtual_address": "192.0.2.10"},
+        "web_virtual_address: it moves among several hosts",
+        "leave it out",
+    ),
     (
         {
             "plugins_source": "image",

@@ -11,13 +11,15 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
-from tasks.layout import DATABASE_LOGINS, ROOT
+from tasks.layout import ADDRESS_CONFIG, DATABASE_LOGINS, ROOT
 from tests.e2e import runs
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
@@ -607,8 +609,8 @@ class Probe(threading.Thread):
 
 
 @contextmanager
-def probe(hosts: tuple[Machine, Machine]) -> Iterator[Probe]:
-    """A probe of both hosts' pages."""
+def probe(hosts: Iterable[Machine]) -> Iterator[Probe]:
+    """A probe of the pages of several hosts."""
     airflows = [log_in(host) for host in hosts]
     for each in airflows:
         assert each.trusting
@@ -667,6 +669,124 @@ def test_a_host_that_does_not_start_leaves_the_other_untouched(
     assert deployed(**config(parallelism="18")).changed == []
     run = deployed()  # the next tests know nothing of it
     assert run.code == 0, run.output
+
+
+# One address for people
+
+# Seconds until a host is found to fail, and another one has the address: a silent page is given two
+# times 3 s, with 2 s between two looks, and the word of a host is waited for for 3.6 s.
+MOVED = 14
+
+
+@pytest.fixture(scope="module")
+def shared(hosts: tuple[Machine, Machine]) -> Machine:
+    """The first host, reached by an address that no machine has: theirs count from below."""
+    return replace(hosts[0], address=str(ip_address(hosts[0].address) + 128))
+
+
+def holders(hosts: Iterable[Machine], address: str) -> list[Machine]:
+    """Those hosts that have an address."""
+    ask = f"ip -o -4 address show to {address}/32"
+    return [host for host in hosts if shell_of(host)(ask)]
+
+
+def holder_and_other(hosts: tuple[Machine, Machine], shared: Machine) -> tuple[Machine, Machine]:
+    """The host that has the address, and the other one."""
+    (holder,) = holders(hosts, shared.address)
+    (other,) = (host for host in hosts if host is not holder)
+    return holder, other
+
+
+def moves(hosts: tuple[Machine, Machine], shared: Machine, fails: Callable[[], object]) -> None:
+    """The address moves, and the page with it, when something fails where it is."""
+    _, other = holder_and_other(hosts, shared)
+    with probe([shared]) as probed:
+        (page,) = probed.airflows
+        fails()
+        began = time.monotonic()
+        wait_for(lambda: holders([other], shared.address), MOVED + SLACK, "the address moves")
+        wait_for(page.health, 30 + SLACK, "the page answers")
+        print(f"after {time.monotonic() - began:.0f} s the page answers elsewhere")
+    print(f"{len(probed.away)} of {probed.asked} requests failed")
+
+
+def is_well_again(hosts: tuple[Machine, Machine], shared: Machine, host: Machine) -> None:
+    """A host that failed is healthy, and does not take the address back."""
+    (other,) = holders(hosts, shared.address)
+    assert other is not host
+    wait_for(lambda: is_healthy(host), 120 + SLACK, "it is healthy again", every=2)
+    time.sleep(10)  # two good looks at the page, and the time that a host waits for another's word
+    assert holders(hosts, shared.address) == [other]
+
+
+def test_one_host_has_the_address_for_people(
+    airflow: Airflow,
+    hosts: tuple[Machine, Machine],
+    shared: Machine,
+    deployed: Deploying,
+    shell: Shell,
+) -> None:
+    given = {"web_virtual_address": shared.address}
+    run = deployed(**given)
+    assert run.code == 0, run.output
+    vars(airflow).pop("trusting", None)  # the authority is for one more address
+    holder_and_other(hosts, shared)
+    page = log_in(shared)
+    assert set(page.health().values()) == {"healthy"}
+    # Nothing takes it for the address of the host that has it.
+    assert deployed(**given).changed == []
+    slices = shell(f"kubectl -n {NAMESPACE}-control get endpointslices -o yaml")
+    assert shared.address not in slices and all(host.address in slices for host in hosts)
+    Runs(page).whole(DAG, "hello")
+
+
+@pytest.mark.parametrize("unit", ["nginx", "airflow-api-server"])
+def test_the_address_leaves_a_page_that_does_not_answer(
+    unit: str, airflow: Airflow, hosts: tuple[Machine, Machine], shared: Machine
+) -> None:
+    holder, _ = holder_and_other(hosts, shared)
+    moves(hosts, shared, lambda: shell_of(holder)(f"systemctl stop {unit}"))
+    shell_of(holder)(f"systemctl start {unit}")
+    is_well_again(hosts, shared, holder)
+
+
+def test_a_change_moves_the_address_before_a_page_stops(
+    airflow: Airflow, hosts: tuple[Machine, Machine], shared: Machine, deployed: Deploying
+) -> None:
+    before = [started(host) for host in hosts]
+    with waiting_runs(airflow), probe([shared]) as probed:
+        run = deployed(**config(parallelism="19"), web_virtual_address=shared.address)
+        assert run.code == 0, run.output
+    for host, old in zip(hosts, before, strict=True):
+        assert started(host)["api-server"] > old["api-server"]
+    # A request may be under way at each of two moves; the start of an api-server takes 20 of them.
+    assert probed.asked > 20 and len(probed.away) <= 4, probed.away
+    holder_and_other(hosts, shared)
+
+
+def test_the_address_leaves_a_dead_machine(
+    airflow: Airflow, hosts: tuple[Machine, Machine], shared: Machine, deployed: Deploying
+) -> None:
+    holder, _ = holder_and_other(hosts, shared)
+    moves(hosts, shared, lambda: common.run(["podman", "kill", holder.name]))
+    machines.create(holder.name, holder.release)  # starts it again
+    is_well_again(hosts, shared, holder)
+    given = {**config(parallelism="19"), "web_virtual_address": shared.address}
+    assert deployed(**given).changed == []
+
+
+def test_without_the_setting_no_host_has_the_address(
+    airflow: Airflow, hosts: tuple[Machine, Machine], shared: Machine, deployed: Deploying
+) -> None:
+    run = deployed()
+    assert run.code == 0, run.output
+    assert holders(hosts, shared.address) == []
+    for host in hosts:
+        there = shell_of(host)
+        assert there("systemctl is-active keepalived || true") == "inactive"
+        assert there(f"ls {ADDRESS_CONFIG} 2>/dev/null || true") == ""
+        assert is_healthy(host)
+    assert deployed().changed == []
 
 
 # Secrets

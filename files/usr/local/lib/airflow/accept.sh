@@ -1,8 +1,8 @@
 #!/bin/sh
-# accept.sh postgres|keep|site|unit|units NEW: the program that reads the file NEW can work with it. NEW
-# stands beside the file that it should replace, with the suffix .new; "units" takes a folder of units.
-# A program that runs would ignore a bad file until the next boot, and then not start. Written by the
-# deploy of Airflow.
+# accept.sh postgres|keep|site|address|unit|units NEW: the program that reads the file NEW can work with
+# it. NEW stands beside the file that it should replace, with the suffix .new; "units" takes a folder of
+# units. A program that runs would ignore a bad file until the next boot, and then not start. Written by
+# the deploy of Airflow.
 set -eu
 umask 077
 work=$(mktemp -d)
@@ -44,6 +44,15 @@ site() {
     said=$(nginx -t -q -c "$checked" 2>&1) || refuse "$said"
 }
 
+# keepalived tries the new file. That of Debian 12 ends by a signal if there is a script in it, and is
+# silent if nothing is wrong: https://github.com/acassen/keepalived/issues/2587
+address() {
+    folder=$(dirname "$new")
+    # The shell would tell of the signal.
+    { said=$(keepalived --config-test --use-file "$new" 2>&1); } 2>/dev/null ||
+        [ "$?,$said" = 143, ] || refuse "$said"
+}
+
 unit() {
     folder=$(dirname "$new")
     cp "$new" "$work/$name"
@@ -64,9 +73,9 @@ verify() {
 
 new=${2-} name=$(basename "${2-}" .new)
 case "$#,${1-}" in
-2,postgres | 2,keep | 2,site | 2,unit | 2,units) "$1" ;;
+2,postgres | 2,keep | 2,site | 2,address | 2,unit | 2,units) "$1" ;;
 *)
-    echo "usage: accept.sh postgres|keep|site|unit|units NEW" >&2
+    echo "usage: accept.sh postgres|keep|site|address|unit|units NEW" >&2
     exit 2
     ;;
 esac
