@@ -20,7 +20,6 @@ from tasks.settings import (
     RENAMED,
     SECTIONS,
     SETTINGS,
-    Database,
     HostSettings,
     Settings,
     computed_once,
@@ -563,7 +562,7 @@ def value(settings: Settings, key: str) -> Any:
 def settings_of(given: Mapping[str, Any]) -> Settings:
     """The settings of a host, or of one that has the database of others."""
     if BASES["postgres_certificate"].items() <= given.items():
-        return Settings.of_database(Database("db-1", given))
+        return Settings.of_server(fake.DATABASE_HOST, fake.servers(given))
     return Settings.from_data(given)
 
 

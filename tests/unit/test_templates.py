@@ -55,8 +55,9 @@ opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
 names = ("pod operator", "objects", "git", "metrics", "page with TLS")
 given = {key: value for name in names for key, value in fake.VARIANTS[name].items()}
-for each in (given, fake.VARIANTS["a container as node"]):
-    plan = fake.plan(fake.settings(each))
+hosts = [*map(fake.settings, (given, fake.VARIANTS["a container as node"])), fake.with_cluster()]
+for settings in hosts:
+    plan = fake.plan(settings)
     opened.update(str(source) for each in plan.operations for source in each.sources)
 print(*opened, sep="\\n")
 """
