@@ -7,12 +7,12 @@ import pyinfra
 
 from tasks import preflight
 from tasks.airflow import config, database, objects, secrets, services, timers, users, venv
-from tasks.cluster import access, minikube, policy
+from tasks.cluster import access, certificates, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
-from tasks.host import address, database_host, metrics, postgres, proxy, system
-from tasks.lib import connection, database_group, members, progress, shell, terminal
+from tasks.host import address, metrics, postgres, proxy, serving, system
+from tasks.lib import connection, groups, members, progress, shell, terminal
 from tasks.settings import HostSettings
-from tasks.worker import dags, git, image, template
+from tasks.worker import dags, git, image, registry, template
 
 
 def deploy(settings: HostSettings) -> None:
@@ -63,19 +63,31 @@ def deploy(settings: HostSettings) -> None:
     git.verify(settings)
 
 
+def serve(settings: HostSettings) -> None:
+    """Queue the operations of a host that has the database or the cluster of others, or both."""
+    serving.prepare(settings)
+    if "cluster" in settings.serves:
+        minikube.start(settings)  # in the background, as on a host that is alone
+        registry.let_node_trust(settings)
+    if "database" in settings.serves:
+        postgres.configure(settings)
+        metrics.run(settings)
+        serving.note()
+    if "cluster" in settings.serves:
+        minikube.wait(settings)
+        certificates.keep()
+
+
 def deploy_role(settings: HostSettings) -> None:
     """Queue the operations of a host by its role, which most hosts have alone.
 
-    A host that has the database, and nothing else, is ready before the others begin.
+    A host that serves those of Airflow is ready before they begin.
     """
-    if settings.database_clients:
-        database_host.prepare(settings)
-        postgres.configure(settings)
-        metrics.run(settings)
-        database_host.note()
-    if settings.database_host:
-        database_host.wait()
-    if not settings.database_clients:
+    if settings.serves:
+        serve(settings)
+    if settings.database_host or settings.cluster_host:
+        serving.wait()
+    if not settings.serves:
         deploy(settings)
 
 
@@ -86,7 +98,7 @@ if pyinfra.is_cli:
     connection.use_private_folder()
     shell.use({})
     members.end_with_the_first_failure()
-    database_group.check()
-    completed = preflight.check(database_group.settings())
+    groups.check()
+    completed = preflight.check(groups.settings())
     shell.use(completed.environment)
     deploy_role(completed)

@@ -79,6 +79,8 @@ KUBERNETES_UNWANTED = "/etc/airflow/kubernetes-unwanted.json"
 POD_POLICY = "/etc/airflow/pod-policy.yaml"  # also for the admin of an existing cluster to apply
 KUBECONFIG = "/etc/airflow/kubeconfig"
 TRIGGERERS_KUBECONFIG = "/etc/airflow/kubeconfig-triggerer"  # deferred tasks follow their pods
+# The deploy's own, with all rights, where the cluster is on the host of the group `cluster`.
+CLUSTER_KUBECONFIG = "/etc/airflow/cluster.kubeconfig"
 RENEWAL_KUBECONFIG = "/etc/airflow/kubeconfig-renewal"  # may renew the tokens of all three
 SECRETS = "/etc/airflow/secrets"
 ADMIN_PASSWORD = f"{SECRETS}/admin-password"
@@ -344,6 +346,13 @@ PLACES = (
     *(
         Place(path, "configuration", f"the login of {user} to a PostgreSQL elsewhere", backup=False)
         for user, path in DATABASE_LOGINS.items()
+    ),
+    # The cluster's host gives the present one.
+    Place(
+        CLUSTER_KUBECONFIG,
+        "configuration",
+        "the deploy's way into the cluster of another host",
+        backup=False,
     ),
     Place(SECRETS, "secret", "keys and passwords", ("root", "root", "700")),
     # Half of a rotation, which a restore would leave half done.

@@ -1,4 +1,4 @@
-"""Two hosts that are one Airflow, with their database on a third one."""
+"""Two hosts that are one Airflow, with their database and their cluster on a third one."""
 
 import os
 
@@ -9,10 +9,8 @@ airflow = [
         {
             "ssh_user": "ops",
             "_sudo": True,
-            # The hosts share a cluster, a registry, DAGs and logs, each elsewhere.
-            # On each host, with the same rights. Pods find the hosts by a name in the cluster.
-            "kubernetes_provider": "existing",
-            "kubernetes_kubeconfig": "/root/cluster.yaml",
+            # The nodes do not see the hosts' files, so image, DAGs and logs take other ways, which
+            # both hosts share.
             "worker_registry": {"repository": "registry.example.com/team/airflow-worker"},
             "dags_source": "git",
             "dags_git_bundles": {"team": {"url": "https://git.example.com/dags.git"}},
@@ -35,16 +33,17 @@ airflow = [
     )
     for name in ("airflow-1.example.com", "airflow-2.example.com")
 ]
-# The deploy sets PostgreSQL up on the host of this group, for the hosts above and nobody else. For
-# one that others run, leave the group out, and write its settings above.
-database = [
+# The deploy sets PostgreSQL up on the host of the group `database`, and minikube on that of the
+# group `cluster`, for the hosts above and nobody else. It may be one host, as here, or two. For a
+# database or a cluster that others run, leave the group out, and write its settings above.
+database = cluster = [
     (
-        "db-1.example.com",
+        "base-1.example.com",
         {
             "ssh_user": "ops",
             "_sudo": True,
-            # For a host with 8 GB of memory.
-            "postgres_config": {"shared_buffers": "2GB", "effective_cache_size": "6GB"},
+            # The node keeps 2 GiB of memory free of pods, for PostgreSQL and the rest of the host.
+            "postgres_config": {"shared_buffers": "512MB", "effective_cache_size": "1GB"},
         },
     ),
 ]

@@ -13,7 +13,7 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.cluster import programs, releases
 from tasks.layout import CONTAINERD_CONFIG, CONTAINERD_DEFAULTS, MINIKUBE_UNIT, SHIMS
-from tasks.lib import progress, whole_file
+from tasks.lib import groups, progress, whole_file
 from tasks.lib.operations import ensure, run_unless
 from tasks.settings import HostSettings
 
@@ -57,6 +57,15 @@ def start(settings: HostSettings) -> None:
     """minikube is installed and starting."""
     install_kubectl(settings)
     if not settings.kubernetes.uses_minikube:
+        if settings.cluster_host:
+            groups.copied_file(
+                name="Copy the kubeconfig of the cluster",
+                group="cluster",
+                part="kubeconfig",
+                path=layout.CLUSTER_KUBECONFIG,
+                user="root",
+                mode="600",
+            )
         if settings.worker.image is None:
             # Preflight asks too, but a bare host has no kubectl.
             ensure(

@@ -19,7 +19,7 @@ from pyinfra.facts.server import Command
 from tasks import preflight
 from tasks.day2 import smoke_test
 from tasks.layout import ROTATE
-from tasks.lib import connection, database_group, members, progress, shell, terminal
+from tasks.lib import connection, groups, members, progress, shell, terminal
 from tasks.lib.operations import run_unless
 from tasks.settings import HostSettings
 
@@ -32,9 +32,9 @@ def secret(kind: str) -> None:
     connection.disable_nagle()
     shell.use({})
     members.end_with_the_first_failure()
-    database_group.check()
-    given = database_group.settings()
-    if given.database_host == host.name:
+    groups.check()
+    given = groups.settings()
+    if given.serves:
         return  # the secrets are those of Airflow's hosts
     if not given.members:
         raise DeployError(f"{host.name} is alone: run sudo airflow-rotate {kind} there")

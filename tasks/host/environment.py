@@ -156,13 +156,17 @@ def values(settings: HostSettings) -> dict[str, str]:
         "HOMES": str(PurePosixPath(layout.HOMES[layout.CONTROL_USER]).parent),
         "POD_POLICY": layout.POD_POLICY,
         **(_of_several(settings) if settings.members else {}),
-        **(_of_database_host() if settings.database_clients else {}),
+        **(_of_serving(settings) if settings.serves else {}),
     }
 
 
-def _of_database_host() -> dict[str, str]:
-    """More values of a host that has the database of others."""
+def _of_serving(settings: HostSettings) -> dict[str, str]:
+    """More values of a host that has the database or the cluster of others."""
+    found = {"SERVES": " ".join(settings.serves)}
+    if "database" not in settings.serves:
+        return found
     return {
+        **found,
         "DATABASE_LOGINS": " ".join(layout.DATABASE_LOGINS.values()),
         "DATABASE_SERVER_AUTHORITY": layout.PODS_AUTHORITY,
     }

@@ -30,7 +30,7 @@ from tasks.layout import (
     POSTGRES_DROP_IN,
     TLS,
 )
-from tasks.lib import database_group, whole_file
+from tasks.lib import groups, whole_file
 from tasks.lib.operations import ensure, run_unless, secret_file
 from tasks.settings import HostSettings
 
@@ -58,12 +58,18 @@ def configure(settings: HostSettings) -> None:
 
 def _copy_logins(settings: HostSettings) -> None:
     for part, (user, path) in zip(("owner", "dags"), DATABASE_LOGINS.items(), strict=True):
-        database_group.copied_file(
-            name=f"Copy the login of {user}", part=part, path=path, user=user, mode="400"
+        groups.copied_file(
+            name=f"Copy the login of {user}",
+            group="database",
+            part=part,
+            path=path,
+            user=user,
+            mode="400",
         )
     if database.has_own_authority(settings):
-        database_group.copied_file(
+        groups.copied_file(
             name="Copy the authority of the database",
+            group="database",
             part="authority",
             path=DATABASE_AUTHORITY,
             user="root",

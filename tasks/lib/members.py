@@ -23,9 +23,9 @@ from pyinfra.facts.server import Command
 
 from tasks.layout import LIB
 from tasks.lib.operations import ALONE, ensure, run_unless
+from tasks.settings import GROUPS
 
 GROUP = "airflow"
-DATABASE_GROUP = "database"  # of the host that has their database, if it is another one
 LOOK_EVERY = 0.2  # seconds, whether the host before has finished
 
 
@@ -52,7 +52,7 @@ class _EndWithTheFirstFailure(BaseStateCallback):
 def end_with_the_first_failure() -> None:
     """A host that fails ends the run: otherwise pyinfra would go on with the others."""
     handlers = host.state.callback_handlers
-    are_together = names() or host.inventory.groups.get(DATABASE_GROUP)
+    are_together = names() or any(map(host.inventory.groups.get, GROUPS))
     if are_together and not any(isinstance(each, _EndWithTheFirstFailure) for each in handlers):
         host.state.add_callback_handler(_EndWithTheFirstFailure())
 

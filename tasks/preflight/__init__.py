@@ -9,7 +9,7 @@ from pyinfra.api import DeployError
 
 from tasks.layout import ADMIN_PASSWORD, LOOPBACK, SMOKE_TEST_USER
 from tasks.lib import lock, progress, terminal
-from tasks.preflight import checks, database, database_host, members, neighbours
+from tasks.preflight import checks, database, members, neighbours, serving
 from tasks.preflight.questions import HostReport, variables
 from tasks.settings import HostSettings, Settings
 
@@ -19,10 +19,9 @@ def check(settings: Settings) -> HostSettings:
 
     Raise DeployError with every finding and its cure, one a line, if the deploy can't succeed.
     """
-    if settings.database_host and settings.postgres.is_debians:
-        return database_host.check(settings)
-    if settings.database_host:
-        settings = database_host.reached(settings)
+    if settings.serves:
+        return serving.check(settings)
+    settings = serving.reached(settings)
     report = host.get_fact(HostReport, variables=variables(settings, lock.take()))
     found = checks.findings(settings, report, now=time.time())
     fellows = members.ask(settings.web.virtual_address)
@@ -30,8 +29,8 @@ def check(settings: Settings) -> HostSettings:
     found += members.address_findings(settings, fellows)
     names = tuple(dict.fromkeys(name for each in fellows.values() for name in each.names))
     position = settings.members.index(host.name) if settings.members else 0
-    if settings.database_host:
-        found += database_host.findings(settings, report)
+    if settings.database_host or settings.cluster_host:
+        found += serving.findings(settings, report)
     if not settings.postgres.is_debians and report.one("uid") == "0":
         ask = database.findings_of_group if settings.database_host else database.findings
         found += ask(settings, database.answers(settings), names, position == 0)
@@ -69,8 +68,13 @@ def check(settings: Settings) -> HostSettings:
         neighbours.postgres(settings, report, codename) if settings.postgres.is_debians else None,
         names or tuple(report.all("own_name")),
         report.one("architecture"),
-        tuple(each.address for each in fellows.values()),
+        tuple(each.address for each in fellows.values()) or _own_address(settings),
         position,
         interface=fellows[host.name].interface if fellows else "",
         link_addresses=tuple(each.link_address for each in fellows.values()),
     )
+
+
+def _own_address(settings: Settings) -> tuple[str, ...]:
+    """The address of a host that is alone, where the pods are on another one."""
+    return (members.asked(host).address,) if settings.cluster_host else ()

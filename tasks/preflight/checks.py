@@ -29,8 +29,9 @@ NO_SYSTEMD = (
 )
 
 
-def of_database(report: Report, now: float) -> list[str]:
-    """All reasons against a host that should have the database only, each with its cure."""
+def of_serving(settings: Settings, report: Report, now: float) -> list[str]:
+    """All reasons against a host that should have the database or the cluster of others only, each
+    with its cure."""
     if not report.one("systemd"):
         return [NO_SYSTEMD]
     return [
@@ -38,7 +39,19 @@ def of_database(report: Report, now: float) -> list[str]:
         *_release(report),
         *_full_disks(report),
         *_clock(report, now),
+        *(_of_cluster(settings, report) if "cluster" in settings.serves else []),
     ]
+
+
+def _of_cluster(settings: Settings, report: Report) -> Iterator[str]:
+    # A cluster that is there counts as Airflow does where that is installed.
+    report = Report({**report.values, "installed": report.all("kubernetes")})
+    yield from _selinux(report)
+    yield from _resources(report)
+    yield from _minikube(settings, report)
+    yield from _kubernetes_version(settings, report)
+    yield from _ports(settings, report)
+    yield from _sources(settings, report)
 
 
 def findings(settings: Settings, report: Report, now: float) -> list[str]:
@@ -294,6 +307,8 @@ def _web_host(settings: Settings, report: Report) -> Iterator[str]:
 
 def _cluster(settings: Settings, report: Report) -> Iterator[str]:
     path = settings.kubernetes.kubeconfig
+    if settings.cluster_host:
+        return  # the deploy brings it
     if report.one("kubeconfig") == "missing":
         yield (
             f"kubernetes_kubeconfig: {path} is not there: copy the cluster's kubeconfig to"

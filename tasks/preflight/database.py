@@ -19,7 +19,7 @@ from pyinfra.api import deploy, operation
 
 from tasks.host import database
 from tasks.layout import CONTROL_USER, DAGS_USER, MIGRATED, PACKAGES_RECORD, SECRETS
-from tasks.lib import database_group, terminal
+from tasks.lib import groups, terminal
 from tasks.lib.operations import packages
 from tasks.lib.shell import assignments
 from tasks.preflight.members import short
@@ -117,7 +117,7 @@ def answers(settings: Settings) -> Report:
 def files(settings: Settings) -> str:
     """The files that the questions need, each below its name: both logins, and the authority."""
     if settings.database_host:
-        if not (found := database_group.printed()):
+        if not (found := groups.printed("database")):
             return ""
         if not database.has_own_authority(settings):
             found.pop("authority", None)

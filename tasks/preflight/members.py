@@ -33,6 +33,7 @@ class Member(NamedTuple):
     hostname: str
     names: tuple[str, ...]  # all of its names, and its address
     address: str  # at which others reach it
+    node: str  # its address as a node of minikube
     system: str  # release and architecture
     ahead: float  # seconds that its clock is ahead of this machine's
     # In the network of the virtual address, if there is one.
@@ -67,6 +68,7 @@ def asked(member: Host, virtual_address: str | None = None) -> Member:
         report.one("hostname"),
         tuple(report.all("name")),
         report.one("address"),
+        report.one("node"),
         report.one("system"),
         float(report.one("time") or began) - began,
         report.one("interface"),

@@ -45,8 +45,11 @@ say name "$address"
 say address "$address"
 # Its certificate has this one as well: see certificate.sh.
 interface=$(ip -o -4 route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')
-[ -z "$interface" ] ||
-    say name "$(ip -o -4 addr show dev "$interface" scope global | sed -n '1s/.* inet \([0-9.]*\).*/\1/p')"
+if [ -n "$interface" ]; then
+    first=$(ip -o -4 addr show dev "$interface" scope global | sed -n '1s/.* inet \([0-9.]*\).*/\1/p')
+    say name "$first"
+    say node "$first" # minikube takes it
+fi
 # shellcheck disable=SC1091
 . /etc/os-release
 say system "$ID ${VERSION_CODENAME-} on $(dpkg --print-architecture)"

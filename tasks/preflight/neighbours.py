@@ -91,11 +91,16 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
     yield from _index(settings, report)
 
 
-def of_database(settings: Settings, report: Report) -> Iterator[str]:
-    """All reasons against a host that should have the database only."""
-    codename = report.one("system").partition(" ")[2]
-    yield from _postgres(settings, report, codename)
-    yield from _lost_database(report, codename, layout.DATABASE_MADE)
+def of_serving(settings: Settings, report: Report) -> Iterator[str]:
+    """All reasons against a host that should have the database or the cluster of others only."""
+    if "database" in settings.serves:
+        codename = report.one("system").partition(" ")[2]
+        yield from _postgres(settings, report, codename)
+        yield from _lost_database(report, codename, layout.DATABASE_MADE)
+    if "cluster" in settings.serves:
+        yield from _containers(report)
+        yield from _node(settings, report)
+        yield from _firewall(settings, report)
     yield from _packages(report)
 
 
@@ -172,6 +177,8 @@ def _lost_database(report: Report, codename: str, mark: str = layout.MIGRATED) -
 
 def remark(settings: Settings, report: Report, codename: str) -> str | None:
     """A sentence about a PostgreSQL of an earlier release; none about others."""
+    if settings.serves and "database" not in settings.serves:
+        return None
     version, _ = postgres(settings, report, codename)
     newest = RELEASES[codename].postgres
     if settings.postgres.version or version >= newest:

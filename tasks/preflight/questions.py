@@ -75,22 +75,51 @@ def variables(settings: Settings, lock_owner: str) -> str:
         if not claim.size and claim.name not in given
     ]
     values = {
+        **of_cluster(settings),
         "claims": "".join(claims),
         "disks": " ".join(layout.DISKS),
         "migrated": layout.MIGRATED,
         "kubectl": f"{settings.kubectl} -n {settings.kubernetes.namespace}",
         "own_ports": " ".join(f"{port}:{unit}" for port, (_, unit) in own_ports(settings).items()),
-        "minikube_profile": layout.MINIKUBE_PROFILE if settings.kubernetes.uses_minikube else "",
-        "minikube_files": "kubeadm kubelet" if settings.kubernetes.uses_minikube else "",
-        "kubernetes_version": f"v{settings.kubernetes.version}",
         "index_urls": " ".join(index.url for index in settings.build.indexes.values()),
         "pip_config": layout.PIP_CONFIG,
-        "kubeconfig": settings.kubernetes.kubeconfig or "",
+        # That of the group `cluster` comes with the deploy.
+        "kubeconfig": "" if settings.cluster_host else settings.kubernetes.kubeconfig or "",
         "web_host": settings.web.host if settings.web.is_public else "",
         "address_config": layout.ADDRESS_CONFIG if settings.web.virtual_address else "",
         "restore_mark": layout.RESTORE_MARK,
         "safe_keys": "|".join(kubeconfig.SAFE_KEYS),
         "registry_host": settings.worker.registry.host if settings.worker.registry else "",
+        "state": layout.STATE,
+        "first_user": settings.web.admin_user,
+        "users_made": layout.USERS_MADE,
+        "test_user": layout.SMOKE_TEST_USER if settings.airflow.smoke_test else "",
+        "web_users": " ".join(settings.web.users),
+        "smoke_passed": layout.SMOKE_TEST_PASSED,
+        "units_directory": layout.UNITS_DIRECTORY,
+        "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
+        "airflow_uid": str(settings.airflow.uid),
+        "firewall_ports": _firewall_ports(settings),
+        "pip_files": "/etc/pip.conf /root/.config/pip/pip.conf /root/.pip/pip.conf",
+        "index_files": f"{UV_CONFIG} /root/.config/uv/uv.toml",
+        "uv_config": UV_CONFIG,
+        "index_servers": " ".join(INDEX_SERVERS),
+        # The image that the deploy builds is of the host's architecture.
+        "node_architectures": (
+            "" if settings.kubernetes.uses_minikube or settings.worker.image else "yes"
+        ),
+        # Only a node that is the host can list its images for preflight.
+        "local_image": image if settings.node_is_host and is_local(image) else "",
+    }
+    return assignments(values) + lock.asking(lock_owner)
+
+
+def of_cluster(settings: Settings) -> dict[str, str]:
+    """The values of the questions about minikube, its node, and the downloads of both."""
+    return {
+        "minikube_profile": layout.MINIKUBE_PROFILE if settings.kubernetes.uses_minikube else "",
+        "minikube_files": "kubeadm kubelet" if settings.kubernetes.uses_minikube else "",
+        "kubernetes_version": f"v{settings.kubernetes.version}",
         "offline_dir": settings.offline.dir or "",
         "offline_files": " ".join(
             f"{each}:{file}"
@@ -109,32 +138,11 @@ def variables(settings: Settings, lock_owner: str) -> str:
             else ""
         ),
         "proxy": _host_and_port(settings.proxy.url) if settings.proxy.url else "",
-        "state": layout.STATE,
-        "first_user": settings.web.admin_user,
-        "users_made": layout.USERS_MADE,
-        "test_user": layout.SMOKE_TEST_USER if settings.airflow.smoke_test else "",
-        "web_users": " ".join(settings.web.users),
-        "smoke_passed": layout.SMOKE_TEST_PASSED,
-        "units_directory": layout.UNITS_DIRECTORY,
-        "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
-        "airflow_uid": str(settings.airflow.uid),
         "node_is_host": "yes" if settings.node_is_host else "",
         "node_engine": settings.node_engine or "",
         # Packets of pods come from there.
         "pod_network": NODE_NETWORK if settings.node_engine else settings.minikube.pod_network,
-        "firewall_ports": _firewall_ports(settings),
-        "pip_files": "/etc/pip.conf /root/.config/pip/pip.conf /root/.pip/pip.conf",
-        "index_files": f"{UV_CONFIG} /root/.config/uv/uv.toml",
-        "uv_config": UV_CONFIG,
-        "index_servers": " ".join(INDEX_SERVERS),
-        # The image that the deploy builds is of the host's architecture.
-        "node_architectures": (
-            "" if settings.kubernetes.uses_minikube or settings.worker.image else "yes"
-        ),
-        # Only a node that is the host can list its images for preflight.
-        "local_image": image if settings.node_is_host and is_local(image) else "",
     }
-    return assignments(values) + lock.asking(lock_owner)
 
 
 def _firewall_ports(settings: Settings) -> str:

@@ -1,12 +1,21 @@
 #!/bin/sh
-# Ask a host from which of its addresses it reaches the database, and under which ones it knows that. Each
-# answer is a line «key value». Preflight sends this text, with an assignment of the variable below on top;
-# it changes nothing.
+# Ask a host from which of its addresses it reaches another one, under which ones it knows that, and
+# whether something between them swallows its packets. Each answer is a line «key value». Preflight sends
+# this text, with assignments of the variables below on top; it changes nothing.
 
-: "${database=}" # name or address of the database's host
+: "${server=}" # name or address of the other host
+: "${port=}"   # the port there; nothing may listen yet
 
-getent ahosts "$database" | awk '{ print $1 }' | sort -u | while read -r address; do
+# The values are arguments: bash would run a command in its text. A refusal comes from the host itself.
+answers() {
+    # shellcheck disable=SC2016 # the other shell expands it
+    said=$(LC_ALL=C timeout 5 bash -c '</dev/tcp/$0/$1' "$1" "$port" 2>&1) && return
+    case $said in *refused*) ;; *) return 1 ;; esac
+}
+
+getent ahosts "$server" | awk '{ print $1 }' | sort -u | while read -r address; do
     printf 'to %s\n' "$address"
     ip -o route get "$address" 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/from \1/p'
+    answers "$address" || printf 'silent %s\n' "$address"
 done
 true

@@ -18,9 +18,9 @@ from tasks import layout
 from tasks.cluster import access
 from tasks.host import address, metrics, proxy, system
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
-from tasks.lib import connection, database_group, kubectl, lock, members, shell, terminal
+from tasks.lib import connection, groups, kubectl, lock, members, shell, terminal
 from tasks.lib.operations import ensure_sent, run_unless
-from tasks.settings import HostSettings
+from tasks.settings import GROUPS, HostSettings, Settings
 from tasks.settings.postgres import POSTGRES_PORT
 
 _HERE = Path(__file__).parent
@@ -56,8 +56,8 @@ _OWN_POSTGRES = (
     "ls -d /etc/postgresql/*/main/conf.d/airflow.conf 2>/dev/null"
     " | cut -d/ -f4 | sort -n | tail -n 1"
 )
-# A value of a host that is not alone.
-_OF_SEVERAL = "^(SEVERAL_HOSTS|DATABASE_SERVER_AUTHORITY)="
+# A value of a host that is not alone. One that had the cluster only has nothing that others lose.
+_OF_SEVERAL = "^(SEVERAL_HOSTS=|SERVES=.*database)"
 # When systemd last ran each timer.
 STAMPS = "/var/lib/systemd/timers/stamp-airflow-*"
 
@@ -87,21 +87,21 @@ def airflow(keep_data: bool = False) -> None:
     terminal.show_only_text()
     connection.disable_nagle()
     shell.use({})
-    database_group.check()
-    given = database_group.settings()
-    has_only_database = given.database_host == host.name
+    groups.check()
+    given = groups.settings()
     if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
         raise DeployError(terminal.printable(lock.refusal(holder)))
     is_one_of_several = f"grep -sE '{_OF_SEVERAL}' {layout.HOST_ENV} || true"
-    is_alone = not given.members and not has_only_database
+    is_alone = not given.members and not given.serves
     if is_alone and host.get_fact(Command, command=is_one_of_several):
         raise DeployError(
             f"{host.name} was deployed as one of several hosts, whose objects in the cluster and"
             f" data the removal would take: use the inventory with the group {members.GROUP}, and"
             f" --limit {host.name}"
         )
-    if has_only_database and not keep_data:
-        _leave_no_host_without_database()
+    # Of a cluster there is no data to keep.
+    if "cluster" in given.serves or (given.serves and not keep_data):
+        _leave_no_host_alone(given)
     release = host.get_fact(Command, command=". /etc/os-release; echo $VERSION_CODENAME")
     # Not always the release's own: the version stays when Debian is upgraded.
     version = host.get_fact(Command, command=_OWN_POSTGRES)
@@ -109,21 +109,22 @@ def airflow(keep_data: bool = False) -> None:
     # With several clusters, dropdb would otherwise choose by port.
     own = {"PGCLUSTER": settings.postgres_cluster} if version else {}
     shell.use(settings.environment | own)
-    if not has_only_database:
+    if not given.serves:
         address.remove()  # another host has it before the page stops
+    if given.serves != ("database",):
         _remove_services()
-    if given.database_host:
-        # A host that could not stop them still needs the database.
+    if given.database_host or given.cluster_host:
+        # A host that could not stop them still needs those that serve it.
         members.end_with_the_first_failure()
         members.in_step(name="Wait until no host of this run has Airflow's services")
     metrics.remove()
-    if has_only_database:
-        _remove_database_host(settings, keep_data)
+    if given.serves:
+        _remove_serving(settings, keep_data)
         return
     proxy.remove()
     if settings.kubernetes.uses_minikube:
         _remove_minikube(settings)
-    elif _is_last(settings):
+    elif not _cluster_goes() and _is_last(settings):
         _remove_objects(settings, keep_data)
     if keep_data:
         _remove_files("the files that a deploy makes again", MADE_AGAIN)
@@ -132,7 +133,7 @@ def airflow(keep_data: bool = False) -> None:
     if settings.postgres.is_debians or version:
         _remove_database(settings)
     if settings.database_host:
-        if not all(each.connected for each in database_group.every()):
+        if not all(each.connected for each in groups.every()):
             logger.info(f"    The database on {settings.database_host} stays, with Airflow's data.")
     elif not settings.postgres.is_debians:
         logger.info(
@@ -155,21 +156,31 @@ def airflow(keep_data: bool = False) -> None:
     _remove_files("the deploy's state", [STATE])
 
 
-def _leave_no_host_without_database() -> None:
-    """Raise DeployError if a host of Airflow that is not in this run may need the database."""
-    if away := [each.name for each in database_group.clients() if not each.connected]:
+def _leave_no_host_alone(settings: Settings) -> None:
+    """Raise DeployError if a host of Airflow that is not in this run may need this one."""
+    if away := [each.name for each in groups.clients() if not each.connected]:
+        has = " and ".join(GROUPS[group].has for group in settings.serves)
         raise DeployError(
-            f"{host.name} has the database of {', '.join(away)}, and the removal would take it from"
-            " there: remove all together, or take those out of the inventory first that are gone"
+            f"{host.name} has {has} of {', '.join(away)}, and the removal would take it from there:"
+            " remove all together, or take those out of the inventory first that are gone"
         )
 
 
-def _remove_database_host(settings: HostSettings, keep_data: bool) -> None:
-    """A host with the database alone is as it was before, or has only the database."""
+def _cluster_goes() -> bool:
+    """Whether the cluster of the group `cluster` is removed in this run, with all that is in it."""
+    there = groups.server("cluster")
+    return there is not None and bool(there.connected)
+
+
+def _remove_serving(settings: HostSettings, keep_data: bool) -> None:
+    """A host that served others is as it was before, or has only the database."""
+    if "cluster" in settings.serves:
+        _remove_minikube(settings)
     if keep_data:
         _remove_files("the files that a deploy makes again", MADE_AGAIN)
         return
-    _remove_database(settings)
+    if "database" in settings.serves:
+        _remove_database(settings)
     _remove_files("Airflow's files", [*MADE_AGAIN, *DATA])
     _remove_packages(settings)
     _remove_files("the deploy's state", [STATE])

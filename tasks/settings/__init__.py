@@ -18,7 +18,7 @@ from pyinfra.api import DeployError
 from pyinfra.api.arguments import all_global_arguments
 from pyinfra.api.connectors import get_all_connectors
 
-from tasks.layout import API_SERVER_PORT, API_SERVICE, VENVS
+from tasks.layout import API_SERVER_PORT, API_SERVICE, CLUSTER_KUBECONFIG, VENVS
 from tasks.settings.airflow import Airflow
 from tasks.settings.build import Build
 from tasks.settings.dags import Dags
@@ -108,16 +108,36 @@ ARCHITECTURES = ("amd64", "arm64")
 SERVICE_NETWORK = "10.96.0.0/12"  # of a cluster by minikube
 INGRESS_PORTS = (80, 443)
 MINIKUBE_NAMES = ("control-plane.minikube.internal", "host.minikube.internal")
-# The sections with the settings of the host of the group `database`; the first one it alone uses.
-OF_DATABASE_HOST = ("postgres", "metrics", "proxy")
-OF_DATABASE_HOST_ALONE = ("postgres", "metrics")
 
 
-class Database(NamedTuple):
-    """The host of the group `database`."""
+class Group(NamedTuple):
+    """A group of an inventory whose one host serves those of the group `airflow`."""
+
+    has: str  # in words
+    sections: tuple[str, ...]  # with the settings that mean something there
+    alone: tuple[str, ...]  # beginnings of the keys of settings that Airflow's hosts have from it
+
+
+GROUPS = {
+    "database": Group("the database", ("postgres", "metrics", "proxy"), ("postgres_", "metrics_")),
+    "cluster": Group(
+        "the cluster",
+        ("kubernetes", "minikube", "offline", "proxy"),
+        ("minikube_", "kubernetes_version", "kubernetes_kubectl_sha256"),
+    ),
+}
+# The sections whose settings have other conflicts where a group has their host.
+GROUP_OF = {"postgres": "database", "kubernetes": "cluster", "minikube": "cluster"}
+
+
+class Server(NamedTuple):
+    """The host of such a group."""
 
     name: str  # in the inventory
     data: Mapping[str, Any]  # what the inventory has about it
+
+
+NO_SERVERS: Mapping[str, Server] = {}
 
 
 class Settings(Compound):
@@ -140,60 +160,71 @@ class Settings(Compound):
     proxy: Proxy = Proxy()
     # The names in the inventory of all hosts of this Airflow, in its order; none if it has one.
     members: tuple[str, ...] = ()
-    # The name in the inventory of the host with the database, if it has one of its own.
+    # The names in the inventory of the hosts of the groups `database` and `cluster`, if there are.
     database_host: str = ""
+    cluster_host: str = ""
+    cluster_address: str = ""  # of the second one, as the node of its cluster
+    # The groups of which this host is the one; none for a host of Airflow.
+    serves: tuple[str, ...] = ()
 
     @classmethod
     def from_data(
         cls,
         data: Mapping[str, Any],
         members: tuple[str, ...] = (),
-        database: Database | None = None,
+        servers: Mapping[str, Server] = NO_SERVERS,
     ) -> Self:
         """Make the settings from a host's inventory data.
 
         Keys that belong to pyinfra (connection data, global arguments) are left out. With a
-        database on a host of its own, the settings of PostgreSQL are those of that one.
+        database or a cluster on a host of its own, their settings are those of that one.
         Raises DeployError with a sentence for each key that is wrong.
         """
-        if database:
-            return cls._beside(database, data, members)
-        return cls._made(data, members)
+        return cls._made(data, members, servers)
 
     @classmethod
-    def of_database(cls, database: Database) -> Self:
-        """Make the settings of the host of the group `database`.
+    def of_server(cls, name: str, servers: Mapping[str, Server], registry: Any = None) -> Self:
+        """Make the settings of the host of one or more of the groups `database` and `cluster`.
 
-        It may have those of the others as well, which mean nothing there.
+        It may have those of the others as well, which mean nothing there. The node pulls from the
+        `registry` of Airflow's hosts.
         Raises DeployError as `from_data` does.
         """
+        serves = tuple(group for group, each in servers.items() if each.name == name)
+        sections = {section for group in serves for section in GROUPS[group].sections}
         known = {
             key: value
-            for key, value in database.data.items()
-            if key not in SETTINGS or SETTINGS[key].section in OF_DATABASE_HOST
+            for key, value in servers[serves[0]].data.items()
+            if key not in SETTINGS or SETTINGS[key].section in sections
         }
-        return cls._made(known, (), database.name)
+        if registry and "cluster" in serves:
+            known["worker_registry"] = registry
+        return cls._made(known, (), servers, serves)
 
-    @classmethod
-    def _beside(cls, database: Database, data: Mapping[str, Any], members: tuple[str, ...]) -> Self:
-        own = cls._made(data, members, database.name)
-        there = cls.of_database(database)
-        if wrong := [
-            f"{key} is a setting of {database.name}, which has the database: write it there alone"
-            for key, setting in SETTINGS.items()
-            if setting.section in OF_DATABASE_HOST_ALONE
-            and key in data
-            and data[key] != database.data.get(key)
-        ]:
-            raise DeployError("\n".join(wrong))
-        postgres = there.postgres.model_copy(update={"provider": "existing"})
-        return own.model_copy(update={"postgres": postgres, "metrics": Metrics()})
+    def _beside(self, servers: Mapping[str, Server]) -> Self:
+        """The settings of a host of Airflow, with those that other hosts decide."""
+        update: dict[str, Section] = {}
+        if self.database_host:
+            there = self.of_server(self.database_host, servers)
+            update["postgres"] = there.postgres.model_copy(update={"provider": "existing"})
+            update["metrics"] = Metrics()
+        if self.cluster_host:
+            cluster = self.of_server(self.cluster_host, servers).kubernetes
+            decided = {"version": cluster.version, "kubectl_sha256": cluster.kubectl_sha256}
+            decided |= {"provider": "existing", "kubeconfig": CLUSTER_KUBECONFIG}
+            update["kubernetes"] = self.kubernetes.model_copy(update=decided)
+            update["minikube"] = Minikube()
+        return self.model_copy(update=update)
 
     @classmethod
     def _made(
-        cls, data: Mapping[str, Any], members: tuple[str, ...], database_host: str = ""
+        cls,
+        data: Mapping[str, Any],
+        members: tuple[str, ...],
+        servers: Mapping[str, Server],
+        serves: tuple[str, ...] = (),
     ) -> Self:
-        own = _pyinfra_keys()
+        known = _pyinfra_keys()
         given: dict[str, dict[str, Any]] = {}
         wrong = []
         for key, value in data.items():
@@ -201,26 +232,40 @@ class Settings(Compound):
                 given.setdefault(setting.section, {})[setting.name] = value
                 if parts := sorted(set(strange(value))):
                     wrong.append(f"{key} contains {parts[0]}: leave it out")
-            elif key not in own:
+            elif key not in known:
                 wrong.append(_unknown(key))
         try:
-            settings = cls.model_validate(
-                {**given, "members": members, "database_host": database_host}
+            own = cls.model_validate(
+                {
+                    **given,
+                    "members": members,
+                    **{f"{group}_host": each.name for group, each in servers.items()},
+                    "serves": serves,
+                }
             )
         except ValidationError as error:
             raise DeployError("\n".join([*wrong, *map(_sentence, error.errors())])) from None
-        if wrong := wrong or list(settings.conflicts()):
+        settings = own if serves else own._beside(servers)
+        wrong = wrong or [*own._section_conflicts(), *settings._conflicts_between()]
+        if not serves:
+            wrong = wrong or list(_decided_elsewhere(data, servers))
+        if wrong:
             raise DeployError("\n".join(wrong))
         return settings
 
-    def conflicts(self) -> Iterator[str]:
-        """Sentences about settings that can't work together, in a section or beyond it."""
+    def _section_conflicts(self) -> Iterator[str]:
+        """Sentences about settings of one section that can't work together."""
         for name in SECTIONS:
             section: Section = getattr(self, name)
-            if section is self.postgres and self.database_host:
-                yield from self.postgres.conflicts_of_group()
+            if name in GROUP_OF and getattr(self, f"{GROUP_OF[name]}_host"):
+                yield from section.conflicts_of_group()
             else:
                 yield from section.conflicts()
+
+    def _conflicts_between(self) -> Iterator[str]:
+        """Sentences about settings that can't work together beyond a section."""
+        if self.serves:
+            return  # with nothing of Airflow
         yield from self._port_conflicts()
         yield from self._cluster_conflicts()
         yield from self._member_conflicts()
@@ -274,7 +319,8 @@ class Settings(Compound):
             )
         if self.kubernetes.uses_minikube:
             return
-        needs = 'kubernetes_provider = "existing" needs it; write'
+        whose = "the group cluster" if self.cluster_host else 'kubernetes_provider = "existing"'
+        needs = f"{whose} needs it; write"
         if self.execution_api.host is None and not self.has_api_service:
             yield (
                 f"execution_api_host: {needs} the address at which the cluster's pods reach the"
@@ -300,7 +346,7 @@ class Settings(Compound):
                 )
             return
         all_of = f"the hosts of the group airflow ({', '.join(self.members)}) are one Airflow:"
-        if self.postgres.is_debians and not self.database_host:
+        if self.postgres.is_debians:
             yield (
                 f'postgres_provider: {all_of} write "existing", for a PostgreSQL that all of them'
                 " reach, name a host for it in the group database, or give the group another name"
@@ -308,7 +354,7 @@ class Settings(Compound):
         if self.kubernetes.uses_minikube:
             yield (
                 f'kubernetes_provider: {all_of} write "existing", for a cluster that all of them'
-                " reach, or give the group another name"
+                " reach, name a host for it in the group cluster, or give the group another name"
             )
         if self.dags.source == "host":
             yield (
@@ -347,18 +393,17 @@ class Settings(Compound):
         `postgres` has version and port of the PostgreSQL cluster, if it is not the release's own,
         and `own_names` the host's names and its address. Where several hosts are one Airflow,
         `own_names` has those of all, `addresses` the address of each, and `position` is that of
-        this host among them. With a virtual address `interface` is the one of this host in the
-        network of that, and `link_addresses` has the address of each host there. Of the host of the
-        group `database`, `database_clients` has the addresses from which Airflow's hosts reach it.
+        this host among them; beside a group `cluster`, `addresses` also has that of one host. With
+        a virtual address `interface` is the one of this host in the network of that, and
+        `link_addresses` has the address of each host there. Of the host of the group `database`,
+        `database_clients` has the addresses from which Airflow's hosts reach it.
         """
         own = self.postgres.version or RELEASES[codename].postgres
         version, port = postgres or (own, POSTGRES_PORT)
-        sections = {name: getattr(self, name) for name in SECTIONS}
-        sections["postgres"] = self.postgres.model_copy(update={"version": version})
+        fields = {name: getattr(self, name) for name in Settings.model_fields}
+        fields["postgres"] = self.postgres.model_copy(update={"version": version})
         return HostSettings(
-            **sections,
-            members=self.members,
-            database_host=self.database_host,
+            **fields,
             database_clients=database_clients,
             addresses=addresses,
             position=position,
@@ -440,7 +485,8 @@ class Settings(Compound):
 
         With an address of the inventory, something else leads them: a balancer, or a name service.
         """
-        return bool(self.members) and self.execution_api.host is None
+        has_addresses = bool(self.members or self.cluster_host)
+        return has_addresses and self.execution_api.host is None
 
     @property
     def execution_api_url(self) -> str:
@@ -524,6 +570,7 @@ class HostSettings(Settings):
             *(".svc", ".cluster.local"),
             *(cluster if self.kubernetes.uses_minikube else []),
             *([NODE_NETWORK] if self.node_engine else []),
+            *([self.cluster_address] if self.cluster_address else []),
             *others,
         ]
         return self.proxy.environment(exceptions)
@@ -550,9 +597,9 @@ def computed_once(function: Callable[[HostSettings], T]) -> Callable[[HostSettin
 
 
 SECTIONS = {
-    name: cast(type[Section], field.annotation)
+    name: field.annotation
     for name, field in Settings.model_fields.items()
-    if name not in ("members", "database_host")
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 
 
@@ -570,6 +617,18 @@ SETTINGS = {
     for section, model in SECTIONS.items()
     for name, field in model.model_fields.items()
 }
+
+
+def _decided_elsewhere(data: Mapping[str, Any], servers: Mapping[str, Server]) -> Iterator[str]:
+    """Sentences about settings of a host of Airflow that another host decides."""
+    for group, server in servers.items():
+        for key in SETTINGS:
+            is_its = key.startswith(GROUPS[group].alone)
+            if is_its and key in data and data[key] != server.data.get(key):
+                yield (
+                    f"{key} is a setting of {server.name}, which has {GROUPS[group].has}: write it"
+                    " there alone"
+                )
 
 
 @functools.cache

@@ -104,6 +104,19 @@ class Kubernetes(Section):
                 'kubernetes_kubeconfig: kubernetes_provider = "existing" needs it; write the path'
                 " on the host of the cluster's kubeconfig"
             )
+        yield from self._other_conflicts()
+
+    def conflicts_of_group(self) -> Iterator[str]:
+        """The same where a host of the group `cluster` has the cluster."""
+        for name in ("provider", "kubeconfig", "context"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                yield (
+                    f"kubernetes_{name}: the deploy makes the cluster of the group cluster, and the"
+                    " kubeconfig for it: leave it out, or the group"
+                )
+        yield from self._other_conflicts()
+
+    def _other_conflicts(self) -> Iterator[str]:
         if len(set(self.namespaces)) < len(self.namespaces):
             yield (
                 "kubernetes_extra_namespaces: write each namespace once, and not"

@@ -63,6 +63,15 @@ class Minikube(Section):
             if reason := own.get(argument.partition("=")[0]):
                 yield f"minikube_extra_args: the deploy itself gives {argument}: {reason}"
 
+    def conflicts_of_group(self) -> Iterator[str]:
+        """The same for the host of the group `cluster`, whose API others reach."""
+        yield from self.conflicts()
+        if self.driver != "none":
+            yield (
+                f"minikube_driver: with {self.driver} the cluster's API listens for its own host"
+                ' only, and those of Airflow could not reach the group cluster: write "none"'
+            )
+
     @property
     def engine(self) -> str | None:
         """The container engine that runs the node, if the node is a container."""

@@ -332,6 +332,10 @@ class Section(Compound):
         """Sentences about settings of this section that can't work together."""
         yield from ()
 
+    def conflicts_of_group(self) -> Iterator[str]:
+        """The same where a group of the inventory has a host for what the section is about."""
+        yield from self.conflicts()
+
 
 class Claim(Compound):
     """A PersistentVolumeClaim in the namespace, and the host's folder with the same files."""

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from pydantic import SecretStr
+from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks.layout import CONTAINERD_CONFIG, REGISTRY_LOGIN
@@ -119,6 +120,13 @@ def prepare_host(settings: HostSettings) -> None:
     else:
         files.file(name="Remove the registry's login", path=REGISTRY_LOGIN, present=False)
     if registry and registry.ca_certificate:
+        _trust(settings, registry, registry.ca_certificate)
+
+
+@deploy("Worker image")
+def let_node_trust(settings: HostSettings) -> None:
+    """containerd of a host that is the cluster's node trusts the registry of the settings."""
+    if (registry := settings.worker.registry) and registry.ca_certificate:
         _trust(settings, registry, registry.ca_certificate)
 
 

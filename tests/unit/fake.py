@@ -39,7 +39,7 @@ from deploy import deploy_role
 from tasks import layout, remove
 from tasks.layout import ROOT
 from tasks.lib import operations, whole_file
-from tasks.settings import SECTIONS, Database, HostSettings, Settings
+from tasks.settings import SECTIONS, HostSettings, Server, Settings
 
 FILES = ROOT / "files"
 
@@ -251,10 +251,18 @@ ONE_ADDRESS = {"web_host": "0.0.0.0", "web_virtual_address": "198.51.100.10"}
 
 # A host that has only the database of others, and what it has made for them; nothing is secret.
 DATABASE_HOST = "@fake/db-1"
+# That host again, and another one, which has only the cluster of others, or both.
+CLUSTER_HOST = "@fake/node-1"
+BESIDE_CLUSTER = {
+    key: value
+    for key, value in SEVERAL.items()
+    if key not in (*EXISTING_DATABASE, "kubernetes_provider", "kubernetes_kubeconfig")
+}
 MADE = (
     *("# owner", "*:*:*:airflow:owner-pass", "# dags", "*:*:*:airflow-dags:dags-pass"),
     *("# authority", "-----BEGIN CERTIFICATE-----", "…", "-----END CERTIFICATE-----"),
 )
+MADE_KUBECONFIG = ("# kubeconfig", '{"users": [{"user": {"client-key-data": "admin-key"}}]}')
 
 
 class Planned(NamedTuple):
@@ -349,8 +357,31 @@ def several_beside_database(
     """The same for hosts that have their database on another one."""
     data = {key: value for key, value in SEVERAL.items() if key not in EXISTING_DATABASE}
     data |= given or {}
-    found = Settings.from_data(data, MEMBERS, Database(DATABASE_HOST, there or {}))
+    found = Settings.from_data(data, MEMBERS, servers(database=there or {}))
     return _of_members(found.reaching("192.0.2.9", 5432, 15), position)
+
+
+def several_beside_both(
+    position: int,
+    given: Mapping[str, Any] | None = None,
+    there: Mapping[str, Any] | None = None,
+) -> HostSettings:
+    """The same for hosts that have database and cluster on another one."""
+    found = Settings.from_data({**BESIDE_CLUSTER, **(given or {})}, MEMBERS, both(there or {}))
+    return _of_members(found.reaching("192.0.2.9", 5432, 15), position)
+
+
+def servers(
+    database: Mapping[str, Any] | None = None, cluster: Mapping[str, Any] | None = None
+) -> dict[str, Server]:
+    """The hosts of the groups with these data, each another one."""
+    given = {"database": (DATABASE_HOST, database), "cluster": (CLUSTER_HOST, cluster)}
+    return {group: Server(name, data) for group, (name, data) in given.items() if data is not None}
+
+
+def both(data: Mapping[str, Any]) -> dict[str, Server]:
+    """The host with these data in both groups."""
+    return dict.fromkeys(("database", "cluster"), Server(DATABASE_HOST, data))
 
 
 def _of_members(settings: Settings, position: int) -> HostSettings:
@@ -371,16 +402,40 @@ def beside_database(
     given: Mapping[str, Any] | None = None, there: Mapping[str, Any] | None = None
 ) -> HostSettings:
     """The settings of the one host of Airflow, which has its database on another one."""
-    found = Settings.from_data(given or {}, (), Database(DATABASE_HOST, there or {}))
+    found = Settings.from_data(given or {}, (), servers(database=there or {}))
     return found.reaching("192.0.2.9", 5432, 15).for_release("bookworm")
+
+
+def beside_cluster(
+    given: Mapping[str, Any] | None = None, there: Mapping[str, Any] | None = None
+) -> HostSettings:
+    """The settings of the one host of Airflow, which has its cluster on another one."""
+    data = {**BESIDE_CLUSTER, **(given or {})}
+    found = Settings.from_data(data, (), servers(cluster=there or {}))
+    found = found.model_copy(update={"cluster_address": "192.0.2.8"})
+    return found.for_release("bookworm", addresses=("192.0.2.1",))
 
 
 def with_database(there: Mapping[str, Any] | None = None, hosts: int = 2) -> HostSettings:
     """The settings of a host that has the database of so many others."""
-    return Settings.of_database(Database(DATABASE_HOST, there or {})).for_release(
+    return Settings.of_server(DATABASE_HOST, servers(database=there or {})).for_release(
         "bookworm",
         own_names=("db-1", "192.0.2.9"),
         database_clients=tuple(f"192.0.2.{number + 1}" for number in range(hosts)),
+    )
+
+
+def with_cluster(there: Mapping[str, Any] | None = None) -> HostSettings:
+    """The settings of a host that has the cluster of others."""
+    registry = VARIANTS["registry"]["worker_registry"]
+    found = Settings.of_server(CLUSTER_HOST, servers(cluster=there or {}), registry)
+    return found.for_release("bookworm", own_names=("node-1", "192.0.2.8"))
+
+
+def with_both(there: Mapping[str, Any] | None = None) -> HostSettings:
+    """The settings of a host that has the database and the cluster of others."""
+    return Settings.of_server(DATABASE_HOST, both(there or {})).for_release(
+        "bookworm", own_names=("db-1", "192.0.2.9"), database_clients=("192.0.2.1", "192.0.2.2")
     )
 
 
@@ -391,12 +446,18 @@ def every_variant() -> dict[str, HostSettings]:
         "first of several": several(0, ONE_ADDRESS),
         "another of several": several(1),
     }
-    return {**one, **several_too, "beside a database": beside_database()}
+    beside = {"beside a database": beside_database(), "beside a cluster": beside_cluster()}
+    return {**one, **several_too, **beside}
 
 
 def every_host() -> dict[str, HostSettings]:
-    """The same, and the settings of a host that has only the database of others."""
-    return {**every_variant(), "only a database": with_database({"metrics_port": 9187})}
+    """The same, and the settings of hosts that have only the database or the cluster of others."""
+    serving = {
+        "only a database": with_database({"metrics_port": 9187}),
+        "only a cluster": with_cluster(),
+        "database and cluster": with_both(),
+    }
+    return {**every_variant(), **serving}
 
 
 def extra_lock(requirements: list[str]) -> str:
@@ -432,9 +493,10 @@ def _revealed(secret: SecretStr) -> str:
 
 
 def _plan(settings: HostSettings) -> Plan:
-    state = _state("@fake", members=settings.members, database=settings.database_host)
-    has_only_database = bool(settings.database_clients)
-    host = [*state.inventory][-1 if has_only_database else settings.position]
+    serving = {"database": settings.database_host, "cluster": settings.cluster_host}
+    state = _state("@fake", members=settings.members, serving=serving)
+    name = serving[settings.serves[0]] if settings.serves else ""
+    host = state.inventory.get_host(name) if name else [*state.inventory][settings.position]
     add_deploy(state, deploy_role, settings=settings, host=host)
     return _planned(state, host)
 
@@ -463,15 +525,26 @@ def removal(given: Mapping[str, Any], keep_data: bool, position: int | None = No
 
 def removal_of(variant: str, keep_data: bool) -> Plan:
     """The plan of the removal of one of every_variant."""
-    if variant in ("beside a database", "only a database"):
-        return removal_beside_database(keep_data, int(variant == "only a database"))
+    if serving := SERVING.get(variant):
+        return removal_beside(serving, keep_data, int(not variant.startswith("beside")))
     position = {"first of several": 0, "another of several": 1}.get(variant)
     return removal(VARIANTS.get(variant, SEVERAL), keep_data, position)
 
 
-def removal_beside_database(keep_data: bool, position: int, in_run: Sequence[int] = (0, 1)) -> Plan:
-    """The plan of the removal from the one host of Airflow, or from that of its database."""
-    state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, database=DATABASE_HOST)
+# The hosts of the groups, for each variant of a deploy with them.
+SERVING = {
+    **{key: {"database": DATABASE_HOST} for key in ("beside a database", "only a database")},
+    **{key: {"cluster": CLUSTER_HOST} for key in ("beside a cluster", "only a cluster")},
+    "database and cluster": {"database": DATABASE_HOST, "cluster": DATABASE_HOST},
+}
+
+
+def removal_beside(
+    serving: Mapping[str, str], keep_data: bool, position: int, in_run: Sequence[int] = (0, 1)
+) -> Plan:
+    """The plan of the removal from the one host of Airflow, or from the one that serves it."""
+    given = BESIDE_CLUSTER if "cluster" in serving else {}
+    state = _state("@fake", {"VERSION_CODENAME": "bookworm"}, given, serving=serving)
     for place, each in enumerate(state.inventory):
         each.connected = place in in_run
     host = [*state.inventory][position]
@@ -512,7 +585,7 @@ def _state(
     responses: Mapping[str, Any] | None = None,
     given: Mapping[str, Any] | None = None,
     members: Sequence[str] = (),
-    database: str = "",
+    serving: Mapping[str, str] | None = None,
 ) -> State:
     data = {
         **BARE_HOST_DATA,
@@ -525,12 +598,35 @@ def _state(
     Host._get_temp_directory.cache.clear()
     groups: dict[str, Any] = {"airflow": (members, {})}
     every = [*(members or [connector])]
-    if database:
-        made = {"database-logins.py print": MADE, **data["fake_responses"]}
-        groups = {"airflow": (every, {}), "database": ([(database, {"fake_responses": made})], {})}
-        every = [*every, database]
+    made = {"database-logins.py print": MADE, "kubeconfig.py print": MADE_KUBECONFIG}
+    named = {group: name for group, name in (serving or {}).items() if name}
+    if named:
+        its_own = {"fake_responses": {**made, **data["fake_responses"]}}
+        groups = {"airflow": (every, {})}
+        groups |= {group: ([(name, its_own)], {}) for group, name in named.items()}
+        every = list(dict.fromkeys([*every, *named.values()]))
     inventory = Inventory((every, data), **groups)
     state = State(inventory=inventory, config=Config())
+    state.cwd = str(ROOT)
+    connect_all(state)
+    return state
+
+
+def hosts(
+    groups: Mapping[str, tuple[str, ...]],
+    responses: Mapping[str, Mapping[str, Any]] | None = None,
+    data: Mapping[str, Mapping[str, Any]] | None = None,
+    extra: tuple[str, ...] = (),
+) -> State:
+    """The hosts of an inventory, as pyinfra's command line makes them."""
+    names = list(dict.fromkeys([*extra, *(name for each in groups.values() for name in each)]))
+    given = [
+        (name, {"fake_responses": (responses or {}).get(name, {}), **(data or {}).get(name, {})})
+        for name in names
+    ]
+    quick = {"fake_delay": 0, "fake_delay_jitter": 0}
+    named: dict[str, Any] = {name: ([*each], {}) for name, each in groups.items()}
+    state = State(inventory=Inventory((given, quick), **named), config=Config())
     state.cwd = str(ROOT)
     connect_all(state)
     return state

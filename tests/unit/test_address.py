@@ -294,7 +294,17 @@ def findings(*virtual: str, **own: str) -> list[str]:
     )
     found = {
         name: preflight.Member(
-            *("air", ("air",), "192.0.2.1", "debian", 0.0, "ens4", "198.51.100.1", each)
+            *(
+                "air",
+                ("air",),
+                "192.0.2.1",
+                "192.0.2.1",
+                "debian",
+                0.0,
+                "ens4",
+                "198.51.100.1",
+                each,
+            )
         )
         for name, each in zip(MEMBERS[:2], virtual, strict=True)
     }

@@ -160,3 +160,14 @@ def test_a_certificate_that_kubeadm_does_not_renew_is_an_error(host: Host) -> No
     certificate(host.folder / "certs/etcd/server.crt", 20)
     give_kubeadm(host, renews=False)
     assert "but not " in host.apply("certificates.sh")
+
+
+def test_a_host_with_the_cluster_of_others_renews_them_and_tells_no_database(host: Host) -> None:
+    host.values["SERVES"] = "cluster"
+    host.program("setpriv", "exit 1")
+    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    certificate(host.folder / "certs/etcd/server.crt", 20)
+    assert "server.crt ends on " in host.check("certificates.sh")
+    give_kubeadm(host, renews=True)
+    assert "were renewed" in host.run("certificates.sh", "apply").stdout
+    assert host.check("certificates.sh") == "" and not host.called("setpriv")

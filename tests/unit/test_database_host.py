@@ -1,4 +1,4 @@
-"""A database on a host of its own: the groups, the plans, the way to it, and what it refuses.
+"""A database on a host of its own: the settings, the plans, the way to it, and what it refuses.
 
 The PostgreSQL is a real one, with the deploy's own pg_hba.conf, certificate and passwords.
 """
@@ -10,7 +10,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,7 @@ from typing import Any, NamedTuple
 import pyinfra
 import pytest
 from pyinfra import logger
-from pyinfra.api import Config, DeployError, Inventory, State
-from pyinfra.api.connect import connect_all
+from pyinfra.api import DeployError
 from pyinfra.api.operation import add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import StateStage
@@ -27,13 +25,13 @@ from pyinfra.context import ctx_host, ctx_state
 
 import deploy
 from tasks import layout
-from tasks.host import database, database_host
-from tasks.lib import database_group, lock, members
+from tasks.host import database, serving
+from tasks.lib import groups, lock, members
 from tasks.preflight import database as preflight_database
-from tasks.preflight import database_host as preflight
+from tasks.preflight import serving as preflight
 from tasks.preflight.questions import Report
-from tasks.settings import Database, HostSettings, Settings
-from tests.unit import fake, formats, postgres, stand_ins
+from tasks.settings import HostSettings, Settings
+from tests.unit import fake, formats, postgres, reports, stand_ins
 from tests.unit.fake import DATABASE_HOST, FILES
 
 AIRFLOW = ("@fake/air-1", "@fake/air-2")
@@ -42,72 +40,8 @@ CONFIG = "/etc/postgresql/15/main/conf.d/airflow.conf"
 SECRETS = ("owner-pass", "dags-pass")
 
 
-# The groups
-
-
-def hosts(
-    groups: Mapping[str, tuple[str, ...]],
-    responses: Mapping[str, Mapping[str, Any]] | None = None,
-    data: Mapping[str, Mapping[str, Any]] | None = None,
-    extra: tuple[str, ...] = (),
-) -> State:
-    """The hosts of an inventory, as pyinfra's command line makes them."""
-    names = list(dict.fromkeys([*extra, *(name for each in groups.values() for name in each)]))
-    given = [
-        (name, {"fake_responses": (responses or {}).get(name, {}), **(data or {}).get(name, {})})
-        for name in names
-    ]
-    quick = {"fake_delay": 0, "fake_delay_jitter": 0}
-    named: dict[str, Any] = {name: ([*each], {}) for name, each in groups.items()}
-    state = State(inventory=Inventory((given, quick), **named), config=Config())
-    state.cwd = str(layout.ROOT)
-    connect_all(state)
-    return state
-
-
+DATABASE = {"database": DATABASE_HOST}
 BOTH = {"airflow": AIRFLOW, "database": (DATABASE_HOST,)}
-
-
-@pytest.mark.parametrize(
-    ("groups", "extra", "said"),
-    [
-        (BOTH, (), ""),
-        ({"airflow": AIRFLOW[:1], "database": (DATABASE_HOST,)}, (), ""),
-        ({"airflow": AIRFLOW}, ("@fake/alone",), ""),
-        ({"airflow": AIRFLOW, "database": ()}, (), "the group database is empty"),
-        ({"hosts": AIRFLOW, "database": (DATABASE_HOST,)}, (), "for the hosts of a group airflow"),
-        ({"database": (DATABASE_HOST,)}, (), "called database.py, give it another name"),
-        (
-            {"airflow": AIRFLOW, "database": (DATABASE_HOST, "@fake/db-2")},
-            (),
-            "the group database has several hosts (@fake/db-1, @fake/db-2): name one",
-        ),
-        (
-            {"airflow": AIRFLOW, "database": AIRFLOW[:1]},
-            (),
-            "@fake/air-1 is in the groups database and airflow",
-        ),
-        (BOTH, ("@fake/alone",), "@fake/alone has no role"),
-    ],
-)
-def test_groups_that_make_no_sense_are_refused(
-    groups: dict[str, tuple[str, ...]], extra: tuple[str, ...], said: str
-) -> None:
-    state = hosts(groups, extra=extra)
-    for host in state.inventory:
-        with ctx_state.use(state), ctx_host.use(host):
-            found = list(database_group.conflicts())
-            assert [said in each for each in found] == ([True] if said else [])
-            if said:
-                with pytest.raises(DeployError, match="group"):
-                    database_group.check()
-
-
-def test_data_of_a_group_that_another_inventory_has_is_no_group() -> None:
-    inventory = Inventory(([AIRFLOW[0]], {}), database=([], {"postgres_version": 17}))
-    state = State(inventory=inventory, config=Config())
-    with ctx_state.use(state), ctx_host.use(inventory.get_host(AIRFLOW[0])):
-        assert list(database_group.conflicts()) == []
 
 
 # The settings
@@ -140,7 +74,7 @@ def test_data_of_a_group_that_another_inventory_has_is_no_group() -> None:
 )
 def test_settings_that_can_not_work_there_are_refused(there: dict[str, Any], said: str) -> None:
     with pytest.raises(DeployError) as error:
-        Settings.of_database(Database("db-1", there))
+        Settings.of_server(DATABASE_HOST, fake.servers(there))
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
@@ -148,16 +82,20 @@ def test_settings_of_airflow_mean_nothing_there() -> None:
     data = {**fake.SEVERAL, "postgres_provider": "debian", "web_port": "wrong"}
     for key in fake.EXISTING_DATABASE:
         data.pop(key)
-    assert Settings.of_database(Database("db-1", data)).web.port == 8080
+    assert Settings.of_server(DATABASE_HOST, fake.servers(data)).web.port == 8080
     with pytest.raises(DeployError, match="postgres_vesion is not a setting"):
-        Settings.of_database(Database("db-1", {**data, "postgres_vesion": 17}))
+        Settings.of_server(DATABASE_HOST, fake.servers({**data, "postgres_vesion": 17}))
 
 
 @pytest.mark.parametrize(
     ("own", "there", "said"),
     [
-        ({"postgres_config": {"work_mem": "8MB"}}, {}, "postgres_config is a setting of db-1"),
-        ({"metrics_port": 9187}, {}, "metrics_port is a setting of db-1"),
+        (
+            {"postgres_config": {"work_mem": "8MB"}},
+            {},
+            "postgres_config is a setting of @fake/db-1",
+        ),
+        ({"metrics_port": 9187}, {}, "metrics_port is a setting of @fake/db-1"),
         ({"metrics_port": 9187}, {"metrics_port": 9187}, ""),
         ({"postgres_version": 17}, {"postgres_version": 17}, ""),
         ({"postgres_provider": "existing"}, {}, "postgres_provider: the deploy sets the Post"),
@@ -167,11 +105,11 @@ def test_airflows_hosts_have_no_settings_of_their_own_for_it(
     own: dict[str, Any], there: dict[str, Any], said: str
 ) -> None:
     if not said:
-        settings = Settings.from_data(own, (), Database("db-1", there))
+        settings = Settings.from_data(own, (), fake.servers(there))
         assert not settings.postgres.is_debians and settings.metrics.port is None
         return
     with pytest.raises(DeployError, match=said):
-        Settings.from_data(own, (), Database("db-1", there))
+        Settings.from_data(own, (), fake.servers(there))
 
 
 def test_a_certificate_needs_the_group() -> None:
@@ -189,13 +127,14 @@ def test_it_has_postgresql_and_nothing_of_airflow() -> None:
     said = " ".join(command for each in plan.operations for command in each.commands)
     assert "useradd" not in said and "minikube" not in said.replace("minikube_", "")
     assert layout.CONFIG not in plan.uploads and layout.CLI not in plan.uploads
+    programs = serving.programs(fake.with_database())
     # Each program that it calls is there, with those that it sources.
     called = set(re.findall(rf"{layout.LIB}/([\w.-]+)", said))
-    assert called <= database_host.PROGRAMS
-    for name in database_host.PROGRAMS:
+    assert called <= programs
+    for name in programs:
         text = plan.uploads[f"{layout.LIB}/{name}"]
         used = set(re.findall(r"(?:\$here|\)\")/([\w.-]+\.(?:sh|py|yaml))", text))
-        assert used <= database_host.PROGRAMS, name
+        assert used <= programs, name
 
 
 def test_pg_hba_names_the_hosts_and_nobody_else() -> None:
@@ -268,7 +207,7 @@ def test_airflow_reaches_it_as_an_existing_one(settings: HostSettings) -> None:
     assert unit.count(f"passfile={dags}") == 2
     assert not [path for path in plan.uploads if path.startswith("/etc/postgresql")]
     assert plan.names[:3] == [
-        "Database host | Wait for the database",
+        "Serving host | Wait for the hosts of the groups database and cluster",
         "Database | Install PostgreSQL's client",
         "Database | Ask the database",
     ]
@@ -292,14 +231,20 @@ def test_no_option_of_pyinfra_shows_a_copy(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     responses = {DATABASE_HOST: {"database-logins.py print": fake.MADE}}
-    state = hosts(BOTH, responses)
+    state = fake.hosts(BOTH, responses)
     state.print_input = state.print_output = True
     state.print_fact_info = state.print_fact_input = state.print_fact_output = True
     state.config.DIFF = True
     logger.setLevel(logging.DEBUG)
-    arguments = {"part": "owner", "path": "/etc/airflow/x", "user": "airflow", "mode": "400"}
+    arguments = {
+        "group": "database",
+        "part": "owner",
+        "path": "/etc/airflow/x",
+        "user": "airflow",
+        "mode": "400",
+    }
     airflow = [state.inventory.get_host(name) for name in AIRFLOW]
-    add_op(state, database_group.copied_file, name="Copy", host=airflow, **arguments)
+    add_op(state, groups.copied_file, name="Copy", host=airflow, **arguments)
     run_ops(state)
     assert not state.failed_hosts
     captured = capfd.readouterr()
@@ -311,10 +256,16 @@ def test_nothing_is_copied_of_a_host_that_gives_nothing() -> None:
         DATABASE_HOST: {"database-logins.py print": {"success": False}},
         AIRFLOW[0]: {re.compile(r"echo .*>&2; exit 1"): {"success": False}},
     }
-    state = hosts({"airflow": AIRFLOW[:1], "database": (DATABASE_HOST,)}, responses)  # type: ignore[arg-type]
-    arguments = {"part": "owner", "path": "/etc/airflow/x", "user": "airflow", "mode": "400"}
+    state = fake.hosts({"airflow": AIRFLOW[:1], "database": (DATABASE_HOST,)}, responses)  # type: ignore[arg-type]
+    arguments = {
+        "group": "database",
+        "part": "owner",
+        "path": "/etc/airflow/x",
+        "user": "airflow",
+        "mode": "400",
+    }
     airflow = state.inventory.get_host(AIRFLOW[0])
-    add_op(state, database_group.copied_file, name="Copy", host=airflow, **arguments)
+    add_op(state, groups.copied_file, name="Copy", host=airflow, **arguments)
     run_ops(state)
     assert {each.name for each in state.failed_hosts} == {AIRFLOW[0]}
 
@@ -324,7 +275,7 @@ def test_the_database_is_ready_before_airflows_hosts_begin(
 ) -> None:
     """In the order in which pyinfra's command line runs the operations of all hosts."""
     responses = dict.fromkeys((*fake.MEMBERS, DATABASE_HOST), fake.BARE_HOST)
-    state = hosts({"airflow": fake.MEMBERS, "database": (DATABASE_HOST,)}, responses)
+    state = fake.hosts({"airflow": fake.MEMBERS, "database": (DATABASE_HOST,)}, responses)
     state.current_deploy_filename = str(layout.ROOT / "deploy.py")
     state.set_stage(StateStage.Prepare)
     monkeypatch.setattr(pyinfra, "is_cli", True)
@@ -377,24 +328,6 @@ def test_airflow_stays_as_it_is_if_the_database_fails(tmp_path: Path) -> None:
 
 # Preflight
 
-SYSTEM = (
-    *("systemd yes", "uid 0", "system debian bookworm", "architecture amd64", "pythons 3.11"),
-    *("own_name db-1", "room / 9000000 1000000 900000"),
-)
-
-
-def answers(number: int = 9, *more: str, without: str = "", behind: int = 0) -> dict[str, Any]:
-    """How the database's host answers."""
-    now = f"time {int(time.time()) - behind}"
-    kept = [line for line in SYSTEM if not without or not line.startswith(without)]
-    names = (f"host-{number}", f"192.0.2.{number}")
-    member = [f"hostname {names[0]}", *(f"name {each}" for each in names), f"address {names[1]}"]
-    return {
-        f"migrated={layout.DATABASE_MADE}": [*kept, now, *more],
-        "database=": [f"to 192.0.2.{number}", f"from 192.0.2.{number}"],
-        "name=$(own_name": [*member, "system debian bookworm on amd64", now],
-    }
-
 
 def checked(
     there: Mapping[str, Any] | None = None,
@@ -403,14 +336,14 @@ def checked(
     clients: Mapping[str, Any] | None = None,
 ) -> HostSettings:
     """The settings of the database's host after preflight."""
-    responses = {DATABASE_HOST: there or answers()}
+    responses = {DATABASE_HOST: there or reports.of_serving()}
     for number, name in enumerate(AIRFLOW, start=1):
-        responses[name] = {**answers(number), **(clients or {})}
-    state = hosts(BOTH, responses, {DATABASE_HOST: data or {}})
+        responses[name] = {**reports.of_serving(number), **(clients or {})}
+    state = fake.hosts(BOTH, responses, {DATABASE_HOST: data or {}})
     for name in away:
         state.inventory.get_host(name).connected = False
     with ctx_state.use(state), ctx_host.use(state.inventory.get_host(DATABASE_HOST)):
-        return preflight.check(database_group.settings())
+        return preflight.check(groups.settings())
 
 
 @pytest.fixture(autouse=True)
@@ -423,7 +356,7 @@ def test_the_addresses_of_airflows_hosts_are_those_of_their_way_to_it() -> None:
     assert settings.database_clients == ("192.0.2.1", "192.0.2.2")
     assert (settings.postgres_cluster, settings.postgres_port) == ("15/main", 5432)
     assert {"host-9", "192.0.2.9"} <= {*settings.own_names}
-    both = {"database=": ["to db", "from 10.0.0.5", "from 2001:db8::5", "from 9.0.0.1"]}
+    both = {"port=543": ["to db", "from 10.0.0.5", "from 2001:db8::5", "from 9.0.0.1"]}
     assert checked(clients=both).database_clients == ("9.0.0.1", "10.0.0.5", "2001:db8::5")
 
 
@@ -450,18 +383,20 @@ def test_a_host_that_can_not_have_it_is_refused(
     more: tuple[str, ...], without: str, behind: int, said: str
 ) -> None:
     with pytest.raises(DeployError) as error:
-        checked(answers(9, *more, without=without, behind=behind))
+        checked(reports.of_serving(9, *more, without=without, behind=behind))
     first, *lines = str(error.value).splitlines()
     assert first.startswith(f"{DATABASE_HOST} is not ready for the deploy; nothing was changed")
     assert [said in line for line in lines] == [True], lines
 
 
 def test_another_port_of_the_cluster_is_known_to_all() -> None:
-    there = answers(9, "postgres 15 other 5432 online others database-shop")
+    there = reports.of_serving(9, "postgres 15 other 5432 online others database-shop")
     assert checked(there).postgres_port == 5433
-    state = hosts(BOTH, {DATABASE_HOST: there, **{name: answers(1) for name in AIRFLOW}})
+    state = fake.hosts(
+        BOTH, {DATABASE_HOST: there, **{name: reports.of_serving(1) for name in AIRFLOW}}
+    )
     with ctx_state.use(state), ctx_host.use(state.inventory.get_host(AIRFLOW[0])):
-        settings = preflight.reached(Settings.from_data({}, (), Database(DATABASE_HOST, {})))
+        settings = preflight.reached(Settings.from_data({}, (), fake.servers({})))
     assert settings.postgres.servers == [("192.0.2.9", 5433)]
 
 
@@ -479,16 +414,19 @@ def test_hosts_wait_for_the_database(option: str, monkeypatch: pytest.MonkeyPatc
 
 def test_a_host_that_knows_no_way_to_it_is_named() -> None:
     with pytest.raises(DeployError, match="postgres_hosts: @fake/air-1 knows no way to nowhere"):
-        checked(data={"postgres_hosts": ["nowhere"]}, clients={"database=": []})
+        checked(data={"postgres_hosts": ["nowhere"]}, clients={"port=543": []})
 
 
 def found(report: Mapping[str, list[str]], there: str | None, away: bool) -> list[str]:
     """The findings about the one host of Airflow, and its database."""
-    responses = {DATABASE_HOST: answers(9, *([there] if there else [])), AIRFLOW[0]: answers(1)}
-    state = hosts({"airflow": AIRFLOW[:1], "database": (DATABASE_HOST,)}, responses)
+    responses = {
+        DATABASE_HOST: reports.of_serving(9, *([there] if there else [])),
+        AIRFLOW[0]: reports.of_serving(1),
+    }
+    state = fake.hosts({"airflow": AIRFLOW[:1], "database": (DATABASE_HOST,)}, responses)
     state.inventory.get_host(DATABASE_HOST).connected = not away
     with ctx_state.use(state), ctx_host.use(state.inventory.get_host(AIRFLOW[0])):
-        settings = preflight.reached(database_group.settings())
+        settings = preflight.reached(groups.settings())
         given = {"system": ["debian bookworm"], **report}
         return list(preflight.findings(settings, Report(given)))
 
@@ -511,7 +449,7 @@ def test_airflows_host_is_looked_at_as_well(
 
 def test_a_host_tells_the_address_from_which_it_reaches_another_one() -> None:
     done = subprocess.run(
-        ["sh", "-c", preflight.RouteReport().command(database="127.0.0.1")],
+        ["sh", "-c", preflight.RouteReport().command(server="127.0.0.1", port=1)],
         capture_output=True,
         text=True,
         check=True,
@@ -523,7 +461,7 @@ def test_a_host_tells_the_address_from_which_it_reaches_another_one() -> None:
 
 
 def test_the_database_goes_with_the_data_only() -> None:
-    kept, gone = (fake.removal_beside_database(keep, 1) for keep in (True, False))
+    kept, gone = (fake.removal_beside(DATABASE, keep, 1) for keep in (True, False))
     said = " ".join(command for each in kept.operations for command in each.commands)
     assert "dropdb" not in said and "purge" not in said
     commands = gone.named("Remove the database and the roles").commands
@@ -531,16 +469,16 @@ def test_the_database_goes_with_the_data_only() -> None:
     assert "rm -f /etc/postgresql/15/main/airflow.pem" in commands
     assert gone.names[0].endswith("Wait until no host of this run has Airflow's services")
     assert gone.names[-1].endswith("Remove the deploy's state")
-    airflow = fake.removal_beside_database(False, 0)
-    assert airflow.names[0].endswith("Stop and remove Airflow's units")
+    airflow = fake.removal_beside(DATABASE, False, 0)
+    assert airflow.position("Stop and remove Airflow's units") < airflow.position("Wait until no")
     assert not [name for name in airflow.names if "database" in name]
 
 
 def test_the_database_is_not_taken_from_a_host_that_is_not_in_the_run() -> None:
     with pytest.raises(DeployError, match="has the database of @fake, and the removal would take"):
-        fake.removal_beside_database(False, 1, in_run=(1,))
-    assert fake.removal_beside_database(True, 1, in_run=(1,)).names
-    assert fake.removal_beside_database(False, 0, in_run=(0,)).names
+        fake.removal_beside(DATABASE, False, 1, in_run=(1,))
+    assert fake.removal_beside(DATABASE, True, 1, in_run=(1,)).names
+    assert fake.removal_beside(DATABASE, False, 0, in_run=(0,)).names
 
 
 # With a real server
@@ -700,9 +638,9 @@ def test_what_is_printed_is_what_airflows_hosts_read(
 ) -> None:
     printed = running.host.run(PASSWORDS, "print").stdout
     monkeypatch.setattr(members, "said_by", lambda *_: printed)
-    state = hosts(BOTH)
+    state = fake.hosts(BOTH)
     with ctx_state.use(state), ctx_host.use(state.inventory.get_host(AIRFLOW[0])):
-        parts = database_group.printed()
+        parts = groups.printed("database")
     assert parts == {
         "owner": running.logins["airflow"].read_text(),
         "dags": running.logins["airflow-dags"].read_text(),
@@ -716,13 +654,13 @@ def test_the_database_is_asked_as_an_existing_one(
     """By the questions of preflight, with the files that came from the database's host."""
     printed = running.host.run(PASSWORDS, "print").stdout
     monkeypatch.setattr(members, "said_by", lambda *_: printed)
-    settings = Settings.from_data({}, (), Database(DATABASE_HOST, {}))
+    settings = Settings.from_data({}, (), fake.servers({}))
     settings = settings.reaching("127.0.0.1", running.server.port, 15)
     text = preflight_database.variables(settings) + preflight_database.PROGRAM.read_text()
     for place in (layout.SECRETS, layout.STATE, "/run/airflow-ask"):
         text = text.replace(place, f"{tmp_path}{place}")
     (tmp_path / "run").mkdir()
-    state = hosts(BOTH)
+    state = fake.hosts(BOTH)
 
     def asked() -> list[str]:
         with ctx_state.use(state), ctx_host.use(state.inventory.get_host(AIRFLOW[0])):

@@ -66,10 +66,13 @@ def test_deploys(example: Path, given: dict[str, str]) -> None:
     chosen = data(example)
     groups = runpy.run_path(str(example))
     several = members.GROUP in groups
-    if there := groups.get(members.DATABASE_GROUP):
+    if there := groups.get("database"):
         ((name, its_own),) = there
-        settings = fake.several_beside_database(0, chosen, its_own)
-        assert fake.plan(fake.with_database(its_own)).named("Give both roles their passwords"), name
+        assert there == groups["cluster"]
+        settings = fake.several_beside_both(0, chosen, its_own)
+        plan = fake.plan(fake.with_both(its_own))
+        for said in ("Give both roles their passwords", "Wait for minikube"):
+            assert plan.named(said), name
     else:
         settings = fake.several(0, chosen) if several else fake.settings(chosen)
     plan = fake.plan(settings)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.context import ctx_host, ctx_state
 
 from tasks import layout
+from tasks.lib import groups, members
 from tests.unit import fake
 from tests.unit.formats import Unit
 from tests.unit.stand_ins import Host
@@ -127,6 +129,33 @@ def test_the_kubeconfig_is_one(tmp_path: Path, given: dict[str, Any], server: st
         assert "alone" in host.check(*host.arguments)
         path.chmod(0o640)
     assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_group_gives_the_deploys_own_one_to_other_hosts(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complete, at the address of the node, and the same after minikube has started again."""
+    user = {"client-certificate-data": "Qw==", "client-key-data": "Sw=="}
+    view = json.loads((cluster.folder / "view").read_text())
+    (cluster.folder / "view").write_text(json.dumps({**view, "users": [{"user": user}]}))
+    done = cluster.run(PROGRAM, "print")
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(members, "said_by", lambda *_: done.stdout)
+    state = fake.hosts({"airflow": ("@fake/air-1",), "cluster": (fake.CLUSTER_HOST,)})
+    with ctx_state.use(state), ctx_host.use(state.inventory.get_host("@fake/air-1")):
+        given = groups.printed("cluster")
+    assert given and given.keys() == {"kubeconfig"}
+    content = json.loads(given["kubeconfig"])
+    (named,), (whose,), (context,) = (content[key] for key in ("clusters", "users", "contexts"))
+    server = {"server": "https://192.0.2.7:6443", "certificate-authority-data": "Q0E="}
+    assert named["cluster"] == server and whose["user"] == user
+    assert context["context"] == {
+        "cluster": named["name"],
+        "user": whose["name"],
+        "namespace": "default",
+    }
+    assert context["name"] == content["current-context"]
+    assert "Sw==" not in cluster.calls.read_text()
 
 
 def test_the_deploy_writes_one_for_each_account() -> None:

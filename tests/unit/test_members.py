@@ -196,7 +196,7 @@ def test_a_member_answers_with_what_is_compared() -> None:
     asked = preflight.MemberReport().command("")
     done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True)
     keys = {line.partition(" ")[0] for line in done.stdout.splitlines()}
-    assert keys == {"hostname", "name", "address", "system", "time"}
+    assert keys == {"hostname", "name", "address", "node", "system", "time"}
     assert f"name {socket.gethostname()}\n" in done.stdout
 
 

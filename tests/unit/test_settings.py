@@ -20,7 +20,6 @@ from tasks.settings import (
     RENAMED,
     SECTIONS,
     SETTINGS,
-    Database,
     HostSettings,
     Settings,
     computed_once,
@@ -573,7 +572,7 @@ def value(settings: Settings, key: str) -> Any:
 def settings_of(given: Mapping[str, Any]) -> Settings:
     """The settings of a host, of one that has the database of others, or of one of several."""
     if BASES["postgres_certificate"].items() <= given.items():
-        return Settings.of_database(Database("db-1", given))
+        return Settings.of_server(fake.DATABASE_HOST, fake.servers(given))
     if BASES["web_virtual_address"].items() <= given.items():
         return Settings.from_data(given, fake.MEMBERS)
     return Settings.from_data(given)

@@ -55,9 +55,13 @@ opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
 names = ("pod operator", "objects", "git", "metrics", "page with TLS")
 given = {key: value for name in names for key, value in fake.VARIANTS[name].items()}
-one, node = fake.settings(given), fake.settings(fake.VARIANTS["a container as node"])
-for each in (one, node, fake.several(0, fake.ONE_ADDRESS)):
-    plan = fake.plan(each)
+hosts = [
+    *map(fake.settings, (given, fake.VARIANTS["a container as node"])),
+    fake.several(0, fake.ONE_ADDRESS),
+    fake.with_cluster(),
+]
+for settings in hosts:
+    plan = fake.plan(settings)
     opened.update(str(source) for each in plan.operations for source in each.sources)
 print(*opened, sep="\\n")
 """

@@ -2,7 +2,8 @@
 # certificates.sh check|apply: Kubernetes' own certificates on this host are valid for 30 days or more,
 # and the database tells Prometheus when they end, and nginx's. kubeadm makes them for a year, and
 # minikube renews them only when it starts on their last day. airflow-certificate.timer calls this each
-# day. Written by the deploy of Airflow.
+# day; where the cluster has a host of its own, airflow-cluster-certificates.timer does, and tells no
+# database. Written by the deploy of Airflow.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
@@ -80,11 +81,13 @@ unread=$STATE/certificates-unread # from a renewal until the components have sta
 # Several hosts have one database, where they would write over each other's certificate, and neither an
 # exporter that reads it nor a cluster of their own.
 [ -z "${SEVERAL_HOSTS-}" ] || exit 0
+records() { [ -z "${SERVES-}" ]; }
 case "${1-} $#" in
 "check 1")
     look
     [ ! -e "$unread" ] || fail "Kubernetes' components have not started again since their certificates were renewed"
     ! soon || fail "${kubernetes#* } ends on $(date -d "@${kubernetes%% *}" +%F)"
+    records || exit 0
     [ "$(recorded)" = "$(ends)" ] || fail "the database does not have the ends of all certificates"
     [ -z "$(ungranted)" ] || fail "Prometheus' exporter can not read the ends of certificates"
     ;;
@@ -96,6 +99,7 @@ case "${1-} $#" in
     look
     ! soon || renew
     [ ! -e "$unread" ] || restart
+    records || exit 0
     role=$(sql "select rolname from pg_roles where rolname = '$METRICS_ROLE'")
     values=$(ends | sed "s/\\(.*\\) \\(.*\\)/('\\1', to_timestamp(\\2))/" | paste -sd,)
     sql "set client_min_messages to warning;

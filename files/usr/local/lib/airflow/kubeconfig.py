@@ -2,7 +2,9 @@
 """kubeconfig.py check|apply ACCOUNT PATH GROUP: the file PATH leads to the cluster as the service
 account ACCOUNT, with the token in PATH.d/token. Only root and GROUP can read both.
 kubeconfig.py renew: no token of this host is past the half of its life. airflow-token.timer calls
-this each minute. Written by the deploy of Airflow.
+this each minute.
+kubeconfig.py print: print the kubeconfig of the deploy itself, complete, for another host.
+Written by the deploy of Airflow.
 
 A kubeconfig names a program that prints the token and its end, since the clients that Airflow uses
 ask it again then: they read a token itself, or the file of one, only when they start.
@@ -17,7 +19,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -73,32 +75,55 @@ def ask(kubectl: list[str], *arguments: str) -> str:
     return done.stdout
 
 
+def of_deploy(kind: str) -> dict[str, str]:
+    """The cluster, or the user, of the deploy's own kubeconfig, complete in itself."""
+    view = json.loads(ask(ADMIN, "config", "view", "--minify", "--flatten", "--raw", "-o", "json"))
+    return dict(view[f"{kind}s"][0][kind])
+
+
+def reached() -> dict[str, str]:
+    """How to reach the cluster."""
+    found = of_deploy("cluster")
+    return {key: found[key] for key in REACHING if key in found}
+
+
+def written(cluster: Mapping[str, object], name: str, user: object, namespace: str) -> str:
+    """The text of a kubeconfig with one context."""
+    context = {"cluster": "cluster", "user": name, "namespace": namespace}
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "cluster", "cluster": cluster}],
+        "users": [{"name": name, "user": user}],
+        "contexts": [{"name": "airflow", "context": context}],
+        "current-context": "airflow",
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def show() -> None:
+    """Print the deploy's own kubeconfig below its name. The server in it is the node's address."""
+    text = written(reached(), "deploy", of_deploy("user"), "default")
+    print(f"# kubeconfig\n{text}", end="")
+
+
 def kubeconfig(account: Account, uid: str) -> str:
     """A kubeconfig of this account. It differs once the account is another one of the same name,
     and services that hold a token of the old one start again."""
-    view = json.loads(ask(ADMIN, "config", "view", "--minify", "--flatten", "--raw", "-o", "json"))
-    found = view["clusters"][0]["cluster"]
-    cluster = {key: found[key] for key in REACHING if key in found}
+    cluster = reached()
     if VALUES["NODE_IS_HOST"]:
         # Its own address may change (DHCP), and a proxy may be for others. minikube's certificate
         # of the API is for this address too.
-        cluster["server"] = re.sub(r"^https://.*:(\d+)", r"https://127.0.0.1:\1", found["server"])
+        cluster["server"] = re.sub(
+            r"^https://.*:(\d+)", r"https://127.0.0.1:\1", cluster["server"]
+        )
     program = {
         "apiVersion": CREDENTIAL["apiVersion"],
         "command": "/bin/cat",
         "args": [str(account.token)],
         "interactiveMode": "Never",
     }
-    context = {"cluster": "cluster", "user": uid, "namespace": VALUES["NAMESPACE"]}
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "cluster", "cluster": cluster}],
-        "users": [{"name": uid, "user": {"exec": program}}],
-        "contexts": [{"name": "airflow", "context": context}],
-        "current-context": "airflow",
-    }
-    return json.dumps(content, indent=2) + "\n"
+    return written(cluster, uid, {"exec": program}, VALUES["NAMESPACE"])
 
 
 def request(kubectl: list[str], account: Account) -> str:
@@ -207,7 +232,7 @@ def renew() -> None:
 
 
 def main() -> None:
-    """Check, apply or renew."""
+    """Check, apply, renew or print."""
     os.umask(0o077)
     prefix = ""
     try:
@@ -219,8 +244,10 @@ def main() -> None:
             case ["renew"]:
                 prefix = "<3>"
                 renew()
+            case ["print"]:
+                show()
             case _:
-                usage = "check|apply ACCOUNT PATH GROUP, or kubeconfig.py renew"
+                usage = "check|apply ACCOUNT PATH GROUP, or kubeconfig.py renew|print"
                 print(f"usage: kubeconfig.py {usage}", file=sys.stderr)
                 sys.exit(2)
     except RuntimeError as error:
