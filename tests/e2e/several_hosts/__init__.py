@@ -1,4 +1,4 @@
-"""Two hosts are one Airflow, with a third for its database; what dies costs no task."""
+"""Two hosts are one Airflow; a third has its database and its cluster. A death costs no task."""
 
-START = "deployed"
+START = "bare"
 MINUTES = 45

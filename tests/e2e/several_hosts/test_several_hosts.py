@@ -1,11 +1,12 @@
 """Two hosts from one inventory: deployed, changed one after the other, killed, removed and added.
 
-The inventory's third host has their database, and nothing else. The cluster, git, the registry and
-S3 are on the machine of the story.
+The inventory's third host, the machine of the story, has their database and their cluster. Git, the
+registry and S3 are there too.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import urllib.error
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tasks.layout import ADDRESS_CONFIG, DATABASE_LOGINS, ROOT
+from tasks.layout import ADDRESS_CONFIG, CLUSTER_KUBECONFIG, DATABASE_LOGINS, ROOT
 from tests.e2e import runs
 from tests.e2e.conftest import Shell
 from tests.e2e.runs import Runs, dag
@@ -40,7 +41,6 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 NAMESPACE = "several"
-KUBECONFIG = "/root/cluster.yaml"
 BUCKET = "several-logs"
 DAG = "e2e_several"
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -99,8 +99,8 @@ from tests.sandbox import inventory
 airflow = [
     (name, inventory.host(name)[1] | {settings!r}) for name in {names!r}
 ]
-database = [
-    (name, inventory.connection(name) | {of_database!r}) for name in {database!r}
+database = cluster = [
+    (name, inventory.host(name)[1] | {of_database!r}) for name in {database!r}
 ]
 """
 
@@ -109,23 +109,17 @@ database = [
 
 
 @pytest.fixture(scope="module")
-def database(machine: Machine) -> Iterator[Machine]:
-    """The bare machine that gets the database."""
-    it = machines.create(f"{machine.name}-database", machine.release)
-    yield it
-    machines.remove(it.name)
+def database(machine: Machine) -> Machine:
+    """The machine that gets the database and the cluster."""
+    return machine
 
 
 @pytest.fixture(scope="module")
-def hosts(machine: Machine, shell: Shell) -> Iterator[tuple[Machine, Machine]]:
-    """Two bare machines with a kubeconfig of the cluster."""
-    shell("systemctl stop airflow.target")  # that of the machine itself has nothing to do
-    text = shell("kubectl config view --kubeconfig=/root/.kube/config --minify --flatten --raw")
+def hosts(machine: Machine) -> Iterator[tuple[Machine, Machine]]:
+    """Two bare machines."""
     first, second = (
         machines.create(f"{machine.name}-{name}", machine.release) for name in ("one", "two")
     )
-    for each in (first, second):
-        write_file(each, KUBECONFIG, text, "600")
     yield first, second
     for each in (first, second):
         machines.remove(each.name)
@@ -149,17 +143,12 @@ def s3(machine: Machine) -> S3Server:
 
 
 @pytest.fixture(scope="module")
-def settings(machine: Machine, shell: Shell, git: GitServer, s3: S3Server) -> dict[str, Any]:
+def settings(machine: Machine, git: GitServer, s3: S3Server) -> dict[str, Any]:
     """The settings of both hosts."""
     registry = RegistryServer(machine).start()
-    # The node is not for the deploy to change.
-    write_file(machine, "/usr/local/share/ca-certificates/e2e.crt", registry.ca_certificate)
-    shell("update-ca-certificates && systemctl restart containerd")
     token = {"conn_type": "git", "login": git.user, "password": git.token}
     bundle = {"url": git.http_url("team"), "connection": "git_token", "refresh_seconds": 5}
     return {
-        "kubernetes_provider": "existing",
-        "kubernetes_kubeconfig": KUBECONFIG,
         "kubernetes_namespace": NAMESPACE,
         "worker_registry": {
             "repository": f"{registry.address}/team/airflow-worker",
@@ -234,6 +223,9 @@ def airflow(deployed: Deploying, hosts: tuple[Machine, Machine], database: Machi
     for line in shell_of(hosts[0])(shown).splitlines():
         secret = line.partition("=")[2] if line.startswith("AIRFLOW__") else line
         assert secret and secret not in run.output, "the run shows a secret"
+    kubeconfig = json.loads(shell_of(hosts[0])(f"cat {CLUSTER_KUBECONFIG}"))
+    key = kubeconfig["users"][0]["user"]["client-key-data"]
+    assert len(key) > 100 and key not in run.output, "the run shows the cluster's key"
     return log_in(hosts[0])
 
 
@@ -298,6 +290,43 @@ def test_the_next_deploy_changes_nothing(airflow: Airflow, deployed: Deploying) 
     assert run.changed == []
 
 
+# The cluster
+
+
+def test_airflows_hosts_have_the_administrators_login_for_root_alone(
+    airflow: Airflow, hosts: tuple[Machine, Machine], machine: Machine
+) -> None:
+    shown = f"stat -c '%U %a' {CLUSTER_KUBECONFIG}; sha256sum {CLUSTER_KUBECONFIG}"
+    said = [shell_of(host)(shown) for host in hosts]
+    assert said[0] == said[1] and said[0].startswith("root 600\n")
+    backup = shell_of(hosts[0])("airflow-backup login").splitlines()[-1]
+    assert "cluster.kubeconfig" not in shell_of(hosts[0])(f"tar -tf {backup}")
+    for host in hosts:
+        there = "ls -d /var/lib/minikube /usr/local/bin/minikube 2>/dev/null || true"
+        assert shell_of(host)(there) == ""
+
+
+def test_the_clusters_certificates_are_renewed_without_airflow(
+    airflow: Airflow, machine: Machine, shell: Shell
+) -> None:
+    timers = shell("systemctl list-timers 'airflow-*' --no-legend")
+    assert "airflow-cluster-certificates.timer" in timers and len(timers.splitlines()) == 1
+    shell("systemctl start airflow-cluster-certificates.service")
+    assert shell("systemctl is-failed airflow-cluster-certificates.service || true") == "inactive"
+
+
+def test_a_deploy_cures_a_stopped_cluster(
+    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying, shell: Shell
+) -> None:
+    shell("systemctl stop minikube")
+    shell_of(hosts[1])(f"rm {CLUSTER_KUBECONFIG}")
+    run = deployed()
+    assert run.code == 0, run.output
+    assert "minikube | Wait for minikube (1 to 2 minutes the first time)" in run.changed
+    assert deployed().changed == []
+    Runs(airflow).whole(DAG, "hello")
+
+
 # The database
 
 
@@ -320,7 +349,7 @@ def test_the_database_lets_in_airflows_hosts_alone(
     assert f'no pg_hba.conf entry for host "{machine.address}"' in asked(
         machine, database, "require"
     )
-    # A host that has only the database has nothing of Airflow.
+    # A host that only serves others has nothing of Airflow.
     there = shell_of(database)
     assert there("ls -d /opt/airflow /usr/local/bin/airflow* /etc/nginx 2>/dev/null || true") == ""
     assert there("getent passwd airflow || true") == ""
@@ -917,8 +946,8 @@ def test_a_host_that_leaves_takes_nothing_of_the_others(
     assert shell_of(second)("ls -d /etc/airflow /opt/airflow 2>/dev/null || true") == ""
     assert shell(f"kubectl get namespace {NAMESPACE} -o name") == f"namespace/{NAMESPACE}"
     Runs(airflow).whole(DAG, "hello")
-    # The one that is left is a host like any other, which has an address of its own.
-    alone = {"names": (first.name,), "execution_api_host": first.address}
+    # Pods find the one that is left by the same name.
+    alone = {"names": (first.name,)}
     run = deployed(**alone)
     assert run.code == 0, run.output
     assert deployed(**alone).changed == []
@@ -945,7 +974,7 @@ def test_a_host_that_joins_gets_what_it_needs(
 
 
 def test_the_removal_of_all_takes_what_they_share(
-    airflow: Airflow, deployed: Deploying, database: Machine, shell: Shell
+    airflow: Airflow, deployed: Deploying, database: Machine
 ) -> None:
     there = shell_of(database)
     databases = "cd /; runuser -u postgres -- psql -XAtqc 'select datname from pg_database'"
@@ -954,9 +983,12 @@ def test_the_removal_of_all_takes_what_they_share(
     assert "airflow" in there(databases).splitlines()
     run = deployed(what=REMOVAL)
     assert run.code == 0, run.output
-    left = shell(f"kubectl get namespace {NAMESPACE} {NAMESPACE}-control --ignore-not-found")
-    assert left == ""
-    folders = "/etc/airflow /var/lib/airflow-deploy /usr/local/lib/airflow /etc/postgresql/*/main"
+    folders = (
+        "/etc/airflow /var/lib/airflow-deploy /usr/local/lib/airflow /etc/postgresql/*/main"
+        " /var/lib/minikube /etc/kubernetes /root/.minikube /root/.kube /usr/local/bin/kubectl"
+        " /etc/systemd/system/airflow* /etc/systemd/system/minikube.service"
+    )
     assert there(f"ls -d {folders} 2>/dev/null || true") == ""
+    assert there("pgrep -x 'kubelet|etcd|kube-apiserver' || true") == ""
     listed = "dpkg-query -Wf '${db:Status-Status} ${Package}\\n' 'postgresql-[0-9]*' 2>/dev/null"
     assert there(f"{listed} | grep ^installed || true") == ""
