@@ -532,7 +532,7 @@ def test_the_database_goes_with_the_data_only() -> None:
     assert gone.names[0].endswith("Wait until no host of this run has Airflow's services")
     assert gone.names[-1].endswith("Remove the deploy's state")
     airflow = fake.removal_beside_database(False, 0)
-    assert airflow.names[0].endswith("Stop and remove Airflow's units")
+    assert airflow.names[1].endswith("Stop and remove Airflow's units")
     assert not [name for name in airflow.names if "database" in name]
 
 
