@@ -184,3 +184,21 @@ def pod(plan: Plan) -> dict[str, Any]:
 def config_of(plan: Plan) -> Any:
     """airflow.cfg as Airflow reads it."""
     return airflow_config(plan.uploads["/etc/airflow/airflow.cfg"])
+
+
+def keepalived_config(text: str) -> dict[str, Any]:
+    """keepalived's configuration: values by the first words of their lines, blocks by their
+    names."""
+    found: dict[str, Any] = {}
+    blocks = [found]
+    for line in (each.strip() for each in text.splitlines()):
+        if line.endswith("{"):
+            blocks.append(blocks[-1].setdefault(line.removesuffix("{").strip(), {}))
+        elif line == "}":
+            blocks.pop()
+        elif line and not line.startswith("#"):
+            key, _, value = line.partition(" ")
+            assert key not in blocks[-1], line
+            blocks[-1][key] = value
+    assert blocks == [found]
+    return found

@@ -38,28 +38,10 @@ from tests.unit.test_accept import accept
 ADDRESS = ONE_ADDRESS["web_virtual_address"]
 
 
-def config(text: str) -> dict[str, Any]:
-    """A configuration of keepalived: each line's value by its first word, and each block by its
-    name."""
-    found: dict[str, Any] = {}
-    blocks = [found]
-    for line in (each.strip() for each in text.splitlines()):
-        if line.endswith("{"):
-            blocks.append(blocks[-1].setdefault(line.removesuffix("{").strip(), {}))
-        elif line == "}":
-            blocks.pop()
-        elif line and not line.startswith("#"):
-            key, _, value = line.partition(" ")
-            assert key not in blocks[-1], line
-            blocks[-1][key] = value
-    assert blocks == [found]
-    return found
-
-
 def of_host(position: int, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The configuration of one of the hosts."""
     plan = fake.plan(fake.several(position, {**ONE_ADDRESS, **(given or {})}))
-    return config(plan.uploads[ADDRESS_CONFIG])
+    return formats.keepalived_config(plan.uploads[ADDRESS_CONFIG])
 
 
 # The settings

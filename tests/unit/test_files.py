@@ -66,6 +66,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/etc/airflow/*.yaml": yaml.safe_load,
     "/etc/containerd/certs.d/*/hosts.toml": tomllib.loads,
     "/etc/containers/certs.d/*/ca.crt": like(r"-----BEGIN CERTIFICATE-----\n[^-]*-----END .*\n"),
+    "/etc/keepalived/keepalived.conf": formats.keepalived_config,
     "/etc/nginx/sites-available/airflow": nginx,
     "/etc/postgresql/*/conf.d/airflow.conf": formats.postgres_config,
     "/etc/postgresql/*/pg_hba.conf": like(r"(#.*\n|local +.* peer\n)+"),

@@ -57,6 +57,7 @@ LEFT = {
     "/usr/local": "Debian's",
     "/usr/local/bin": "Debian's",
     "/etc/systemd/system": "Debian's",
+    "/etc/keepalived": "Debian's",
     "/etc/nginx/sites-available": "Debian's",
     "/etc/nginx/sites-enabled": "Debian's",
     layout.LOCKS: "in memory, and held by the removal itself",
