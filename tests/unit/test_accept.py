@@ -118,6 +118,33 @@ def test_nginx_reads_a_site_before_it_is_enabled(text: str, tmp_path: Path) -> N
     assert not (tmp_path / "nginx.conf.new").exists()
 
 
+# Debian 12 has a keepalived that ends by SIGTERM after it has read a script.
+@pytest.mark.parametrize(
+    ("keepalived", "accepted"),
+    [
+        ("exit 0", True),
+        ("echo 'a remark'; exit 0", True),
+        ("kill $$", True),
+        ("echo 'Unknown keyword' >&2; kill $$", False),
+        ("echo 'Unknown keyword'; exit 4", False),
+        ("exit 3", False),
+    ],
+)
+def test_keepalived_reads_its_configuration_first(
+    keepalived: str, accepted: bool, tmp_path: Path
+) -> None:
+    new = tmp_path / "keepalived.conf.new"
+    new.touch()
+    script = f'[ "$*" = "--config-test --use-file {new}" ] || exit 9\n{keepalived}'
+    done = accept("address", new, ("keepalived", script))
+    assert (done.returncode == 0) is accepted
+    if accepted:
+        assert done.stderr == ""
+    else:
+        assert done.stderr.endswith("keepalived.conf is refused, and the one of before stays\n")
+        assert ("Unknown keyword" in keepalived) is ("Unknown keyword" in done.stderr)
+
+
 def minikube(arguments: list[str]) -> str:
     """The unit of the cluster, with a program that this machine has in minikube's place."""
     text = fake.plan(fake.settings({"minikube_extra_args": arguments})).uploads[

@@ -33,7 +33,6 @@ from tests.unit import fake, formats
 from tests.unit.fake import MEMBERS, ONE_ADDRESS, SEVERAL
 from tests.unit.formats import Unit
 from tests.unit.programs import LIB
-from tests.unit.test_accept import accept
 
 ADDRESS = ONE_ADDRESS["web_virtual_address"]
 
@@ -374,33 +373,6 @@ def test_a_page_that_is_silent_is_not_waited_for(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         assert not answers(f"http://127.0.0.1:{free.getsockname()[1]}")
-
-
-# Debian 12 has a keepalived that ends by SIGTERM after it has read a script.
-@pytest.mark.parametrize(
-    ("keepalived", "accepted"),
-    [
-        ("exit 0", True),
-        ("echo 'a remark'; exit 0", True),
-        ("kill $$", True),
-        ("echo 'Unknown keyword' >&2; kill $$", False),
-        ("echo 'Unknown keyword'; exit 4", False),
-        ("exit 3", False),
-    ],
-)
-def test_keepalived_reads_its_configuration_first(
-    keepalived: str, accepted: bool, tmp_path: Path
-) -> None:
-    new = tmp_path / "keepalived.conf.new"
-    new.touch()
-    script = f'[ "$*" = "--config-test --use-file {new}" ] || exit 9\n{keepalived}'
-    done = accept("address", new, ("keepalived", script))
-    assert (done.returncode == 0) is accepted
-    if accepted:
-        assert done.stderr == ""
-    else:
-        assert done.stderr.endswith("keepalived.conf is refused, and the one of before stays\n")
-        assert ("Unknown keyword" in keepalived) is ("Unknown keyword" in done.stderr)
 
 
 SYSTEMCTL = """#!/bin/sh
