@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from pyinfra import host, logger
 from pyinfra.api import DeployError
 
@@ -23,7 +21,7 @@ def check(settings: Settings) -> HostSettings:
         return serving.check(settings)
     settings = serving.reached(settings)
     report = host.get_fact(HostReport, variables=variables(settings, lock.take()))
-    found = checks.findings(settings, report, now=time.time())
+    found = checks.findings(settings, report)
     fellows = members.ask(settings.web.virtual_address)
     found += members.findings(fellows)
     found += members.address_findings(settings, fellows)

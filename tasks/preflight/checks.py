@@ -29,7 +29,7 @@ NO_SYSTEMD = (
 )
 
 
-def of_serving(settings: Settings, report: Report, now: float) -> list[str]:
+def of_serving(settings: Settings, report: Report) -> list[str]:
     """All reasons against a host that should have the database or the cluster of others only, each
     with its cure."""
     if not report.one("systemd"):
@@ -38,7 +38,7 @@ def of_serving(settings: Settings, report: Report, now: float) -> list[str]:
         *_system(report),
         *_release(report),
         *_full_disks(report),
-        *_clock(report, now),
+        *_clock(report),
         *(_of_cluster(settings, report) if "cluster" in settings.serves else []),
     ]
 
@@ -54,8 +54,8 @@ def _of_cluster(settings: Settings, report: Report) -> Iterator[str]:
     yield from _sources(settings, report)
 
 
-def findings(settings: Settings, report: Report, now: float) -> list[str]:
-    """All reasons against the deploy, each with its cure; `now` is this machine's Unix time."""
+def findings(settings: Settings, report: Report) -> list[str]:
+    """All reasons against the deploy, each with its cure."""
     if not report.one("systemd"):
         return [NO_SYSTEMD]
     if holder := report.one("locked"):
@@ -74,7 +74,7 @@ def findings(settings: Settings, report: Report, now: float) -> list[str]:
         *_upgrade(settings, report),
         *_minikube(settings, report),
         *_kubernetes_version(settings, report),
-        *_clock(report, now),
+        *_clock(report),
         *_ports(settings, report),
         *_open_ports(report),
         *_web_host(settings, report),
@@ -256,11 +256,11 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in version.split(".")]
 
 
-def _clock(report: Report, now: float) -> Iterator[str]:
-    skew = int(report.one("time")) - now
+def _clock(report: Report) -> Iterator[str]:
+    skew = round(float(report.one("ahead")))
     if abs(skew) > MAX_CLOCK_SKEW:
         yield (
-            f"the clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's:"
+            f"the clock is {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} this machine's:"
             " set it, and keep it right with systemd-timesyncd or chrony"
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,7 +61,6 @@ def ask(virtual_address: str | None = None) -> dict[str, Member]:
 
 def asked(member: Host, virtual_address: str | None = None) -> Member:
     """A host of the inventory, as it is."""
-    began = time.time()
     report: Report = member.get_fact(MemberReport, virtual_address=virtual_address or "")
     return Member(
         report.one("hostname"),
@@ -70,7 +68,7 @@ def asked(member: Host, virtual_address: str | None = None) -> Member:
         report.one("address"),
         report.one("node"),
         report.one("system"),
-        float(report.one("time") or began) - began,
+        float(report.one("ahead") or 0),
         report.one("interface"),
         report.one("link_address"),
         report.one("virtual"),

@@ -53,5 +53,5 @@ fi
 # shellcheck disable=SC1091
 . /etc/os-release
 say system "$ID ${VERSION_CODENAME-} on $(dpkg --print-architecture)"
-say time "$(date +%s.%N)"
 [ -z "$virtual_address" ] || ask_virtual_address
+say time "$(date +%s.%N)" # last, so that it is new when it arrives

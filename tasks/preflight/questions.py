@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -48,7 +49,9 @@ class HostReport(FactBase[Report]):
 
     def command(self, variables: str) -> str:
         """The questions, below the assignments of the variables that they use."""
-        return variables + QUESTIONS.read_text() + NEIGHBOURS.read_text() + "ask_neighbours\ntrue\n"
+        # The time is the last answer, so that it is new when it arrives.
+        asked = 'ask_neighbours\nsay time "$(date +%s)"\n'
+        return variables + QUESTIONS.read_text() + NEIGHBOURS.read_text() + asked
 
     @staticmethod
     def default() -> Report:
@@ -56,12 +59,15 @@ class HostReport(FactBase[Report]):
         return Report({})
 
     def process(self, output: Iterable[str]) -> Report:
-        """Collect the answers by question."""
+        """Collect the answers by question, with `ahead`: seconds that the host's clock is ahead of
+        this machine's."""
         values: dict[str, list[str]] = {}
         for line in output:
             # Processes, clusters and other people choose these words; none may drive the terminal.
             key, _, value = printable(line).partition(" ")
             values.setdefault(key, []).append(value)
+        for told in values.get("time", []):
+            values["ahead"] = [f"{float(told) - time.time():.1f}"]
         return Report(values)
 
 

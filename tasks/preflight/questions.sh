@@ -95,7 +95,6 @@ ask_system() {
     for place in /opt /var; do
         say disk_kib "$place $(df -Pk $place | awk 'NR == 2 {print $4}')"
     done
-    say time "$(date +%s)"
     {
         hostname
         hostname -f

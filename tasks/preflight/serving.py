@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,7 +197,7 @@ def check(settings: Settings) -> HostSettings:
     if holder:
         found = [lock.refusal(holder)]
     else:
-        found = checks.of_serving(settings, report, time.time())
+        found = checks.of_serving(settings, report)
         if _is_known(report):
             found += neighbours.of_serving(settings, report)
         if report.one("installed"):
