@@ -10,7 +10,16 @@ from tasks.airflow import config, database, objects, secrets, services, timers, 
 from tasks.cluster import access, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import database_host, metrics, postgres, proxy, system
-from tasks.lib import connection, database_group, members, progress, shell, terminal
+from tasks.lib import (
+    connection,
+    database_group,
+    members,
+    progress,
+    questions,
+    quick,
+    shell,
+    terminal,
+)
 from tasks.settings import HostSettings
 from tasks.worker import dags, git, image, template
 
@@ -78,6 +87,7 @@ def deploy_role(settings: HostSettings) -> None:
 
 
 if pyinfra.is_cli:
+    quick.use()
     terminal.show_only_text()
     progress.show()
     connection.disable_nagle()
@@ -87,4 +97,5 @@ if pyinfra.is_cli:
     database_group.check()
     completed = preflight.check(database_group.settings())
     shell.use(completed.environment)
+    questions.ask_together(pyinfra.state)
     deploy_role(completed)
