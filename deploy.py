@@ -10,7 +10,7 @@ from tasks.airflow import config, database, objects, secrets, services, timers, 
 from tasks.cluster import access, certificates, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import address, metrics, postgres, proxy, serving, system
-from tasks.lib import connection, groups, members, progress, shell, terminal
+from tasks.lib import connection, groups, members, progress, questions, quick, shell, terminal
 from tasks.settings import HostSettings
 from tasks.worker import dags, git, image, registry, template
 
@@ -92,6 +92,7 @@ def deploy_role(settings: HostSettings) -> None:
 
 
 if pyinfra.is_cli:
+    quick.use()
     terminal.show_only_text()
     progress.show()
     connection.disable_nagle()
@@ -101,4 +102,5 @@ if pyinfra.is_cli:
     groups.check()
     completed = preflight.check(groups.settings())
     shell.use(completed.environment)
+    questions.ask_together(pyinfra.state)
     deploy_role(completed)

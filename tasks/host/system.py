@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pyinfra.api import deploy
+from collections.abc import Generator
+
+from pyinfra import host
+from pyinfra.api import deploy, operation
+from pyinfra.facts.server import Command
 from pyinfra.operations import files, server
 
 from tasks import layout
@@ -114,14 +118,39 @@ def _create_user(
     name: str, comment: str, uid: int | None = None, groups: list[str] | None = None
 ) -> None:
     server.group(name=f"Create group {name}", group=name, gid=uid, system=True)
-    server.user(
-        name=f"Create user {name}",
-        user=name,
+    _user(name=f"Create user {name}", user=name, comment=comment, uid=uid, groups=groups)
+
+
+@operation()
+def _user(
+    user: str, comment: str, uid: int | None, groups: list[str] | None
+) -> Generator[str, None, None]:
+    """
+    Create a user of the system, as pyinfra's own operation does, which asks for the last login of
+    each user of the host.
+
+    + user, comment, uid, groups: like those of `server.user`
+    """
+    home, shell = HOMES[user], "/usr/sbin/nologin"
+    question = f"getent passwd {user} && id -gn {user} && id -Gn {user} || true"
+    found = (host.get_fact(Command, command=question) or "").splitlines()
+    if len(found) == 3:
+        entry, group, all_groups = found
+        _, _, number, _, *rest = entry.split(":")
+        if (
+            (rest, group) == ([comment, home, shell], user)
+            and (uid is None or number == str(uid))
+            and (groups is None or {*all_groups.split()} == {user, *groups})
+        ):
+            host.noop(f"{user} is as it should be")
+            return
+    yield from server.user._inner(
+        user=user,
         uid=uid,
-        group=name,
+        group=user,
         groups=groups,
-        home=HOMES[name],
-        shell="/usr/sbin/nologin",
+        home=home,
+        shell=shell,
         comment=comment,
         ensure_home=False,
         system=True,

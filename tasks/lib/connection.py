@@ -15,7 +15,7 @@ AS_LOGIN: dict[str, Any] = {"_sudo": False, "_doas": False, "_dzdo": False, "_su
 def disable_nagle() -> None:
     """Send what belongs to a command at once, where the connection is SSH over TCP.
 
-    Otherwise each of a run's 150 commands waits 40 ms: TCP holds a small packet back until the
+    Otherwise each command of a run waits 40 ms: TCP holds a small packet back until the
     other side has confirmed the one before (Nagle's algorithm), and the other side delays just that
     (RFC 896, RFC 1122 4.2.3.2).
     """

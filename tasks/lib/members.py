@@ -22,6 +22,7 @@ from pyinfra.api.state import BaseStateCallback
 from pyinfra.facts.server import Command
 
 from tasks.layout import LIB
+from tasks.lib import questions
 from tasks.lib.operations import ALONE, ensure, run_unless
 from tasks.settings import GROUPS
 
@@ -62,7 +63,8 @@ def said_by(member: Host, command: str) -> str | None:
     fails."""
     arguments: Any = pop_global_arguments(host.state, member, {})[0]
     chosen = {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS if key in arguments}
-    succeeded, output = member.run_shell_command(StringCommand(command), **chosen)
+    with questions.asked():
+        succeeded, output = member.run_shell_command(StringCommand(command), **chosen)
     return "".join(f"{line}\n" for line in output.stdout_lines) if succeeded else None
 
 

@@ -38,16 +38,15 @@ from pyinfra.context import ctx_host, ctx_state
 from deploy import deploy_role
 from tasks import layout, remove
 from tasks.layout import ROOT
-from tasks.lib import operations, whole_file
+from tasks.lib import operations, quick, whole_file
 from tasks.settings import SECTIONS, HostSettings, Server, Settings
 
 FILES = ROOT / "files"
 
 BARE_HOST_DATA: dict[str, Any] = {}  # of pyinfra's own, for all hosts
 
-# pyinfra looks up its own annotations again for each operation and question: a third of a plan.
-pyinfra_arguments.all_global_arguments = functools.cache(pyinfra_arguments.all_global_arguments)
-# It looks up each of its arguments in the data of the host, too, where tests have none: a third.
+quick.use()
+# pyinfra looks up each of its arguments in the data of the host, where tests have none: a third.
 _look_up = HostData.__getattr__
 
 

@@ -21,8 +21,11 @@ from pathlib import Path
 
 cluster, words = Path(os.environ["CLUSTER"]), sys.argv[1:]
 namespace = words[words.index("-n") + 1] if "-n" in words else "default"
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 verb = next(word for word in words if word in ("get", "diff", "apply", "delete"))
 found = []
+with (cluster.parent / "verbs").open("a") as verbs:
+    print(verb, file=verbs)
 for each in json.load(sys.stdin)["items"]:
     metadata = each["metadata"]
     if "-n" in words and metadata.setdefault("namespace", namespace) != namespace:
@@ -32,6 +35,12 @@ for each in json.load(sys.stdin)["items"]:
     there = json.loads(path.read_text()) if path.exists() else None
     if verb in ("diff", "apply"):
         found += [str(path)] if there != each else []
+    elif there and "json" in words:
+        # What the API adds, and what kubectl does unless the server applies.
+        given = {"annotations": {}, **there["metadata"]}
+        note = {APPLIED: json.dumps({**there, "metadata": given})}
+        more = given["annotations"] | ({} if each["kind"] == "Secret" else note)
+        found.append({**there, "metadata": {**given, "annotations": more, "uid": "some"}})
     elif there:
         found.append(f"{each['kind'].lower()}/{metadata['name']}")
     if verb == "apply":
@@ -40,6 +49,8 @@ for each in json.load(sys.stdin)["items"]:
             print(each["kind"], "--server-side" in words, file=applied)
     elif verb == "delete":
         path.unlink(missing_ok=True)
+if "json" in words:
+    found = [json.dumps(found[0] if len(found) == 1 else {"kind": "List", "items": found})]
 print("\\n".join(found))
 sys.exit(1 if verb == "diff" and found else 0)
 """

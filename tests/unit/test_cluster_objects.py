@@ -90,6 +90,42 @@ def test_another_authority_and_another_login_are_noticed(host: Host) -> None:
         assert host.check(PROGRAM) == ""
 
 
+def verbs(host: Host) -> list[str]:
+    """What kubectl is asked to do by a check."""
+    (host.folder / "verbs").unlink()
+    host.check(PROGRAM)
+    return (host.folder / "verbs").read_text().split()
+
+
+def test_objects_as_they_were_applied_are_only_read(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    host = deployed(tmp_path, {**GIVEN, "worker_registry": None})
+    host.apply(PROGRAM)
+    assert {*verbs(host)} == {"get"}
+
+
+@pytest.mark.parametrize("edited", ["live", "wanted", "list"])
+def test_an_object_that_differs_is_noticed(edited: str, tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    host = deployed(tmp_path, {**GIVEN, "worker_registry": None})
+    host.apply(PROGRAM)
+    role = tmp_path / "cluster/Role.airflow.airflow-control-plane"
+    content = json.loads(role.read_text())
+    if edited == "live":
+        content["rules"][0]["verbs"] = ["*"]
+    elif edited == "list":
+        content["rules"].append({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]})
+    if edited == "wanted":  # a field goes, which the cluster still has
+        path = Path(host.values["KUBERNETES_OBJECTS"])
+        wanted = json.loads(path.read_text())
+        for each in wanted["items"]:
+            each.pop("automountServiceAccountToken", None)
+        path.write_text(json.dumps(wanted))
+    role.write_text(json.dumps(content))
+    assert "has another, of" in host.check(PROGRAM)
+    assert "diff" in verbs(host)
+
+
 def test_unwanted_objects_are_deleted(tmp_path: Path) -> None:
     (tmp_path / "cluster").mkdir()
     unwanted = {

@@ -9,20 +9,9 @@ here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
 
-end_of() {
-    openssl x509 -noout -enddate -dateopt iso_8601 "$@"
-}
-
-# Print when the first of these certificates ends, as Unix time, and its file; nothing if there is
-# none. A kubeconfig has its certificate inside, or names the file, which is one of the others.
+# Print when the first of these certificates ends, as Unix time, and its file; nothing if there is none.
 first_end() {
-    first=$(for each; do
-        case $each in
-        *.conf) end=$(sed -n 's/^ *client-certificate-data: *//p' "$each" | base64 -d | end_of) ;;
-        *) end=$(end_of -in "$each") ;;
-        esac && echo "${end#*=} $each"
-    done 2>/dev/null | sort | head -n 1)
-    [ -z "$first" ] || echo "$(date -d "${first%Z *}Z" +%s) ${first##* }"
+    "$here/certificate-ends.py" "$@"
 }
 
 # Print «name time» of each group of certificates.
