@@ -8,7 +8,6 @@ step. One question tells whether the file is as it should be, where pyinfra's op
 from __future__ import annotations
 
 import hashlib
-import shlex
 import stat
 from collections.abc import Generator, Sequence
 from io import StringIO
@@ -25,6 +24,7 @@ from tasks.lib.operations import with_arguments
 from tasks.lib.templates import compiled
 
 PROGRAM = Path(__file__).with_name("whole-file.sh")
+QUESTION = Path(__file__).with_name("file-state.sh")
 
 Commands = Generator[Any, None, None]
 
@@ -82,8 +82,7 @@ def _put(
         f"{stat.S_IFREG | int(mode, 8):x} {user} {group}",
         f"{hashlib.sha256(content).hexdigest()}  -",
     ]
-    ask = """(stat -c '%f %U %G' "$f" && sha256sum <"$f") 2>/dev/null || true"""
-    question = f"f={shlex.quote(dest)}; {ask}"
+    question = with_arguments(QUESTION, [dest])
     if (host.get_fact(Command, command=question) or "").splitlines() == wanted:
         host.noop(f"{dest} is as it should be")
         return
