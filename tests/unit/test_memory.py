@@ -36,7 +36,7 @@ assert new() is None, "later garbage is kept"
 
 def test_the_first_fork_freezes_what_there_is() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-B", "-c", PROGRAM],
         env={"PYTHONPATH": str(FILES / "usr/local/lib/airflow/python")},
         capture_output=True,
         text=True,
