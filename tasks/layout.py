@@ -143,7 +143,8 @@ CONTAINERD_DEFAULTS = f"{LIB}/containerd.toml"  # CONTAINERD_CONFIG before minik
 # Python modules that the host's Airflow loads when it starts, and pods do not.
 MODULES = f"{LIB}/python"
 GUARDS = tuple(
-    f"{MODULES}/airflow_deploy_{name}.py" for name in ("crashes", "files", "logs", "policy")
+    f"{MODULES}/airflow_deploy_{name}.py"
+    for name in ("crashes", "files", "logs", "memory", "policy")
 )
 KUBECTL = "/usr/local/bin/kubectl"
 HOST_ENV = "/etc/airflow/host.env"

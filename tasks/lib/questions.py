@@ -165,14 +165,14 @@ class Together(BaseStateCallback):
                 print_input=state.print_fact_input,
                 **{**arguments, "_stdin": sent},
             )
-        except (OSError, SSHException):
+            answers = json.loads(output.stdout) if succeeded else []
+        except (OSError, SSHException, ValueError):  # no connection, no Python, or other words
             return
-        if succeeded:
-            for question, (status, *texts) in zip(asked, json.loads(output.stdout), strict=True):
-                if status == 0:
-                    streams = zip(("stdout", "stderr"), texts, strict=True)
-                    lines = [OutputLine(name, each) for name, text in streams for each in text]
-                    self._answers[host][question] = (True, CommandOutput(lines))
+        for question, (status, *texts) in zip(asked, answers, strict=False):
+            if status == 0:
+                streams = zip(("stdout", "stderr"), texts, strict=True)
+                lines = [OutputLine(name, each) for name, text in streams for each in text]
+                self._answers[host][question] = (True, CommandOutput(lines))
 
 
 def _question(

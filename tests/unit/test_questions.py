@@ -163,10 +163,11 @@ def test_a_question_that_fails_is_the_operations_own(tmp_path: Path) -> None:
     assert not behind.is_complete()
 
 
-def test_without_python_each_operation_asks_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("beginning", ["exit 127", "echo Welcome"])
+def test_without_answers_each_operation_asks_by_itself(
+    beginning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(questions, "ALONE", "exit 127\n")
+    monkeypatch.setattr(questions, "ALONE", f"{beginning}\n")
     run = Run()
     made = run.unless(f"test -e {tmp_path}/made", f"touch {tmp_path}/made")
     same = run.unless("true")

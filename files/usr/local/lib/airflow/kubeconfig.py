@@ -114,9 +114,7 @@ def kubeconfig(account: Account, uid: str) -> str:
     if VALUES["NODE_IS_HOST"]:
         # Its own address may change (DHCP), and a proxy may be for others. minikube's certificate
         # of the API is for this address too.
-        cluster["server"] = re.sub(
-            r"^https://.*:(\d+)", r"https://127.0.0.1:\1", cluster["server"]
-        )
+        cluster["server"] = re.sub(r"^https://.*:(\d+)", r"https://127.0.0.1:\1", cluster["server"])
     program = {
         "apiVersion": CREDENTIAL["apiVersion"],
         "command": "/bin/cat",

@@ -10,6 +10,7 @@ from typing import Any
 
 import airflow_deploy_crashes
 import airflow_deploy_logs
+import airflow_deploy_memory
 from airflow import settings
 from airflow.configuration import conf
 from airflow.exceptions import AirflowClusterPolicyViolation
@@ -37,6 +38,7 @@ FROM_ENVIRONMENT = (
 settings.task_instance_mutation_hook.is_noop = False
 airflow_deploy_logs.install()
 airflow_deploy_crashes.install()
+airflow_deploy_memory.install()
 
 
 @hookimpl
