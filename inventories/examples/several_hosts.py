@@ -24,8 +24,8 @@ airflow = [
                     "extra": {"region_name": "eu-central-1"},
                 },
             },
-            # A free address, which one of them has. Where the network lets no machine take it, leave
-            # it out: then the name has the addresses of both, or of a balancer in front of them.
+            # A free address, which one of them has. Where the network lets no machine take it,
+            # leave it out: then the name has the addresses of both, or of a balancer.
             "web_host": "0.0.0.0",
             "web_virtual_address": "192.0.2.10",
             "web_base_url": "https://airflow.example.com",
