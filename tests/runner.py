@@ -22,6 +22,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -156,17 +157,18 @@ class Runner:
 
     def run(self, at_once: int) -> None:
         """Run all; a story that fails does not hold up the others."""
-        threads = [threading.Thread(target=self._work) for _ in range(min(at_once, len(self.runs)))]
-        for thread in threads:
-            thread.start()
-        try:
-            self._tell(threads)
-        except BaseException:
-            self._stop()
-            raise
-        finally:
-            for thread in threads:
-                thread.join()
+        # Not by join: one that a signal interrupts takes its thread for ended (Python 3.11,
+        # Thread._wait_for_tstate_lock), and nobody waits until the machines are removed.
+        at_once = min(at_once, len(self.runs))
+        with ThreadPoolExecutor(at_once) as pool:
+            workers = [pool.submit(self._work) for _ in range(at_once)]
+            try:
+                self._tell(workers)
+                for each in workers:
+                    each.result()
+            except BaseException:
+                self._stop()
+                raise
 
     def _stop(self) -> None:
         with self._lock:
@@ -176,11 +178,10 @@ class Runner:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGTERM)
 
-    def _tell(self, threads: list[threading.Thread]) -> None:
+    def _tell(self, workers: list[Future[None]]) -> None:
         """Show what runs: always on a terminal, otherwise a line a minute."""
         terminal, told = sys.stdout.isatty(), time.monotonic()
-        while any(thread.is_alive() for thread in threads):
-            threads[0].join(1) if threads[0].is_alive() else time.sleep(1)
+        while wait(workers, timeout=1).not_done:
             running = [run for run in self.runs if run.began and not run.ended]
             line = " | ".join(f"{run.title} {run.elapsed} {run.step}" for run in running)
             if terminal:
@@ -216,7 +217,8 @@ class Runner:
             progress(f"{run.title}: {self.outcome(run)} after {run.elapsed}")
         if self.keep and not run.ok:
             progress(f"Kept: python -m tests.sandbox.machine ssh {name}")
-            raise SystemExit(1)
+            self._waiting.clear()
+            return
         try:
             clear(name)
         except SandboxError as error:

@@ -119,3 +119,43 @@ def test_a_changed_file_of_the_deploy_wants_another_machine(
     assert runner.deployed_state("trixie") == before
     (tmp_path / "tasks/one.py").write_text("2")
     assert runner.deployed_state("trixie") != before
+
+
+INTERRUPTED = """
+import contextlib, pathlib, signal, sys, threading
+
+from tests import runner
+from tests.stories import Story
+
+
+
+class Runner(runner.Runner):
+    def _prepare(self, run, name):
+        pass
+
+    def _test(self, run, name):
+        threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGTERM)).start()
+        self._follow(["sleep", "60"], name, run, run.evidence / "tests.txt")
+
+
+runner.slot = lambda: contextlib.nullcontext("a-slot")
+runner.clear = lambda name: print(f"{name} is removed")
+signal.signal(signal.SIGTERM, lambda number, frame: signal.default_int_handler(number, frame))
+run = runner.Run(Story("main", "It works.", 5, "bare"), "bookworm")
+try:
+    Runner([run], pathlib.Path(sys.argv[1]), keep=False).run(1)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupted_run_removes_its_machines_before_it_ends(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-2:] == ["a-slot is removed", "interrupted"]
