@@ -36,6 +36,7 @@ PROGRAMS = {
         "postgres.sh",
     },
     "cluster": {
+        "certificate-ends.py",
         "certificates.sh",
         "cluster-addons.py",
         "cluster.sh",
