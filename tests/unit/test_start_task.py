@@ -205,7 +205,7 @@ def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
         modules[name] = ModuleType(name)
         vars(modules[name]).update(values)
     modules["airflow"].settings = modules["airflow.settings"]
-    for name in ("airflow_deploy_logs", "airflow_deploy_crashes"):
+    for name in ("airflow_deploy_logs", "airflow_deploy_crashes", "airflow_deploy_memory"):
         modules[name] = ModuleType(name)
         vars(modules[name])["install"] = lambda: None
     with mock.patch.dict(sys.modules, modules):
