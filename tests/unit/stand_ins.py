@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import shlex
 import subprocess
 from collections.abc import Mapping
@@ -121,3 +123,8 @@ class Host:
         """The objects that KUBECTL keeps, by kind, namespace and name."""
         found = sorted((self.folder / "cluster").iterdir())
         return {path.name: json.loads(path.read_text()) for path in found}
+
+
+def owner() -> dict[str, str]:
+    """The user of the tests may own the file."""
+    return {"user": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}

@@ -22,7 +22,7 @@ from tasks import layout
 from tasks.lib import operations, questions, whole_file
 from tasks.lib.operations import run_unless, secret_file
 from tests.unit import fake
-from tests.unit.test_whole_file import owner
+from tests.unit.stand_ins import owner
 
 
 class Run:

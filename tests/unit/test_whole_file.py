@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import grp
-import os
-import pwd
 import re
 from collections.abc import Mapping
 from io import StringIO
@@ -14,11 +11,7 @@ from typing import Any
 from tasks.layout import ROOT
 from tasks.lib import whole_file
 from tests.unit import fake
-
-
-def owner() -> dict[str, str]:
-    """The user of the tests may own the file."""
-    return {"user": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
+from tests.unit.stand_ins import owner
 
 
 def put(dest: Path, text: str, **more: Any) -> Any:
