@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 import pytest
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
-from pyinfra.connectors.util import write_stdin
+from pyinfra.connectors.util import CommandOutput, OutputLine, write_stdin
 from pyinfra.context import ctx_host
 
 from tasks.layout import ROOT
@@ -149,8 +149,9 @@ def test_a_run_whose_machine_slept_does_not_wait_for_the_news(
 class Connection:
     """A host over SSH whose holder ends, and with it the channel that the run writes to."""
 
-    def __init__(self, is_active: bool) -> None:
+    def __init__(self, is_active: bool, uid: str) -> None:
         self.connector = self.client = self.state = self
+        self.uid = uid
         self.is_active = lambda: is_active
         self.given: Any = None
 
@@ -158,29 +159,37 @@ class Connection:
         """The connection itself."""
         return self
 
-    def run_shell_command(self, command: object, **given: object) -> None:
-        """Fail as paramiko does."""
+    def run_shell_command(self, command: object, **given: object) -> tuple[bool, CommandOutput]:
+        """Say who the login is; fail as paramiko does where the holder should get its input."""
+        if str(command) == "id -u":
+            return True, CommandOutput([OutputLine("stdout", self.uid)])
         self.given = given
         raise OSError("Socket is closed")
 
 
-@pytest.mark.parametrize("is_active", [True, False])
-def test_a_run_that_lost_its_lock_ends_but_not_one_that_disconnects(
-    is_active: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("is_active", "uid", "ends"), [(True, "0", True), (True, "1000", False), (False, "0", False)]
+)
+def test_a_run_that_lost_its_lock_ends_but_not_one_that_disconnects_or_had_none(
+    is_active: bool,
+    uid: str,
+    ends: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    connection = Connection(is_active)
+    connection = Connection(is_active, uid)
     arguments = dict.fromkeys(CONNECTOR_ARGUMENT_KEYS)
     monkeypatch.setattr(lock, "pop_global_arguments", lambda *_: (arguments, []))
     monkeypatch.setattr(builtins, "input", input)  # the lock takes its place
     with ctx_host.use(connection):
         assert lock.take().startswith(f"{getpass.getuser()}@")
-        if is_active:
+        if ends:
             with pytest.raises(SystemExit):
                 gevent.sleep(1)
         else:
             gevent.sleep(0.1)
     assert builtins.input is lock.ask
-    assert (lock.LOST in caplog.text) is is_active
+    assert (lock.LOST in caplog.text) is ends
     assert isinstance(connection.given["_stdin"], lock.Beats)
 
 
