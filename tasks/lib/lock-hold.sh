@@ -7,9 +7,16 @@
 : "${lock_wait=}"  # seconds, for the lock of a run that just ended
 : "${lock_lease=}" # seconds that a run may be silent; empty if there is no network in between
 
-install -d -m 700 "$(dirname "$lock_file")"
+# End without the lock: the preflight says why. It may take longer than a run with a lease takes to
+# notice that its holder has ended, so the holder stays until the run ends.
+give_up() {
+    [ -z "$lock_lease" ] || exec cat >/dev/null 9>&-
+    exit 0
+}
+
+install -d -m 700 "$(dirname "$lock_file")" || give_up # a login without rights
 exec 9>>"$lock_file"
-flock -w "$lock_wait" 9 || exit 0
+flock -w "$lock_wait" 9 || give_up
 echo "$lock_owner" >"$lock_file"
 if [ -n "$lock_lease" ]; then
     # A connection that is cut without a word stays open here for a quarter of an hour, so the run says
