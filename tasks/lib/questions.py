@@ -76,7 +76,6 @@ class Together(BaseStateCallback):
         self._open: dict[Host, dict[_Question, dict[str, Any]]] = {}
         self._has_begun = False
         for host in state.inventory:
-            self._answers[host] = {}
             self._stand_before(host)
 
     def operation_start(self, state: State, op_hash: str) -> None:  # type: ignore[override]

@@ -40,10 +40,10 @@ def ends(certificates: list[bytes]) -> list[int]:
 
 def main() -> None:
     """Print the first end."""
-    paths = [path for path in map(Path, sys.argv[1:]) if path.exists() and certificate(path)]
-    if paths:
-        found = ends([certificate(path) for path in paths])
-        print(*min(zip(found, paths, strict=True)))
+    read = {path: certificate(path) for path in map(Path, sys.argv[1:]) if path.exists()}
+    found = {path: text for path, text in read.items() if text}
+    if found:
+        print(*min(zip(ends([*found.values()]), found, strict=True)))
 
 
 main()
