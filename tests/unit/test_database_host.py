@@ -227,6 +227,15 @@ def test_the_logins_are_copied_and_shown_nowhere() -> None:
     assert not [text for text in said for secret in SECRETS if secret in text]
 
 
+COPIED = {
+    "group": "database",
+    "part": "owner",
+    "path": "/etc/airflow/x",
+    "user": "airflow",
+    "mode": "400",
+}
+
+
 def test_no_option_of_pyinfra_shows_a_copy(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -236,15 +245,8 @@ def test_no_option_of_pyinfra_shows_a_copy(
     state.print_fact_info = state.print_fact_input = state.print_fact_output = True
     state.config.DIFF = True
     logger.setLevel(logging.DEBUG)
-    arguments = {
-        "group": "database",
-        "part": "owner",
-        "path": "/etc/airflow/x",
-        "user": "airflow",
-        "mode": "400",
-    }
     airflow = [state.inventory.get_host(name) for name in AIRFLOW]
-    add_op(state, groups.copied_file, name="Copy", host=airflow, **arguments)
+    add_op(state, groups.copied_file, name="Copy", host=airflow, **COPIED)
     run_ops(state)
     assert not state.failed_hosts
     captured = capfd.readouterr()
@@ -257,15 +259,8 @@ def test_nothing_is_copied_of_a_host_that_gives_nothing() -> None:
         AIRFLOW[0]: {re.compile(r"echo .*>&2; exit 1"): {"success": False}},
     }
     state = fake.hosts({"airflow": AIRFLOW[:1], "database": (DATABASE_HOST,)}, responses)  # type: ignore[arg-type]
-    arguments = {
-        "group": "database",
-        "part": "owner",
-        "path": "/etc/airflow/x",
-        "user": "airflow",
-        "mode": "400",
-    }
     airflow = state.inventory.get_host(AIRFLOW[0])
-    add_op(state, groups.copied_file, name="Copy", host=airflow, **arguments)
+    add_op(state, groups.copied_file, name="Copy", host=airflow, **COPIED)
     run_ops(state)
     assert {each.name for each in state.failed_hosts} == {AIRFLOW[0]}
 
