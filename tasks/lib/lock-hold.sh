@@ -14,7 +14,9 @@ give_up() {
     exit 0
 }
 
-install -d -m 700 "$(dirname "$lock_file")" || give_up # a login without rights
+# A login without rights fails at one or the other; a failed exec would end the shell.
+install -d -m 700 "$(dirname "$lock_file")" || give_up
+touch "$lock_file" || give_up
 exec 9>>"$lock_file"
 flock -w "$lock_wait" 9 || give_up
 echo "$lock_owner" >"$lock_file"

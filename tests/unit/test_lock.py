@@ -108,7 +108,7 @@ def test_a_run_that_ends_or_is_ended_lets_go_at_once(tmp_path: Path) -> None:
     run.wait(5)
 
 
-@pytest.mark.parametrize("why", ["no rights", "another run"])
+@pytest.mark.parametrize("why", ["no folder", "no file", "another run"])
 def test_a_run_without_the_lock_is_ended_by_the_preflight_alone(
     why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,8 +117,11 @@ def test_a_run_without_the_lock_is_ended_by_the_preflight_alone(
     file = tmp_path / "locks/lock"
     if why == "another run":
         other = with_lease("ada", file, 60)
+    elif why == "no folder":
+        (tmp_path / "locks").touch()
     else:
-        (tmp_path / "locks").touch()  # no folder can be made there
+        file.parent.mkdir()
+        file.symlink_to(tmp_path / "missing/lock")
     command = ["sh", "-c", lock.script("grace", str(file), 60)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         with pytest.raises(subprocess.TimeoutExpired):
