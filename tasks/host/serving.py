@@ -30,6 +30,7 @@ PROGRAMS = {
         "database-logins.py",
         "metrics.sh",
         "metrics.yaml",
+        "own-addresses.sh",
         "postgres-certificate.sh",
         "postgres-cluster.sh",
         "postgres-make.sh",

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 from pyinfra import host
 from pyinfra.api.host import Host
 
-from tasks.layout import ADDRESS_CONFIG, LIB, ROOT
+from tasks.layout import ADDRESS_CONFIG
 from tasks.lib import members
 from tasks.lib.shell import assignments
-from tasks.preflight.questions import HostReport, Report
+from tasks.preflight.questions import HostReport, Report, as_function
 from tasks.settings import SETTINGS, Settings
 
 PROGRAM = Path(__file__).with_name("members.sh")
-OWN_NAME = ROOT / "files" / LIB.lstrip("/") / "own-name.sh"
 MAX_SKEW = 10  # seconds, as Airflow allows it between the maker of a token and its reader
 # Settings of what a host shows to people, who may reach each host in its own way.
 OF_ONE_HOST = {"web_host", "web_host_names", "web_certificate"}
@@ -49,8 +48,8 @@ class MemberReport(HostReport):
     def command(self, virtual_address: str) -> str:
         """The questions, also about a virtual address if there is one."""
         given = {"virtual_address": virtual_address, "address_config": ADDRESS_CONFIG}
-        name = f"own_name() {{\n{OWN_NAME.read_text()}}}\n"
-        return assignments(given) + name + PROGRAM.read_text()
+        functions = as_function("own-name.sh") + as_function("own-addresses.sh")
+        return assignments(given) + functions + PROGRAM.read_text()
 
 
 def ask(virtual_address: str | None = None) -> dict[str, Member]:

@@ -51,7 +51,8 @@ class HostReport(FactBase[Report]):
         """The questions, below the assignments of the variables that they use."""
         # The time is the last answer, so that it is new when it arrives.
         asked = 'ask_neighbours\nsay time "$(date +%s)"\n'
-        return variables + QUESTIONS.read_text() + NEIGHBOURS.read_text() + asked
+        given = variables + as_function("own-addresses.sh")
+        return given + QUESTIONS.read_text() + NEIGHBOURS.read_text() + asked
 
     @staticmethod
     def default() -> Report:
@@ -69,6 +70,15 @@ class HostReport(FactBase[Report]):
         for told in values.get("time", []):
             values["ahead"] = [f"{float(told) - time.time():.1f}"]
         return Report(values)
+
+
+def as_function(program: str) -> str:
+    """A shell function that is one of the deploy's programs, for a host that may not have it yet.
+
+    The function of `own-name.sh` is `own_name`.
+    """
+    text = (layout.ROOT / "files" / layout.LIB.lstrip("/") / program).read_text()
+    return f"{program.removesuffix('.sh').replace('-', '_')}() {{\n{text}}}\n"
 
 
 def variables(settings: Settings, lock_owner: str) -> str:

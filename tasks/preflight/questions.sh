@@ -2,7 +2,7 @@
 # Ask a host about everything that may stop a deploy. Each answer is a line «key value». It uses only
 # programs of a bare Debian: no Python, no curl. It changes nothing.
 # No program of the deploy is on a bare host yet, so preflight sends this text, with assignments of
-# the variables below and tasks/lib/lock.sh on top.
+# the variables below, tasks/lib/lock.sh, and the program own-addresses.sh as a function on top.
 
 # A variable that is not given is empty, so that nothing is asked about it.
 : "${claims=}"             # lines «setting claim [folder]»: claims that must be there
@@ -98,11 +98,7 @@ ask_system() {
     {
         hostname
         hostname -f
-        # The same addresses as in certificate.sh.
-        ip -o -4 route get 192.0.2.1 | sed -n 's/.* src \([^ ]*\).*/\1/p'
-        interface=$(ip -o -4 route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')
-        [ -z "$interface" ] ||
-            ip -o -4 addr show dev "$interface" scope global | sed -n '1s/.* inet \([0-9.]*\).*/\1/p'
+        own_addresses | sed 's/.* //'
     } 2>/dev/null | sed '/^localhost$/d; s/^/own_name /' | sort -u
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -213,9 +214,11 @@ class Maker:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.programs = folder / "tls", folder / "bin"
-        self.script = (FILES / "usr/local/lib/airflow/certificate.sh").read_text()
+        lib = FILES / "usr/local/lib/airflow"
+        self.script = (lib / "certificate.sh").read_text()
         for path in (self.folder, self.programs):
             path.mkdir()
+        shutil.copy(lib / "own-addresses.sh", folder)
         self.program("hostname", 'test "$*" || echo me; test -z "$*" || echo me.example')
         self.program("ip", "echo '192.0.2.1 via 192.0.2.254 dev eth0 src 192.0.2.7 uid 0'")
 
@@ -226,9 +229,10 @@ class Maker:
 
     def run(self, action: str, *names: str) -> int:
         """Run it; returns its status."""
+        program = self.folder.with_name("certificate.sh")
+        program.write_text(self.script)
         done = subprocess.run(
-            ["sh", "-s", action, str(self.folder), *names],
-            input=self.script,
+            ["sh", program, action, self.folder, *names],
             env={"PATH": f"{self.programs}:/usr/sbin:/usr/bin:/sbin:/bin"},
             text=True,
             capture_output=True,

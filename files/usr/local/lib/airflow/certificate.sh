@@ -17,6 +17,7 @@ usage() {
 [ $# -ge 2 ] || usage
 case $1 in check | apply) ;; *) usage ;; esac
 action=$1
+here=$(dirname "$(readlink -f "$0")")
 cd "$2"
 shift 2
 # PostgreSQL's has no timer, and lasts for longer: see postgres-certificate.sh.
@@ -28,12 +29,7 @@ wanted=$({
     printf '%s\n' localhost 127.0.0.1 "$@"
     hostname
     hostname -f || true # the name service may not know it
-    # The node's address, under which pods reach it. Nothing is sent there.
-    ip -o -4 route get 192.0.2.1 | sed -n 's/.* src \([^ ]*\).*/\1/p'
-    # On a host with several addresses minikube takes the first one of the default route's interface.
-    interface=$(ip -o -4 route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')
-    [ -z "$interface" ] ||
-        ip -o -4 addr show dev "$interface" scope global | sed -n '1s/.* inet \([0-9.]*\).*/\1/p'
+    "$here/own-addresses.sh" | sed 's/.* //'
 } 2>/dev/null | sort -u)
 
 # Print the kind of a name in the words of openssl, and the mask with which it means one address.
