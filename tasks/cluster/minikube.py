@@ -56,6 +56,8 @@ def _install(program: programs.Program) -> None:
 def start(settings: HostSettings) -> None:
     """minikube is installed and starting."""
     install_kubectl(settings)
+    if settings.offline.dir:
+        _keep_verified(settings.offline.dir)
     if not settings.kubernetes.uses_minikube:
         if settings.cluster_host:
             groups.copied_file(
@@ -163,15 +165,19 @@ def node_image(settings: HostSettings) -> str | None:
     return None
 
 
-def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
-    """minikube finds Kubernetes' programs and images, so it downloads none."""
+def _keep_verified(offline_dir: str) -> None:
+    """The next preflight reads the offline folder only if somebody changed it: this one's did."""
     look = f"cd {offline_dir} && {programs.OFFLINE_LOOK}"
     run_unless(
-        name="Record that the offline folder is verified",  # which preflight did, in this run
+        name="Record that the offline folder is verified",
         test=f"{look} | cmp -s - {layout.OFFLINE_STAMP}",
         commands=[f"{look} > {layout.OFFLINE_STAMP}"],
         already="it is as it was when it was verified",
     )
+
+
+def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
+    """minikube finds Kubernetes' programs and images, so it downloads none."""
     ensure(
         name="Place Kubernetes' programs in minikube's cache",
         program="offline-files.sh",

@@ -1,7 +1,7 @@
 """A company's provider of logins with OpenID Connect: canaille; runs on the test machine.
 
 It runs in the folder with given.json, which says whom it knows, and with server.crt and server.key.
-All of it is in memory, so each start begins anew.
+All of it is in memory, so each start begins with nothing.
 """
 
 from __future__ import annotations

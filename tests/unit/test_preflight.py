@@ -532,8 +532,11 @@ def test_an_offline_folder_without_sums_is_told(tmp_path: Path) -> None:
     assert ask(tmp_path, about="offline").all("offline") == ["SHA256SUMS is missing"]
 
 
-def test_a_folder_that_was_used_is_not_read_again_until_it_changes(offline: Path) -> None:
-    plan = fake.plan(fake.settings({"offline_dir": str(offline)}))
+@pytest.mark.parametrize("cluster", [{}, fake.EXISTING], ids=["minikube", "existing"])
+def test_a_folder_that_was_used_is_not_read_again_until_it_changes(
+    cluster: dict[str, Any], offline: Path
+) -> None:
+    plan = fake.plan(fake.settings({"offline_dir": str(offline), **cluster}))
     (stamp,) = plan.named("Record that the offline folder").commands
     kubectl = offline / "kubectl"
     kubectl.write_text(kubectl.read_text().upper())  # wrong, but of the same size
