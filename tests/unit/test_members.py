@@ -523,6 +523,24 @@ def test_a_lock_is_copied_unless_its_environment_is_there(sharing: stand_ins.Hos
     assert "boto3==1" in lock.read_text()
 
 
+def test_the_lock_of_another_environment_makes_no_difference(sharing: stand_ins.Host) -> None:
+    """A host that joins has none, and the others keep theirs when the requirements are gone."""
+    lock, venv = sharing.folder / "lock.txt", sharing.folder / "venv"
+    venv.mkdir()
+    for name in ("CONFIG", "DAGS_ENV", "POD_TEMPLATE"):
+        file = sharing.folder / name
+        file.touch()
+        sharing.values[name] = str(file)
+    sharing.values |= {"EXTRA_LOCK": str(lock), "VENV": str(venv)}
+    sharing.run("secrets.sh")  # writes the values
+    without = shared(sharing, "sums", "").stdout
+    assert len(without.splitlines()) == 4
+    lock.write_text("# For /opt/airflow/venvs/another\nboto3==1\n")
+    assert shared(sharing, "sums", "").stdout == without
+    lock.write_text(f"# For {venv}\nboto3==1\n")
+    assert str(lock) in shared(sharing, "sums", "").stdout
+
+
 def test_additional_requirements_are_locked_once() -> None:
     given = {"airflow_extra_requirements": ["boto3"]}
     first, second = (fake.plan(fake.several(position, given)) for position in (0, 1))

@@ -69,7 +69,8 @@ apply)
     ;;
 sums)
     sha256sum "$CONFIG" "$DAGS_ENV" "$POD_TEMPLATE"
-    [ ! -e "$EXTRA_LOCK" ] || sha256sum "$EXTRA_LOCK"
+    # The lock of an earlier environment stays, and a host that joins has none.
+    ! grep -qsxF "# For $(readlink -f "$VENV")" "$EXTRA_LOCK" || sha256sum "$EXTRA_LOCK"
     readlink -f "$VENV" | sha256sum | sed "s|-$|$VENV|"
     ;;
 esac
