@@ -65,6 +65,7 @@ def _fernet_key(settings: HostSettings) -> None:
     _restart("Let Airflow encrypt with the new fernet-key")
     _of_first(settings, "Encrypt all data with the new fernet-key", "encrypt", kind)
     _copy("Copy the new fernet-key alone")
+    _of_all("Record the git repositories' connections as they are encrypted now", "record", kind)
     _restart("Let Airflow forget the old fernet-key")
     _of_first(settings, "End the change of the fernet-key", "end", kind)
 

@@ -65,6 +65,14 @@ case "$*" in
 *get-value*) echo 600.0 ;;
 *reset-password*) read one; read two; test $one = $two && echo $one > $here/password ;;
 esac""",
+    # The stored form of a connection differs with the key.
+    "git-connections.sh": f"""
+test "$2" = git_token || exit 2
+now="git_token|$(cat $here/data)"
+case $1 in
+check) test "$now" = "$(cat {layout.GIT_CONNECTIONS})" ;;
+apply) echo "$now" > {layout.GIT_CONNECTIONS} ;;
+esac""",
     "airflow-smoke-test": "",
     "kubectl": """
 case "$*" in
@@ -147,6 +155,9 @@ class Host:
         units = [*UNITS, layout.WEB_SOCKET]
         subprocess.run([self.bin / "systemctl", "restart", *units], env=environment, check=True)
         (self.folder / "restarted").unlink()
+        subprocess.run(
+            [self.lib / "git-connections.sh", "apply", "git_token"], env=environment, check=True
+        )
 
     def place(self, path: str) -> Path:
         """A path of the host, in the folder."""
@@ -159,7 +170,7 @@ class Host:
 
     def program(self, name: str, script: str) -> None:
         """Add a program."""
-        path = (self.lib if name == "run" else self.bin) / name
+        path = (self.lib if (self.lib / name).exists() else self.bin) / name
         script = re.sub(r"(?<![\w.])/(etc|run|var)/", rf"{self.folder}/root/\1/", script)
         path.write_text(f"#!/bin/sh\nhere={self.folder}\n{KEEP}{script}")
         path.chmod(0o755)
@@ -183,6 +194,11 @@ class Host:
         """Be as a copy."""
         shutil.rmtree(self.folder)
         shutil.copytree(copy, self.folder)
+
+    def has_recorded_connections(self) -> bool:
+        """Whether the next deploy finds the connections of git repositories as they were."""
+        (line,) = self.place(layout.GIT_CONNECTIONS).read_text().splitlines()
+        return line == f"git_token|{self.data.read_text().strip()}"
 
     def value(self, name: str) -> str:
         """A secret's value."""

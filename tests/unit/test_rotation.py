@@ -78,6 +78,7 @@ def test_killed_anywhere_it_loses_nothing_and_goes_on(name: str, tmp_path: Path)
         assert host.value(name) != old[name] and "," not in host.value("fernet-key")
         assert {path.name for path in host.secrets.iterdir()} == set(FILES), copy.name
         assert not host.place(JWT_DROP_IN).parent.exists()
+        assert host.has_recorded_connections()
 
 
 def test_data_that_can_not_be_read_keeps_both_keys(host: Host) -> None:

@@ -47,9 +47,10 @@ class Hosts:
             health = host.lib / "own-health.sh"
             health.write_text(f"#!/bin/sh\necho '{HEALTHY}'\n")
             self.both.append(host)
-        token = folder / "1/host/token"
-        token.unlink()
-        token.symlink_to(folder / "0/host/token")
+        for name in ("token", "data"):
+            theirs = folder / "1/host" / name
+            theirs.unlink()
+            theirs.symlink_to(folder / "0/host" / name)
         self.waited: set[int] = set()
         self.signed: set[str] = set()
 
@@ -215,6 +216,7 @@ def is_ended(hosts: Hosts) -> None:
         host = hosts.both[place]
         assert {path.name for path in host.secrets.iterdir()} == {*FILES}
         assert not host.place(JWT_DROP_IN).exists() and not host.place(JWT_KEYS).exists()
+        assert host.has_recorded_connections()
         lib = hosts.link / "usr/local/lib/airflow"
         assert hosts.run(lib / "services.sh", "check").returncode == 0
 
