@@ -952,7 +952,7 @@ def test_a_host_that_leaves_takes_nothing_of_the_others(
     assert run.code == 0, run.output
     assert deployed(**alone).changed == []
     Runs(airflow).whole(DAG, "hello")
-    assert reads_dags(first)
+    assert is_healthy(first)
     # The database knows only the host that is left.
     rules = shell_of(database)("cat /etc/postgresql/*/main/pg_hba.conf")
     assert f" {first.address}/32 " in rules and second.address not in rules
