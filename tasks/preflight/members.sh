@@ -40,8 +40,7 @@ name=$(own_name)
 say hostname "$name"
 say name "$name"
 say name "$(hostname)"
-own_addresses
-own_addresses | sed 's/.* /name /'
+own_addresses | sed 'p; s/.* /name /'
 # shellcheck disable=SC1091
 . /etc/os-release
 say system "$ID ${VERSION_CODENAME-} on $(dpkg --print-architecture)"
