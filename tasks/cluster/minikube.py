@@ -166,7 +166,7 @@ def node_image(settings: HostSettings) -> str | None:
 
 
 def _keep_verified(offline_dir: str) -> None:
-    """The next preflight reads the offline folder only if somebody changed it: this one's did."""
+    """The next preflight reads the offline folder again only if it changed since this one did."""
     look = f"cd {offline_dir} && {programs.OFFLINE_LOOK}"
     run_unless(
         name="Record that the offline folder is verified",

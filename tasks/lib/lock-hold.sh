@@ -14,7 +14,8 @@ give_up() {
     exit 0
 }
 
-# A login without rights fails at one or the other; a failed exec would end the shell.
+# A login without rights fails here: Debian 12's install accepts root's folder, and touch does not. A
+# failed exec would end the shell.
 install -d -m 700 "$(dirname "$lock_file")" || give_up
 touch "$lock_file" || give_up
 exec 9>>"$lock_file"
