@@ -45,8 +45,11 @@ def stories() -> list[Story]:
 
 def listing() -> str:
     """The stories, a line each."""
-    lines = [f"{each.name:<12} {each.minutes:>3} min  {each.sentence}" for each in stories()]
-    return "\n".join(lines)
+    found = stories()
+    width = max(len(each.name) for each in found)
+    return "\n".join(
+        f"{each.name:<{width}} {each.minutes:>3} min  {each.sentence}" for each in found
+    )
 
 
 def machines_at_once() -> int:

@@ -1,0 +1,4 @@
+"""Two hosts' secrets are replaced while tasks run."""
+
+START = "bare"
+MINUTES = 30
