@@ -39,15 +39,15 @@ LOOK_AT_HOST = f"""
 }} | sort -u"""
 # Things that Debian's packages leave, or take with them, when they are purged: users and their
 # groups, the history of configuration files, their own logs, the system's locale (by the package
-# locales). And things that a reboot takes away: locks, this removal's own among them, and folders
-# of programs.
+# locales). And things that a reboot takes away: locks, this removal's own among them, folders of
+# programs, and what systemd leaves of a service with PrivateDevices that it stops as it starts.
 LEFT = (
     r"[<>] ((user|group) (postgres|ssl-cert)|file /usr/lib/modules|file /var/lib/ucf/.*"
     r"|content \w+  /etc/(passwd|shadow|group|gshadow)"
     r"|(file|content \w+ ) /etc/(default/locale|locale\.conf)"
     r"|file /var/(log/(apt/.*|alternatives\.log|dpkg\.log)|cache/debconf/.*)"
     r"|file /run/(airflow-deploy(/(deploy|command))?|lock/netavark\.lock)"
-    r"|file /run/(netns|podman.*|xtables\.lock))$"
+    r"|file /run/(netns|podman.*|xtables\.lock)|file /tmp/namespace-dev-\w+(/dev)?)$"
 )
 
 # The things that a deploy could have brought: packages, users, units, and the files of these
