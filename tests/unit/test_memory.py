@@ -33,13 +33,42 @@ gc.collect()
 assert new() is None, "later garbage is kept"
 """
 
+# What is registered last is called first. A function of C lets the signal wait for the next code
+# in Python: it should be what follows the fork.
+WITH_A_SIGNAL = """
+import ctypes, functools, os, signal, sys
+import airflow_deploy_memory
 
-def test_the_first_fork_freezes_what_there_is() -> None:
+def stop(*_):
+    sys.exit(7)
+
+signal.signal(signal.SIGTERM, stop)
+airflow_deploy_memory.install()
+if not (child := os.fork()):
+    os._exit(0)
+os.waitpid(child, 0)
+kill = ctypes.CDLL(None).kill
+os.register_at_fork(before=functools.partial(kill, os.getpid(), signal.SIGTERM))
+if not os.fork():
+    os._exit(0)
+"""
+
+
+def run(program: str) -> tuple[int, str]:
+    """How a program ends that can load the deploy's modules, and its errors."""
     done = subprocess.run(
-        [sys.executable, "-B", "-c", PROGRAM],
+        [sys.executable, "-B", "-c", program],
         env={"PYTHONPATH": str(FILES / "usr/local/lib/airflow/python")},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    return done.returncode, done.stderr
+
+
+def test_the_first_fork_freezes_what_there_is() -> None:
+    assert run(PROGRAM) == (0, "")
+
+
+def test_a_signal_at_a_fork_is_not_lost() -> None:
+    assert run(WITH_A_SIGNAL) == (7, "")

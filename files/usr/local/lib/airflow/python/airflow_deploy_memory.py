@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import gc
 import os
-
-
-def freeze_once() -> None:
-    """Leave what there is out of later searches. Later forks add nothing, so nothing piles up."""
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
+from collections import deque
+from functools import partial
+from operator import call
 
 
 def install() -> None:
-    """Do so before the first fork of this process."""
-    os.register_at_fork(before=freeze_once)
+    """Leave what there is out of later searches, before the first fork of this process.
+
+    Later forks add nothing, so nothing piles up: the iterator has ended by then. Nothing here is
+    code in Python, since Python would handle signals in it and ignore the exceptions of their
+    handlers: a scheduler that should end at a SIGTERM would go on.
+    https://docs.python.org/3/library/os.html#os.register_at_fork
+    """
+    steps = map(call, (gc.collect, gc.freeze))
+    os.register_at_fork(before=partial(deque, steps, 0))
