@@ -23,6 +23,7 @@ import runpy
 import signal
 import sys
 import threading
+from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, Union
@@ -195,12 +196,6 @@ def postpone() -> None:
         sys.meta_path.insert(0, _Postponer)
 
 
-def freeze_once() -> None:
-    """Let what there is stay, unless that was done before an earlier fork."""
-    if not gc.isenabled():
-        gc.freeze()
-
-
 def end() -> None:
     """End the process with what Python does at the end, except for the memory, if it is alone."""
     if threading.active_count() > 1:
@@ -222,6 +217,9 @@ def main() -> None:
     os.umask(0o002)
     signal.signal = set_handler  # type: ignore[assignment]
     gc.disable()
+    # Once, since the iterator ends with it. In code of Python, a signal would be handled here, and
+    # the exception of its handler be ignored.
+    freeze_once = partial(next, iter(gc.freeze, None), None)
     os.register_at_fork(before=freeze_once, after_in_parent=gc.enable, after_in_child=gc.enable)
     sys.path[0] = os.getcwd()  # as -m has it
     sys.argv = command[2:]
