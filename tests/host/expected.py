@@ -975,6 +975,11 @@ BACKUP_LACKS = {
         for whose in ("", "-triggerer", "-renewal")
         for suffix in ("", ".d")
     },
+    "etc/airflow/cluster.kubeconfig": "the cluster's administrator is there",
+    **{
+        f"etc/airflow/database-{whose}.login": "a rollback would bring back an old password"
+        for whose in ("owner", "dags")
+    },
     "opt/airflow": "DAGs belong into a repository, and a deploy makes venvs again",
     "var/log": "logs belong into a store of their own",
     "root": "the cluster's administrator is there",

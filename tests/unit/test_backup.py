@@ -79,6 +79,13 @@ NOT_KEPT = [
     "opt/airflow/dags/team.py",
     "var/log/airflow/task.log",
     "var/lib/airflow/notes",
+    # A rollback would bring back what was replaced since.
+    "etc/airflow/kubeconfig.d/token",
+    "etc/airflow/kubeconfig-renewal",
+    "etc/airflow/kubeconfig-renewal.d/token",
+    "etc/airflow/cluster.kubeconfig",
+    "etc/airflow/database-owner.login",
+    "etc/airflow/database-dags.login",
 ]
 
 

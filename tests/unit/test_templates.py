@@ -984,5 +984,15 @@ def test_alerts_come_when_they_say() -> None:
     assert "within an hour" in summaries["AirflowRunsFail"]
     assert rules["AirflowDagsBroken"][0] == "airflow_import_errors > 0"
     assert rules["AirflowDatabaseDown"][0] == "pg_up == 0"
+    # A renewal comes 30 days before the end, and is tried each day.
+    assert rules["AirflowCertificateEnds"][0] == (
+        "airflow_certificate_remaining_seconds < 14 * 86400"
+    )
+    # The node stops pods below 1 GiB, which a small disk may never have.
+    assert rules["AirflowDiskFills"][0] == (
+        "airflow_disk_free_bytes < 3 * 2 ^ 30"
+        " and airflow_disk_free_bytes < 0.2 * airflow_disk_size_bytes"
+        " or airflow_disk_free_files < 0.05 * airflow_disk_files"
+    )
     # Twice the time after which Airflow itself takes a component for dead.
     assert rules["AirflowComponentSilent"][0] == "airflow_heartbeat_age_seconds > 60"

@@ -51,7 +51,9 @@ def test_airflows_hosts_have_the_administrators_login_for_root_alone(
     said = [shell_of(host)(shown) for host in hosts]
     assert said[0] == said[1] and said[0].startswith("root 600\n")
     backup = shell_of(hosts[0])("airflow-backup login").splitlines()[-1]
-    assert "cluster.kubeconfig" not in shell_of(hosts[0])(f"tar -tf {backup}")
+    held = shell_of(hosts[0])(f"tar -xOf {backup} host.tar | tar -t").splitlines()
+    assert "etc/airflow/secrets/fernet-key" in held
+    assert CLUSTER_KUBECONFIG.lstrip("/") not in held
     for host in hosts:
         there = "ls -d /var/lib/minikube /usr/local/bin/minikube 2>/dev/null || true"
         assert shell_of(host)(there) == ""
