@@ -34,6 +34,8 @@ KINDS = {
     *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image"),
     *("persistentVolumeClaim", "projected", "secret"),
 }
+# The labels of the pods that Airflow's executor makes for tasks.
+EXECUTORS = ["airflow-worker", "kubernetes_executor"]
 # The accounts with rights of Airflow's own: no pod acts as one of them.
 AIRFLOWS_OWN = {CONTROL_PLANE, TRIGGERER}
 
@@ -128,6 +130,9 @@ def values(settings: HostSettings, templates: Sequence[Manifest]) -> dict[str, A
     return {
         "name": name(settings),
         "namespaces": settings.kubernetes.namespaces,
+        # Those that act in the name of a task: all accounts of the namespaces.
+        "tasks": [f"system:serviceaccounts:{each}" for each in settings.kubernetes.namespaces],
+        "executors": EXECUTORS,
         "folders": sorted(own | allowed),
         "read_only": sorted(own - written - allowed),
         # The one that is there by default comes first.

@@ -254,6 +254,48 @@ def test_other_programs_are_run_as_they_are(tmp_path: Path) -> None:
     assert start(tmp_path, "python", "-c", "import gc; print(gc.isenabled())").stdout == "True\n"
 
 
+OF_OTHERS = {"team": "data"}
+
+
+@pytest.mark.parametrize(
+    ("executor_config", "words"),
+    [
+        (None, ""),
+        ({}, ""),
+        ({"pod_override": SimpleNamespace(metadata=None)}, ""),
+        ({"pod_override": SimpleNamespace(metadata=SimpleNamespace(labels=OF_OTHERS))}, ""),
+        ({"pod_template_file": "/x"}, "pod_template_file of a task is not allowed"),
+        *(
+            (
+                {"pod_override": SimpleNamespace(metadata=SimpleNamespace(**{kind: {name: "x"}}))},
+                f"pod_override of a task may not have {name} as label or annotation",
+            )
+            for kind in ("labels", "annotations")
+            for name in ("try_number", "map_index", "dag_id", "airflow-worker", "task_instance_id")
+        ),
+        # Whoever writes to the table of DAGs chooses any value.
+        (5, "executor_config of a task is a dictionary"),
+        ("pod_template_file", "executor_config of a task is a dictionary"),
+        ({"pod_override": SimpleNamespace(metadata=SimpleNamespace(labels=[{}]))}, ""),
+        ({"pod_override": 5}, ""),
+    ],
+)
+def test_a_task_names_no_other_task_to_the_executor(executor_config: Any, words: str) -> None:
+    hooks = policy()
+    task = SimpleNamespace(task_id="one", executor_config=executor_config)
+    if words:
+        with pytest.raises(Exception, match=words):
+            hooks["task_policy"](task)
+    else:
+        hooks["task_policy"](task)
+    hooks["task_instance_mutation_hook"](task)
+    if words:
+        assert set(task.executor_config) == {"pod_override"}
+        assert words in task.executor_config["pod_override"]
+    else:
+        assert task.executor_config == executor_config
+
+
 BOTH = "KubernetesExecutor,LocalExecutor"
 
 

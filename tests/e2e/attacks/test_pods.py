@@ -80,6 +80,57 @@ def test_the_cluster_admits(wish: str, template: pods.Pod, shell: Shell) -> None
     assert admitted(shell, pod), answer(shell, pod)
 
 
+LABELS = {"executors": {"airflow-worker": "1", "kubernetes_executor": "True"}, "tasks": {"a": "b"}}
+AS_TASK = "--as=system:serviceaccount:airflow:airflow-pod-operator --dry-run=server"
+
+
+@pytest.fixture(scope="module")
+def labelled(template: pods.Pod, shell: Shell) -> Any:
+    """A pod as the executor makes them, and one as a task does."""
+    for name, labels in LABELS.items():
+        pod = pods.changed(template, lambda pod: None)
+        pod["metadata"] |= {"name": f"e2e-{name}", "labels": labels}
+        shell(f"kubectl apply -f - <<'END'\n{json.dumps(pod)}\nEND")
+    yield
+    shell(f"kubectl -n airflow delete pod {' '.join(f'e2e-{name}' for name in LABELS)}")
+
+
+TOLERATES = json.dumps({"spec": {"tolerations": [{"key": "e2e", "operator": "Exists"}]}})
+
+
+@pytest.mark.parametrize(
+    ("change", "is_refused"),
+    [
+        ("annotate pod e2e-executors try_number=x", True),
+        ("label pod e2e-executors airflow-worker- kubernetes_executor-", True),
+        ("set image pod/e2e-executors base=example.com/other", True),
+        ("label pod e2e-tasks airflow-worker=1", True),
+        ("label pod e2e-tasks kubernetes_executor=True", True),
+        (f"patch pod e2e-tasks --type=strategic -p '{TOLERATES}'", True),
+        ("label pod e2e-tasks c=d", False),
+        ("annotate pod e2e-tasks try_number=x", False),
+    ],
+)
+def test_a_task_changes_only_pods_of_tasks(
+    change: str, is_refused: bool, labelled: None, shell: Shell
+) -> None:
+    """The executor would believe what it says: a number that is none would end the scheduler."""
+    said = shell(f"kubectl -n airflow {change} {AS_TASK} 2>&1 || true")
+    assert ("a task may not make or change a pod with the labels" in said) is is_refused, said
+    assert is_refused or "server dry run" in said
+
+
+@pytest.mark.parametrize("label", LABELS["executors"])
+def test_a_task_makes_no_pod_of_the_executor(label: str, template: pods.Pod, shell: Shell) -> None:
+    pod = pods.changed(template, lambda pod: None)
+    pod["metadata"] |= {"name": "e2e-made", "labels": {label: "1"}}
+    create = f"kubectl create {AS_TASK} -f - 2>&1 <<'END' || true\n"
+    said = shell(f"{create}{json.dumps(pod)}\nEND")
+    assert "a task may not make or change a pod with the labels" in said
+    pod["metadata"]["labels"] = {"dag_id": "other"}
+    assert "created (server dry run)" in shell(f"{create}{json.dumps(pod)}\nEND")
+
+
 @pytest.mark.parametrize("account", ["airflow-worker", "airflow-pod-operator", "e2e-team"])
 def test_no_account_of_pods_gets_at_the_hosts_tokens(account: str, shell: Shell) -> None:
     """A pod reads the secrets of its namespace and acts as its accounts; these are elsewhere."""
@@ -202,17 +253,31 @@ def test_a_task_cannot_make_the_scheduler_open_a_file(
 ASK_THE_HOOK = """
 from types import SimpleNamespace
 from airflow import settings
-task_instance = SimpleNamespace(executor_config={"pod_template_file": "/x"})
+from kubernetes.client import V1ObjectMeta, V1Pod
+task_instance = SimpleNamespace(executor_config=%s)
 settings.task_instance_mutation_hook(task_instance, dag_run=None)
 print(settings.task_instance_mutation_hook.is_noop, task_instance.executor_config)
 """
 
 
-def test_nor_by_the_database(deployed: Deploy, shell: Shell) -> None:
+@pytest.mark.parametrize(
+    ("executor_config", "words"),
+    [
+        ('{"pod_template_file": "/x"}', "pod_template_file of a task"),
+        (
+            '{"pod_override": V1Pod(metadata=V1ObjectMeta(annotations={"try_number": "x"}))}',
+            "pod_override of a task may not have try_number",
+        ),
+        ("5", "executor_config of a task is a dictionary"),
+    ],
+)
+def test_nor_by_the_database(
+    executor_config: str, words: str, deployed: Deploy, shell: Shell
+) -> None:
     """As the scheduler has it, which does not read the DAG's file."""
-    said = shell(f"/usr/local/lib/airflow/run python -c '{ASK_THE_HOOK}'")
+    said = shell(f"/usr/local/lib/airflow/run python -c '{ASK_THE_HOOK % executor_config}'")
     last = said.splitlines()[-1]
-    assert last.startswith("False {'pod_override': ") and "pod_template_file of a task" in last
+    assert last.startswith("False {'pod_override': ") and words in last
 
 
 # Settings

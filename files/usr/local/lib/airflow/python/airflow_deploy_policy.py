@@ -21,6 +21,15 @@ SENTENCE = (
     "pod_template_file of a task is not allowed, since the scheduler would open the file: change"
     " the task's pod with pod_override"
 )
+NO_DICTIONARY = "executor_config of a task is a dictionary, such as {'pod_override': V1Pod(…)}"
+# By these the executor finds the pods of tasks, and the task of a pod, in labels or annotations. It
+# merges a pod_override last, and a number that is none would end the scheduler, again after each
+# start. Source: pod_generator.py, kubernetes_executor_types.py and kubernetes_helper_functions.py.
+EXECUTORS = {
+    *("dag_id", "task_id", "run_id", "try_number", "map_index", "logical_date", "execution_date"),
+    *("task_instance_id", "ti_id", "airflow-worker", "kubernetes_executor"),
+    *("airflow_executor_done", "airflow_pod_revoked"),
+}
 CALLBACK = (
     "a SyncCallback of a deadline needs an executor that runs callbacks, which KubernetesExecutor"
     " is not: use AsyncCallback, or name LocalExecutor if this Airflow has it"
@@ -52,11 +61,30 @@ def dag_policy(dag: Any) -> None:
             raise AirflowClusterPolicyViolation(f"{dag.dag_id}: {CALLBACK}")
 
 
+def objection(executor_config: Any) -> str:
+    """Why a task may not have this executor_config; empty if it may. It raises nothing."""
+    if not executor_config:
+        return ""
+    if not isinstance(executor_config, dict):
+        return NO_DICTIONARY
+    if KEY in executor_config:
+        return SENTENCE
+    metadata = getattr(executor_config.get("pod_override"), "metadata", None)
+    both = [getattr(metadata, name, None) for name in ("labels", "annotations")]
+    taken = EXECUTORS & {name for each in both if isinstance(each, dict) for name in each}
+    if not taken:
+        return ""
+    return (
+        f"pod_override of a task may not have {', '.join(sorted(taken))} as label or annotation,"
+        " since Airflow finds the task of a pod by them: use another name"
+    )
+
+
 @hookimpl
 def task_policy(task: Any) -> None:
     """Refuse it where the DAG is read: the web page shows the sentence as an import error."""
-    if KEY in (getattr(task, "executor_config", None) or {}):
-        raise AirflowClusterPolicyViolation(f"{task.task_id}: {SENTENCE}")
+    if sentence := objection(getattr(task, "executor_config", None)):
+        raise AirflowClusterPolicyViolation(f"{task.task_id}: {sentence}")
 
 
 @hookimpl
@@ -67,8 +95,8 @@ def task_instance_mutation_hook(task_instance: Any) -> None:
     would end the scheduler. A pod_override that is no pod is what the executor itself refuses, and
     fails this task alone with.
     """
-    if KEY in (task_instance.executor_config or {}):
-        task_instance.executor_config = {"pod_override": SENTENCE}
+    if sentence := objection(task_instance.executor_config):
+        task_instance.executor_config = {"pod_override": sentence}
 
 
 @hookimpl
