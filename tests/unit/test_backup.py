@@ -455,6 +455,22 @@ def test_a_backup_can_be_encrypted_to_a_public_key(tmp_path: Path) -> None:
     assert kept_files(host)["etc/airflow/secrets/jwt-secret"] == "etc/airflow/secrets/jwt-secret"
 
 
+def test_backups_without_the_key_push_out_none_with_it(tmp_path: Path) -> None:
+    host = Host(tmp_path, kept=1)
+    made = host.run()
+    key = host.root / "etc/airflow/secrets/fernet-key"
+    for empty in (True, False):
+        if empty:
+            key.write_text("")
+        else:
+            key.unlink()
+        done = host.call(programs.BIN / "airflow-backup")
+        assert done.returncode == 1 and "fernet-key is lost or empty" in done.stderr
+        assert [*host.backups.iterdir()] == [made]
+    # A restore makes one of what it replaces.
+    assert host.run("before-restore-pending").exists()
+
+
 # A restore that is cut off
 
 

@@ -23,6 +23,10 @@ create function who() returns boolean language plpgsql as $$ begin
 end $$;
 create table trap (id int check (public.who()));
 insert into trap values (1);
+create function pg_database_size(text) returns bigint language plpgsql as $$ begin
+    perform public.who();
+    return 1;
+end $$;
 insert into alembic_version (version_num) values ('old head');
 insert into alembic_version_fab (version_num) values ('fab');
 """

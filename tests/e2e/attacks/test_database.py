@@ -81,7 +81,8 @@ def test_a_record_has_the_name_of_its_writer(shell: Shell) -> None:
     assert shell(f'cd / && runuser -u airflow -- psql -XAtq airflow -c "{owner}"') == "airflow-dags"
 
 
-# A table that becomes a view, which runs a function of the owner's for whoever reads it.
+# A table that becomes a view, which runs a function of the owner's for whoever reads it; and a
+# function that fits the call of PostgreSQL's own better.
 PLANT = """
 create table e2e_ran_as (who name);
 create function e2e_note() returns text language plpgsql volatile as $body$ begin
@@ -90,8 +91,11 @@ alter table alembic_version_fab rename to e2e_fab;
 create view alembic_version_fab as select version_num || public.e2e_note() as version_num
     from public.e2e_fab;
 grant select on alembic_version_fab to "airflow-dags";
+create function pg_database_size(text) returns bigint language plpgsql volatile as $body$ begin
+    insert into public.e2e_ran_as values (current_user); return 1; end $body$;
 """
 TAKE_BACK = """
+drop function pg_database_size(text);
 drop view alembic_version_fab;
 alter table e2e_fab rename to alembic_version_fab;
 drop function e2e_note();
@@ -104,6 +108,7 @@ def test_no_superuser_runs_code_of_the_databases_owner(shell: Shell) -> None:
     shell(f"{owner} <<'END'\n{PLANT}\nEND")
     try:
         run = deploy("--dry")
+        shell("rm $(airflow-backup e2e-planted)")
         who = shell(f"{owner} -c 'select distinct who from e2e_ran_as'")
     finally:
         shell(f"{owner} <<'END'\n{TAKE_BACK}\nEND")
