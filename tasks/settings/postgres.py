@@ -26,7 +26,6 @@ POSTGRES_PORT = 5432  # PostgreSQL's own, and Debian's first choice for a cluste
 DEBIANS = ("provider", "version", "config")  # settings of a PostgreSQL on the host
 # More of them where it is on the host of the group `database`, which others reach.
 REACHED = ("certificate", "hosts", "ca_certificate")
-TLS_OPTIONS = ("ssl", "ssl_cert_file", "ssl_key_file")
 
 
 class Postgres(Section):
@@ -134,12 +133,7 @@ class Postgres(Section):
                 ' out "existing" with its settings, or the group'
             )
             return
-        yield from self._option_conflicts()
-        for name in self.config:
-            if name.lower() in TLS_OPTIONS:
-                yield (
-                    f"postgres_config: the deploy itself decides {name}: use postgres_certificate"
-                )
+        yield from self._option_conflicts("use postgres_certificate")
         for name in self._given_beside(*DEBIANS, *REACHED):
             yield f"postgres_{name} belongs to an existing PostgreSQL: leave it out"
         if len(self.hosts) > 1 or any(host_and_port(each, 0)[1] for each in self.hosts):
@@ -169,9 +163,15 @@ class Postgres(Section):
                 " postgres_hosts: write one with that name"
             )
 
-    def _option_conflicts(self) -> Iterator[str]:
+    def _option_conflicts(
+        self, tls: str = "PostgreSQL has no network here, so no TLS"
+    ) -> Iterator[str]:
         for name in self.config:
-            if reason := POSTGRES_OPTIONS.get(name.lower()):
+            reason = POSTGRES_OPTIONS.get(name.lower())
+            # A wrong file or cipher ends PostgreSQL at its next start, and a reload ignores it.
+            if name.lower().startswith("ssl"):
+                reason = tls
+            if reason:
                 yield f"postgres_config: the deploy itself decides {name}: {reason}"
 
     def _given_beside(self, *names: str) -> Iterator[str]:

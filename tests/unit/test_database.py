@@ -82,6 +82,13 @@ def test_what_can_not_work_is_refused(given: dict[str, Any], said: str) -> None:
     assert said in sentence and "\n" not in sentence and "hidden" not in sentence
 
 
+@pytest.mark.parametrize("name", ["ssl_cert_file", "SSL_ciphers", "ssl"])
+def test_tls_of_a_postgresql_without_a_network_is_refused(name: str) -> None:
+    """A reload accepts a wrong file, and the next start does not."""
+    said = refusal(postgres_provider="debian", postgres_config={name: "/nowhere"})
+    assert f"decides {name}: PostgreSQL has no network here" in said
+
+
 def test_settings_of_an_existing_one_are_refused_with_debians() -> None:
     lines = refusal(postgres_provider="debian").splitlines()
     own = [key for key in EXISTING_DATABASE if key != "postgres_provider"]

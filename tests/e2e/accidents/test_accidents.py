@@ -39,6 +39,8 @@ TYPING_ERRORS = {
     'unrecognized configuration parameter "shared_bufers"': {"shared_bufers": "1GB"},
     'invalid value for parameter "work_mem": "lots"': {"work_mem": "lots"},
     'could not access file "no_such_library"': {"shared_preload_libraries": "no_such_library"},
+    # PostgreSQL starts with it, and refuses each session.
+    'could not access file "no_such_module"': {"session_preload_libraries": "no_such_module"},
 }
 
 
