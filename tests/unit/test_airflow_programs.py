@@ -442,6 +442,16 @@ def test_code_of_dags_can_not_type_into_the_terminal_of_root() -> None:
     os.close(terminal)
 
 
+@pytest.mark.parametrize("option", ["-R", "--dag-regex", "--dag-re", "-yR", "-Ry"])
+def test_clearing_runs_no_code_of_dags_with_the_keys(option: str, airflow: Host) -> None:
+    done = airflow.run("run", "airflow", "tasks", "clear", "-y", option, "some")
+    assert done.returncode == 1 and f"{option} would run the code of DAGs" in done.stderr
+    assert airflow.called("setpriv") == []
+    done = airflow.run("run", "airflow", "tasks", "clear", "-y", "-t", "some", "DAG-R")
+    assert done.returncode == 0, done.stderr
+    assert airflow.called("setpriv")[0][0] == "--reuid=airflow"
+
+
 def test_a_second_airflow_is_refused(airflow: Host) -> None:
     done = airflow.run("run", "airflow", "standalone")
     assert done.returncode == 1 and "the services run already" in done.stderr
