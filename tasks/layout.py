@@ -452,3 +452,12 @@ def _files(*kinds: str) -> list[str]:
 PROGRAMS = _files("program")
 MADE_AGAIN = _files("program", "configuration", "made again")
 DATA = _files("data", "secret")
+# People may bring these before the first deploy, or have them of an earlier one: a fernet key,
+# DAGs, logs on a disk that several hosts share.
+BROUGHT = (SECRETS, DAGS, PLUGINS, LOGS, DAG_PROCESSOR_LOGS, BACKUPS)
+# A host that the deploy does not know has no file there, but for those of BROUGHT.
+NEW = tuple(
+    path
+    for path in (*MADE_AGAIN, *DATA)
+    if not path.startswith(("/etc/airflow/", "/opt/airflow/", *BROUGHT))
+)

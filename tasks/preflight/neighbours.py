@@ -83,6 +83,7 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
         yield from _postgres(settings, report, codename)
         yield from _lost_database(report, codename)
     yield from _names(report)
+    yield from _paths(report)
     yield from _containers(report)
     yield from _node_engine(settings, report)
     yield from _node(settings, report)
@@ -97,6 +98,7 @@ def of_serving(settings: Settings, report: Report) -> Iterator[str]:
         codename = report.one("system").partition(" ")[2]
         yield from _postgres(settings, report, codename)
         yield from _lost_database(report, codename, layout.DATABASE_MADE)
+    yield from _paths(report)
     if "cluster" in settings.serves:
         yield from _containers(report)
         yield from _node(settings, report)
@@ -216,6 +218,15 @@ def _names(report: Report) -> Iterator[str]:
         yield (
             f"{path} is a unit that this deploy did not make, with a name that it needs: stop and"
             " disable it, and move the file away"
+        )
+
+
+def _paths(report: Report) -> Iterator[str]:
+    """Files that the deploy would take over, and its removal delete."""
+    for path in report.all("foreign_path"):
+        yield (
+            f"this deploy did not make {path}, and needs its place: end the programs that use it,"
+            f" and move it away, as with `mv {path} /root`"
         )
 
 

@@ -4,11 +4,13 @@
 
 : "${address_config=}"   # keepalived's configuration, if the deploy writes it
 : "${airflow_uid=}"      # the id that runs DAGs' code
+: "${brought_paths=}"    # files and folders that people may bring
 : "${firewall_ports=}"   # ports of the host that pods must reach
 : "${index_files=}"      # uv's files of configuration
 : "${index_servers=}"    # servers of the public package index
 : "${migrated=}"         # file with the version of the database
 : "${minikube_profile=}" # file in which minikube keeps its cluster
+: "${new_paths=}"        # patterns of files and folders that a first deploy makes
 : "${node_engine=}"      # the container engine that runs the node
 : "${node_is_host=}"     # yes, or nothing
 : "${first_user=}"       # the web page's first user
@@ -49,6 +51,20 @@ ask_postgres() {
     done
 }
 
+ask_paths() { # files where a first deploy makes its own
+    for place in $new_paths; do
+        case " $brought_paths" in
+        *" $place/"*) find -H "$place" -mindepth 1 -maxdepth 1 2>/dev/null ;; # its parts, one by one
+        *) echo "$place" ;;
+        esac
+    done | while IFS= read -r path; do
+        case " $brought_paths " in *" $path "* | *" $path/"*) continue ;; esac
+        # Airflow's cluster may be a k3s on the host: its program has such names as links.
+        [ "$(readlink "$path")" != k3s ] &&
+            [ -n "$(find -H "$path" ! -type d -print -quit 2>/dev/null)" ] && say foreign_path "$path"
+    done
+}
+
 ask_names() {                                        # users, ids and units that the deploy makes itself
     alias=$units_directory/airflow-webserver.service # of the api-server's unit
     [ -f "$alias" ] && [ ! -L "$alias" ] && say foreign_unit "$alias"
@@ -58,6 +74,7 @@ ask_names() {                                        # users, ids and units that
         case $(knows_host && echo " $own_users ") in *" $name "*) ;; *) say foreign_uid "$name" ;; esac
     done
     knows_host && return
+    ask_paths
     for user in $own_users; do
         getent passwd "$user" >/dev/null && say foreign_user "$user"
     done

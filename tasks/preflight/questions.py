@@ -106,13 +106,12 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "restore_mark": layout.RESTORE_MARK,
         "safe_keys": "|".join(kubeconfig.SAFE_KEYS),
         "registry_host": settings.worker.registry.host if settings.worker.registry else "",
-        "state": layout.STATE,
+        **of_places(settings),
         "first_user": settings.web.admin_user,
         "users_made": layout.USERS_MADE,
         "test_user": layout.SMOKE_TEST_USER if settings.airflow.smoke_test else "",
         "web_users": " ".join(settings.web.users),
         "smoke_passed": layout.SMOKE_TEST_PASSED,
-        "units_directory": layout.UNITS_DIRECTORY,
         "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
         "airflow_uid": str(settings.airflow.uid),
         "firewall_ports": _firewall_ports(settings),
@@ -128,6 +127,20 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "local_image": image if settings.node_is_host and is_local(image) else "",
     }
     return assignments(values) + lock.asking(lock_owner)
+
+
+def of_places(settings: Settings) -> dict[str, str]:
+    """The values of the questions about the deploy's own places."""
+    # The inventory may name files of people that are in the deploy's folders.
+    named = (settings.offline.dir, settings.kubernetes.kubeconfig)
+    claims = (claim.host_path for claim in settings.claims.values())
+    brought = filter(None, (*layout.BROUGHT, *named, *claims))
+    return {
+        "state": layout.STATE,
+        "units_directory": layout.UNITS_DIRECTORY,
+        "brought_paths": " ".join(brought),
+        "new_paths": " ".join(layout.NEW),
+    }
 
 
 def of_cluster(settings: Settings) -> dict[str, str]:

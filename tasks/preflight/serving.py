@@ -38,8 +38,7 @@ def variables(settings: Settings) -> str:
         "disks": " ".join(layout.DISKS),
         "migrated": layout.DATABASE_MADE,
         "restore_mark": layout.RESTORE_MARK,
-        "state": layout.STATE,
-        "units_directory": layout.UNITS_DIRECTORY,
+        **questions.of_places(settings),
     }
     if "cluster" in settings.serves:
         values |= {**questions.of_cluster(settings), "firewall_ports": str(API_PORT)}

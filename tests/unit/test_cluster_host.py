@@ -250,6 +250,7 @@ def test_it_is_a_node_and_has_no_database() -> None:
         (("memory_kib 2000000",), "memory", "1.9 GiB of memory: at least 3.5 are needed"),
         (("hostname BAD_NAME",), "", "the host's name BAD_NAME can't be a Kubernetes node's"),
         (("selinux enforcing",), "", "SELinux is enforcing"),
+        (("foreign_path /usr/local/bin/kubectl",), "", "did not make /usr/local/bin/kubectl"),
     ],
 )
 def test_what_stands_in_the_way_of_the_node_is_said(

@@ -13,7 +13,7 @@ import pytest
 from tasks import layout
 from tasks.preflight import neighbours
 from tasks.preflight.neighbours import Cluster
-from tasks.preflight.questions import Report
+from tasks.preflight.questions import Report, of_places
 from tasks.settings import Settings
 from tests.unit import fake, postgres
 from tests.unit.asked_host import Host
@@ -33,6 +33,11 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
         ({"others_user": ["ada"]}, "a user ada that the deploy did not make", "group inventory"),
         ({"foreign_uid": ["bob"]}, "airflow_uid: the id belongs to bob", "write another one"),
         ({"foreign_unit": ["/etc/systemd/system/airflow-x.service"]}, "airflow-x.service", "away"),
+        (
+            {"foreign_path": ["/opt/airflow/x"]},
+            "not make /opt/airflow/x",
+            "`mv /opt/airflow/x /root`",
+        ),
         ({"foreign_keepalived": ["/etc/x.conf"]}, "/etc/x.conf is not of this deploy", "move the"),
         ({"engine": ["docker-ce"]}, "docker-ce", 'minikube_driver = "podman"'),
         ({"engine_broken": ["Error: no runtime"]}, "Error: no runtime", "info` succeeds"),
@@ -306,6 +311,69 @@ def test_names_of_others_are_told_unless_the_deploy_was_here(host: Host) -> None
     (host.units / "airflow-webserver.service").unlink()
     (host.units / "airflow-webserver.service").symlink_to("airflow-api-server.service")
     assert host.ask() == {}
+
+
+class Places:
+    """The deploy's places below a folder."""
+
+    def __init__(self, host: Host, given: dict[str, Any] | None = None) -> None:
+        self.root = host.state.parent / "root"
+        values = of_places(Settings.from_data(given or {}))
+        for name in ("brought_paths", "new_paths"):
+            host.variables[name] = " ".join(f"{self.root}{each}" for each in values[name].split())
+
+    def file(self, path: str) -> str:
+        """Make a file there; returns its path."""
+        file = Path(f"{self.root}{path}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        return str(file)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/opt/airflow/airflow.cfg", ""),
+        ("/opt/airflow/venv/bin/airflow", "/opt/airflow/venv"),
+        ("/opt/airflow/a file", ""),
+        ("/etc/airflow/airflow.cfg", ""),
+        ("/etc/airflow/.env", ""),
+        ("/var/lib/airflow/airflow.db", "/var/lib/airflow"),
+        ("/usr/local/bin/airflow", ""),
+        ("/usr/local/bin/kubectl", ""),
+        ("/usr/local/bin/minikube", ""),
+        ("/run/airflow/scheduler.pid", "/run/airflow"),
+    ],
+)
+def test_files_of_an_airflow_of_others_are_told(host: Host, path: str, told: str) -> None:
+    places = Places(host)
+    places.file(path)
+    assert host.ask() == {"foreign_path": [f"{places.root}{told or path}"]}
+    host.state.mkdir()
+    assert host.ask() == {}
+
+
+def test_files_that_people_bring_to_a_first_deploy_are_not_told(host: Host) -> None:
+    """As inventories/README.md says; or a removal with `keep_data` left them."""
+    own = "/etc/airflow/pki/kubeconfig"
+    places = Places(host, {**fake.EXISTING, "kubernetes_kubeconfig": own})
+    for path in (
+        f"{layout.SECRETS}/fernet-key",
+        f"{layout.DAGS}/a.py",
+        f"{layout.PLUGINS}/b.py",
+        f"{layout.LOGS}/dag_id=a/c.log",
+        f"{layout.DAG_PROCESSOR_LOGS}/d.log",
+        f"{layout.BACKUPS}/e.tar",
+        own,
+    ):
+        places.file(path)
+    for empty in ("/opt/airflow/lost+found", "/var/lib/airflow"):  # as of a disk of its own
+        Path(f"{places.root}{empty}").mkdir(parents=True)
+    program = Path(places.file("/usr/local/bin/k3s"))
+    (program.parent / "kubectl").symlink_to("k3s")
+    assert host.ask() == {}
+    (program.parent / "airflow").symlink_to("/opt/venv/bin/airflow")
+    assert host.ask() == {"foreign_path": [f"{program.parent}/airflow"]}
 
 
 def test_a_keepalived_of_somebody_else_is_told_if_the_deploy_needs_it(host: Host) -> None:
