@@ -89,7 +89,9 @@ ask_keepalived() { # whether somebody else uses it
 }
 
 ask_engines() { # other programs that run containers, and containers of others in containerd
-    for package in containerd.io docker-ce docker.io moby-engine moby-containerd; do
+    others="containerd.io docker-ce docker.io moby-engine moby-containerd"
+    has_node || others="$others cri-o kubeadm kubelet"
+    for package in $others; do
         dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed && say engine "$package"
     done
     for program in k3s rke2 k0s microk8s; do
@@ -97,7 +99,7 @@ ask_engines() { # other programs that run containers, and containers of others i
     done
     command -v ctr >/dev/null || return 0
     for namespace in $(timeout 5 ctr namespaces ls -q 2>/dev/null); do
-        [ "$namespace" = k8s.io ] && continue
+        [ "$namespace" = k8s.io ] && has_node && continue
         [ -z "$(timeout 5 ctr -n "$namespace" containers ls -q 2>/dev/null)" ] || say engine "containerd ($namespace)"
     done
 }

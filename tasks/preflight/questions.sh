@@ -31,6 +31,7 @@
 : "${web_host=}"           # address or name at which nginx should serve the web page
 : "${restore_mark=}"       # file with the command of a restore that was cut off
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
+: "${units_directory=}"    # folder of the deploy's units
 : "${uv_config=}"          # uv's configuration of the host
 
 architecture=$(dpkg --print-architecture 2>/dev/null || uname -m)
@@ -124,6 +125,11 @@ ask_restore() {
     [ -s "$restore_mark" ] && say restore_cut "$(cat "$restore_mark")"
 }
 
+# Another Kubernetes has programs of the same names, and so has PostgreSQL's Patroni: etcd.
+has_node() { # whether the deploy began to make minikube's node
+    [ -e "$minikube_profile" ] || [ -e "$units_directory/minikube.service" ]
+}
+
 ask_ports() {
     say open_ports "$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)"
     for own in $own_ports; do
@@ -133,7 +139,8 @@ ask_ports() {
     done
     for expected in $cluster_ports; do
         held=$(listener "${expected%%:*}")
-        [ -n "$held" ] && [ "${held#* }" != "${expected#*:}" ] && say port "${expected%%:*} $held"
+        [ -z "$held" ] || { [ "${held#* }" = "${expected#*:}" ] && has_node; } ||
+            say port "${expected%%:*} $held"
     done
 }
 

@@ -398,9 +398,20 @@ def test_other_engines_are_told_before_the_deploy_has_its_own(host: Host) -> Non
     host.program("dpkg-query", 'case "$*" in *docker-ce) echo installed ;; esac')
     host.program("ctr", 'case "$*" in *namespaces*) echo k8s.io; echo moby ;; *) echo 1 ;; esac')
     host.program("k3s", "")
+    told = ["docker-ce", "k3s", "containerd (k8s.io)", "containerd (moby)"]
+    assert host.ask()["engine"] == told
+    profile = host.state.with_name("config.json")
+    host.variables["minikube_profile"] = str(profile)
+    profile.touch()  # the containers of the first namespace are of its cluster
     assert host.ask()["engine"] == ["docker-ce", "k3s", "containerd (moby)"]
     (host.units / "minikube.service").touch()
     assert host.ask() == {}
+
+
+@pytest.mark.parametrize("package", ["cri-o", "kubeadm", "kubelet"])
+def test_a_kubernetes_of_others_is_told(host: Host, package: str) -> None:
+    host.program("dpkg-query", f'case "$*" in *" {package}") echo installed ;; esac')
+    assert host.ask() == {"engine": [package]}
 
 
 def test_an_engine_that_does_not_work_is_told_with_its_words(host: Host) -> None:

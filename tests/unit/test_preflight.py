@@ -473,6 +473,24 @@ def test_the_complete_versions_of_an_offline_folder_are_told(offline: Path) -> N
     assert ask(offline, about="offline").all("offline") == told
 
 
+@pytest.mark.parametrize("there", ["profile", "units/minikube.service", ""])
+def test_a_program_with_the_name_of_a_nodes_is_the_nodes_only_if_there_is_one(
+    there: str, offline: Path, tmp_path: Path, open_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As kubeadm's kubelet, and Patroni's etcd."""
+    own = Path("/proc/self/comm").read_text().strip()
+    monkeypatch.setattr(layout, "MINIKUBE_PROFILE", str(tmp_path / "profile"))
+    monkeypatch.setattr(layout, "UNITS_DIRECTORY", str(tmp_path / "units"))
+    monkeypatch.setattr(questions, "CLUSTER_PORTS", {open_port: own})
+    if there:
+        (tmp_path / there).parent.mkdir(exist_ok=True)
+        (tmp_path / there).touch()
+    told = [f"{open_port} {os.getpid()} {own}"]
+    assert ask(offline, about="port").all("port") == ([] if there else told)
+    monkeypatch.setattr(questions, "CLUSTER_PORTS", {open_port: "etcd"})
+    assert ask(offline, about="port").all("port") == told
+
+
 def test_an_offline_folder_of_another_kubernetes_is_told(offline: Path) -> None:
     for name, version in (("kubeadm", "v1.33.1"), ("kubelet", "v1.32.5")):
         (offline / name).write_bytes(b"\x7fELF\0" + version.encode() + b"\0")
