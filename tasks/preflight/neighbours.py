@@ -340,7 +340,9 @@ def _index(settings: Settings, report: Report) -> Iterator[str]:
         program, server = answer.split()
         other = "uv" if program == "pip" else "pip"
         cure = f"open the way, or {proxy_cure(settings, report)}"
-        if other in configured and program not in configured:
+        if settings.build.indexes:  # uv reads none of the files then
+            cure += ', or give one of build_indexes "default": True'
+        elif other in configured and program not in configured:
             form = (
                 "[[index]], url = …, default = true"
                 if program == "uv"

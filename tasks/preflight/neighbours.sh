@@ -186,7 +186,7 @@ index_addresses() { # «server port» of the indexes that the files $2… name w
     keys=$1
     shift
     # shellcheck disable=SC2048,SC2086 # words of a list
-    cat $* 2>/dev/null | sed -nE "s#^[[:space:]]*($keys)[[:space:]]*=[[:space:]]*[\"']?(https?)://([^/@]*@)?([^/:\"' ]+)(:([0-9]+))?.*#\2 \4 \6#p" |
+    cat $* 2>/dev/null | sed -nE "s#^[[:space:]]*($keys)[[:space:]]*[=:][[:space:]]*[\"']?(https?)://([^/@]*@)?([^/:\"' ]+)(:([0-9]+))?.*#\2 \4 \6#Ip" |
         while read -r scheme server port; do
             [ -n "$port" ] || port=$([ "$scheme" = http ] && echo 80 || echo 443)
             echo "$server $port"
@@ -196,7 +196,8 @@ index_addresses() { # «server port» of the indexes that the files $2… name w
 ask_index() { # the package index, as pip and uv each find it
     for program in pip uv; do
         if [ "$program" = pip ]; then
-            found=$(index_addresses 'index-url' "$pip_files")
+            # https://pip.pypa.io/en/stable/topics/configuration/: both spellings, INI's both signs
+            found=$(index_addresses 'index[-_]url' "$pip_files")
         else
             found=$(index_addresses 'url|index-url' "$index_files")
         fi

@@ -115,10 +115,8 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
         "airflow_uid": str(settings.airflow.uid),
         "firewall_ports": _firewall_ports(settings),
-        "pip_files": "/etc/pip.conf /root/.config/pip/pip.conf /root/.pip/pip.conf",
-        "index_files": f"{UV_CONFIG} /root/.config/uv/uv.toml",
         "uv_config": UV_CONFIG,
-        "index_servers": " ".join(INDEX_SERVERS),
+        **_of_index(settings),
         # The image that the deploy builds is of the host's architecture.
         "node_architectures": (
             "" if settings.kubernetes.uses_minikube or settings.worker.image else "yes"
@@ -171,6 +169,22 @@ def of_cluster(settings: Settings) -> dict[str, str]:
         "node_engine": settings.node_engine or "",
         # Packets of pods come from there.
         "pod_network": NODE_NETWORK if settings.node_engine else settings.minikube.pod_network,
+    }
+
+
+def _of_index(settings: Settings) -> dict[str, str]:
+    """The values of the question about the host's own index.
+
+    A default of `build_indexes` comes before all others, for pip and uv; `index_urls` has it.
+    """
+    if settings.build.default_index:
+        return {}
+    pip_files = "/etc/pip.conf /root/.config/pip/pip.conf /root/.pip/pip.conf"
+    return {
+        "pip_files": pip_files,
+        # With indexes of the inventory uv reads none of these.
+        "index_files": "" if settings.build.indexes else f"{UV_CONFIG} /root/.config/uv/uv.toml",
+        "index_servers": " ".join(INDEX_SERVERS),
     }
 
 

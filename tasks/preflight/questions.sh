@@ -259,7 +259,7 @@ ask_packages() {
     done
     # uv installs Airflow, and reads none of pip's configuration.
     [ -n "$index_urls" ] || [ -e "$uv_config" ] || [ -z "$pip_config" ] ||
-        ! grep -qs '^ *index-url' "$pip_config" || say pip_index "$pip_config"
+        ! grep -Eiqs '^[[:space:]]*index[-_]url[[:space:]]*[=:]' "$pip_config" || say pip_index "$pip_config"
 }
 
 ask_downloads() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks import layout
-from tasks.preflight import neighbours
+from tasks.preflight import neighbours, questions
 from tasks.preflight.neighbours import Cluster
 from tasks.preflight.questions import Report, of_places
 from tasks.settings import Settings
@@ -78,6 +79,12 @@ def test_a_finding_names_the_thing_and_a_cure(
 ) -> None:
     (finding,) = found(answers)
     assert thing in finding and cure in finding
+
+
+def test_an_index_of_the_inventory_can_replace_the_public_one() -> None:
+    given = {"build_indexes": {"own": {"url": "https://index.example/simple"}}}
+    (finding,) = found({"no_index": ["uv pypi.org"], "index_of": ["pip"]}, given)
+    assert "uv.toml" not in finding and 'build_indexes "default": True' in finding
 
 
 @pytest.mark.parametrize("name", ["host", "db-1.example.com", "0x"])
@@ -539,6 +546,49 @@ def test_the_index_is_asked_as_pip_and_uv_find_it(host: Host, tmp_path: Path, in
     assert host.ask() == {"index_of": ["pip", "uv"]}
     uv.write_text('index-url = "http://127.0.0.1:1/simple"\n')
     assert host.ask() == {"index_of": ["pip", "uv"], "no_index": ["uv 127.0.0.1"]}
+
+
+@pytest.mark.parametrize("key", ["index_url=", "index-url: ", "Index-URL :", "  index-url ="])
+def test_an_index_is_found_in_each_spelling_that_pip_reads(
+    host: Host, tmp_path: Path, index: int, key: str
+) -> None:
+    pip = tmp_path / "pip.conf"
+    host.variables |= {"pip_files": str(pip), "index_servers": "127.0.0.2"}
+    pip.write_text(f"[global]\n{key}http://127.0.0.1:{index}/simple\n")
+    assert host.ask() == {"index_of": ["pip"], "no_index": ["uv 127.0.0.2"]}
+    pip.write_text(f"[global]\nextra-{key.strip()}http://127.0.0.1:{index}/simple\n")
+    assert host.ask() == {"no_index": ["pip 127.0.0.2", "uv 127.0.0.2"]}
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_the_inventorys_default_index_is_the_only_one(
+    default: bool, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the host's files name, and if the public one can't be reached."""
+    uv = tmp_path / "uv.toml"
+    uv.write_text('index-url = "http://127.0.0.1:1/simple"\n')
+    monkeypatch.setattr(questions, "UV_CONFIG", str(uv))
+    monkeypatch.setattr(questions, "INDEX_SERVERS", ("127.0.0.2",))
+    assert answered(host, {})["no_index"] == ["pip 127.0.0.2", "uv 127.0.0.1"]
+    given = {"build_indexes": {"own": {"url": "https://127.0.0.1/simple", "default": default}}}
+    told = answered(host, given).get("no_index")
+    assert told == (None if default else ["pip 127.0.0.2", "uv 127.0.0.2"])
+
+
+def answered(host: Host, given: dict[str, Any]) -> dict[str, list[str]]:
+    """The answers about indexes, to the variables that preflight gives."""
+    text = questions.variables(Settings.from_data(given), "me")
+    names = ("pip_files", "index_files", "index_servers")
+    shown = "\n".join(f'echo "{name} ${name}"' for name in names)
+    done = subprocess.run(
+        ["sh"], input=f"{text}\n{shown}\n", text=True, capture_output=True, check=True
+    )
+    for line in done.stdout.splitlines():
+        name, _, value = line.partition(" ")
+        host.variables[name] = " ".join(
+            each for each in value.split() if not each.endswith("pip.conf")
+        )
+    return host.ask()
 
 
 USERS = """
