@@ -124,15 +124,79 @@ would_take_btrfs() { # whether the engine, once it is installed, would keep imag
         ! grep -qs '"storage-driver"' /etc/docker/daemon.json
 }
 
-lets_in() { # whether the rules $1, of nft or iptables, accept packets of pods to port $2
+# Whether the rules $1, of nft or iptables, drop packets of pods to port $2. They do if a chain of the
+# hook input drops what nothing accepts, and no rule accepts these. Chains that others lead to count
+# as if they led to all, and a set, a map and a negation as if they had pods in them: only a firewall
+# that surely is closed is a finding.
+keeps_out() {
     echo "$1" | awk -v port="$2" -v network="$pod_network" '
-        tolower($0) ~ /accept/ && !/policy/ {
-            of_pods = index($0, network) || /(iifname "?|-i )(bridge|cni0)/
-            limited = /saddr|iif| -[si] /
-            named = match($0 " ", "dports?[ {]+([^}]*[ ,])?" port "[ ,}]")
-            if (of_pods && (named || !/dport/) || named && !limited) found = 1
+        function number(address, part) {
+            split(address, part, ".")
+            return ((part[1] * 256 + part[2]) * 256 + part[3]) * 256 + part[4]
         }
-        END { exit !found }'
+        function begin(net) { # the first address of a network, an address or a range
+            return int(number(net) / size(net)) * size(net)
+        }
+        function end(net, part) {
+            return split(net, part, "-") > 1 ? number(part[2]) : begin(net) + size(net) - 1
+        }
+        function size(net, part) { return split(net, part, "/") > 1 ? 2 ^ (32 - part[2]) : 1 }
+        function words(keys, text) { # behind one of the keys: one word, or those in braces
+            if (!match($0, "(" keys ") ([{][^}]*[}]|[^ ]+)")) return ""
+            text = substr($0, RSTART, RLENGTH)
+            sub("^(" keys ") ", "", text)
+            gsub(/[{}, ]+/, " ", text)
+            return text
+        }
+        function of_pods(count, i, net) {
+            if (/iif(name)? .*(bridge|cni0)| -i (bridge|cni0)|match-set [^ ]* src/) return 1
+            count = split(words("saddr| -s|--src-range"), net, " ")
+            for (i = 1; i <= count; i++)
+                if (net[i] !~ /^[0-9]/ || begin(net[i]) <= begin(network) && end(network) <= end(net[i])) return 1
+            return 0
+        }
+        function to_port(count, i, each, range) {
+            count = split(words("dports?"), each, " ")
+            for (i = 1; i <= count; i++) {
+                last = split(each[i], range, /[-:]/)
+                if (each[i] !~ /^[0-9]/ || range[1] + 0 <= port && port <= range[last] + 0) return 1
+            }
+            return 0
+        }
+        { sub(/^[ \t]+/, "") }
+        /^[*]/ { elsewhere = dead = 0; chain = "" }
+        /^table / { elsewhere = $2 !~ /^(ip|inet)$/ }
+        /^chain / { base = other = dead = 0 }
+        /^-A / {
+            if (chain != $2) dead = 0
+            chain = $2
+            base = chain == "INPUT"
+            other = chain ~ /^(FORWARD|OUTPUT|PREROUTING|POSTROUTING)$/
+        }
+        elsewhere { next }
+        /hook / {
+            base = /hook input/
+            other = !base
+        }
+        base && /policy drop/ || /^:INPUT DROP/ { closed = 1 }
+        dead || other || /policy|ip6 |udp dport|-p udp/ { next }
+        {
+            rule = $0
+            sub(/^-A [^ ]+ /, "", rule)
+            gsub(/(-m )?comment (--comment )?("[^"]*"|[^ ]+)/, "", rule)
+            gsub(/counter( packets [0-9]+ bytes [0-9]+)?|log( (prefix "[^"]*"|(level|flags|group) [^ ]+))*/, "", rule)
+            gsub(/^ +| +$/, "", rule)
+        }
+        rule ~ /^(drop|-j DROP)$|^(reject|-j REJECT)( with .*| --reject-with .*)?$/ { # all that come here
+            dead = 1
+            if (base) closed = 1
+        }
+        rule ~ /^(accept|-j ACCEPT)$/ && base { found = 1 }
+        rule ~ /accept|-j ACCEPT/ {
+            limited = /saddr|iif| -[si] |--src-range/
+            if (of_pods() ? to_port() || !/dport/ : to_port() && !limited) found = 1
+        }
+        END { exit !(closed && !found) }'
 }
 
 ask_firewalld() {
@@ -154,11 +218,10 @@ ask_firewall() {
         nft list ruleset
         iptables-save
     } 2>/dev/null)
-    echo "$rules" | grep -Eq 'hook input .*policy drop|^:INPUT DROP' || return 0
     kind=rules
     grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf && kind=ufw
     for port in $firewall_ports; do
-        lets_in "$rules" "$port" || say firewall "$kind $port"
+        ! keeps_out "$rules" "$port" || say firewall "$kind $port"
     done
 }
 

@@ -465,6 +465,8 @@ def test_a_container_of_others_with_the_nodes_name_is_told(host: Host) -> None:
 
 UFW = "-A ufw-user-input -s 10.244.0.0/16 -p tcp -m tcp --dport {} -j ACCEPT"
 DROP = "type filter hook input priority filter; policy drop;"
+HOOK = DROP.replace("drop", "accept")
+BOTH = ["rules 8443", "rules 8081"]
 RULES: list[tuple[list[str], list[str]]] = [
     ([], []),
     (["type filter hook input priority filter; policy accept;"], []),
@@ -486,6 +488,44 @@ RULES: list[tuple[list[str], list[str]]] = [
         [DROP, 'iifname "lo" accept', "ct state established,related accept"],
         ["rules 8443", "rules 8081"],
     ),
+    # Networks that hold that of pods, and ports of a range.
+    ([DROP, "ip saddr 10.0.0.0/8 tcp dport 8000-9000 accept"], []),
+    ([DROP, "ip saddr { 192.0.2.0/24, 10.244.0.0-10.244.255.255 } accept"], []),
+    ([DROP, "ip saddr 10.244.0.0/24 accept"], BOTH),
+    ([DROP, "ip saddr 10.0.0.0/8 tcp dport { 22, 8000-8100 } accept"], ["rules 8443"]),
+    ([":INPUT DROP [0:0]", "-A INPUT -s 10.128.0.0/9 -p tcp --dport 8081:8443 -j ACCEPT"], []),
+    (
+        [":INPUT DROP [0:0]", "-A INPUT -p tcp -m multiport --dports 22,8400:8500 -j ACCEPT"],
+        [BOTH[1]],
+    ),
+    # Nobody can tell whom a set has.
+    ([DROP, "ip saddr @friends accept"], []),
+    ([DROP, "tcp dport @open accept"], []),
+    # A chain that drops at its end, for all or for some.
+    ([HOOK, "counter packets 3 bytes 180 drop"], BOTH),
+    ([HOOK, 'log prefix "closed: " level info', 'log prefix "x " drop comment "the rest"'], BOTH),
+    ([HOOK, "ip saddr 192.0.2.7 drop", "tcp dport 23 reject"], []),
+    ([HOOK, "ip saddr 10.244.0.0/16 accept", "reject with icmpx admin-prohibited"], []),
+    ([HOOK, "accept", "drop"], []),
+    ([HOOK, "drop", "ip saddr 10.244.0.0/16 accept"], BOTH),
+    (["-A INPUT -i lo -j ACCEPT", "-A INPUT -j REJECT --reject-with icmp-host-prohibited"], BOTH),
+    (['-A INPUT -m comment --comment "the rest" -j DROP'], BOTH),
+    (["-A INPUT -s 192.0.2.7/32 -j DROP"], []),
+    (["-A INPUT -s 10.0.0.0/8 -j ACCEPT", "-A INPUT -j DROP"], []),
+    (["-A INPUT -j DROP", "-A INPUT -s 10.0.0.0/8 -j ACCEPT"], BOTH),
+    # What is for other packets neither closes nor opens.
+    (["-A FORWARD -j REJECT", "-A some -j DROP"], []),
+    (
+        [
+            DROP,
+            "chain out {",
+            "type filter hook output priority filter;",
+            "tcp dport 1-65535 accept",
+        ],
+        BOTH,
+    ),
+    ([DROP, "ip6 saddr fe80::/10 accept", "udp dport 8081 accept"], BOTH),
+    (["table ip6 filter {", "chain input {", DROP], []),
 ]
 
 
@@ -494,7 +534,7 @@ def test_a_firewall_is_told_by_the_ports_that_pods_need(
     host: Host, rules: list[str], closed: list[str]
 ) -> None:
     text = "\n".join(rules)
-    host.program("nft" if DROP in rules else "iptables-save", f"cat <<'END'\n{text}\nEND")
+    host.program("nft" if {DROP, HOOK} & {*rules} else "iptables-save", f"cat <<'END'\n{text}\nEND")
     assert host.ask().get("firewall", []) == closed
 
 
