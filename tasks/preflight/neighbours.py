@@ -63,7 +63,8 @@ def clusters(report: Report) -> list[Cluster]:
 def postgres(settings: Settings, report: Report, codename: str) -> tuple[int, int]:
     """Version and port of the cluster main that the deploy configures, whether it is there or not.
 
-    The version stays where Airflow's data is when Debian is upgraded.
+    The version stays where Airflow's data is when Debian is upgraded. A new cluster gets a port
+    that no other one has, and no other program, such as a PostgreSQL in a container.
     """
     there = clusters(report)
     own = [each for each in there if each.is_own and each.name == "main"]
@@ -72,7 +73,7 @@ def postgres(settings: Settings, report: Report, codename: str) -> tuple[int, in
     for each in there:
         if (each.version, each.name) == (version, "main"):
             return version, each.port
-    taken = {each.port for each in there}
+    taken = {*(each.port for each in there), *map(int, report.all("held"))}
     return version, next(port for port in range(POSTGRES_PORT, 65535) if port not in taken)
 
 

@@ -42,7 +42,11 @@ ask_postgres_cluster() { # version, name, port, state
 }
 
 ask_postgres() {
-    [ ! -s "$migrated" ] || say postgres_due yes # a deploy made the database
+    if [ -s "$migrated" ]; then
+        say postgres_due yes # a deploy made the database
+    else
+        ss -Hltn 2>/dev/null | awk '{sub(/.*:/, "", $4); print "held", $4}' | sort -u
+    fi
     # Debian's has no role in its URL. host.env changes earlier than Airflow.
     ! grep -qs '^sql_alchemy_conn = [^/]*//[^/]' /etc/airflow/airflow.cfg || say database_elsewhere yes
     command -v pg_lsclusters >/dev/null || return 0

@@ -20,7 +20,7 @@ class Host:
         self.state = folder / "state"
         self.bin.mkdir()
         self.units.mkdir()
-        for name in ("pg_lsclusters", "runuser", "dpkg", "dpkg-query", "lslocks"):
+        for name in ("pg_lsclusters", "runuser", "ss", "dpkg", "dpkg-query", "lslocks"):
             self.program(name, "")
         self.program("getent", "exit 2")
         self.program("ip", "echo default via 192.0.2.1 dev eth0")

@@ -140,6 +140,21 @@ def test_the_cluster_is_the_one_with_the_data(
 
 
 @pytest.mark.parametrize(
+    ("clusters", "held", "port"),
+    [
+        ([], ["22", "5432"], 5433),
+        (["15 x 5433 down others"], ["5432"], 5434),
+        ([OWN], ["5432"], 5432),  # by the cluster itself
+    ],
+)
+def test_a_new_cluster_gets_a_port_that_nobody_has(
+    clusters: list[str], held: list[str], port: int
+) -> None:
+    report = Report({"postgres": clusters, "held": held})
+    assert neighbours.postgres(DEFAULTS, report, "bookworm") == (15, port)
+
+
+@pytest.mark.parametrize(
     ("answers", "given", "said"),
     [
         (
@@ -295,6 +310,22 @@ def test_a_database_is_due_once_a_deploy_made_it(host: Host, tmp_path: Path) -> 
     assert host.ask() == {"postgres_due": ["yes"]}
     (host.bin / "pg_lsclusters").unlink()  # purged with the rest
     assert host.ask()["postgres_due"] == ["yes"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_ports_that_are_held_are_told_until_there_is_a_database(
+    host: Host, tmp_path: Path, address: str
+) -> None:
+    (host.bin / "ss").unlink()  # that of this machine answers
+    host.variables["migrated"] = str(tmp_path / "migrated")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as server:
+        port = str(server.getsockname()[1])
+        assert port in host.ask()["held"]
+        (tmp_path / "migrated").write_text("3.3.2-0123 1 2\n")
+        assert host.ask() == {"postgres_due": ["yes"]}
+    (tmp_path / "migrated").unlink()
+    assert port not in host.ask().get("held", [])
 
 
 def test_names_of_others_are_told_unless_the_deploy_was_here(host: Host) -> None:
