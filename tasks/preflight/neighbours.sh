@@ -268,10 +268,15 @@ ask_index() { # the package index, as pip and uv each find it
         else
             found=$(index_addresses 'url|index-url' "$index_files")
         fi
-        [ -n "$found" ] && say index_of "$program"
-        [ -n "$found" ] || found=$(for server in $index_servers; do echo "$server 443"; done)
+        way=reachable # one of the company's may be an exception of the proxy
+        if [ -n "$found" ]; then
+            say index_of "$program"
+        else
+            way=through_proxy
+            found=$(for server in $index_servers; do echo "$server 443"; done)
+        fi
         echo "$found" | sort -u | while read -r server port; do
-            [ -z "$server" ] || through_proxy "$server" "$port" </dev/null || say no_index "$program $server"
+            [ -z "$server" ] || $way "$server" "$port" </dev/null || say no_index "$program $server"
         done
     done
 }

@@ -157,3 +157,16 @@ def test_servers_are_asked_through_it(host: Host, proxy: tuple[int, list[str]]) 
     host.variables |= {"proxy": f"127.0.0.1 {port}", "index_servers": servers}
     assert host.ask() == {"no_index": ["pip unknown.example", "uv unknown.example"]}
     assert asked.count("CONNECT known.example:443 HTTP/1.1") == 2
+
+
+def test_an_index_of_the_hosts_own_need_not_be_behind_it(
+    host: Host, tmp_path: Path, proxy: tuple[int, list[str]]
+) -> None:
+    pip = tmp_path / "pip.conf"
+    host.variables |= {"proxy": f"127.0.0.1 {proxy[0]}", "pip_files": str(pip)}
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        pip.write_text(f"[global]\nindex-url = http://127.0.0.1:{index.getsockname()[1]}/simple\n")
+        assert host.ask() == {"index_of": ["pip"]}
+    assert host.ask() == {"index_of": ["pip"], "no_index": ["pip 127.0.0.1"]}
+    pip.write_text("[global]\nindex-url = https://known.example/simple\n")
+    assert host.ask() == {"index_of": ["pip"]}
