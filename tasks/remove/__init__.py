@@ -19,12 +19,13 @@ from tasks.cluster import access
 from tasks.host import address, metrics, proxy, system
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
 from tasks.lib import connection, groups, kubectl, lock, members, shell, terminal
-from tasks.lib.operations import ensure_sent, run_unless
+from tasks.lib.operations import ensure_sent, run_unless, with_arguments
 from tasks.settings import GROUPS, HostSettings, Settings
 from tasks.settings.postgres import POSTGRES_PORT
 
 _HERE = Path(__file__).parent
 MINIKUBE = "/root/.minikube"  # its profiles and downloads
+NODE_CONTAINER = "minikube"  # a node that is a container has the name of its profile
 NODE_IMAGE_NOTE = f"{STATE}/node-image"  # the id of the image of a node that is a container
 # The files of Kubernetes that `minikube delete` leaves: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-reset/
 NODE = [
@@ -152,7 +153,7 @@ def airflow(keep_data: bool = False) -> None:
         ],
         already="they are gone",
     )
-    _remove_packages(settings)
+    _remove_packages()
     _remove_files("the deploy's state", [STATE])
 
 
@@ -182,7 +183,7 @@ def _remove_serving(settings: HostSettings, keep_data: bool) -> None:
     if "database" in settings.serves:
         _remove_database(settings)
     _remove_files("Airflow's files", [*MADE_AGAIN, *DATA])
-    _remove_packages(settings)
+    _remove_packages()
     _remove_files("the deploy's state", [STATE])
 
 
@@ -214,7 +215,7 @@ def _remove_minikube(settings: HostSettings) -> None:
             name="Note the image of the node",
             test=f"! test -e {unit} || test -e {NODE_IMAGE_NOTE}",
             commands=[
-                f"{engine} container inspect -f '{{{{.Image}}}}' minikube"
+                f"{engine} container inspect -f '{{{{.Image}}}}' {NODE_CONTAINER}"
                 f" >{NODE_IMAGE_NOTE} 2>/dev/null || true"
             ],
             already="it is noted, or there is no node",
@@ -341,9 +342,8 @@ def _remove_database(settings: HostSettings) -> None:
     )
 
 
-def _remove_packages(settings: HostSettings) -> None:
-    if engine := settings.node_engine:
-        _keep_engine_of_others(engine)
+def _remove_packages() -> None:
+    _keep_packages_of_others()
     kept = "{ buildah containers; buildah images; }"
     base = "buildah images -q localhost/airflow-worker-base"
     run_unless(
@@ -364,21 +364,23 @@ def _remove_packages(settings: HostSettings) -> None:
     )
 
 
-def _keep_engine_of_others(engine: str) -> None:
-    """An engine that came with the deploy, and runs containers of others by now, is theirs."""
-    record = layout.PACKAGES_RECORD
-    names = [each.split("|")[0] for each in system.ENGINE_PACKAGES[engine]]
-    run_unless(
-        name=f"Keep {engine} for the containers of others",
-        test=f'! grep -sqx {names[0]} {record} || test -z "$({engine} ps -aq)"',
-        commands=[
-            # With all that they need.
-            f"apt-cache depends --recurse --important --installed {' '.join(names)}"
-            f" | grep '^[a-z]' >{record}.kept",
-            f"grep -vxFf {record}.kept {record} >{record}.new; mv {record}.new {record}",
-            f"rm {record}.kept",
-        ],
-        already="nobody else has a container in it, or it was here before",
+def _keep_packages_of_others() -> None:
+    """What came with the deploy, and others use by now, is theirs; the run says what that is."""
+    program = _HERE / "keep-used.sh"
+    engines = [
+        f"{engine}:{','.join(each.split('|')[0] for each in names)}"
+        for engine, names in system.ENGINE_PACKAGES.items()
+    ]
+    record, site = layout.PACKAGES_RECORD, layout.NGINX_SITE
+    args = [record, "/etc/postgresql", proxy.NGINX, site, NODE_CONTAINER, *engines]
+    check = with_arguments(program, ["check", *args])
+    if said := host.get_fact(Command, command=f"(\n{check}) 2>&1 || true"):
+        logger.info(f"    {host.name}: {said}")
+    ensure_sent(
+        name="Keep the packages that others use by now",
+        program=program,
+        args=args,
+        already="nobody else uses one that came with the deploy",
     )
 
 

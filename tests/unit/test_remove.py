@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shlex
 import subprocess
@@ -14,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from tasks import layout
+from tasks import layout, remove
+from tasks.host import system
 from tasks.layout import ROOT
 from tasks.lib import operations
-from tests.unit import fake, shell
+from tests.unit import fake, postgres, shell
 from tests.unit.fake import Plan
 
 
@@ -94,6 +94,7 @@ def made(plan: Plan) -> set[str]:
 SENT = r"#!/bin/sh\nset -- (apply .*)\n# ([\w-]+\.sh) "
 DELETED_BY: dict[str, Callable[[list[str]], set[str]]] = {
     "files.sh": set,
+    "keep-used.sh": lambda arguments: set(),
     "node-reset.sh": set,
     "objects.sh": lambda arguments: set(),
     "proxy-remove.sh": set,
@@ -256,7 +257,7 @@ def test_users_and_packages_go_with_the_data_only() -> None:
 def test_an_existing_cluster_is_kept() -> None:
     plan = fake.removal(fake.VARIANTS["existing cluster"], False)
     said = " ".join(commands_of(plan))
-    assert "minikube delete" not in said and "iptables" not in said
+    assert "minikube delete" not in said and "node-reset.sh" not in said
     (namespaces,) = plan.named("Delete Airflow's objects").commands
     kubectl = fake.settings(fake.VARIANTS["existing cluster"]).kubectl
     assert objects_of(namespaces) == [kubectl, "namespace airflow airflow-control"]
@@ -430,21 +431,195 @@ def test_the_storage_of_another_engine_stays(podman: bool, tmp_path: Path) -> No
 CONTAINER = fake.VARIANTS["a container as node"]
 
 
-def test_an_engine_that_others_use_by_now_stays_with_all_that_it_needs(tmp_path: Path) -> None:
-    operation = fake.removal(CONTAINER, False).named("Keep podman for the containers of others")
-    record = tmp_path / "packages"
-    record.write_text("conmon\nnginx\npodman\nsudo\n")
-    apt = tmp_path / "apt-cache"
-    apt.write_text(
-        "#!/bin/sh\nprintf 'podman\\n  Depends: conmon\\nconmon\\nsudo\\n<virtual>\\n'\n"
+# Each of these packages needs the others that belong to it, and something that was there before.
+NEEDED = {
+    "postgresql-15": ["postgresql-15", "postgresql-common", "libpq5", "libc6"],
+    "nginx": ["nginx", "nginx-common", "libc6"],
+    "podman": ["podman", "conmon", "libc6"],
+}
+CAME_WITH_THE_DEPLOY = {name for names in NEEDED.values() for name in names} - {"libc6"}
+
+
+class Used:
+    """A host with what others may use by now."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.nginx, self.postgres = (
+            folder / name for name in ("bin", "nginx", "postgres")
+        )
+        for name in ("bin", "nginx/sites-available", "nginx/sites-enabled", "nginx/conf.d"):
+            (folder / name).mkdir(parents=True)
+        self.record = folder / "packages"
+        self.came(CAME_WITH_THE_DEPLOY)
+        self.site = self.nginx / "sites-available/airflow"
+        self.link(self.site)
+        self.link(self.nginx / "sites-available/default")
+        self.cluster("15/main")
+        for engine in ("podman", "docker"):
+            self.program(engine, "echo minikube")
+        self.program("dpkg", "true")
+        self.program("dpkg-query", 'shift 2; for each; do echo "installed $each"; done')
+        needed = "\n".join(
+            f"{name}) printf '%s\\n  Depends: some\\n' {' '.join(names)} ;;"
+            for name, names in NEEDED.items()
+        )
+        self.program("apt-cache", f"shift 4; for each; do case $each in\n{needed}\nesac; done")
+
+    def came(self, packages: Iterable[str]) -> None:
+        """Have only these packages come with the deploy."""
+        self.record.write_text("".join(f"{name}\n" for name in sorted(packages)))
+
+    def program(self, name: str, script: str) -> None:
+        """Add a program."""
+        (self.bin / name).write_text(f"#!/bin/sh\n{script}\n")
+        (self.bin / name).chmod(0o755)
+
+    def link(self, site: Path) -> None:
+        """Enable a site of nginx."""
+        site.touch()
+        (self.nginx / "sites-enabled" / site.name).symlink_to(site)
+
+    def cluster(self, name: str) -> None:
+        """Add a cluster of PostgreSQL."""
+        (self.postgres / name).mkdir(parents=True)
+        (self.postgres / name / "postgresql.conf").touch()
+
+    def run(self, verb: str) -> subprocess.CompletedProcess[str]:
+        """Ask or apply the program, as the removal does: a check is the test of a condition."""
+        names = {name: each[0] for name, each in system.ENGINE_PACKAGES.items()}
+        engines = [f"{name}:{first.split('|')[0]}" for name, first in names.items()]
+        places = map(str, (self.record, self.postgres, self.nginx, self.site))
+        program = ROOT / "tasks/remove/keep-used.sh"
+        text = operations.with_arguments(program, [verb, *places, "minikube", *engines])
+        if verb == "check":
+            text = f"if (\n{text}); then exit 0; fi; exit 1"
+        env = {"PATH": f"{self.bin}:/usr/bin:/bin"}
+        return subprocess.run(["sh", "-c", text], env=env, text=True, capture_output=True)
+
+    @property
+    def recorded(self) -> set[str]:
+        """The packages that would be purged."""
+        return set(self.record.read_text().split())
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Used:
+    """A host on which nobody else uses anything."""
+    return Used(tmp_path)
+
+
+def test_packages_that_nobody_else_uses_are_purged(used: Used) -> None:
+    (used.postgres / "15/removed").mkdir()  # without a configuration it is no cluster
+    # A site that leads nowhere, and a file that nginx does not read.
+    (used.nginx / "sites-enabled/gone").symlink_to(used.nginx / "none")
+    (used.nginx / "conf.d/shop.conf.old").touch()
+    check = used.run("check")
+    assert (check.returncode, check.stderr) == (0, "")
+    assert used.run("apply").returncode == 0
+    assert used.recorded == CAME_WITH_THE_DEPLOY
+    used.record.unlink()
+    assert used.run("check").returncode == used.run("apply").returncode == 0
+    assert not used.record.exists()
+
+
+def an_own_welcome_page(used: Used) -> None:
+    """Somebody changed Debian's page, which is enabled."""
+    used.program("dpkg", "echo '??5?????? c /etc/nginx/sites-available/default'")
+
+
+OTHERS: dict[str, tuple[Callable[[Used], object], str, str]] = {
+    "a cluster": (lambda used: used.cluster("15/shop"), "postgresql-15", "cluster 15/shop"),
+    "a site": (
+        lambda used: used.link(used.nginx / "sites-available/shop"),
+        "nginx",
+        "{nginx}/sites-enabled/shop",
+    ),
+    "a site that is a file": (
+        lambda used: (used.nginx / "conf.d/shop.conf").touch(),
+        "nginx",
+        "{nginx}/conf.d/shop.conf",
+    ),
+    "a welcome page": (an_own_welcome_page, "nginx", "{nginx}/sites-enabled/default"),
+    "a container": (
+        lambda used: used.program("podman", "echo minikube; echo shop"),
+        "podman",
+        "container shop",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", OTHERS)
+def test_packages_that_others_use_by_now_stay_with_all_that_they_need(
+    which: str, used: Used
+) -> None:
+    use, package, reason = OTHERS[which]
+    use(used)
+    check = used.run("check")
+    said = "these packages came with the deploy and stay, since others use them: "
+    assert check.stderr == f"{said}{package} ({reason.format(nginx=used.nginx)})\n"
+    assert check.returncode == 1 and used.recorded == CAME_WITH_THE_DEPLOY
+    assert used.run("apply").returncode == 0
+    assert used.recorded == CAME_WITH_THE_DEPLOY - {*NEEDED[package]}
+    # All of it is done, and not said again.
+    again = used.run("check")
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_packages_that_were_there_before_are_not_spoken_of(used: Used) -> None:
+    for use, _, _ in OTHERS.values():
+        use(used)
+    used.program("docker", "exit 1")  # it is not the deploy's to ask
+    used.came(["keepalived"])
+    assert used.run("check").stderr == ""
+    used.came(CAME_WITH_THE_DEPLOY)
+    assert used.run("check").stderr.count("(") == 3
+    assert used.run("apply").returncode == 0
+    assert used.recorded == set()
+
+
+def test_a_cluster_of_a_server_that_others_installed_keeps_what_both_servers_need(
+    used: Used,
+) -> None:
+    used.cluster("17/main")
+    used.program("apt-cache", "printf 'postgresql-17\\npostgresql-common\\nlibpq5:amd64\\n'")
+    assert "postgresql-common" not in used.run("check").stderr
+    assert used.run("apply").returncode == 0
+    assert used.recorded == CAME_WITH_THE_DEPLOY - {"postgresql-common", "libpq5"}
+
+
+@pytest.mark.parametrize("broken", ["apt-cache", "podman"])
+def test_nothing_counts_as_unused_when_a_program_cannot_say(broken: str, used: Used) -> None:
+    used.cluster("15/shop")
+    used.program(broken, f"echo {broken} is broken >&2; exit 3")
+    check, apply = used.run("check"), used.run("apply")
+    assert check.returncode == 1 and apply.returncode == 3
+    assert check.stderr == apply.stderr == f"{broken} is broken\n"
+    assert used.recorded == CAME_WITH_THE_DEPLOY
+
+
+def test_what_a_package_needs_is_what_debian_says(used: Used) -> None:
+    """Of the PostgreSQL of this machine, with the real programs."""
+    for name in ("apt-cache", "dpkg-query"):
+        (used.bin / name).unlink()
+    version = postgres.PROGRAMS[-1].parent.name
+    used.cluster(f"{version}/shop")
+    names = {f"postgresql-{version}", f"postgresql-client-{version}", "postgresql-common"}
+    used.came({*names, "ssl-cert", "age"})
+    assert used.run("apply").returncode == 0
+    assert used.recorded == {"age"}
+
+
+def test_the_removal_says_which_packages_stay(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="pyinfra")
+    said = "these stay: nginx (/etc/nginx/conf.d/\033shop.conf)"
+    state_of = {"VERSION_CODENAME": "bookworm", "# keep-used.sh": said}
+    names = [each.name for each in fake.planned(remove.airflow, state_of, keep_data=False)]
+    assert "these stay: nginx (/etc/nginx/conf.d/\\x1bshop.conf)" in caplog.text
+    kept, purged = (
+        next(at for at, name in enumerate(names) if word in name)
+        for word in ("Keep the packages", "Purge the Debian packages")
     )
-    apt.chmod(0o755)
-    for command in operation.commands:
-        own = command.removeprefix(operations.ALONE).replace(layout.PACKAGES_RECORD, str(record))
-        path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-        subprocess.run(["sh", "-euc", own], check=True, env=path)
-    assert record.read_text() == "nginx\n"
-    assert {path.name for path in tmp_path.iterdir()} == {"packages", "apt-cache"}
+    assert kept < purged
 
 
 def test_the_logs_are_no_longer_mounted_when_folders_are_deleted() -> None:
