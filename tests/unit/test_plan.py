@@ -55,6 +55,12 @@ PYINFRAS_QUESTIONS = (
     "for i in `cat /etc/passwd",
 )
 CONTROL_FLOW = re.compile(r"(^|[;&|{(]\s*|\b(then|do|else) )(for|while|case|if|until)\b")
+# The lines of secret_file name the file and its folder up to four times: only the paths make them
+# long. Other commands with an input have no such excuse.
+SECRET_FILES = re.compile(
+    r"umask 077; cat > (?P<new>\S+) && chown \S+ (?P=new) && chmod \d+ (?P=new)"
+    r"|sync (?P<path>\S+)\.new && mv (?P=path)\.new (?P=path) && sync \S+"
+)
 # The frame that the deploy's own operations put around a question.
 FRAME = re.compile(r"if (?:\( ?)?(?P<asked>.*?)\s*\)? >/dev/null 2>&1; then echo yes; fi", re.S)
 
@@ -73,18 +79,21 @@ def is_short(command: str) -> bool:
 @pytest.fixture(scope="module")
 def every(variants: dict[str, Plan]) -> list[Plan]:
     """All deploys and removals."""
-    hosts = [*variants.values(), fake.plan(fake.every_host()["only a database"])]
-    return [*hosts, *(fake.removal({}, keep_data) for keep_data in (False, True))]
+    names = fake.every_host()
+    serving = [fake.plan(settings) for name, settings in names.items() if name not in variants]
+    removals = [fake.removal_of(name, keep) for name in names for keep in (False, True)]
+    return [*variants.values(), *serving, *removals]
 
 
 def test_commands_are_short_lines(every: list[Plan]) -> None:
     long = {
-        each.name
+        (each.name, command)
         for plan in every
         for each in plan.operations
-        if not all(map(is_short, each.commands)) and not each.inputs
+        for command in each.commands
+        if not is_short(command)
     }
-    assert long == PYINFRAS
+    assert {name for name, command in long if not SECRET_FILES.fullmatch(command)} == PYINFRAS
 
 
 def test_questions_are_short_lines(every: list[Plan]) -> None:
