@@ -1,7 +1,8 @@
 #!/bin/sh
 # purge.sh check|apply RECORD PAGE PACKAGES:FOLDER...: the Debian packages that RECORD lists are gone,
 # with the files in each FOLDER that their programs wrote and dpkg does not know, unless one of
-# PACKAGES (a,b) is left, which was there before; and with nginx its welcome page. The removal sends this text to the host with the arguments on top.
+# PACKAGES (a,b) is left, which was there before; and with nginx its welcome page. The removal sends
+# this text to the host with the arguments on top.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 export NEEDRESTART_SUSPEND=1 # it would restart services, such as those of pods and of PostgreSQL
@@ -21,13 +22,17 @@ if [ "$verb" = check ]; then
 fi
 
 purge() {
+    # Another apt may be at work, as that of unattended-upgrades. This one waits for dpkg's lock; for
+    # that of the archives apt can't wait, but nothing is downloaded into them here.
     # shellcheck disable=SC2046 # a list
-    apt-get -qq purge --yes "$@" $(
+    apt-get -qq -o DPkg::Lock::Timeout=900 -o Dir::Cache::Archives="$archives" purge --yes "$@" $(
         dpkg-query -Wf '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p' | sort -u |
             comm -12 - "$record.sorted"
     )
 }
 
+archives=$record.archives
+mkdir -p "$archives/partial"
 sort -u "$record" >"$record.sorted"
 more=$(
     purge --simulate | awk '/^(Purg|Remv)/ {print $2}' | sort -u | comm -23 - "$record.sorted"
@@ -38,6 +43,7 @@ more=$(
     exit 1
 }
 purge >/dev/null
+rm -r "$archives"
 is_left() { # whether one of the packages $1 is installed
     # shellcheck disable=SC2046 # words
     dpkg-query -Wf '${db:Status-Status}\n' $(echo "$1" | tr , ' ') 2>/dev/null | grep -qx installed

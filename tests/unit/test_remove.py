@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import re
 import shlex
@@ -426,6 +427,58 @@ def test_the_storage_of_another_engine_stays(podman: bool, tmp_path: Path) -> No
     assert not folders["containerd"].exists()
     assert folders["containers"].exists() is podman
     assert not (tmp_path / "record").exists()
+
+
+# apt as it is, but for its folders; it only says how it would call dpkg.
+APT_CONFIG = """
+Dir::State "{0}/state";
+Dir::State::status "{0}/dpkg/status";
+Dir::Cache "{0}/cache";
+Dir::Log "{0}/log";
+Dir::Etc::main "/dev/null";
+Dir::Etc::parts "/dev/null";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "/dev/null";
+Debug::pkgDPkgPM "true";
+"""
+STATUS = """Package: age
+Status: install ok installed
+Maintainer: nobody
+Architecture: all
+Version: 1
+Description: some
+"""
+
+
+def test_an_apt_that_is_at_work_ends_no_removal(tmp_path: Path) -> None:
+    for name in ("dpkg/updates", "dpkg/info", "state/lists/partial", "cache/archives", "log"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "dpkg/status").write_text(STATUS)
+    (tmp_path / "apt.conf").write_text(APT_CONFIG.format(tmp_path))
+    record, calls = tmp_path / "record", tmp_path / "calls"
+    record.write_text("age\ngone\n")
+    apt = tmp_path / "bin/apt-get"
+    apt.parent.mkdir()
+    apt.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec /usr/bin/apt-get "$@"\n')
+    apt.chmod(0o755)
+    with (tmp_path / "cache/archives/lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # as while that one downloads
+        done = subprocess.run(
+            ["sh", ROOT / "tasks/remove/purge.sh", "apply", record, tmp_path / "no page"],
+            env={
+                "PATH": f"{apt.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+                "APT_CONFIG": str(tmp_path / "apt.conf"),
+                "DPKG_ADMINDIR": str(tmp_path / "dpkg"),
+            },
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "echo 'age:all purge' | " in done.stderr
+    simulated, purged = calls.read_text().splitlines()
+    assert "--simulate" in simulated and purged.endswith(" purge --yes age")
+    assert "DPkg::Lock::Timeout=900" in purged.split()
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("record")]
 
 
 CONTAINER = fake.VARIANTS["a container as node"]
