@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
+from tasks import layout
+from tasks.lib import operations, questions
 from tests.unit import fake
 
 
@@ -17,6 +20,19 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = "a unit test may not skip: install what it needs, or make a stand-in"
     return report
+
+
+@pytest.fixture
+def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lock of commands: a file of the test's own, so that it waits for no deploy here.
+
+    A test that runs the deploy's operations for real needs it.
+    """
+    path = tmp_path / "busy"
+    alone = operations.ALONE.replace(layout.COMMAND_LOCK, str(path))
+    monkeypatch.setattr(operations, "ALONE", alone.replace(layout.LOCKS, str(tmp_path)))
+    monkeypatch.setattr(questions, "ALONE", operations.ALONE)
+    return path
 
 
 @pytest.fixture(scope="session")

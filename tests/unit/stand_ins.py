@@ -70,7 +70,11 @@ class Host:
         for each in (self.bin, self.state):
             each.mkdir()
         self.values = environment.values(fake.settings(given))
-        self.values |= {"STATE": str(self.state), "KUBECTL": f"{self.bin}/kubectl --context=here"}
+        self.values |= {
+            "STATE": str(self.state),
+            "KUBECTL": f"{self.bin}/kubectl --context=here",
+            "DEPLOY_LOCK": f"{folder}/locks/deploy",
+        }
 
     def program(self, name: str, script: str = "") -> None:
         """Add a program, which records how it is called."""

@@ -171,3 +171,4 @@ def test_a_host_with_the_cluster_of_others_renews_them_and_tells_no_database(hos
     give_kubeadm(host, renews=True)
     assert "were renewed" in host.run("certificates.sh", "apply").stdout
     assert host.check("certificates.sh") == "" and not host.called("setpriv")
+    assert (host.folder / "locks/certificates.lock").exists()  # and not that of this machine

@@ -466,7 +466,6 @@ def sharing(tmp_path: Path) -> stand_ins.Host:
         path.write_text(text)
         path.chmod(int(mode, 8))
     host.values |= {
-        "DEPLOY_LOCK": str(tmp_path / "locks/deploy"),
         "SHARED_SECRETS": f"{secrets}/fernet-key {secrets}/missing",
         "SHARED_USERS": f"{secrets}/users",
     }
@@ -834,8 +833,7 @@ def test_a_backup_comes_back_when_the_other_hosts_have_stopped(
     name: str, program: str, host: stand_ins.Host, server: postgres.Server
 ) -> None:
     server.sql(f"delete from job; insert into job values ('T', 'running', '{name}', now())")
-    host.values |= {"SEVERAL_HOSTS": "first", "DEPLOY_LOCK": f"{host.folder}/locks/deploy"}
-    host.values["BACKUPS"] = str(host.folder)
+    host.values |= {"SEVERAL_HOSTS": "first", "BACKUPS": str(host.folder)}
     (host.folder / program).symlink_to(programs.BIN / "airflow-restore")
     said = host.run(str(host.folder / program), "missing.tar").stderr
     if name == OWN:

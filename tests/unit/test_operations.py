@@ -11,7 +11,6 @@ import pytest
 from pydantic import SecretStr
 from pyinfra.api import Config
 
-from tasks import layout
 from tasks.airflow import config
 from tasks.lib import operations
 from tasks.lib.operations import (
@@ -24,14 +23,7 @@ from tasks.lib.operations import (
 from tests.support import wait_for
 from tests.unit import fake
 
-
-@pytest.fixture(autouse=True)
-def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The lock of commands: a file of the test's own, so that it waits for no deploy here."""
-    path = tmp_path / "busy"
-    alone = operations.ALONE.replace(layout.COMMAND_LOCK, str(path))
-    monkeypatch.setattr(operations, "ALONE", alone.replace(layout.LOCKS, str(tmp_path)))
-    return path
+pytestmark = pytest.mark.usefixtures("busy")
 
 
 # run_unless

@@ -18,11 +18,12 @@ from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 from pyinfra.facts.server import Command
 
-from tasks import layout
-from tasks.lib import operations, questions, whole_file
+from tasks.lib import questions, whole_file
 from tasks.lib.operations import run_unless, secret_file
 from tests.unit import fake
 from tests.unit.stand_ins import owner
+
+pytestmark = pytest.mark.usefixtures("busy")
 
 
 class Run:
@@ -59,15 +60,6 @@ class Run:
         """Run what is queued."""
         with suppress(PyinfraError):  # a result says so
             run_ops(self.state)
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock of commands: a file of the test's own."""
-    own = operations.ALONE.replace(layout.COMMAND_LOCK, f"{tmp_path}/locks/busy")
-    own = own.replace(layout.LOCKS, f"{tmp_path}/locks")
-    monkeypatch.setattr(operations, "ALONE", own)
-    monkeypatch.setattr(questions, "ALONE", own)
 
 
 def test_a_run_with_nothing_to_do_asks_once(tmp_path: Path) -> None:

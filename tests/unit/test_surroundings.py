@@ -68,8 +68,10 @@ def test_a_command_has_the_given_variables_and_no_others(tmp_path: Path) -> None
 
 
 def test_operations_and_facts_run_in_that_shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    busy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
     for name, value in HOSTILE.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(config_defaults, "SHELL", shell.shell({}))
@@ -78,20 +80,21 @@ def test_operations_and_facts_run_in_that_shell(
     try:
         result = fake.run(
             run_unless,
-            test=f"{clean} && test -e {tmp_path}/folder",
-            commands=[f"{clean} && cd {tmp_path} && touch made && mkdir folder"],
+            test=f"{clean} && test -e {folder}/folder",
+            commands=[f"{clean} && cd {folder} && touch made && mkdir folder"],
             already="it is there",
         )
         again = fake.run(
             run_unless,
-            test=f"{clean} && test -e {tmp_path}/folder",
+            test=f"{clean} && test -e {folder}/folder",
             commands=["false"],
             already="-",
         )
     finally:
         os.umask(before)
     assert result.did_change() and not again.did_change(), result.stderr
-    assert modes(tmp_path) == AS_USUAL
+    assert modes(folder) == AS_USUAL
+    assert busy.exists()  # and no lock of a deploy on this machine was taken
 
 
 def test_the_removal_runs_in_that_shell() -> None:
