@@ -48,8 +48,25 @@ rm) rm -r "$here/root" ;;
 esac
 true
 """
+# It keeps the settings of apt that it is given as a file, and "given" shows them afterwards.
 MMDEBSTRAP = """
-for root; do case $root in */root) mkdir -p "$root/etc/apt" "$root/usr/share" ;; esac; done
+for word; do
+    case $word in
+    --aptopt=*) settings=${word#--aptopt=} ;;
+    */root) root=$word; mkdir -p "$root/etc/apt/apt.conf.d" "$root/usr/share" ;;
+    esac
+done
+cp "$settings" "$root/etc/apt/apt.conf.d/99mmdebstrap"
+cp "$settings" "$(dirname "$root")/given"
+"""
+APT_CONFIG = """
+cat <<'END'
+Acquire "";
+Acquire::IndexTargets::deb::Contents::DefaultEnabled "true";
+Acquire::Languages:: "de";
+Acquire::http::Proxy "http://ada:s3cret@proxy.example:3128";
+Acquire::https::CaInfo "/etc/ssl/company.pem";
+END
 """
 
 
@@ -73,6 +90,7 @@ def building(folder: Path, given: dict[str, Any] | None = None) -> Host:
     host.values["PLUGINS"] = "/opt/airflow/plugins"
     host.program("buildah", BUILDAH.format(folder=folder))
     host.program("mmdebstrap", MMDEBSTRAP)
+    host.program("apt-config", APT_CONFIG)
     host.program("ctr")
     (folder / "UV/bin").mkdir()
     for name in ("debsbom", "cyclonedx-py"):
@@ -129,13 +147,32 @@ echo 'deb [signed-by=/k] https://ada:s3cret@mirror.example/debian sid main' \
     > "$root/etc/apt/sources.list.d/0000own.list"
 echo 'URIs: https://token@mirror.example/debian' > "$root/etc/apt/sources.list.d/0001own.sources"
 """
-    host.program("mmdebstrap", MMDEBSTRAP.replace("mkdir -p", f"{left.strip()}; mkdir -p", 1))
+    host.program("mmdebstrap", MMDEBSTRAP + left)
     assert host.apply("image-build.sh", TAG, VENV) == ""
     sources = host.folder / "root/etc/apt/sources.list.d"
     assert {path.name: path.read_text() for path in sources.iterdir()} == {
         "0000own.list": "deb [signed-by=/k] https://mirror.example/debian sid main\n",
         "0001own.sources": "URIs: https://mirror.example/debian\n",
     }
+
+
+def test_the_image_is_built_with_the_hosts_settings_of_apt_and_keeps_none(host: Host) -> None:
+    host.values["TEMPORARY"] = str(host.folder / "temporary")
+    (host.folder / "temporary").mkdir()
+    host.program("buildah", BUILDAH.format(folder=host.folder).replace('rm -r "$here/root"', ":"))
+    assert host.apply("image-build.sh", TAG, VENV) == ""
+    given = (host.folder / "given").read_text()
+    assert 'Acquire::http::Proxy "http://ada:s3cret@proxy.example:3128";\n' in given
+    assert 'Acquire::https::CaInfo "/etc/ssl/company.pem";\n' in given
+    # The build would load lists that nothing reads.
+    assert "IndexTargets" not in given and "Languages" not in given
+    assert 'Dir::Etc::netrc "/etc/apt/auth.conf";\n' in given
+    assert 'Dir::Etc::netrcparts "/etc/apt/auth.conf.d";\n' in given
+    # No argument, image or file that stays has the proxy's login.
+    assert "s3cret" not in host.calls.read_text()
+    for folder in ("root", "temporary"):
+        texts = [path.read_text() for path in (host.folder / folder).rglob("*") if path.is_file()]
+        assert not [text for text in texts if "proxy.example" in text]
 
 
 def test_pip_of_the_image_has_the_hosts_index_without_its_login(host: Host) -> None:

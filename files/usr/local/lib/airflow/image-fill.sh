@@ -28,11 +28,23 @@ packages=ca-certificates,curl,git,media-types,netbase,openssh-client,procps,pyth
 # apt reads only names like these, and they have no spaces.
 sources=$(find /etc/apt/sources.list /etc/apt/sources.list.d -maxdepth 1 ! -type d 2>/dev/null |
     grep -E '/(sources\.list|[A-Za-z0-9_.-]+\.(list|sources))$' | LC_ALL=C sort || true)
+# mmdebstrap's apt reads no settings of the host, such as a proxy or an authority. They reach it as a
+# file, since a proxy's address may have a login: mmdebstrap puts it into the image, which must not keep
+# it. The build needs neither translations nor what other programs want of an index.
+settings=$(mktemp)
+trap 'rm -f "$settings"' EXIT
+apt-config dump --no-empty Acquire | sed -E '/^Acquire::(IndexTargets|Languages)(::| )/Id' >"$settings"
+# apt reads logins where they are, so the image never has them.
+cat >>"$settings" <<END
+Dir::Etc::netrc "/etc/apt/auth.conf";
+Dir::Etc::netrcparts "/etc/apt/auth.conf.d";
+END
 # shellcheck disable=SC2086 # each source is an argument
-mmdebstrap --variant=minbase --mode=root --format=directory \
+mmdebstrap --variant=minbase --mode=root --format=directory --aptopt="$settings" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --include="$packages" "$VERSION_CODENAME" "$root" $sources
+rm "$root/etc/apt/apt.conf.d/99mmdebstrap"
 # A login to a mirror stays on the host.
 find "$root/etc/apt" -type f -exec sed -i -E 's#(://)[^/@[:space:]]+@#\1#' {} +
 echo "airflow:x:$AIRFLOW_UID:$AIRFLOW_UID::/tmp:/usr/sbin/nologin" >>"$root/etc/passwd"
