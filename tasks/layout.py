@@ -113,6 +113,7 @@ AUTHORITY = f"{TLS}/ca.pem"
 PODS_AUTHORITY = f"{TLS}/pods-ca.pem"
 PACKAGE_INDEXES = "/etc/airflow/uv.toml"
 PACKAGE_AUTHORITY = "/etc/airflow/package-authority.pem"
+HOST_AUTHORITIES = "/usr/local/share/ca-certificates"  # update-ca-certificates(8) reads it
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 
 # Airflow.

@@ -116,6 +116,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "CONFIG": layout.CONFIG,
         "RUN": layout.RUN,
         # The worker image.
+        "HOST_AUTHORITIES": layout.HOST_AUTHORITIES,
         # uv and pip. One that is empty is their own.
         "BUILDS_PACKAGES": "yes" if settings.build.apt_packages else "",
         "DEFAULT_INDEX": settings.build.default_index,

@@ -91,6 +91,7 @@ def building(folder: Path, given: dict[str, Any] | None = None) -> Host:
     host.program("buildah", BUILDAH.format(folder=folder))
     host.program("mmdebstrap", MMDEBSTRAP)
     host.program("apt-config", APT_CONFIG)
+    host.values["HOST_AUTHORITIES"] = str(folder / "authorities")
     host.program("ctr")
     (folder / "UV/bin").mkdir()
     for name in ("debsbom", "cyclonedx-py"):
@@ -173,6 +174,27 @@ def test_the_image_is_built_with_the_hosts_settings_of_apt_and_keeps_none(host: 
     for folder in ("root", "temporary"):
         texts = [path.read_text() for path in (host.folder / folder).rglob("*") if path.is_file()]
         assert not [text for text in texts if "proxy.example" in text]
+
+
+def test_the_image_trusts_the_authorities_of_the_host(host: Host) -> None:
+    host.program("buildah", BUILDAH.format(folder=host.folder).replace('rm -r "$here/root"', ":"))
+    host.program("chroot", 'test -z "${TMPDIR+set}" || exit 1')  # the image lacks that folder
+    authorities = host.folder / "authorities"
+    (authorities / "company").mkdir(parents=True)
+    (authorities / "company/root.crt").write_text("company")
+    (authorities / "company/root.crt").chmod(0o600)
+    (authorities / "company/root.key").write_text("private")
+    (host.folder / "kept.pem").write_text("a link")
+    (authorities / "linked one.crt").symlink_to(host.folder / "kept.pem")
+    (authorities / "dangling.crt").symlink_to(host.folder / "none")
+    host.values["TEMPORARY"] = str(host.folder)
+    assert host.apply("image-build.sh", TAG, VENV) == ""
+    copied = host.folder / "root" / str(authorities).lstrip("/")
+    found = {str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()}
+    assert found == {"company/root.crt", "linked one.crt"}
+    assert (copied / "linked one.crt").read_text() == "a link"
+    assert (copied / "company/root.crt").stat().st_mode & 0o777 == 0o644
+    assert host.called("chroot") == [[str(host.folder / "root"), "update-ca-certificates"]]
 
 
 def test_pip_of_the_image_has_the_hosts_index_without_its_login(host: Host) -> None:

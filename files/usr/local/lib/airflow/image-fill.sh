@@ -47,6 +47,16 @@ mmdebstrap --variant=minbase --mode=root --format=directory --aptopt="$settings"
 rm "$root/etc/apt/apt.conf.d/99mmdebstrap"
 # A login to a mirror stays on the host.
 find "$root/etc/apt" -type f -exec sed -i -E 's#(://)[^/@[:space:]]+@#\1#' {} +
+# Tasks trust the authorities that people gave the host, such as a company's.
+if [ -d "$HOST_AUTHORITIES" ]; then
+    mkdir -p "$root$HOST_AUTHORITIES"
+    cd "$HOST_AUTHORITIES"
+    find -L . -type f -name '*.crt' \
+        -exec cp -L --no-preserve=mode --parents -t "$root$HOST_AUTHORITIES" {} +
+    cd /
+    # The image does not have the host's folder of temporary files.
+    env -u TMPDIR chroot "$root" update-ca-certificates >/dev/null
+fi
 echo "airflow:x:$AIRFLOW_UID:$AIRFLOW_UID::/tmp:/usr/sbin/nologin" >>"$root/etc/passwd"
 echo "airflow:x:$AIRFLOW_UID:" >>"$root/etc/group"
 # A pod gets its options as environment. Without a file Airflow would write one with all defaults at
