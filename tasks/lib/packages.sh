@@ -44,7 +44,20 @@ install -d -m 700 "${record%/*}" "$TMPDIR"
 patiently dpkg --force-confold --configure -a
 # An index with a wrong signature is an error, even if an older one could be used.
 apt update --error-on=any
+# Debian's nginx begins with a site that listens at [::]. On a kernel without IPv6 it would not start,
+# and stay half installed. It adds no site where one of that name is, even an empty one, which is of no
+# effect if this run is killed.
+welcome=/etc/nginx/sites-enabled/default
+case " $* " in
+*" nginx "*)
+    [ -e /proc/net/if_inet6 ] || [ -e "$welcome" ] || {
+        mkdir -p "${welcome%/*}"
+        touch "$welcome"
+    }
+    ;;
+esac
 # Nothing of others' may go: a package that conflicts with one of theirs is an error.
 apt install --yes --no-install-recommends --no-remove "$@"
+[ -e /proc/net/if_inet6 ] || [ -s "$welcome" ] || rm -f "$welcome"
 installed | comm -13 "$record.before" - >>"$record"
 rm "$record.before"

@@ -89,7 +89,8 @@ def test_the_proxy_is_not_asked_for_the_api_of_the_cluster() -> None:
 def test_it_has_the_cluster_and_nothing_of_airflow(both: bool) -> None:
     settings = fake.with_both() if both else fake.with_cluster()
     plan = fake.plan(settings)
-    packages = " ".join(plan.operations[0].commands)
+    (command,) = plan.operations[0].commands
+    packages = command.splitlines()[1]  # the arguments, below the first line
     assert "containerd" in packages and ("postgresql-15" in packages) is both
     assert "nginx" not in packages and "buildah" not in packages
     said = " ".join(command for each in plan.operations for command in each.commands)

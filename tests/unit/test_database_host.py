@@ -122,7 +122,8 @@ def test_a_certificate_needs_the_group() -> None:
 
 def test_it_has_postgresql_and_nothing_of_airflow() -> None:
     plan = fake.plan(fake.with_database())
-    packages = " ".join(plan.operations[0].commands)
+    (command,) = plan.operations[0].commands
+    packages = command.splitlines()[1]  # the arguments, below the first line
     assert "postgresql-15" in packages and "nginx" not in packages and "buildah" not in packages
     said = " ".join(command for each in plan.operations for command in each.commands)
     assert "useradd" not in said and "minikube" not in said.replace("minikube_", "")

@@ -150,14 +150,19 @@ class Apt:
         self.bin, self.record = folder / "bin", folder / "state/record"
         self.bin.mkdir()
         self.calls = folder / "calls"
+        self.ipv6, self.nginx = folder / "if_inet6", folder / "nginx"
+        self.ipv6.touch()
 
     def program(self, name: str, script: str) -> None:
         """Replace a program."""
         (self.bin / name).write_text(f"#!/bin/sh\n{script}")
         (self.bin / name).chmod(0o755)
 
-    def install(self, before: str, after: str, apt: str = "", dpkg: str = "") -> int:
-        """Install curl, while Debian's answer changes from one to the other; returns the status."""
+    def install(
+        self, before: str, after: str, apt: str = "", dpkg: str = "", package: str = "curl"
+    ) -> int:
+        """Install a package, while Debian's answer changes from one to the other; returns the
+        status."""
         answer = self.bin.parent / "installed"
         answer.write_text(before)
         self.program("dpkg-query", f"cat {answer}")
@@ -165,8 +170,12 @@ class Apt:
         self.program("dpkg", f'echo dpkg "$@" >> {self.calls}\n{dpkg}\n')
         self.program("sleep", f"echo sleep >> {self.calls}\n")
         self.program("apt-get", f"{report}\n{apt}\nprintf '{after}' > {answer}\necho noise\n")
+        program = operations.with_arguments(PACKAGES_PROGRAM, [str(self.record), package])
+        for path, here in {"/proc/net/if_inet6": self.ipv6, "/etc/nginx": self.nginx}.items():
+            assert path in program
+            program = program.replace(path, str(here))
         done = subprocess.run(
-            ["sh", "-c", operations.with_arguments(PACKAGES_PROGRAM, [str(self.record), "curl"])],
+            ["sh", "-c", program],
             env={"PATH": f"{self.bin}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
@@ -235,6 +244,44 @@ def test_locks_of_others_are_waited_for(which: str, apt: Apt, tmp_path: Path) ->
     assert apt.install("", "ii  curl\n", **stand_ins) == 0
     assert apt.calls.read_text().splitlines().count("sleep") == 1
     assert apt.said == ""
+
+
+# What packages of nginx do while they are configured: nginx-common adds the site unless there is
+# one of its name, and nginx starts, for which a site at [::] needs IPv6.
+NGINX = """
+case "$*" in *install*)
+    cd {nginx} 2>/dev/null || mkdir -p {nginx}/sites-enabled
+    cd {nginx} && mkdir -p sites-available && echo 'listen [::]:80;' > sites-available/default
+    [ -e sites-enabled/default ] || ln -s {nginx}/sites-available/default sites-enabled/default
+    test -e {ipv6} || ! grep -Fq '[::]' sites-enabled/default || exit 100 ;;
+esac
+"""
+
+
+def test_nginx_is_installed_where_the_kernel_has_no_ipv6(apt: Apt) -> None:
+    apt.ipv6.unlink()
+    nginx = NGINX.format(nginx=apt.nginx, ipv6=apt.ipv6)
+    site = apt.nginx / "sites-enabled/default"
+    kill = 'case "$*" in *install*) kill -KILL $PPID; exit 1 ;; esac'
+    assert apt.install("", "", kill, package="nginx") != 0
+    assert apt.install("", "ii  nginx\n", nginx, package="nginx") == 0
+    assert site.parent.exists() and not site.is_symlink() and not site.exists()
+    # Where people have one of this name, it stays.
+    site.write_text("listen 80;")
+    assert apt.install("", "ii  nginx\n", nginx, package="nginx") == 0
+    assert site.read_text() == "listen 80;"
+
+
+def test_nginx_begins_as_debians_where_the_kernel_has_ipv6(apt: Apt) -> None:
+    nginx = NGINX.format(nginx=apt.nginx, ipv6=apt.ipv6)
+    assert apt.install("", "ii  nginx\n", nginx, package="nginx") == 0
+    assert (apt.nginx / "sites-enabled/default").is_symlink()
+
+
+def test_other_packages_leave_nginx_alone_where_the_kernel_has_no_ipv6(apt: Apt) -> None:
+    apt.ipv6.unlink()
+    assert apt.install("", "ii  curl\n") == 0
+    assert not apt.nginx.exists()
 
 
 # synced_folder
