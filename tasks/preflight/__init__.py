@@ -59,6 +59,8 @@ def check(settings: Settings) -> HostSettings:
     codename = report.one("system").split()[1]
     if remark := neighbours.remark(settings, report, codename):
         progress.say_at_end(remark)
+    for remark in neighbours.links(report):
+        progress.say_at_end(remark)
     if remark := checks.untried(codename, report.one("architecture")):
         logger.info(f"    {remark}")
     return settings.for_release(

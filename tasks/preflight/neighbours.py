@@ -178,6 +178,20 @@ def _lost_database(report: Report, codename: str, mark: str = layout.MIGRATED) -
         )
 
 
+def links(report: Report) -> Iterator[str]:
+    """A sentence about each folder with a link that works on the host, but may not in pods.
+
+    It stops no deploy: pods may mount the other folder too.
+    """
+    for answer in report.all("link_out"):
+        folder, link = answer.split(" ", 1)
+        yield (
+            f"{link} leads out of {folder}. Pods mount only that folder, so tasks may not find what"
+            " the link leads to: copy it there, mount it there (`mount --bind`), or take DAGs from"
+            " git (dags_git_bundles)."
+        )
+
+
 def remark(settings: Settings, report: Report, codename: str) -> str | None:
     """A sentence about a PostgreSQL of an earlier release; none about others."""
     if settings.serves and "database" not in settings.serves:

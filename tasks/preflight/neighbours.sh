@@ -14,6 +14,7 @@
 : "${node_engine=}"      # the container engine that runs the node
 : "${node_is_host=}"     # yes, or nothing
 : "${first_user=}"       # the web page's first user
+: "${mounted_folders=}"  # the host's folders of DAGs and plugins that pods mount
 : "${own_users=}"        # the users that the deploy makes
 : "${pip_files=}"        # pip's files of configuration
 : "${pod_network=}"      # the addresses of pods
@@ -244,6 +245,19 @@ ask_places() { # folders whose programs may not run
     done
 }
 
+ask_links() { # of DAGs and modules that are elsewhere: pods mount only the folder itself
+    for folder in $mounted_folders; do
+        within=$(readlink -f "$folder")
+        find "$folder/" -type l 2>/dev/null | sort | while read -r link; do
+            case $(readlink -m "$link") in "$within" | "$within"/*) continue ;; esac
+            # A link to another file, such as a virtual environment's python, may work in pods.
+            [ -d "$link" ] || case $link in *.py | *.zip) ;; *) continue ;; esac
+            say link_out "$folder $link"
+            break
+        done
+    done
+}
+
 ask_dpkg() {
     lslocks -no PATH 2>/dev/null | grep -q ^/var/lib/dpkg/ && return # somebody installs packages now
     say dpkg "$(dpkg --audit 2>/dev/null | sed -n 's/^ \([a-z0-9][^ ]*\) .*/\1/p' | tr '\n' ' ')"
@@ -314,6 +328,7 @@ ask_neighbours() {
     ask_names
     ask_keepalived
     ask_places
+    ask_links
     ask_node_engine
     [ -s "$smoke_passed" ] && return
     ask_dpkg

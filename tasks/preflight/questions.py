@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from tasks.preflight import kubeconfig
 from tasks.settings import ARCHITECTURES, Settings
 from tasks.settings.minikube import NODE_NETWORK
 from tasks.settings.types import printable
+from tasks.worker import plugins
 
 QUESTIONS = Path(__file__).parent / "questions.sh"
 NEIGHBOURS = Path(__file__).parent / "neighbours.sh"
@@ -112,6 +113,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "test_user": layout.SMOKE_TEST_USER if settings.airflow.smoke_test else "",
         "web_users": " ".join(settings.web.users),
         "smoke_passed": layout.SMOKE_TEST_PASSED,
+        "mounted_folders": " ".join(_mounted_folders(settings)),
         "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
         "airflow_uid": str(settings.airflow.uid),
         "firewall_ports": _firewall_ports(settings),
@@ -186,6 +188,14 @@ def _of_index(settings: Settings) -> dict[str, str]:
         "index_files": "" if settings.build.indexes else f"{UV_CONFIG} /root/.config/uv/uv.toml",
         "index_servers": " ".join(INDEX_SERVERS),
     }
+
+
+def _mounted_folders(settings: Settings) -> Iterator[str]:
+    """The host's folders of DAGs and plugins that pods mount."""
+    if settings.dags.source == "host":
+        yield layout.DAGS
+    if plugins.are_mounted(settings):
+        yield layout.PLUGINS
 
 
 def _firewall_ports(settings: Settings) -> str:

@@ -10,19 +10,22 @@ from pyinfra.operations import files
 from tasks.layout import IMAGE_PLUGINS, PLUGINS, STATE
 from tasks.lib.kubectl import Volume, host_folder
 from tasks.lib.operations import checksums, synced_folder
-from tasks.settings import HostSettings, computed_once
+from tasks.settings import HostSettings, Settings, computed_once
 from tasks.settings.types import digest
 from tasks.worker import local
 
 RECORD = f"{STATE}/plugins"
 
 
+def are_mounted(settings: Settings) -> bool:
+    """Whether pods mount the host's folder of plugins."""
+    source = settings.plugins.source or ("host" if settings.node_sees_folders else None)
+    return source == "host"
+
+
 def volumes(settings: HostSettings) -> list[Volume]:
     """The volumes that give a pod the plugins."""
-    source = settings.plugins.source or ("host" if settings.node_sees_folders else None)
-    if source == "host":
-        return [host_folder("plugins", PLUGINS, read_only=True)]
-    return []
+    return [host_folder("plugins", PLUGINS, read_only=True)] if are_mounted(settings) else []
 
 
 @computed_once

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import pytest
 from tasks import layout
 from tasks.preflight import neighbours, questions
 from tasks.preflight.neighbours import Cluster
-from tasks.preflight.questions import Report, of_places
+from tasks.preflight.questions import Report, of_places, variables
 from tasks.settings import Settings
 from tests.unit import fake, postgres
 from tests.unit.asked_host import Host
@@ -598,6 +600,43 @@ def test_a_host_without_ipv4_is_told(host: Host) -> None:
 def test_folders_of_programs_that_may_not_run_are_told(host: Host) -> None:
     host.program("findmnt", 'case "$*" in */opt) echo rw,noexec ;; *) echo rw ;; esac')
     assert host.ask() == {"noexec": ["/opt"]}
+
+
+def test_links_out_of_folders_that_pods_mount_are_told(host: Host, tmp_path: Path) -> None:
+    dags, plugins, elsewhere = (tmp_path / name for name in ("dags", "plugins", "elsewhere"))
+    for folder in (dags / "own", plugins, elsewhere):
+        folder.mkdir(parents=True)
+    (elsewhere / "dag.py").touch()
+    (dags / "again").symlink_to("own")
+    (dags / "back").symlink_to(dags / "own")
+    # As the python of a virtual environment, which the image has too.
+    (dags / "own/python").symlink_to(shutil.which("sh") or "")
+    host.variables["mounted_folders"] = f"{dags} {plugins}"
+    assert host.ask() == {}
+    (dags / "team").symlink_to(elsewhere)
+    (dags / "zoo.py").symlink_to("../elsewhere/dag.py")
+    (plugins / "a module.py").symlink_to(elsewhere / "dag.py")
+    told = [f"{dags} {dags}/team", f"{plugins} {plugins}/a module.py"]
+    assert host.ask() == {"link_out": told}
+    first, second = neighbours.links(Report({"link_out": told}))
+    assert first.startswith(f"{dags}/team leads out of {dags}.") and "mount --bind" in first
+    assert second.startswith(f"{plugins}/a module.py leads out of {plugins}.")
+
+
+@pytest.mark.parametrize(
+    ("given", "folders"),
+    [
+        ({}, "/opt/airflow/dags /opt/airflow/plugins"),
+        (fake.VARIANTS["git"] | {"dags_source": "git"}, "/opt/airflow/plugins"),
+        (fake.VARIANTS["plugins"], "/opt/airflow/dags"),
+        (fake.VARIANTS["existing cluster"], ""),
+    ],
+)
+def test_links_are_asked_about_where_pods_mount_the_folders(
+    given: dict[str, Any], folders: str
+) -> None:
+    said = shlex.split(variables(fake.settings(given), ""))
+    assert f"mounted_folders={folders}" in said
 
 
 @pytest.fixture
