@@ -181,6 +181,8 @@ HOST_DROP_IN = "30-host.conf"
 STARTED_WITH = "/run/airflow"  # one file for each running unit: the checksums of its inputs
 MINIKUBE_UNIT = f"{UNITS_DIRECTORY}/minikube.service"
 NODE_LOGS_UNIT = f"{UNITS_DIRECTORY}/opt-airflow-logs.mount"  # systemd names it by its path
+# Keeps what minikube has among temporary files, where the host is its node.
+TEMPORARY_FILES = "/etc/tmpfiles.d/airflow-minikube.conf"
 CONTAINERD_PROXY = f"{UNITS_DIRECTORY}/containerd.service.d/airflow-proxy.conf"
 NGINX_UNIT = "nginx.service"
 POSTGRES_DROP_IN = f"{UNITS_DIRECTORY}/postgresql@*-main.service.d/airflow.conf"
@@ -223,6 +225,7 @@ CLUSTER_CERTIFICATES = (
     "/var/lib/minikube/certs/etcd/*.crt",
     "/etc/kubernetes/*.conf",
 )
+HOSTPATH_VOLUMES = "/tmp/hostpath-provisioner"  # of minikube's own storage class
 KUBEADM_CONFIG = "/var/tmp/minikube/kubeadm.yaml"  # as minikube gave it to kubeadm last
 API_SERVER_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"  # on the node
 MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how minikube knows its cluster
@@ -388,6 +391,7 @@ PLACES = (
     Place(f"{UNITS_DIRECTORY}/airflow*", "configuration", "units", backup=True, removal="units"),
     Place(JWT_DROP_IN, "configuration", "names JWT_KEYS", backup=False, removal="units"),
     Place(MINIKUBE_UNIT, "configuration", "minikube's unit", removal="cluster"),
+    Place(TEMPORARY_FILES, "configuration", "keeps minikube's temporary files", removal="cluster"),
     Place(NODE_LOGS_UNIT, "configuration", "shows the node the logs", removal="cluster"),
     Place(CONTAINERD_PROXY, "configuration", "containerd's proxy", removal="cluster"),
     Place(NGINX_SITE, "configuration", "the proxy's site", removal="proxy"),

@@ -126,6 +126,23 @@ def _prepare_node(settings: HostSettings) -> None:
         path=f"{SHIMS}/docker",
         target="/bin/false",
     )
+    whole_file.put(
+        name="Keep minikube's files from the clean-up of temporary ones",
+        src=f"files{layout.TEMPORARY_FILES}",
+        dest=layout.TEMPORARY_FILES,
+        mode="644",
+    )
+    volumes = layout.HOSTPATH_VOLUMES
+    run_unless(
+        name="Make the folder of minikube's volumes",
+        test=f'test "$(stat -c "%u %F %a" {volumes})" = "0 directory 755"',
+        commands=[
+            # Whoever made it in root's place may have left links in it, which pods would mount.
+            f'test "$(stat -c "%u %F" {volumes})" = "0 directory" || rm -rf {volumes}',
+            f"systemd-tmpfiles --create {layout.TEMPORARY_FILES}",
+        ],
+        already="it is there and root's",
+    )
     run_unless(
         name="Write containerd's configuration",
         # minikube edits keys of this file, in version 2 of its format only. Debian's own file has

@@ -41,7 +41,7 @@ NODE = [
     "/var/tmp/minikube",
     "/tmp/gvisor",
     "/tmp/h.[0-9]*",  # /etc/hosts, as minikube changed it
-    "/tmp/hostpath-provisioner",
+    layout.HOSTPATH_VOLUMES,
     "/tmp/hostpath_pv",
     "/tmp/juju-mk*",
     "/tmp/minikube_*.log",
@@ -51,6 +51,7 @@ NODE = [
     "/etc/systemd/system/kubelet.service*",
     "/etc/crictl.yaml",
     layout.CONTAINERD_PROXY,
+    layout.TEMPORARY_FILES,
 ]
 # Prints the version of the PostgreSQL cluster with Airflow's configuration.
 _OWN_POSTGRES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ def give_kubeadm(host: Host, renews: bool) -> None:
     host.program("crictl", "test $1 != ps || echo an-id")
     host.program("kubectl", "")
     host.values["KUBEADM"] = f"{host.bin}/kubeadm"
+    (host.folder / "config").write_text("minikube's\n")
     host.values["KUBEADM_CONFIG"] = f"{host.folder}/config"
 
 
@@ -172,3 +174,42 @@ def test_a_host_with_the_cluster_of_others_renews_them_and_tells_no_database(hos
     assert "were renewed" in host.run("certificates.sh", "apply").stdout
     assert host.check("certificates.sh") == "" and not host.called("setpriv")
     assert (host.folder / "locks/certificates.lock").exists()  # and not that of this machine
+
+
+# Only root can give a file away.
+PLANTED = ["nothing", "a link", "no folder", *([] if os.getuid() else ["another's"])]
+
+
+@pytest.mark.parametrize("found", PLANTED)
+def test_a_config_of_kubeadm_that_is_gone_or_planted_is_written_again(
+    found: str, host: Host
+) -> None:
+    certificate(host.folder / "certs/etcd/server.crt", 20)
+    give_kubeadm(host, renews=True)
+    folder = host.folder / "of-minikube"
+    folder.mkdir()
+    config = folder / "config"
+    host.values["KUBEADM_CONFIG"] = str(config)
+    expected = f'test "$(cat {config})" = "minikube\'s"'
+    host.program(
+        "kubeadm", f"{expected} && cp {host.folder}/new.crt {host.folder}/certs/etcd/server.crt"
+    )
+    if found == "a link":
+        config.symlink_to(host.folder / "planted")
+        (host.folder / "planted").write_text("planted\n")
+    elif found == "no folder":
+        folder.rmdir()
+    elif found == "another's":
+        config.write_text("planted\n")
+        os.chown(config, 65534, -1)
+    host.program("systemctl", "exit 1")
+    assert "does not write it again" in host.apply("certificates.sh")
+    assert not host.called("kubeadm")
+    assert "server.crt ends on " in host.check("certificates.sh")  # and is still to be renewed
+    writes = f'rm -rf {folder}; mkdir {folder}; echo "minikube\'s" > {config}'
+    host.program("systemctl", "")
+    assert "has not written" in host.apply("certificates.sh")
+    assert not host.called("kubeadm")
+    host.program("systemctl", writes)
+    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert host.called("systemctl")[-1] == ["reload-or-restart", "minikube"]

@@ -71,6 +71,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/etc/postgresql/*/conf.d/airflow.conf": formats.postgres_config,
     "/etc/postgresql/*/pg_hba.conf": like(r"(#.*\n|local +.* peer\n)+"),
     "/etc/systemd/system/*": formats.Unit.parse,
+    "/etc/tmpfiles.d/*.conf": like(r"(#.*\n|[dx] /\S+( 0755 root root -)?\n)+"),
     "/opt/airflow/requirements/*.txt": requirements,
     "/opt/airflow/*.py": python,
     "/usr/local/lib/airflow/python/*.dist-info/METADATA": like(r"([A-Z][\w-]+: .+\n)+"),

@@ -58,6 +58,7 @@ LEFT = {
     "/usr/local": "Debian's",
     "/usr/local/bin": "Debian's",
     "/etc/systemd/system": "Debian's",
+    "/etc/tmpfiles.d": "Debian's",
     "/etc/keepalived": "Debian's",
     "/etc/nginx/sites-available": "Debian's",
     "/etc/nginx/sites-enabled": "Debian's",

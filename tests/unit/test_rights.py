@@ -71,6 +71,7 @@ FILES = {
     "/etc/postgresql/15/main/conf.d/airflow.conf": ("postgres:postgres", "640"),
     "/etc/postgresql/15/main/pg_hba.conf": ("postgres:postgres", "600"),
     "/etc/systemd/system/*": ("root:root", "644"),
+    "/etc/tmpfiles.d/*": ("root:root", "644"),
     "/etc/keepalived/keepalived.conf": ("root:root", "644"),
     "/etc/nginx/sites-available/airflow": ("root:root", "644"),
     "/etc/container*/certs.d/*": ("root:root", "644"),

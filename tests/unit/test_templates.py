@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -24,6 +25,7 @@ from tests.support import BACKUP_EXPOSURE, MAX_EXPOSURE
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan
 from tests.unit.formats import Unit
+from tests.unit.stand_ins import owner
 
 UNITS = "/etc/systemd/system"
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -841,6 +843,58 @@ def test_the_node_protects_itself_and_listens_for_others_only_where_it_has_to(pl
     assert options["kubelet.system-reserved"] == "memory=2Gi"
     assert options["kube-proxy.metricsBindAddress"] == "127.0.0.1:10249"
     assert options["kube-proxy.healthzBindAddress"] == "127.0.0.1:10256"
+
+
+def test_the_clean_up_of_temporary_files_leaves_minikubes(plan: Plan, tmp_path: Path) -> None:
+    kept = [layout.KUBEADM_CONFIG, f"{layout.HOSTPATH_VOLUMES}/airflow/claim/file"]
+    for path in [*kept, "/tmp/other/file", "/var/tmp/other"]:
+        (tmp_path / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path[1:]).touch()
+    user, group = owner().values()
+    # Debian 13's lines, for which any age is too old.
+    debians = tmp_path / "tmp.conf"
+    debians.write_text("q /tmp 1777 root root 0\nq /var/tmp 1777 root root 0\n")
+    text = debians.read_text() + plan.uploads[layout.TEMPORARY_FILES]
+    text = text.replace("root root", f"{user} {group}")
+    for prefix in ("/tmp", "/var/tmp"):
+        text = text.replace(f" {prefix}", f" {tmp_path}{prefix}")
+    debians.write_text(text)
+    for what in ("--create", "--clean"):
+        subprocess.run(["systemd-tmpfiles", what, str(debians)], check=True)
+    left = {str(path)[len(str(tmp_path)) :] for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*kept, "/tmp.conf"}
+    assert (tmp_path / layout.HOSTPATH_VOLUMES[1:]).stat().st_mode & 0o7777 == 0o755
+
+
+def test_only_a_host_that_is_its_node_has_minikubes_temporary_files(
+    variants: dict[str, Plan],
+) -> None:
+    having = {name for name, plan in variants.items() if layout.TEMPORARY_FILES in plan.uploads}
+    assert "defaults" in having
+    assert having.isdisjoint({"existing cluster", "another driver", "a container as node"})
+
+
+@pytest.mark.parametrize("planted", ["nothing", "root's folder", "a link", "another's folder"])
+def test_nobody_can_plant_the_folder_of_minikubes_volumes(
+    planted: str, plan: Plan, tmp_path: Path
+) -> None:
+    folder, elsewhere = tmp_path / "volumes", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    if planted == "a link":
+        folder.symlink_to(elsewhere)
+    elif planted != "nothing":
+        folder.mkdir()
+        (folder / "link").symlink_to(elsewhere)
+    claim, create = plan.named("Make the folder of minikube's volumes").commands
+    claim = claim.replace(layout.HOSTPATH_VOLUMES, str(folder))
+    # Who runs the tests stands for root, and for somebody else.
+    root = os.getuid() + (planted != "root's folder")
+    claim = claim.replace('"0 ', f'"{root} ')
+    subprocess.run(["sh", "-c", claim], check=True)
+    assert os.path.lexists(folder) is (planted == "root's folder")
+    assert (elsewhere / "file").exists()
+    assert create == f"systemd-tmpfiles --create {layout.TEMPORARY_FILES}"
 
 
 @pytest.mark.parametrize("planted", ["nothing", "root's folder", "a link", "another's folder"])

@@ -44,7 +44,21 @@ soon() {
     [ -n "$kubernetes" ] && [ "${kubernetes%% *}" -lt $(($(date +%s) + 30 * 86400)) ]
 }
 
+# Somebody else's file would make kubeadm act as root for them.
+has_config() {
+    is_own "${KUBEADM_CONFIG%/*}" directory && is_own "$KUBEADM_CONFIG" "regular file"
+}
+
+is_own() { # whether the path $1 itself is of the kind $2, and belongs to the user who runs this
+    [ "$(stat -c "%u %F" "$1" 2>/dev/null)" = "$(id -u) $2" ]
+}
+
 renew() {
+    # minikube's unit takes the folder from others, and minikube writes the file again.
+    has_config || systemctl reload-or-restart minikube ||
+        fail "$KUBEADM_CONFIG is not there or not root's, and minikube does not write it again:" \
+            "journalctl -u minikube says why"
+    has_config || fail "minikube has not written $KUBEADM_CONFIG again, so kubeadm can not renew certificates"
     : >"$unread"
     told=$("$KUBEADM" certs renew all --config "$KUBEADM_CONFIG" 2>&1) ||
         fail "kubeadm does not renew Kubernetes' certificates: $told"
