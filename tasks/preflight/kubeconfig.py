@@ -18,6 +18,8 @@ SAFE_KEYS = (
     *("client-certificate", "client-key", "exec", "command", "env", "extensions", "extension"),
 )
 
+# What questions.sh says in the place of a proxy-url with a login; others it leaves out.
+PROXY_WITH_LOGIN = "login"
 USER_FILES = ("client-certificate", "client-key")
 
 
@@ -58,6 +60,12 @@ def findings(path: str, context: str | None, report: Report) -> Iterator[str]:
         )
         return
     yield from _server(path, wanted, str(cluster.get("server", "")), report.reached)
+    if cluster.get("proxy-url") == PROXY_WITH_LOGIN:
+        yield (
+            f"kubernetes_kubeconfig: {path} has a login in proxy-url, which the code of DAGs could"
+            " read in Airflow's own kubeconfigs: let the proxy know this host by its address, and"
+            " write the URL without the login"
+        )
     for name in (cluster.get("certificate-authority"), *map(user.get, USER_FILES)):
         if name in report.no_file:
             yield (

@@ -195,7 +195,9 @@ ask_kubeconfig() {
         say kubeconfig missing
         return
     fi
-    grep -E "^[ -]*($safe_keys):" "$kubeconfig" | sed 's/{.*//; s/^/safe |/'
+    # Of a proxy only whether it has a login.
+    grep -E "^[ -]*($safe_keys|proxy-url):" "$kubeconfig" |
+        sed 's/\(^[ -]*proxy-url:\).*@.*/\1 login/; t end; /^[ -]*proxy-url:/d; s/{.*//; :end; s/^/safe |/'
     for server in $(kubeconfig_values server); do
         reaches "$server" && say reached "$server"
     done

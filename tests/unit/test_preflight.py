@@ -686,6 +686,33 @@ def test_no_secret_of_a_kubeconfig_leaves_the_host(offline: Path, tmp_path: Path
     assert not [value for values in report.values.values() for value in values if "c2Vj" in value]
 
 
+@pytest.mark.parametrize(
+    ("proxy", "is_refused"),
+    [
+        ("http://ada:c2VjcmV0@proxy.example:3128", True),
+        ('"socks5://ada:c2V@c2VjcmV0@proxy.example"', True),
+        ("http://ada@proxy.example/{c2VjcmV0}", True),
+        ("http://proxy.example:3128", False),
+    ],
+)
+def test_a_login_to_a_proxy_is_refused_and_stays_on_the_host(
+    proxy: str, is_refused: bool, offline: Path, tmp_path: Path
+) -> None:
+    place = "    server: https://192.0.2.9:6443\n"
+    text = KUBECONFIG.replace(place, f"    proxy-url: {proxy}\n{place}")
+    text = text.replace("https://", "http://127.0.0.1:1/")  # nobody to wait for
+    given = kubeconfig(tmp_path / "config", text)
+    report = ask(offline, given)
+    told = [value for values in report.values.values() for value in values]
+    assert not [value for value in told if "c2V" in value or "proxy.example" in value]
+    answers = Report({**report.values, "systemd": ["yes"]})  # this machine may be without
+    found = findings(Settings.from_data(given), answers)
+    assert any("has a login in proxy-url" in each for each in found) is is_refused
+    # That of a cluster which the context does not name is not copied.
+    found = findings(Settings.from_data({**given, **CLOUD}), answers)
+    assert not any("proxy-url" in each for each in found)
+
+
 def test_a_missing_kubeconfig_is_told(offline: Path, tmp_path: Path) -> None:
     given = {**EXISTING, "kubernetes_kubeconfig": str(tmp_path / "nowhere")}
     assert ask(offline, given, about="kubeconfig").all("kubeconfig") == ["missing"]
