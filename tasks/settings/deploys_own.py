@@ -14,11 +14,14 @@ _NAMESPACES = "use kubernetes_namespace and kubernetes_extra_namespaces"
 _FOLLOWED = "another part of the deploy relies on it: leave it out"
 
 # By section and name; the variables AIRFLOW__SECTION__NAME of pods mean the same options.
-AIRFLOW_OPTIONS = {
+_OPTIONS = {
     ("core", "executor"): "use airflow_executor",
     ("core", "auth_manager"): "the first user, the login's limit and the smoke test need it",
     ("core", "dags_folder"): "use dags_source, and dags_claim or dags_local_folder",
-    ("core", "plugins_folder"): "what Airflow refuses of DAGs is in there",
+    (
+        "core",
+        "plugins_folder",
+    ): "services and pods have /opt/airflow/plugins, where only root writes",
     ("core", "execution_api_server_url"): "use execution_api_host and execution_api_port",
     **{("core", name): _SECRET for name in ("fernet_key", "fernet_key_cmd", "fernet_key_secret")},
     **{
@@ -57,6 +60,26 @@ AIRFLOW_OPTIONS = {
     ("kubernetes_executor", "delete_worker_pods_on_failure"): "use retention_failed_pod_minutes",
     ("logging", "base_log_folder"): _LOGS,
     ("logging", "dag_processor_child_process_log_directory"): _FOLLOWED,
+    ("scheduler", "enable_health_check"): (
+        "it listens on all addresses, and airflow-liveness.timer looks at the scheduler anyway"
+    ),
+}
+# Where Airflow still reads some of them: their former sections and names.
+FORMER_NAMES = {
+    ("api", "base_url"): ("webserver", "base_url"),
+    ("api", "host"): ("webserver", "web_server_host"),
+    ("api", "port"): ("webserver", "web_server_port"),
+    ("api", "secret_key"): ("webserver", "secret_key"),
+    ("api", "ssl_cert"): ("webserver", "web_server_ssl_cert"),
+    ("api", "ssl_key"): ("webserver", "web_server_ssl_key"),
+    ("core", "execution_api_server_url"): ("workers", "execution_api_server_url"),
+    ("database", "sql_alchemy_conn"): ("core", "sql_alchemy_conn"),
+}
+AIRFLOW_OPTIONS = _OPTIONS | {
+    (section, f"{former}{suffix}"): _OPTIONS[new, f"{name}{suffix}"]
+    for (new, name), (section, former) in FORMER_NAMES.items()
+    for suffix in ("", "_cmd", "_secret")
+    if (new, f"{name}{suffix}") in _OPTIONS
 }
 
 POD_VARIABLES = {

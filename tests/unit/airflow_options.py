@@ -1,5 +1,6 @@
 """Print the options of the Airflow beside this Python, and of its providers, for
-airflow_options.txt: a secret one has *. The first lines name the packages that describe them.
+airflow_options.txt: a secret one has *, and < is before its former name, which Airflow still reads.
+The first lines name the packages that describe them.
 
 uv run --isolated --only-group airflow python tests/unit/airflow_options.py > \
     tests/unit/airflow_options.txt
@@ -20,4 +21,5 @@ for name in sorted(described):
 for section, content in sorted(retrieve_configuration_description().items()):
     for option in sorted(content["options"]):
         mark = "*" if (section, option) in conf.sensitive_config_values else ""
-        print(f"{section} {option}{mark}")
+        old = conf.deprecated_options.get((section, option))
+        print(f"{section} {option}{mark}", *(["<", *old[:2]] if old else []))

@@ -28,7 +28,7 @@ ENV = {
 }
 LISTED = Path(__file__).parent / "airflow_options.txt"
 OPTIONS = [
-    tuple(line.split()) for line in LISTED.read_text().splitlines() if not line.startswith("#")
+    tuple(line.split()[:2]) for line in LISTED.read_text().splitlines() if not line.startswith("#")
 ]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks.settings.deploys_own import AIRFLOW_OPTIONS, FORMER_NAMES
 from tests.unit import fake, formats
 from tests.unit.fake import Plan
+
+LISTED = Path(__file__).parent / "airflow_options.txt"
 
 # Options that the deploy writes and people may change: they make it slower or faster, or hide less.
 FREE = {
@@ -48,6 +52,11 @@ def test_each_option_that_the_deploy_writes_is_its_own_or_free(variant: Plan) ->
         ({"airflow_config": {"core": {"fernet_key": "s3cret"}}}, "airflow-rotate"),
         ({"airflow_config": {"core": {"executor": "CeleryExecutor"}}}, "airflow_executor"),
         ({"airflow_config": {"database": {"sql_alchemy_conn_cmd": "cat /x"}}}, "postgres_provider"),
+        ({"airflow_config": {"webserver": {"web_server_ssl_cert": "/c.pem"}}}, "web_certificate"),
+        ({"airflow_config": {"webserver": {"secret_key_cmd": "cat /x"}}}, "airflow-rotate"),
+        ({"airflow_config": {"core": {"sql_alchemy_conn_secret": "x"}}}, "postgres_provider"),
+        ({"airflow_config": {"scheduler": {"enable_health_check": "True"}}}, "airflow-liveness"),
+        ({"dags_env": {"AIRFLOW__WORKERS__EXECUTION_API_SERVER_URL": "x"}}, "execution_api_port"),
         ({"dags_env": {"AIRFLOW__CORE__DAGS_FOLDER": "/x"}}, "dags_source"),
         ({"dags_env": {"AIRFLOW__API__SSL_CERT": "/x"}}, "authority"),
         ({"dags_env": {"HOST_IP": "192.0.2.1"}}, "another name"),
@@ -66,6 +75,15 @@ def test_an_option_that_undoes_the_deploy_is_refused_with_the_setting_to_use(
     sentence = fake.refusal(given)
     assert sentence.startswith(f"{key}: the deploy itself") and instead in sentence
     assert "s3cret" not in sentence
+
+
+def test_an_option_is_the_deploys_own_by_its_former_name_too() -> None:
+    # «section option < former section former option» of each that Airflow still reads.
+    lines = LISTED.read_text().splitlines()
+    moved = [line.replace("*", "").split() for line in lines if " < " in line]
+    read = {(section, name): (old, former) for section, name, _, old, former in moved}
+    own = {option: former for option, former in read.items() if option in AIRFLOW_OPTIONS}
+    assert own and own == FORMER_NAMES
 
 
 def test_a_node_in_a_container_has_no_other_mount() -> None:
