@@ -22,10 +22,13 @@ POD_MAX_PIDS = 4096
 # Of the memory, for what runs on the host: pods together get the rest. A pod whose requests are its
 # limits is the last that Linux ends when memory is short, after PostgreSQL and Airflow.
 RESERVED = "memory=2Gi"
-# Of the disk; with less, the node stops pods, so that PostgreSQL finds some. minikube switches this
-# off. A percentage is not possible: minikube writes it into a unit, where % has a meaning.
-FREE = "1Gi"
-EVICTION = f"nodefs.available<{FREE},imagefs.available<{FREE}"
+DISKS = ("nodefs", "imagefs")  # of volumes and logs, and of images and containers
+# Of the disk and of its inodes; with less, the node stops pods, so that PostgreSQL finds some.
+# minikube switches this off. It writes the value into kubelet's unit as it is, where %% means %. A
+# file system without a number of inodes, as btrfs, has 0 of 0 free: no less than 5% of them, but
+# less than any number.
+FREE = {"available": "1Gi", "inodesFree": "5%%"}
+EVICTION = ",".join(f"{disk}.{what}<{least}" for what, least in FREE.items() for disk in DISKS)
 # Options of kube-proxy that name the addresses where it serves figures and its health.
 PROXY_PORTS = {"metricsBindAddress": 10249, "healthzBindAddress": 10256}
 # The name of an image for the node that the deploy loads; others have a registry.

@@ -837,9 +837,13 @@ def test_the_node_protects_itself_and_listens_for_others_only_where_it_has_to(pl
     unit = unit_of(plan, "minikube.service")
     words = formats.unit_words(unit.one("Service.ExecStart"))
     options = dict(word.split("=", 2)[1:] for word in words if word.startswith("--extra-config="))
-    # A percent sign would arrive in the kubelet's own unit.
-    assert not any("%" in value for value in options.values())
-    assert options["kubelet.eviction-hard"] == "nodefs.available<1Gi,imagefs.available<1Gi"
+    # minikube writes them into kubelet's own unit, as they are.
+    (eviction,) = formats.unit_words(options["kubelet.eviction-hard"])
+    least = dict(each.split("<") for each in eviction.split(","))
+    assert least == {
+        **dict.fromkeys(("nodefs.available", "imagefs.available"), "1Gi"),
+        **dict.fromkeys(("nodefs.inodesFree", "imagefs.inodesFree"), "5%"),
+    }
     assert options["kubelet.system-reserved"] == "memory=2Gi"
     assert options["kube-proxy.metricsBindAddress"] == "127.0.0.1:10249"
     assert options["kube-proxy.healthzBindAddress"] == "127.0.0.1:10256"

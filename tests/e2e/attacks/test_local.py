@@ -154,7 +154,10 @@ def test_the_node_keeps_a_part_of_disk_and_memory_free(shell: Shell) -> None:
     node = shell("kubectl get nodes -o name | cut -d/ -f2")
     config = json.loads(shell(f"kubectl get --raw /api/v1/nodes/{node}/proxy/configz"))
     kubelet = config["kubeletconfig"]
-    assert kubelet["evictionHard"] == {"imagefs.available": "1Gi", "nodefs.available": "1Gi"}
+    assert kubelet["evictionHard"] == {
+        **dict.fromkeys(("nodefs.available", "imagefs.available"), "1Gi"),
+        **dict.fromkeys(("nodefs.inodesFree", "imagefs.inodesFree"), "5%"),
+    }
     assert kubelet["podPidsLimit"] == 4096
     assert kubelet["systemReserved"] == {"memory": "2Gi"}
     # What pods may have together, also one whose requests are its limits.
