@@ -258,6 +258,31 @@ def test_only_old_files_are_deleted(stage: Stage, tmp_path: Path) -> None:
     assert (claim / "b/notes.txt").exists()
 
 
+def test_a_folder_that_a_task_has_closed_is_opened_and_cleaned(
+    stage: Stage, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    stage.values |= {"LOG_DAYS": "7", "LOG_FOLDERS": str(logs), "LOG_CLAIMS": ""}
+    _fill(logs)
+    (logs / "a").chmod(0)
+    stage.run("clean-logs.sh")
+    assert (logs / "a").stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in (logs / "a").iterdir()] == ["young.log"]
+
+
+def test_a_folder_that_can_not_be_read_keeps_no_other_from_being_cleaned(
+    stage: Stage, tmp_path: Path
+) -> None:
+    logs, claim, absent = tmp_path / "logs", tmp_path / "claim", tmp_path / "absent"
+    stage.values |= {"LOG_DAYS": "7", "LOG_FOLDERS": f"{absent} {logs}", "LOG_CLAIMS": str(claim)}
+    _fill(logs)
+    _fill(claim)
+    done = stage.start("clean-logs.sh")
+    assert done.returncode == 1 and str(absent) in done.stderr  # which systemd shows
+    for folder in (logs, claim):
+        assert not list(folder.rglob("old.log")) and not (folder / "long-empty").exists()
+
+
 def _fill(folder: Path) -> None:
     ages = {"a/old.log": 7.1, "a/young.log": 6.9, "b/old.log": 8, "b/notes.txt": 8, "c/old.log": 8}
     for name, days in ages.items():
