@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 
 from tasks.airflow import venv
 from tasks.cluster import access
-from tasks.layout import LIB, OLD_PROGRAMS
+from tasks.layout import LIB, OLD_PROGRAMS, STATE
 from tasks.lib.operations import run_unless
 from tasks.settings import HostSettings
 from tasks.worker import image
@@ -18,7 +18,20 @@ def run(settings: HostSettings) -> None:
         access.retire(settings)
     image.prune(settings)
     venv.prune(settings)
+    _remove_left_of_restores()
     _remove_old_programs()
+
+
+@deploy("Clean-up")
+def _remove_left_of_restores() -> None:
+    """No restore that was killed has left its folder, with secrets in it. None can run now: it
+    takes the deploy's lock."""
+    run_unless(
+        name="Remove what a killed restore has left",
+        test=f"! ls -d {STATE}/restore.*",
+        commands=[f"rm -rf {STATE}/restore.*"],
+        already="there is nothing",
+    )
 
 
 @deploy("Clean-up")

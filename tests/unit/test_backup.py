@@ -474,6 +474,16 @@ def test_backups_without_the_key_push_out_none_with_it(tmp_path: Path) -> None:
 # A restore that is cut off
 
 
+def test_a_deploy_removes_what_a_killed_restore_has_left(tmp_path: Path, plan: fake.Plan) -> None:
+    operation = plan.named("Remove what a killed restore has left")
+    (left := tmp_path / "restore.a1B2c3").mkdir()
+    (left / "fernet-key").touch()
+    (tmp_path / "restore-unfinished").touch()
+    for command in operation.commands:
+        subprocess.run(["sh", "-c", command.replace(layout.STATE, str(tmp_path))], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["restore-unfinished"]
+
+
 @pytest.mark.parametrize("program", ["airflow-restore", "airflow-rollback"])
 def test_a_restore_that_is_cut_off_is_marked_and_goes_on(
     program: str, upgraded: tuple[Host, Path]
