@@ -69,6 +69,8 @@ def package_names(settings: HostSettings) -> list[str]:
         names.append("skopeo")  # asks the registry, and copies the image there
     if settings.retention.backup_recipient:
         names.append("age")  # encrypts backups
+    # A DAG that imports a library of Debian is read on the host, and runs in a pod.
+    names += settings.worker.extra_apt_packages
     return list(dict.fromkeys([*names, *settings.build.apt_packages]))
 
 

@@ -27,7 +27,9 @@ class Worker(Section):
         description="Image of the task pods; none builds one from the host's own venv.",
     )
     extra_apt_packages: list[DebianPackage] = Field(
-        default=[], description="Additional Debian packages in the worker image."
+        default=[],
+        description="Additional Debian packages in the worker image, and on the host, which reads"
+        " DAGs.",
     )
     registry: Registry | None = Field(
         default=None,

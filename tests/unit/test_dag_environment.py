@@ -38,6 +38,13 @@ def pods_variables(given: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: each["value"] for each in env if "value" in each}
 
 
+def test_libraries_of_debian_are_where_dags_are_read_and_where_they_run() -> None:
+    plan = fake.plan(fake.settings({"worker_extra_apt_packages": ["libmagic1", "jq"]}))
+    (command,) = plan.named("Install Debian packages").commands
+    assert {"libmagic1", "jq"} <= {*command.split()}
+    assert formats.host_values(plan)["WORKER_PACKAGES"].split(",") == ["libmagic1", "jq"]
+
+
 # Variables
 
 
