@@ -43,6 +43,10 @@ table inet e2e {
 }
 END
 """
+# As Debian's example for workstations: the last rule drops what no other one took.
+DROPS_THE_REST = FIREWALL.replace("policy drop;", "policy accept;").replace(
+    "tcp dport 22 accept", "tcp dport 22 accept\n        counter drop"
+)
 OPENED = (
     "for port in 8443 8081; do"
     " nft add rule inet e2e input ip saddr 10.244.0.0/16 tcp dport $port accept; done"
@@ -106,6 +110,21 @@ HOSTS = {
             "iptables -I INPUT -s 10.244.0.0/16 -p tcp --dport 8081 -j ACCEPT",
         ),
         OPENED,
+    ),
+    "a firewall whose last rule drops": Awkward(
+        DROPS_THE_REST,
+        ("lets no pod reach Airflow at port 8081",),
+        "nft delete table inet e2e",
+    ),
+    "an Airflow by hand": Awkward(
+        "mkdir -p /opt/airflow && echo '[core]' > /opt/airflow/airflow.cfg",
+        ("this deploy did not make /opt/airflow", "move it away"),
+        "rm -r /opt/airflow",
+    ),
+    "another Kubernetes": Awkward(
+        package("kubeadm"),
+        ("another container engine is here, kubeadm",),
+        "dpkg --purge kubeadm >/dev/null",
     ),
     "no IPv4": Awkward(
         # The machine itself is in a network that needs no such route.
