@@ -59,8 +59,12 @@ def test_the_folders_of_the_template_are_allowed_and_no_others(of_cluster: Plan)
     pod = formats.pod(of_cluster)["spec"]
     folders = {each["hostPath"]["path"] for each in pod["volumes"] if "hostPath" in each}
     rules = next(yaml.load_all(of_cluster.uploads[PATH], yaml.CSafeLoader))
-    (first, *_) = rules["spec"]["validations"]
-    assert set(json.loads(first["expression"].partition(" in ")[2].rstrip(")"))) == folders
+    (of_folders,) = (
+        each["expression"]
+        for each in rules["spec"]["validations"]
+        if each["expression"].startswith("variables.hostFolders.all(v, v.hostPath.path in ")
+    )
+    assert set(json.loads(of_folders.partition(" in ")[2].rstrip(")"))) == folders
 
 
 def test_settings_allow_more_by_name() -> None:

@@ -90,7 +90,7 @@ def labelled(template: pods.Pod, shell: Shell) -> Any:
     for name, labels in LABELS.items():
         pod = pods.changed(template, lambda pod: None)
         pod["metadata"] |= {"name": f"e2e-{name}", "labels": labels}
-        shell(f"kubectl apply -f - <<'END'\n{json.dumps(pod)}\nEND")
+        shell(f"kubectl -n airflow apply -f - <<'END'\n{json.dumps(pod)}\nEND")
     yield
     shell(f"kubectl -n airflow delete pod {' '.join(f'e2e-{name}' for name in LABELS)}")
 
@@ -124,7 +124,7 @@ def test_a_task_changes_only_pods_of_tasks(
 def test_a_task_makes_no_pod_of_the_executor(label: str, template: pods.Pod, shell: Shell) -> None:
     pod = pods.changed(template, lambda pod: None)
     pod["metadata"] |= {"name": "e2e-made", "labels": {label: "1"}}
-    create = f"kubectl create {AS_TASK} -f - 2>&1 <<'END' || true\n"
+    create = f"kubectl -n airflow create {AS_TASK} -f - 2>&1 <<'END' || true\n"
     said = shell(f"{create}{json.dumps(pod)}\nEND")
     assert "a task may not make or change a pod with the labels" in said
     pod["metadata"]["labels"] = {"dag_id": "other"}
