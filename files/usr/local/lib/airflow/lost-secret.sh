@@ -18,9 +18,14 @@ count() {
         fail "$lost, and the database does not tell whether its data needs it: $DATABASE_HELP"
 }
 
-# Print the newest backup with the secret, by the time in the names.
+# Print the backups with names like $1, the newest first, by the time in the names.
+newest_first() {
+    find "$BACKUPS" -name "$1" | sed 's/.*-/& /' | sort -rk2 | tr -d ' '
+}
+
+# Print the newest backup with the secret.
 backup() {
-    find "$BACKUPS" -name '*.tar' | sed 's/.*-/& /' | sort -rk2 | tr -d ' ' | while read -r each; do
+    newest_first '*.tar' | while read -r each; do
         tar -xOf "$each" host.tar 2>/dev/null | tar -xO "$file" 2>/dev/null | grep -q . || continue
         echo "$each"
         break
@@ -40,7 +45,7 @@ fernet-key)
         fail "$lost. Bring it back from a backup, then deploy again:" \
             "tar -xOf $from host.tar | sudo tar -xC / $file"
     # Nobody but the holder of the private key can look into an encrypted one.
-    from=$(find "$BACKUPS" -name '*.tar.age' | sed 's/.*-/& /' | sort -rk2 | tr -d ' ' | head -n 1)
+    from=$(newest_first '*.tar.age' | head -n 1)
     [ -z "$from" ] ||
         fail "$lost. Bring it back from a backup with the private key of retention_backup_recipient, then deploy again:" \
             "age --decrypt -i KEY_FILE $from | tar -xO host.tar | sudo tar -xC / $file"
