@@ -274,8 +274,8 @@ OF_OTHERS = {"team": "data"}
             for name in ("try_number", "map_index", "dag_id", "airflow-worker", "task_instance_id")
         ),
         # Whoever writes to the table of DAGs chooses any value.
-        (5, "executor_config of a task is a dictionary"),
-        ("pod_template_file", "executor_config of a task is a dictionary"),
+        (5, "executor_config of a task must be a dictionary"),
+        ("pod_template_file", "executor_config of a task must be a dictionary"),
         ({"pod_override": SimpleNamespace(metadata=SimpleNamespace(labels=[{}]))}, ""),
         ({"pod_override": 5}, ""),
     ],

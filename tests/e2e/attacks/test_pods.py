@@ -268,7 +268,7 @@ print(settings.task_instance_mutation_hook.is_noop, task_instance.executor_confi
             '{"pod_override": V1Pod(metadata=V1ObjectMeta(annotations={"try_number": "x"}))}',
             "pod_override of a task may not have try_number",
         ),
-        ("5", "executor_config of a task is a dictionary"),
+        ("5", "executor_config of a task must be a dictionary"),
     ],
 )
 def test_nor_by_the_database(

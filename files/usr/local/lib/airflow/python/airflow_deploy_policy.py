@@ -21,7 +21,7 @@ SENTENCE = (
     "pod_template_file of a task is not allowed, since the scheduler would open the file: change"
     " the task's pod with pod_override"
 )
-NO_DICTIONARY = "executor_config of a task is a dictionary, such as {'pod_override': V1Pod(…)}"
+NO_DICTIONARY = "executor_config of a task must be a dictionary, such as {'pod_override': V1Pod(…)}"
 # By these the executor finds the pods of tasks, and the task of a pod, in labels or annotations. It
 # merges a pod_override last, and a number that is none would end the scheduler, again after each
 # start. Source: pod_generator.py, kubernetes_executor_types.py and kubernetes_helper_functions.py.
