@@ -255,7 +255,9 @@ _PACKAGES: Table = {
 def packages(settings: HostSettings) -> list[str]:
     """The Debian packages that must be installed."""
     names = (name for name, _ in _lines(_PACKAGES, settings, 1))
-    return [name.format(postgres=settings.postgres.version) for name in names]
+    of_the_deploy = (name.format(postgres=settings.postgres.version) for name in names)
+    of_the_inventory = (*settings.build.apt_packages, *settings.worker.extra_apt_packages)
+    return list(dict.fromkeys([*of_the_deploy, *of_the_inventory]))
 
 
 # The Linux users, with the groups of each. The user with the keys may read the files that DAGs'
