@@ -119,6 +119,15 @@ def test_an_exporter_that_does_not_answer_shows_its_journal(tmp_path: Path) -> N
     assert done.returncode == 1 and "broken" in done.stderr
 
 
+def test_a_port_that_is_held_for_a_moment_is_tried_again(tmp_path: Path) -> None:
+    tried = tmp_path / "tried"
+    cases = f'"systemctl start "*.socket) test -e {tried} || {{ touch {tried}; exit 1; }} ;;'
+    done, calls = run(tmp_path, cases, "metrics.sh", "apply", "9187")
+    assert done.returncode == 0
+    started = [line.rpartition(".")[2] for line in calls.splitlines() if " start " in line]
+    assert started == ["socket", "socket", "service"]
+
+
 REFUSED = "*pg_hba_file_rules*) {} ;;"  # PostgreSQL's answer about lines that it refuses
 
 

@@ -15,12 +15,22 @@ check() {
     check_unit "$unit"
 }
 
+# A program that systemd is just starting may hold the port of before for a moment.
+listen() {
+    for wait in 2 4 8 0; do
+        systemctl start "$socket" && return
+        sleep "$wait"
+    done
+    return 1
+}
+
 apply() {
     systemctl daemon-reload
     systemctl enable --quiet "$socket" "$unit"
-    # An exporter of an earlier deploy has the port itself.
-    systemctl stop "$unit"
-    systemctl restart "$socket" && systemctl start "$unit" || exit
+    # The socket first: a connection would start the service again. An exporter of an earlier deploy
+    # has the port itself.
+    systemctl stop "$socket" "$unit"
+    listen && systemctl start "$unit" || exit
     # A unit that was started may end again at once; one that answers is ready.
     curl -fsS --noproxy '*' -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors \
         "http://127.0.0.1:$1/metrics" && return
