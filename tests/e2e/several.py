@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +31,22 @@ from tests.support import wait_for
 NAMESPACE = "several"
 BUCKET = "several-logs"
 DAG = "e2e_several"
+BEAT = "e2e_beat"  # a DAG of one task, of which a run begins every five seconds
+BEAT_DAG = f"""
+from airflow.sdk import dag, task
+
+
+@dag(dag_id="{BEAT}", schedule=None, catchup=False, max_active_runs=64)
+def beat():
+    @task(retries=0)
+    def once():
+        print("it runs")
+
+    once()
+
+
+beat()
+"""
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 OWNER = "/usr/local/lib/airflow/owner.sh psql -XAtqc"
 HEALTH = "/usr/local/lib/airflow/health.sh"
@@ -71,7 +89,7 @@ def git(machine: Machine) -> GitServer:
     """A git server with the DAGs."""
     server = GitServer(machine).start()
     server.create("team")
-    server.push("team", {f"{DAG}.py": dag(DAG, "hello")})
+    server.push("team", {f"{DAG}.py": dag(DAG, "hello"), f"{BEAT}.py": BEAT_DAG})
     return server
 
 
@@ -267,6 +285,73 @@ def probe(hosts: Iterable[Machine]) -> Iterator[Probe]:
     yield running
     running.over.set()
     running.join()
+
+
+class Beat(threading.Thread):
+    """Begins a run every five seconds, by the first host that takes it."""
+
+    def __init__(self, airflows: list[Airflow]) -> None:
+        super().__init__(daemon=True)
+        self.airflows = airflows
+        self.begun: list[str] = []
+        self.refused: list[str] = []
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Begin runs until it is over."""
+        while not self.over.wait(5):
+            name = f"beat-{uuid.uuid4()}"
+            if any(self._takes(each, name) for each in self.airflows):
+                self.begun.append(name)
+            else:
+                self.refused.append(time.strftime("%X"))
+
+    def _takes(self, airflow: Airflow, name: str) -> bool:
+        body = {"dag_run_id": name, "logical_date": None}
+        try:
+            airflow.request("POST", f"/dags/{BEAT}/dagRuns", body)
+        except urllib.error.HTTPError as error:
+            return error.code == 409  # a host that went away had taken it
+        except OSError:
+            return False
+        return True
+
+    def runs(self) -> dict[str, str]:
+        """The state of each run; of none while the page is away."""
+        found: dict[str, str] = {}
+        try:
+            while len(found) % 100 == 0:
+                path = f"/dags/{BEAT}/dagRuns?limit=100&offset={len(found)}"
+                page = self.airflows[0].request("GET", path)["dag_runs"]
+                if not page:
+                    break
+                found |= {run["dag_run_id"]: run["state"] for run in page}
+        except OSError:
+            return {}
+        return {name: state for name, state in found.items() if name in self.begun}
+
+
+@contextmanager
+def beating(hosts: Iterable[Machine]) -> Iterator[Beat]:
+    """A run every five seconds, none of which is refused; each succeeds with its first try."""
+    beat = Beat([log_in(host) for host in hosts])
+    beat.airflows[0].trigger(BEAT)  # waits until the DAG is known
+    beat.start()
+    try:
+        yield beat
+    finally:
+        beat.over.set()
+        beat.join()
+    assert beat.refused == []
+    wait_for(
+        lambda: (states := beat.runs()) and {*states.values()} <= {*runs.ENDED},
+        600 + SLACK,
+        f"{len(beat.begun)} runs end",
+        every=3,
+    )
+    assert beat.runs() == dict.fromkeys(beat.begun, "success")
+    for name in beat.begun:
+        assert runs.tries(beat.airflows[0], BEAT, name) == {"once": ("success", 1)}
 
 
 def config(**options: str) -> Mapping[str, object]:

@@ -1,7 +1,18 @@
-"""Fixtures of several hosts."""
+"""Fixtures of several hosts, which begin with a release that is not the newest."""
 
 from __future__ import annotations
 
-from tests.e2e.several import airflow, database, deployed, git, hosts, own_settings, s3, settings
+from typing import Any
 
-__all__ = ["airflow", "database", "deployed", "git", "hosts", "own_settings", "s3", "settings"]
+import pytest
+
+from tests.e2e.several import airflow, database, deployed, git, hosts, s3, settings
+from tests.e2e.several_changes.versions import OLD
+
+__all__ = ["airflow", "database", "deployed", "git", "hosts", "s3", "settings"]
+
+
+@pytest.fixture(scope="module")
+def own_settings() -> dict[str, Any]:
+    """The older release."""
+    return {"airflow_version": OLD}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.e2e.runs import Runs
 from tests.e2e.several import (
     DAG,
+    OWNER,
     SERVICES,
     Deploying,
+    beating,
     config,
     is_healthy,
     probe,
@@ -14,11 +18,12 @@ from tests.e2e.several import (
     started,
     waiting_runs,
 )
+from tests.e2e.several_changes.versions import NEW, OLD
 from tests.e2e.support import SLACK, Airflow, write_file
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
-PACKAGE = "cowsay==6.1"
+AWAY = 30  # seconds without the database
 
 
 def test_a_change_restarts_one_host_after_the_other(
@@ -26,7 +31,7 @@ def test_a_change_restarts_one_host_after_the_other(
 ) -> None:
     first, second = hosts
     before = [started(host) for host in hosts]
-    with waiting_runs(airflow), probe(hosts) as probed:
+    with waiting_runs(airflow), probe(hosts) as probed, beating(hosts) as beat:
         run = deployed(**config(parallelism="17"))
         assert run.code == 0, run.output
     assert all(
@@ -38,7 +43,7 @@ def test_a_change_restarts_one_host_after_the_other(
     files = " ".join(f"/run/airflow/airflow-{each}.service" for each in SERVICES)
     times = [shell_of(host)(f"stat -c %Y {files}").split() for host in hosts]
     assert max(map(int, times[0])) <= min(map(int, times[1])), (first.name, second.name, times)
-    assert probed.asked > 20 and probed.away == []
+    assert probed.asked > 20 and probed.away == [] and len(beat.begun) > 10
     assert deployed(**config(parallelism="17")).changed == []
 
 
@@ -66,6 +71,18 @@ def test_a_host_that_does_not_start_leaves_the_other_untouched(
     assert run.code == 0, run.output
 
 
+def test_without_the_database_for_half_a_minute_no_task_is_lost(
+    airflow: Airflow, hosts: tuple[Machine, Machine], database: Machine
+) -> None:
+    postgres = "postgresql@$(pg_lsclusters -h | awk '{print $1}')-main"
+    with waiting_runs(airflow):
+        shell_of(database)(f"systemctl stop {postgres}")
+        assert shell_of(hosts[0])(f"{OWNER} 'select 1' 2>&1 || true") != "1"
+        time.sleep(AWAY)  # that is the outage itself
+        shell_of(database)(f"systemctl start {postgres}")
+        wait_for(lambda: all(is_healthy(host) for host in hosts), 120 + SLACK, "both are healthy")
+
+
 # Upgrades
 
 
@@ -80,24 +97,25 @@ def venv(host: Machine) -> str:
     return one
 
 
-def test_other_packages_come_to_one_host_after_the_other(
+def test_a_patch_release_comes_to_one_host_after_the_other(
     airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying
 ) -> None:
     before = [started(host) for host in hosts]
-    old = venv(hosts[0])
-    with waiting_runs(airflow), probe(hosts) as probed:
-        run = deployed(airflow_extra_requirements=[PACKAGE])
+    assert venv(hosts[0]).startswith(f"{OLD}-")
+    with waiting_runs(airflow), probe(hosts) as probed, beating(hosts) as beat:
+        run = deployed(airflow_version=NEW)
         assert run.code == 0, run.output
-    assert venv(hosts[0]) == venv(hosts[1]) != old
+    assert venv(hosts[0]) == venv(hosts[1])
+    assert venv(hosts[0]).startswith(f"{NEW}-")
     assert all(
         started(host)[each] > then[each]
         for host, then in zip(hosts, before, strict=True)
         for each in SERVICES
     )
     # All hosts at once would have been away for about a minute.
-    assert probed.asked > 20 and probed.away == []
+    assert probed.asked > 20 and probed.away == [] and len(beat.begun) > 10
     shell_of(hosts[0])("ls /var/backups/airflow/before-upgrade-2*.tar")
-    assert deployed(airflow_extra_requirements=[PACKAGE]).changed == []
+    assert deployed(airflow_version=NEW).changed == []
 
 
 def test_the_first_host_goes_back_and_the_other_one_follows(
