@@ -6,13 +6,13 @@ pyinfra inventories/local.py deploy.py
 import pyinfra
 
 from tasks import preflight
-from tasks.airflow import config, database, objects, secrets, services, timers, users, venv
+from tasks.airflow import config, database, objects, secrets, services, timers, venv
 from tasks.cluster import access, certificates, minikube, policy
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import address, metrics, postgres, proxy, serving, system
 from tasks.lib import connection, groups, members, progress, questions, quick, shell, terminal
 from tasks.settings import HostSettings
-from tasks.worker import dags, git, image, registry, template
+from tasks.worker import dags, image, registry, template
 
 
 def deploy(settings: HostSettings) -> None:
@@ -46,9 +46,7 @@ def deploy(settings: HostSettings) -> None:
         policy.admit(settings, pod)
         database.migrate(settings)
         objects.sync(settings)
-        users.sync(settings)
         dags.publish(settings)
-        git.prepare(settings)
         services.run(settings)
 
     # Operate. These look after an Airflow that runs. The address for people comes to a page that
@@ -60,7 +58,6 @@ def deploy(settings: HostSettings) -> None:
     # Verify, and tidy up only when the new state is known to work.
     smoke_test.run(settings)
     cleanup.run(settings)
-    git.verify(settings)
 
 
 def serve(settings: HostSettings) -> None:

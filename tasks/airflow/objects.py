@@ -1,4 +1,4 @@
-"""Connections, variables and pools that the inventory names, in Airflow's database."""
+"""Connections, variables, pools and users that the inventory names, in Airflow's database."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from tasks.airflow import users
 from tasks.layout import LIB, OBJECTS, RUN
 from tasks.lib.operations import run_unless, secret_file
 from tasks.settings import HostSettings
@@ -39,9 +40,14 @@ def _reveal(value: Any) -> str:
     return str(value.get_secret_value())
 
 
-@deploy("Objects")
 def sync(settings: HostSettings) -> None:
     """The database has those of the inventory. Those that people made by hand stay as they are."""
+    _sync(settings)
+    users.sync(settings)
+
+
+@deploy("Objects")
+def _sync(settings: HostSettings) -> None:
     if not (settings.airflow.connections or settings.airflow.variables or settings.airflow.pools):
         files.file(name=f"Remove {OBJECTS}", path=OBJECTS, present=False)
         return

@@ -20,6 +20,7 @@ from tasks.lib.kubectl import Manifest, Volume, claimed, host_folder
 from tasks.lib.operations import checksums, ensure, synced_folder
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
+from tasks.worker import git
 from tasks.worker import local as local_folder
 
 EXAMPLES = ROOT / "files/opt/airflow/dags"
@@ -146,9 +147,19 @@ def stage(settings: HostSettings) -> None:
     )
 
 
-@deploy("DAGs")
 def publish(settings: HostSettings) -> None:
-    """The deploy's DAGs are where the dag-processor reads them."""
+    """The dag-processor finds the deploy's DAGs, and can read the repositories."""
+    _publish(settings)
+    git.prepare(settings)
+
+
+def verify(settings: HostSettings) -> None:
+    """The repositories answered with the settings as they are."""
+    git.verify(settings, bundles(settings))
+
+
+@deploy("DAGs")
+def _publish(settings: HostSettings) -> None:
     if settings.dags.source == "host":
         synced_folder(
             name="Copy the DAGs",

@@ -8,7 +8,6 @@ from tasks.layout import CONTROL_USER, DAGS_USER
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 from tasks.settings.types import digest
-from tasks.worker import dags
 
 
 def connections(settings: HostSettings) -> list[str]:
@@ -37,12 +36,12 @@ def prepare(settings: HostSettings) -> None:
 
 
 @deploy("Git")
-def verify(settings: HostSettings) -> None:
-    """Airflow may read each repository, which has the branch and the folder."""
+def verify(settings: HostSettings, bundles: str) -> None:
+    """Airflow may read each repository of its bundles, and has the branch and the folder."""
     if settings.dags.git_bundles:
         ensure(
             name="Ask the git repositories for their DAGs",
             program="git-asked.sh",
-            args=[digest(dags.bundles(settings))],
+            args=[digest(bundles)],
             already="they answered with these settings",
         )
