@@ -8,20 +8,32 @@ ended_within() {
     timeout "$1" tail --pid="$scheduler" -f /dev/null
 }
 
-# A child that ignores SIGINT (bit 2) keeps the executor's queues. A child called "airflow worker"
-# runs tasks on the host, and does not ignore the signal while it does.
-is_watcher() {
-    status=$(cat "/proc/$1/status" 2>/dev/null) &&
-        ! echo "$status" | grep -Eq '^Name:.airflow worker|^SigIgn:.*[2367abef]$'
+# kill_children PATTERN: those whose status has no line like it.
+kill_children() {
+    # shellcheck disable=SC2013 # the file has words, not lines
+    for child in $(cat "/proc/$scheduler/task/$scheduler/children"); do
+        status=$(cat "/proc/$child/status" 2>/dev/null) &&
+            ! echo "$status" | grep -Eq "$1" && kill -KILL "$child"
+    done
 }
+
+# Children of this name run tasks on the host, which end first.
+runs_tasks='^Name:.airflow worker'
+# A child that ignores SIGINT (bit 2) keeps the executor's queues. One that runs tasks does not
+# ignore the signal while it does.
+keeps_queues='^SigIgn:.*[2367abef]$'
 
 scheduler=${1-}
 test -n "$scheduler" || exit 0 # it has ended
 kill -TERM "$scheduler"
 ended_within 1 && exit
-# shellcheck disable=SC2013 # the file has words, not lines
+kill_children "$runs_tasks|$keeps_queues"
+ended_within 5 && exit
+# A scheduler that stops while it starts one of those with queues forgets it, and waits for its end.
+# shellcheck disable=SC2013 # as above
 for child in $(cat "/proc/$scheduler/task/$scheduler/children"); do
-    is_watcher "$child" && kill -KILL "$child"
+    grep -Eqs "$runs_tasks" "/proc/$child/status" && busy=yes
 done
-# Tasks on the host end first. TimeoutStopSec of the unit limits the wait.
+test -n "${busy-}" || kill_children "$runs_tasks"
+# TimeoutStopSec of the unit limits the wait.
 tail --pid="$scheduler" -f /dev/null
