@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Any
 
+from paramiko import SSHException
+from pyinfra.api import QuoteString, StringCommand
 from pyinfra.context import ctx_host
 from pyinfra.facts.server import Command
 
@@ -32,7 +35,23 @@ def use_private_folder() -> None:
     with names that everybody can compute, where others could read such a file, or be in its way.
     """
     host = ctx_host.get()
-    if getattr(host.connector, "client", None):  # the other connectors choose a name by chance
-        # The login manager makes the first one, and removes it after the session.
-        command = 'd=${XDG_RUNTIME_DIR-}; [ -w "$d" ] || d=$(mktemp -d); echo "$d"'
-        host.data._temp_dir = host.get_fact(Command, command=command, **AS_LOGIN)
+    if not getattr(host.connector, "client", None):
+        return  # the other connectors choose a name by chance
+    # The login manager makes the first one, and removes it after the session.
+    command = 'd=${XDG_RUNTIME_DIR-}; [ -w "$d" ] && echo "$d" || echo "made $(mktemp -d)"'
+    answer = host.get_fact(Command, command=command, **AS_LOGIN)
+    host.data._temp_dir = answer.removeprefix("made ")
+    if answer.startswith("made "):
+        _remove_at_end(host.connector, host.data._temp_dir)
+
+
+def _remove_at_end(connector: Any, folder: str) -> None:
+    """Remove a folder of the login before the connection is closed."""
+    close = connector.disconnect
+
+    def disconnect() -> None:
+        with contextlib.suppress(OSError, EOFError, SSHException):  # the connection may be lost
+            connector.run_shell_command(StringCommand("rm", "-rf", QuoteString(folder)))
+        close()
+
+    connector.disconnect = disconnect

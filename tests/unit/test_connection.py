@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pyinfra.api import FileUploadCommand
+from paramiko import SSHException
+from pyinfra.api import FileUploadCommand, StringCommand
 from pyinfra.context import ctx_host
 
 from tasks.lib import connection
@@ -33,15 +34,30 @@ class Stranger(SimpleNamespace):
         return subprocess.check_output(["sh", "-c", command], text=True, env=self.env).strip()
 
 
+class Connector(SimpleNamespace):
+    """A connection over SSH to this machine."""
+
+    def run_shell_command(self, command: StringCommand) -> None:
+        """As the user who logs in."""
+        if not self.client:
+            raise SSHException("SSH session not active")
+        subprocess.run(["sh", "-c", command.get_raw_value()], check=True)
+
+    def disconnect(self) -> None:
+        """Close it."""
+        self.client = None
+
+
 def test_uploads_go_through_a_folder_of_the_login(tmp_path: Path) -> None:
-    ssh, here = SimpleNamespace(client=object()), SimpleNamespace()
+    here = SimpleNamespace()
     path = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
     runtime = tmp_path.with_name(f"{tmp_path.name}-runtime")
     runtime.mkdir()
+    open_, lost = Connector(client=object()), Connector(client=object())
     for connector, env, expected in (
-        (ssh, {**path, "XDG_RUNTIME_DIR": str(runtime)}, str(runtime)),
-        (ssh, {**path, "XDG_RUNTIME_DIR": "/no/such/folder"}, f"{tmp_path}/tmp.*"),
-        (ssh, path, f"{tmp_path}/tmp.*"),
+        (open_, {**path, "XDG_RUNTIME_DIR": str(runtime)}, str(runtime)),
+        (open_, {**path, "XDG_RUNTIME_DIR": "/no/such/folder"}, f"{tmp_path}/tmp.*"),
+        (lost, path, f"{tmp_path}/tmp.*"),
         (here, path, "nothing"),
     ):
         host = Stranger(connector=connector, env=env, data=SimpleNamespace(_temp_dir="nothing"))
@@ -49,6 +65,11 @@ def test_uploads_go_through_a_folder_of_the_login(tmp_path: Path) -> None:
             connection.use_private_folder()
         assert fnmatch(host.data._temp_dir, expected)
     assert [made.stat().st_mode & 0o777 for made in tmp_path.iterdir()] == [0o700, 0o700]
+    lost.client = None
+    lost.disconnect()
+    assert len([*tmp_path.iterdir()]) == 2, "nobody could remove it"
+    open_.disconnect()
+    assert len([*tmp_path.iterdir()]) == 1 and runtime.exists()
 
 
 def test_every_upload_goes_through_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
