@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from tasks import layout
 from tasks.layout import ROOT
 from tasks.lib import members
 from tasks.settings import Settings
@@ -109,3 +110,11 @@ def test_the_example_of_a_firewall_is_one(tmp_path: Path) -> None:
     defaults = Settings.from_data({})
     for port in (defaults.web.https_port, defaults.execution_api.port):
         assert re.search(rf"^define .*\b{port}\b", rules.read_text(), re.M)
+    # Those of nginx and behind it, of which users of the host have a number.
+    (on_host,) = re.findall(r"^define on_host = {(.*)}", rules.read_text(), re.M)
+    assert {int(each) for each in on_host.split(",")} == {
+        layout.API_SERVER_PORT,
+        defaults.web.https_port,
+        defaults.web.port,
+        defaults.execution_api.port,
+    }

@@ -68,7 +68,7 @@ def test_only_nginx_listens_to_others(given: dict[str, Any], listens: list[str])
 
 def test_nobody_keeps_a_place_of_nginx_by_saying_little() -> None:
     for server in servers(plan_of(PUBLIC)):
-        assert "    client_header_timeout 10s;\n" in server
+        assert "    client_header_timeout 5s;\n" in server
         assert re.search(r"^    listen .* deferred", server, re.M)
 
 

@@ -8,9 +8,14 @@ import resource
 import shlex
 import socket
 import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 
 import pytest
+import yaml
 
 from tasks.layout import COMMAND_LOCK, DAGS, DEPLOY_LOCK, LIB, ROOT
 from tests.e2e import runs
@@ -214,8 +219,8 @@ def is_open(machine: Machine, port: int) -> bool:
     return False
 
 
-def test_connections_that_only_begin_do_not_hold_nginx(machine: Machine) -> None:
-    """More than it has places for: each begins to speak TLS, so that Linux hands it over."""
+def test_connections_that_only_begin_lose_their_places(machine: Machine) -> None:
+    """More than there are: each begins to speak TLS, so that Linux hands it over."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
     trusting = ssl._create_unverified_context()
@@ -237,18 +242,100 @@ def test_connections_that_only_begin_do_not_hold_nginx(machine: Machine) -> None
         wait_for(answered, 15 + SLACK, "nginx has places again")
 
 
-def test_the_example_of_a_firewall_leaves_the_needed_ports_open(
-    machine: Machine, shell: Shell
-) -> None:
+# The example of a firewall.
+
+
+@pytest.fixture(scope="module")
+def guarded(machine: Machine, shell: Shell) -> Iterator[None]:
+    """The machine has the firewall."""
     shell("DEBIAN_FRONTEND=noninteractive apt-get -qq install nftables >/dev/null 2>&1")
     rules = (ROOT / "inventories/examples/nftables.conf").read_text()
     shell(f"cat > /tmp/nftables.conf <<'END'\n{rules}\nEND")
     assert is_open(machine, 8443)
     for _ in range(2):  # again is the same
         shell("nft -c -f /tmp/nftables.conf && nft -f /tmp/nftables.conf")
-    try:
-        assert [is_open(machine, port) for port in (443, 8081, 8443, 10250)] == [True, *[False] * 3]
-        assert "a task ran as a pod" in shell("airflow-smoke-test")
-    finally:
-        shell("nft delete table inet airflow; apt-get -qq purge nftables >/dev/null 2>&1")
+    yield
+    shell("nft delete table inet airflow; apt-get -qq purge nftables >/dev/null 2>&1")
     assert is_open(machine, 8443)
+
+
+def test_the_example_of_a_firewall_leaves_the_needed_ports_open(
+    guarded: None, machine: Machine, shell: Shell
+) -> None:
+    assert [is_open(machine, port) for port in (443, 8081, 8443, 10250)] == [True, *[False] * 3]
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+
+
+# Begins to speak TLS to a port, again and again before nginx gives a connection up after 5 seconds.
+# Without the firewall this takes all of its places.
+HOLD = """
+import resource, socket, sys, time
+from collections import deque
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))
+held = deque()
+while True:
+    while held and held[0][0] < time.monotonic() - 4:
+        held.popleft()[1].close()
+    try:
+        one = socket.create_connection((sys.argv[1], int(sys.argv[2])), 0.05)
+        one.sendall(b"\\x16")
+        held.append((time.monotonic(), one))
+    except OSError:
+        time.sleep(0.01)
+"""
+
+
+@contextlib.contextmanager
+def a_user(machine: Machine, shell: Shell) -> Iterator[None]:
+    """A user of the host holds the port of pods."""
+    start = "systemd-run --quiet --unit=e2e-hold --uid=nobody -p LimitNOFILE=8192"
+    shell(f"{start} python3 -c {shlex.quote(HOLD)} 127.0.0.1 8081")
+    yield
+    shell("systemctl stop e2e-hold")
+
+
+@contextlib.contextmanager
+def a_pod(machine: Machine, shell: Shell) -> Iterator[None]:
+    """A pod, as tasks have one, holds it."""
+    pod = yaml.safe_load(shell("cat /etc/airflow/pod_template.yaml"))
+    pod["metadata"]["name"] = "e2e-hold"
+    # The template has HOST_IP.
+    pod["spec"]["containers"][0]["command"] = ["python", "-c", HOLD, "$(HOST_IP)", "8081"]
+    shell(f"kubectl -n airflow apply -f - <<'END'\n{json.dumps(pod)}\nEND")
+    yield
+    shell("kubectl -n airflow delete pod e2e-hold --grace-period=0 --force 2>&1")
+
+
+@contextlib.contextmanager
+def a_machine(machine: Machine, shell: Shell) -> Iterator[None]:
+    """Another machine holds the port of people, which nginx serves with the same processes."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, machine.address, "443"]) as process:
+        yield
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("attack", "port", "allowed"),
+    [(a_user, 8081, 100), (a_pod, 8081, 200), (a_machine, 443, 200)],
+    ids=["user", "pod", "machine"],
+)
+def test_connections_that_only_begin_do_not_hold_nginx(
+    attack: Callable[[Machine, Shell], AbstractContextManager[None]],
+    port: int,
+    allowed: int,
+    guarded: None,
+    machine: Machine,
+    shell: Shell,
+) -> None:
+    """A task begins and ends meanwhile."""
+
+    def held() -> int:
+        return int(shell(f"ss -Htn state established sport = :{port} | wc -l"))
+
+    with attack(machine, shell):
+        wait_for(lambda: held() > allowed * 0.9, 60 + SLACK, "it has what it may have")
+        assert "a task ran as a pod" in shell("airflow-smoke-test")
+        wait_for(lambda: held() > allowed * 0.9, 10, "it went on until now")
+        # Others have some too.
+        assert held() < allowed + 50
