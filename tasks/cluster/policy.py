@@ -234,6 +234,12 @@ def refused(settings: HostSettings, template: Manifest) -> list[str]:
             )
         of_host = {each["name"] for each in spec.get("volumes") or [] if each.get("hostPath")}
         mounted = {mount["name"] for mount in container.get("volumeMounts") or []}
+        group = context.get("runAsGroup", pod.get("runAsGroup", ANY_USER))
+        if of_host & mounted and group not in ids:
+            found.append(
+                f"{says}, which mounts a folder of the node: write {settings.airflow.uid} as"
+                " runAsGroup into the pod's securityContext"
+            )
         if of_host & mounted and context.get("allowPrivilegeEscalation", True):
             found.append(
                 f"{says}, which mounts a folder of the node: write"

@@ -177,6 +177,8 @@ OBJECTIONS: list[tuple[dict[str, Any], str]] = [
     ({"serviceAccountName": "airflow-control-plane"}, "the service account airflow-control-plane"),
     ({"securityContext": {"runAsNonRoot": True}}, "as its image's user"),
     ({"securityContext": {"runAsUser": 0}}, "as the user 0"),
+    ({"securityContext": {"runAsUser": 50000}}, "write 50000 as runAsGroup"),
+    ({"securityContext": {"runAsUser": 50000, "runAsGroup": 0}}, "write 50000 as runAsGroup"),
     (
         {"containers": [{"name": "base", "securityContext": {"runAsUser": 50000}}]},
         "allowPrivilegeEscalation: false",

@@ -23,6 +23,7 @@ PRIORITY = "may not have the priority of the cluster's own pods"
 TAINTS = "may not tolerate the taints of control-plane nodes"
 USER = "each container must run as the user"
 GROUP = "the groups of a pod"
+NO_GROUP = "must name its group"
 PRIVILEGES = "a container may not gain privileges"
 SETUID = "allowPrivilegeEscalation: false"
 CONFINEMENT = "may not loosen its confinement"
@@ -116,6 +117,12 @@ def writable(pod: Pod) -> None:
         mount.pop("readOnly", None)
 
 
+def own_group(pod: Pod) -> object:
+    """The group of the task's container alone instead of the pod's."""
+    group = pod["spec"]["securityContext"].pop("runAsGroup")
+    return base(pod)["securityContext"].update(runAsGroup=group)
+
+
 def annotated(pod: Pod) -> None:
     """AppArmor off, in the old spelling."""
     key = f"container.apparmor.security.beta.kubernetes.io/{base(pod)['name']}"
@@ -189,6 +196,21 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "more groups": (
         lambda pod: pod["spec"]["securityContext"].update(supplementalGroups=[4]),
         GROUP,
+    ),
+    "the group of its image": (
+        lambda pod: pod["spec"]["securityContext"].pop("runAsGroup"),
+        NO_GROUP,
+    ),
+    "the group of its image in a container beside": (
+        lambda pod: [
+            own_group(pod),
+            one_more(
+                "containers",
+                volumeMounts=base(pod)["volumeMounts"],
+                securityContext={"allowPrivilegeEscalation": False},
+            )(pod),
+        ],
+        NO_GROUP,
     ),
     "privileges": (
         container_context(privileged=True, allowPrivilegeEscalation=True),
@@ -268,6 +290,10 @@ ADMITTED: dict[str, Change] = {
     "a taint by its name": spec(tolerations=[{"key": "gpu", "operator": "Exists"}]),
     "a probe of itself": container(livenessProbe={"httpGet": {"port": 80, "path": "/"}}),
     "a port of its own": container(ports=[{"containerPort": 8000}]),
+    "the group of its image in a container that sees no folder of the host": lambda pod: [
+        own_group(pod),
+        one_more("containers")(pod),
+    ],
     "a container beside": one_more(
         "initContainers",
         restartPolicy="Always",

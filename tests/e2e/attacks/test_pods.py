@@ -288,7 +288,7 @@ def test_settings_allow_more_by_name(
 ) -> None:
     allowed = (
         pods.host_path("/srv"),
-        pods.context(runAsUser=998),
+        pods.context(runAsUser=998, runAsGroup=998),
         pods.spec(serviceAccountName="e2e-team"),
     )
     for change in allowed:
