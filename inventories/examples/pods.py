@@ -34,6 +34,21 @@ hosts = [
             "kubernetes_extra_namespaces": ["team-a"],
             # Manifests; one without a namespace goes into that of the task pods.
             "kubernetes_extra_manifests": [
+                # For containers that have no limits of their own, as a task may start them.
+                {
+                    "apiVersion": "v1",
+                    "kind": "LimitRange",
+                    "metadata": {"name": "tasks"},
+                    "spec": {
+                        "limits": [
+                            {
+                                "type": "Container",
+                                "default": {"memory": "1Gi", "ephemeral-storage": "2Gi"},
+                                "defaultRequest": {"memory": "256Mi", "ephemeral-storage": "100Mi"},
+                            }
+                        ]
+                    },
+                },
                 {
                     "apiVersion": "v1",
                     "kind": "ResourceQuota",
