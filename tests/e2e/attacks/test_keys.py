@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import json
 import shlex
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e import runs
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, bring_dag, host_tests
+from tests.e2e.support import SLACK, Airflow, bring_dag, host_tests
 from tests.sandbox.machine import Machine
+from tests.support import wait_for
 
 ENVIRON = r"cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n'"
 
@@ -68,30 +74,92 @@ def test_the_right_key_would_have_signed_one(airflow: Airflow, shell: Shell) -> 
     assert token_of(airflow, key)
 
 
-# Looks at all that a local user may see of processes, as fast as it can.
+# Looks at all that a local user may see of processes, as fast as it can, until it is stopped.
 WATCH = """
-import glob, time
-found, end = set(), time.time() + 40
-while time.time() < end:
-    for path in glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/environ"):
-        try:
-            text = open(path, "rb").read()
-        except OSError:
-            continue
-        found |= {word for word in ("AIRFLOW_DEPLOY_WORKLOAD", '"token":') if word.encode() in text}
-print(sorted(found))
+import glob, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+found, tasks = set(), set()
+try:
+    while True:
+        for path in glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/environ"):
+            try:
+                text = open(path, "rb").read()
+            except OSError:
+                continue
+            if b"AIRFLOW_DEPLOY_WORKLOAD" in text:
+                tasks.add(path)
+            if b'"token":' in text:
+                found.add(path)
+finally:
+    print(len(tasks), sorted(found))
 """
 
 
-def test_no_local_user_sees_the_token_of_a_task_that_begins(shell: Shell) -> None:
-    shell(f"cat > /tmp/e2e-watch.py <<'END'\n{WATCH}\nEND")
-    said = shell(
-        "runuser -u nobody -- python3 /tmp/e2e-watch.py > /tmp/e2e-watched &"
-        " airflow-smoke-test && wait && cat /tmp/e2e-watched; rm /tmp/e2e-watch*"
+@contextlib.contextmanager
+def watched(shell: Shell, processes: int) -> Iterator[None]:
+    """A local user looks on, sees this many processes of tasks or more, and no token."""
+    start = "systemd-run --quiet --unit=e2e-watch --uid=nobody -p StandardOutput=file:/tmp/e2e-seen"
+    shell(f"{start} python3 -c {shlex.quote(WATCH)}")
+    yield
+    tasks, found = shell("systemctl stop e2e-watch; cat /tmp/e2e-seen; rm /tmp/e2e-seen").split(
+        maxsplit=1
     )
-    assert "a task ran as a pod" in said
-    # It saw the process of the task, without its token.
-    assert said.splitlines()[-1] == "['AIRFLOW_DEPLOY_WORKLOAD']"
+    assert int(tasks) >= processes
+    assert found == "[]"
+
+
+def test_no_local_user_sees_the_token_of_a_task_that_begins(shell: Shell) -> None:
+    with watched(shell, 1):
+        assert "a task ran as a pod" in shell("airflow-smoke-test")
+
+
+# Its pod is there for some seconds.
+BEGINS = """
+import time
+from airflow.sdk import dag, task
+
+
+@dag(schedule=None)
+def e2e_begins():
+    @task
+    def wait():
+        time.sleep(10)
+
+    wait()
+
+
+e2e_begins()
+"""
+# In a pod: begins the task of its environment again and again, which Airflow then refuses.
+BEGIN = """
+import subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+task = ["python", "/usr/local/lib/airflow/start-task", *sys.argv[1:]]
+with ThreadPoolExecutor(3) as side_by_side:
+    list(side_by_side.map(lambda _: subprocess.run(task, capture_output=True), range(200)))
+"""
+
+
+def test_nor_that_of_two_hundred(airflow: Airflow, shell: Shell) -> None:
+    """They begin as in 200 pods, without the time that these would take."""
+    bring_dag("e2e_begins", shell, BEGINS)
+    run = airflow.trigger("e2e_begins")
+    pods = "kubectl -n airflow get pods -l dag_id=e2e_begins -o json"
+    pod = wait_for(lambda: json.loads(shell(pods))["items"], 60 + SLACK, "it has a pod")[0]
+    runs.ends_well(airflow, "e2e_begins", run)
+    (task,) = airflow.tasks("e2e_begins", run)
+    del pod["spec"]["nodeName"]
+    (container,) = pod["spec"]["containers"]
+    container |= {"command": ["python", "-c", BEGIN], "resources": {"limits": {"memory": "2Gi"}}}
+    pod |= {"metadata": {"name": "e2e-begins", "namespace": "airflow"}, "status": {}}
+    since = time.time()
+    with watched(shell, 200):
+        shell(f"kubectl apply -f - <<'END'\n{json.dumps(pod)}\nEND")
+        ended = "kubectl -n airflow get pod e2e-begins -o jsonpath='{.status.phase}'"
+        wait_for(lambda: shell(ended) == "Succeeded", 300 + SLACK, "all have begun")
+    asked = f"journalctl -u airflow-api-server --since=@{since:.0f} -o cat"
+    assert int(shell(f"{asked} | grep -c 'task-instances/{task['id']}/run'")) >= 200
+    shell("kubectl -n airflow delete pod e2e-begins; rm /opt/airflow/dags/e2e_begins.py")
 
 
 # At its top level, as it is read: who reads it, and with which keys.
