@@ -72,6 +72,15 @@ def test_nobody_keeps_a_place_of_nginx_by_saying_little() -> None:
         assert re.search(r"^    listen .* deferred", server, re.M)
 
 
+def test_no_page_elsewhere_has_airflows_in_a_frame() -> None:
+    for given in (PUBLIC, OWN):
+        _, page = servers(plan_of(given))
+        # nginx ignores it for a location that has one of its own.
+        assert re.findall("^ *add_header .*", page, re.M) == [
+            "    add_header X-Frame-Options SAMEORIGIN always;"
+        ]
+
+
 def test_all_of_airflow_is_below_the_path_of_its_address() -> None:
     plan = plan_of(OWN)
     pods, page = servers(plan)

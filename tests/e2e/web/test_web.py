@@ -140,6 +140,12 @@ def test_cookies_are_for_tls_only_and_redirects_stay_there(airflow: Airflow, she
             assert page.url.startswith(f"{airflow.url}/")
 
 
+def test_no_page_elsewhere_has_airflows_in_a_frame(airflow: Airflow, shell: Shell) -> None:
+    for path in ("/", "/auth/login/", "/execution/health"):  # nginx refuses the last one itself
+        headers = shell(f"curl -sk -o /dev/null -D - {airflow.url}{path}").lower()
+        assert headers.count("x-frame-options: sameorigin") == 1, path
+
+
 def test_the_timer_makes_another_certificate_and_nginx_shows_it(
     machine: Machine, airflow: Airflow, shell: Shell
 ) -> None:
