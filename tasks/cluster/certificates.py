@@ -14,10 +14,20 @@ FILES = ROOT / "files" / UNITS_DIRECTORY.lstrip("/")
 UNITS = ("airflow-cluster-certificates.service", "airflow-cluster-certificates.timer")
 
 
-def watch() -> None:
-    """No certificate of the cluster on this host ends within 30 days; the ends are recorded."""
+def renew() -> None:
+    """No certificate of the cluster on this host ends within 30 days, or has ended."""
     ensure(
-        name="Renew Kubernetes' certificates and record when certificates end",
+        name="Renew Kubernetes' certificates",
+        program=PROGRAM,
+        args=["kubernetes"],
+        already="none of the cluster ends within 30 days",
+    )
+
+
+def watch() -> None:
+    """The ends of all certificates are recorded."""
+    ensure(
+        name="Record when certificates end",
         program=PROGRAM,
         already="none of the cluster ends within 30 days, and the ends are recorded",
     )
@@ -25,7 +35,7 @@ def watch() -> None:
 
 @deploy("Kubernetes")
 def keep() -> None:
-    """The same on a host with the cluster of others, by a timer of its own; it records nothing."""
+    """A timer of its own renews the certificates of a cluster that is alone on its host."""
     synced_folder(
         name="Install the units that renew Kubernetes' certificates",
         sources={unit: FILES / unit for unit in UNITS},
@@ -33,8 +43,3 @@ def keep() -> None:
         record=UNITS_RECORD,
     )
     systemd.load(name="Run their timer", kind="timers", already="it runs as it is on the disk")
-    ensure(
-        name="Renew Kubernetes' certificates",
-        program=PROGRAM,
-        already="none of the cluster ends within 30 days",
-    )

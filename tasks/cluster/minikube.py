@@ -11,7 +11,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks import layout
-from tasks.cluster import programs, releases
+from tasks.cluster import certificates, programs, releases
 from tasks.layout import CONTAINERD_CONFIG, CONTAINERD_DEFAULTS, MINIKUBE_UNIT, SHIMS
 from tasks.lib import groups, progress, whole_file
 from tasks.lib.operations import ensure, run_unless
@@ -249,6 +249,7 @@ def wait(settings: HostSettings) -> None:
         args=["run"],
         already="minikube runs and answers",
     )
+    certificates.renew()
     if settings.minikube.addons:
         _enable_addons(settings.minikube.addons)
 

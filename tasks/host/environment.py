@@ -33,6 +33,9 @@ def values(settings: HostSettings) -> dict[str, str]:
         "CLUSTER_CERTIFICATES": (
             " ".join(layout.CLUSTER_CERTIFICATES) if settings.node_is_host else ""
         ),
+        "KUBELET_CERTIFICATE": layout.KUBELET_CERTIFICATE,
+        "KUBELET_KUBECONFIG": layout.KUBELET_KUBECONFIG,
+        "MINIKUBE_CERTIFICATES": layout.MINIKUBE_CERTIFICATES,
         "WEB_CERTIFICATES": " ".join(sorted({layout.CERTIFICATE, tls.of_page(settings)})),
         "KUBERNETES_VERSION": settings.kubernetes.version,
         "OFFLINE_DIR": settings.offline.dir or "",

@@ -164,16 +164,57 @@ def test_a_certificate_that_kubeadm_does_not_renew_is_an_error(host: Host) -> No
     assert "but not " in host.apply("certificates.sh")
 
 
-def test_a_host_with_the_cluster_of_others_renews_them_and_tells_no_database(host: Host) -> None:
-    host.values["SERVES"] = "cluster"
+def test_those_of_kubernetes_alone_need_no_database(host: Host) -> None:
+    """As where the cluster has a host of its own, and before a deploy applies its objects."""
+    call = ("certificates.sh", "kubernetes")
     host.program("setpriv", "exit 1")
-    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert host.apply(*call) == host.check(*call) == ""
     certificate(host.folder / "certs/etcd/server.crt", 20)
-    assert "server.crt ends on " in host.check("certificates.sh")
+    assert "server.crt ends on " in host.check(*call)
     give_kubeadm(host, renews=True)
-    assert "were renewed" in host.run("certificates.sh", "apply").stdout
-    assert host.check("certificates.sh") == "" and not host.called("setpriv")
+    assert "were renewed" in host.run("certificates.sh", "apply", "kubernetes").stdout
+    assert host.check(*call) == "" and not host.called("setpriv")
     assert (host.folder / "locks/certificates.lock").exists()  # and not that of this machine
+
+
+@pytest.mark.parametrize("which", ["kubelet.pem", "kubernetes/kubelet.conf"])
+def test_kubelets_own_certificate_is_made_again(which: str, host: Host) -> None:
+    """It does not start with one that ended while the host was off."""
+    call = ("certificates.sh", "kubernetes")
+    own, config = host.folder / "kubelet.pem", host.folder / "kubernetes/kubelet.conf"
+    host.values |= {"KUBELET_CERTIFICATE": str(own), "KUBELET_KUBECONFIG": str(config)}
+    host.values["CLUSTER_CERTIFICATES"] += f" {own}"
+    certificate(own, 100)
+    make = kubeconfig if which.endswith(".conf") else certificate
+    make(host.folder / which, 20)
+    give_kubeadm(host, renews=False)
+    kubeconfig(host.folder / "new.conf", 365)
+    # kubeadm keeps a file that is there.
+    init = f"init phase kubeconfig kubelet --config {host.folder}/config"
+    host.program(
+        "kubeadm",
+        f'test "$*" != "{init}" || test -e {config} || cp {host.folder}/new.conf {config}',
+    )
+    host.program("systemctl")
+    assert host.check(*call) != ""
+    assert host.apply(*call) == host.check(*call) == ""
+    assert host.called("systemctl") == [["restart", "kubelet"]]
+    assert not own.exists()  # kubelet makes it of the other when it starts
+
+
+def test_minikubes_own_certificates_are_made_again(host: Host) -> None:
+    call = ("certificates.sh", "kubernetes")
+    profile = host.folder / "profile"
+    host.values["MINIKUBE_CERTIFICATES"] = f"{profile}/*.crt"
+    host.values["CLUSTER_CERTIFICATES"] += f" {profile}/*.crt"
+    certificate(profile / "client.crt", 20)
+    assert "client.crt ends on " in host.check(*call)
+    give_kubeadm(host, renews=False)
+    new = f"{host.folder}/new.crt"
+    # minikube keeps one that has not ended.
+    host.program("systemctl", f"test -e {profile}/client.crt || cp {new} {profile}/client.crt")
+    assert host.apply(*call) == host.check(*call) == ""
+    assert host.called("systemctl") == [["reload-or-restart", "minikube"]]
 
 
 # Only root can give a file away.

@@ -117,6 +117,7 @@ def test_the_cluster_starts_before_the_database_and_is_waited_for_after_it() -> 
         "Run PostgreSQL",
         "Note whose database this is",
         "Wait for minikube",
+        "Renew Kubernetes' certificates",
         "Run their timer",
         "Wait for the hosts of the groups",
     ]
@@ -142,7 +143,8 @@ def test_a_timer_that_needs_no_airflow_renews_the_certificates() -> None:
     service, timer = (formats.Unit.of(plan, name) for name in certificates.UNITS)
     assert timer.one("Install.WantedBy") == "timers.target"
     assert timer.one("Timer.OnCalendar") == "05:00" and timer.one("Timer.Persistent") == "yes"
-    assert service.commands("Service.ExecStart") == [[f"{layout.LIB}/certificates.sh", "apply"]]
+    called = [f"{layout.LIB}/certificates.sh", "apply", "kubernetes"]
+    assert service.commands("Service.ExecStart") == [called]
     assert not {"airflow.target"} & {*timer.all("Unit.PartOf"), *service.all("Unit.PartOf")}
     assert formats.host_values(plan)["CLUSTER_CERTIFICATES"]
     # A host that is alone has the timer of Airflow instead.

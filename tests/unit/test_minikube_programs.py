@@ -14,7 +14,7 @@ from tests.unit import fake
 from tests.unit.stand_ins import Host
 
 VERSION = "1.33.1"
-SERVES = f"""echo '{{"gitVersion": "v{VERSION}"}}'"""
+SERVES = f"""case "$*" in */readyz*) ;; *) echo '{{"gitVersion": "v{VERSION}"}}' ;; esac"""
 # Each line of the file is an answer of systemd about the unit now.
 SYSTEMCTL = """
 case "$*" in
@@ -42,6 +42,7 @@ def host(tmp_path: Path) -> Host:
     host.program("kubectl", SERVES)
     host.program("journalctl", "echo its last words")
     host.program("ss", "echo LISTEN 0 4096 127.0.0.1:10249 *:*")
+    host.program("sleep")
     return host
 
 
@@ -143,6 +144,38 @@ def test_a_cluster_that_does_not_answer_is_reloaded(host: Host) -> None:
     assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
     give_systemctl(host, f"test $1 = start || touch {host.folder}/up")
     assert host.apply(*call) == host.check(*call) == ""
+
+
+def test_an_api_without_its_etcd_does_not_answer(host: Host) -> None:
+    call = running(host)
+    host.program("kubectl", f'case "$*" in */readyz*) test -e {host.folder}/up; esac && {SERVES}')
+    assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
+    # It may be busy for a moment.
+    host.program("sleep", f"touch {host.folder}/up")
+    assert host.check(*call) == ""
+
+
+def test_certificates_that_have_ended_are_renewed_before_minikube_waits_for_the_cluster(
+    host: Host,
+) -> None:
+    call = running(host)
+    host.program(
+        "kubectl", f"test -e {host.folder}/renewed && test -e {host.folder}/up && {SERVES}"
+    )
+    give_systemctl(host, f"test $1 = start || touch {host.folder}/up")
+    ended, new = host.folder / "ended.crt", host.folder / "new.crt"
+    ended.write_text(fake.pair(days=-1)["certificate"])
+    new.write_text(fake.pair(days=365)["certificate"])
+    host.values |= {"CLUSTER_CERTIFICATES": str(ended), "KUBEADM": f"{host.bin}/kubeadm"}
+    config = host.values["KUBEADM_CONFIG"]
+    host.program("kubeadm", f'test "$*" = "certs renew all --config {config}" && cp {new} {ended}')
+    host.program("crictl", f"test $1 != ps || touch {host.folder}/renewed")
+    assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
+    assert host.apply(*call) == host.check(*call) == ""
+    calls = [line.split()[0] for line in host.calls.read_text().splitlines()]
+    assert calls.index("kubeadm") < calls.index("crictl")
+    renewed = host.calls.read_text().index("kubeadm certs renew")
+    assert renewed < host.calls.read_text().index("systemctl reload-or-restart minikube")
 
 
 def test_another_version_is_not_the_wanted_one(host: Host) -> None:

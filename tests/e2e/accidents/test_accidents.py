@@ -21,7 +21,6 @@ from tests.unit import fake
 
 ACCEPT = layout.ACCEPT
 KEY = f"{layout.SECRETS}/fernet-key"
-CERTIFICATE = "/var/lib/minikube/certs/apiserver-kubelet-client.crt"
 KEPT = "e2e_accidents"
 POSTGRES = "postgresql@$(ls /etc/postgresql)-main"
 
@@ -173,26 +172,45 @@ def test_a_restore_that_is_cut_off_does_not_start_and_goes_on(kept: str, shell: 
     is_settled(shell)
 
 
-# Signs the certificate again, for 20 days.
-ENDS_SOON = f"""
-cd /var/lib/minikube/certs
-openssl x509 -in {CERTIFICATE} -signkey apiserver-kubelet-client.key -x509toreq -out /root/rt.csr
-printf 'extendedKeyUsage = clientAuth\\nkeyUsage = critical, digitalSignature\\n' > /root/rt.ext
-openssl x509 -req -in /root/rt.csr -CA ca.crt -CAkey ca.key -days 20 -set_serial 7 \\
-    -extfile /root/rt.ext -out {CERTIFICATE} 2>/dev/null
+CERTS = "/var/lib/minikube/certs"
+CERTIFICATE = f"{CERTS}/apiserver-kubelet-client.crt"
+# Signs the certificate in a file again, also for a time that is over; a key beside it stays.
+SIGN = """
+import re, sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+path, authority, days = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+text, now = path.read_text(), datetime.now(UTC)
+(block,) = re.findall("-----BEGIN CERTIFICATE.*?END CERTIFICATE-----", text, re.DOTALL)
+old = x509.load_pem_x509_certificate(block.encode())
+ca = x509.load_pem_x509_certificate(Path(f"{authority}.crt").read_bytes())
+key = serialization.load_pem_private_key(Path(f"{authority}.key").read_bytes(), None)
+new = x509.CertificateBuilder(ca.subject, old.subject, old.public_key(), old.serial_number)
+new = new.not_valid_before(now - timedelta(days=9)).not_valid_after(now + timedelta(days=days))
+for each in old.extensions:
+    new = new.add_extension(each.value, each.critical)
+signed = new.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode().strip()
+path.write_text(text.replace(block, signed))
 """
 
 
+def sign(shell: Shell, path: str, authority: str, days: int) -> None:
+    """Let a certificate of Kubernetes end in so many days."""
+    shell(f"/opt/airflow/venv/bin/python - {path} {authority} {days} <<'END'\n{SIGN}END")
+
+
 def test_a_certificate_of_kubernetes_that_ends_soon_is_renewed(shell: Shell) -> None:
-    shell(ENDS_SOON)
+    sign(shell, CERTIFICATE, f"{CERTS}/ca", 20)
     month = 30 * 86400
     assert shell(f"openssl x509 -checkend {month} -noout -in {CERTIFICATE} || true") == (
         "Certificate will expire"
     )
     run = deploy()
     assert run.code == 0, run.output
-    renewed = [name for name in run.changed if name.startswith("Timers | Renew ")]
-    assert len(renewed) == 1
+    assert "minikube | Renew Kubernetes' certificates" in run.changed
     shell(f"openssl x509 -checkend {10 * month} -noout -in {CERTIFICATE}")
     # With it the cluster's API asks kubelet, as for a pod's log.
     wait_for(
@@ -203,6 +221,27 @@ def test_a_certificate_of_kubernetes_that_ends_soon_is_renewed(shell: Shell) -> 
     ask = "cd / && runuser -u airflow -- psql -XAtqd airflow -c"
     query = "select min(not_after) > now() + '300 days' from deploy.certificate"
     assert shell(f"{ask} {shlex.quote(query)}") == "t"
+    is_settled(shell)
+
+
+def test_a_cluster_whose_certificates_have_ended_comes_back(shell: Shell) -> None:
+    """The API server does not reach etcd, and kubelet, which would start it again, does not run."""
+    kubelets = layout.KUBELET_CERTIFICATE
+    sign(shell, kubelets, f"{CERTS}/ca", -1)
+    sign(shell, f"{CERTS}/apiserver-etcd-client.crt", f"{CERTS}/etcd/ca", -1)
+    stop = "crictl ps -q --name kube-apiserver | xargs crictl --timeout=1m stop"
+    shell(f"systemctl restart kubelet; {stop}")
+    wait_for(
+        lambda: shell("kubectl get --raw=/readyz 2>/dev/null || echo no") == "no", 60, "no API"
+    )
+    wait_for(
+        lambda: shell("systemctl is-active kubelet || true") != "active", 60, "kubelet does not run"
+    )
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "minikube | Wait for minikube (1 to 2 minutes the first time)" in run.changed
+    for path in (kubelets, f"{CERTS}/apiserver-etcd-client.crt"):
+        shell(f"openssl x509 -checkend {300 * 86400} -noout -in {path}")
     is_settled(shell)
 
 

@@ -23,7 +23,7 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 PORT = 9187
-RECORDED = "Timers | Renew Kubernetes' certificates and record when certificates end"
+RECORDED = "Timers | Record when certificates end"
 TIMER = (
     "Services | Install the units",
     "Services | Make systemd load and enable the units",
@@ -210,7 +210,10 @@ def asked(airflow: Airflow) -> tuple[dict[str, float], dict[str, float]]:
 def certificate_ends(shell: Shell) -> dict[str, float]:
     """When the first certificate of Kubernetes and that of nginx ends, by their figures."""
     inside = "sed -n 's/^ *client-certificate-data: *//p' /etc/kubernetes/*.conf"
-    files = "cat /var/lib/minikube/certs/*.crt /var/lib/minikube/certs/etcd/*.crt"
+    files = (
+        "cat /var/lib/minikube/certs/*.crt /var/lib/minikube/certs/etcd/*.crt"
+        " /var/lib/kubelet/pki/kubelet-client-current.pem"
+    )
     kubernetes = f"{inside} | while read -r each; do echo $each | base64 -d; done; {files}"
     return {
         f'airflow_certificate_remaining_seconds name="{name}"': min(

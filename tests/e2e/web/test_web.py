@@ -188,7 +188,7 @@ def test_what_nginx_can_not_read_is_not_loaded(
     assert run.code == 0, run.output
     # The timer that renews the certificate reads the names there.
     assert "CERTIFICATE_NAMES=another.example" in shell("cat /etc/airflow/host.env").splitlines()
-    recorded = "Timers | Renew Kubernetes' certificates and record when certificates end"
+    recorded = "Timers | Record when certificates end"
     assert run.changed == ["Proxy | Run nginx", recorded]
     assert shown(machine, *PORTS).isdisjoint(before)
     # A task that runs since then goes on. People import the authority with its new limit.

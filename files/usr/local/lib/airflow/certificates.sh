@@ -2,8 +2,10 @@
 # certificates.sh check|apply: Kubernetes' own certificates on this host are valid for 30 days or more,
 # and the database tells Prometheus when they end, and nginx's. kubeadm makes them for a year, and
 # minikube renews them only when it starts on their last day. airflow-certificate.timer calls this each
-# day; where the cluster has a host of its own, airflow-cluster-certificates.timer does, and tells no
-# database. Written by the deploy of Airflow.
+# day.
+# certificates.sh check|apply kubernetes: the same without a database, as airflow-cluster-certificates.timer
+# calls it where the cluster has a host of its own. It heals a cluster whose certificates have ended.
+# Written by the deploy of Airflow.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
@@ -40,8 +42,8 @@ look() {
     kubernetes=$(first_end $CLUSTER_CERTIFICATES)
 }
 
-soon() {
-    [ -n "$kubernetes" ] && [ "${kubernetes%% *}" -lt $(($(date +%s) + 30 * 86400)) ]
+soon() { # whether the end $1, as first_end prints it, is within 30 days
+    [ -n "$1" ] && [ "${1%% *}" -lt $(($(date +%s) + 30 * 86400)) ]
 }
 
 # Somebody else's file would make kubeadm act as root for them.
@@ -62,6 +64,26 @@ renew() {
     : >"$unread"
     told=$("$KUBEADM" certs renew all --config "$KUBEADM_CONFIG" 2>&1) ||
         fail "kubeadm does not renew Kubernetes' certificates: $told"
+    ! soon "$(first_end "$KUBELET_KUBECONFIG" "$KUBELET_CERTIFICATE")" || renew_kubelets
+    # shellcheck disable=SC2086
+    ! soon "$(first_end $MINIKUBE_CERTIFICATES)" || renew_minikubes
+}
+
+# kubelet renews its own long before, while it runs. It does not start with one that has ended while
+# the host was off: https://kubernetes.io/docs/setup/production-environment/tools/kubeadm/troubleshooting-kubeadm/
+renew_kubelets() {
+    rm -f "$KUBELET_KUBECONFIG" "$KUBELET_CERTIFICATE"
+    told=$("$KUBEADM" init phase kubeconfig kubelet --config "$KUBEADM_CONFIG" 2>&1) ||
+        fail "kubeadm does not renew kubelet's certificate: $told"
+    systemctl restart kubelet
+}
+
+# minikube makes those that are gone when it starts: that of root's kubectl, and the API server's.
+renew_minikubes() {
+    # shellcheck disable=SC2086
+    rm -f $MINIKUBE_CERTIFICATES
+    systemctl reload-or-restart minikube ||
+        fail "minikube does not make its certificates again: journalctl -u minikube says why"
 }
 
 # The components read their certificates when they start, which kubelet makes them do. Pods run on.
@@ -76,7 +98,7 @@ restart() {
     done
     rm "$unread"
     look
-    ! soon || fail "kubeadm has renewed Kubernetes' certificates, but not ${kubernetes#* }"
+    ! soon "$kubernetes" || fail "kubeadm has renewed Kubernetes' certificates, but not ${kubernetes#* }"
     echo "Kubernetes' certificates were renewed; the first ends on $(date -d "@${kubernetes%% *}" +%F)"
 }
 
@@ -84,25 +106,24 @@ unread=$STATE/certificates-unread # from a renewal until the components have sta
 # Several hosts have one database, where they would write over each other's certificate, and neither an
 # exporter that reads it nor a cluster of their own.
 [ -z "${SEVERAL_HOSTS-}" ] || exit 0
-records() { [ -z "${SERVES-}" ]; }
-case "${1-} $#" in
-"check 1")
+case "${1-} ${2-} $#" in
+"check  1" | "check kubernetes 2")
     look
     [ ! -e "$unread" ] || fail "Kubernetes' components have not started again since their certificates were renewed"
-    ! soon || fail "${kubernetes#* } ends on $(date -d "@${kubernetes%% *}" +%F)"
-    records || exit 0
+    ! soon "$kubernetes" || fail "${kubernetes#* } ends on $(date -d "@${kubernetes%% *}" +%F)"
+    [ -z "${2-}" ] || exit 0
     [ "$(recorded)" = "$(ends)" ] || fail "the database does not have the ends of all certificates"
     [ -z "$(ungranted)" ] || fail "Prometheus' exporter can not read the ends of certificates"
     ;;
-"apply 1")
+"apply  1" | "apply kubernetes 2")
     # A deploy that starts the timer comes here at the same time as the timer's service.
     install -d -m 700 "${DEPLOY_LOCK%/*}"
     exec 8>"${DEPLOY_LOCK%/*}/certificates.lock"
     flock -w 300 8 || fail "another certificates.sh has been at work for five minutes"
     look
-    ! soon || renew
+    ! soon "$kubernetes" || renew
     [ ! -e "$unread" ] || restart
-    records || exit 0
+    [ -z "${2-}" ] || exit 0
     role=$(sql "select rolname from pg_roles where rolname = '$METRICS_ROLE'")
     values=$(ends | sed "s/\\(.*\\) \\(.*\\)/('\\1', to_timestamp(\\2))/" | paste -sd,)
     sql "set client_min_messages to warning;

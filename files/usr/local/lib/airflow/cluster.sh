@@ -3,8 +3,9 @@
 # cluster.sh check|apply run: it runs as its unit says, in the version KUBERNETES_VERSION, and its
 # API answers. Pods go on running meanwhile. Written by the deploy of Airflow.
 set -u
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$here/lib.sh"
 started=$STATE/minikube     # the checksum of the unit that minikube last started or reloaded with
 begun=$STATE/minikube.begun # the one that it is starting with; left when that was interrupted
 
@@ -17,7 +18,16 @@ begin() {
 
 answers() {
     $KUBECTL get --raw=/version --request-timeout=10s 2>/dev/null |
-        grep -q "\"v$KUBERNETES_VERSION\""
+        grep -q "\"v$KUBERNETES_VERSION\"" && is_ready
+}
+
+# The version needs no etcd, which the API server may be unable to reach. A busy one may miss its time.
+is_ready() {
+    for _ in $(seq 5); do
+        ! $KUBECTL get --raw=/readyz --request-timeout=10s >/dev/null 2>&1 || return 0
+        sleep 2
+    done
+    return 1
 }
 
 # kube-proxy reads its configuration when it starts; until then its figures are open to the network.
@@ -42,6 +52,8 @@ apply_run() {
     systemctl daemon-reload
     # A start that is under way ends first.
     systemctl start minikube && sha256sum --check --status "$begun" 2>/dev/null && end && return
+    # minikube waits in vain for a cluster whose certificates have ended.
+    [ ! -x "$KUBEADM" ] || "$here/certificates.sh" apply kubernetes
     # Then a reload changes the version, or starts a cluster that was stopped behind systemd's back.
     begin && systemctl reload-or-restart minikube && end && return
     journalctl -u minikube -t minikube -n 30 -o cat --no-pager | printable
