@@ -18,6 +18,7 @@ from tasks.worker import pod, registry
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
 MIN_DISK_GIB = 10
 MIN_ROOM_MIB = 256  # on each file system; less is a disk that is full in a moment
+MIN_TMP_MIB = 16  # where /tmp is a file system of its own, for the host's programs
 MIN_ROOM_FILES = 1000  # so many new files; a virtual environment has 30000
 UPGRADE_DISK_GIB = 3  # for a venv of 0.5, its image as archive and unpacked, 0.8 each
 MAX_CLOCK_SKEW = 60  # seconds; tokens of the Execution API allow only 10 between host and pods
@@ -162,10 +163,11 @@ def _full_disks(report: Report) -> Iterator[str]:
     for answer in report.all("room"):
         place, free, files, free_files = answer.split()
         cure = f"free some, `du -xh {place} | sort -h | tail -n 40` shows what takes it"
-        if int(free) < MIN_ROOM_MIB * 2**10:
+        needed = MIN_TMP_MIB if place == "/tmp" else MIN_ROOM_MIB
+        if int(free) < needed * 2**10:
             yield (
                 f"{int(free) // 2**10} MiB of disk are free in {place}, where Airflow and the"
-                f" deploy need {MIN_ROOM_MIB}: {cure}"
+                f" deploy need {needed}: {cure}"
             )
         elif int(files) and int(free_files) < MIN_ROOM_FILES:
             yield (

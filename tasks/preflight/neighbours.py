@@ -85,6 +85,7 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
         yield from _lost_database(report, codename)
     yield from _names(report)
     yield from _paths(report)
+    yield from _places(report)
     yield from _containers(report)
     yield from _node_engine(settings, report)
     yield from _node(settings, report)
@@ -232,7 +233,7 @@ def _names(report: Report) -> Iterator[str]:
     for path in report.all("foreign_unit"):
         yield (
             f"{path} is a unit that this deploy did not make, with a name that it needs: stop and"
-            " disable it, and move the file away"
+            " disable it, and move the file away, or remove the package that it belongs to"
         )
 
 
@@ -242,6 +243,23 @@ def _paths(report: Report) -> Iterator[str]:
         yield (
             f"this deploy did not make {path}, and needs its place: end the programs that use it,"
             f" and move it away, as with `mv {path} /root`"
+        )
+
+
+def _places(report: Report) -> Iterator[str]:
+    for answer in report.all("no_acl"):
+        folder, kind = answer.split()
+        yield (
+            f"{folder} is on a file system ({kind}) without the access control lists of POSIX, by"
+            " which Airflow reads files that people bring with any umask: mount it elsewhere and"
+            " copy from there, or take DAGs from git (dags_git_bundles) or a volume claim"
+        )
+    if report.one("nginx_sites"):
+        yield (
+            "nginx is here, and /etc/nginx/nginx.conf does not read the sites of Debian's, as that"
+            " of nginx.org: make the folders /etc/nginx/sites-available and"
+            " /etc/nginx/sites-enabled, and write `include /etc/nginx/sites-enabled/*;` into the"
+            " block http"
         )
 
 
@@ -291,6 +309,12 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
             " DNS would ask itself: write the real server into a file of the host, and its path"
             ' into minikube_extra_args: "--extra-config=kubelet.resolv-conf=/etc/resolv.pods"'
         )
+    if (path := report.one("no_resolver")) and not gives_resolver:
+        yield (
+            f"{path} names no server (nameserver), and the cluster's DNS does not start without"
+            " one: write one into it, also if the host has none that answers, such as `nameserver"
+            " 192.0.2.1`"
+        )
     if report.one("no_ipv4"):
         # minikube takes the interface of the default route, and its networks are of IPv4.
         yield (
@@ -298,6 +322,7 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
             " node's address: add one with `ip route add default via`, also if it leads nowhere,"
             ' or use a cluster of your own with kubernetes_provider = "existing"'
         )
+    yield from _kernel(report)
     for place in report.all("noexec"):
         yield (
             f"{place} is mounted with noexec, and programs of the deploy are there:"
@@ -307,6 +332,29 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
         yield (
             f"web_host: {settings.web.host} is an address of IPv6, which is off on the host: write"
             " one of IPv4, such as 0.0.0.0"
+        )
+
+
+def _kernel(report: Report) -> Iterator[str]:
+    """What containers and kubelet need of the kernel."""
+    for answer in report.all("no_module"):
+        module, why = answer.split()
+        cure = {
+            "gone": (
+                "the modules of the kernel that runs are not in /lib/modules, as after an upgrade"
+                f" of it: reboot; if the host is itself a container, run `modprobe {module}` on the"
+                " machine that it runs on"
+            ),
+            "disabled": "kernel.modules_disabled forbids all: take it out of /etc/sysctl.d, reboot",
+            "forbidden": f"take the line `install {module}` out of /etc/modprobe.d",
+            "missing": "use Debian's own kernel, linux-image-amd64 or linux-image-arm64",
+        }[why]
+        yield f"the kernel can't load {module}, which Kubernetes' node needs: {cure}"
+    if paths := report.all("closed_to_kubelet"):
+        yield (
+            f"kubelet needs {', '.join(paths)}, which the host may not use, as a container of LXC:"
+            " use a virtual machine, give the container the rights of the machine that it runs on,"
+            ' or use a cluster of your own with kubernetes_provider = "existing"'
         )
 
 
@@ -336,6 +384,11 @@ def _packages(report: Report) -> Iterator[str]:
         yield (
             f"Debian packages are installed only in part ({names}): run `dpkg --configure -a` and"
             " `apt-get --fix-broken install`"
+        )
+    for path in report.all("disc"):
+        yield (
+            f"{path} names a disc of the installation (cdrom:), from which apt gets no packages:"
+            " take its line out, and name an archive of Debian if there is none"
         )
 
 

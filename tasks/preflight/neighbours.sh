@@ -13,6 +13,7 @@
 : "${new_paths=}"        # patterns of files and folders that a first deploy makes
 : "${node_engine=}"      # the container engine that runs the node
 : "${node_is_host=}"     # yes, or nothing
+: "${acl_folders=}"      # folders whose files get an access control list
 : "${first_user=}"       # the web page's first user
 : "${mounted_folders=}"  # the host's folders of DAGs and plugins that pods mount
 : "${own_users=}"        # the users that the deploy makes
@@ -83,8 +84,10 @@ ask_names() {                                        # users, ids and units that
     for user in $own_users; do
         getent passwd "$user" >/dev/null && say foreign_user "$user"
     done
-    for unit in "$units_directory"/airflow*.service "$units_directory"/airflow*.timer "$units_directory"/airflow.target; do
-        [ "$unit" != "$alias" ] && [ -f "$unit" ] && [ ! -L "$unit" ] && say foreign_unit "$unit"
+    for folder in "$units_directory" /usr/lib/systemd/system; do # the other one is that of packages
+        for unit in "$folder"/airflow*.service "$folder"/airflow*.timer "$folder"/airflow.target; do
+            [ "$unit" != "$alias" ] && [ -f "$unit" ] && [ ! -L "$unit" ] && say foreign_unit "$unit"
+        done
     done
 }
 
@@ -235,14 +238,60 @@ ask_node() { # what Kubernetes needs of the host that is its node
     [ -e /proc/net/if_inet6 ] || say no_ipv6 yes
     ! command -v ip >/dev/null || ip -4 route show default 2>/dev/null | grep -q . || say no_ipv4 yes
     # systemd-resolved has a file with the real servers, which kubeadm finds.
-    [ -e /run/systemd/resolve/resolv.conf ] ||
-        sed -nE 's/^nameserver[[:space:]]+(127\.[0-9.]+|::1)$/resolver \1/p' /etc/resolv.conf 2>/dev/null
+    servers=/run/systemd/resolve/resolv.conf
+    [ -e "$servers" ] || servers=/etc/resolv.conf
+    grep -q '^nameserver[[:space:]]' "$servers" 2>/dev/null || say no_resolver "$servers"
+    sed -nE 's/^nameserver[[:space:]]+(127\.[0-9.]+|::1)$/resolver \1/p' "$servers" 2>/dev/null
+    ask_kernel
+}
+
+ask_module() { # why the kernel can not load the module $1
+    if [ ! -d "/lib/modules/$(uname -r)" ]; then
+        say no_module "$1 gone"
+    elif [ "$(cat /proc/sys/kernel/modules_disabled 2>/dev/null)" = 1 ]; then
+        say no_module "$1 disabled"
+    elif ! command -v modprobe >/dev/null; then
+        return # a package of the deploy may bring it
+    elif ! found=$(modprobe -nv "$1" 2>/dev/null); then
+        say no_module "$1 missing"
+    else
+        ! echo "$found" | grep -Eq '^install .*/(false|true)( |$)' || say no_module "$1 forbidden"
+    fi
+}
+
+# What a container that is the host may not have, and a kernel whose files are gone. A kernel may have
+# it without any module.
+ask_kernel() {
+    grep -qsw overlay /proc/filesystems || ask_module overlay
+    # A container's machine may load it, when it is asked for. Without it pods have no DNS.
+    [ -e /proc/sys/net/bridge ] || [ -z "$(ls /lib/modules/ 2>/dev/null)" ] || ask_module br_netfilter
+    # kubelet opens it, and writes these unless they have the value.
+    (: </dev/kmsg) 2>/dev/null || say closed_to_kubelet /dev/kmsg
+    for each in vm/overcommit_memory=1 kernel/panic=10 kernel/panic_on_oops=1; do
+        file=/proc/sys/${each%=*}
+        [ "$(cat "$file" 2>/dev/null)" = "${each#*=}" ] || [ -w "$file" ] || say closed_to_kubelet "$file"
+    done
 }
 
 ask_places() { # folders whose programs may not run
     for place in /opt /usr/local /var/lib; do
         findmnt -no OPTIONS -T "$place" | grep -qw noexec && say noexec "$place"
     done
+}
+
+ask_file_systems() { # those without the lists of POSIX, by which Airflow reads files of any umask
+    for folder in $acl_folders; do
+        [ ! -d "$folder" ] || findmnt -no FSTYPE -T "$folder" |
+            grep -Ex 'nfs4|cifs|smb[23]|9p|vfat|exfat|ntfs.*|fuse.*' | sed "s|^|no_acl $folder |"
+    done
+}
+
+ask_nginx() { # whether its configuration reads the sites that Debian's does
+    [ ! -e /etc/nginx/nginx.conf ] || grep -q '^[^#]*sites-enabled' /etc/nginx/nginx.conf || say nginx_sites no
+}
+
+ask_sources() { # of apt: a disc of the installation that is not in its drive any more
+    grep -lsE '^(deb .*|URIs:.*)cdrom:' /etc/apt/sources.list /etc/apt/sources.list.d/* | sed 's/^/disc /'
 }
 
 ask_links() { # of DAGs and modules that are elsewhere: pods mount only the folder itself
@@ -332,6 +381,9 @@ ask_neighbours() {
     ask_node_engine
     [ -s "$smoke_passed" ] && return
     ask_dpkg
+    ask_sources
+    ask_file_systems
+    ask_nginx
     ls /opt/airflow/venvs/*/.complete >/dev/null 2>&1 || ask_index
     grep -hiE '^(export +)?https?_proxy=.' /etc/environment 2>/dev/null | sed 's/.*/environment_proxy yes/' | head -n 1
     ask_firewall

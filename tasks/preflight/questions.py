@@ -94,7 +94,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
     values = {
         **of_cluster(settings),
         "claims": "".join(claims),
-        "disks": " ".join(layout.DISKS),
+        "disks": " ".join((*layout.DISKS, "/tmp")),
         "migrated": layout.MIGRATED,
         "kubectl": f"{settings.kubectl} -n {settings.kubernetes.namespace}",
         "own_ports": " ".join(f"{port}:{unit}" for port, (_, unit) in own_ports(settings).items()),
@@ -113,6 +113,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "test_user": layout.SMOKE_TEST_USER if settings.airflow.smoke_test else "",
         "web_users": " ".join(settings.web.users),
         "smoke_passed": layout.SMOKE_TEST_PASSED,
+        "acl_folders": f"{layout.DAGS} {layout.PLUGINS}",
         "mounted_folders": " ".join(_mounted_folders(settings)),
         "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
         "airflow_uid": str(settings.airflow.uid),

@@ -15,8 +15,20 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.bin, self.units = folder / "bin", folder / "units"
+        self.root = folder / "of-host"
         text = NEIGHBOURS.read_text().replace("/etc/airflow/", f"{folder}/")
-        self.neighbours = text.replace("/usr/local/lib/airflow/", f"{self.bin}/")
+        text = text.replace("/usr/local/lib/airflow/", f"{self.bin}/")
+        for path in ("/proc/", "/dev/kmsg", "/lib/modules/", "/etc/apt/", "/etc/nginx/"):
+            text = text.replace(path, f"{self.root}{path}")
+        for path in ("/etc/resolv.conf", "/run/systemd/resolve/", "/usr/lib/systemd/"):
+            text = text.replace(path, f"{self.root}{path}")
+        self.neighbours = text
+        self.file("/proc/filesystems", "nodev\toverlay\n")
+        self.file("/proc/sys/net/bridge/bridge-nf-call-iptables", "1\n")
+        self.file("/dev/kmsg")
+        self.file("/etc/resolv.conf", "nameserver 192.0.2.53\n")
+        for path in ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"):
+            self.file(f"/proc/sys/{path}", "0\n")
         self.state = folder / "state"
         self.bin.mkdir()
         self.units.mkdir()
@@ -36,6 +48,13 @@ class Host:
             "pod_network": DEFAULTS.minikube.pod_network,
             "firewall_ports": "8443 8081",
         }
+
+    def file(self, path: str, text: str = "") -> Path:
+        """Write a file of the host; returns where it is."""
+        file = Path(f"{self.root}{path}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
 
     def program(self, name: str, script: str) -> None:
         """Add a program in the place of the host's."""
@@ -59,6 +78,6 @@ class Host:
         for line in done.stdout.splitlines():
             key, _, value = line.partition(" ")
             answers.setdefault(key, []).append(value.rstrip())
-        for key in ("hostname", "no_ipv6", "resolver", "environment_proxy"):
+        for key in ("hostname", "no_ipv6", "environment_proxy"):
             answers.pop(key, None)
         return {key: values for key, values in answers.items() if values != [""]}

@@ -49,6 +49,16 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
         ({"hostname": ["Big_Host"]}, "Big_Host can't be", "hostnamectl set-hostname"),
         ({"hostname": ["-x"]}, "-x can't be", "hostnamectl"),
         ({"resolver": ["127.0.0.1"]}, "names 127.0.0.1", "kubelet.resolv-conf"),
+        ({"no_resolver": ["/etc/x"]}, "/etc/x names no server", "nameserver 192.0.2.1"),
+        ({"no_module": ["overlay gone"]}, "can't load overlay", "reboot"),
+        ({"no_module": ["overlay disabled"]}, "can't load overlay", "modules_disabled"),
+        ({"no_module": ["overlay forbidden"]}, "can't load overlay", "`install overlay`"),
+        ({"no_module": ["overlay missing"]}, "can't load overlay", "linux-image-amd64"),
+        ({"closed_to_kubelet": ["/dev/x", "/proc/x"]}, "/dev/x, /proc/x", "a virtual machine"),
+        ({"no_acl": ["/opt/airflow/dags nfs4"]}, "/opt/airflow/dags is on", "dags_git_bundles"),
+        ({"nginx_sites": ["no"]}, "nginx.conf does not read", "include /etc/nginx/sites-enabled"),
+        ({"disc": ["/etc/apt/x"]}, "/etc/apt/x names a disc", "take its line out"),
+        ({"room": ["/tmp 1024 9999 9999"]}, "1 MiB of disk are free in /tmp", "need 16"),
         ({"no_ipv4": ["yes"]}, "no default route for IPv4", "ip route add default"),
         ({"noexec": ["/opt"]}, "/opt is mounted with noexec", "remount,exec"),
         (
@@ -96,7 +106,7 @@ def test_a_name_of_a_node_is_no_finding(name: str) -> None:
 
 def test_a_resolver_for_pods_is_the_inventorys_to_name() -> None:
     given = {"minikube_extra_args": ["--extra-config=kubelet.resolv-conf=/etc/resolv.pods"]}
-    assert found({"resolver": ["127.0.0.1"]}, given) == []
+    assert found({"resolver": ["127.0.0.1"], "no_resolver": ["/etc/x"]}, given) == []
 
 
 def test_an_address_needs_its_protocol() -> None:
@@ -595,6 +605,94 @@ def test_half_installed_packages_are_told_unless_somebody_installs_now(host: Hos
 def test_a_host_without_ipv4_is_told(host: Host) -> None:
     host.program("ip", 'case "$*" in *-4*) ;; *) echo default via fe80::1 dev eth0 ;; esac')
     assert host.ask() == {"no_ipv4": ["yes"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nameserver 127.0.0.1\n", {"resolver": ["127.0.0.1"]}),
+        ("search example\n", {"no_resolver": ["{}/etc/resolv.conf"]}),
+        (None, {"no_resolver": ["{}/etc/resolv.conf"]}),
+    ],
+)
+def test_a_resolver_that_pods_can_not_use_is_told(
+    host: Host, text: str | None, told: dict[str, list[str]]
+) -> None:
+    path = host.file("/etc/resolv.conf", text or "")
+    if text is None:
+        path.unlink()
+    expected = {key: [each.format(host.root) for each in value] for key, value in told.items()}
+    assert host.ask() == expected
+    # systemd-resolved has the real ones beside its own.
+    host.file("/run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\n")
+    assert host.ask() == {}
+
+
+def test_a_kernel_without_a_module_is_told_with_its_reason(host: Host) -> None:
+    for name in ("filesystems", "sys/net/bridge/bridge-nf-call-iptables"):
+        Path(f"{host.root}/proc/{name}").unlink()
+    Path(f"{host.root}/proc/sys/net/bridge").rmdir()
+    host.program("uname", "echo 6.1")
+    host.program("modprobe", 'test "$1 $2" = "-nv overlay" || exit 1; echo insmod overlay.ko')
+    assert host.ask() == {"no_module": ["overlay gone"]}
+    Path(f"{host.root}/lib/modules/6.2").mkdir(parents=True)
+    assert host.ask() == {"no_module": ["overlay gone", "br_netfilter gone"]}
+    Path(f"{host.root}/lib/modules/6.1").mkdir(parents=True)
+    assert host.ask() == {"no_module": ["br_netfilter missing"]}
+    # As a hardened host forbids a module: https://www.cisecurity.org/benchmark/debian_linux
+    host.program("modprobe", 'test "$2" = overlay && echo install /bin/false')
+    assert host.ask() == {"no_module": ["overlay forbidden", "br_netfilter missing"]}
+    host.file("/proc/sys/kernel/modules_disabled", "1\n")
+    assert host.ask() == {"no_module": ["overlay disabled", "br_netfilter disabled"]}
+
+
+def test_a_container_that_kubelet_can_not_run_in_is_told(host: Host) -> None:
+    """As one of LXC; that of the sandbox has the rights of its machine."""
+    (host.root / "dev/kmsg").unlink()
+    panic = host.root / "proc/sys/kernel/panic"
+    panic.unlink()
+    assert host.ask() == {"closed_to_kubelet": [f"{host.root}/dev/kmsg", str(panic)]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("ext4", False), ("nfs", False), ("nfs4", True), ("cifs", True)]
+)
+def test_a_folder_whose_file_system_has_no_lists_is_told(
+    kind: str, told: bool, host: Host, tmp_path: Path
+) -> None:
+    host.program("findmnt", f'test "$2" = OPTIONS || echo {kind}')
+    host.variables["acl_folders"] = f"{tmp_path}/dags {tmp_path}/missing"
+    assert host.ask() == {}
+    (tmp_path / "dags").mkdir()
+    assert host.ask() == ({"no_acl": [f"{tmp_path}/dags {kind}"]} if told else {})
+
+
+def test_an_nginx_that_reads_no_sites_is_told(host: Host) -> None:
+    host.file("/etc/nginx/nginx.conf", "http {\n    include /etc/nginx/conf.d/*.conf;\n}\n")
+    assert host.ask() == {"nginx_sites": ["no"]}
+    host.file("/etc/nginx/nginx.conf", "http {\n    include /etc/nginx/sites-enabled/*;\n}\n")
+    assert host.ask() == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/etc/apt/sources.list", "deb cdrom:[Debian GNU/Linux 12.5.0 _Bookworm_]/ bookworm main"),
+        ("/etc/apt/sources.list.d/dvd.sources", "Types: deb\nURIs: cdrom:[Debian]/"),
+    ],
+)
+def test_a_disc_among_the_sources_of_apt_is_told(host: Host, path: str, text: str) -> None:
+    file = host.file(path, f"#{text}\n".replace("\n", "\n#"))
+    assert host.ask() == {}
+    file.write_text(f"{text}\n")
+    assert host.ask() == {"disc": [str(file)]}
+
+
+def test_units_of_packages_are_told(host: Host) -> None:
+    unit = host.file("/usr/lib/systemd/system/airflow-scheduler.service")
+    assert host.ask() == {"foreign_unit": [str(unit)]}
+    host.state.mkdir()
+    assert host.ask() == {}
 
 
 def test_folders_of_programs_that_may_not_run_are_told(host: Host) -> None:

@@ -103,6 +103,38 @@ HOSTS = {
         ("/etc/resolv.conf names 127.0.0.1", "kubelet.resolv-conf"),
         "cat /tmp/resolv.conf > /etc/resolv.conf",
     ),
+    "a resolver without a server": Awkward(
+        "cp /etc/resolv.conf /tmp/resolv.conf && echo search example.com > /etc/resolv.conf",
+        ("/etc/resolv.conf names no server", "`nameserver 192.0.2.1`"),
+        "cat /tmp/resolv.conf > /etc/resolv.conf",
+    ),
+    # As in a container of LXC.
+    "no messages of the kernel": Awkward(
+        "mv /dev/kmsg /dev/kmsg.e2e",
+        ("kubelet needs /dev/kmsg", "use a virtual machine"),
+        "mv /dev/kmsg.e2e /dev/kmsg",
+    ),
+    "a full /tmp": Awkward(
+        "mount -t tmpfs -o size=8m e2e /tmp",
+        ("MiB of disk are free in /tmp",),
+        "umount /tmp",
+    ),
+    "a disc of the installation": Awkward(
+        "echo 'deb cdrom:[Debian GNU/Linux]/ stable main' > /etc/apt/sources.list.d/e2e.list",
+        ("/etc/apt/sources.list.d/e2e.list names a disc", "take its line out"),
+        "rm /etc/apt/sources.list.d/e2e.list",
+    ),
+    "nginx of nginx.org": Awkward(
+        "mkdir -p /etc/nginx && echo 'events {}' > /etc/nginx/nginx.conf",
+        ("nginx.conf does not read the sites", "include /etc/nginx/sites-enabled/*;"),
+        "rm -r /etc/nginx",
+    ),
+    "a unit of a package": Awkward(
+        "printf '[Service]\\nExecStart=/bin/true\\n'"
+        " > /usr/lib/systemd/system/airflow-scheduler.service",
+        ("/usr/lib/systemd/system/airflow-scheduler.service is a unit that this deploy did not",),
+        "rm /usr/lib/systemd/system/airflow-scheduler.service",
+    ),
     "a firewall whose last rule drops": Awkward(
         DROPS_THE_REST,
         ("lets no pod reach Airflow at port 8081",),
