@@ -362,7 +362,7 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         ),
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
-        *([f"/etc/systemd/system/{unit}.d/20-sandbox.conf"] if unit == API_SERVER else []),
+        *([f"/etc/systemd/system/{unit}.d/20-sandbox.conf"] if unit != SCHEDULER else []),
     }
 
 
@@ -564,6 +564,8 @@ _PATHS: Table = {
         /etc/systemd/system/airflow-triggerer.service    root root 644  public
         /etc/systemd/system/airflow-.service.d/10-sandbox.conf               root root 644  public
         /etc/systemd/system/airflow-api-server.service.d/20-sandbox.conf     root root 644  public
+        /etc/systemd/system/airflow-dag-processor.service.d/20-sandbox.conf  root root 644  public
+        /etc/systemd/system/airflow-triggerer.service.d/20-sandbox.conf      root root 644  public
         /etc/systemd/system/airflow-api-server.service.d/30-host.conf        root root 644  public
         /etc/systemd/system/airflow-web.socket           root root 644  public
         /etc/systemd/system/airflow-web.socket.d/30-host.conf                root root 644  public

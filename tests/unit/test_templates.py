@@ -692,6 +692,7 @@ def test_services_and_the_programs_of_timers_are_sandboxed(
 EXPOSED = {
     **dict.fromkeys((*SERVICES, "cleanup-pods", "cleanup-history", "cleanup-logs"), 1.2),
     "api-server": 1.4,  # it may take its port
+    **dict.fromkeys(("dag-processor", "triggerer"), 1.3),  # as the code of DAGs needs it
     "cleanup-images": 1.4,
     **dict.fromkeys(("liveness", "backup", "certificate"), 1.5),
 }
@@ -713,6 +714,15 @@ def test_a_relaxation_is_read_after_the_sandbox(plan: Plan) -> None:
         # In the unit itself a line that the sandbox has too would have no effect.
         of_sandbox = Unit.parse(plan.uploads[shared]).options.keys()
         assert not of_sandbox & Unit.parse(plan.uploads[own]).options.keys()
+
+
+def test_the_code_of_dags_may_do_what_it_may_in_pods(plan: Plan) -> None:
+    for service, unit in units_of(plan).items():
+        relaxed = service in ("dag-processor", "triggerer")
+        assert (unit.last("Service.MemoryDenyWriteExecute") == "no") is relaxed
+        assert (unit.last("Service.ProcSubset") == "all") is relaxed
+        # Whose processes are there stays hidden.
+        assert unit.last("Service.ProtectProc") == "invisible"
 
 
 def test_a_missing_sandbox_would_be_noticed(plan: Plan, tmp_path: Path) -> None:
