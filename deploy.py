@@ -20,14 +20,19 @@ def deploy(settings: HostSettings) -> None:
     pod = template.manifest(settings)
 
     # Prepare. An Airflow that runs is not touched. The cluster starts first, in the background,
-    # since it takes longest; the image is built from the virtual environment.
+    # since it takes longest; the image is built from the virtual environment. Only packages that
+    # may be impossible to install come before the cluster and the database.
+    adds_packages = bool(settings.airflow.extra_requirements)
     preflight.database.prepare(settings)
     system.install(settings)
+    if adds_packages:
+        venv.install(settings)
     minikube.start(settings)
     proxy.certify(settings)
     postgres.configure(settings)
     secrets.create(settings)
-    venv.install(settings)
+    if not adds_packages:
+        venv.install(settings)
     image.build(settings)
 
     # Connect. The cluster must run now: it gives the host its kubeconfig, and holds the image

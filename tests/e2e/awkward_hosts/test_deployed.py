@@ -108,6 +108,21 @@ def test_the_smoke_tests_user_comes_back(shell: Shell) -> None:
     assert deploy().changed == []
 
 
+def test_a_package_without_a_wheel_ends_the_deploy_before_the_cluster_changes(shell: Shell) -> None:
+    settings: dict[str, object] = {
+        "airflow_extra_requirements": ["python-ldap"],
+        "postgres_config": {"max_connections": "117"},
+    }
+    run = deploy(settings=settings)
+    assert run.code != 0
+    assert "airflow_extra_requirements: they can't be installed" in run.output
+    assert [each for each in run.changed if not each.startswith(("System |", "Airflow |"))] == []
+    assert "117" not in shell("cat /etc/postgresql/*/main/conf.d/airflow.conf")
+    assert "Smoke test passed" in shell("airflow-smoke-test")
+    run = deploy()
+    assert run.code == 0, run.output
+
+
 def test_more_addresses_of_the_host_do_not_matter(shell: Shell) -> None:
     """A second network; and a second address that the host prefers, which minikube does not ask."""
     route = shell("ip -4 route show default | head -n 1")
