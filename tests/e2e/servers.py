@@ -22,9 +22,11 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.policy import default
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -491,6 +493,17 @@ class MailServer(Server):
         """The subjects of the mails that came."""
         said = self._shell(f"cat {self._folder}/new/* 2>/dev/null || true")
         return re.findall(r"(?m)^Subject: (.*)$", said)
+
+    def text(self, subject: str) -> str:
+        """What the one mail with this subject says."""
+        coded = self._shell(
+            f"find {self._folder}/new -type f -exec base64 -w0 {{}} ';' -exec echo ';'"
+        )
+        mails = [message_from_bytes(b64decode(line), policy=default) for line in coded.splitlines()]
+        (found,) = (each for each in mails if each["Subject"] == subject)
+        body = found.get_body()
+        assert body
+        return str(body.get_content())
 
 
 _SLAPD = """\

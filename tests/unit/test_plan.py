@@ -124,7 +124,8 @@ def test_packages_that_may_be_impossible_come_before_the_cluster_and_the_databas
     for packages in ([], ["python-ldap"]):
         plan = fake.plan(fake.settings({"airflow_extra_requirements": packages}))
         install, *others = map(
-            plan.position, ("Install Airflow (", "Start minikube in the background", "Run PostgreSQL")
+            plan.position,
+            ("Install Airflow (", "Start minikube in the background", "Run PostgreSQL"),
         )
         assert [install < each for each in others] == [bool(packages)] * 2
         assert plan.position("Write the lock file of Airflow") < install

@@ -29,6 +29,7 @@ ALL_END_SECONDS = 480  # some 50 pods on two cores
 # What systemd, sh and Kubernetes each write in another way.
 QUOTES = """it's "one" \\ `two` $HOME 100% größe"""
 BACKEND = "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"
+PAGE = "https://page.example.com"
 XCOMS = "/var/log/airflow/e2e-xcoms"
 DAYS = ("2025-06-01", "2025-06-02", "2025-06-03")
 
@@ -74,6 +75,7 @@ def settings(mail: MailServer, index: IndexServer) -> dict[str, object]:
         "dags_local_folder": f"{HERE}/dags",
         "plugins_local_folder": f"{HERE}/plugins",
         "kubernetes_allowed_users": [0, 65534],
+        "web_base_url": PAGE,
     }
 
 
@@ -351,6 +353,10 @@ def test_mails_of_an_operator_and_of_a_callback_arrive(
     runs: dict[str, str], mail: MailServer
 ) -> None:
     assert sorted(mail.subjects()) == ["mail by operator", "notice of fails"]
+    # The pod made the link.
+    run = quote(runs["e2e_mails"])
+    link = f"{PAGE}/dags/e2e_mails/runs/{run}/tasks/fails?try_number=1"
+    assert mail.text("notice of fails").strip() == link
 
 
 def test_tasks_that_end_by_force_fail_and_the_run_goes_on(

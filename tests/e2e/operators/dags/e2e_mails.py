@@ -25,7 +25,7 @@ def e2e_mails() -> None:
         on_failure_callback=[
             say,
             SmtpNotifier(
-                to=TO, subject="notice of {{ ti.task_id }}", html_content="{{ dag.dag_id }}"
+                to=TO, subject="notice of {{ ti.task_id }}", html_content="{{ ti.log_url }}"
             ),
         ]
     )
