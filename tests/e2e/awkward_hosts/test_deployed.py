@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from tasks import layout
 from tests.e2e.conftest import Shell
 from tests.e2e.support import REMOVAL, deploy
+from tests.sandbox import machine as machines
+from tests.sandbox.machine import Machine
+from tests.support import wait_for
 
 VERSION = "$(ls /usr/lib/postgresql)"
 # What PAM gives to each login, and so to each command over SSH.
@@ -18,6 +22,18 @@ LOGIN = {
     "PGHOST": "db.invalid",
     "TMPDIR": "/nowhere",
 }
+# Before Kubernetes starts, the host has another address first. The test goes on by the old one.
+OTHER_ADDRESS = """
+[Unit]
+Before=network-online.target containerd.service kubelet.service minikube.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -ec 'ip addr flush dev {interface} scope global; \\
+    ip addr add {new}/{prefix} dev {interface}; ip addr add {old}/{prefix} dev {interface}; \\
+    ip route replace default via {gateway} dev {interface}'
+[Install]
+WantedBy=multi-user.target
+"""
 NOTHING_WRONG = "systemctl list-units --failed --no-legend 'airflow*' minikube postgresql* nginx"
 
 
@@ -162,6 +178,31 @@ def test_a_proxy_is_for_the_internet_only(shell: Shell) -> None:
     run = deploy()
     assert run.code == 0, run.output
     assert shell("ls /etc/systemd/system/containerd.service.d | grep -c airflow || true") == "0"
+
+
+def test_a_boot_with_another_address_needs_a_deploy_at_most(shell: Shell, machine: Machine) -> None:
+    old, last = machine.address, int(machine.address.rpartition(".")[2])
+    new = f"{old.rpartition('.')[0]}.{200 + last % 50}"
+    _, _, gateway, _, interface, *_ = shell("ip -4 route show default | head -n 1").split()
+    prefix = shell(f"ip -o -4 addr show to {old} | sed 's|.*/\\([0-9]*\\) .*|\\1|'")
+    unit = OTHER_ADDRESS.format(
+        interface=interface, new=new, old=old, prefix=prefix, gateway=gateway
+    )
+    shell(
+        f"cat > /etc/systemd/system/e2e-address.service <<'END'\n{unit}END\n"
+        f"systemctl enable --quiet e2e-address; sed -i 's/^{old} /{new} /' /etc/hosts"
+    )
+    machines.reboot(machine.name)
+    names = f"openssl x509 -noout -ext subjectAltName -in {layout.CERTIFICATE}"
+    wait_for(lambda: new in shell(names), 180, "the certificate is for the new address", every=3)
+    run = deploy()
+    assert run.code == 0, run.output
+    address = "{.items[*].status.addresses[?(@.type=='InternalIP')].address}"
+    assert shell(f'kubectl get nodes -o jsonpath="{address}"') == new
+    assert "Smoke test passed" in shell("airflow-smoke-test")
+    assert shell(NOTHING_WRONG) == ""
+    assert deploy().changed == []
+    shell("systemctl disable --quiet e2e-address; rm /etc/systemd/system/e2e-address.service")
 
 
 def test_the_removal_leaves_other_peoples_things(shell: Shell, precious: str) -> None:
