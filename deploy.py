@@ -19,20 +19,16 @@ def deploy(settings: HostSettings) -> None:
     """Queue all operations of the deploy, in their order."""
     pod = template.manifest(settings)
 
-    # Prepare. An Airflow that runs is not touched. The cluster starts first, in the background,
-    # since it takes longest; the image is built from the virtual environment. Only packages that
-    # may be impossible to install come before the cluster and the database.
-    adds_packages = bool(settings.airflow.extra_requirements)
+    # Prepare. An Airflow that runs is not touched. Packages of the inventory may be impossible to
+    # install, so the virtual environment comes before the cluster and the database. The cluster
+    # starts in the background, while the image is built.
     preflight.database.prepare(settings)
     system.install(settings)
-    if adds_packages:
-        venv.install(settings)
+    venv.install(settings)
     minikube.start(settings)
     proxy.certify(settings)
     postgres.configure(settings)
     secrets.create(settings)
-    if not adds_packages:
-        venv.install(settings)
     image.build(settings)
 
     # Connect. The cluster must run now: it gives the host its kubeconfig, and holds the image
