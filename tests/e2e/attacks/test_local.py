@@ -291,8 +291,10 @@ def a_user(machine: Machine, shell: Shell) -> Iterator[None]:
     """A user of the host holds the port of pods."""
     start = "systemd-run --quiet --unit=e2e-hold --uid=nobody -p LimitNOFILE=8192"
     shell(f"{start} python3 -c {shlex.quote(HOLD)} 127.0.0.1 8081")
-    yield
-    shell("systemctl stop e2e-hold")
+    try:
+        yield
+    finally:
+        shell("systemctl stop e2e-hold")
 
 
 @contextlib.contextmanager
@@ -303,16 +305,20 @@ def a_pod(machine: Machine, shell: Shell) -> Iterator[None]:
     # The template has HOST_IP.
     pod["spec"]["containers"][0]["command"] = ["python", "-c", HOLD, "$(HOST_IP)", "8081"]
     shell(f"kubectl -n airflow apply -f - <<'END'\n{json.dumps(pod)}\nEND")
-    yield
-    shell("kubectl -n airflow delete pod e2e-hold --grace-period=0 --force 2>&1")
+    try:
+        yield
+    finally:
+        shell("kubectl -n airflow delete pod e2e-hold --grace-period=0 --force 2>&1")
 
 
 @contextlib.contextmanager
 def a_machine(machine: Machine, shell: Shell) -> Iterator[None]:
     """Another machine holds the port of people, which nginx serves with the same processes."""
     with subprocess.Popen([sys.executable, "-c", HOLD, machine.address, "443"]) as process:
-        yield
-        process.kill()
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
