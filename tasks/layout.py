@@ -219,7 +219,7 @@ PULL_SECRET = "airflow-registry"
 # Of other programs.
 NGINX_SITE = "/etc/nginx/sites-available/airflow"
 ADDRESS_CONFIG = "/etc/keepalived/keepalived.conf"
-# Kubernetes' own certificates, where the host is its node; kubeconfigs have theirs inside.
+# Kubernetes' own certificates, in its node; kubeconfigs have theirs inside.
 KUBELET_KUBECONFIG = "/etc/kubernetes/kubelet.conf"
 KUBELET_CERTIFICATE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 MINIKUBE_CERTIFICATES = "/root/.minikube/profiles/minikube/*.crt"  # those that minikube signs

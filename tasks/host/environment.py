@@ -31,7 +31,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "KUBEADM": f"/var/lib/minikube/binaries/v{settings.kubernetes.version}/kubeadm",
         "KUBEADM_CONFIG": layout.KUBEADM_CONFIG,
         "CLUSTER_CERTIFICATES": (
-            " ".join(layout.CLUSTER_CERTIFICATES) if settings.node_is_host else ""
+            " ".join(layout.CLUSTER_CERTIFICATES) if settings.node_sees_folders else ""
         ),
         "KUBELET_CERTIFICATE": layout.KUBELET_CERTIFICATE,
         "KUBELET_KUBECONFIG": layout.KUBELET_KUBECONFIG,

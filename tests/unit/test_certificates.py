@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.unit import postgres
+from tests.unit import fake, formats, postgres
 from tests.unit.stand_ins import Host
 
 
@@ -132,6 +133,43 @@ def test_a_certificate_that_ends_soon_is_named(which: str, host: Host) -> None:
     assert "does not have the ends" in host.check("certificates.sh")
     make(host.folder / which, 29)
     assert f"{which} ends on " in host.check("certificates.sh")
+
+
+def test_those_of_a_node_in_a_container_are_renewed_there(
+    host: Host, server: postgres.Server
+) -> None:
+    certificate(host.folder / "certs/etcd/server.crt", 20)
+    give_kubeadm(host, renews=True)
+    # It hides from the host what only the node has, and runs what it is given.
+    host.program("podman", 'shift 3; IN_NODE=yes exec "$@"')
+    for program in ("kubeadm", "crictl"):
+        text = (host.bin / program).read_text().partition("\n")[2]
+        host.program(program, f'test "${{IN_NODE-}}" = yes || exit 3\n{text}')
+    host.values["IN_NODE"] = "podman exec -i minikube"
+    assert "server.crt ends on " in host.check("certificates.sh")
+    done = host.run("certificates.sh", "apply")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert days(server)["kubernetes"] == 365
+    assert host.check("certificates.sh") == ""
+    assert {tuple(call[:3]) for call in host.called("podman")} == {("exec", "-i", "minikube")}
+
+
+def test_a_node_that_is_away_has_no_certificates(host: Host, server: postgres.Server) -> None:
+    host.values["IN_NODE"] = "podman exec -i minikube"
+    host.program("podman", "exit 125")
+    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert days(server) == {"web": 10}
+
+
+@pytest.mark.parametrize(
+    ("given", "has_some"),
+    [({}, True), ({"minikube_driver": "podman"}, True), (fake.EXISTING, False)],
+)
+def test_the_certificates_of_a_cluster_elsewhere_are_not_the_hosts(
+    given: dict[str, Any], has_some: bool
+) -> None:
+    values = formats.host_values(fake.plan(fake.settings(given)))
+    assert (values["CLUSTER_CERTIFICATES"] != "") is has_some
 
 
 def test_certificates_are_renewed_and_read_again(host: Host, server: postgres.Server) -> None:

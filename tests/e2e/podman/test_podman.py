@@ -137,6 +137,41 @@ def test_the_node_keeps_the_worker_image_when_its_disk_is_full(
     assert listed == image
 
 
+CERTIFICATE = "/var/lib/minikube/certs/apiserver-kubelet-client.crt"
+# Signs the certificate again, for 20 days.
+ENDS_SOON = f"""
+cd /var/lib/minikube/certs
+openssl x509 -in {CERTIFICATE} -signkey apiserver-kubelet-client.key -x509toreq -out /root/rt.csr
+printf 'extendedKeyUsage = clientAuth\\nkeyUsage = critical, digitalSignature\\n' > /root/rt.ext
+openssl x509 -req -in /root/rt.csr -CA ca.crt -CAkey ca.key -days 20 -set_serial 7 \\
+    -extfile /root/rt.ext -out {CERTIFICATE} 2>/dev/null
+"""
+
+
+def test_a_certificate_of_the_node_that_ends_soon_is_renewed_by_the_timer(
+    airflow: Airflow, theirs: str, shell: Shell
+) -> None:
+    """Its containers start again, and neither the node nor those of others."""
+    node = "podman container inspect -f '{{.State.StartedAt}}' minikube"
+    before = shell(node)
+    shell(f"podman exec -i minikube sh -e <<'END'\n{ENDS_SOON}\nEND")
+    valid = "podman exec minikube openssl x509 -noout -in"
+    days = 86400
+    said = shell(f"{valid} {CERTIFICATE} -checkend {30 * days} || true")
+    assert said == "Certificate will expire"
+    shell("systemctl start airflow-certificate")  # as its timer does
+    shell(f"{valid} {CERTIFICATE} -checkend {300 * days}")
+    # With it the cluster's API asks kubelet, as for a pod's log.
+    wait_for(
+        lambda: shell("kubectl -n kube-system logs --tail=1 etcd-minikube 2>&1 || true"),
+        60 + SLACK,
+        "kubelet answers",
+    )
+    says("one", airflow, shell)
+    assert shell(node) == before and started(shell) == theirs
+    assert deploy(settings=SETTINGS).changed == []
+
+
 def test_the_node_stops_and_starts_with_its_unit(
     airflow: Airflow, theirs: str, shell: Shell
 ) -> None:

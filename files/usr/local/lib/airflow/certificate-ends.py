@@ -1,25 +1,43 @@
 #!/usr/bin/env -S python3 -B
-"""certificate-ends.py FILE...: print when the first of these certificates ends, as Unix time, and
-its file; nothing if there is none. certificates.sh calls it. Written by the deploy of Airflow.
+"""certificate-ends.py FILE...|-: print when the first of these certificates ends, as Unix time, and
+its file; nothing if there is none. - takes the files from the archive (tar) in the standard input.
+certificates.sh calls it. Written by the deploy of Airflow.
 
 A kubeconfig (.conf) has its certificate inside, or names the file, which is one of the others.
 """
 
 import base64
 import calendar
+import io
 import re
 import subprocess
 import sys
+import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def certificate(path: Path) -> bytes:
+def files(arguments: list[str]) -> Iterator[tuple[str, bytes]]:
+    """The name and the content of each file that is there."""
+    if arguments == ["-"]:
+        archive = sys.stdin.buffer.read()
+        if archive:  # otherwise there is no node to ask
+            with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+                for each in opened:
+                    if content := opened.extractfile(each):
+                        yield each.name, content.read()
+        return
+    for path in map(Path, arguments):
+        if path.exists():
+            yield str(path), path.read_bytes()
+
+
+def certificate(name: str, text: bytes) -> bytes:
     """The first certificate in a file, as PEM; empty if there is none."""
-    text = path.read_bytes()
-    if path.suffix == ".conf":
+    if name.endswith(".conf"):
         inside = re.search(rb"^ *client-certificate-data: *(\S+)", text, re.MULTILINE)
         text = base64.b64decode(inside[1]) if inside else b""
     found = PEM.search(text)
@@ -40,8 +58,8 @@ def ends(certificates: list[bytes]) -> list[int]:
 
 def main() -> None:
     """Print the first end."""
-    read = {path: certificate(path) for path in map(Path, sys.argv[1:]) if path.exists()}
-    found = {path: text for path, text in read.items() if text}
+    read = {name: certificate(name, text) for name, text in files(sys.argv[1:])}
+    found = {name: text for name, text in read.items() if text}
     if found:
         print(*min(zip(ends([*found.values()]), found, strict=True)))
 

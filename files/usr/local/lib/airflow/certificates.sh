@@ -1,5 +1,5 @@
 #!/bin/sh
-# certificates.sh check|apply: Kubernetes' own certificates on this host are valid for 30 days or more,
+# certificates.sh check|apply: Kubernetes' own certificates in its node are valid for 30 days or more,
 # and the database tells Prometheus when they end, and nginx's. kubeadm makes them for a year, and
 # minikube renews them only when it starts on their last day. airflow-certificate.timer calls this each
 # day.
@@ -38,8 +38,11 @@ ungranted() {
 }
 
 look() {
-    # shellcheck disable=SC2086
-    kubernetes=$(first_end $CLUSTER_CERTIFICATES)
+    kubernetes=$([ -z "$CLUSTER_CERTIFICATES" ] || first_end_in_node "$CLUSTER_CERTIFICATES")
+}
+
+first_end_in_node() { # of the files $1, which may be patterns
+    $IN_NODE sh -c "tar -chPf - $1 2>/dev/null" | first_end -
 }
 
 soon() { # whether the end $1, as first_end prints it, is within 30 days
@@ -51,8 +54,8 @@ has_config() {
     is_own "${KUBEADM_CONFIG%/*}" directory && is_own "$KUBEADM_CONFIG" "regular file"
 }
 
-is_own() { # whether the path $1 itself is of the kind $2, and belongs to the user who runs this
-    [ "$(stat -c "%u %F" "$1" 2>/dev/null)" = "$(id -u) $2" ]
+is_own() { # whether the path $1 of the node itself is of the kind $2, and belongs to who runs this
+    [ "$($IN_NODE stat -c "%u %F" "$1" 2>/dev/null)" = "$($IN_NODE id -u) $2" ]
 }
 
 renew() {
@@ -62,9 +65,9 @@ renew() {
             "journalctl -u minikube says why"
     has_config || fail "minikube has not written $KUBEADM_CONFIG again, so kubeadm can not renew certificates"
     : >"$unread"
-    told=$("$KUBEADM" certs renew all --config "$KUBEADM_CONFIG" 2>&1) ||
+    told=$($IN_NODE "$KUBEADM" certs renew all --config "$KUBEADM_CONFIG" 2>&1) ||
         fail "kubeadm does not renew Kubernetes' certificates: $told"
-    ! soon "$(first_end "$KUBELET_KUBECONFIG" "$KUBELET_CERTIFICATE")" || renew_kubelets
+    ! soon "$(first_end_in_node "$KUBELET_KUBECONFIG $KUBELET_CERTIFICATE")" || renew_kubelets
     # shellcheck disable=SC2086
     ! soon "$(first_end $MINIKUBE_CERTIFICATES)" || renew_minikubes
 }
@@ -72,10 +75,10 @@ renew() {
 # kubelet renews its own long before, while it runs. It does not start with one that has ended while
 # the host was off: https://kubernetes.io/docs/setup/production-environment/tools/kubeadm/troubleshooting-kubeadm/
 renew_kubelets() {
-    rm -f "$KUBELET_KUBECONFIG" "$KUBELET_CERTIFICATE"
-    told=$("$KUBEADM" init phase kubeconfig kubelet --config "$KUBEADM_CONFIG" 2>&1) ||
+    $IN_NODE rm -f "$KUBELET_KUBECONFIG" "$KUBELET_CERTIFICATE"
+    told=$($IN_NODE "$KUBEADM" init phase kubeconfig kubelet --config "$KUBEADM_CONFIG" 2>&1) ||
         fail "kubeadm does not renew kubelet's certificate: $told"
-    systemctl restart kubelet
+    $IN_NODE systemctl restart kubelet
 }
 
 # minikube makes those that are gone when it starts: that of root's kubectl, and the API server's.
@@ -89,8 +92,9 @@ renew_minikubes() {
 # The components read their certificates when they start, which kubelet makes them do. Pods run on.
 restart() {
     # crictl's own timeout of 2 s is too short for a busy host.
-    crictl ps -q --name '^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$' |
-        xargs -r crictl --timeout=1m stop >/dev/null ||
+    # shellcheck disable=SC2086 # a command with its arguments
+    $IN_NODE crictl ps -q --name '^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$' |
+        xargs -r $IN_NODE crictl --timeout=1m stop >/dev/null ||
         fail "Kubernetes' components do not start again with their new certificates: see above why"
     for _ in $(seq 60); do
         $KUBECTL get --raw=/readyz --request-timeout=5s >/dev/null 2>&1 && break

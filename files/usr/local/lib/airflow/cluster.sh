@@ -53,7 +53,7 @@ apply_run() {
     # A start that is under way ends first.
     systemctl start minikube && sha256sum --check --status "$begun" 2>/dev/null && end && return
     # minikube waits in vain for a cluster whose certificates have ended.
-    [ ! -x "$KUBEADM" ] || "$here/certificates.sh" apply kubernetes
+    [ -z "$CLUSTER_CERTIFICATES" ] || "$here/certificates.sh" apply kubernetes
     # Then a reload changes the version, or starts a cluster that was stopped behind systemd's back.
     begin && systemctl reload-or-restart minikube && end && return
     journalctl -u minikube -t minikube -n 30 -o cat --no-pager | printable
