@@ -65,8 +65,9 @@ SYSTEM_FOLDERS = (
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root"),
     *("/run", "/sbin", "/sys", "/usr", "/opt/airflow", "/var/backups", "/var/cache", "/var/run"),
     *("/var/lib/airflow", "/var/lib/airflow-dags", "/var/lib/airflow-deploy", "/var/log/airflow"),
-    *("/var/lib/apt", "/var/lib/containerd", "/var/lib/containers", "/var/lib/dpkg"),
-    *("/var/lib/etcd", "/var/lib/minikube", "/var/lib/postgresql", "/var/lib/systemd"),
+    *("/var/lib/apt", "/var/lib/containerd", "/var/lib/containers", "/var/lib/docker"),
+    *("/var/lib/dpkg", "/var/lib/etcd", "/var/lib/minikube", "/var/lib/postgresql"),
+    "/var/lib/systemd",
 )
 # Folders that hold those of others; one below is fine.
 SHARED_FOLDERS = (

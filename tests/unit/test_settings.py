@@ -177,7 +177,10 @@ def test_an_impossible_value_is_refused(key: str, value: Any) -> None:
     assert sentence.startswith(key) and "\n" not in sentence
 
 
-FOLDERS = ("/", "/etc", "/etc/x", "/var/lib", "/var/lib/airflow/x", "/opt/airflow/dags", "/home")
+FOLDERS = (
+    *("/", "/etc", "/etc/x", "/var/lib", "/var/lib/airflow/x", "/opt/airflow/dags", "/home"),
+    "/var/lib/docker/volumes",
+)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -101,6 +101,7 @@ extendedKeyUsage = serverAuth
 ${2-}
 END
     chmod 644 certificate.new
+    sync certificate.new
     mv certificate.new "$1"
 }
 
@@ -112,6 +113,7 @@ if fits >/dev/null 2>&1; then exit 0; fi
 umask 077
 if ! openssl pkey -in ca-key.pem -noout >/dev/null 2>&1; then
     new_key
+    sync key.new
     mv key.new ca-key.pem
 fi
 # An earlier version of the deploy made one certificate of the key, without a limit.
@@ -130,5 +132,8 @@ people_trust server.pem.new >/dev/null 2>&1 ||
     authority ca.pem "nameConstraints = critical, $(for name in $wanted; do
         echo "permitted;$(kind "$name"):$name$(mask "$name")"
     done | paste -sd,)"
+# Otherwise nginx would not start, should the host lose its power now.
+sync server.pem.new
 mv server.pem.new server.pem
+sync .
 rm -f ./*.new
