@@ -80,7 +80,10 @@ def test_the_cluster_admits(wish: str, template: pods.Pod, shell: Shell) -> None
     assert admitted(shell, pod), answer(shell, pod)
 
 
-LABELS = {"executors": {"airflow-worker": "1", "kubernetes_executor": "True"}, "tasks": {"a": "b"}}
+LABELS = {
+    "executors": {"airflow-worker": "e2e", "kubernetes_executor": "True"},
+    "tasks": {"a": "b"},
+}
 AS_TASK = "--as=system:serviceaccount:airflow:airflow-pod-operator --dry-run=server"
 
 
@@ -88,7 +91,10 @@ AS_TASK = "--as=system:serviceaccount:airflow:airflow-pod-operator --dry-run=ser
 def labelled(template: pods.Pod, shell: Shell) -> Any:
     """A pod as the executor makes them, and one as a task does."""
     for name, labels in LABELS.items():
-        pod = pods.changed(template, lambda pod: None)
+        # They never begin: the scheduler would believe the end of the first one.
+        pod = pods.changed(
+            template, lambda pod: pod["spec"].update(schedulingGates=[{"name": "example.com/e2e"}])
+        )
         pod["metadata"] |= {"name": f"e2e-{name}", "labels": labels}
         shell(f"kubectl -n airflow apply -f - <<'END'\n{json.dumps(pod)}\nEND")
     yield
