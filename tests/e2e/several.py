@@ -21,6 +21,7 @@ import pytest
 from tasks.layout import CLUSTER_KUBECONFIG, DATABASE_LOGINS, ROOT
 from tests.e2e import runs
 from tests.e2e.conftest import Shell
+from tests.e2e.examples import example
 from tests.e2e.runs import Runs, dag
 from tests.e2e.servers import GitServer, RegistryServer, S3Server
 from tests.e2e.support import SLACK, Airflow, Deploy, deploy, log_in, properties
@@ -113,24 +114,27 @@ def settings(
 ) -> dict[str, Any]:
     """The settings of both hosts."""
     registry = RegistryServer(machine).start()
-    token = {"conn_type": "git", "login": git.user, "password": git.token}
-    bundle = {"url": git.http_url("team"), "connection": "git_token", "refresh_seconds": 5}
-    return {
-        "kubernetes_namespace": NAMESPACE,
-        "worker_registry": {
-            "repository": f"{registry.address}/team/airflow-worker",
-            "username": registry.user,
-            "password": registry.password,
-            "ca_certificate": registry.ca_certificate,
-        },
-        "dags_source": "git",
-        "dags_git_bundles": {"team": bundle},
-        "logs_store": "s3",
-        "logs_s3": {"folder": f"s3://{BUCKET}/tasks", "connection": "logs"},
-        "airflow_connections": {"logs": s3.connection, "git_token": token},
-        "airflow_examples": False,
-        **own_settings,
+    names = {
+        "registry.example.com": registry.address,
+        "https://git.example.com/dags.git": git.http_url("team"),
+        "s3://my-bucket": f"s3://{BUCKET}",
+        "eu-central-1": s3.region,
     }
+    login = {"S3_ACCESS_KEY": s3.access_key, "S3_SECRET_KEY": s3.secret_key}
+    given = example("several_hosts", names, environ=login)
+    # Only one of the stories has an address for people, and a name of its own none.
+    del given["web_virtual_address"], given["web_base_url"]
+    # Servers of the sandbox's own, which let nobody in without a login.
+    given["worker_registry"] |= {
+        "username": registry.user,
+        "password": registry.password,
+        "ca_certificate": registry.ca_certificate,
+    }
+    given["dags_git_bundles"]["team"] |= {"connection": "git_token", "refresh_seconds": 5}
+    connections = given["airflow_connections"]
+    connections["s3_logs"]["extra"]["endpoint_url"] = s3.endpoint
+    connections["git_token"] = {"conn_type": "git", "login": git.user, "password": git.token}
+    return {**given, "kubernetes_namespace": NAMESPACE, "airflow_examples": False, **own_settings}
 
 
 # The deploy, and the hosts

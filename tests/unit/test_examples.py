@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import secrets
@@ -16,12 +17,42 @@ from tasks import layout
 from tasks.layout import ROOT
 from tasks.lib import members
 from tasks.settings import Settings
+from tests.e2e.examples import example as example_of
 from tests.unit import fake
 
 EXAMPLES = sorted((ROOT / "inventories/examples").glob("*.py"))
 # Files that the examples read from the home of the person who deploys.
 CERTIFICATES = ("airflow.example.com.pem", "our-ca.pem")
 PAIR = fake.pair(90, x509.DNSName("airflow.example.com"))
+
+
+# The tests that deploy each example, with the names and addresses of the sandbox.
+STORIES = {
+    "claims": "dag_sources/test_dag_sources.py",
+    "dags_folder": "dag_sources/test_dag_sources.py",
+    "existing_cluster": "existing/test_existing.py",
+    "existing_database": "external_database/test_external_database.py",
+    "git": "dag_sources/test_dag_sources.py",
+    "image_dags": "dag_sources/test_dag_sources.py",
+    "objects": "logs/test_logs.py",
+    "openid_connect": "logins/test_oidc.py",
+    "own_image": "image/test_image.py",
+    "pod_operator": "pods/test_pods.py",
+    "pods": "pods/test_pods.py",
+    "prometheus": "settings/test_metrics.py",
+    "registry": "image/test_image.py",
+    "s3_logs": "logs/test_logs.py",
+    "several_hosts": "several.py",
+    "ssh": "image/test_image.py",
+    "users": "logins/test_passwords.py",
+    "web_page": "main/test_more_settings.py",
+    "web_tls": "web/test_web.py",
+}
+NOT_DEPLOYED = {
+    "k3s": "the sandbox has no k3s, which comes as a program of its own and not as a Go module",
+    "offline": "where downloads are out of reach, the sandbox's inventory names a folder like this"
+    " in every story, with the crictl that can be built from Go modules",
+}
 
 
 @pytest.fixture(params=EXAMPLES, ids=lambda path: path.stem)
@@ -92,6 +123,28 @@ def test_is_documented(example: Path) -> None:
     text = example.read_text()
     assert re.match(r'"""[A-Z].*\."""\n', text), "begin with one sentence in one line"
     assert text.count("            # ") >= 2, "explain the settings"
+
+
+def test_a_story_deploys_each_example_or_the_reason_is_known() -> None:
+    found = {}
+    stories = ROOT / "tests/e2e"
+    for path in stories.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name("example"), args=[ast.Constant(str(name)), *_]):
+                    found[name] = str(path.relative_to(stories))
+    assert found == STORIES
+    names = [path.stem for path in EXAMPLES]
+    assert sorted([*STORIES, *NOT_DEPLOYED]) == names
+
+
+def test_a_story_finds_the_names_that_it_replaces(tmp_path: Path) -> None:
+    (tmp_path / "dags").mkdir()
+    assert example_of("dags_folder", home=tmp_path)["dags_local_folder"] == f"{tmp_path}/dags"
+    page = example_of("web_page", {"airflow.example.com": "10.0.0.7"})
+    assert page["web_base_url"] == "https://10.0.0.7" and "ssh_user" not in page
+    with pytest.raises(AssertionError, match=r"web_page.py does not have 10\.9\.9\.9"):
+        example_of("web_page", {"10.9.9.9": "10.0.0.7"})
 
 
 def test_the_example_of_a_firewall_is_one(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from kubernetes import client
 
 from tests.e2e.conftest import Shell
+from tests.e2e.examples import example
 from tests.e2e.runs import Runs, dag
 from tests.e2e.servers import GitServer
 from tests.e2e.support import Airflow, deploy
@@ -46,90 +47,73 @@ def git(machine: Machine, shell: Shell) -> Iterator[GitServer]:
 
 
 @pytest.fixture(scope="module")
-def git_settings(git: GitServer) -> dict[str, object]:
+def git_settings(git: GitServer) -> dict[str, Any]:
     """Bundles read with a deploy key, and with a token."""
-    return {
-        # A try that could not fetch its repository counts as lost only then; 5 minutes by default.
-        "airflow_config": {"scheduler": {"task_instance_heartbeat_timeout": "30"}},
-        "dags_git_bundles": {
-            "keyed": {
-                "url": git.ssh_url("keyed"),
-                "folder": "dags",
-                "refresh_seconds": 5,
-                "connection": "git_key",
-            },
-            "token": {
-                "url": git.http_url("token"),
-                "branch": "production",
-                "folder": "dags",
-                "refresh_seconds": 5,
-                "connection": "git_token",
-            },
-            "moving": {
-                "url": git.http_url("moved"),
-                "folder": "dags",
-                "refresh_seconds": 5,
-                "connection": "git_token",
-            },
+    given = example(
+        "git",
+        {
+            "ssh://git@git.example.com/team/dags.git": git.ssh_url("keyed"),
+            "https://git.example.com/partner/dags.git": git.http_url("token"),
+            "https://git.example.com/public/dags.git": git.http_url("moved"),
         },
-        "airflow_connections": {
-            "git_key": {
-                "conn_type": "git",
-                "extra": {
-                    "private_key": git.private_key,
-                    "strict_host_key_checking": "accept-new",
-                },
-            },
-            "git_token": {"conn_type": "git", "login": git.user, "password": git.token},
-        },
-    }
+        environ={"GIT_DEPLOY_KEY": git.private_key, "GIT_TOKEN": git.token},
+    )
+    assert given["airflow_connections"]["git_partner"]["login"] == git.user
+    bundles = given["dags_git_bundles"]
+    for bundle in bundles.values():
+        bundle |= {"folder": "dags", "refresh_seconds": 5}
+    bundles["partner"]["branch"] = "production"
+    bundles["public"]["connection"] = "git_partner"  # the sandbox's server has no public ones
+    # A try that could not fetch its repository counts as lost only then; 5 minutes by default.
+    timeout = {"scheduler": {"task_instance_heartbeat_timeout": "30"}}
+    return {**given, "airflow_config": timeout}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """DAGs on the machine that the deploy is run from."""
-    top = tmp_path_factory.mktemp("dags")
-    (top / "team").mkdir()
+    top = tmp_path_factory.mktemp("home") / "dags"
+    (top / "team").mkdir(parents=True)
     (top / "team/e2e_brought.py").write_text(dag("e2e_brought", "one"))
     return top
 
 
 def test_folder_is_brought_and_repositories_that_say_no_are_told(
-    git: GitServer, git_settings: dict[str, object], folder: Path, runs: Runs, shell: Shell
+    git: GitServer, git_settings: dict[str, Any], folder: Path, runs: Runs, shell: Shell
 ) -> None:
     shell(f"cat > {FROM_YOURS} <<'END'\n{dag('e2e_yours', 'one')}\nEND")
     # Another key than the one that the server lets in; and there is no branch production yet.
     other = dataclasses.replace(git, private_key=GitServer(git.machine).private_key).private_key
-    wrong: Any = copy.deepcopy(git_settings)
-    wrong["airflow_connections"]["git_key"]["extra"]["private_key"] = other
+    wrong = copy.deepcopy(git_settings)
+    del wrong["dags_source"]
+    wrong["airflow_connections"]["git_team"]["extra"]["private_key"] = other
     bundles = wrong["dags_git_bundles"]
     bundles["nobody"] = {"url": f"http://{git.machine.address}:1/x.git"}
-    bundles["elsewhere"] = {**bundles["moving"], "folder": "dags/nowhere"}
-    bundles["moving"]["url"] = git.http_url("moving")
-    run = deploy(settings={**wrong, "dags_local_folder": str(folder)})
+    bundles["elsewhere"] = {**bundles["public"], "folder": "dags/nowhere"}
+    bundles["public"]["url"] = git.http_url("moving")
+    run = deploy(settings={**wrong, **example("dags_folder", home=folder.parent)})
     print(run.output)
     assert run.code != 0
-    assert f"keyed: {git.ssh_url('keyed')}: git@" in run.output
+    assert f"team: {git.ssh_url('keyed')}: git@" in run.output
     assert "Permission denied" in run.output
-    assert "token" in run.output and "it has no branch or tag production, but: main" in run.output
+    assert "partner" in run.output and "it has no branch or tag production, but: main" in run.output
     assert "nobody" in run.output and "Failed to connect" in run.output
     nowhere = f"elsewhere: {git.http_url('moved')}: its branch main has no folder dags/nowhere"
     assert nowhere in run.output
-    assert "dags_git_bundles: moving:" not in run.output
+    assert "dags_git_bundles: public:" not in run.output
     # Everything else works.
     for name in ("e2e_brought", "e2e_yours", "e2e_moving"):
         runs.whole(name, "one")
     assert not any(secret in run.output for secret in (git.token, other.splitlines()[2]))
 
 
-def test_git_alone(git: GitServer, git_settings: dict[str, object], runs: Runs) -> None:
+def test_git_alone(git: GitServer, git_settings: dict[str, Any], runs: Runs) -> None:
     git.push("token", {"dags/e2e_token.py": dag("e2e_token", "one")}, branch="production")
-    given = {**git_settings, "dags_source": "git"}
-    run = deploy(settings=given)
+    run = deploy(settings=git_settings)
     assert run.code == 0, run.output
     # The smoke test's DAG is in a bundle of the deploy's own.
     assert "Smoke test | Run a tiny DAG as a pod (about 10 s)" in run.changed
-    assert deploy(settings=given).changed == []
+    assert deploy(settings=git_settings).changed == []
     runs.whole("e2e_token", "one")
 
 
@@ -188,7 +172,7 @@ def test_a_repository_that_is_down(
     assert "first says" not in log
     # Known DAGs stay known.
     said = "journalctl -u airflow-dag-processor -o cat --since -5min"
-    wait_for(lambda: "Error initializing bundle token" in shell(said), 60, "no clone", every=1)
+    wait_for(lambda: "Error initializing bundle partner" in shell(said), 60, "no clone", every=1)
     assert airflow.request("GET", "/dags/e2e_token")["is_stale"] is False
     git.start()
     runs.end("e2e_token", run, "one")
@@ -205,43 +189,54 @@ def test_a_claim_that_is_not_there_is_told_first(shell: Shell) -> None:
     assert shell("sha256sum $(find /etc/airflow -maxdepth 1 -type f -name '*.*')") == before
 
 
-VOLUME = """
+# What an admin of the storage makes: a volume for each claim of the example, and one of its claims.
+VOLUMES = """
 apiVersion: v1
 kind: PersistentVolume
-metadata: {name: e2e-given}
+metadata: {name: e2e-dags}
 spec:
   capacity: {storage: 10Mi}
   accessModes: [ReadWriteMany]
   storageClassName: e2e
-  hostPath: {path: /srv/e2e-dags, type: DirectoryOrCreate}
+  hostPath: {path: /srv/nfs, type: Directory}
 ---
 apiVersion: v1
 kind: PersistentVolumeClaim
-metadata: {name: e2e-given, namespace: airflow}
+metadata: {name: dags, namespace: airflow}
 spec:
   accessModes: [ReadWriteMany]
   storageClassName: e2e
-  volumeName: e2e-given
+  volumeName: e2e-dags
   resources: {requests: {storage: 10Mi}}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: e2e-logs}
+spec:
+  capacity: {storage: 20Gi}
+  accessModes: [ReadWriteMany]
+  storageClassName: nfs
+  hostPath: {path: /srv/nfs/logs, type: Directory}
 """
 
 
-def test_a_claim_that_is_there(runs: Runs, shell: Shell) -> None:
-    shell(f"kubectl apply -f - <<'END'\n{VOLUME}\nEND")
+def test_a_claim_that_is_there_and_one_that_the_deploy_makes(runs: Runs, shell: Shell) -> None:
     shell(
-        "mkdir -p /srv/e2e-dags/team && cat > /srv/e2e-dags/team/e2e_claim.py"
-        f" <<'END'\n{dag('e2e_claim', 'given')}\nEND"
+        "mkdir -p /srv/nfs/dags && install -d -o 50000 /srv/nfs/logs"
+        f" && cat > /srv/nfs/dags/e2e_claim.py <<'END'\n{dag('e2e_claim', 'given')}\nEND"
     )
-    claim = {"name": "e2e-given", "host_path": "/srv/e2e-dags/team", "subpath": "team"}
-    run = deploy(settings={"dags_source": "volume_claim", "dags_claim": claim})
+    shell(f"kubectl apply -f - <<'END'\n{VOLUMES}\nEND")
+    run = deploy(settings=example("claims"))
     assert run.code == 0, run.output
     runs.whole("e2e_claim", "given")
+    assert shell("find /srv/nfs/logs -path '*e2e_claim*' -name '*.log' | wc -l") == "2"
 
 
 def test_another_image_while_a_task_runs(
     folder: Path, runs: Runs, cluster: client.CoreV1Api, shell: Shell
 ) -> None:
-    given: dict[str, object] = {"dags_source": "image", "dags_local_folder": str(folder)}
+    given = example("image_dags", home=folder.parent)
+    del given["retention_worker_images"]  # the default is what is counted below
     run = deploy(settings=given)
     assert run.code == 0, run.output
     runs.hold("e2e_brought")

@@ -58,7 +58,7 @@ def e2e_pods() -> None:
     def other_image() -> None:
         print("in", socket.gethostname())
 
-    @task(executor_config=pod({"namespace": "e2e-team"}, priority_class_name="e2e-high"))
+    @task(executor_config=pod({"namespace": "team-a"}, priority_class_name="urgent"))
     def elsewhere(number: int) -> None:
         time.sleep(4)
         print("number", number)

@@ -16,6 +16,7 @@ from kubernetes import client
 from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL
+from tests.e2e.examples import example
 from tests.e2e.runs import Runs, dag
 from tests.e2e.servers import RegistryServer, S3Server
 from tests.e2e.support import (
@@ -126,26 +127,29 @@ def settings(
         f"cat > /usr/local/share/ca-certificates/e2e.crt <<'END'\n{registry.ca_certificate}\nEND\n"
         "update-ca-certificates && systemctl restart containerd"
     )
-    folder = tmp_path_factory.mktemp("dags")
+    home = tmp_path_factory.mktemp("home")
+    folder = home / "dags"
+    folder.mkdir()
     (folder / f"{RUNNING}.py").write_text(dag(RUNNING, "hello"))
     (folder / f"{LOOKING}.py").write_text((DAGS / f"{LOOKING}.py").read_text())
+    names = {
+        "airflow.example.com": other.address,
+        "registry.example.com": registry.address,
+        "s3://my-bucket": f"s3://{BUCKET}",
+        "eu-central-1": s3.region,
+    }
+    login = {"S3_ACCESS_KEY": s3.access_key, "S3_SECRET_KEY": s3.secret_key}
+    given = example("existing_cluster", names, home=home, environ=login)
+    # A registry and a store of the sandbox's own, and the first host's Airflow beside this one.
+    given["worker_registry"] |= {
+        "username": registry.user,
+        "password": registry.password,
+        "ca_certificate": registry.ca_certificate,
+    }
+    given["airflow_connections"]["s3_logs"]["extra"]["endpoint_url"] = s3.endpoint
     return {
-        "kubernetes_provider": "existing",
-        "kubernetes_kubeconfig": KUBECONFIG,
-        "kubernetes_context": "production",
+        **given,
         "kubernetes_namespace": NAMESPACE,
-        "execution_api_host": other.address,
-        "worker_registry": {
-            "repository": f"{registry.address}/team/airflow-worker",
-            "username": registry.user,
-            "password": registry.password,
-            "ca_certificate": registry.ca_certificate,
-        },
-        "dags_source": "image",
-        "dags_local_folder": str(folder),
-        "logs_store": "s3",
-        "logs_s3": {"folder": f"s3://{BUCKET}/tasks", "connection": "logs"},
-        "airflow_connections": {"logs": s3.connection},
         "web_admin_user": "ada",
         "retention_backups": 1,
         "web_base_url": f"https://{other.address}:8444/data",

@@ -14,6 +14,7 @@ from tasks.layout import ROOT, TEMPORARY
 from tests.e2e.conftest import Shell
 from tests.e2e.data import SECRET as KEPT_SECRET
 from tests.e2e.data import connection, decrypted
+from tests.e2e.examples import example
 from tests.e2e.runs import recovers
 from tests.e2e.support import (
     REMOVAL,
@@ -93,13 +94,17 @@ def settings(other: Machine, there: Shell) -> dict[str, Any]:
 
     At the first address nobody listens, at the last one the standby.
     """
-    return {
-        "postgres_provider": "existing",
-        "postgres_hosts": [f"{other.address}:{port}" for port in (1, 5432, 5433)],
-        "postgres_owner_login": {"username": "airflow", "password": PASSWORDS["airflow"]},
-        "postgres_dags_login": {"username": "airflow-dags", "password": PASSWORDS["airflow-dags"]},
-        "postgres_ca_certificate": there("cat /srv/tls/ca.pem"),
-    }
+    given = example(
+        "existing_database",
+        {f"db-{number}.example.com": other.address for number in (1, 2)},
+        files={"our-ca.pem": there("cat /srv/tls/ca.pem")},
+        environ={
+            "DATABASE_OWNER_PASSWORD": PASSWORDS["airflow"],
+            "DATABASE_DAGS_PASSWORD": PASSWORDS["airflow-dags"],
+        },
+    )
+    given["postgres_hosts"].insert(0, f"{other.address}:1")
+    return given
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from kubernetes import client
 
 from tasks import layout
 from tests.e2e.conftest import Shell
+from tests.e2e.examples import example
 from tests.e2e.servers import DOCKER_HUB, RegistryServer
 from tests.e2e.support import Airflow, bring_dag, deploy
 from tests.sandbox.machine import Machine
@@ -55,16 +56,18 @@ def hub(registry: RegistryServer, shell: Shell) -> RegistryServer:
 
 def settings_for(registry: RegistryServer, host: str = "") -> dict[str, Any]:
     """Its settings in the inventory."""
-    return {
-        "repository": f"{host or registry.address}/{REPOSITORY}",
-        "username": registry.user,
-        "password": registry.password,
-        "ca_certificate": registry.ca_certificate,
-    }
+    given = example(
+        "registry",
+        {"registry.example.com/team/airflow-worker": f"{host or registry.address}/{REPOSITORY}"},
+        files={"our-ca.pem": registry.ca_certificate},
+        environ={"REGISTRY_PASSWORD": registry.password},
+    )
+    assert given["worker_registry"]["username"] == registry.user
+    return dict(given["worker_registry"])
 
 
 def without_wheels(machine: Machine) -> dict[str, Any]:
-    """MySQL and LDAP, which have no wheels, as inventories/README.md says; and two things more."""
+    """MySQL and LDAP, which have no wheels, as inventories/README.md says; and StatsD."""
     ldap = {"bookworm": "libldap-2.5-0", "trixie": "libldap2"}[machine.release]
     return {
         "airflow_extra_requirements": [
@@ -74,7 +77,7 @@ def without_wheels(machine: Machine) -> dict[str, Any]:
             *("build-essential", "pkg-config", "python3-dev"),
             *("default-libmysqlclient-dev", "libldap-dev", "libsasl2-dev"),
         ],
-        "worker_extra_apt_packages": ["libmariadb3", ldap, "jq"],
+        "worker_extra_apt_packages": ["libmariadb3", ldap],
     }
 
 
@@ -139,9 +142,13 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     # A venv older than the previous one, which is kept.
     shell("cd /opt/airflow/venvs && mkdir -p 3.0.0-old && touch -d 2020-01-01 3.0.0-old")
 
+    most, more = example("ssh", {"airflow.example.com": machine.address}), without_wheels(machine)
+    packages = ("airflow_extra_requirements", "worker_extra_apt_packages")
     settings = {
-        **without_wheels(machine),
-        "airflow_config": {"metrics": {"statsd_on": "True"}},
+        **most,
+        **more,
+        **{name: [*most[name], *more[name]] for name in packages},
+        "airflow_config": {**most["airflow_config"], "metrics": {"statsd_on": "True"}},
         "dags_env": {"AIRFLOW__METRICS__STATSD_HOST": machine.address},
         "retention_worker_images": 1,
         "worker_registry": settings_for(hub, "docker.io"),
@@ -271,9 +278,11 @@ def test_somebodys_own_image_that_fits_runs_tasks_and_addons_are_enabled(
 ) -> None:
     image = "localhost/e2e-own:fits"
     shell(f"ctr -n k8s.io images tag {current(shell)} {image}")
+    # The preflight asks a registry, which this image is in none of.
+    own = example("own_image", {"registry.example.com/team/airflow:3.3.2-7": image})
     shell("HOME=/root minikube addons disable storage-provisioner")
     addons = {"minikube_addons": ["default-storageclass", "storage-provisioner", "dashboard"]}
-    run = deploy(settings={"worker_image": image, **addons})
+    run = deploy(settings={**own, **addons})
     assert run.code == 0, run.output
     assert TRY in run.changed
     assert "minikube | Enable minikube's addons (about 10 s)" in run.changed
@@ -287,5 +296,5 @@ def test_somebodys_own_image_that_fits_runs_tasks_and_addons_are_enabled(
     ports = f"kubectl -n {namespace} get {service} -o jsonpath='{{.spec.ports[*].port}}'"
     assert shell(ports).split() == [port]
     assert current(shell) == image
-    assert deploy(settings={"worker_image": image, **addons}).changed == []
+    assert deploy(settings={**own, **addons}).changed == []
     assert "jq: False" in said_by_the_image(airflow)

@@ -21,11 +21,11 @@ def status(who: Airflow, path: str, method: str = "GET", body: object = None) ->
     return 200
 
 
-def packages(shell: Shell) -> dict[str, object]:
-    """The settings with the packages for LDAP and for OpenID Connect."""
+def packages(shell: Shell, *more: str) -> dict[str, object]:
+    """The settings with the packages for LDAP, and more of them."""
     library = "libldap2" if "trixie" in shell("cat /etc/os-release") else "libldap-2.5-0"
     return {
-        "airflow_extra_requirements": ["python-ldap", "authlib"],
+        "airflow_extra_requirements": ["python-ldap", *more],
         "build_apt_packages": ["build-essential", "python3-dev", "libldap-dev", "libsasl2-dev"],
         "worker_extra_apt_packages": [library],
         "web_logins_per_minute": 100,

@@ -50,7 +50,7 @@ def deployed(ldap: LdapServer, shell: Shell) -> Deploy:
     config = CONFIG.format(
         address=ldap.address, folder=ldap.folder, user=ldap.user, password=ldap.password
     )
-    run = deploy(settings={**packages(shell), "web_login_config": config})
+    run = deploy(settings={**packages(shell, "authlib"), "web_login_config": config})
     assert run.code == 0, run.output
     assert ldap.password not in run.output
     return run

@@ -8,12 +8,14 @@ import urllib.parse
 import urllib.request
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
+from secrets import token_hex
 
 import pytest
 
 from tasks.layout import LOGIN_CONFIG
 from tests.browser import Browser
 from tests.e2e.conftest import Shell
+from tests.e2e.examples import example
 from tests.e2e.logins.support import PEOPLE, packages, run_in_browser, status
 from tests.e2e.servers import OidcServer
 from tests.e2e.support import Airflow, Deploy, deploy
@@ -21,28 +23,6 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 GROUPS = {"airflow-admins": "ada", "airflow-readers": "bob", "cooks": "eve"}
-CONFIG = """
-from flask_appbuilder.const import AUTH_OAUTH
-
-AUTH_TYPE = AUTH_OAUTH
-AUTH_USER_REGISTRATION = True
-AUTH_USER_REGISTRATION_ROLE = "Public"
-AUTH_ROLES_SYNC_AT_LOGIN = True
-AUTH_ROLES_MAPPING = {{"airflow-admins": ["Admin"], "airflow-readers": ["Viewer"]}}
-OAUTH_PROVIDERS = [
-    {{
-        "name": "company",
-        "icon": "fa-key",
-        "token_key": "access_token",
-        "remote_app": {{
-            "client_id": "{client}",
-            "client_secret": "{secret}",
-            "server_metadata_url": "{metadata}",
-            "client_kwargs": {{"scope": "openid email profile groups", "verify": "{ca}"}},
-        }},
-    }}
-]
-"""
 LOGIN = "/auth/login/company"
 FAILED = "Error on OAuth authorize"
 
@@ -130,15 +110,18 @@ def oidc(machine: Machine, airflow: Airflow) -> OidcServer:
 
 
 @pytest.fixture(scope="module")
-def settings(oidc: OidcServer, shell: Shell) -> dict[str, object]:
+def settings(oidc: OidcServer, airflow: Airflow, shell: Shell) -> dict[str, object]:
     """The settings of that login."""
-    config = CONFIG.format(
-        client=oidc.client,
-        secret=oidc.client_secret,
-        metadata=oidc.metadata_url,
-        ca=oidc.ca_file,
+    given = example(
+        "openid_connect",
+        {
+            "https://airflow.example.com": airflow.url,
+            "https://login.example.com/.well-known/openid-configuration": oidc.metadata_url,
+            "/etc/ssl/certs/ca-certificates.crt": oidc.ca_file,
+        },
+        environ={"OIDC_CLIENT_SECRET": oidc.client_secret, "REPORTS": token_hex(16)},
     )
-    return {**packages(shell), "web_login_config": config}
+    return {**given, **packages(shell, *given["airflow_extra_requirements"])}
 
 
 @pytest.fixture(scope="module")

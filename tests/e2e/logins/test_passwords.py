@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from secrets import token_hex
+from typing import Any
 
 import pytest
 
 from tasks.layout import AUTHORITY, USER_PASSWORDS, USERS
 from tests.browser import Browser
 from tests.e2e.conftest import Shell
+from tests.e2e.examples import example
 from tests.e2e.logins.support import run_in_browser, status
 from tests.e2e.support import Airflow, Deploy, deploy
 
 PASSWORD = token_hex(16)
-ROLES = {
-    "starter": {
-        "DAGs": ["read", "edit", "menu"],
-        "DAG Runs": ["read", "create", "menu"],
-        "Task Instances": ["read"],
-        "Task Logs": ["read"],
-    }
-}
-USERS_OF_INVENTORY: dict[str, dict[str, object]] = {
-    "ada": {"roles": ["Viewer"], "password": PASSWORD, "email": "ada@example.com"},
-    "sam": {"roles": ["starter"]},
-    "tom": {"roles": ["Op"]},
-}
-SETTINGS: dict[str, object] = {
-    "web_users": USERS_OF_INVENTORY,
-    "web_roles": ROLES,
+SETTINGS: dict[str, Any] = {
+    **example("users", environ={"REPORTS_PASSWORD": PASSWORD}),
     "web_logins_per_minute": 100,
 }
 SYNC = "Users | Make users and roles as the inventory has them"
@@ -65,9 +53,9 @@ def of_host(shell: Shell, name: str) -> str:
 
 
 def test_roles_decide_what_users_may_do(deployed: Deploy, person: Person, shell: Shell) -> None:
-    ada = person("ada", PASSWORD)
-    assert status(ada, "/dags") == 200
-    assert status(ada, RUNS, "POST", {"logical_date": None}) == 403
+    reports = person("reports", PASSWORD)
+    assert status(reports, "/dags") == 200
+    assert status(reports, RUNS, "POST", {"logical_date": None}) == 403
     sam = person("sam", of_host(shell, "sam"))
     assert status(sam, RUNS, "POST", {"logical_date": None}) == 200
     assert [status(sam, path) for path in ("/dags", "/connections", "/variables")] == [
@@ -75,8 +63,8 @@ def test_roles_decide_what_users_may_do(deployed: Deploy, person: Person, shell:
         403,
         403,
     ]
-    assert status(person("tom", of_host(shell, "tom")), "/connections") == 200
-    assert status(person("tom", PASSWORD), "/connections") == 401
+    assert status(person("ada", of_host(shell, "ada")), "/connections") == 200
+    assert status(person("ada", PASSWORD), "/connections") == 401
 
 
 def test_a_second_deploy_changes_nothing(deployed: Deploy) -> None:
@@ -96,28 +84,28 @@ def test_changes_by_hand_are_corrected_but_not_what_belongs_to_the_person(
     deployed: Deploy, person: Person, shell: Shell
 ) -> None:
     shell(
-        "airflow users add-role --username ada --role Admin >/dev/null;"
-        " airflow users reset-password --username ada --password another-1 >/dev/null;"
+        "airflow users add-role --username reports --role Admin >/dev/null;"
+        " airflow users reset-password --username reports --password another-1 >/dev/null;"
         " airflow users reset-password --username sam --password another-2 >/dev/null;"
-        " airflow users delete --username tom >/dev/null"
+        " airflow users delete --username ada >/dev/null"
     )
     run = deploy(settings=SETTINGS)
     assert run.code == 0, run.output
     assert run.changed == [SYNC]
-    assert status(person("ada", PASSWORD), "/connections") == 403
-    assert status(person("ada", "another-1"), "/dags") == 401
+    assert status(person("reports", PASSWORD), "/connections") == 403
+    assert status(person("reports", "another-1"), "/dags") == 401
     assert status(person("sam", "another-2"), "/dags") == 200
-    assert status(person("tom", of_host(shell, "tom")), "/connections") == 200
+    assert status(person("ada", of_host(shell, "ada")), "/connections") == 200
 
 
 def test_another_password_and_one_user_less(deployed: Deploy, person: Person, shell: Shell) -> None:
     new = token_hex(16)
-    users = {"ada": {**USERS_OF_INVENTORY["ada"], "password": new}}
+    users = {"reports": {**SETTINGS["web_users"]["reports"], "password": new}}
     run = deploy(settings={**SETTINGS, "web_users": users})
     assert run.code == 0, run.output
-    assert status(person("ada", new), "/dags") == 200
-    assert status(person("ada", PASSWORD), "/dags") == 401
-    assert {"sam", "tom"}.isdisjoint(shell(ALL).split())
+    assert status(person("reports", new), "/dags") == 200
+    assert status(person("reports", PASSWORD), "/dags") == 401
+    assert {"sam", "ada"}.isdisjoint(shell(ALL).split())
     assert "byhand" in shell(ALL).split()
     assert shell(f"ls {USER_PASSWORDS} 2>&1 || true").endswith("No such file or directory")
 
@@ -140,7 +128,7 @@ def test_without_the_setting_the_users_go(deployed: Deploy, shell: Shell) -> Non
     run = deploy(settings={"web_logins_per_minute": 100})
     assert run.code == 0, run.output
     assert "Users | Remove the users of an earlier inventory" in run.changed
-    assert "ada" not in shell(ALL).split() and "byhand" in shell(ALL).split()
+    assert "reports" not in shell(ALL).split() and "byhand" in shell(ALL).split()
     assert "users" not in shell("ls /etc/airflow/secrets")
     shell("airflow users delete --username byhand >/dev/null")
     assert deploy(settings={"web_logins_per_minute": 100}).changed == []

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from secrets import token_hex
 from typing import Any
 
 import pytest
 from kubernetes import client
 
 from tests.e2e.conftest import Shell
+from tests.e2e.examples import example
 from tests.e2e.servers import RestServer, S3Server
 from tests.e2e.support import Airflow, bring_dag, deploy
 from tests.sandbox.machine import Machine
@@ -43,21 +45,21 @@ def rest(machine: Machine) -> Iterator[RestServer]:
 def s3_settings(s3: S3Server, rest: RestServer) -> dict[str, object]:
     """Logs in S3, and what the story of REST and S3 needs."""
     host, _, port = rest.address.partition(":")
+    login = {"S3_ACCESS_KEY": s3.access_key, "S3_SECRET_KEY": s3.secret_key}
+    names = {"s3://my-bucket": f"s3://{BUCKET}", "https://s3.example.com": s3.endpoint}
+    given = example("s3_logs", {**names, "eu-central-1": s3.region}, environ=login)
+    names = {"my-bucket": BUCKET, "https://s3.example.com": s3.endpoint, "api.example.com": host}
+    secrets = {**login, "REST_TOKEN": rest.token, "WAREHOUSE_PASSWORD": token_hex(16)}
+    objects = example("objects", names, environ=secrets)
+    # The service of the sandbox has no TLS.
+    service = {"conn_type": "http", "port": int(port), "schema": "measurements"}
+    objects["airflow_connections"]["example_rest"] |= service
+    pools = {"example_rest": {"slots": 1}, "example_other": {"slots": 2}}
     return {
-        "logs_store": "s3",
-        "logs_s3": {"folder": f"s3://{BUCKET}/tasks", "connection": "example_s3"},
-        "airflow_connections": {
-            "example_s3": s3.connection,
-            "example_rest": {
-                "conn_type": "http",
-                "host": host,
-                "port": int(port),
-                "schema": "measurements",
-                "password": rest.token,
-            },
-        },
-        "airflow_variables": {"example_bucket": BUCKET},
-        "airflow_pools": {"example_rest": {"slots": 1}, "example_other": {"slots": 2}},
+        **given,
+        **objects,
+        "airflow_connections": {**given["airflow_connections"], **objects["airflow_connections"]},
+        "airflow_pools": {**objects["airflow_pools"], **pools},
     }
 
 
@@ -148,6 +150,7 @@ def test_what_was_changed_by_hand_is_put_back(
         },
         "/variables/example_bucket": {"value": BUCKET},
         "/pools/example_rest": {"slots": 1, "description": "", "include_deferred": False},
+        "/pools/warehouse": {"slots": 4, "description": "Queries", "include_deferred": False},
     }
     by_hand: dict[str, dict[str, object]] = {
         "/connections/example_rest": {
@@ -188,7 +191,7 @@ def test_s3_that_says_no_is_named_and_loses_no_log(
     in_s3: dict[str, object], s3: S3Server, airflow: Airflow
 ) -> None:
     connections: Any = in_s3["airflow_connections"]
-    wrong = {**connections, "example_s3": replace(s3, secret_key="wrong").connection}
+    wrong = {**connections, "s3_logs": replace(s3, secret_key="wrong").connection}
     run = deploy(settings={**in_s3, "airflow_connections": wrong})
     assert run.code != 0
     assert "failed at log:" in run.output and "SignatureDoesNotMatch" in run.output, run.output

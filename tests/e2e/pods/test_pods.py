@@ -11,6 +11,7 @@ from kubernetes import client
 
 from tasks.worker import authority
 from tests.e2e.conftest import Shell
+from tests.e2e.examples import example
 from tests.e2e.support import DAGS, Airflow, Deploy, bring_dag, deploy
 from tests.support import wait_for
 
@@ -18,56 +19,31 @@ ENDED = ("success", "failed")
 GO_ON = "/opt/airflow/dags/e2e_go_on"
 STATE_AND_INVOCATION = ("ActiveState", "InvocationID")
 
-# Everything at once, since a deploy that changes something takes long.
-SHAPED: dict[str, object] = {
-    "airflow_executor": "KubernetesExecutor,LocalExecutor",
-    "kubernetes_extra_namespaces": ["e2e-team"],
-    "kubernetes_network_policy": True,
-    "kubernetes_allowed_networks": ["10.0.0.0/8"],
-    "kubernetes_extra_manifests": [
-        {
-            "apiVersion": "scheduling.k8s.io/v1",
-            "kind": "PriorityClass",
-            "metadata": {"name": "e2e-high"},
-            "value": 1000,
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "LimitRange",
-            "metadata": {"name": "e2e"},
-            "spec": {"limits": [{"type": "Container", "max": {"memory": "3Gi"}}]},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "e2e", "namespace": "e2e-team"},
-            "spec": {"hard": {"pods": "1"}},
-        },
-    ],
-    "retention_failed_pod_minutes": 0,
-    "dags_env": {
-        "COLOUR": "green",
-        "NODE_NAMED": "$(HOST_IP)",
-        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(
-            {
-                "conn_type": "kubernetes",
-                "extra": {"xcom_sidecar_container_image": "$(AIRFLOW_WORKER_IMAGE)"},
-            }
-        ),
-    },
-    "worker_pod_override": {
-        "metadata": {"labels": {"team": "e2e"}, "annotations": {"e2e.example/cost": "7"}},
-        "spec": {
-            "nodeSelector": {"kubernetes.io/os": "linux"},
-            "tolerations": [{"key": "e2e", "operator": "Exists"}],
-            "imagePullSecrets": [{"name": "e2e-not-there"}],
-            "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}],
-            "containers": [
-                {"name": "base", "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}
-            ],
-        },
-    },
-}
+
+def _shaped() -> dict[str, Any]:
+    """Everything at once, since a deploy that changes something takes long: two examples and more.
+
+    A quota of one pod, failed pods that go at once, and no proxy, which the sandbox has none of.
+    """
+    given, starting = example("pods"), example("pod_operator")
+    (quota,) = [
+        each for each in given["kubernetes_extra_manifests"] if each["kind"] == "ResourceQuota"
+    ]
+    quota["spec"]["hard"]["pods"] = "1"
+    given["worker_pod_override"]["metadata"]["annotations"] = {"e2e.example/cost": "7"}
+    given["worker_pod_override"]["spec"]["imagePullSecrets"] = [{"name": "e2e-not-there"}]
+    del given["dags_env"]["HTTPS_PROXY"]
+    more = {"COLOUR": "green", "NODE_NAMED": "$(HOST_IP)"}
+    return {
+        **starting,
+        **given,
+        "dags_env": {**starting["dags_env"], **given["dags_env"], **more},
+        "airflow_executor": "KubernetesExecutor,LocalExecutor",
+        "retention_failed_pod_minutes": 0,
+    }
+
+
+SHAPED = _shaped()
 # Then the opposite of what was chosen before.
 OTHER: dict[str, object] = {
     "airflow_executor": "LocalExecutor,KubernetesExecutor",
@@ -174,6 +150,7 @@ def shaped(failed: Pods, shell: Shell) -> Deploy:
     """The deploy with settings for all that follows."""
     image = shell("sed -n 's/^ *image: //p' /etc/airflow/pod_template.yaml | head -n 1")
     shell(f"ctr -n k8s.io images tag --force {image} localhost/e2e-worker:other")
+    shell("kubectl label nodes --all disk=ssd")
     run = deploy(settings=SHAPED)
     assert run.code == 0, run.output
     for name in ("e2e_executors", "e2e_pod_operator"):
@@ -189,7 +166,7 @@ def test_the_settings_are_deployed_once(shaped: Deploy) -> None:
 @pytest.fixture(scope="module")
 def seen(shaped: Deploy, airflow: Airflow, cluster: client.CoreV1Api) -> tuple[str, Pods]:
     """A run of tasks that shape their own pods, and those pods."""
-    pods = Pods(cluster, "e2e_pods", "airflow", "e2e-team")
+    pods = Pods(cluster, "e2e_pods", "airflow", "team-a")
     return run_to_the_end(airflow, "e2e_pods", pods, 180), pods
 
 
@@ -208,11 +185,11 @@ def test_worker_env_and_worker_pod_shape_every_pod(
     pod = pods.by_task["plain"]
     spec = pod.spec
     assert f"colour green node {pod.status.host_ip}" in airflow.log("e2e_pods", run, "plain")
-    assert pod.metadata.labels["team"] == "e2e"
+    assert pod.metadata.labels["team"] == "data"
     assert pod.metadata.annotations["e2e.example/cost"] == "7"
     # Beside the deploy's own.
-    assert spec.node_selector == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
-    assert "e2e" in [toleration.key for toleration in spec.tolerations]
+    assert spec.node_selector == {"disk": "ssd", "kubernetes.io/arch": "amd64"}
+    assert "batch" in [toleration.key for toleration in spec.tolerations]
     assert [secret.name for secret in spec.image_pull_secrets] == ["e2e-not-there"]
     # Added to what was there, which is as it was.
     mounts = [mount.mount_path for mount in spec.containers[0].volume_mounts]
@@ -245,17 +222,17 @@ def test_a_task_may_run_in_another_namespace_and_a_full_quota_makes_it_wait(
 ) -> None:
     _, pods = seen
     pod = pods.by_task["elsewhere"]
-    assert pod.metadata.namespace == "e2e-team"
-    assert (pod.spec.priority_class_name, pod.spec.priority) == ("e2e-high", 1000)
+    assert pod.metadata.namespace == "team-a"
+    assert (pod.spec.priority_class_name, pod.spec.priority) == ("urgent", 1000)
     assert pods.most_elsewhere == 1
-    assert "exceeded quota: e2e" in shell(
+    assert "exceeded quota: tasks" in shell(
         "journalctl -u airflow-scheduler --since -10min -o cat --grep 'exceeded quota' -n 1"
     )
 
 
 def test_objects_and_policy_are_in_the_cluster(seen: tuple[str, Pods], shell: Shell) -> None:
-    assert shell("kubectl -n airflow get limitrange e2e -o name") == "limitrange/e2e"
-    for namespace in ("airflow", "e2e-team"):
+    assert shell("kubectl -n airflow get limitrange tasks -o name") == "limitrange/tasks"
+    for namespace in ("airflow", "team-a"):
         policy = json.loads(
             shell(f"kubectl -n {namespace} get networkpolicy airflow-worker -o json")
         )["spec"]

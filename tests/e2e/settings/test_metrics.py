@@ -18,6 +18,7 @@ from tasks import layout
 from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL
+from tests.e2e.examples import example
 from tests.e2e.support import Airflow, bring_dag, deploy
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
@@ -59,7 +60,7 @@ scrape_configs:
 @pytest.fixture(scope="module", autouse=True)
 def endpoint(shell: Shell) -> Iterator[None]:
     """The endpoint; afterwards it is taken away again."""
-    run = deploy(settings={"metrics_port": PORT})
+    run = deploy(settings=example("prometheus"))
     assert run.code == 0, run.output
     assert "Metrics | Install prometheus-postgres-exporter" in run.changed
     # It has a role of its own, which reads some columns.

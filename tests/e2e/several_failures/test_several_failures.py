@@ -57,14 +57,14 @@ def ledger():
 
         attempt = get_current_context()["ti"].try_number
         key = f"ledger/{name}/{{number}}/{{attempt}}/{{uuid.uuid4()}}"
-        S3Hook("logs").load_string("", f"{{key}}/begin", "{bucket}")
+        S3Hook("s3_logs").load_string("", f"{{key}}/begin", "{bucket}")
         end = time.monotonic() + 1200
         # While the api-servers are away, it looks as if there were no variable.
         while Variable.get("{held}", default="wait") != "go":
             if time.monotonic() > end:
                 raise TimeoutError("nobody let it end: the test was too slow")
             time.sleep(5)
-        S3Hook("logs").load_string("", f"{{key}}/end", "{bucket}")
+        S3Hook("s3_logs").load_string("", f"{{key}}/end", "{bucket}")
 
     write.expand(number=list(range({count})))
 
