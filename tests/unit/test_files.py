@@ -138,6 +138,34 @@ def test_shellcheck_and_shfmt_have_nothing_to_say_of_programs() -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+# Lines of sh without comments; what needs more is Python, but for these programs and their reasons.
+MOST_LINES = 60
+NO_PYTHON = "a host may have no Python when it asks: before the first deploy, or after the removal"
+COMMANDS = "a list of commands of other programs, in their order; the data are words"
+LONG = {
+    "files/usr/local/bin/airflow-backup": COMMANDS,
+    "files/usr/local/bin/airflow-restore": f"{COMMANDS}, and what undoes them if one fails",
+    "files/usr/local/lib/airflow/certificate.sh": COMMANDS,
+    "files/usr/local/lib/airflow/certificates.sh": COMMANDS,
+    "files/usr/local/lib/airflow/image-trial.sh": COMMANDS,
+    "files/usr/local/lib/airflow/lib.sh": "functions of all shell programs; none of them is long",
+    "files/usr/local/lib/airflow/venv.sh": "it makes what Airflow's Python is in",
+    "tasks/preflight/database.sh": NO_PYTHON,
+    "tasks/preflight/neighbours.sh": NO_PYTHON,
+    "tasks/preflight/questions.sh": NO_PYTHON,
+    "tasks/remove/keep-used.sh": NO_PYTHON,
+    "tasks/remove/node-reset.sh": NO_PYTHON,
+}
+
+
+def test_long_programs_are_python_or_have_a_reason() -> None:
+    lines = {
+        str(path.relative_to(ROOT)): len(re.findall(r"^\s*[^\s#].*$", path.read_text(), re.M))
+        for path in scripts()
+    }
+    assert {path for path, count in lines.items() if count > MOST_LINES} == LONG.keys()
+
+
 def test_ruff_and_mypy_look_at_programs_without_a_suffix() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     there = {
