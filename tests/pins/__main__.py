@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from tasks.layout import ROOT
-from tests.pins import actions, kubernetes, modules, python
+from tests.pins import actions, ends, kubernetes, modules, python
 from tests.pins.pin import NotReached, Pin, Refused, Row, write
 
 # In the order of their renewal: each sees what those before it wrote.
@@ -123,7 +123,8 @@ def run(root: Path, pins: list[Pin], is_check: bool, named: list[str]) -> int:
         elif newer and pin.name == "uv" and (rest := pins[position + 1 :]):
             # The locks are those of the uv that they are checked with.
             return max(code, _again(root, [each.name for each in rest if not waits(each)]))
-    for sentence in kubernetes.overdue(root, date.today()):
+    today = date.today()
+    for sentence in (*kubernetes.overdue(root, today), *ends.overdue(today)):
         print(sentence)
         code = max(code, NEWER)
     return code

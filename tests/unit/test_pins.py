@@ -23,7 +23,7 @@ from tasks.settings import ARCHITECTURES
 from tasks.settings.kubernetes import KUBECTL_SHA256
 from tasks.settings.minikube import CRICTL_SHA256, MINIKUBE_SHA256
 from tests.pins import __main__ as command
-from tests.pins import actions, kubernetes, modules, python, sources
+from tests.pins import actions, ends, kubernetes, modules, python, sources
 from tests.pins.pin import Files, Found, Pin, Refused, write
 from tests.sandbox import offline
 from tests.unit import fake
@@ -165,6 +165,16 @@ def test_a_default_past_its_end_of_life_is_told(repository: Path) -> None:
     (sentence,) = kubernetes.overdue(repository, end + timedelta(days=1))
     assert f"Kubernetes {minor}" in sentence and str(end) in sentence
     assert releases.RELEASES[minor].source in sentence
+
+
+def test_the_other_defaults_still_get_fixes() -> None:
+    """After this day, choose a newer default: the source says which ones there are."""
+    assert ends.defaults() == ends.ENDS.keys()
+    assert ends.overdue(TODAY) == []
+    days = [end.day for end in ends.ENDS.values() if end.day]
+    assert len(ends.overdue(max(days) + timedelta(days=1))) == len(days) > 5
+    (first,) = ends.overdue(min(days) + timedelta(days=1))
+    assert "had its end of life on 2027-11-11: https://www.postgresql.org/" in first
 
 
 # Programs
