@@ -4,6 +4,8 @@ other machines than the host should reach the web page."""
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 from pyinfra.api import deploy
@@ -42,7 +44,7 @@ def configure(settings: HostSettings) -> None:
     ensure(
         name="Run nginx",
         program="nginx.sh",
-        args=_refused(settings),
+        args=[_listening(settings), *_refused(settings)],
         already="it runs with its inputs as they are",
     )
     _announce(settings)
@@ -84,6 +86,20 @@ def _write_site(settings: HostSettings) -> None:
 def _prefix(settings: HostSettings) -> str:
     """The path of Airflow's address, which it takes off that of a request, as an expression."""
     return f"(?:{re.escape(settings.web.base_path)})?" if settings.web.base_path else ""
+
+
+def _listening(settings: HostSettings) -> str:
+    """The addresses and ports of the site, as ss shows them.
+
+    The page's is left out if it is a name, whose address only the host knows.
+    """
+    found = [f"{settings.wildcard_address}:{settings.execution_api.port}"]
+    if settings.web.is_public:
+        with suppress(ValueError):
+            address = str(ip_address(settings.web.host))
+            found.append(f"{in_url(address)}:{settings.web.https_port}")
+    # Of a socket that takes IPv4 as well, ss shows a star.
+    return ",".join(each.replace("[::]", "*") for each in found)
 
 
 def _refused(settings: HostSettings) -> list[str]:

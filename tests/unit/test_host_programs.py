@@ -15,6 +15,7 @@ from tests.unit import fake, postgres, programs, stand_ins
 
 PROGRAMS = ROOT / "files/usr/local/lib/airflow"
 URL = "https://127.0.0.1:8443/"
+SITE = "0.0.0.0:8081,*:443"
 
 # Each stub writes its name and arguments to a file, and ends as the test says.
 STUB = """#!/bin/sh
@@ -31,7 +32,7 @@ def run(tmp_path: Path, cases: str, *command: str) -> tuple[subprocess.Completed
     folder.mkdir(exist_ok=True)
     calls.write_text("")
     values.write_text("STARTED_WITH=/run/airflow\n")
-    for name in ("systemctl", "nginx", "curl", "sha256sum", "runuser", "journalctl", "sleep"):
+    for name in ("systemctl", "nginx", "curl", "sha256sum", "runuser", "journalctl", "sleep", "ss"):
         (folder / name).write_text(STUB.format(cases=cases))
         (folder / name).chmod(0o755)
     done = subprocess.run(
@@ -50,7 +51,7 @@ def run(tmp_path: Path, cases: str, *command: str) -> tuple[subprocess.Completed
 
 
 ACTIVE = '"systemctl is-active "*) echo active ;;'
-ARGUMENTS = {"nginx.sh": URL, "metrics.sh": "9187", "postgres.sh": "15"}
+ARGUMENTS = {"nginx.sh": f"{SITE} {URL}", "metrics.sh": "9187", "postgres.sh": "15"}
 
 
 @pytest.mark.parametrize("program", ARGUMENTS)
@@ -77,23 +78,55 @@ def test_each_program_shows_the_usage_of_the_comment_at_its_top(tmp_path: Path) 
 
 
 def test_a_site_with_an_error_is_not_loaded(tmp_path: Path) -> None:
-    done, calls = run(tmp_path, '"nginx -t -q") exit 1 ;;', "nginx.sh", "apply", URL)
+    done, calls = run(tmp_path, '"nginx -t -q") exit 1 ;;', "nginx.sh", "apply", SITE, URL)
     assert done.returncode == 1
     assert calls == "nginx -t -q\n"
 
 
 def test_nginx_that_does_not_serve_its_site_is_an_error(tmp_path: Path) -> None:
-    done, calls = run(tmp_path, '"curl "*) echo 000; exit 7 ;;', "nginx.sh", "apply", URL)
+    done, calls = run(tmp_path, '"curl "*) echo 000; exit 7 ;;', "nginx.sh", "apply", SITE, URL)
     assert done.returncode == 1 and "does not serve its site" in done.stderr
     assert "systemctl reload-or-restart nginx.service" in calls
 
 
 @pytest.mark.parametrize(("code", "status"), [("404", 0), ("200", 1)])
 def test_the_check_asks_nginx_itself(code: str, status: int, tmp_path: Path) -> None:
-    done, calls = run(tmp_path, f'{ACTIVE}\n"curl "*) echo {code} ;;', "nginx.sh", "check", URL)
+    done, calls = run(
+        tmp_path, f'{ACTIVE}\n"curl "*) echo {code} ;;', "nginx.sh", "check", SITE, URL
+    )
     assert done.returncode == status
     assert len(done.stderr.splitlines()) == status
     assert "reload" not in calls
+
+
+@pytest.mark.parametrize(
+    ("there", "moved"),
+    [
+        ("", ""),
+        ("0.0.0.0:8081 *:443 127.0.0.1:1443", ""),
+        ("0.0.0.0:8081 0.0.0.0:443", "*:443"),
+        ("10.0.0.5:8081 [::]:443", "0.0.0.0:8081,*:443"),
+        ("0.0.0.0:8081", ""),
+    ],
+)
+def test_another_address_needs_a_restart_of_nginx(there: str, moved: str, tmp_path: Path) -> None:
+    """A reload would fail in silence, since the port is taken: seen with nginx 1.22."""
+    lines = "\\n".join(f"LISTEN 0 511 {each} 0.0.0.0:*" for each in there.split())
+    listens = f"printf '{lines}\\n'"
+    cases = f'{ACTIVE}\n"curl "*) echo 404 ;;\n"ss "*) {listens} ;;'
+    done, calls = run(tmp_path, cases, "nginx.sh", "check", SITE, URL)
+    assert done.returncode == (1 if moved else 0)
+    assert done.stderr == (f"nginx does not listen at {moved}\n" if moved else "")
+    # It listens there from its restart on.
+    restarted = tmp_path / "restarted"
+    after = f"test -e {restarted} || {listens}"
+    cases = (
+        f'"systemctl restart "*) touch {restarted} ;;\n"curl "*) echo 404 ;;\n"ss "*) {after} ;;'
+    )
+    done, calls = run(tmp_path, cases, "nginx.sh", "apply", SITE, URL)
+    assert done.returncode == 0
+    assert ("systemctl restart nginx.service" in calls) == bool(moved)
+    assert ("systemctl reload-or-restart nginx.service" in calls) != bool(moved)
 
 
 @pytest.mark.parametrize("program", ["nginx.sh", "metrics.sh"])
@@ -108,7 +141,7 @@ def test_the_check_asks_nginx_itself(code: str, status: int, tmp_path: Path) -> 
 def test_the_check_says_why_a_service_does_not_run_as_it_should(
     cases: str, difference: str, program: str, tmp_path: Path
 ) -> None:
-    done, calls = run(tmp_path, cases, program, "check", ARGUMENTS[program])
+    done, calls = run(tmp_path, cases, program, "check", *ARGUMENTS[program].split())
     assert done.returncode == 1 and difference in done.stderr
     assert len(done.stderr.splitlines()) == 1 and "restart" not in calls
 

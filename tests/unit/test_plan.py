@@ -223,7 +223,7 @@ def test_pods_are_sent_to_nginx_when_it_is_there() -> None:
     places = [plan.position(name) for name in order]
     assert places == sorted(places)
     (command,) = plan.named("Run nginx").commands
-    assert command.startswith("/usr/local/lib/airflow/nginx.sh apply https://")
+    assert command.startswith("/usr/local/lib/airflow/nginx.sh apply 0.0.0.0:8081 ")
 
 
 def test_an_image_for_a_registry_is_pushed_and_tried_before_airflow_is_switched() -> None:

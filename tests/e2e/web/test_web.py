@@ -228,6 +228,24 @@ def test_who_tries_passwords_is_slowed_down(
     assert "a task ran as a pod" in shell("airflow-smoke-test")
 
 
+def test_the_page_takes_ipv6_as_well(machine: Machine, airflow: Airflow, shell: Shell) -> None:
+    """And IPv4 alone again. nginx can't move a port to another address while it runs."""
+    where = "--resolve localhost:443:[::1] https://localhost/api/v2/version"
+    ask = f"curl -6 -sS -m 10 --cacert {layout.AUTHORITY} {where} 2>&1"
+    assert "Failed to connect" in shell(f"{ask} || true")
+    given: dict[str, object] = {"web_host": "::"}
+    run = deploy(settings=given)
+    assert run.code == 0, run.output
+    assert '"version"' in shell(ask)
+    for port, path in (("page", "/api/v2/version"), ("pods", "/execution/health")):
+        assert status(machine, PORTS[port], path, airflow.trusting) == 200
+    assert deploy(settings=given).changed == []
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "Failed to connect" in shell(f"{ask} || true")
+    assert status(machine, PORTS["page"], "/api/v2/version", airflow.trusting) == 200
+
+
 def own_certificate(machine: Machine, shell: Shell) -> tuple[dict[str, Any], str]:
     """The settings of a certificate, and the authority that it leads to."""
     folder = "/root/e2e-tls"

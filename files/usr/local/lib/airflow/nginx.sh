@@ -1,6 +1,7 @@
 #!/bin/sh
-# nginx.sh check|apply URL...: nginx is enabled, runs with its inputs as they are, and serves the site
-# airflow: once it has the site, it answers each URL with 404 by itself.
+# nginx.sh check|apply LISTENING URL...: nginx is enabled, runs with its inputs as they are, and serves
+# the site airflow: it listens at the addresses LISTENING (as ss shows them, with commas), and once it
+# has the site, it answers each URL with 404 by itself.
 # Written by the deploy of Airflow.
 set -u
 # shellcheck disable=SC1091
@@ -15,28 +16,41 @@ is_served() {
     done
 }
 
+# Print those of the site's addresses whose port is taken at another one.
+moved() {
+    now=$(ss -Hltn | awk '{ print $4 }')
+    echo "$listening" | tr , '\n' | while read -r address; do
+        echo "$now" | grep -qxF "$address" && continue
+        ! echo "$now" | grep -q ":${address##*:}\$" || echo "$address"
+    done
+}
+
 check() {
     systemctl is-enabled --quiet "$unit" 2>/dev/null || fail "$unit is not enabled"
     check_unit "$unit"
     is_served "$@" || fail "nginx does not serve its site airflow"
+    [ -z "$(moved)" ] || fail "nginx does not listen at $(moved | paste -sd,)"
 }
 
 apply() {
     nginx -t -q || exit
     systemctl daemon-reload
     systemctl enable --quiet "$unit"
-    systemctl reload-or-restart "$unit" || exit
+    # After a reload, the socket of before would be in the way of one at another address.
+    how=reload-or-restart
+    [ -z "$(moved)" ] || how=restart
+    systemctl $how "$unit" || exit
     # A reload is asynchronous, and one that finds no free port fails in silence.
     for _ in $(seq 50); do
-        is_served "$@" && return
+        is_served "$@" && [ -z "$(moved)" ] && return
         sleep 0.2
     done
     fail "nginx does not serve its site airflow: look at journalctl -t nginx"
 }
 
-[ $# -ge 2 ] || usage
-action=$1
-shift
+[ $# -ge 3 ] || usage
+action=$1 listening=$2
+shift 2
 case $action in
 check) check "$@" ;;
 apply) apply "$@" ;;
