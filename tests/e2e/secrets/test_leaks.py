@@ -43,6 +43,7 @@ NEEDLES = {
 }
 AWKWARD = "a/b %c\\\"$'ö"
 ARGUMENTS = "/root/e2e-arguments"
+HISTORY, FERNET_KEY = "/root/.bash_history", "/etc/airflow/secrets/fernet-key"
 # The children of these run everything that a deploy starts: its commands, the services, the pods.
 WATCHED = "1 $(systemctl show -P MainPID ssh containerd)"
 SHORT = 200  # processes of a millisecond, of which none may be missed
@@ -242,11 +243,19 @@ def test_no_secret_is_in_the_output_of_a_task(
 
 
 def test_no_secret_is_anywhere_else_on_the_host(
-    outputs: dict[str, str], inventory: str, machine: Machine
+    outputs: dict[str, str], inventory: str, machine: Machine, shell: Shell
 ) -> None:
     environment = {"AIRFLOW_INVENTORY": inventory, "E2E_LEAKS": json.dumps(settings())}
+    shell(f"echo ls >> {HISTORY}")
     done = host_tests(machine, "tests/host/test_secrets.py", **environment)
     assert done.returncode == 0, done.stdout
+    assert "no shell of this host has a history" not in done.stdout
+    # One that a person typed is found.
+    shell(f"cp {HISTORY} {HISTORY}.e2e && sed 's/^[A-Z_]*=/export KEY=/' {FERNET_KEY} >> {HISTORY}")
+    what = "tests/host/test_secrets.py::test_no_secret_is_in[histories of shells]"
+    done = host_tests(machine, what, **environment)
+    shell(f"mv {HISTORY}.e2e {HISTORY}")
+    assert done.returncode == 1 and "Extra items in the left set" in done.stdout, done.stdout
 
 
 def test_no_secret_is_in_the_repository(outputs: dict[str, str], secrets: dict[str, str]) -> None:
