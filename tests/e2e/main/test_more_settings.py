@@ -61,6 +61,7 @@ def settings(machine: Machine, s3: S3Server, registry: RegistryServer) -> dict[s
         },
         "airflow_pools": {"narrow": {"slots": 2}},
         "metrics_port": METRICS_PORT,
+        "minikube_addons": ["storage-provisioner"],  # the offline folder has its image
         "worker_extra_apt_packages": ["jq"],
         "worker_registry": {
             "repository": f"{registry.address}/team/airflow",
@@ -113,10 +114,11 @@ def test_metrics_are_served(machine: Machine) -> None:
 def test_the_hosts_own_tests_pass(
     settings: dict[str, Any], machine: Machine, tmp_path: Path
 ) -> None:
-    """With a bundle of git, which they compare."""
+    """With a bundle of git and an addon, which they compare."""
     inventory = inventory_with(settings, tmp_path)
     done = host_tests(machine, AIRFLOW_INVENTORY=inventory)
     assert done.returncode == 0, done.stdout
+    assert "the inventory names no addon" not in done.stdout
 
 
 def test_back_to_the_defaults(shell: Shell) -> None:
