@@ -179,9 +179,9 @@ def units(settings: HostSettings) -> dict[str, Source]:
             if f"airflow-{name}.service" in names
         },
     }
+    listen = compiled(FILES / f"{WEB_SOCKET}.d/{HOST_DROP_IN}.j2")
     for unit, address in {WEB_SOCKET: LOOPBACK, "airflow-web6.socket": "[::1]"}.items():
-        listen = f"[Socket]\nListenStream={address}:{settings.web.port}\n"
-        found[f"{unit}.d/{HOST_DROP_IN}"] = f"# Written by the deploy of Airflow.\n{listen}"
+        found[f"{unit}.d/{HOST_DROP_IN}"] = listen.render(address=address, port=settings.web.port)
     for unit in names:
         found |= _drop_ins(unit)
     return found | {unit: FILES / unit for unit in names}
