@@ -1,4 +1,4 @@
 """Changes and other packages come to one of two hosts after the other."""
 
 START = "bare"
-MINUTES = 35
+MINUTES = 40

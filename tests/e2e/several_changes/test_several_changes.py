@@ -24,6 +24,8 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 AWAY = 30  # seconds without the database
+# It migrates tables of a package. Airflow takes this one anyway, so nothing else changes in them.
+MANAGER = "airflow.providers.fab.auth_manager.models.db.FABDBManager"
 
 
 def test_a_change_restarts_one_host_after_the_other(
@@ -144,3 +146,20 @@ def test_the_first_host_goes_back_and_the_other_one_follows(
     assert second("systemctl is-enabled airflow.target") == "enabled"
     assert all(is_healthy(host) for host in hosts)
     assert deployed().changed == []
+
+
+def test_tables_of_a_package_stop_all_hosts_for_an_upgrade(
+    airflow: Airflow, hosts: tuple[Machine, Machine], deployed: Deploying
+) -> None:
+    """Nobody knows whether its migrations fit the version of before: it must not see them."""
+    managed = {"airflow_config": {"database": {"external_db_managers": MANAGER}}}
+    run = deployed(**managed)
+    assert run.code == 0, run.output
+    with waiting_runs(airflow), probe(hosts) as probed:
+        run = deployed(airflow_version=NEW, **managed)
+        assert run.code == 0, run.output
+    assert probed.away, "one of the hosts ran during the upgrade"
+    assert venv(hosts[0]) == venv(hosts[1])
+    assert venv(hosts[0]).startswith(f"{NEW}-")
+    assert all(is_healthy(host) for host in hosts)
+    assert deployed(airflow_version=NEW, **managed).changed == []
