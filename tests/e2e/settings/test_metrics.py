@@ -287,7 +287,7 @@ def test_figures_and_alerts_while_airflow_stands_still(
         assert before - 0.1 <= end - told[name] <= after + 0.1, name
 
     of_web = "where name = 'web'"
-    end = shell(f'{PSQL} "select not_after from deploy.certificate {of_web}"')
+    not_after = shell(f'{PSQL} "select not_after from deploy.certificate {of_web}"')
     sooner = "update deploy.certificate set not_after = now() + interval '13 days'"
     shell(f'{PSQL} "{sooner} {of_web}"')
     raised = {
@@ -309,7 +309,7 @@ def test_figures_and_alerts_while_airflow_stands_still(
 
     shell("systemctl start postgresql")
     wait_for(lambda: figures(machine)["pg_up"] == 1, 60, "the endpoint reaches PostgreSQL again")
-    shell(f"{PSQL} \"update deploy.certificate set not_after = '{end}' {of_web}\"")
+    shell(f"{PSQL} \"update deploy.certificate set not_after = '{not_after}' {of_web}\"")
     files = " ".join(f"/opt/airflow/dags/{name}.py" for name in (DAG, *BROKEN))
     shell(f"rm {files}; {PSQL} \"delete from dag_run where dag_id = '{DAG}'\"")
     shell("systemctl start airflow.target")
