@@ -14,6 +14,7 @@ from kubernetes import client, config
 
 from tests.e2e import runs
 from tests.e2e.support import SLACK, Airflow, bring_dag, evidence_folder, log_in, machine_name
+from tests.sandbox import disks
 from tests.sandbox import machine as machines
 from tests.sandbox.common import SandboxError
 from tests.sandbox.machine import Machine
@@ -47,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Write down the state of the machine when a test fails."""
+    """Write down the state of the machines when a test fails."""
     report = yield
     folder = evidence_folder()
     if report.failed and folder:
@@ -58,13 +59,15 @@ def pytest_runtest_makereport(
 def _keep_evidence(folder: Path, said: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "failure.txt").write_text(said)
-    for name, command in EVIDENCE.items():
-        try:
-            machine = machines.load(machine_name())
-            text = machines.run(machine, command, check=False, timeout=60).stdout
-        except SandboxError as error:  # the machine itself may be what failed
-            text = str(error)
-        (folder / f"{name}.txt").write_text(text)
+    own = machine_name()
+    # Some stories have others, whose names begin with it.
+    for each in (own, *sorted(path.name for path in disks.folder().glob(f"{own}-*"))):
+        for name, command in EVIDENCE.items():
+            try:
+                text = machines.run(machines.load(each), command, check=False, timeout=60).stdout
+            except SandboxError as error:  # the machine itself may be what failed
+                text = str(error)
+            (folder / f"{each.removeprefix(own)}-{name}.txt".lstrip("-")).write_text(text)
 
 
 @pytest.fixture(scope="session")
