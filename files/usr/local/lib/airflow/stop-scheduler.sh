@@ -8,13 +8,14 @@ ended_within() {
     timeout "$1" tail --pid="$scheduler" -f /dev/null
 }
 
+# Print the files with the status of each child.
+children() {
+    sed -E 's|[0-9]+|/proc/&/status|g' "/proc/$scheduler/task/$scheduler/children"
+}
+
 # kill_children PATTERN: those whose status has no line like it.
 kill_children() {
-    # shellcheck disable=SC2013 # the file has words, not lines
-    for child in $(cat "/proc/$scheduler/task/$scheduler/children"); do
-        status=$(cat "/proc/$child/status" 2>/dev/null) &&
-            ! echo "$status" | grep -Eq "$1" && kill -KILL "$child"
-    done
+    children | xargs -r grep -LsE "$1" | cut -d/ -f3 | xargs -r kill -KILL
 }
 
 # Children of this name run tasks on the host, which end first.
@@ -30,10 +31,6 @@ ended_within 1 && exit
 kill_children "$runs_tasks|$keeps_queues"
 ended_within 5 && exit
 # A scheduler that stops while it starts one of those with queues forgets it, and waits for its end.
-# shellcheck disable=SC2013 # as above
-for child in $(cat "/proc/$scheduler/task/$scheduler/children"); do
-    grep -Eqs "$runs_tasks" "/proc/$child/status" && busy=yes
-done
-test -n "${busy-}" || kill_children "$runs_tasks"
+children | xargs -r grep -lsE "$runs_tasks" | grep -q . || kill_children "$runs_tasks"
 # TimeoutStopSec of the unit limits the wait.
 tail --pid="$scheduler" -f /dev/null
