@@ -94,7 +94,6 @@ def variables(settings: Settings, lock_owner: str) -> str:
     values = {
         **of_cluster(settings),
         "claims": "".join(claims),
-        "disks": " ".join((*layout.DISKS, "/tmp")),
         "migrated": layout.MIGRATED,
         "kubectl": f"{settings.kubectl} -n {settings.kubernetes.namespace}",
         "own_ports": " ".join(f"{port}:{unit}" for port, (_, unit) in own_ports(settings).items()),
@@ -140,6 +139,7 @@ def of_places(settings: Settings) -> dict[str, str]:
         "state": layout.STATE,
         "units_directory": layout.UNITS_DIRECTORY,
         "brought_paths": " ".join(brought),
+        "disks": " ".join((*layout.DISKS, "/tmp")),
         "new_paths": " ".join(layout.NEW),
     }
 

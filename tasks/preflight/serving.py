@@ -35,7 +35,6 @@ class RouteReport(HostReport):
 def variables(settings: Settings) -> str:
     """Assignments of the variables that the questions to a host that serves others use."""
     values = {
-        "disks": " ".join((*layout.DISKS, "/tmp")),
         "migrated": layout.DATABASE_MADE,
         "restore_mark": layout.RESTORE_MARK,
         **questions.of_places(settings),
