@@ -42,7 +42,7 @@ DEPLOY_MINUTES = 3
 HEALTHY_SECONDS = 240
 RUNS_KEPT = 20
 MOST_FAILURES = 5  # of one story: more of them are unlikely to tell more
-SHELL = ("up", "down", "tools.sh")
+SHELL = ("up", "down", "tools.sh", "kicbase.sh", "engine-runc.sh")
 STATIC_CHECKS = (
     ("ruff", "check", "--quiet", "."),
     ("ruff", "format", "--check", "--quiet", "."),

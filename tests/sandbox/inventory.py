@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sandbox import machine, offline
+from tests.sandbox import engines, machine, offline
 
 # A machine inside a container, with a kubeadm that was built by another Go than the official one:
 # HTTPProxyCIDR fails for the Go version's stricter addresses, SystemVerification for a kernel
@@ -14,7 +14,7 @@ IGNORED_CHECKS = "--extra-config=kubeadm.ignore-preflight-errors=HTTPProxyCIDR,S
 
 def host(name: str) -> tuple[str, dict[str, Any]]:
     """The machine's name, and its connection data and settings."""
-    return name, connection(name) | settings(machine.load(name).offline_dir)
+    return name, connection(name) | settings(machine.load(name))
 
 
 def connection(name: str) -> dict[str, Any]:
@@ -29,16 +29,18 @@ def connection(name: str) -> dict[str, Any]:
     }
 
 
-def settings(offline_dir: str | None) -> dict[str, Any]:
+def settings(it: machine.Machine) -> dict[str, Any]:
     """The settings that differ from the defaults."""
     needed: dict[str, Any] = {
         "web_host": "0.0.0.0",
         "kubernetes_pod_operator": True,
         "minikube_extra_args": [IGNORED_CHECKS],
     }
-    if offline_dir:
+    if it.offline_dir:
         needed |= {
-            "offline_dir": offline_dir,
+            "offline_dir": it.offline_dir,
             "minikube_crictl_version": offline.CRICTL.lstrip("v"),
         }
+    if it.driver != "none":
+        needed |= engines.settings(it, it.driver)
     return needed

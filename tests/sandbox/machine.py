@@ -75,6 +75,8 @@ class Machine:
     known_hosts: Path
     offline_dir: str | None
     """The offline folder's path inside the machine; None where nothing has to be offline."""
+    driver: str = "none"
+    """minikube's driver on the machine."""
 
     @property
     def root(self) -> Path:
@@ -82,10 +84,10 @@ class Machine:
         return _root(self.name)
 
 
-def create(name: str, release: str = RELEASES[0]) -> Machine:
+def create(name: str, release: str = RELEASES[0], driver: str = "none") -> Machine:
     """Return the running machine `name`; make or start it first when needed.
 
-    Raises SandboxError when a machine of that name has another release, or does not boot.
+    Raises SandboxError when a machine of that name has another release or driver, or does not boot.
     """
     ensure_packages(*OUTER_PACKAGES)
     with locked(f"machine-{name}"):
@@ -95,11 +97,16 @@ def create(name: str, release: str = RELEASES[0]) -> Machine:
             _remove(name)
             state = None
         if state is None:
-            _create(name, release)
+            _create(name, release, driver)
         machine = load(name)
         if machine.release != release:
             raise SandboxError(
                 f"The machine {name} runs Debian {machine.release}, not {release}:"
+                f" remove it first with 'python -m tests.sandbox.machine remove {name}'."
+            )
+        if machine.driver != driver:
+            raise SandboxError(
+                f"The machine {name} was made for minikube's driver {machine.driver}, not {driver}:"
                 f" remove it first with 'python -m tests.sandbox.machine remove {name}'."
             )
         if _state(name) != "running":
@@ -270,7 +277,7 @@ def _copy_packages(source: Path, target: Path) -> None:
         common.run(["cp", "--archive", "--reflink=auto", *found, target])
 
 
-def _create(name: str, release: str) -> None:
+def _create(name: str, release: str, driver: str) -> None:
     """Make the machine's disk, keys and container; machine.json is written last, as its sign."""
     # Side by side: the first mostly downloads and unpacks, the second mostly compiles.
     with ThreadPoolExecutor() as pool:
@@ -292,6 +299,7 @@ def _create(name: str, release: str) -> None:
             ssh_config=folder / "ssh_config",
             known_hosts=folder / "known_hosts",
             offline_dir=OFFLINE_INSIDE if source else None,
+            driver=driver,
         )
         _write_ssh_files(machine)
         _unpack(_overlay(machine), name)

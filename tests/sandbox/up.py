@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from tasks.layout import ROOT
-from tests.sandbox import common, disks, machine
+from tests.sandbox import common, disks, engines, machine
 from tests.stories import RELEASES
 
 NAME = os.environ.get("AIRFLOW_SANDBOX", "airflow-sandbox")
@@ -23,9 +23,11 @@ def deploy(name: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-def up(release: str) -> int:
+def up(release: str, driver: str) -> int:
     """Make the machine and deploy into it; returns the deploy's exit code."""
-    made = machine.create(NAME, release)
+    made = machine.create(NAME, release, driver)
+    if driver != "none":
+        engines.prepare(made, driver)
     ended = deploy(NAME)
     if ended.returncode:
         print(f"The deploy failed; what it said is above. To look around: {_ssh()}")
@@ -69,7 +71,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"./tests/sandbox/{command}")
     if command == "up":
         parser.add_argument("--release", choices=RELEASES, default=RELEASES[0])
-        return up(parser.parse_args(options).release)
+        parser.add_argument(
+            "--driver", choices=("none", "podman", "docker"), default="none", help="minikube's"
+        )
+        chosen = parser.parse_args(options)
+        return up(chosen.release, chosen.driver)
     parser.add_argument("--cache", action="store_true", help="also remove all that was built")
     return down(parser.parse_args(options).cache)
 

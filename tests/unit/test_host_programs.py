@@ -129,6 +129,15 @@ def test_another_address_needs_a_restart_of_nginx(there: str, moved: str, tmp_pa
     assert ("systemctl reload-or-restart nginx.service" in calls) != bool(moved)
 
 
+def test_an_address_that_nginx_never_takes_is_named(tmp_path: Path) -> None:
+    taken = "printf 'LISTEN 0 511 192.0.2.7:443 0.0.0.0:*\\n'"
+    cases = f'"curl "*) echo 404 ;;\n"ss "*) {taken} ;;'
+    done, _ = run(tmp_path, cases, "nginx.sh", "apply", SITE, URL)
+    assert done.returncode == 1
+    missing = ",".join(each for each in SITE.split(",") if each.endswith(":443"))
+    assert f"nginx does not listen at {missing}: look at journalctl" in done.stderr
+
+
 @pytest.mark.parametrize("program", ["nginx.sh", "metrics.sh"])
 @pytest.mark.parametrize(
     ("cases", "difference"),

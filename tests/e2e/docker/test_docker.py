@@ -5,7 +5,6 @@ The image of the node is made of Debian packages and comes with the offline fold
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -13,36 +12,16 @@ import pytest
 from tasks import layout
 from tests.e2e.conftest import Shell
 from tests.e2e.support import REMOVAL, deploy
-from tests.sandbox import kicbase
-from tests.sandbox.machine import Machine, has_sys_resource
+from tests.sandbox import engines, kicbase
+from tests.sandbox.machine import Machine
 
-OFFLINE_FOLDER = "/srv/offline-node"
 THEIRS = "theirs"
-SETTINGS: dict[str, object] = {"minikube_driver": "docker", "offline_dir": OFFLINE_FOLDER}
-# Debian 12's docker gives a privileged container every capability that it knows, and this machine
-# may lack one; and it has no kernel with modules.
-RUNTIME = r"""
-cat > /usr/local/sbin/e2e-runc <<'END'
-#!/bin/sh
-before= file=
-for word; do
-    case $before in --process) file=$word ;; --bundle) file=$word/config.json ;; esac
-    before=$word
-done
-[ ! -f "$file" ] || sed -i 's/,"CAP_SYS_RESOURCE"//g; s/"CAP_SYS_RESOURCE",//g' "$file"
-exec runc "$@"
-END
-chmod 755 /usr/local/sbin/e2e-runc
-"""
-ENGINE: dict[str, object] = {"storage-driver": "overlay2"}
-ENGINE_HERE = ENGINE | {
-    "default-runtime": "e2e",
-    "runtimes": {"e2e": {"path": "/usr/local/sbin/e2e-runc"}},
+SETTINGS: dict[str, object] = {
+    "minikube_driver": "docker",
+    "offline_dir": engines.OFFLINE_INSIDE,
 }
-CONFIGURATION = "/etc/docker/daemon.json"
 PERSON = f"""
 export DEBIAN_FRONTEND=noninteractive
-mkdir -p /lib/modules
 apt-get -qq update
 apt-get -qq install --yes --no-install-recommends busybox-static docker.io iptables >/dev/null 2>&1
 tar -C / -c usr/bin/busybox | docker import - localhost/theirs >/dev/null
@@ -61,7 +40,7 @@ def started(shell: Shell) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def offline_folder(machine: Machine) -> None:
     """The machine has the image of the node."""
-    kicbase.with_kubernetes(Path(f"{machine.root}{OFFLINE_FOLDER}"))
+    kicbase.with_kubernetes(Path(f"{machine.root}{engines.OFFLINE_INSIDE}"))
 
 
 def test_a_docker_with_which_nodes_count_no_disk_is_told_before_it_is_there(
@@ -78,11 +57,7 @@ def test_a_docker_with_which_nodes_count_no_disk_is_told_before_it_is_there(
 @pytest.fixture(scope="module")
 def theirs(machine: Machine, shell: Shell) -> str:
     """When the person's container started."""
-    configuration = ENGINE
-    if not has_sys_resource():
-        shell(RUNTIME)
-        configuration = ENGINE_HERE
-    shell(f"install -D /dev/stdin {CONFIGURATION} <<'END'\n{json.dumps(configuration)}\nEND")
+    engines.prepare(machine, "docker")
     shell(PERSON)
     return started(shell)
 

@@ -201,7 +201,7 @@ def test_killed_in_each_module(
         folder.mkdir()
     (dags / "e2e_killed.py").write_text(dag("e2e_killed", "one"))
     (plugins / "e2e_shared.py").write_text("WORDS = 'killed'\n")
-    start_args = inventory.settings(machine.offline_dir)["minikube_extra_args"]
+    start_args = inventory.settings(machine)["minikube_extra_args"]
     settings: dict[str, object] = {
         "web_host_names": ["killed.example.com"],
         "postgres_config": {"max_locks_per_transaction": "65"},  # needs a restart

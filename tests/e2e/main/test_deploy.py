@@ -103,7 +103,7 @@ def test_from_the_host_itself(machine: Machine, shell: Shell) -> None:
     subprocess.run(
         ["ssh", "-F", machine.ssh_config, machine.name, unpack], input=archive.stdout, check=True
     )
-    given = inventory.settings(machine.offline_dir)
+    given = inventory.settings(machine)
     data = " ".join(shlex.quote(f"--data={key}={as_data(value)}") for key, value in given.items())
     printed = shell(
         "cd /root/checkout && UV_SYSTEM_CERTS=true /opt/airflow/uv/bin/uv run --quiet --frozen"

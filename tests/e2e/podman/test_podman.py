@@ -6,7 +6,6 @@ The image of the node is made of Debian packages and comes with the offline fold
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -15,24 +14,23 @@ from tests.e2e.conftest import Shell
 from tests.e2e.runs import healthy
 from tests.e2e.snapshots import LEFT, LOOK_AT_HOST
 from tests.e2e.support import REMOVAL, SLACK, Airflow, bring_dag, deploy, log_in
-from tests.sandbox import kicbase
+from tests.sandbox import engines
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
-OFFLINE_FOLDER = "/srv/offline-node"
-SETTINGS: dict[str, object] = {"minikube_driver": "podman", "offline_dir": OFFLINE_FOLDER}
+SETTINGS: dict[str, object] = {
+    "minikube_driver": "podman",
+    "offline_dir": engines.OFFLINE_INSIDE,
+}
 BEFORE = "/srv/host-with-podman"
 THEIRS = "theirs"
-# A person's podman with a container, which starts again with the host. This machine is a container
-# itself: only runc knows its control groups, and it has no kernel with modules.
+# A person's podman with a container, which starts again with the host.
 PERSON = f"""
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -qq install --yes --no-install-recommends \\
-    busybox-static iptables netavark podman runc >/dev/null 2>&1
-printf '[engine]\\nruntime = "runc"\\n' > /etc/containers/containers.conf
-mkdir -p /lib/modules
+    busybox-static iptables netavark podman >/dev/null 2>&1
 tar -C / -c usr/bin/busybox | podman import -q - localhost/theirs >/dev/null
 podman run -d --name {THEIRS} --restart always localhost/theirs /usr/bin/busybox sleep 1000000
 systemctl enable --quiet podman-restart
@@ -64,8 +62,8 @@ one()
 @pytest.fixture(scope="module")
 def theirs(machine: Machine, shell: Shell) -> str:
     """When the person's container started."""
+    engines.prepare(machine, "podman")
     shell(PERSON)
-    kicbase.with_kubernetes(Path(f"{machine.root}{OFFLINE_FOLDER}"))
     return started(shell)
 
 

@@ -1,4 +1,4 @@
 """The sandbox: `up` prints the truth, and `down` leaves nothing of it."""
 
 START = "bare"
-MINUTES = 3
+MINUTES = 9

@@ -14,9 +14,10 @@ import pytest
 
 from tasks import layout
 from tasks.layout import ROOT
-from tests.e2e.support import Airflow, machine_name
+from tests.e2e.support import REMOVAL, Airflow, deploy, machine_name
 from tests.sandbox import disks
 from tests.sandbox import machine as machines
+from tests.sandbox.machine import Machine
 
 # Files that a deploy or a restart would write again, and the processes of all services.
 STATE = (
@@ -50,9 +51,14 @@ def is_there() -> bool:
 
 
 @pytest.fixture(scope="module")
-def printed() -> str:
+def release() -> str:
+    """The Debian release of the machine that the story was given."""
+    return machines.load(machine_name()).release
+
+
+@pytest.fixture(scope="module")
+def printed(release: str) -> str:
     """The last words of `up`, about a machine that was not there before."""
-    release = machines.load(machine_name()).release
     assert is_there()
     assert command("down").returncode == 0
     assert not is_there()
@@ -124,6 +130,28 @@ def test_the_printed_command_removes_it(printed: str) -> None:
     assert not is_there()
     again = command("down")
     assert again.returncode == 0, again.stderr
+
+
+@pytest.fixture(scope="module")
+def in_podman(release: str, printed: str) -> Machine:
+    """A machine whose deploy brought podman and made a node in it; the one before is gone."""
+    done = command("up", "--release", release, "--driver", "podman")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a task ran as a pod" in done.stdout
+    return machines.load(machine_name())
+
+
+def test_a_node_in_podman(in_podman: Machine) -> None:
+    assert machines.run(in_podman, "podman ps --format '{{.Names}}'").stdout == "minikube\n"
+    done = command("up", "--release", in_podman.release)
+    assert done.returncode == 1
+    assert "was made for minikube's driver podman, not none" in done.stderr
+
+
+def test_an_engine_that_came_with_the_deploy_goes_with_it(in_podman: Machine) -> None:
+    done = deploy(what=REMOVAL)
+    assert done.code == 0, done.output
+    assert machines.run(in_podman, "command -v podman || echo none").stdout == "none\n"
 
 
 def test_down_with_the_cache_leaves_nothing(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_what_the_inventory_adds_is_locked_from_its_first_installation_on(shell:
 
 def test_a_program(shell: Shell, machine: Machine) -> None:
     """Served are files that differ from those in place, so that they are fetched."""
-    files = programs.needed(Settings.from_data(inventory.settings(machine.offline_dir)), "amd64")
+    files = programs.needed(Settings.from_data(inventory.settings(machine)), "amd64")
     hosts = sorted({each.host for each in files})
     names = ",".join(f"DNS:{host}" for host in hosts)
     shell(
