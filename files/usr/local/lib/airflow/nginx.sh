@@ -25,11 +25,18 @@ moved() {
     done
 }
 
+# Print what is wrong with what nginx serves, if something is.
+wrong() {
+    is_served "$@" || { echo "does not serve its site airflow" && return; }
+    elsewhere=$(moved | paste -sd,)
+    [ -z "$elsewhere" ] || echo "does not listen at $elsewhere"
+}
+
 check() {
     systemctl is-enabled --quiet "$unit" 2>/dev/null || fail "$unit is not enabled"
     check_unit "$unit"
-    is_served "$@" || fail "nginx does not serve its site airflow"
-    [ -z "$(moved)" ] || fail "nginx does not listen at $(moved | paste -sd,)"
+    problem=$(wrong "$@")
+    [ -z "$problem" ] || fail "nginx $problem"
 }
 
 apply() {
@@ -42,10 +49,11 @@ apply() {
     systemctl $how "$unit" || exit
     # A reload is asynchronous, and one that finds no free port fails in silence.
     for _ in $(seq 50); do
-        is_served "$@" && [ -z "$(moved)" ] && return
+        problem=$(wrong "$@")
+        [ -n "$problem" ] || return 0
         sleep 0.2
     done
-    fail "nginx does not serve its site airflow: look at journalctl -t nginx"
+    fail "nginx $problem: look at journalctl -t nginx"
 }
 
 [ $# -ge 3 ] || usage
