@@ -56,11 +56,11 @@ def ensure() -> Path:
     return folder / programs.NODE_IMAGE
 
 
-def with_kubernetes(done: Path) -> None:
-    """Make the folder `done`: the current cluster's files, and the image of a node."""
+def with_kubernetes(done: Path, versions: offline.Versions = offline.CURRENT) -> None:
+    """Make the folder `done`: the files of a cluster, and the image of a node."""
     image = ensure()
     with fresh_folder(done) as draft:
-        shutil.copytree(offline.ensure(), draft, dirs_exist_ok=True)
+        shutil.copytree(offline.ensure(versions), draft, dirs_exist_ok=True)
         (draft / "SHA256SUMS").unlink()
         shutil.copy(image, draft / programs.NODE_IMAGE)
         offline.write_sums(draft)

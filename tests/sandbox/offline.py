@@ -260,13 +260,18 @@ def with_between(done: Path) -> None:
 
     Each makes its part first when that is missing.
     """
-    current, between = ensure(CURRENT), ensure(BETWEEN)
+    current = ensure(CURRENT)
     with fresh_folder(done) as draft:
         shutil.copytree(current, draft, dirs_exist_ok=True)
-        shutil.copytree(between, draft / BETWEEN.kubernetes)
-        (draft / BETWEEN.kubernetes / "SHA256SUMS").unlink()
-        (draft / "SHA256SUMS").unlink()
-        write_sums(draft)
+        add_between(draft)
+
+
+def add_between(folder: Path) -> None:
+    """Add to the current cluster's files those of the version on the way."""
+    shutil.copytree(ensure(BETWEEN), folder / BETWEEN.kubernetes)
+    (folder / BETWEEN.kubernetes / "SHA256SUMS").unlink()
+    (folder / "SHA256SUMS").unlink()
+    write_sums(folder)
 
 
 def write_sums(folder: Path) -> None:

@@ -12,13 +12,19 @@ import pytest
 from tasks import layout
 from tests.e2e.conftest import Shell
 from tests.e2e.support import REMOVAL, deploy
-from tests.sandbox import engines, kicbase
+from tests.sandbox import engines, kicbase, offline
 from tests.sandbox.machine import Machine
 
 THEIRS = "theirs"
 SETTINGS: dict[str, object] = {
     "minikube_driver": "docker",
     "offline_dir": engines.OFFLINE_INSIDE,
+}
+OLDER_FOLDER = "/srv/offline-node-older"
+OLDER: dict[str, object] = {
+    "offline_dir": OLDER_FOLDER,
+    "kubernetes_version": offline.OLDER.kubernetes.lstrip("v"),
+    "minikube_version": str(offline.OLDER.minikube).lstrip("v"),
 }
 PERSON = f"""
 export DEBIAN_FRONTEND=noninteractive
@@ -63,10 +69,38 @@ def theirs(machine: Machine, shell: Shell) -> str:
 
 
 @pytest.fixture(scope="module")
-def deployed(theirs: str) -> None:
-    """Airflow is on the machine, and its node is a container."""
+def older(theirs: str, machine: Machine) -> None:
+    """Airflow is on the machine, and in its node is the Kubernetes of some versions ago."""
+    kicbase.with_kubernetes(Path(f"{machine.root}{OLDER_FOLDER}"), offline.OLDER)
+    offline.add_between(Path(f"{machine.root}{engines.OFFLINE_INSIDE}"))
+    run = deploy(settings=SETTINGS | OLDER)
+    assert run.code == 0, run.output
+
+
+@pytest.fixture(scope="module")
+def deployed(older: None) -> None:
+    """Airflow is on the machine, and its node, which is a container, is of the current version."""
     run = deploy(settings=SETTINGS)
     assert run.code == 0, run.output
+
+
+@pytest.mark.usefixtures("older")
+def test_kubernetes_moves_on_in_the_node(shell: Shell, request: pytest.FixtureRequest) -> None:
+    """One minor version at a time; the node is the same, and keeps a person's objects."""
+    node = "docker container inspect -f '{{.Id}}' minikube"
+    version = "kubectl get nodes -o jsonpath='{.items[*].status.nodeInfo.kubeletVersion}'"
+    assert shell(version) == offline.OLDER.kubernetes
+    before = shell(node)
+    shell(
+        "kubectl create namespace kept && kubectl -n kept create configmap kept --from-literal=a=b"
+    )
+    request.getfixturevalue("deployed")
+    assert shell(version) == offline.CURRENT.kubernetes
+    said = shell("journalctl -u minikube -o cat")
+    assert f"becomes {offline.BETWEEN.kubernetes.lstrip('v')} on its way" in said
+    assert shell("minikube version --short") == offline.CURRENT.minikube
+    assert shell("kubectl -n kept get configmap kept -o jsonpath='{.data.a}'") == "b"
+    assert shell(node) == before
 
 
 @pytest.mark.usefixtures("deployed")
