@@ -302,6 +302,13 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
             f"the host's name {name} can't be a Kubernetes node's, which has lower-case letters,"
             " digits, dots and hyphens: give it another one with `hostnamectl set-hostname`"
         )
+    if node := report.one("node_name"):
+        yield (
+            f"the cluster's node is called {node}, as the host was when the cluster was made: give"
+            f" the host that name again with `hostnamectl set-hostname {node}`, or run"
+            " `sudo -H minikube delete` and deploy again: running tasks end then, and are tried"
+            " again if they have retries"
+        )
     gives_resolver = any("kubelet.resolv-conf=" in each for each in settings.minikube.extra_args)
     if (server := report.one("resolver")) and not gives_resolver:
         yield (

@@ -233,6 +233,12 @@ ask_firewall() {
     done
 }
 
+ask_node_name() { # that of the cluster, if it is not the host's name any more
+    [ -n "$node_is_host" ] || return 0
+    node=$(sed -n 's/^ *- --name=//p' /etc/kubernetes/manifests/etcd.yaml 2>/dev/null)
+    [ -z "$node" ] || [ "$node" = "$(hostname | tr '[:upper:]' '[:lower:]')" ] || say node_name "$node"
+}
+
 ask_node() { # what Kubernetes needs of the host that is its node
     say hostname "$(hostname)"
     [ -e /proc/net/if_inet6 ] || say no_ipv6 yes
@@ -379,6 +385,7 @@ ask_neighbours() {
     ask_places
     ask_links
     ask_node_engine
+    ask_node_name
     [ -s "$smoke_passed" ] && return
     ask_dpkg
     ask_sources

@@ -18,7 +18,14 @@ class Host:
         self.root = folder / "of-host"
         text = NEIGHBOURS.read_text().replace("/etc/airflow/", f"{folder}/")
         text = text.replace("/usr/local/lib/airflow/", f"{self.bin}/")
-        for path in ("/proc/", "/dev/kmsg", "/lib/modules/", "/etc/apt/", "/etc/nginx/"):
+        for path in (
+            "/proc/",
+            "/dev/kmsg",
+            "/lib/modules/",
+            "/etc/apt/",
+            "/etc/nginx/",
+            "/etc/kubernetes/",
+        ):
             text = text.replace(path, f"{self.root}{path}")
         for path in ("/etc/resolv.conf", "/run/systemd/resolve/", "/usr/lib/systemd/"):
             text = text.replace(path, f"{self.root}{path}")

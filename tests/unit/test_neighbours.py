@@ -48,6 +48,7 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
         ({"engine_btrfs": ["docker"]}, "storage driver btrfs", "out of worker_resources"),
         ({"hostname": ["Big_Host"]}, "Big_Host can't be", "hostnamectl set-hostname"),
         ({"hostname": ["-x"]}, "-x can't be", "hostnamectl"),
+        ({"node_name": ["old"]}, "node is called old", "set-hostname old"),
         ({"resolver": ["127.0.0.1"]}, "names 127.0.0.1", "kubelet.resolv-conf"),
         ({"no_resolver": ["/etc/x"]}, "/etc/x names no server", "nameserver 192.0.2.1"),
         ({"no_module": ["overlay gone"]}, "can't load overlay", "reboot"),
@@ -600,6 +601,27 @@ def test_half_installed_packages_are_told_unless_somebody_installs_now(host: Hos
     assert host.ask()["dpkg"] == ["libfoo:amd64 bar"]
     host.program("lslocks", "echo /var/lib/dpkg/lock-frontend")
     assert host.ask() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "node_is_host", "told"),
+    [("old", "yes", []), ("OLD", "yes", []), ("new", "yes", ["old"]), ("new", "", [])],
+)
+def test_a_host_with_another_name_than_its_node_is_told(
+    name: str, node_is_host: str, told: list[str], host: Host
+) -> None:
+    """Also after the first deploy."""
+    host.program("hostname", f"echo {name}")
+    host.variables["node_is_host"] = node_is_host
+    assert "node_name" not in host.ask()
+    host.file(
+        "/etc/kubernetes/manifests/etcd.yaml",
+        "  - command:\n    - etcd\n    - --name=old\n    - --data-dir=/var/lib/etcd\n",
+    )
+    passed = Path(host.variables["smoke_passed"])
+    passed.parent.mkdir(exist_ok=True)
+    passed.write_text("state")
+    assert host.ask().get("node_name", []) == told
 
 
 def test_a_host_without_ipv4_is_told(host: Host) -> None:
