@@ -57,6 +57,8 @@ def test_a_bare_host_becomes_a_working_airflow(shell: Shell, precious: str) -> N
     shell(
         "echo create_main_cluster = false >> /etc/postgresql-common/createcluster.conf;"
         " mount -o remount,noexec /tmp;"
+        " echo net.ipv6.conf.all.disable_ipv6=1 > /etc/sysctl.d/90-e2e.conf;"
+        " echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6;"
         " echo 'session optional pam_umask.so umask=077' >> /etc/pam.d/common-session"
     )
     text = "".join(f"{name}={value}\n" for name, value in LOGIN.items())
@@ -203,6 +205,22 @@ def test_a_boot_with_another_address_needs_a_deploy_at_most(shell: Shell, machin
     assert shell(NOTHING_WRONG) == ""
     assert deploy().changed == []
     shell("systemctl disable --quiet e2e-address; rm /etc/systemd/system/e2e-address.service")
+
+
+def test_another_name_of_the_host_needs_another_cluster(shell: Shell) -> None:
+    old = shell("hostname")
+    shell(
+        f"hostnamectl set-hostname e2e-renamed && sed -i 's/\\b{old}\\b/e2e-renamed/g' /etc/hosts"
+    )
+    run = deploy()
+    assert run.code != 0 and "nothing was changed" in run.output
+    assert f"the cluster's node is called {old}" in run.output
+    shell("minikube delete >/dev/null 2>&1")
+    run = deploy()
+    assert run.code == 0, run.output
+    assert shell("kubectl get nodes -o name") == "node/e2e-renamed"
+    assert "Smoke test passed" in shell("airflow-smoke-test")
+    assert deploy().changed == []
 
 
 def test_the_removal_leaves_other_peoples_things(shell: Shell, precious: str) -> None:

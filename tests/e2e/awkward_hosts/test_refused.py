@@ -29,18 +29,22 @@ def package(name: str, fields: str = "", postinst: str = "true") -> str:
 
 
 CONFLICTS = "Provides: containerd, runc\\nConflicts: containerd, runc\\n"
+INSTALL = """
+DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends {packages} \\
+    >/dev/null 2>&1
+"""
 # Packets that this test itself needs are let in first.
-FIREWALL = """
-DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends nftables >/dev/null
+FIREWALL = f"""
+{INSTALL.format(packages="nftables")}
 nft -f - <<'END'
-table inet e2e {
-    chain input {
+table inet e2e {{
+    chain input {{
         type filter hook input priority 0; policy drop;
         ct state established,related accept
         iifname "lo" accept
         tcp dport 22 accept
-    }
-}
+    }}
+}}
 END
 """
 # As Debian's example for workstations: the last rule drops what no other one took.
@@ -51,11 +55,14 @@ OPENED = (
     "for port in 8443 8081; do"
     " nft add rule inet e2e input ip saddr 10.244.0.0/16 tcp dport $port accept; done"
 )
+FIREWALLD = (
+    "firewall-cmd --permanent --zone=trusted --add-source=10.244.0.0/16 && firewall-cmd --reload"
+)
+UFW = "ufw allow from 10.244.0.0/16 to any port {port} proto tcp"
 
 
-OTHERS = """
-DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends postgresql \\
-    >/dev/null 2>&1
+OTHERS = f"""
+{INSTALL.format(packages="postgresql")}
 cd /
 runuser -u postgres -- createuser airflow
 runuser -u postgres -- createdb --owner airflow airflow
@@ -140,7 +147,6 @@ HOSTS = {
         ("lets no pod reach Airflow at port 8081",),
         "nft delete table inet e2e",
     ),
-    # The rules of this one stay, with those of its cure.
     "a firewall": Awkward(
         FIREWALL,
         (
@@ -148,6 +154,22 @@ HOSTS = {
             "iptables -I INPUT -s 10.244.0.0/16 -p tcp --dport 8081 -j ACCEPT",
         ),
         OPENED,
+    ),
+    "firewalld": Awkward(
+        "nft delete table inet e2e\n" + INSTALL.format(packages="firewalld"),
+        (
+            "lets no pod reach the cluster's API at port 8443",
+            f"run `{FIREWALLD}`",
+        ),
+        FIREWALLD,
+    ),
+    # This one stays, with the rules of its cure: Airflow is deployed behind it.
+    "ufw": Awkward(
+        "apt-get -qq purge --yes firewalld >/dev/null 2>&1\n"
+        + INSTALL.format(packages="ufw")
+        + "ufw allow 22/tcp >/dev/null && ufw --force enable >/dev/null",
+        ("lets no pod reach Airflow at port 8081", f"run `{UFW.format(port=8081)}`"),
+        f"{UFW.format(port=8081)} >/dev/null; {UFW.format(port=8443)} >/dev/null",
     ),
     "an Airflow by hand": Awkward(
         "mkdir -p /opt/airflow && echo '[core]' > /opt/airflow/airflow.cfg",
