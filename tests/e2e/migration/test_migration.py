@@ -1,9 +1,10 @@
-"""A real Airflow 2 beside the deploy's own moves in, by the commands of inventories/YEARS.md."""
+"""A real Airflow 2 of the same host moves in, by the commands of inventories/YEARS.md."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from secrets import token_hex
 
@@ -18,8 +19,9 @@ from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.unit.markdown import commands
 
-DUMP, TAKE = commands(ROOT / "inventories/YEARS.md", "## An Airflow 2 of your own")
-LOCK, LOCK_THERE = Path(__file__).with_name("airflow2.txt"), "/root/e2e-airflow2.txt"
+DUMP, MOVE, TAKE = commands(ROOT / "inventories/YEARS.md", "## An Airflow 2 of your own")
+LOCK, LOCK_THERE = Path(__file__).with_name("airflow2.txt"), "/srv/airflow2.txt"
+UV = "/srv/uv"  # its path on the machine
 SECRET, PASSWORD = token_hex(16), token_hex(16)  # no hyphen, which begins an option
 DAG = """
 import datetime
@@ -38,35 +40,51 @@ def e2e_migration():
 
 e2e_migration()
 """
-DATABASE = "postgresql+psycopg2:///airflow?host=/run/postgresql&port="
-# The old Airflow: a virtual environment, and a PostgreSQL cluster beside the deploy's own.
+# The old Airflow has the names and places that people give it, and a database in Debian's cluster.
 MAKE = f"""
 set -e
-. /usr/local/lib/airflow/lib.sh
-mkdir -p /srv/two/home /srv/two/dags /srv/two/bin
-uv venv --quiet --python /usr/bin/python3 /srv/two/venv
-uv pip install --quiet --python /srv/two/venv/bin/python --require-hashes -r {LOCK_THERE}
-/srv/two/venv/bin/python -c \\
-    'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())' > /srv/two/key
-cat > /srv/two/dags/e2e_migration.py
-version=${{PGCLUSTER%/*}}
-pg_createcluster --start $version two >/dev/null
-port=$(pg_lsclusters --no-header | awk '$2 == "two" {{print $3}}')
-cat > /srv/two/bin/airflow <<END
-#!/bin/sh
-cd /srv/two/home
-exec runuser -u postgres -- env AIRFLOW_HOME=/srv/two/home AIRFLOW__CORE__LOAD_EXAMPLES=False \\\\
-    AIRFLOW__CORE__DAGS_FOLDER=/srv/two/dags AIRFLOW__CORE__FERNET_KEY=$(cat /srv/two/key) \\\\
-    'AIRFLOW__DATABASE__SQL_ALCHEMY_CONN={DATABASE}'$port \\\\
-    /srv/two/venv/bin/airflow "\\$@" 2>/dev/null
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq install --yes --no-install-recommends postgresql python3-venv >/dev/null 2>&1
+useradd --system airflow
+mkdir -p /opt/airflow/dags
+{UV} venv --quiet --python /usr/bin/python3 /opt/airflow/venv
+SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt {UV} pip install --quiet \\
+    --python /opt/airflow/venv/bin/python --require-hashes -r {LOCK_THERE}
+cat > /opt/airflow/dags/e2e_migration.py
+key=$(/opt/airflow/venv/bin/python -c \\
+    'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())')
+cat > /opt/airflow/airflow.cfg <<END
+[core]
+load_examples = False
+dags_folder = /opt/airflow/dags
+fernet_key = $key
+executor = LocalExecutor
+[database]
+sql_alchemy_conn = postgresql+psycopg2:///airflow?host=/run/postgresql
 END
-chmod 755 /srv/two/bin/airflow
-chown -R postgres /srv/two
+cat > /usr/local/bin/airflow <<'END'
+#!/bin/sh
+cd /opt/airflow
+exec runuser -u airflow -- env AIRFLOW_HOME=/opt/airflow /opt/airflow/venv/bin/airflow "$@" \\
+    2>/dev/null
+END
+chmod 755 /usr/local/bin/airflow
+for name in scheduler webserver; do
+    cat > /etc/systemd/system/airflow-$name.service <<END
+[Service]
+User=airflow
+Environment=AIRFLOW_HOME=/opt/airflow
+ExecStart=/opt/airflow/venv/bin/airflow $name
+[Install]
+WantedBy=multi-user.target
+END
+done
+chown -R airflow /opt/airflow
 cd /
-runuser -u postgres -- env PGCLUSTER=$version/two createdb airflow
+runuser -u postgres -- createuser airflow
+runuser -u postgres -- createdb --owner airflow airflow
 """
-# A person there, where `airflow` is the old one.
-THERE = "export PATH=/srv/two/bin:$PATH PGCLUSTER=$(ls /usr/lib/postgresql)/two; cd /; set -e\n"
 
 
 @pytest.fixture(scope="module")
@@ -74,19 +92,21 @@ def run_of_two(machine: Machine, shell: Shell) -> str:
     """The id of a run in an Airflow 2 that has a connection, a variable, a pool and a user."""
     text = DAG.format(module="airflow.decorators").encode()
     machines.run(machine, f"cat > {LOCK_THERE}", stdin=LOCK.read_bytes())
+    program = shutil.which("uv")
+    assert program
+    shutil.copy(program, f"{machine.root}{UV}")
     machines.run(machine, f"sh -c {shlex.quote(MAKE)}", stdin=text)
     shell(
-        f"{THERE}airflow db migrate >/dev/null\n"
+        "set -e; cd /\nairflow db migrate >/dev/null\n"
         f"airflow connections add e2e_two --conn-type http --conn-password {SECRET} >/dev/null\n"
         "airflow variables set e2e_two two >/dev/null; airflow pools set e2e_two 2 old >/dev/null\n"
         f"airflow users create --username ada --password {PASSWORD} --role Admin --firstname A"
         " --lastname L --email ada@example.com >/dev/null\n"
-        "airflow dags reserialize >/dev/null; airflow dags test e2e_migration >/dev/null"
+        "airflow dags reserialize >/dev/null; airflow dags test e2e_migration >/dev/null\n"
+        "systemctl enable --quiet --now airflow-scheduler airflow-webserver"
     )
-    assert f"apache-airflow=={shell(f'{THERE}airflow version')} " in LOCK.read_text()
-    return shell(
-        f"{THERE}runuser -u postgres -- psql -XAtqd airflow -c 'select run_id from dag_run'"
-    )
+    assert f"apache-airflow=={shell('airflow version')} " in LOCK.read_text()
+    return shell("runuser -u airflow -- psql -XAtqd airflow -c 'select run_id from dag_run'")
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +116,31 @@ def ada(machine: Machine) -> Airflow:
     return Airflow(f"https://{machine.address}", "ada", lambda: PASSWORD, lambda: authority)
 
 
-def test_it_is_dumped_and_taken_over(run_of_two: str, shell: Shell) -> None:
-    shell(THERE + DUMP)
-    said = shell(f"set -e\n{TAKE}")
+def test_the_deploy_names_all_that_stands_in_its_way(run_of_two: str) -> None:
+    run = deploy()
+    assert run.code != 0 and "nothing was changed" in run.output
+    for words in (
+        "airflow-scheduler.service is a unit that this deploy did not make",
+        "airflow-webserver.service is a unit that this deploy did not make",
+        "this deploy did not make /opt/airflow",
+        "this deploy did not make /usr/local/bin/airflow",
+        "there is a user airflow that this deploy did not make",
+        "main has the database airflow, which this deploy did not make",
+        "main has the role airflow, which this deploy did not make",
+    ):
+        assert words in run.output, run.output
+
+
+def test_it_is_dumped_and_moved_away(run_of_two: str, shell: Shell) -> None:
+    shell(f"set -e; cd /\n{DUMP}")
+    shell(f"set -e; cd /\n{MOVE}")
+    run = deploy()
+    assert run.code == 0, run.output
+    assert "Smoke test | Run a tiny DAG as a pod (about 10 s)" in run.changed
+
+
+def test_it_is_taken_over(run_of_two: str, shell: Shell) -> None:
+    said = shell(f"set -e; cd /\n{TAKE}")
     assert "Airflow 2's data is as it was" in said
     (connection,) = json.loads(shell("airflow connections get e2e_two -o json"))
     assert connection["password"] == SECRET
