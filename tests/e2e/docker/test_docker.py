@@ -19,6 +19,7 @@ THEIRS = "theirs"
 SETTINGS: dict[str, object] = {
     "minikube_driver": "docker",
     "offline_dir": engines.OFFLINE_INSIDE,
+    "minikube_addons": ["dashboard"],
 }
 OLDER_FOLDER = "/srv/offline-node-older"
 OLDER: dict[str, object] = {
@@ -108,6 +109,8 @@ def test_the_node_is_a_container_beside_those_of_others(theirs: str, shell: Shel
     assert set(shell("docker ps --format '{{.Names}}'").split()) == {THEIRS, "minikube"}
     assert started(shell) == theirs
     assert "a task ran as a pod" in shell("airflow-smoke-test")
+    addon = shell("kubectl -n kubernetes-dashboard get deployments -o name").splitlines()
+    assert "deployment.apps/kubernetes-dashboard" in addon
     # The DAG came from a folder of the host, and its log is in another one.
     assert shell(f"ls {layout.LOGS}") == "dag_id=airflow_smoke_test"
 
