@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import ssl
 import subprocess
 import urllib.error
@@ -275,6 +276,17 @@ def bring_offline_folders(machine: Machine) -> None:
         ["cp", "--recursive", offline.ensure(offline.OLDER), f"{machine.root}{OLDER_FOLDER}"]
     )
     offline.with_between(Path(f"{machine.root}{BETWEEN_FOLDER}"))
+
+
+UV = "/srv/uv"  # on the machine
+
+
+def bring_uv(machine: Machine) -> None:
+    """Put the program uv onto a machine that has no Airflow."""
+    program = shutil.which("uv")
+    if program is None:
+        raise FileNotFoundError("there is no uv: run the tests with ./tests/run")
+    shutil.copy(program, f"{machine.root}{UV}")
 
 
 def bring_dag(name: str, shell: Callable[[str], str], text: str | None = None) -> None:

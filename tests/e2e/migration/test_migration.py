@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from pathlib import Path
 from secrets import token_hex
 
@@ -14,14 +13,13 @@ from tasks import layout
 from tasks.layout import ROOT
 from tests.e2e import runs
 from tests.e2e.conftest import Shell
-from tests.e2e.support import Airflow, bring_dag, deploy
+from tests.e2e.support import UV, Airflow, bring_dag, bring_uv, deploy
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.unit.markdown import commands
 
 DUMP, MOVE, TAKE = commands(ROOT / "inventories/YEARS.md", "## An Airflow 2 of your own")
 LOCK, LOCK_THERE = Path(__file__).with_name("airflow2.txt"), "/srv/airflow2.txt"
-UV = "/srv/uv"  # its path on the machine
 SECRET, PASSWORD = token_hex(16), token_hex(16)  # no hyphen, which begins an option
 DAG = """
 import datetime
@@ -92,9 +90,7 @@ def run_of_two(machine: Machine, shell: Shell) -> str:
     """The id of a run in an Airflow 2 that has a connection, a variable, a pool and a user."""
     text = DAG.format(module="airflow.decorators").encode()
     machines.run(machine, f"cat > {LOCK_THERE}", stdin=LOCK.read_bytes())
-    program = shutil.which("uv")
-    assert program
-    shutil.copy(program, f"{machine.root}{UV}")
+    bring_uv(machine)
     machines.run(machine, f"sh -c {shlex.quote(MAKE)}", stdin=text)
     shell(
         "set -e; cd /\nairflow db migrate >/dev/null\n"
