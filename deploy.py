@@ -77,9 +77,9 @@ def serve(settings: HostSettings) -> None:
 
 
 def deploy_role(settings: HostSettings) -> None:
-    """Queue the operations of a host by its role, which most hosts have alone.
+    """Queue the operations of a host by its role.
 
-    A host that serves those of Airflow is ready before they begin.
+    A host that serves Airflow's hosts is ready before they begin.
     """
     if settings.serves:
         serve(settings)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent  # of the repository, on the controller
 
 # The Linux users, by their processes. Their roles in PostgreSQL have the same names, as peer
-# authentication needs it.
+# authentication requires.
 CONTROL_USER = "airflow"  # scheduler, api-server, command line: has the keys, owns the database
 DAGS_USER = "airflow-dags"  # dag-processor and triggerer, which run the code of DAGs
 HOMES = {user: f"/var/lib/{user}" for user in (CONTROL_USER, DAGS_USER)}
@@ -27,8 +27,8 @@ LOOPBACK = "127.0.0.1"  # the api-server listens only there
 # there. Some hosts open 80 and above to all users.
 API_SERVER_PORT = 78
 DATABASE = CONTROL_USER
-# The logins of both users to a PostgreSQL that others run, each in a file that only its user reads:
-# libpq wants that. And the authority of that PostgreSQL's certificate.
+# The logins of both users to a PostgreSQL elsewhere, and the authority of its certificate. libpq
+# wants each login in a file that only its user can read.
 DATABASE_LOGINS = {
     CONTROL_USER: "/etc/airflow/database-owner.login",
     DAGS_USER: "/etc/airflow/database-dags.login",
@@ -67,10 +67,10 @@ COMMAND_LOCK = f"{LOCKS}/command"  # held while a command of a deploy changes th
 # Configuration and secrets.
 CONFIG = "/etc/airflow/airflow.cfg"
 DAGS_ENV = "/etc/airflow/dags.env"  # variables of what runs the code of DAGs
-# The same before the host puts in the image, whose digest only it knows.
+# The same without the image's digest, which only the host knows.
 DAGS_ENV_CANDIDATE = "/etc/airflow/dags.candidate.env"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
-# As the cluster checked it. POD_TEMPLATE is the same with the digest of its image.
+# The template as the cluster checked it; POD_TEMPLATE adds the digest of its image.
 POD_CANDIDATE = "/etc/airflow/pod_template.candidate.yaml"
 TRIAL_POD = "/etc/airflow/trial_pod.json"  # the pod that tries the worker image
 # The objects that the cluster should have, and those that it should not.
@@ -92,7 +92,7 @@ MADE_SECRETS = (
     "admin-password",
     "smoke-test-password",
 )
-# The smoke test's own user of the web page: what people do with theirs does not matter to it.
+# The smoke test's own user of the web page, so it does not depend on people's users.
 SMOKE_TEST_USER = "airflow-smoke-test"
 SMOKE_TEST_PASSWORD = f"{SECRETS}/smoke-test-password"
 LOGIN_CONFIG = "/etc/airflow/webserver_config.py"  # may hold secrets; for the user airflow
@@ -237,17 +237,17 @@ MINIKUBE_PROFILE = "/root/.minikube/profiles/minikube/config.json"  # how miniku
 PIP_CONFIG = "/etc/pip.conf"
 ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the removal
 
-# Signs backups. It is in none of them, so a changed one does not pass for the host's own.
+# Signs backups. No backup contains it, so a changed backup can't pass for the host's own.
 BACKUP_KEY = f"{STATE}/backup-key"
-# While a restore changes database and keys: the command that goes on.
+# Exists while a restore changes database and keys; has the command that continues it.
 RESTORE_MARK = f"{STATE}/restore-unfinished"
-# While the cluster has new accounts and the host their old tokens: it says how to go on.
+# Exists while the cluster has new accounts and the host has old tokens; says how to continue.
 TOKEN_MARK = f"{STATE}/cluster-token-unfinished"
-BACKUP_PENDING = "before-upgrade-pending"  # the name of one while the upgrade is under way
+BACKUP_PENDING = "before-upgrade-pending"  # name of a backup during the upgrade
 BACKUPS_KEPT_BEFORE = 3  # of those made before an upgrade, a restore or a rollback
 
-# The smoke test runs again when one of these changes. Without connections in the inventory the
-# file of them is missing, and so is the proxy's without a proxy.
+# The smoke test runs again when one of these changes. The file of connections is missing if the
+# inventory has none, and so is the proxy's without a proxy.
 SMOKE_TEST_INPUTS = (
     *(CONFIG, POD_TEMPLATE, POD_POLICY, KUBECONFIG, OBJECTS, NGINX_SITE, PODS_AUTHORITY),
     SANDBOX,
@@ -257,7 +257,7 @@ SMOKE_TEST_INPUTS = (
 
 
 class Listener(NamedTuple):
-    """Who waits for connections."""
+    """A program that listens for connections."""
 
     who: str
     address: str
@@ -266,7 +266,7 @@ class Listener(NamedTuple):
     is_open: bool = False  # to other machines
 
 
-# Addresses in words: that of the node is one of the host's, and the page's is the inventory's.
+# Addresses in words: the node's is one of the host's, and the page's comes from the inventory.
 LISTENERS = (
     Listener("api-server", LOOPBACK, str(API_SERVER_PORT), "Airflow, for services of the host"),
     Listener("systemd", f"{LOOPBACK}, ::1", "8080 (`web_port`)", "the web page, for this host"),
@@ -365,7 +365,7 @@ PLACES = (
         backup=False,
     ),
     Place(SECRETS, "secret", "keys and passwords", ("root", "root", "700")),
-    # Half of a rotation, which a restore would leave half done.
+    # It exists only during a rotation, which a restore would leave half done.
     Place(JWT_KEYS, "secret", "both keys while the jwt-secret changes", backup=False),
     # With the authority's key a thief could pass for the host; and pods trust the present one.
     Place(TLS, "secret", "certificates and their keys", backup=False, removal="proxy"),
@@ -386,7 +386,7 @@ PLACES = (
     # Only root writes there, so nobody can plant a link in it.
     Place(STATE, "state", "the deploy's notes", ("root", "root", "700"), removal="state"),
     Place(TEMPORARY, "state", "temporary files", ("root", "root", "700"), removal="state"),
-    # Root's, so that no pod closes it to the others.
+    # Root owns it, so that no pod can close it to the others.
     Place(LOGS, "data", "logs of tasks", ("root", _D, "2770")),
     Place(DAG_PROCESSOR_LOGS, "data", "logs of the dag-processor", (_D, _D, "2750")),
     Place(NODE_LOGS, "made again", "the same, for a node in a container", removal="cluster"),
@@ -462,10 +462,10 @@ def _files(*kinds: str) -> list[str]:
 PROGRAMS = _files("program")
 MADE_AGAIN = _files("program", "configuration", "made again")
 DATA = _files("data", "secret")
-# People may bring these before the first deploy, or have them of an earlier one: a fernet key,
+# People may bring these before the first deploy, or keep them from an earlier one: a fernet key,
 # DAGs, logs on a disk that several hosts share.
 BROUGHT = (SECRETS, DAGS, PLUGINS, LOGS, DAG_PROCESSOR_LOGS, BACKUPS)
-# A host that the deploy does not know has no file there, but for those of BROUGHT.
+# A host without an earlier deploy has no file there, except those of BROUGHT.
 NEW = tuple(
     path
     for path in (*MADE_AGAIN, *DATA)

@@ -126,11 +126,11 @@ def redacted(text: str) -> str:
 def options(settings: HostSettings) -> dict[str, dict[str, str]]:
     """airflow.cfg by section and option: what the deploy wants, then what the inventory wants.
 
-    Nothing secret is among it: secrets come to the units that need them as environment.
+    It holds no secret: units get theirs from their environment.
     Options and defaults: https://airflow.apache.org/docs/apache-airflow/3.3.2/configurations-ref.html
     """
     login = {
-        # The cookie of the token is so by itself where the proxy says that it speaks TLS.
+        # Airflow itself makes the token's cookie secure if the proxy says that it speaks TLS.
         **({"cookie_secure": "True"} if settings.web.is_public else {}),
         **({"config_file": LOGIN_CONFIG} if settings.web.login_config else {}),
     }
@@ -154,7 +154,7 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "host": LOOPBACK,
             "port": str(API_SERVER_PORT),
             "workers": "1",
-            # Without it links are relative, and work under whatever name the host is reached.
+            # Without it links are relative, and work under any name of the host.
             **({"base_url": settings.web.url} if settings.web.url else {}),
         },
         "dag_processor": {
@@ -166,8 +166,8 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "config_file": KUBECONFIG,
             "namespace": settings.kubernetes.namespace,
             "pod_template_file": POD_TEMPLATE,
-            # The scheduler makes them one after the other and gives no heartbeat meanwhile: where
-            # the cluster takes seconds for each, more would make it look dead.
+            # The scheduler makes pods one after the other and gives no heartbeat meanwhile: if the
+            # cluster takes seconds for each, a larger batch would make it look dead.
             "worker_pods_creation_batch_size": "4",
             # A cluster that does not answer, or a full quota, makes a task wait, not fail.
             "task_publish_max_retries": "-1",
@@ -183,8 +183,9 @@ def options(settings: HostSettings) -> dict[str, dict[str, str]]:
             "orphaned_tasks_check_interval": "60",
         },
         "usage_data_collection": {"enabled": "False"},
-        # Each process would parse the list of all metrics to find the former name of its first one,
-        # also if they go nowhere: seconds of the first request to an api-server that starts.
+        # Otherwise each process parses the list of all metrics to find the former name of its first
+        # one, even if metrics go nowhere. This delays the first request to a new api-server by
+        # seconds.
         **({} if settings.sends_metrics else {"metrics": {"legacy_names_on": "False"}}),
         **({"fab": login} if login else {}),
     }

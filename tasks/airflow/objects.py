@@ -18,7 +18,7 @@ PROGRAM = f"{LIB}/sync-objects.py"
 
 
 def wanted(settings: HostSettings) -> SecretStr:
-    """All of them as JSON, with the secrets in it."""
+    """The objects of the inventory as JSON, with their secrets."""
     connections = {
         name: connection.model_dump(by_alias=True)
         for name, connection in settings.airflow.connections.items()
@@ -41,7 +41,7 @@ def _reveal(value: Any) -> str:
 
 
 def sync(settings: HostSettings) -> None:
-    """The database has those of the inventory. Those that people made by hand stay as they are."""
+    """The database has the inventory's objects. Objects that people made stay as they are."""
     _sync(settings)
     users.sync(settings)
 

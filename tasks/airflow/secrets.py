@@ -13,9 +13,9 @@ from tasks.lib import members
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 
-# The keys that each process holds, and why: who has jwt-secret can act as any task or user, who has
-# api-secret-key can log in as any user, so neither may be where the code of DAGs runs. The reasons
-# name Airflow's source. Without its own key Airflow makes one up at each start, which nobody needs.
+# The keys that each process holds, and why. With jwt-secret a process can act as any task or user,
+# with api-secret-key it can log in as any user, so neither may be where the code of DAGs runs. The
+# reasons name Airflow's source. Without a key, Airflow makes one at each start, which stays unused.
 NEEDED: Mapping[str, Mapping[str, str]] = {
     "api-server": {
         "fernet-key": "shows and writes connections and variables, also for tasks",
@@ -41,7 +41,7 @@ NEEDED: Mapping[str, Mapping[str, str]] = {
 
 @deploy("Airflow")
 def create(settings: HostSettings) -> None:
-    """Each secret has its file; one that is there stays. A lost one that data needs is an error.
+    """Each secret has its file; existing files stay. A lost secret that data needs is an error.
 
     Of several hosts the first one makes them, and the others have the same.
     """

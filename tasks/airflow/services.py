@@ -205,7 +205,7 @@ def _host_drop_ins(settings: HostSettings) -> Iterator[tuple[str, str]]:
         ),
     )
     yield "cleanup-pods", _render(venv=settings.venv)
-    # A time that was missed is made up for at boot, maybe before PostgreSQL runs.
+    # A missed timer fires at boot, maybe before PostgreSQL runs.
     after = _before_database(settings)
     yield "cleanup-history", _render(after=after, venv=settings.venv)
     yield "backup", _render(after=after, reaches_out=not settings.postgres.is_debians)

@@ -17,7 +17,7 @@ PROGRAM = "users.py"
 
 
 def wanted(settings: HostSettings) -> SecretStr:
-    """All of them as JSON, with the passwords in it."""
+    """Users and roles of the inventory as JSON, with their passwords."""
     users = {name: user.model_dump() for name, user in settings.web.users.items()}
     text = json.dumps({"roles": settings.web.roles, "users": users}, default=_reveal, indent=1)
     return SecretStr(text)
@@ -29,12 +29,13 @@ def _reveal(value: Any) -> str:
 
 @deploy("Users")
 def sync(settings: HostSettings) -> None:
-    """The web page has those of the inventory. Those that people made by hand stay as they are."""
+    """The web page has the inventory's users and roles. Those that people made stay as they are."""
     if settings.is_first:
         _sync(settings)
     if settings.members:
-        # Whichever host is the first one later knows who was made, and has the passwords.
-        members.copy_from_first(name="Copy what the first host knows of users", kind="users")
+        # Another host may become the first one: it needs the list of made users and their
+        # passwords.
+        members.copy_from_first(name="Copy the first host's record of users", kind="users")
 
 
 def _sync(settings: HostSettings) -> None:

@@ -58,7 +58,7 @@ def _write_given_lock(settings: HostSettings) -> None:
             "airflow_extra_requirements_lock: it is of other requirements, another Airflow or"
             f" another Python: leave it out, deploy, and take {EXTRA_LOCK} of the host"
         )
-    # The packages are installed once, so another lock would say what is not true.
+    # The packages are installed once, so another lock would be false.
     installed = f"! test -e {settings.venv}/.complete || sha256sum <{EXTRA_LOCK} || echo none"
     found = host.get_fact(Command, command=installed)
     if found and found[:64] != hashlib.sha256(given.encode()).hexdigest():

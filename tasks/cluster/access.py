@@ -138,8 +138,8 @@ def _way_to_all_hosts(settings: HostSettings) -> list[Manifest]:
 
 @deploy("Kubernetes")
 def retire(settings: HostSettings) -> None:
-    """No account of the host is among the tasks, and no token is without an end: the services have
-    new ones now."""
+    """No account of the host is left in the tasks' namespaces, and no token without an end: the
+    services have new ones now."""
     names = " ".join(RETIRED)
     ensure_sent(
         name="Delete the accounts that Airflow had beside its tasks",

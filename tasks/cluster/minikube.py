@@ -19,21 +19,21 @@ from tasks.settings import HostSettings
 
 # Processes and threads of a pod; without a limit one task could use up the host's.
 POD_MAX_PIDS = 4096
-# Of the memory, for what runs on the host: pods together get the rest. A pod whose requests are its
-# limits is the last that Linux ends when memory is short, after PostgreSQL and Airflow.
+# Memory for the host's own programs: pods together get the rest. When memory is short, Linux ends a
+# pod whose requests equal its limits only after PostgreSQL and Airflow.
 RESERVED = "memory=2Gi"
 DISKS = ("nodefs", "imagefs")  # of volumes and logs, and of images and containers
-# Of the disk and of its inodes; with less, the node stops pods, so that PostgreSQL finds some.
-# minikube switches this off. It writes the value into kubelet's unit as it is, where %% means %. A
-# file system without a number of inodes, as btrfs, has 0 of 0 free: no less than 5% of them, but
-# less than any number.
+# Free disk and inodes; with less, the node stops pods, so that PostgreSQL has some. minikube
+# switches this off by default. It copies the value into kubelet's unit, where %% means %. The
+# inodes need a percentage: btrfs has 0 of 0 free inodes, which is less than any number, but not
+# less than 5%.
 FREE = {"available": "1Gi", "inodesFree": "5%%"}
 EVICTION = ",".join(f"{disk}.{what}<{least}" for what, least in FREE.items() for disk in DISKS)
 # Options of kube-proxy that name the addresses where it serves figures and its health.
 PROXY_PORTS = {"metricsBindAddress": 10249, "healthzBindAddress": 10256}
 # The name of an image for the node that the deploy loads; others have a registry.
 NODE_REPOSITORY = "localhost/minikube-node"
-DASHBOARD_PORT = 9090  # free for whoever looks at it
+DASHBOARD_PORT = 9090  # on the host and on your machine
 
 
 def install_kubectl(settings: HostSettings) -> None:
@@ -140,7 +140,7 @@ def _prepare_node(settings: HostSettings) -> None:
         name="Make the folder of minikube's volumes",
         test=f'test "$(stat -c "%u %F %a" {volumes})" = "0 directory 755"',
         commands=[
-            # Whoever made it in root's place may have left links in it, which pods would mount.
+            # Another user who made it may have left links in it, which pods would mount.
             f'test "$(stat -c "%u %F" {volumes})" = "0 directory" || rm -rf {volumes}',
             f"systemd-tmpfiles --create {layout.TEMPORARY_FILES}",
         ],
@@ -149,7 +149,7 @@ def _prepare_node(settings: HostSettings) -> None:
     run_unless(
         name="Write containerd's configuration",
         # minikube edits keys of this file, in version 2 of its format only. Debian's own file has
-        # none of them. One that an earlier version of the deploy wrote has, and stays.
+        # none of them. A file from an earlier deploy has them, and stays.
         test=f"grep -q '^version *= *2$' {CONTAINERD_CONFIG}"
         f" && grep -q '^ *sandbox_image = ' {CONTAINERD_CONFIG}",
         commands=[
@@ -186,7 +186,7 @@ def node_image(settings: HostSettings) -> str | None:
 
 
 def _keep_verified(offline_dir: str) -> None:
-    """The next preflight reads the offline folder again only if it changed since this one did."""
+    """The next preflight verifies the offline folder again only if it changed."""
     look = f"cd {offline_dir} && {programs.OFFLINE_LOOK}"
     run_unless(
         name="Record that the offline folder is verified",

@@ -1,4 +1,4 @@
-"""The policy that admits task pods: the cluster's API refuses a pod that would reach beyond it."""
+"""The policy that admits task pods: the cluster's API refuses pods that reach beyond themselves."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _apply(settings: HostSettings, templates: Sequence[Manifest], while_: str) -
 
 @operation()
 def _say_if_refused() -> Generator[str, None, None]:
-    """Tell people what only an admin of the cluster can do, when it is known."""
+    """Tell people at the end if only an admin of the cluster can apply the policy."""
     if host.get_fact(Command, command=f"test ! -e {POD_POLICY_REFUSED} || echo yes") == "yes":
         progress.say_at_end(
             "Nothing restricts task pods, so whoever writes DAGs can reach the cluster's nodes: the"

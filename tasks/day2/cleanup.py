@@ -13,7 +13,7 @@ from tasks.worker import image
 
 
 def run(settings: HostSettings) -> None:
-    """The host and the cluster keep no more of before than the settings say."""
+    """The host and the cluster keep only as many old things as the settings say."""
     if settings.is_first:
         access.retire(settings)
     image.prune(settings)
@@ -24,8 +24,8 @@ def run(settings: HostSettings) -> None:
 
 @deploy("Clean-up")
 def _remove_left_of_restores() -> None:
-    """No restore that was killed has left its folder, with secrets in it. None can run now: it
-    takes the deploy's lock."""
+    """The folders of killed restores, which hold secrets, are gone. No restore can run now, since
+    it takes the deploy's lock."""
     run_unless(
         name="Remove what a killed restore has left",
         test=f"! ls -d {STATE}/restore.*",

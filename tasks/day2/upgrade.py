@@ -81,7 +81,7 @@ def _stop_the_others(settings: HostSettings) -> None:
 def _end() -> None:
     """The backup from before the upgrade has its name, now that Airflow runs with the new version.
 
-    The next run finds a pending one after a kill, and makes no second one.
+    After a kill, the next run finds the pending backup and makes no second one.
     """
     pending, name = f"{BACKUPS}/{BACKUP_PENDING}.tar", "before-upgrade-$(date -u +%Y%m%dT%H%M%SZ)"
     run_unless(

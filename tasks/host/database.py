@@ -12,7 +12,7 @@ from tasks.layout import CONTROL_USER, DAGS_USER, DATABASE, DATABASE_AUTHORITY, 
 from tasks.settings import HostSettings, Settings
 from tasks.settings.types import DatabaseLogin
 
-# Of all authorities that the host trusts. libpq 15 has no word for these.
+# The certificates of all authorities that the host trusts; libpq 15 has no word for these.
 TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 # The variables whose names are not those of their options.
 VARIABLES = {"target_session_attrs": "PGTARGETSESSIONATTRS"}
@@ -30,7 +30,8 @@ SILENCE = {
 MIN_CONNECTIONS, MORE_CONNECTIONS = 50, 25
 
 
-# The driver of each of Airflow's options. Derived from each other they would need another one.
+# The driver of each of Airflow's options. If Airflow derived one from the other, it would need
+# another driver.
 DRIVERS = {"SQL_ALCHEMY_CONN": "psycopg2", "SQL_ALCHEMY_CONN_ASYNC": "psycopg"}
 
 

@@ -82,7 +82,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "BACKUP_KEY": layout.BACKUP_KEY,
         "BACKUP_PENDING": layout.BACKUP_PENDING,
         "BACKUP_RECIPIENT": settings.retention.backup_recipient or "",
-        # One that an admin makes by hand is not deleted at once.
+        # At least one, so that an admin's own backup is not deleted at once.
         "BACKUPS_KEPT": str(max(settings.retention.backups, 1)),
         # Of those made before an upgrade, a restore or a rollback.
         "BACKUPS_KEPT_BEFORE": str(layout.BACKUPS_KEPT_BEFORE),
@@ -120,7 +120,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "RUN": layout.RUN,
         # The worker image.
         "HOST_AUTHORITIES": layout.HOST_AUTHORITIES,
-        # uv and pip. One that is empty is their own.
+        # For uv and pip. If a value is empty, they use their own.
         "BUILDS_PACKAGES": "yes" if settings.build.apt_packages else "",
         "DEFAULT_INDEX": settings.build.default_index,
         "PACKAGE_AUTHORITY": layout.PACKAGE_AUTHORITY if settings.build.ca_certificate else "",
@@ -177,7 +177,7 @@ def _of_serving(settings: HostSettings) -> dict[str, str]:
 
 
 def _of_several(settings: HostSettings) -> dict[str, str]:
-    """More values where several hosts are one Airflow: what this host is, and what all share."""
+    """More values if several hosts are one Airflow: the role of this host, and the shared files."""
     secrets = [f"{layout.SECRETS}/{name}" for name in layout.MADE_SECRETS]
     return {
         "SEVERAL_HOSTS": "first" if settings.is_first else "other",

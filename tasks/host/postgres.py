@@ -37,7 +37,7 @@ from tasks.settings import HostSettings
 
 @deploy("PostgreSQL")
 def configure(settings: HostSettings) -> None:
-    """There is an empty or grown database for Airflow, and the host has its logins to it."""
+    """Airflow has its database, empty or with data, and the host has the logins to it."""
     if settings.postgres.is_debians:
         _run(settings)
         return
@@ -84,7 +84,7 @@ def _write_logins(settings: HostSettings) -> None:
             path=path,
             content=SecretStr(database.login_file(database.login(settings, user))),
             user=user,
-            # libpq refuses one that a group may read, unless it is root's.
+            # libpq refuses a key that a group may read, unless root owns the file.
             mode="400",
         )
 
@@ -118,7 +118,7 @@ def _run(settings: HostSettings) -> None:
         test=f"test -e {access}{ORIGINAL}",
         commands=[
             f"cp -p {access} {access}{ORIGINAL}.new",
-            # After pg_upgradecluster, which brought the deploy's own, the older cluster has it.
+            # pg_upgradecluster copies the deploy's own; the older cluster has the original.
             rf"find /etc/postgresql -name '*{ORIGINAL}' -exec cp -p {{}} {access}{ORIGINAL}.new \;",
             f"mv {access}{ORIGINAL}.new {access}{ORIGINAL}",
         ],
@@ -199,7 +199,7 @@ def _certify(settings: HostSettings) -> None:
 
 
 def _start_again(settings: HostSettings) -> None:
-    """systemd starts a PostgreSQL again that ended by itself."""
+    """systemd restarts a PostgreSQL that ended by itself."""
     unit = f"postgresql@{settings.postgres.version}-main.service"
     whole_file.put(
         name="Write PostgreSQL's drop-in",

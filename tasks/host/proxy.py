@@ -36,9 +36,9 @@ def certify(settings: HostSettings) -> None:
 
 @deploy("Proxy")
 def configure(settings: HostSettings) -> None:
-    """nginx serves the site, before pods are sent to it.
+    """nginx serves the site before pods use it.
 
-    It leads to the api-server as that runs from now on.
+    The site leads to the api-server with its new configuration.
     """
     _write_site(settings)
     ensure(
@@ -84,7 +84,7 @@ def _write_site(settings: HostSettings) -> None:
 
 
 def _prefix(settings: HostSettings) -> str:
-    """The path of Airflow's address, which it takes off that of a request, as an expression."""
+    """The path in web_base_url, which Airflow strips from requests, as a regular expression."""
     return f"(?:{re.escape(settings.web.base_path)})?" if settings.web.base_path else ""
 
 

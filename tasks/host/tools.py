@@ -34,7 +34,7 @@ def install_uv(settings: HostSettings) -> None:
 
 
 def _write_indexes(build: Build) -> None:
-    """uv and pip have the indexes, the logins and the authority, or none of before."""
+    """uv and pip have the inventory's indexes, logins and authority, and no earlier ones."""
     listed = "".join(
         f"[[index]]\nname = {json.dumps(name)}\nurl = {json.dumps(index.url)}\n"
         f"default = {json.dumps(index.default)}\n"

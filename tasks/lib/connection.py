@@ -16,7 +16,7 @@ AS_LOGIN: dict[str, Any] = {"_sudo": False, "_doas": False, "_dzdo": False, "_su
 
 
 def disable_nagle() -> None:
-    """Send what belongs to a command at once, where the connection is SSH over TCP.
+    """Send all packets of a command at once, if the connection is SSH over TCP.
 
     Otherwise each command of a run waits 40 ms: TCP holds a small packet back until the
     other side has confirmed the one before (Nagle's algorithm), and the other side delays just that
@@ -36,7 +36,7 @@ def use_private_folder() -> None:
     """
     host = ctx_host.get()
     if not getattr(host.connector, "client", None):
-        return  # the other connectors choose a name by chance
+        return  # the other connectors choose a random name
     # The login manager makes the first one, and removes it after the session.
     command = 'd=${XDG_RUNTIME_DIR-}; [ -w "$d" ] && echo "$d" || echo "made $(mktemp -d)"'
     answer = host.get_fact(Command, command=command, **AS_LOGIN)

@@ -1,7 +1,7 @@
 """Hosts that serve those of Airflow: the one host of a group `database` or `cluster`, or of both.
 
-It has nothing of Airflow, and the hosts of the group `airflow` reach it over TLS. The logins that
-they need for that, it has made, and they get them from there.
+Such a host has nothing of Airflow. The hosts of the group `airflow` reach it over TLS, with logins
+that it makes and they copy.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def check() -> None:
 
 
 def conflicts() -> Iterator[str]:
-    """Sentences about groups that can't be."""
+    """Sentences about impossible groups."""
     for group in GROUPS:
         yield from _conflicts_of(group)
     if not (there := servers()) or not clients():
@@ -155,7 +155,7 @@ def copied_file(
     """
     found = printed(group)
     if found is None:
-        # In a plan it may still have to make them.
+        # In a plan, that host may not have made them yet.
         said = f"the host of {GROUPS[group].has} does not give its {part}"
         yield f"echo {shlex.quote(said)} >&2; exit 1"
         return

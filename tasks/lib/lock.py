@@ -1,7 +1,7 @@
 """One deploy at a time: a lock on the host, held for as long as the run is connected to it.
 
-Over SSH the run says every few seconds that it is there. If the host hears nothing for the time of
-the lease, it gives the lock away, and the run stops as soon as it can hear that.
+Over SSH the run gives a sign of life every few seconds. If the host gets none for the time of the
+lease, it releases the lock, and the run stops as soon as it learns this.
 
 The lock is root's, as the deploy is: whoever may read a file may lock it.
 """
@@ -112,7 +112,7 @@ def refusal(holder: str) -> str:
 def take() -> str:
     """Begin to take this host's lock; returns this run's name for it, for `other_holder`.
 
-    It is free again when this process ends, however it does.
+    The lock is free again when this process ends, for any reason.
     """
     now = datetime.now(UTC)
     owner = (

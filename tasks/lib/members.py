@@ -1,9 +1,9 @@
 """Several hosts that are one Airflow: the group `airflow` of an inventory.
 
-The first one does what should be done once. pyinfra begins an operation that all hosts have when
-each of them has ended those before it; between two of these, each host goes on by itself. So what
-the others need of the first one comes with an operation that all have, and the first one has
-nothing to do in it.
+The first one does all work that is needed once. pyinfra starts an operation that all hosts have
+only when each host has finished the ones before; between two of these, each host runs by itself. So
+the others copy files of the first host in an operation that all hosts have, and in which the first
+one has nothing to do.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def every() -> list[Host]:
 
 
 class _EndWithTheFirstFailure(BaseStateCallback):
-    """Sets an option of pyinfra again, which takes back what deploy.py sets once that is loaded."""
+    """Sets an option of pyinfra again, since pyinfra resets it after loading deploy.py."""
 
     def operation_start(self, state: Any, op_hash: str) -> None:  # type: ignore[override]
         """Before each operation; setting it twice changes nothing."""
@@ -85,10 +85,10 @@ def copy_from_first(kind: str) -> Generator[str | StringCommand, None, None]:
         return
     files = said_by(first, f"{program} print {kind}")
     if files is None:
-        # In a plan it may still have to make them.
+        # In a plan, that host may not have made them yet.
         yield f"echo {shlex.quote(f'{first.name} does not give its {kind}')} >&2; exit 1"
         return
-    # An input that nobody reads would be an error of the writer.
+    # If nobody read the input, its writer would fail.
     same = f"{program} check {kind} >/dev/null 2>&1 && echo yes; cat >/dev/null"
     if host.get_fact(Command, command=same, _stdin=StringIO(files)) == "yes":
         host.noop(f"they are those of {first.name}")
@@ -116,7 +116,7 @@ def unless_first(
 
 @operation()
 def in_step() -> Generator[str, None, None]:
-    """Go on when all hosts have come here."""
+    """Continue when all hosts have reached this operation."""
     host.noop("they have")
     yield from ()
 

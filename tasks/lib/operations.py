@@ -73,7 +73,7 @@ def ensure(program: str, already: str, args: Sequence[str] = ()) -> Generator[st
     Each program has the same contract: `check` ends with 0 if there is nothing to do, and changes
     nothing; `apply` makes it so, and may be killed and run again.
 
-    + program: its name in /usr/local/lib/airflow; one that is not there yet has something to do
+    + program: its name in /usr/local/lib/airflow; it has something to do if it is not there yet
     + already: a sentence that is true of the host when there is nothing to do
     + args: the program's arguments after `check` or `apply`; nothing secret
     """
@@ -123,21 +123,21 @@ def secret_file(
     redacted: Callable[[str], str] | None = None,
 ) -> Generator[str | StringCommand, None, None]:
     """
-    Write a file that only its user and a group can read, or nobody else.
+    Write a file that only its user, and perhaps a group, can read.
 
     The content goes through the command's standard input: it is in no argument, no output and no
     diff, and on the host never in a file that others can read.
 
     + path: on the host
-    + content: what it should hold; a newline at its end is added
+    + content: its text, to which a newline is added
     + user: the file's owner
     + group: the file's group
     + mode: its mode, with rights of the group if that may read it
-    + redacted: makes a text of the content that people may see, for --diff; none shows nothing
+    + redacted: turns the content into text that --diff may show; none shows nothing
     """
     text = content.get_secret_value().removesuffix("\n") + "\n"
-    # pyinfra shows the text of its questions, so not even a checksum of the content is in it. An
-    # input that nobody reads would be an error of the writer.
+    # pyinfra shows the text of its questions, so they have not even a checksum of the content. If
+    # nobody read the input, its writer would fail.
     like = f"-user {user} -group {group} -perm {mode} -exec cmp -s {{}} \\; -print"
     state = f"find {path} {like}; cat >/dev/null"
     if host.get_fact(Command, command=state, _stdin=StringIO(text)) == path:

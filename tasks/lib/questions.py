@@ -1,12 +1,12 @@
 """The questions of all operations, asked together before the first of them runs.
 
 Each operation asks the host for its state. A question takes a round trip, and a run with nothing to
-do is nothing but these. So before its first operation a run goes through all of them, as a plan
-does, and sends their questions in one command. What an operation asks later is answered from there,
+do consists only of questions. So before its first operation a run goes through all of them, as a
+plan does, and sends their questions in one command. Later questions are answered from these answers
 until something changes a host: then all answers are forgotten, and each operation asks by itself.
 
-The host answers in the order of the operations, and when the commands that a killed deploy left
-there have ended. So the answers are those of a run that asks one question after the other.
+The host answers in the order of the operations, after any commands of a killed deploy have ended.
+So the answers are the same as if each operation asked by itself.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Together(BaseStateCallback):
             setattr(host, name, function)
 
     def _forget(self) -> None:
-        # What one host does may change the answers of another: they share a database and a cluster.
+        # A change on one host may change the answers of another: they share a database and a
+        # cluster.
         for answers in self._answers.values():
             answers.clear()
 
@@ -145,7 +146,7 @@ class Together(BaseStateCallback):
                         next(commands, None)
                     except _NotYet:
                         waiting.append(op_hash)
-                    except Exception:  # the operation says it itself when it runs
+                    except Exception:  # the operation reports it when it runs
                         pass
                     finally:
                         commands.close()

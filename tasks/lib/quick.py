@@ -9,9 +9,9 @@ from pyinfra.api import arguments, util
 
 
 def use() -> None:
-    """Take half of the time in which a run computes on this machine.
+    """Halve the computing time of a run on this machine.
 
-    - The types of the global arguments are those of annotations, which are evaluated each time.
+    - pyinfra evaluates the annotations of the global arguments each time.
     - An operation's place is the file and the line of each caller; inspect would read the text of
       these lines too, and look for their module among all that are loaded.
     """

@@ -1,6 +1,6 @@
-"""The terminal shows what hosts say as text; nothing in it drives the terminal.
+"""Show the output of hosts as plain text, so that nothing in it drives the terminal.
 
-A task, a process of the host or a server may say anything, and its words are in messages.
+Messages quote tasks, servers and processes of the host, which may print anything.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import click
 from pyinfra import logger
 from pyinfra.api.output import set_echo
 
-STYLE = re.compile(r"(\x1b\[[0-9;]*m)")  # pyinfra's own colours; at worst a text has others
+STYLE = re.compile(r"(\x1b\[[0-9;]*m)")  # pyinfra's own colours; at worst a text has its own
 
 
 def printable(text: str) -> str:
-    """The text with each character that is not to be seen as Python writes it."""
+    """The text, with unprintable characters as Python escapes them."""
     parts = STYLE.split(text)
     parts[::2] = ["".join(map(_shown, part)) for part in parts[::2]]
     return "".join(parts)

@@ -2,7 +2,7 @@
 
 A connection that breaks, or a loss of power, would leave half of a file, which the next boot reads.
 Here the new content is uploaded beside the file, may be checked there, and takes its place in one
-step. One question tells whether the file is as it should be, where pyinfra's operations have three.
+step. One question tells whether the file is as it should be; pyinfra's operations ask three.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def template(
 
     + src: the template
     + dest, mode, user, group, accept: like those of `put`
-    + values: what the template asks for
+    + values: the variables of the template
     """
     text = compiled(ROOT / src).render(values)
     yield from _put(StringIO(text), dest, mode, user, group, accept)

@@ -45,7 +45,7 @@ def of_serving(settings: Settings, report: Report) -> list[str]:
 
 
 def _of_cluster(settings: Settings, report: Report) -> Iterator[str]:
-    # A cluster that is there counts as Airflow does where that is installed.
+    # An existing cluster counts like an installed Airflow.
     report = Report({**report.values, "installed": report.all("kubernetes")})
     yield from _selinux(report)
     yield from _resources(report)
@@ -94,7 +94,7 @@ def _system(report: Report) -> Iterator[str]:
         yield 'not root: log in as root, or give the host the inventory data "_sudo": True'
     distribution, _, codename = report.one("system").partition(" ")
     release = RELEASES.get(codename)
-    # Others build upon a release and change it, also where they keep its codename.
+    # Other distributions change a release, and may keep its codename.
     if release is None or release.distribution != distribution:
         known = ", ".join(f"{each.name} ({code})" for code, each in RELEASES.items())
         yield f"{distribution} {codename} is not supported: use {known}"
@@ -154,7 +154,7 @@ def _resources(report: Report) -> Iterator[str]:
 
 
 def _room(report: Report) -> Iterator[str]:
-    """File systems that are full. On a bare host others are named with what it needs of them."""
+    """File systems that are full, unless _resources has found too little disk for a bare host."""
     if report.one("installed") or not any(free < MIN_DISK_GIB for _, free in _free(report)):
         yield from _full_disks(report)
 
@@ -209,7 +209,7 @@ def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
 
 
 def _minikube(settings: Settings, report: Report) -> Iterator[str]:
-    """What minikube can't change about its cluster."""
+    """Settings that minikube can't change in its cluster."""
     there, wanted = report.one("minikube_driver"), settings.minikube.driver
     if there and there != wanted:
         yield (

@@ -1,4 +1,4 @@
-"""What a PostgreSQL elsewhere must be, and the findings about the one that is there.
+"""The requirements on a PostgreSQL elsewhere, and the findings about it.
 
 It is asked with psql from the host. Before the first deploy a host may have none: then preflight
 finds out only whether a server answers with the right certificate, and `ask` asks the rest once
@@ -31,9 +31,9 @@ MIN_VERSION = 15  # as for Debian's
 MAX_SKEW = 60  # seconds
 LOGINS = {CONTROL_USER: "owner", DAGS_USER: "dags"}  # how the questions call them
 KEYS = {CONTROL_USER: "postgres_owner_login", DAGS_USER: "postgres_dags_login"}
-WORDS = " What was said: "
+WORDS = " The answer was: "
 ADMIN = "inventories/database.sql has the statements of an admin"
-# What libpq and PostgreSQL say, and the cure.
+# Messages of libpq and PostgreSQL, each with its cure.
 REFUSALS = {
     r"password authentication failed|empty password|no password supplied": (
         "{key}: write the right username and password"
@@ -143,7 +143,7 @@ def findings(
         yield from _without_client(settings, report)
         return
     refused = {user: report.one(f"refused_{name}") for user, name in LOGINS.items()}
-    # Both fail in the same way where the login is not the reason.
+    # If the login is not the reason, both fail in the same way.
     said = set()
     for user, reason in refused.items():
         sentence = _refusal(settings, user, reason)

@@ -1,4 +1,4 @@
-"""What several hosts must share to be one Airflow, and the findings about those that are there."""
+"""The requirements on several hosts that are one Airflow, and the findings about them."""
 
 from __future__ import annotations
 

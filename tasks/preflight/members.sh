@@ -1,15 +1,15 @@
 #!/bin/sh
-# Ask a host that is one of several of an Airflow how others know it, and what they should have in
-# common. Each answer is a line «key value». Preflight sends this text, after the programs own-name.sh
-# and own-addresses.sh as functions own_name and own_addresses; it changes nothing.
+# Ask one of several hosts of an Airflow for its names and addresses, and for values that all should
+# share. Each answer is a line «key value». Preflight sends this text, after the programs
+# own-name.sh and own-addresses.sh as functions own_name and own_addresses; it changes nothing.
 
 : "${address_config=}"  # keepalived's configuration
 : "${virtual_address=}" # the address that the hosts have in turn
 
 say() { printf '%s %s\n' "$1" "$2"; }
 
-# Whether a machine answers for the address $1. A packet to it lets the kernel ask; whom it knows from
-# before it asks after 5 s.
+# Whether a machine answers for the address $1. A packet to it makes the kernel ask; the kernel asks
+# a neighbour that it knows after 5 s.
 is_taken() {
     # shellcheck disable=SC2016 # the other shell expands it
     bash -c 'echo >/dev/udp/"$0"/9' "$1" 2>/dev/null

@@ -1,4 +1,4 @@
-"""What else lives on a host: the findings about things that others made there.
+"""The findings about things that others made on a host.
 
 The deploy takes over and removes nothing that it did not make.
 """
@@ -343,7 +343,7 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
 
 
 def _kernel(report: Report) -> Iterator[str]:
-    """What containers and kubelet need of the kernel."""
+    """Kernel features that containers and kubelet need."""
     for answer in report.all("no_module"):
         module, why = answer.split()
         cure = {
@@ -400,7 +400,7 @@ def _packages(report: Report) -> Iterator[str]:
 
 
 def proxy_cure(settings: Settings, report: Report) -> str:
-    """What to do about the proxy if a server can't be reached."""
+    """The advice about the proxy if a server can't be reached."""
     if settings.proxy.url:
         return f"let {settings.proxy.url} (proxy_url) pass it on"
     if report.one("environment_proxy"):

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Ask a host what else lives on it that the deploy must neither take over nor break. It is sent below
-# questions.sh, with the same rules: answers are lines «key value», and nothing is changed.
+# Ask a host for things of others that the deploy must neither take over nor break. Preflight sends
+# this text below questions.sh, with the same rules: answers are lines «key value», and nothing is
+# changed.
 
 : "${address_config=}"   # keepalived's configuration, if the deploy writes it
 : "${airflow_uid=}"      # the id that runs DAGs' code
@@ -26,7 +27,7 @@
 : "${users_made=}"       # file that lists users of the web page that the deploy made
 : "${units_directory=}"  # folder of the deploy's units
 
-# The deploy made what has its names only if its notes are there, which it begins with.
+# Things with the deploy's names are the deploy's only if its notes exist: it writes these first.
 knows_host() { [ -d "$state" ]; }
 
 ask_postgres_cluster() { # version, name, port, state
@@ -133,9 +134,9 @@ would_take_btrfs() { # whether the engine, once it is installed, would keep imag
 }
 
 # Whether the rules $1, of nft or iptables, drop packets of pods to port $2. They do if a chain of the
-# hook input drops what nothing accepts, and no rule accepts these. Chains that others lead to count
-# as if they led to all, and a set, a map and a negation as if they had pods in them: only a firewall
-# that surely is closed is a finding.
+# hook input drops what nothing accepts, and no rule accepts these. Chains that others jump to count
+# as if all packets reached them, and sets, maps and negations as if they contained pods: only a
+# firewall that is certainly closed is a finding.
 keeps_out() {
     echo "$1" | awk -v port="$2" -v network="$pod_network" '
         function number(address, part) {
@@ -265,8 +266,8 @@ ask_module() { # why the kernel can not load the module $1
     fi
 }
 
-# What a container that is the host may not have, and a kernel whose files are gone. A kernel may have
-# it without any module.
+# Features that a host in a container, or a kernel whose files are gone, may lack. A kernel may have
+# them without any module.
 ask_kernel() {
     grep -qsw overlay /proc/filesystems || ask_module overlay
     # A container's machine may load it, when it is asked for. Without it pods have no DNS.
@@ -285,7 +286,7 @@ ask_places() { # folders whose programs may not run
     done
 }
 
-ask_file_systems() { # those without the lists of POSIX, by which Airflow reads files of any umask
+ask_file_systems() { # file systems without POSIX ACLs, by which Airflow reads files of any umask
     for folder in $acl_folders; do
         [ ! -d "$folder" ] || findmnt -no FSTYPE -T "$folder" |
             grep -Ex 'nfs4|cifs|smb[23]|9p|vfat|exfat|ntfs.*|fuse.*' | sed "s|^|no_acl $folder |"
@@ -296,11 +297,11 @@ ask_nginx() { # whether its configuration reads the sites that Debian's does
     [ ! -e /etc/nginx/nginx.conf ] || grep -q '^[^#]*sites-enabled' /etc/nginx/nginx.conf || say nginx_sites no
 }
 
-ask_sources() { # of apt: a disc of the installation that is not in its drive any more
+ask_sources() { # apt's sources: a disc of the installation that is not in its drive any more
     grep -lsE '^(deb .*|URIs:.*)cdrom:' /etc/apt/sources.list /etc/apt/sources.list.d/* | sed 's/^/disc /'
 }
 
-ask_links() { # of DAGs and modules that are elsewhere: pods mount only the folder itself
+ask_links() { # links to DAGs and modules elsewhere: pods mount only the folder itself
     for folder in $mounted_folders; do
         within=$(readlink -f "$folder")
         find "$folder/" -type l 2>/dev/null | sort | while read -r link; do
@@ -359,7 +360,7 @@ as_owner() { # an earlier version of the deploy has no owner.sh
     fi
 }
 
-ask_users() { # of the web page: whom somebody deleted or changed since, and who is not the deploy's
+ask_users() { # users of the web page that were deleted or changed, and those that are not the deploy's
     [ -s "$users_made" ] || return 0
     first=$(grep -xF -e "$first_user" "$users_made")
     tester=$([ -s "$smoke_passed" ] && echo "$test_user")

@@ -164,7 +164,7 @@ ask_minikube() {
     )"
     [ -e "$minikube_profile" ] || return 0
     say minikube_driver "$(sed -n 's/^[[:space:]]*"Driver": "\([a-z0-9]*\)".*/\1/p' "$minikube_profile" | head -n 1)"
-    # Alone in its line: in the list of what was mounted when the node was made.
+    # A mount from the time when the node was made stands alone in its line.
     [ -z "$node_mount" ] || grep -Eq "^[[:space:]]*\"$node_mount\",?\$" "$minikube_profile" ||
         say node_mount missing
 }

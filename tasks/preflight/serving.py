@@ -1,5 +1,5 @@
-"""What the hosts of the groups `database` and `cluster` and the ways to them must be, and the
-findings about those that are there."""
+"""The requirements on the hosts of the groups `database` and `cluster` and on the ways to them, and
+the findings about them."""
 
 from __future__ import annotations
 
@@ -183,8 +183,8 @@ def _run(settings: Settings) -> Iterator[str]:
 
 
 def check(settings: Settings) -> HostSettings:
-    """Return the settings of a host that serves others, completed by what it and Airflow's hosts
-    are.
+    """Return the settings of a host that serves others, completed by facts about it and Airflow's
+    hosts.
 
     Raise DeployError with every finding and its cure, one a line, if the deploy can't succeed.
     """

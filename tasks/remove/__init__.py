@@ -58,7 +58,8 @@ _OWN_POSTGRES = (
     "ls -d /etc/postgresql/*/main/conf.d/airflow.conf 2>/dev/null"
     " | cut -d/ -f4 | sort -n | tail -n 1"
 )
-# A value of a host that is not alone. One that had the cluster only has nothing that others lose.
+# Lines in host.env of a host that others need. A host with only the cluster has nothing that they
+# would lose.
 _OF_SEVERAL = "^(SEVERAL_HOSTS=|SERVES=.*database)"
 # When systemd last ran each timer.
 STAMPS = "/var/lib/systemd/timers/stamp-airflow-*"
@@ -116,7 +117,7 @@ def airflow(keep_data: bool = False) -> None:
     if given.serves != ("database",):
         _remove_services()
     if given.database_host or given.cluster_host:
-        # A host that could not stop them still needs those that serve it.
+        # A host that could not stop its services still needs the hosts that serve it.
         members.end_with_the_first_failure()
         members.in_step(name="Wait until no host of this run has Airflow's services")
     metrics.remove()
@@ -139,8 +140,8 @@ def airflow(keep_data: bool = False) -> None:
             logger.info(f"    The database on {settings.database_host} stays, with Airflow's data.")
     elif not settings.postgres.is_debians:
         logger.info(
-            f"    The database {settings.postgres.place} stays as it is, with Airflow's data: it is"
-            " its admin's to drop, and the roles with it."
+            f"    The database {settings.postgres.place} stays as it is, with Airflow's data: only"
+            " its admin can drop it and the roles."
         )
     _remove_files("Airflow's files", [*MADE_AGAIN, *DATA])
     # The groups go last: a group that is a user's primary one can't be removed.
@@ -211,7 +212,7 @@ def _remove_services() -> None:
 def _remove_minikube(settings: HostSettings) -> None:
     unit = layout.MINIKUBE_UNIT
     if engine := settings.node_engine:
-        # While its container still says which one it is.
+        # While its container still names the image.
         run_unless(
             name="Note the image of the node",
             test=f"! test -e {unit} || test -e {NODE_IMAGE_NOTE}",
@@ -227,7 +228,7 @@ def _remove_minikube(settings: HostSettings) -> None:
         commands=[
             f"export PATH=$PATH:{layout.SHIMS} HOME=/root TMPDIR={layout.LOCKS};"
             " minikube delete >/dev/null",
-            # What it made there, but for the locks of this run.
+            # minikube's files there, except the locks of this run.
             f"find {layout.LOCKS} -mindepth 1 ! -path {layout.DEPLOY_LOCK} ! -path"
             f" {layout.COMMAND_LOCK} -delete",
             f"systemctl disable --quiet --now minikube; rm -f {unit}; systemctl daemon-reload",
@@ -269,7 +270,7 @@ def _remove_node_container(engine: str) -> None:
         ],
         already="it is gone",
     )
-    # Before the folders go: what is mounted is the logs themselves.
+    # Before the folders are deleted: the mount shows the logs themselves.
     run_unless(
         name="Remove the mount of the logs for the node",
         test=f"! test -e {layout.NODE_LOGS_UNIT} && ! test -e {layout.NODE_LOGS}",
@@ -348,7 +349,7 @@ def _remove_packages() -> None:
     kept = "{ buildah containers; buildah images; }"
     base = "buildah images -q localhost/airflow-worker-base"
     run_unless(
-        name="Remove what buildah keeps of worker images",  # where it stays, it is somebody's
+        name="Remove what buildah keeps of worker images",  # if buildah stays, others use it
         test=f"! command -v buildah || ! {kept} | grep -q airflow-worker-b",
         commands=[
             "buildah rm airflow-worker-build >/dev/null 2>&1 || true",
@@ -366,7 +367,7 @@ def _remove_packages() -> None:
 
 
 def _keep_packages_of_others() -> None:
-    """What came with the deploy, and others use by now, is theirs; the run says what that is."""
+    """Packages that came with the deploy and that others use by now stay; the run names them."""
     program = _HERE / "keep-used.sh"
     engines = [
         f"{engine}:{','.join(each.split('|')[0] for each in names)}"

@@ -1,10 +1,10 @@
 #!/bin/sh
-# keep-used.sh check|apply RECORD POSTGRES NGINX SITE NODE ENGINE:PACKAGE,...: RECORD, which lists the
-# Debian packages that came with the deploy, lists none that others use by now, nor any that those
-# need. Used are the server of a cluster in PostgreSQL's folder POSTGRES that is not Airflow's, nginx if
-# its folder NGINX has a site that is neither SITE nor Debian's own, and an ENGINE that has a container
-# with another name than NODE. `check` says which and why. The removal sends this text to the host with
-# the arguments on top.
+# keep-used.sh check|apply RECORD POSTGRES NGINX SITE NODE ENGINE:PACKAGE,...: RECORD lists the
+# Debian packages that came with the deploy, but none that others use by now, and no dependency of
+# these. Others use the server of a cluster in PostgreSQL's folder POSTGRES that is not Airflow's,
+# nginx if its folder NGINX has a site other than SITE and Debian's own, and an ENGINE that has a
+# container other than NODE. `check` says which and why. The removal sends this text to the host
+# with the arguments on top.
 set -u # but not -e: a shell ignores that while it tests a command, and so in `check`
 [ $# -ge 6 ] || {
     echo "usage: keep-used.sh check|apply RECORD POSTGRES NGINX SITE NODE ENGINE:PACKAGE,..." >&2

@@ -115,7 +115,7 @@ class Group(NamedTuple):
 
     has: str  # in words
     sections: tuple[str, ...]  # with the settings that mean something there
-    alone: tuple[str, ...]  # beginnings of the keys of settings that Airflow's hosts have from it
+    alone: tuple[str, ...]  # prefixes of the settings that Airflow's hosts take from it
 
 
 GROUPS = {
@@ -126,7 +126,7 @@ GROUPS = {
         ("minikube_", "kubernetes_version", "kubernetes_kubectl_sha256"),
     ),
 }
-# The sections whose settings have other conflicts where a group has their host.
+# The sections whose settings have other conflicts if a group has their host.
 GROUP_OF = {"postgres": "database", "kubernetes": "cluster", "minikube": "cluster"}
 
 
@@ -134,7 +134,7 @@ class Server(NamedTuple):
     """The host of such a group."""
 
     name: str  # in the inventory
-    data: Mapping[str, Any]  # what the inventory has about it
+    data: Mapping[str, Any]  # its data in the inventory
 
 
 NO_SERVERS: Mapping[str, Server] = {}
@@ -158,13 +158,13 @@ class Settings(Compound):
     offline: Offline = Offline()
     postgres: Postgres = Postgres()
     proxy: Proxy = Proxy()
-    # The names in the inventory of all hosts of this Airflow, in its order; none if it has one.
+    # The inventory's names of all hosts of this Airflow, in its order; empty if there is only one.
     members: tuple[str, ...] = ()
-    # The names in the inventory of the hosts of the groups `database` and `cluster`, if there are.
+    # The inventory's names of the hosts of the groups `database` and `cluster`, if it has these.
     database_host: str = ""
     cluster_host: str = ""
     cluster_address: str = ""  # of the second one, as the node of its cluster
-    # The groups of which this host is the one; none for a host of Airflow.
+    # The groups whose one host this is; empty for a host of Airflow.
     serves: tuple[str, ...] = ()
 
     @classmethod
@@ -186,8 +186,8 @@ class Settings(Compound):
     def of_server(cls, name: str, servers: Mapping[str, Server], registry: Any = None) -> Self:
         """Make the settings of the host of one or more of the groups `database` and `cluster`.
 
-        It may have those of the others as well, which mean nothing there. The node pulls from the
-        `registry` of Airflow's hosts.
+        Settings of the other hosts are ignored. The node pulls from the `registry` of Airflow's
+        hosts.
         Raises DeployError as `from_data` does.
         """
         serves = tuple(group for group, each in servers.items() if each.name == name)
@@ -337,7 +337,7 @@ class Settings(Compound):
             )
 
     def _member_conflicts(self) -> Iterator[str]:
-        """Things that only one host has, where several hosts are one Airflow, and vice versa."""
+        """Settings that only a host alone can have, in a group of several hosts, and vice versa."""
         if not self.members:
             if self.web.virtual_address:
                 yield (
@@ -391,12 +391,12 @@ class Settings(Compound):
         """These settings on a host with this release, which decides the rest of them.
 
         `postgres` has version and port of the PostgreSQL cluster, if it is not the release's own,
-        and `own_names` the host's names and its address. Where several hosts are one Airflow,
-        `own_names` has those of all, `addresses` the address of each, and `position` is that of
-        this host among them; beside a group `cluster`, `addresses` also has that of one host. With
-        a virtual address `interface` is the one of this host in the network of that, and
-        `link_addresses` has the address of each host there. Of the host of the group `database`,
-        `database_clients` has the addresses from which Airflow's hosts reach it.
+        and `own_names` the host's names and its address. If several hosts are one Airflow,
+        `own_names` has the names of all, `addresses` the address of each, and `position` the index
+        of this host; with a group `cluster`, a single host has `addresses` too. With a virtual
+        address, `interface` is this host's interface in its network, and `link_addresses` has the
+        address of each host there. For the host of the group `database`, `database_clients` has the
+        addresses from which Airflow's hosts reach it.
         """
         own = self.postgres.version or RELEASES[codename].postgres
         version, port = postgres or (own, POSTGRES_PORT)
@@ -465,9 +465,9 @@ class Settings(Compound):
 
     @property
     def wildcard_address(self) -> str:
-        """The address that stands for all of the host's addresses, as it precedes a port.
+        """The wildcard address, in the form that precedes a port.
 
-        Not always that of IPv6: a host can be without.
+        It is not always `[::]`, since a host may have no IPv6.
         """
         given = (self.web.host, self.execution_api.host or "")
         return "[::]" if any(":" in address for address in given) else "0.0.0.0"
@@ -483,7 +483,7 @@ class Settings(Compound):
     def has_api_service(self) -> bool:
         """Whether the cluster has a Service that leads pods to all hosts of this Airflow.
 
-        With an address of the inventory, something else leads them: a balancer, or a name service.
+        With `execution_api_host`, a balancer or a name service leads them instead.
         """
         has_addresses = bool(self.members or self.cluster_host)
         return has_addresses and self.execution_api.host is None
@@ -560,7 +560,7 @@ class HostSettings(Settings):
     def proxy_environment(self, *others: str) -> dict[str, str]:
         """The variables of the proxy; none if there is none.
 
-        It is not for the host itself and its cluster, nor for `others`.
+        The host itself, its cluster and `others` are exceptions.
         """
         cluster = [self.minikube.pod_network, SERVICE_NETWORK, *MINIKUBE_NAMES]
         exceptions = [

@@ -47,8 +47,8 @@ class Airflow(Section):
     extra_requirements_lock: RequirementsLock | None = Field(
         default=None,
         repr=False,
-        description="The text of `/etc/airflow/extra-requirements.txt` of a host with the same"
-        " `airflow_extra_requirements`, Airflow and Python, for another one.",
+        description="Text of `/etc/airflow/extra-requirements.txt` from a host with the same"
+        " `airflow_extra_requirements`, Airflow and Python, to install the same versions.",
     )
     config: dict[CfgSection, dict[CfgOption, CfgValue]] = Field(
         default={},

@@ -1,4 +1,4 @@
-"""Options of other programs that the deploy decides: an inventory would undo the deploy with them.
+"""Options of other programs that the deploy decides: setting them would undo the deploy.
 
 Each has the reason or the setting to use instead. Settings that pass options on refuse these.
 """

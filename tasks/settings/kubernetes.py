@@ -1,4 +1,4 @@
-"""Settings of the cluster, whichever it is."""
+"""Settings of the cluster, minikube's or an existing one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.settings.types import (
     Version,
 )
 
-# Of the default version, by architecture.
+# Checksums of the default version, by architecture.
 KUBECTL_SHA256 = {
     "amd64": "874d5e72dbb819f43cff16bcd1e4f8bac5b7f2361fe1e55049b0a6c676fb0cbf",
     "arm64": "cc749967b62f4422260bc9c0aa7a7c55f45175ae38cb8d95767b5d2b7e04c1fd",
@@ -107,7 +107,7 @@ class Kubernetes(Section):
         yield from self._other_conflicts()
 
     def conflicts_of_group(self) -> Iterator[str]:
-        """The same where a host of the group `cluster` has the cluster."""
+        """Conflicts if the cluster is on the host of the group `cluster`."""
         for name in ("provider", "kubeconfig", "context"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 yield (
@@ -172,7 +172,7 @@ class Kubernetes(Section):
 
     @property
     def control_namespace(self) -> str:
-        """The namespace of the accounts of what runs on the host; no pod runs there."""
+        """The namespace of the accounts of the host's processes; no pod runs there."""
         return f"{self.namespace}-control"
 
     @property

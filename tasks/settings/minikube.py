@@ -13,7 +13,7 @@ from tasks.settings.types import AbsolutePath, Line, LinuxName, Section, Sha256,
 # The drivers whose node is a container of a container engine of the same name.
 ENGINES = ("podman", "docker")
 NODE_NETWORK = "192.168.49.0/24"  # minikube's first choice for a node that is a container
-# Of the default versions, by architecture.
+# Checksums of the default versions, by architecture.
 MINIKUBE_SHA256 = {
     "amd64": "099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",
     "arm64": "a0b8a1ebfc8c07a247271d8df98ac0ddd7c8c855b601d402463e2e50c08c6bab",
@@ -64,7 +64,7 @@ class Minikube(Section):
                 yield f"minikube_extra_args: the deploy itself gives {argument}: {reason}"
 
     def conflicts_of_group(self) -> Iterator[str]:
-        """The same for the host of the group `cluster`, whose API others reach."""
+        """Conflicts on the host of the group `cluster`, whose API others reach."""
         yield from self.conflicts()
         if self.driver != "none":
             yield (

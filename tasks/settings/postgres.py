@@ -24,7 +24,7 @@ from tasks.settings.types import (
 POSTGRES_PORT = 5432  # PostgreSQL's own, and Debian's first choice for a cluster
 
 DEBIANS = ("provider", "version", "config")  # settings of a PostgreSQL on the host
-# More of them where it is on the host of the group `database`, which others reach.
+# Further settings on the host of the group `database`, which others reach.
 REACHED = ("certificate", "hosts", "ca_certificate")
 
 
@@ -39,10 +39,10 @@ class Postgres(Section):
     )
     version: int | None = Field(
         default=None,
-        ge=15,  # before, every role could replace functions and operators in a database
+        ge=15,  # before 15, every role could replace functions and operators in a database
         le=18,
-        description="Major version of PostgreSQL; none uses Debian's own. With an existing one, of"
-        " its client on the host, which may be newer than the server.",
+        description="Major version of PostgreSQL; none uses Debian's own. With an existing one,"
+        " the version of the client on the host, which may be newer than the server.",
     )
     config: dict[PostgresOption, Line] = Field(
         default={},
@@ -51,8 +51,8 @@ class Postgres(Section):
     hosts: list[Server] = Field(
         default=[],
         description="Addresses or names of an existing PostgreSQL, each with `:PORT` if that is not"
-        " 5432. Of several, Airflow uses the one that may be written to. Of the group `database`,"
-        " the name or address of its host; none uses the address that the host has.",
+        " 5432. Of several, Airflow uses the one that accepts writes. With a group `database`, the"
+        " name or address of its host; none uses the host's own address.",
     )
     database: DatabaseName = Field(
         default=DATABASE, description="Name of the database in an existing PostgreSQL."
@@ -81,8 +81,8 @@ class Postgres(Section):
     )
     sslmode: Literal["verify-full", "verify-ca"] = Field(
         default="verify-full",
-        description="How the certificate of an existing PostgreSQL is checked: `verify-ca` leaves"
-        " out its name, for an authority that has no other server, as with Google Cloud SQL.",
+        description="How the certificate of an existing PostgreSQL is checked: `verify-ca` skips"
+        " its name, for an authority that has no other server, as with Google Cloud SQL.",
     )
 
     def conflicts(self) -> Iterator[str]:
@@ -126,7 +126,7 @@ class Postgres(Section):
             )
 
     def conflicts_of_group(self) -> Iterator[str]:
-        """The same where a host of the group `database` has the PostgreSQL."""
+        """Conflicts if PostgreSQL is on the host of the group `database`."""
         if not self.is_debians:
             yield (
                 "postgres_provider: the deploy sets the PostgreSQL of the group database up: leave"
@@ -175,7 +175,7 @@ class Postgres(Section):
                 yield f"postgres_config: the deploy itself decides {name}: {reason}"
 
     def _given_beside(self, *names: str) -> Iterator[str]:
-        """Other settings than these that are not as they are by default."""
+        """The names of other settings that differ from their defaults."""
         for name, field in type(self).model_fields.items():
             if name not in names and getattr(self, name) != field.default:
                 yield name

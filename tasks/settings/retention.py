@@ -30,8 +30,8 @@ class Retention(Section):
     )
     backup_recipient: BackupRecipient | None = Field(
         default=None,
-        description="Public key that backups are encrypted to, as `age-keygen` prints it or of"
-        " `ssh-keygen -t ed25519`; none leaves them readable for root.",
+        description="Public key to encrypt backups to, from `age-keygen` or `ssh-keygen -t"
+        " ed25519`; none leaves them readable for root.",
     )
     worker_images: int = Field(
         default=2,

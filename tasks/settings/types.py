@@ -35,9 +35,9 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-# Values reach shell, YAML, systemd, nginx and URLs. Most types here hold only characters that mean
-# themselves in all of these; in the others, each border quotes them. No value has a control
-# character: `strange` looks at all of them.
+# Values reach shell, YAML, systemd, nginx and URLs. Most types here allow only characters without a
+# special meaning in any of these; the code that uses the others quotes them. `strange` refuses
+# control characters in all values.
 
 
 def _checked(pattern: str, **limits: Any) -> StringConstraints:
@@ -58,7 +58,8 @@ def _normal(path: str) -> str:
 AbsolutePath = Annotated[
     str, _checked(f"(/{_SEGMENT})+/?", max_length=1024), AfterValidator(_normal)
 ]
-# Kubernetes compares the text of a path, so each folder has one spelling; nobody needs all of it.
+# Kubernetes compares the text of a path, so each folder has one spelling. Nobody needs the whole
+# root folder.
 HostFolder = AbsolutePath
 # A folder that pods share: the deploy lets services write there, and deletes old logs in it.
 SYSTEM_FOLDERS = (
@@ -69,7 +70,7 @@ SYSTEM_FOLDERS = (
     *("/var/lib/dpkg", "/var/lib/etcd", "/var/lib/minikube", "/var/lib/postgresql"),
     "/var/lib/systemd",
 )
-# Folders that hold those of others; one below is fine.
+# Folders that hold folders of others; a folder below them is fine.
 SHARED_FOLDERS = (
     *("/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var", "/var/lib", "/var/lib/kubelet"),
     *("/var/local", "/var/log", "/var/mail", "/var/opt", "/var/spool", "/var/tmp"),
@@ -256,10 +257,10 @@ LocalPath = Annotated[str, StringConstraints(min_length=1, max_length=1000), Aft
 
 
 def strange(value: Any) -> Iterator[str]:
-    """Parts of a value that no setting may have, in words, wherever in it they are.
+    """Describe the parts of a value that no setting may have, at any depth.
 
-    They are controls except line breaks and tabs, halves of characters, separators of lines that
-    only some readers know, and all that JSON does not have.
+    These are control characters except line breaks and tabs, lone surrogates, line separators that
+    only some readers know, and all types that JSON does not have.
     """
     if isinstance(value, str):
         if value.isprintable():  # most are, and none of the characters below is
@@ -284,7 +285,7 @@ def strange(value: Any) -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """A text of somebody else as a terminal may show it."""
+    """A foreign text that is safe to show in a terminal."""
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
@@ -294,7 +295,7 @@ def shown(value: object) -> str:
     return text if len(text) < 120 else f"{text[:100]}… ({len(text)} characters)"
 
 
-# As uv writes it: options in such a file, such as another index, are settings.
+# Only lines that uv writes: options in such a file, such as another index, belong into settings.
 _LOCKED = r"#[ -~]*|[A-Za-z0-9][^\s=]* ?(==|@) ?[ -~]*| +--hash=sha256:[0-9a-f]{64}( \\)?|"
 RequirementsLock = Annotated[str, _checked(rf"#[ -~]*(\n({_LOCKED}))*", max_length=2**20)]
 
@@ -334,7 +335,7 @@ class Section(Compound):
         yield from ()
 
     def conflicts_of_group(self) -> Iterator[str]:
-        """The same where a group of the inventory has a host for what the section is about."""
+        """Sentences about conflicts if a group of the inventory has the host of this section."""
         yield from self.conflicts()
 
 
@@ -342,7 +343,7 @@ class Claim(Compound):
     """A PersistentVolumeClaim in the namespace, and the host's folder with the same files."""
 
     name: KubernetesName
-    # With the files that pods see, which are those of the subpath, if it is given.
+    # It has the files that pods see: those of the subpath, if one is given.
     host_path: SharedFolder
     subpath: Subpath = ""
     size: Quantity | None = None  # of the claim that the deploy makes; none if the claim exists
@@ -391,9 +392,9 @@ class WebUser(Compound):
     """A user of the web page and the REST API who logs in with a password."""
 
     roles: list[RoleName] = Field(min_length=1)
-    # None lets the host make the first one, for root to read, and leaves later ones alone.
+    # With None the host makes the first one, for root to read, and leaves later ones alone.
     password: Annotated[SecretStr, Field(min_length=1)] | None = None
-    # None leaves alone what people write into the page.
+    # None keeps the values that people write into the page.
     email: Line | None = None
     first_name: Line | None = None
     last_name: Line | None = None
@@ -503,7 +504,7 @@ def host_and_port(value: str, default: int) -> tuple[str, int]:
 
 
 Server = Annotated[str, AfterValidator(_server)]
-# A managed PostgreSQL may impose names. These mean themselves in SQL, sed, URLs and variables.
+# A managed PostgreSQL may impose names. These need no quotes in SQL, sed, URLs and variables.
 DatabaseName = Annotated[str, _checked("[A-Za-z_][A-Za-z0-9_.-]*", max_length=63)]
 
 

@@ -55,8 +55,8 @@ class Web(Section):
     )
     virtual_address: MachineAddress | None = Field(
         default=None,
-        description="Address of IPv4 that [several hosts](#one-address-for-people) have in turn: it"
-        " is on one whose web page answers, and `web_base_url` if that is not given.",
+        description="IPv4 address that moves among [several hosts](#one-address-for-people) to one"
+        " whose web page answers; without `web_base_url` it is also the page's URL.",
     )
     certificate: WebCertificate | None = Field(
         default=None,
@@ -145,7 +145,7 @@ class Web(Section):
 
     @property
     def api_server_url(self) -> str:
-        """The URL of the api-server for the host's services; people have `port`."""
+        """The URL of the api-server for the host's services; people use `port`."""
         return f"http://{LOOPBACK}:{API_SERVER_PORT}"
 
     @property

@@ -38,7 +38,7 @@ class Worker(Section):
     )
     resources: dict[str, dict[str, str]] = Field(
         default={
-            # A limit without a request is a request of as much.
+            # Without a request, Kubernetes requests as much as the limit.
             "requests": {"cpu": "50m", "memory": "256Mi", "ephemeral-storage": "100Mi"},
             "limits": {"memory": "1Gi", "ephemeral-storage": "2Gi"},
         },

@@ -24,8 +24,8 @@ from tasks.worker import git
 from tasks.worker import local as local_folder
 
 EXAMPLES = ROOT / "files/opt/airflow/dags"
-# Seconds until the dag-processor reads a folder again. It looks only every 5 s whether they are
-# over, and then needs time to read: the sum stays within the 30 s that README.md promises.
+# Seconds until the dag-processor reads a folder again. It checks this only every 5 s, and then
+# needs time to read: the sum stays within the 30 s that README.md promises.
 REFRESH_SECONDS = 15
 
 

@@ -42,7 +42,7 @@ def reference(settings: HostSettings) -> str:
 
 @computed_once
 def _base(settings: HostSettings) -> str:
-    """Names all of the image's content except DAGs and plugins."""
+    """A name for the image's content except DAGs and plugins."""
     index = settings.build.default_index
     return digest(
         settings.venv_key,
@@ -54,8 +54,8 @@ def _base(settings: HostSettings) -> str:
         RECIPE.read_text(),
         # pip of the image asks it.
         *([index, settings.build.ca_certificate or ""] if index else []),
-        # Hosts of several architectures may share a registry. That of the first is not named, so
-        # that images keep their tags.
+        # Hosts of several architectures may share a registry. The first architecture is not named,
+        # so that images keep their tags.
         *([] if settings.architecture == ARCHITECTURES[0] else [settings.architecture]),
     )
 
@@ -163,7 +163,7 @@ def _kept(settings: HostSettings) -> list[str]:
 
 @deploy("Worker image")
 def prune(settings: HostSettings) -> None:
-    """The node keeps only as many built images as it should, and all that it needs."""
+    """The node keeps only the wanted number of built images, and all that pods need."""
     if settings.node_sees_folders:
         ensure(
             name="Remove old worker images",

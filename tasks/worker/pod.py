@@ -168,9 +168,9 @@ def _completed(
     return {**pod, "spec": spec}
 
 
-# More of the manifest, by the rules of Airflow's PodGenerator.reconcile_pods, which merge a task's
-# pod_override too: the lists named here and labels and annotations are added to; another list, or
-# a structure as securityContext, takes the place of the one that is there.
+# Merge manifests by the rules of Airflow's PodGenerator.reconcile_pods, which also merge a task's
+# pod_override: the lists named here, labels and annotations are extended; any other list or
+# structure, such as securityContext, is replaced.
 
 LISTS_OF_METADATA = ("finalizers", "managedFields", "ownerReferences")
 LISTS_OF_A_CONTAINER = ("env", "envFrom", "ports", "volumeDevices", "volumeMounts")

@@ -52,9 +52,9 @@ def _own(settings: HostSettings) -> dict[str, str]:
 
 
 def of_host(settings: HostSettings) -> dict[str, str]:
-    """The inventory's variables as they are on the host: with the values of $(NAME), which
-    Kubernetes gives those of pods. The host reaches itself at its loopback address. Where tasks run
-    on it, they find the image of pods as tasks in pods do."""
+    """The inventory's variables on the host, with the values of $(NAME), which Kubernetes puts in
+    for pods. The host reaches itself at its loopback address. Tasks on the host find the image of
+    pods as tasks in pods do."""
     known = {"HOST_IP": layout.LOOPBACK, **_own(settings), "AIRFLOW_WORKER_IMAGE": _IMAGE}
     found = {"AIRFLOW_WORKER_IMAGE": _IMAGE} if settings.airflow.tasks_on_host else {}
     for name, value in settings.dags.env.items():
@@ -79,7 +79,7 @@ def file(settings: HostSettings) -> str:
     """The variables of the host as systemd and sh read them, with IN_FILE for the image."""
     lines = ["# The deploy writes this file (dags_env) for the processes that run DAG code.\n"]
     for name, value in of_host(settings).items():
-        # Both take the backslash away before these characters alone.
+        # systemd and sh remove a backslash only before these characters.
         escaped = re.sub(r'(["\\`$])', r"\\\1", value)
         lines.append(f'{name}="{escaped.replace(_IMAGE, IN_FILE)}"\n')
     return "".join(lines)

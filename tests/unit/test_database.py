@@ -458,7 +458,7 @@ def report(**answers: str) -> Report:
         ({"no_public": "yes"}, "create schema public"),
         ({"public_of": "postgres"}, "alter schema public owner to pg_database_owner"),
         ({"dags_missing": "yes"}, "has no role team-dags"),
-        ({"refused_dags": "FATAL: the database system is starting up"}, "What was said: FATAL"),
+        ({"refused_dags": "FATAL: the database system is starting up"}, "The answer was: FATAL"),
         (
             {"refused_owner": "session is read-only", "refused_dags": "session is read-only"},
             "name the primary",

@@ -259,7 +259,7 @@ COPIED = (
     "Copy the secrets of the first host",
     "Copy the digests that the first host knows",
     "Copy the key that signs backups",
-    "Copy what the first host knows of users",
+    "Copy the first host's record of users",
 )
 
 
@@ -312,8 +312,8 @@ def test_the_others_find_done_what_they_copy(monkeypatch: pytest.MonkeyPatch) ->
         ("Find out whether a backup", "Stop the other hosts"),
         ("Migrate the database's schema", "Record the schema that the first host has made"),
         ("Give the role", "Record the schema that the first host has made"),
-        ("Create the web page's user", "Copy what the first host knows of users"),
-        ("Make users and roles", "Copy what the first host knows of users"),
+        ("Create the web page's user", "Copy the first host's record of users"),
+        ("Make users and roles", "Copy the first host's record of users"),
     ):
         assert place(done, {FIRST}) < place(copied, every), copied
     assert place("Stop the other hosts", every) < place("Back Airflow up", {FIRST})
