@@ -1,6 +1,6 @@
-"""What the worker image starts with; the program to run are its arguments, as Airflow gives them.
+"""The entrypoint of the worker image; its arguments are the program to run, as Airflow gives them.
 
-Airflow's own program for a task is run in this very process, with three savings of CPU time.
+It runs Airflow's own program for a task in this process, and saves CPU time in three ways.
 
 - There is no search for garbage among the thousand modules that it imports: that took a third of a
   trivial task's CPU time, while they were imported and when the process ended. There is none, they
@@ -47,10 +47,10 @@ def set_handler(number: int, handler: Any) -> Any:
     return own_set_handler(number, handler)
 
 
-# The one that was tested. Where a name is used earlier in another version, nothing would be saved.
+# The tested version. Another version may use a name earlier, which would save nothing.
 AIRFLOW = "3.3.2"
-# A module: the modules that it imports and that few tasks need, with the names that it takes from
-# them without using them at once.
+# By module: the modules that it imports and few tasks need, with the names that it takes from them
+# without using them at once.
 POSTPONED: dict[str, dict[str, list[str]]] = {
     # Only operators that run a task's source elsewhere, as in a virtual environment, parse it.
     "airflow.sdk.definitions._internal.decorators": {"libcst": []},
@@ -58,7 +58,7 @@ POSTPONED: dict[str, dict[str, list[str]]] = {
     "airflow.dag_processing.dagbag": {
         "airflow.serialization.serialized_objects": ["LazyDeserializedDAG"]
     },
-    # Of the kinds of work, a pod has a task; the models of the others are for the scheduler.
+    # A pod only runs a task; the models of other work are for the scheduler.
     "airflow.executors.workloads.types": {
         "airflow.models.callback": ["CallbackKey", "ExecutorCallback"],
         "airflow.models.connection_test": [
@@ -78,7 +78,7 @@ POSTPONED: dict[str, dict[str, list[str]]] = {
     # Logs are JSON; an exception is formatted for a terminal only there.
     "structlog.dev": {"rich": [], "rich.console": ["Console"], "rich.traceback": ["Traceback"]},
 }
-# Classes that others are derived from at once. When the real module is needed, the module with the
+# Base classes that are subclassed at once. When the real module is needed, the module with the
 # derived ones is executed again, with the real class.
 BASES = {"libcst": "CSTTransformer"}
 
@@ -116,7 +116,7 @@ class _Later:
 
 
 class _StandIn(ModuleType):
-    """In the place of a module, as long as the module `user` is executed."""
+    """Replaces a module while the module `user` is executed."""
 
     def __init__(self, name: str, later: list[str], user: str) -> None:
         super().__init__(name)
@@ -197,7 +197,7 @@ def postpone() -> None:
 
 
 def end() -> None:
-    """End the process with what Python does at the end, except for the memory, if it is alone."""
+    """End the process as Python does, but without freeing memory, if there is no other thread."""
     if threading.active_count() > 1:
         return
     atexit._run_exitfuncs()
@@ -217,8 +217,8 @@ def main() -> None:
     os.umask(0o002)
     signal.signal = set_handler  # type: ignore[assignment]
     gc.disable()
-    # Once, since the iterator ends with it. In code of Python, a signal would be handled here, and
-    # the exception of its handler be ignored.
+    # Once, since the iterator then ends. This is no Python code: Python would handle a signal here,
+    # and ignore the exception of its handler.
     freeze_once = partial(next, iter(gc.freeze, None), None)
     os.register_at_fork(before=freeze_once, after_in_parent=gc.enable, after_in_child=gc.enable)
     sys.path[0] = os.getcwd()  # as -m has it

@@ -30,7 +30,7 @@ def up(release: str, driver: str) -> int:
         engines.prepare(made, driver)
     ended = deploy(NAME)
     if ended.returncode:
-        print(f"The deploy failed; what it said is above. To look around: {_ssh()}")
+        print(f"The deploy failed; its output is above. To look around: {_ssh()}")
         return ended.returncode
     smoke = machine.run(made, "airflow-smoke-test").stdout.strip()
     print(

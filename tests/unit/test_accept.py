@@ -70,7 +70,7 @@ def test_postgresql_refuses_options_in_its_own_words(
     done = accept("postgres", new)
     assert done.returncode == 1 and says in done.stderr
     assert f"{cluster}/conf.d/airflow.conf" in done.stderr, "the file where it will be"
-    assert done.stderr.endswith("the new airflow.conf is refused, and the one of before stays\n")
+    assert done.stderr.endswith("the new airflow.conf is refused, and the earlier one stays\n")
     assert not (cluster / "conf.d/airflow.conf.before").exists()
 
 
@@ -141,7 +141,7 @@ def test_keepalived_reads_its_configuration_first(
     if accepted:
         assert done.stderr == ""
     else:
-        assert done.stderr.endswith("keepalived.conf is refused, and the one of before stays\n")
+        assert done.stderr.endswith("keepalived.conf is refused, and the earlier one stays\n")
         assert ("Unknown keyword" in keepalived) is ("Unknown keyword" in done.stderr)
 
 

@@ -372,7 +372,7 @@ def test_a_rollback_does_not_lead_to_another_database(
     line = f"sql_alchemy_conn = postgresql+psycopg2:{place}\n"
     (host.root / "etc/airflow/airflow.cfg").write_text(line)
     done = host.call(host.rollback)
-    assert done.returncode == 1 and "the database moved since" in done.stderr
+    assert done.returncode == 1 and "the database has moved since the backup" in done.stderr
     assert "nothing was changed" in done.stderr and not (host.folder / "systemctl").exists()
 
 

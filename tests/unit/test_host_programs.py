@@ -207,7 +207,7 @@ def test_files_that_postgresql_can_not_work_with_are_put_back(fails: str, tmp_pa
     done, _ = run(tmp_path, cases, "postgres.sh", "check", "15")
     assert done.returncode == 1
     done, calls = run(tmp_path, cases, "postgres.sh", "apply", "15")
-    assert done.returncode == 1 and "those of before are back" in done.stderr
+    assert done.returncode == 1 and "the earlier ones are back" in done.stderr
     assert refused.removeprefix("echo ") in done.stderr
     assert [file.read_text() for file in files] == ["before"] * 2
     assert calls.splitlines()[-1] == "systemctl reload-or-restart postgresql@15-main"

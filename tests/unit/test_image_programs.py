@@ -443,7 +443,7 @@ def test_a_tag_of_an_own_image_that_somebody_moved_is_refused(tmp_path: Path) ->
     host = trying(tmp_path, f"r.example/w@sha256:{'b' * 64}", given)
     (tmp_path / "digests").write_text(f"r.example/w:1 {DIGEST}\n")
     said = host.apply("image-trial.sh", "r.example/w:1", "3.3.2", "3.11")
-    assert "its tag is another image's now" in said and "give the new image another tag" in said
+    assert "its tag now names another image" in said and "give the new image another tag" in said
     assert host.check("image-trial.sh", "r.example/w:1", "3.3.2", "3.11") != ""
 
 

@@ -257,7 +257,7 @@ def test_services_start_again_with_another_account(cluster: Cluster) -> None:
     assert "Unauthorized" in cluster.check(*cluster.arguments)
     cluster.refuses("")
     cluster.is_account("uid-2")
-    assert "an account of before" in cluster.check(*cluster.arguments)
+    assert "an earlier account" in cluster.check(*cluster.arguments)
     assert cluster.apply(*cluster.arguments) == ""
     assert cluster.check(*cluster.arguments) == ""
     assert cluster.path.read_bytes() != before

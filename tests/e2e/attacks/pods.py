@@ -12,7 +12,7 @@ from typing import Any
 Pod = dict[str, Any]
 Change = Callable[[Pod], object]
 
-FOLDER = "of the node's folders a pod may mount only"
+FOLDER = "a pod may mount only these folders of the node"
 READ_ONLY = "only with readOnly: true"
 KIND = "a pod may have volumes of the kinds"
 NODE = "may not have the node's network, processes or memory"

@@ -28,7 +28,7 @@ def example_pod_operator() -> None:
         image_pull_policy="IfNotPresent",
         cmds=["python", "-c"],
         arguments=["print('Hello from a pod that a task started')"],
-        # The cluster admits no root; an image that names another user gets the task's own.
+        # The cluster admits no root; this replaces the user of the image by the task's own.
         security_context={"runAsUser": os.getuid()},
         service_account_name="airflow-worker",
         automount_service_account_token=False,

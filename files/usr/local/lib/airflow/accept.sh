@@ -1,8 +1,8 @@
 #!/bin/sh
 # accept.sh postgres|keep|site|address|unit|units NEW: the program that reads the file NEW can work with
 # it. NEW stands beside the file that it should replace, with the suffix .new; "units" takes a folder of
-# units. A program that runs would ignore a bad file until the next boot, and then not start. Written by
-# the deploy of Airflow.
+# units. A running program would ignore a bad file until the next boot, and then not start. Written
+# by the deploy of Airflow.
 set -eu
 umask 077
 work=$(mktemp -d)
@@ -11,7 +11,7 @@ trap clean_up EXIT
 
 refuse() {
     printf '%s\n' "$1" | sed "s|$work|$folder|g" >&2
-    echo "the new $name is refused, and the one of before stays" >&2
+    echo "the new $name is refused, and the earlier one stays" >&2
     exit 1
 }
 
@@ -26,7 +26,7 @@ postgres() {
     keep
 }
 
-# Keep the file of before until PostgreSQL has started with the new one: see postgres.sh.
+# Keep the earlier file until PostgreSQL has started with the new one: see postgres.sh.
 keep() {
     [ ! -e "${new%.new}" ] || [ -e "${new%.new}.before" ] || cp -p "${new%.new}" "${new%.new}.before"
 }
@@ -44,8 +44,8 @@ site() {
     said=$(nginx -t -q -c "$checked" 2>&1) || refuse "$said"
 }
 
-# keepalived tries the new file. That of Debian 12 ends by a signal if there is a script in it, and is
-# silent if nothing is wrong: https://github.com/acassen/keepalived/issues/2587
+# keepalived tries the new file. Debian 12's keepalived ends by a signal if the file has a script,
+# and is silent if nothing is wrong: https://github.com/acassen/keepalived/issues/2587
 address() {
     folder=$(dirname "$new")
     # The shell would tell of the signal.

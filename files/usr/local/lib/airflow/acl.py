@@ -5,7 +5,7 @@ u:airflow-dags:rX. Written by the deploy of Airflow.
 
 People and tasks may write in FOLDER while root works there. `setfacl -R` names files by their
 paths, so it would follow a link that one of them puts into the place of a file or of a folder. Here
-each file is opened first, without following a link, and setfacl gets what was opened.
+each file is opened first, without following a link, and setfacl gets the open file.
 """
 
 import os

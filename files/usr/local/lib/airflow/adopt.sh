@@ -14,7 +14,7 @@ pg_restore --list "$dump" 2>/dev/null | grep -q ' TABLE DATA public alembic_vers
 # Airflow takes several keys, of which it encrypts with the first.
 python3 -c "import base64, sys; keys = sys.stdin.read().split(','); \
 assert all(len(base64.urlsafe_b64decode(each.strip())) == 32 for each in keys)" <"$key" 2>/dev/null ||
-    fail "$2 has no fernet key: it should be what 'airflow config get-value core fernet_key' prints"
+    fail "$2 has no fernet key: it should be the output of 'airflow config get-value core fernet_key'"
 
 work=$(mktemp -d "$STATE/adopt.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -23,7 +23,7 @@ printf 'AIRFLOW__CORE__FERNET_KEY=%s\n' "$(tr -d ' \n' <"$key")" >"$work/etc/air
 # Without the folders, whose owners and modes stay as they are.
 tar -C "$work" --owner=0 --group=0 -cf "$work/host.tar" etc/airflow/secrets/fernet-key
 ln -s "$dump" "$work/database.dump"
-# Its version is not known, but older than that of here. A database is larger than its dump.
+# Its version is not known, but older than this host's. A database is larger than its dump.
 cat >"$work/about" <<END
 made $(date -u -r "$dump" '+%Y-%m-%d %H:%M UTC') from $dump
 size $(($(stat -c %s "$dump") * 10))

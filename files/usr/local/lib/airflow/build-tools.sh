@@ -1,8 +1,9 @@
 #!/bin/sh
 # build-tools.sh constraints LOCK: print the tools that built packages of LOCK, such as setuptools, as
-# constraints for uv, with hashes. They are comments in the lock, since nothing is installed of them.
-# build-tools.sh learn LOG LOCK PYTHON: print these comments for the next lock: the tools that uv names in
-# its words in LOG, and those of LOCK for packages that uv had built before. Written by the deploy of Airflow.
+# constraints for uv, with hashes. They are comments in the lock, since they are not installed.
+# build-tools.sh learn LOG LOCK PYTHON: print these comments for the next lock: the tools that uv
+# names in its output LOG, and those of LOCK for packages that uv had built before. Written by the
+# deploy of Airflow.
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"

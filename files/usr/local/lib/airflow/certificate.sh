@@ -6,9 +6,9 @@
 # An authority (CA) of the host's own signs it. Its key is made once and has two certificates: ca.pem,
 # which people import, permits only these names and those below them, so a thief of the key can't pass
 # for servers of other names. pods-ca.pem has no such limit: tasks trust it for this host only, and a
-# running task keeps what it read at its start, also when the host gets another name. A certificate
-# keeps a name that is not wanted any more until there is another reason for a new one, so it loses none
-# while the name service is away.
+# running task keeps the authority that it read at its start, also when the host gets another name.
+# A certificate keeps a name that is not wanted any more until there is another reason for a new
+# one, so it loses none while the name service is away.
 set -eu
 usage() {
     echo "usage: certificate.sh check|apply FOLDER NAME..." >&2
@@ -132,7 +132,7 @@ people_trust server.pem.new >/dev/null 2>&1 ||
     authority ca.pem "nameConstraints = critical, $(for name in $wanted; do
         echo "permitted;$(kind "$name"):$name$(mask "$name")"
     done | paste -sd,)"
-# Otherwise nginx would not start, should the host lose its power now.
+# Otherwise nginx would not start if the host lost its power now.
 sync server.pem.new
 mv server.pem.new server.pem
 sync .

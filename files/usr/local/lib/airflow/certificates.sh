@@ -49,12 +49,12 @@ soon() { # whether the end $1, as first_end prints it, is within 30 days
     [ -n "$1" ] && [ "${1%% *}" -lt $(($(date +%s) + 30 * 86400)) ]
 }
 
-# Somebody else's file would make kubeadm act as root for them.
+# With a file of another user, kubeadm would act as root for that user.
 has_config() {
     is_own "${KUBEADM_CONFIG%/*}" directory && is_own "$KUBEADM_CONFIG" "regular file"
 }
 
-is_own() { # whether the path $1 of the node itself is of the kind $2, and belongs to who runs this
+is_own() { # whether the path $1 of the node itself is of the kind $2, and belongs to the user who runs this
     [ "$($IN_NODE stat -c "%u %F" "$1" 2>/dev/null)" = "$($IN_NODE id -u) $2" ]
 }
 
@@ -81,7 +81,7 @@ renew_kubelets() {
     $IN_NODE systemctl restart kubelet
 }
 
-# minikube makes those that are gone when it starts: that of root's kubectl, and the API server's.
+# minikube makes missing certificates when it starts: that of root's kubectl, and the API server's.
 renew_minikubes() {
     # shellcheck disable=SC2086
     rm -f $MINIKUBE_CERTIFICATES
@@ -89,7 +89,7 @@ renew_minikubes() {
         fail "minikube does not make its certificates again: journalctl -u minikube says why"
 }
 
-# The components read their certificates when they start, which kubelet makes them do. Pods run on.
+# The components read their certificates when they start; kubelet starts them again. Pods run on.
 restart() {
     # crictl's own timeout of 2 s is too short for a busy host.
     # shellcheck disable=SC2086 # a command with its arguments
@@ -107,7 +107,7 @@ restart() {
 }
 
 unread=$STATE/certificates-unread # from a renewal until the components have started again
-# Several hosts have one database, where they would write over each other's certificate, and neither an
+# Several hosts would overwrite each other's certificates in their one database, and have neither an
 # exporter that reads it nor a cluster of their own.
 [ -z "${SEVERAL_HOSTS-}" ] || exit 0
 case "${1-} ${2-} $#" in

@@ -1,6 +1,6 @@
 #!/bin/sh
-# clean-history.sh: delete from the database what is older than HISTORY_DAYS. Written by the deploy
-# of Airflow; airflow-cleanup-history.timer starts it.
+# clean-history.sh: delete rows older than HISTORY_DAYS from the database. Written by the deploy of
+# Airflow; airflow-cleanup-history.timer starts it.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091

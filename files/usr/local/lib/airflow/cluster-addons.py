@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 
-# minikube keeps what it knows of its cluster in root's home. Its locks have names that anybody
-# could take in /tmp; this folder is root's.
+# minikube keeps the state of its cluster in root's home. Its locks have names that anybody could
+# take in /tmp; this folder is root's.
 ENVIRONMENT = {**os.environ, "HOME": "/root", "TMPDIR": "/run/airflow-deploy"}
 
 
 def missing(addons: list[str]) -> list[str]:
-    """Those of the addons that are not enabled."""
+    """The addons that are not enabled."""
     listed = subprocess.run(
         ["minikube", "addons", "list", "-o", "json"],
         env=ENVIRONMENT,
@@ -26,7 +26,7 @@ def missing(addons: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Compare, or enable all of them: again is the same."""
+    """Compare, or enable all of them; a second time changes nothing."""
     match sys.argv[1:]:
         case ["check", _, *_]:
             if addons := missing(sys.argv[2:]):

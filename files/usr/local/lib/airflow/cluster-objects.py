@@ -98,8 +98,8 @@ def are_there(group: Group) -> bool:
 def is_as_applied(found: Manifest, wanted: Manifest) -> bool:
     """Whether an object has the fields that it should, and kubectl applied these and no others.
 
-    kubectl notes in an annotation what it applied, since it deletes fields that are not wanted any
-    more: https://kubernetes.io/docs/tasks/manage-kubernetes-objects/declarative-config/
+    kubectl notes the fields that it applied in an annotation, since it deletes fields that are not
+    wanted any more: https://kubernetes.io/docs/tasks/manage-kubernetes-objects/declarative-config/
     """
     applied = json.loads(found["metadata"].get("annotations", {}).get(APPLIED, "{}"))
     if not applied:
@@ -141,7 +141,7 @@ def check(values: dict[str, str]) -> None:
 
 
 def apply(values: dict[str, str]) -> None:
-    """Apply what should be there, and delete what should not."""
+    """Apply the wanted objects, and delete the unwanted ones."""
     for group in groups(values):
         act([*group.kubectl, "apply", *group.options], group.objects)
     if unwanted := read(values["KUBERNETES_UNWANTED"]):

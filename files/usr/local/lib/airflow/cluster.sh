@@ -21,7 +21,8 @@ answers() {
         grep -q "\"v$KUBERNETES_VERSION\"" && is_ready
 }
 
-# The version needs no etcd, which the API server may be unable to reach. A busy one may miss its time.
+# The version needs no etcd, which the API server may be unable to reach. A busy API server may
+# answer late.
 is_ready() {
     for _ in $(seq 5); do
         ! $KUBECTL get --raw=/readyz --request-timeout=10s >/dev/null 2>&1 || return 0
@@ -31,7 +32,7 @@ is_ready() {
 }
 
 # kube-proxy reads its configuration when it starts; until then its figures are open to the network.
-# It may just be starting again, with the configuration of before.
+# It may just be starting again, with its earlier configuration.
 proxy_is_open() {
     for _ in $(seq 30); do
         found=$(ss -Hltn "sport = :10249")
@@ -43,7 +44,7 @@ proxy_is_open() {
 
 end() {
     answers || return
-    # Connections go on without it.
+    # Connections continue without kube-proxy.
     ! proxy_is_open || $KUBECTL -n kube-system rollout restart daemonset kube-proxy || return
     mv "$begun" "$started"
 }

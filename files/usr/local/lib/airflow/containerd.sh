@@ -38,7 +38,7 @@ apply)
         wanted >"$drop_in.new"
         mv "$drop_in.new" "$drop_in"
     elif [ -e "$drop_in" ]; then
-        # Until containerd was restarted, there is a sign that it should be.
+        # This file says that containerd needs a restart, until it had one.
         mv "$drop_in" "$drop_in.old"
     fi
     # Pods run on meanwhile.

@@ -3,8 +3,8 @@ database of its own. Written by the deploy of Airflow; run starts it as the user
 
 That user must not write runs and tasks into Airflow's database, since the scheduler, which has the
 keys, acts on them. So a test has an empty database with the connections, the variables and the
-pools of Airflow's own, which psql reaches with the variables CONNECTION. It goes when the test
-ends.
+pools of Airflow's own, which psql reaches with the variables CONNECTION. It is deleted when the
+test ends.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def rows(connection: str, table: str) -> list[dict[str, Any]]:
 
 
 def copy(connection: str, path: str) -> None:
-    """Give a test's database what DAGs find in Airflow's own."""
+    """Give a test's database the rows that DAGs find in Airflow's own."""
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         for table in TABLES:
             database.execute(f"delete from {table}")

@@ -4,7 +4,7 @@ are in their files on this host, in the form that libpq reads. A password is mad
 database-logins.py print: print these files, and the authority of the certificate, each below its
 name. Written by the deploy of Airflow.
 
-PostgreSQL gets no password, only what it keeps of one: its verifier of SCRAM (RFC 5803).
+PostgreSQL gets no password, only the SCRAM verifier that it keeps of one (RFC 5803).
 """
 
 import base64
@@ -40,7 +40,7 @@ def password(role: str, file: Path) -> str:
 
 
 def verifier(word: str, salt: bytes, rounds: int = ROUNDS) -> str:
-    """What PostgreSQL keeps of a password of ASCII characters."""
+    """The verifier that PostgreSQL keeps of a password of ASCII characters."""
     salted = hashlib.pbkdf2_hmac("sha256", word.encode(), salt, rounds)
     client, server = (
         hmac.digest(salted, b"%s Key" % each, "sha256") for each in (b"Client", b"Server")

@@ -1,7 +1,7 @@
 #!/bin/sh
 # disks.sh check|apply: the database tells Prometheus how much room the host's file systems have.
-# airflow-disks.timer calls this each minute. What it told last stays while the host finds no room to
-# tell more. Written by the deploy of Airflow.
+# airflow-disks.timer calls this each minute. The last figures stay while a full disk prevents new
+# ones. Written by the deploy of Airflow.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
@@ -21,7 +21,7 @@ sql() {
 
 case "${1-} $#" in
 "check 1")
-    # Ten minutes are the patience with a host that is busy.
+    # A busy host may be ten minutes late.
     told=$(sql -c "select folder from deploy.disk where at > now() - interval '10 minutes' order by 1" 2>/dev/null) || told=
     [ "$told" = "$(disks | cut -d' ' -f5)" ] || fail "the database does not have the room of all file systems"
     [ "$(sql -c "select has_schema_privilege('$METRICS_ROLE', 'deploy', 'usage')

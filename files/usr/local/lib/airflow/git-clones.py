@@ -36,8 +36,8 @@ def git_bundles(config: str) -> dict[str, dict[str, Any]]:
 def as_user(user: str, script: str, *arguments: str) -> bool:
     """Whether a shell script of this user ends with 0, in time.
 
-    The user decides what is in a clone: links, pipes and programs that git starts. So root itself
-    looks at nothing there, reads no output, and does not wait.
+    The user decides the content of a clone: links, pipes and programs that git starts. So root
+    itself looks at nothing there, reads no output, and does not wait.
     """
     limited = ["timeout", "--signal=KILL", str(SECONDS), "sh", "-c", script, "sh", *arguments]
     done = subprocess.run(

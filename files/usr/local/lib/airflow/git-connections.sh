@@ -10,8 +10,8 @@ here=$(dirname "$(readlink -f "$0")")
 action=$1
 shift
 
-# The secret parts of a connection are encrypted, and differ each time it is saved. As the owner, and
-# by full names: the owner could replace what a shorter name means for others.
+# The secret parts of a connection are encrypted, and differ each time it is saved. Ask as
+# the owner, and by full names: the owner could give shorter names another meaning.
 sums=$(
     "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' \
         psql -XAtq -v ON_ERROR_STOP=1 -v "ids=$*" <<'END'

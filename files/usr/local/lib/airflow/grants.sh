@@ -1,7 +1,7 @@
 #!/bin/sh
 # grants.sh check|apply: the role of DAGs' code has the rights of grants.sql in Airflow's database, and no
-# others. The owner gives them: a superuser would run what the owner of a table or of a function has made
-# of it.
+# others. The owner gives them: a superuser would run code that the owner of a table or of a
+# function put there.
 # grants.sh print: print the query for the statements that a database lacks. Written by the deploy of
 # Airflow.
 set -eu
@@ -10,7 +10,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/lib.sh"
 [ $# = 1 ] || usage
 
-# A server of others may want other names, and has no role of the deploy's own exporter.
+# A server of others may require other role names, and has no role for the deploy's exporter.
 print() {
     sed "s/airflow-dags/$DAGS_ROLE/g; s/prometheus/$METRICS_ROLE/g" "$here/grants.sql"
 }

@@ -3,16 +3,16 @@
 -- second run prints nothing.
 --
 -- A relation that is not named here is closed, so one that a later version of Airflow adds stays
--- closed until somebody decides. Never open to the role is data that user airflow or a person relies
--- on: pickles (executor_config), Jinja templates (log_template), logins and roles, others' records
--- in the audit log, others' heartbeats. Otherwise the author of a DAG would become user airflow, or
--- an administrator of the web page. Paths name Airflow's source.
+-- closed until somebody decides. Data that user airflow or a person relies on is never open to the
+-- role: pickles (executor_config), Jinja templates (log_template), logins and roles, others'
+-- records in the audit log, others' heartbeats. Otherwise the author of a DAG would become user
+-- airflow, or an administrator of the web page. Paths name Airflow's source.
 --
--- A right that is missing ends the dag-processor, which then fails at each start: a new version of
--- Airflow is tried with tests/e2e/attacks.
+-- A missing right ends the dag-processor, which then fails at each start: try a new version of
+-- Airflow with tests/e2e/attacks.
 --
--- The database's owner runs this, for what is the owner's own. Names are qualified, and no function, operator or type beside
--- PostgreSQL's own is used.
+-- The database's owner runs this, for the owner's own relations. It uses qualified names, and only
+-- PostgreSQL's own functions, operators and types.
 set search_path to pg_catalog;
 with decided (relation, rights, why) as (values
     -- Who logs in, and with which rights.
@@ -69,7 +69,7 @@ with decided (relation, rights, why) as (values
     ('deadline_alert', 'select insert update delete', 'deadlines that a DAG declares'),
     ('import_error', 'select insert update delete', 'errors of files'),
     ('serialized_dag', 'select insert update', 'the DAG itself'),
-    -- Assets: what DAGs declare (dag-processor), and events of watched ones (triggerer):
+    -- Assets: those that DAGs declare (dag-processor), and events of watched ones (triggerer):
     -- assets/manager.py register_asset_change.
     ('asset', 'select insert update', 'declared by DAGs'),
     ('asset_active', 'select insert', 'declared by DAGs'),
@@ -160,7 +160,7 @@ $source$)),
 guarded (relation) as (values
     ('ab_permission_view_role'), ('callback'), ('job'), ('log'), ('task_instance_history')
 ),
--- What metrics.yaml asks as the role of Debian's exporter, where there is one.
+-- The columns that metrics.yaml asks for as the role of Debian's exporter, where there is one.
 measured (relation, columns) as (values
     ('dag_run', 'state,end_date'),
     ('import_error', 'id'),
@@ -215,8 +215,8 @@ statements (place, statement) as (
     from wanted full join given using (oid, privilege) join relations using (oid)
     where coalesce(wanted.columns, '{}') <> coalesce(given.columns, '{}')
     union all
-    -- A sequence is for whoever may add rows to its table. Those of logins belong to no table, and
-    -- have its name.
+    -- A role that may add rows to a table may use its sequence. Those of logins belong to no table,
+    -- and have its name.
     select 1, format('%s %s on sequence public.%I %s "airflow-dags"', verb, privilege, s.relname,
         case verb when 'grant' then 'to' else 'from' end)
     from pg_class as s

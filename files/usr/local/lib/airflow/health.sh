@@ -7,7 +7,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/lib.sh"
 
 # A component that lost its connection to PostgreSQL ends up to half a minute later, and is called
-# healthy until then. One that goes on has given a sign of life since PostgreSQL's start.
+# healthy until then. A component that works has given a sign of life since PostgreSQL's start.
 alive() { # COMPONENT
     beat=$(echo "$answer" | sed -n "s/.*\"latest_$1_heartbeat\":\"\([^\"]*\)\".*/\1/p")
     [ -z "$beat" ] || [ "$(date -d "$beat" +%s)" -gt "${started:-0}" ]
@@ -25,7 +25,7 @@ healthy() {
 
 ask_postgresql() {
     started=
-    [ -n "${PGCLUSTER-}" ] || return 0 # that of others does not tell
+    [ -n "${PGCLUSTER-}" ] || return 0 # a PostgreSQL elsewhere does not tell
     unit=postgresql@${PGCLUSTER%/*}-${PGCLUSTER#*/}
     started=$(systemctl show -P ActiveEnterTimestamp --timestamp=unix "$unit")
     started=${started#@}

@@ -30,7 +30,7 @@ sources=$(find /etc/apt/sources.list /etc/apt/sources.list.d -maxdepth 1 ! -type
     grep -E '/(sources\.list|[A-Za-z0-9_.-]+\.(list|sources))$' | LC_ALL=C sort || true)
 # mmdebstrap's apt reads no settings of the host, such as a proxy or an authority. They reach it as a
 # file, since a proxy's address may have a login: mmdebstrap puts it into the image, which must not keep
-# it. The build needs neither translations nor what other programs want of an index.
+# it. The build needs neither translations nor index files of other programs.
 settings=$(mktemp)
 trap 'rm -f "$settings"' EXIT
 apt-config dump --no-empty Acquire | sed -E '/^Acquire::(IndexTargets|Languages)(::| )/Id' >"$settings"
@@ -63,9 +63,9 @@ echo "airflow:x:$AIRFLOW_UID:" >>"$root/etc/group"
 # each start, which takes a worker 0.2 s.
 mkdir "$root/etc/airflow"
 touch "$root/etc/airflow/airflow.cfg"
-# pip makes the virtual environments of tasks: it asks the host's index, and trusts what the host does.
-# A file, since a task's own index_urls are in one and a variable would win over them. The login stays
-# on the host.
+# pip makes the virtual environments of tasks: it asks the host's index, and trusts the host's
+# authorities. A file, since a task's own index_urls are in one and a variable would win over them.
+# The login stays on the host.
 if [ -n "$DEFAULT_INDEX" ]; then
     # shellcheck disable=SC2086 # there may be none
     cat /etc/ssl/certs/ca-certificates.crt $PACKAGE_AUTHORITY >"$root$trusted"

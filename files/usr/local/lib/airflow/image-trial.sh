@@ -23,7 +23,8 @@ refuse() {
 
 try() {
     kube delete pod $pod --ignore-not-found --now >/dev/null || exit
-    # That which this host pushed, as tasks get it: another host may have moved the tag since.
+    # Try the image that this host pushed, as tasks get it: another host may have moved the tag
+    # since.
     pinned=$(pinned_digest "$image")
     by=${WORKER_REGISTRY:+${pinned:+@$pinned}}
     sed "s|\"image\": \"$image\"|\"image\": \"$image$by\"|" "$TRIAL_POD" |
@@ -52,8 +53,8 @@ try() {
     case $image in *@sha256:*) digest= ;; esac
     [ -n "$by" ] || [ -z "$pinned" ] || [ -z "$digest" ] || [ "$pinned" = "$digest" ] || {
         kube delete pod $pod --now >/dev/null
-        fail "$image: its tag is another image's now, $digest, than the one that this host tried," \
-            "$pinned: give the new image another tag, and write that into worker_image"
+        fail "$image: its tag now names another image ($digest) than the one that this host tried" \
+            "($pinned): give the new image another tag, and write that into worker_image"
     }
     pin_image "$image" "${pinned:-$digest}" || exit
     kube delete pod $pod --now >/dev/null
@@ -66,7 +67,7 @@ check)
     ;;
 apply)
     try
-    # Old images of these repositories are the deploy's to remove.
+    # The deploy removes old images of these repositories.
     [ -z "$WORKER_REGISTRY" ] || grep -qxF "$WORKER_REPOSITORY" "$WORKER_REPOSITORIES" 2>/dev/null ||
         echo "$WORKER_REPOSITORY" >>"$WORKER_REPOSITORIES"
     echo "$image $wanted" >"$tried.new" && mv "$tried.new" "$tried"

@@ -6,8 +6,8 @@ this each minute.
 kubeconfig.py print: print the kubeconfig of the deploy itself, complete, for another host.
 Written by the deploy of Airflow.
 
-A kubeconfig names a program that prints the token and its end, since the clients that Airflow uses
-ask it again then: they read a token itself, or the file of one, only when they start.
+A kubeconfig names a program that prints the token and its end. Airflow's clients run it again at
+that time; they would read a token itself, or a file with one, only when they start.
 """
 
 import base64
@@ -26,7 +26,7 @@ from typing import NamedTuple, NoReturn
 import host_values
 
 CREDENTIAL = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
-# A cluster may give less: then the token has its half earlier.
+# A cluster may give less: then the token is renewed earlier.
 LIFETIME = "168h"
 # How to reach a cluster and know that it is the right one. minikube's notes change at each start.
 REACHING = (
@@ -108,8 +108,8 @@ def show() -> None:
 
 
 def kubeconfig(account: Account, uid: str) -> str:
-    """A kubeconfig of this account. It differs once the account is another one of the same name,
-    and services that hold a token of the old one start again."""
+    """A kubeconfig of this account. It differs once the account was made again with the same name,
+    and services that hold a token of the old one restart."""
     cluster = reached()
     if VALUES["NODE_IS_HOST"]:
         # Its own address may change (DHCP), and a proxy may be for others. minikube's certificate
@@ -175,7 +175,7 @@ def check(account: Account) -> None:
     if who["username"] != f"system:serviceaccount:{VALUES['CONTROL_NAMESPACE']}:{account.name}":
         fail(f"{account.token} has a token of {who['username']}")
     if account.path.read_text() != kubeconfig(account, who["uid"]):
-        fail(f"{account.path} leads to another cluster, or to an account of before")
+        fail(f"{account.path} leads to another cluster, or to an earlier account")
 
 
 def access(path: Path) -> tuple[int, str, int]:

@@ -6,7 +6,7 @@
 # shellcheck disable=SC1090
 . "${AIRFLOW_HOST_ENV:-/etc/airflow/host.env}"
 
-# A program does the same whoever calls it: the deploy, a unit, or a person with a umask, a language
+# A program does the same for every caller: the deploy, a unit, or a person with a umask, a language
 # or a proxy of their own. tasks/lib/shell.py does this for the deploy's other commands.
 umask 022
 export LC_ALL=C.UTF-8
@@ -91,8 +91,8 @@ pinned_digest() { # IMAGE
     awk -v image="$1" '$1 == image { print $2 }' "$WORKER_DIGESTS" 2>/dev/null || true
 }
 
-# Remember an image's digest, empty if no registry gives it one. The tag is the registry's: whoever may
-# push there can give it to another image.
+# Remember an image's digest, empty if no registry gives it one. A tag is not enough: anybody who
+# may push to the registry can give it to another image.
 pin_image() { # IMAGE DIGEST
     {
         awk -v image="$1" '$1 != image' "$WORKER_DIGESTS" 2>/dev/null | tail -n 50

@@ -1,8 +1,7 @@
 #!/bin/sh
-# lost-secret.sh NAME: fails, with the way out, if the secret NAME can't be made again, since the
-# database of a host that was deployed before has data that belongs to the lost one. The jwt-secret and
-# the api-secret-key can: only the tokens of running tasks and the sessions of people end with them.
-# Written by the deploy of Airflow.
+# lost-secret.sh NAME: fails with a cure if the lost secret NAME can't be made again, since data in
+# the database needs it. The jwt-secret and the api-secret-key can be made again: that ends only the
+# tokens of running tasks and the sessions of people. Written by the deploy of Airflow.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
@@ -12,7 +11,7 @@ here=$(dirname "$(readlink -f "$0")")
     exit 2
 }
 
-# As the owner, and by full names: the owner could replace what a shorter name means for others.
+# Ask as the owner, and by full names: the owner could give shorter names another meaning.
 count() {
     "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqc "$1" ||
         fail "$lost, and the database does not tell whether its data needs it: $DATABASE_HELP"

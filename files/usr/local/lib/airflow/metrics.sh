@@ -15,7 +15,7 @@ check() {
     check_unit "$unit"
 }
 
-# A program that systemd is just starting may hold the port of before for a moment.
+# A program that systemd is just starting may hold the earlier port for a moment.
 listen() {
     for wait in 2 4 8 0; do
         systemctl start "$socket" && return

@@ -8,7 +8,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/lib.sh"
 [ $# = 2 ] || [ "$#,${3-}" = 3,elsewhere ] || usage
 
-# As the owner, and by full names: the owner could replace what a shorter name means for others.
+# Ask as the owner, and by full names: the owner could give shorter names another meaning.
 heads() {
     "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqc \
         "select '$1 ' || a.version_num || ' ' || f.version_num

@@ -8,7 +8,7 @@ set -eu
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 under_way=$STATE/kubernetes.starting # the version and arguments of a start; left by an interruption
 started=$STATE/kubernetes.started    # those of the last start that ended well
-away=$STATE/kubernetes.manifests     # in the node: the manifests of before a change
+away=$STATE/kubernetes.manifests     # in the node: the manifests from before a change
 [ $# -ge 3 ] && [ "$1" = start ] || usage
 versions=$2
 shift 2
@@ -30,11 +30,11 @@ is_older() {
 # Let minikube make the control plane again.
 # It saves KUBEADM_CONFIG before applying it. If it is interrupted, it believes that the change is
 # done and waits for it forever; without the file it starts over.
-# In a change kubelet starts with the manifests of before, and a second later there are others with
-# the same names. kubelet can then wait minutes for the volumes of etcd, until minikube gives up and
+# In a change kubelet starts with the old manifests, and a second later there are new ones with the
+# same names. kubelet can then wait minutes for the volumes of etcd, until minikube gives up and
 # makes another cluster, which is empty. Without the old manifests it has nothing to wait for.
 prepare_change() {
-    # A node that is a virtual machine, or a container that does not run, keeps what it has.
+    # A node that is a virtual machine, or a container that does not run, stays as it is.
     [ -n "$IN_NODE" ] && $IN_NODE rm -f "$KUBEADM_CONFIG" 2>/dev/null || return 0
     $IN_NODE test -d "${API_SERVER_MANIFEST%/*}" || return 0
     $IN_NODE systemctl stop kubelet

@@ -16,7 +16,7 @@ is_served() {
     done
 }
 
-# Print those of the site's addresses whose port is taken at another one.
+# Print the site's addresses whose port is in use at another address only.
 moved() {
     now=$(ss -Hltn | awk '{ print $4 }')
     echo "$listening" | tr , '\n' | while read -r address; do
@@ -25,7 +25,7 @@ moved() {
     done
 }
 
-# Print what is wrong with what nginx serves, if something is.
+# Print an error in nginx's site or its addresses, if there is one.
 wrong() {
     is_served "$@" || { echo "does not serve its site airflow" && return; }
     elsewhere=$(moved | paste -sd,)
@@ -43,7 +43,7 @@ apply() {
     nginx -t -q || exit
     systemctl daemon-reload
     systemctl enable --quiet "$unit"
-    # After a reload, the socket of before would be in the way of one at another address.
+    # After a reload, the earlier socket would block one at another address.
     how=reload-or-restart
     [ -z "$(moved)" ] || how=restart
     systemctl $how "$unit" || exit

@@ -3,7 +3,7 @@
 database; on the others wait. Written by the deploy of Airflow.
 
 Airflow's dag-processor must not run twice. The one that runs has a lock in the database, which ends
-with its connection. When the connection is lost, its program ends, and that of another host begins.
+with its connection. When the connection is lost, the program ends, and another host starts its own.
 """
 
 import os

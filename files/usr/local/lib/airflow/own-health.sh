@@ -1,7 +1,7 @@
 #!/bin/sh
-# own-health.sh: print the health of the services of this host, in the form in which the api-server tells
-# that of Airflow: where several hosts are one Airflow, it knows the newest heartbeat of all. The
-# dag-processor works on one host, whichever that is. Written by the deploy of Airflow.
+# own-health.sh: print the health of the services of this host, in the form of the api-server's
+# answer. If several hosts are one Airflow, the api-server knows only the newest heartbeat of all.
+# The dag-processor works on one of the hosts. Written by the deploy of Airflow.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
@@ -9,7 +9,7 @@ here=$(dirname "$(readlink -f "$0")")
 name=$("$here/own-name.sh")
 
 # Half a minute is Airflow's own threshold. A job that another host has given up is no longer running,
-# but its last heartbeat tells how long the service has hung. One that never was has no state.
+# but its last heartbeat tells how long the service has hung. A job that never existed has no state.
 "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -v ON_ERROR_STOP=1 \
     -v host="${name%%.*}" <<'END'
 with components (name, job_type) as (values

@@ -101,7 +101,7 @@ def check(present: bool) -> str:
 
 
 def may(each: Object, present: bool) -> bool:
-    """Whether the account may make the object what it should be."""
+    """Whether the account may make the object as it should be."""
     verb = ("patch" if there(each) else "create") if present else "delete"
     what = f"{each['kind'].lower()}.admissionregistration.k8s.io/{each['metadata']['name']}"
     done = subprocess.run([*KUBECTL, "auth", "can-i", "--quiet", verb, what], capture_output=True)

@@ -2,13 +2,13 @@
 # postgres.sh check|apply VERSION: PostgreSQL has loaded its configuration, with a restart if an option
 # needs one. PostgreSQL itself knows when it loaded its files, and whether an option waits for a
 # restart. In tests, POSTGRES_CONFIG names another folder than /etc/postgresql.
-# With files that it can't work with, those of before come back: accept.sh has kept them.
-# Written by the deploy of Airflow.
+# If it can't work with its new files, the earlier ones come back: accept.sh has kept them. Written
+# by the deploy of Airflow.
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
-# Print what PostgreSQL answers.
+# Print PostgreSQL's answer.
 ask() {
     runuser -u postgres -- psql -XAtqc "$1"
 }
@@ -26,7 +26,8 @@ needs_no_restart() {
     test "$(ask 'select count(*) from pg_settings where pending_restart')" = 0
 }
 
-# Print the lines of its files that it refuses. An option that waits for a restart is none of them.
+# Print the lines of its files that PostgreSQL refuses. An option that waits for a restart is none
+# of them.
 refused() {
     ask "select format('%s line %s: %s %s', sourcefile, sourceline, name, error)
         from pg_file_settings where error is not null
@@ -43,7 +44,7 @@ check() {
 }
 
 apply() {
-    # A time of change in the future, after a clock that was ahead, would last.
+    # A time of change in the future, from a clock that was ahead, would look new until then.
     # shellcheck disable=SC2086
     find $files -newerct now -exec touch {} +
     systemctl reload-or-restart "$unit" || put_back
@@ -52,7 +53,7 @@ apply() {
         is_loaded 2>/dev/null && break
         sleep 0.1
     done
-    # A library that is not there lets PostgreSQL start, and refuse each session.
+    # Without a library that it should load, PostgreSQL starts, and refuses each session.
     said=$(refused) && [ -z "$said" ] || put_back
     # Only options that cannot be reloaded need a restart.
     needs_no_restart || systemctl restart "$unit" || put_back
@@ -67,7 +68,7 @@ put_back() {
         [ ! -e "$each.before" ] || mv "$each.before" "$each"
     done
     systemctl reload-or-restart "$unit"
-    fail "PostgreSQL can't work with its new files in $folder, see above why; those of before are back"
+    fail "PostgreSQL can't work with its new files in $folder, see above why; the earlier ones are back"
 }
 
 fail() {

@@ -5,7 +5,8 @@ Written by the deploy of Airflow.
 
 Airflow allows it where the database's schema stays as it is («Live-upgrading Airflow» in its
 documentation of production deployments). Both environments say in their files where their schema
-ends, and how they talk to tasks and to each other. Whatever they do not say counts as a change.
+ends, and how they talk to tasks and to each other. Anything that they do not say counts as a
+change.
 """
 
 import ast
@@ -20,12 +21,12 @@ import host_values
 
 # Folders of migrations, as MIGRATED has their heads: Airflow's own and the login's.
 RECORDED = ("airflow/migrations/versions", "airflow/providers/fab/migrations/versions")
-# What the hosts, and the pods of either, must have in common, by its place in an environment.
+# The values that both environments must have in common, by their places in an environment.
 SAID = {
     "airflow/sdk/api/datamodels/_generated.py": r'^API_VERSION\b.* = "(.+)"$',  # pods ask in it
     "airflow/serialization/serialized_objects.py": r"^    SERIALIZER_VERSION = (\d+)$",  # of DAGs
 }
-WORKLOADS = "airflow/executors/workloads"  # what a scheduler hands to a pod
+WORKLOADS = "airflow/executors/workloads"  # the work that a scheduler hands to a pod
 
 
 class Unknown(Exception):
@@ -107,7 +108,7 @@ def check(wanted: str) -> None:
 
 
 def main() -> int:
-    """Say why not, if so."""
+    """Print the reason if they may not."""
     if sys.argv[1:2] != ["check"] or len(sys.argv) != 3:
         print("usage: rolling.py check VENV", file=sys.stderr)
         return 2

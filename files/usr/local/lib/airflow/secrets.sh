@@ -37,7 +37,7 @@ case "$1 $#" in
         [ -s "$SECRETS/$each" ] || {
             "$here/lost-secret.sh" "$each"
             new "$each" >"$SECRETS/$each.new"
-            # What PostgreSQL encrypts with it survives a loss of power, and so does the key.
+            # Data that it encrypts survives a loss of power, so the key must survive it too.
             sync "$SECRETS/$each.new"
             mv "$SECRETS/$each.new" "$SECRETS/$each"
             sync "$SECRETS"

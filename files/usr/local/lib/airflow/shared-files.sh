@@ -5,7 +5,7 @@
 # shared-files.sh sums: print the checksums of the configuration, and that of the virtual environment's
 # name, which says what is in it. Written by the deploy of Airflow.
 #
-# The files are secrets, so what is unpacked lies in memory, where only root sees it.
+# The files are secrets, so they are unpacked into memory, where only root sees them.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091

@@ -13,7 +13,7 @@ children() {
     sed -E 's|[0-9]+|/proc/&/status|g' "/proc/$scheduler/task/$scheduler/children"
 }
 
-# kill_children PATTERN: those whose status has no line like it.
+# kill_children PATTERN: kill the children whose status has no line like it.
 kill_children() {
     children | xargs -r grep -LsE "$1" | cut -d/ -f3 | xargs -r kill -KILL
 }

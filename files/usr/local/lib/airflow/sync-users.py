@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from werkzeug.security import check_password_hash
 
-# It gives no rights. It is in the database, so that a restored one has its own marks.
+# The group gives no rights. It is in the database, so that a restored database has its own marks.
 GROUP, LABEL = "inventory", "Users whom the deploy makes, corrects and removes"
 FIELDS = ("email", "first_name", "last_name")
 # Airflow itself gives this to each role when it starts.
@@ -29,7 +29,7 @@ Permissions = set[tuple[str, str]]
 
 
 def permissions(wanted: dict[str, list[str]]) -> Permissions:
-    """What a role of the inventory may do, in Airflow's words."""
+    """The permissions of a role of the inventory, in Airflow's terms."""
     words = {"menu": "menu_access"}
     return {HOME} | {
         (words.get(verb, f"can_{verb}"), resource)
@@ -39,7 +39,7 @@ def permissions(wanted: dict[str, list[str]]) -> Permissions:
 
 
 def permissions_of(role: Role) -> Permissions:
-    """What a role of the database may do."""
+    """The permissions of a role of the database."""
     return {(each.action.name, each.resource.name) for each in role.permissions}
 
 
@@ -149,7 +149,7 @@ def write_user(manager: Any, name: str, wanted: dict[str, Any], state: dict[str,
     user.roles = roles
     session.commit()
     if password is not None and not check_password_hash(user.password or "", password):
-        # Whoever knew the earlier one is logged out.
+        # Everybody who used the earlier password is logged out.
         manager.reset_password(user.id, password)
 
 
@@ -171,7 +171,7 @@ def apply(state: dict[str, Any]) -> None:
         for name, wanted in state["roles"].items():
             if role_differs(manager.session, name, permissions(wanted)):
                 write_role(manager, name, permissions(wanted))
-        # Those who go first: another may have the mail address now.
+        # Deleted users first: another user may have the mail address now.
         for user in surplus(manager.session, {*state["users"]}):
             remove_user(manager, user)
         for name, wanted in state["users"].items():

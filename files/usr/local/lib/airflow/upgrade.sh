@@ -10,7 +10,8 @@ here=$(dirname "$(readlink -f "$0")")
 [ $# = 2 ] || [ "$#,${3-}" = 3,elsewhere ] || usage
 
 # The backup while the upgrade is under way. After a kill it is there already: a second one would
-# hold an Airflow that is half upgraded. But one that was made while Airflow ran lacks what happened since.
+# hold an Airflow that is half upgraded. But a backup that was made while Airflow ran lacks the
+# changes since then.
 ran=$BACKUPS/$BACKUP_PENDING.ran
 backed_up() {
     [ -e "$BACKUPS/$BACKUP_PENDING.tar" ] && [ ! -e "$ran" ]

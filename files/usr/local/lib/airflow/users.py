@@ -49,7 +49,7 @@ def sync(action: str, run: str, state: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Compare, or change; again is the same."""
+    """Compare, or change; a second time changes nothing."""
     if sys.argv[1:] not in (["check"], ["apply"]):
         print("usage: users.py check|apply", file=sys.stderr)
         sys.exit(2)
@@ -58,7 +58,7 @@ def main() -> None:
     wanted = json.loads(Path(values["USERS"]).read_text())
     nameless = {name for name, user in wanted["users"].items() if user["password"] is None}
     kept = Path(values["USER_PASSWORDS"])
-    # They count once the database has them.
+    # Passwords count once the database has them.
     new = kept.with_name(f"{kept.name}.new")
     there = passwords(kept)
     if action == "check" and (there.keys() != nameless or new.exists()):

@@ -1,11 +1,11 @@
 #!/bin/sh
 # venv.sh check|apply VENV PYTHON LOCK [REQUIREMENT...]: the virtual environment VENV is complete and
-# compiled: it has the packages of the file LOCK, and what the REQUIREMENTs need beyond it.
+# compiled: it has the packages of the file LOCK, and those that the REQUIREMENTs need beyond it.
 # Written by the deploy of Airflow.
 #
-# The first success with these REQUIREMENTs locks them, with hashes, in EXTRA_LOCK: whatever the index
-# offers later, the same environment has the same packages, and another one keeps them where it can. So
-# it does with the tools, such as setuptools, that build packages without a wheel.
+# The first success with these REQUIREMENTs locks them, with hashes, in EXTRA_LOCK, and with them
+# the tools that build packages without a wheel, such as setuptools. Later the same environment gets
+# the same packages, and another one keeps them where it can.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
@@ -37,7 +37,7 @@ building() {
 }
 
 install_more() {
-    # Where there are the means, packages may be built.
+    # With build_apt_packages, packages may be built.
     wheels="--only-binary :all:"
     [ -z "$BUILDS_PACKAGES" ] || wheels=
     more=$EXTRA_LOCK said=$EXTRA_LOCK.said log=$EXTRA_LOCK.log tools=$EXTRA_LOCK.tools failed=

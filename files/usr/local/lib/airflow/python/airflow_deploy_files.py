@@ -1,7 +1,8 @@
 """Which files the dag-processor reads: also those that it may not, so that people learn of them.
 
-Airflow's own heuristic opens a file to look for the words of a DAG. If it may not, Airflow writes
-that to the journal alone; as a file that may have a DAG, it becomes an import error in the page.
+Airflow's own heuristic opens a file to look for the words of a DAG. If it may not open the file,
+Airflow writes that to the journal alone. Here the file counts as one that may have a DAG, so it
+becomes an import error in the page.
 """
 
 from __future__ import annotations

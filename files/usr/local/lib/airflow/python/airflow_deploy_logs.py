@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MiB = 1 << 20
-SHOWN = 8 * MiB  # of the begin of a file, and of its end
+SHOWN = 8 * MiB  # of the beginning of a file, and of its end
 LONGEST_LINE = MiB
 MOST_FILES = 100  # of one attempt of a task
 
@@ -43,9 +43,9 @@ def opened(path: str | Path, flags: int, folder: str) -> int:
 
 
 class LogFile(type(Path())):  # type: ignore[misc]
-    """A log's path. Where no log can be, the text is lost, and who writes it goes on."""
+    """A log's path. If no log can be there, the text is lost, and its writer continues."""
 
-    folder: str  # in which the log must be
+    folder: str  # the folder in which the log must be
 
     def open(self, mode: str = "r", *rest: Any, **options: Any) -> Any:
         """The file, or /dev/null."""
@@ -64,7 +64,7 @@ class LogFile(type(Path())):  # type: ignore[misc]
 
 
 def lines(descriptor: int, name: str) -> Iterator[str]:
-    """The lines of a file, or of its begin and its end; parts of a line that is too long."""
+    """The lines of a file, or of its beginning and its end; parts of a line that is too long."""
     with open(descriptor, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         yield from _lines(file, min(size, SHOWN) if size > 2 * SHOWN else 2 * SHOWN)

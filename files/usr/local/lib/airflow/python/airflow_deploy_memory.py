@@ -1,8 +1,8 @@
-"""A process and its children go on sharing the memory of what it had when the first one began.
+"""A process and its children keep sharing the memory that it had at its first fork.
 
 A search for garbage writes to every object that it looks at, so Linux copies all of them for the
-process that searches: 70 MB of the scheduler's. What is there at the first fork is modules, which
-stay, so no search looks at it any more. Python recommends it:
+process that searches: 70 MB of the scheduler's. At the first fork the memory holds modules, which
+stay, so no later search looks at them. Python recommends it:
 https://docs.python.org/3/library/gc.html#gc.freeze
 """
 
@@ -16,7 +16,7 @@ from operator import call
 
 
 def install() -> None:
-    """Leave what there is out of later searches, before the first fork of this process.
+    """Leave all present objects out of later searches, before the first fork of this process.
 
     Later forks add nothing, so nothing piles up: the iterator has ended by then. Nothing here is
     code in Python, since Python would handle signals in it and ignore the exceptions of their

@@ -1,4 +1,4 @@
-"""What a DAG may not say, since the scheduler itself would act on it; and how a pod gets its task.
+"""Options that DAGs may not have, since the scheduler would act on them; and how pods get tasks.
 
 Airflow finds this as a cluster policy by the folder beside it, in every process that has its
 configuration; a policy of your own in airflow_local_settings.py goes on beside it.
@@ -22,8 +22,8 @@ SENTENCE = (
     " the task's pod with pod_override"
 )
 NO_DICTIONARY = "executor_config of a task must be a dictionary, such as {'pod_override': V1Pod(…)}"
-# By these the executor finds the pods of tasks, and the task of a pod, in labels or annotations. It
-# merges a pod_override last, and a number that is none would end the scheduler, again after each
+# The labels and annotations by which the executor finds the pods of tasks, and the task of a pod.
+# It merges a pod_override last, and text instead of a number would end the scheduler after each
 # start. Source: pod_generator.py, kubernetes_executor_types.py and kubernetes_helper_functions.py.
 EXECUTORS = {
     *("dag_id", "task_id", "run_id", "try_number", "map_index", "logical_date", "execution_date"),
@@ -34,7 +34,7 @@ CALLBACK = (
     "a SyncCallback of a deadline needs an executor that runs callbacks, which KubernetesExecutor"
     " is not: use AsyncCallback, or name LocalExecutor if this Airflow has it"
 )
-# How Airflow begins a task in a pod; what follows is the task with its token.
+# How Airflow begins a task in a pod; the task with its token follows.
 TASK = ["python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string"]
 WORKLOAD = "AIRFLOW_DEPLOY_WORKLOAD"
 # The same with the task from the environment. It works in each image with Airflow.
@@ -52,7 +52,7 @@ airflow_deploy_memory.install()
 
 @hookimpl
 def dag_policy(dag: Any) -> None:
-    """Refuse a callback that would end the scheduler of Airflow 3.3.2, again after each start."""
+    """Refuse a callback that would end the scheduler of Airflow 3.3.2 after each start."""
     default = conf.get("core", "executor").partition(",")[0]
     for alert in dag.deadline or []:
         callback = alert.callback
@@ -92,8 +92,8 @@ def task_instance_mutation_hook(task_instance: Any) -> None:
     """Refuse it in the scheduler too, where a DAG arrives from the database.
 
     Each task instance gets its executor_config from the DAG right before this. An exception here
-    would end the scheduler. A pod_override that is no pod is what the executor itself refuses, and
-    fails this task alone with.
+    would end the scheduler. The executor itself refuses a pod_override that is no pod, and fails
+    this task alone.
     """
     if sentence := objection(task_instance.executor_config):
         task_instance.executor_config = {"pod_override": sentence}
@@ -103,7 +103,8 @@ def task_instance_mutation_hook(task_instance: Any) -> None:
 def pod_mutation_hook(pod: Any) -> None:
     """Give a task to its pod in a variable: arguments of processes are for all users of the node.
 
-    Who reads the token before the task begins could begin it, and then read all connections.
+    Anybody who reads the token before the task begins could begin it, and then read all
+    connections.
     """
     # Here, since only processes that make pods need it: it has 900 modules and takes 35 MB.
     from kubernetes.client import models as k8s
