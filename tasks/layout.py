@@ -59,14 +59,14 @@ WORKER_REPOSITORIES = f"{STATE}/worker-image-repositories"
 # The digests of images of registries that this host pushed or tried.
 WORKER_DIGESTS = f"{STATE}/worker-image-digests"
 
-# Locks are in a folder that only root may enter: whoever may read a file may lock it.
+# Locks are in a folder that only root may enter: anybody who may read a file may lock it.
 LOCKS = "/run/airflow-deploy"
 DEPLOY_LOCK = f"{LOCKS}/deploy"  # held by a deploy, a rotation or a restore
 COMMAND_LOCK = f"{LOCKS}/command"  # held while a command of a deploy changes the host
 
 # Configuration and secrets.
 CONFIG = "/etc/airflow/airflow.cfg"
-DAGS_ENV = "/etc/airflow/dags.env"  # variables of what runs the code of DAGs
+DAGS_ENV = "/etc/airflow/dags.env"  # variables of the processes that run DAG code
 # The same without the image's digest, which only the host knows.
 DAGS_ENV_CANDIDATE = "/etc/airflow/dags.candidate.env"
 POD_TEMPLATE = "/etc/airflow/pod_template.yaml"
@@ -120,7 +120,7 @@ CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 VENVS = "/opt/airflow/venvs"  # on the host and in the worker image
 VENV = "/opt/airflow/venv"  # a link to the one in use, for people and the command line
 REQUIREMENTS = "/opt/airflow/requirements"
-EXTRA_LOCK = "/etc/airflow/extra-requirements.txt"  # of what the inventory adds
+EXTRA_LOCK = "/etc/airflow/extra-requirements.txt"  # of the inventory's additional requirements
 UV = "/opt/airflow/uv"
 IMAGES = "/opt/airflow/image"
 LOCAL_REPOSITORY = "localhost/airflow-worker"  # of images that no registry has
@@ -181,7 +181,7 @@ HOST_DROP_IN = "30-host.conf"
 STARTED_WITH = "/run/airflow"  # one file for each running unit: the checksums of its inputs
 MINIKUBE_UNIT = f"{UNITS_DIRECTORY}/minikube.service"
 NODE_LOGS_UNIT = f"{UNITS_DIRECTORY}/opt-airflow-logs.mount"  # systemd names it by its path
-# Keeps what minikube has among temporary files, where the host is its node.
+# Keeps minikube's files among the temporary ones, if the host is its node.
 TEMPORARY_FILES = "/etc/tmpfiles.d/airflow-minikube.conf"
 CONTAINERD_PROXY = f"{UNITS_DIRECTORY}/containerd.service.d/airflow-proxy.conf"
 NGINX_UNIT = "nginx.service"

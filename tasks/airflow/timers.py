@@ -17,8 +17,8 @@ from tasks.lib import systemd
 from tasks.lib.operations import run_unless
 from tasks.settings import HostSettings
 
-# Each timer, and whether the settings want it. Of several hosts the first one cleans up what all
-# share, and backs it up.
+# Each timer, and whether the settings want it. Of several hosts the first one cleans up and backs
+# up the shared data.
 TIMERS: dict[str, Callable[[HostSettings], bool]] = {
     "liveness": lambda settings: True,
     "cleanup-pods": lambda settings: settings.retention.keeps_pods and settings.is_first,

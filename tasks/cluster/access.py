@@ -104,9 +104,10 @@ def _apply(settings: HostSettings, more: Sequence[Manifest]) -> None:
 def _way_to_all_hosts(settings: HostSettings) -> list[Manifest]:
     """A name in the cluster for the Execution API of all hosts.
 
-    The Service has no address of its own, so the name has those of all hosts. A task's connection
-    tries one after the other (Python's socket.create_connection): a host that is away costs it some
-    seconds, and not one of its tries. kube-proxy would send half of the connections nowhere.
+    The Service has no address of its own, so its name has the addresses of all hosts. A task's
+    connection tries one after the other (Python's socket.create_connection): a host that is away
+    costs it some seconds, and not one of its tries. kube-proxy would send half of the connections
+    nowhere.
     """
     if not settings.has_api_service:
         return []
@@ -142,7 +143,7 @@ def retire(settings: HostSettings) -> None:
     services have new ones now."""
     names = " ".join(RETIRED)
     ensure_sent(
-        name="Delete the accounts that Airflow had beside its tasks",
+        name="Delete Airflow's old accounts in the namespaces of tasks",
         program=ROOT / "tasks/lib/objects.sh",
         args=[
             settings.kubectl,

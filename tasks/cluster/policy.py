@@ -115,7 +115,7 @@ def text(settings: HostSettings, templates: Sequence[Manifest]) -> str:
 
 
 def values(settings: HostSettings, templates: Sequence[Manifest]) -> dict[str, Any]:
-    """The values of the policy: what the templates have, and what settings allow beyond it."""
+    """The values of the policy: those of the templates, and those that settings also allow."""
     specs = [template["spec"] for template in templates]
     folders = [_host_folders(spec) for spec in specs]
     own = {folder for each in folders for folder in each}
@@ -172,7 +172,7 @@ def _host_folders(spec: Manifest) -> dict[str, bool]:
 
 
 def _ids(spec: Manifest) -> set[int]:
-    """The numbers of users and groups that a pod names, but for root's."""
+    """The numbers of users and groups that a pod names, except root's."""
     contexts = [each.get("securityContext") or {} for each in (spec, *_containers(spec))]
     keys = ("runAsUser", "runAsGroup", "fsGroup")
     named = {context[key] for context in contexts for key in keys if key in context}
@@ -188,7 +188,7 @@ def _accounts(settings: HostSettings) -> set[str]:
     """The service accounts of task pods, and of the pods that these start."""
     found = {"airflow-worker", *settings.kubernetes.allowed_service_accounts}
     if settings.kubernetes.pod_operator:
-        # The second is that of a pod that names none; it has no rights.
+        # A pod that names no account has the second one, which has no rights.
         found |= {"airflow-pod-operator", "default"}
     return found
 

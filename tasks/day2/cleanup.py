@@ -27,7 +27,7 @@ def _remove_left_of_restores() -> None:
     """The folders of killed restores, which hold secrets, are gone. No restore can run now, since
     it takes the deploy's lock."""
     run_unless(
-        name="Remove what a killed restore has left",
+        name="Remove the folders of killed restores",
         test=f"! ls -d {STATE}/restore.*",
         commands=[f"rm -rf {STATE}/restore.*"],
         already="there is nothing",

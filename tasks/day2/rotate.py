@@ -4,8 +4,8 @@
 
 A host that is alone has the command airflow-rotate, whose steps these are. The first host makes the
 new secret, and the others get it from there. Between two steps all services that hold the secret
-restart on one host after the other, so what a host signs or encrypts, all others can already read.
-A run that was cut off is continued by the next one.
+restart on one host after the other, so all hosts can read what another host signs or encrypts. A
+run that was cut off is continued by the next one.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def prepare(settings: HostSettings) -> None:
 def note() -> None:
     """The next deploy and the removal know that Airflow's hosts have their database here."""
     run_unless(
-        name="Note whose database this is",
+        name="Note that Airflow's hosts have their database here",
         test=f"test -s {DATABASE_MADE}",
         commands=[f"echo 'of the group {members.GROUP}' >{DATABASE_MADE}"],
         already="it is noted",
@@ -94,5 +94,5 @@ def note() -> None:
 
 @deploy("Serving host")
 def wait() -> None:
-    """The hosts of Airflow go on when those that serve them are ready."""
+    """The hosts of Airflow continue when the hosts that serve them are ready."""
     members.in_step(name="Wait for the hosts of the groups database and cluster")

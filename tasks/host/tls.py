@@ -23,7 +23,8 @@ def configure(settings: HostSettings) -> None:
     if settings.is_first:
         _certify(settings)
     if settings.members:
-        # Whoever trusts one of the hosts trusts all: also a task that runs while one is added.
+        # A client that trusts one of the hosts trusts all, also a task that runs while one is
+        # added.
         members.copy_from_first(name="Copy the authority of the first host", kind="authority")
     if not settings.is_first:
         _certify(settings)

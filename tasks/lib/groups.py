@@ -1,4 +1,4 @@
-"""Hosts that serve those of Airflow: the one host of a group `database` or `cluster`, or of both.
+"""Hosts that serve Airflow's hosts: the one host of a group `database` or `cluster`, or of both.
 
 Such a host has nothing of Airflow. The hosts of the group `airflow` reach it over TLS, with logins
 that it makes and they copy.
@@ -22,7 +22,7 @@ from tasks.settings import GROUPS, Server, Settings
 
 # Of each group, the program that prints the files for Airflow's hosts.
 PROGRAMS = {"database": "database-logins.py", "cluster": "kubeconfig.py"}
-# What to do instead of several hosts.
+# Advice for a group with several hosts.
 INSTEAD = {
     "database": 'the deploy makes no standby; for those write postgres_provider = "existing"',
     "cluster": 'the deploy makes one node; for more write kubernetes_provider = "existing"',

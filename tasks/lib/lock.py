@@ -3,7 +3,7 @@
 Over SSH the run gives a sign of life every few seconds. If the host gets none for the time of the
 lease, it releases the lock, and the run stops as soon as it learns this.
 
-The lock is root's, as the deploy is: whoever may read a file may lock it.
+Only root may read the lock's file: anybody who may read a file may lock it.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def refusal(holder: str) -> str:
     """The message to the run that does not get the lock."""
     return (
         f"another deploy of this host runs, by {holder}: wait for its end, or end it there with"
-        " Ctrl+C; one that was killed lets go within seconds, and one whose connection is lost"
+        " Ctrl+C; a killed one releases the host within seconds, and one whose connection is lost"
         f" within {LEASE} seconds"
     )
 
@@ -124,7 +124,7 @@ def take() -> str:
     lease = LEASE if client else None
     command = StringCommand(f"sh -c {shlex.quote(script(owner, lease=lease))}")
     if client:
-        builtins.input = ask  # pyinfra's question whether to go on comes later
+        builtins.input = ask  # pyinfra asks later whether to continue
     arguments: Any = pop_global_arguments(host.state, host, {})[0]
     as_root = {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS}
     if as_root["_sudo"]:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The question who holds the deploy's lock. It is asked before any program is on the host, so it is
+# Ask which run holds the deploy's lock. No program of the deploy may be on the host yet, so this is
 # sent as text with assignments of these variables on top.
 
 : "${lock_file=}"    # its content names the run that holds the lock

@@ -12,8 +12,9 @@ installed() {
     dpkg-query -Wf '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p' | sort -u
 }
 
-# Run a command, again as long as another program holds a lock: that of an upgrade at night, or the apt
-# of a killed run. apt waits for dpkg's lock only, and not for those of its lists and its archives.
+# Run a command, and repeat it while another program holds a lock, such as a nightly upgrade or the
+# apt of a killed run. apt itself waits only for dpkg's lock, not for those of its lists and
+# archives.
 patiently() {
     for _ in $(seq 180); do
         # Not by a pipe: a daemon that a package starts may keep it open.

@@ -95,7 +95,7 @@ class Together(BaseStateCallback):
                 gevent.joinall([gevent.spawn(self._ask, state, each) for each in waiting])
 
     def _stand_before(self, host: Host) -> None:
-        """Answer the questions to a host, and see what changes it."""
+        """Answer the questions to a host, and notice commands that change it."""
         get_fact, run, put_file = host.get_fact, host.run_shell_command, host.put_file
 
         def ask_fact(*args: Any, **kwargs: Any) -> Any:

@@ -24,7 +24,7 @@ def shell(environment: Mapping[str, str]) -> str:
     """A shell, as the beginning of a command, that has only these variables and a usual umask."""
     variables = {"PATH": PATH, "LC_ALL": "C.UTF-8", **environment}
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
-    # The home is that of the user who runs the command, also after sudo or su.
+    # It keeps the home of the user who runs the command, also after sudo or su.
     start = f'umask 022; exec env -i HOME="$HOME" {given} sh "$@"'
     return f"sh -c {shlex.quote(start)} sh"
 

@@ -64,7 +64,7 @@ def findings(settings: Settings, report: Report) -> list[str]:
     if command := report.one("restore_cut"):
         return [
             f"a restore was cut off, so database and keys may not belong together, and Airflow does"
-            f" not start: sudo {command} on the host goes on, then deploy again"
+            f" not start: continue it with sudo {command} on the host, then deploy again"
         ]
     return [
         *_system(report),
@@ -162,7 +162,7 @@ def _room(report: Report) -> Iterator[str]:
 def _full_disks(report: Report) -> Iterator[str]:
     for answer in report.all("room"):
         place, free, files, free_files = answer.split()
-        cure = f"free some, `du -xh {place} | sort -h | tail -n 40` shows what takes it"
+        cure = f"free some, `du -xh {place} | sort -h | tail -n 40` shows the largest folders"
         needed = MIN_TMP_MIB if place == "/tmp" else MIN_ROOM_MIB
         if int(free) < needed * 2**10:
             yield (
@@ -171,7 +171,7 @@ def _full_disks(report: Report) -> Iterator[str]:
             )
         elif int(files) and int(free_files) < MIN_ROOM_FILES:
             yield (
-                f"{free_files} more files have room in {place}, where Airflow and the deploy need"
+                f"{place} has room for {free_files} more files, where Airflow and the deploy need"
                 f" {MIN_ROOM_FILES} (`df -i`): delete many small ones"
             )
 

@@ -193,7 +193,7 @@ def _server(settings: Settings, report: Report) -> Iterator[str]:
     if version < MIN_VERSION:
         yield (
             f"the database {settings.postgres.place} is of PostgreSQL {version}: at least"
-            f" {MIN_VERSION} is needed, since before every role could replace functions in it"
+            f" {MIN_VERSION} is needed, since earlier ones let every role replace functions in it"
         )
     elif version > client:
         yield (

@@ -17,7 +17,7 @@ say() { printf '%s %s\n' "$1" "$2"; }
 # shellcheck disable=SC2016
 connects() { timeout 5 bash -c '</dev/tcp/$0/$1' "$1" "$2" 2>/dev/null; }
 
-ask_tls() { # what is wrong with the certificate of the server $1 at port $2, without psql
+ask_tls() { # print the error of the certificate of the server $1 at port $2, without psql
     command -v openssl >/dev/null || return 0
     at=$1:$2
     case $1 in
@@ -87,7 +87,7 @@ ask_as() { # ROLE QUERY
 ask_database() {
     [ ! -s "$fernet_key" ] || say fernet_key yes
     [ ! -s "$migrated" ] || say migrated yes
-    # Debian's psql only starts that of a version, which may be missing.
+    # Debian's psql only starts the psql of a version, which may be missing.
     if ! psql --version >/dev/null 2>&1; then
         say no_client yes
         ask_without_client

@@ -18,7 +18,7 @@ SAFE_KEYS = (
     *("client-certificate", "client-key", "exec", "command", "env", "extensions", "extension"),
 )
 
-# What questions.sh says in the place of a proxy-url with a login; others it leaves out.
+# questions.sh prints this in place of a proxy-url with a login, and leaves other proxy-urls out.
 PROXY_WITH_LOGIN = "login"
 USER_FILES = ("client-certificate", "client-key")
 

@@ -19,7 +19,7 @@ from tasks.settings import SETTINGS, Settings
 
 PROGRAM = Path(__file__).with_name("members.sh")
 MAX_SKEW = 10  # seconds, as Airflow allows it between the maker of a token and its reader
-# Settings of what a host shows to people, who may reach each host in its own way.
+# Settings of the web page, which people may reach in another way on each host.
 OF_ONE_HOST = {"web_host", "web_host_names", "web_certificate"}
 # Options with which pyinfra does not run each operation on all hosts before the next one.
 OUT_OF_STEP = {"--serial", "--no-wait"}
@@ -53,7 +53,7 @@ class MemberReport(HostReport):
 
 
 def ask(virtual_address: str | None = None) -> dict[str, Member]:
-    """Each host of this host's Airflow by its name in the inventory, but for those that are not in
+    """Each host of this host's Airflow by its name in the inventory, except those that are not in
     the run."""
     return {each.name: asked(each, virtual_address) for each in members.every() if each.connected}
 
@@ -134,7 +134,7 @@ def _differences(first: str, theirs: Member, own: Member) -> Iterator[str]:
     for key in sorted({*given[0], *given[1]} - OF_ONE_HOST):
         if given[0].get(key) != given[1].get(key):
             yield (
-                f"{key} is another one than for {first}: give all hosts of the group"
+                f"{key} differs from that of {first}: give all hosts of the group"
                 f" {members.GROUP} the same, in group_data or in a variable of the inventory"
             )
     if own.system != theirs.system:

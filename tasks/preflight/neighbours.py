@@ -29,7 +29,7 @@ class Cluster(NamedTuple):
     port: int
     runs: bool
     is_own: bool  # whether it has the deploy's configuration or data
-    content: frozenset[str]  # «database-NAME» and «role-NAME», but for PostgreSQL's own
+    content: frozenset[str]  # «database-NAME» and «role-NAME», except PostgreSQL's own
     has_programs: bool = True
 
     @property
@@ -187,9 +187,9 @@ def links(report: Report) -> Iterator[str]:
     for answer in report.all("link_out"):
         folder, link = answer.split(" ", 1)
         yield (
-            f"{link} leads out of {folder}. Pods mount only that folder, so tasks may not find what"
-            " the link leads to: copy it there, mount it there (`mount --bind`), or take DAGs from"
-            " git (dags_git_bundles)."
+            f"{link} leads out of {folder}. Pods mount only that folder, so tasks may not find the"
+            " link's target: copy it there, mount it there (`mount --bind`), or take DAGs from git"
+            " (dags_git_bundles)."
         )
 
 

@@ -85,7 +85,7 @@ ask_names() {                                        # users, ids and units that
     for user in $own_users; do
         getent passwd "$user" >/dev/null && say foreign_user "$user"
     done
-    for folder in "$units_directory" /usr/lib/systemd/system; do # the other one is that of packages
+    for folder in "$units_directory" /usr/lib/systemd/system; do # packages install into the other one
         for unit in "$folder"/airflow*.service "$folder"/airflow*.timer "$folder"/airflow.target; do
             [ "$unit" != "$alias" ] && [ -f "$unit" ] && [ ! -L "$unit" ] && say foreign_unit "$unit"
         done
@@ -234,13 +234,13 @@ ask_firewall() {
     done
 }
 
-ask_node_name() { # that of the cluster, if it is not the host's name any more
+ask_node_name() { # the name of the cluster's node, if the host has another name by now
     [ -n "$node_is_host" ] || return 0
     node=$(sed -n 's/^ *- --name=//p' /etc/kubernetes/manifests/etcd.yaml 2>/dev/null)
     [ -z "$node" ] || [ "$node" = "$(hostname | tr '[:upper:]' '[:lower:]')" ] || say node_name "$node"
 }
 
-ask_node() { # what Kubernetes needs of the host that is its node
+ask_node() { # Kubernetes' requirements on the host that is its node
     say hostname "$(hostname)"
     [ -e /proc/net/if_inet6 ] || say no_ipv6 yes
     ! command -v ip >/dev/null || ip -4 route show default 2>/dev/null | grep -q . || say no_ipv4 yes

@@ -215,7 +215,7 @@ def _host_and_port(url: str) -> str:
 def own_ports(settings: Settings) -> dict[int, tuple[str, str]]:
     """Ports of the deploy's own services: the setting, if any, and the unit that may hold it.
 
-    That of the web page is held by systemd itself, and was the api-server's in an earlier version.
+    systemd itself holds the port of the web page, which the api-server had in an earlier version.
     """
     units = {"web_port": "airflow-", "metrics_port": layout.METRICS_UNIT}
     ports = {port: (key, units.get(key, layout.NGINX_UNIT)) for key, port in settings.ports.items()}

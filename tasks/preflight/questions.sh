@@ -19,7 +19,7 @@
 : "${minikube_files=}"     # files of the offline folder with the version of Kubernetes in them
 : "${minikube_profile=}"   # file in which minikube keeps its cluster
 : "${node_architectures=}" # not empty: those of the cluster's nodes matter
-: "${node_mount=}"         # what minikube mounts into a node that is a container
+: "${node_mount=}"         # the folder that minikube mounts into a node in a container
 : "${offline_between=}"    # versions of Kubernetes that the cluster may go through
 : "${offline_dir=}"        # folder with all downloads
 : "${offline_files=}"      # «architecture:name» of each
@@ -110,8 +110,8 @@ ask_airflow() {
         "$(du -skc /var/lib/postgresql/*/main/base 2>/dev/null | awk 'END {print $1 + 0}')"
 }
 
-# Free KiB and inodes, once for each file system; one without a number of inodes has 0 of 0. What the
-# deploy has not made yet will be in the folder above.
+# Free KiB and inodes, once for each file system; one without a number of inodes has 0 of 0. A
+# folder that does not exist yet will be in the one above.
 ask_room() {
     for place in $disks; do
         [ -d "$place" ] || place=${place%/*}

@@ -132,7 +132,7 @@ def airflow(keep_data: bool = False) -> None:
     if keep_data:
         _remove_files("the files that a deploy makes again", MADE_AGAIN)
         return
-    # After a move elsewhere, the host's own PostgreSQL has the database of before.
+    # After a move elsewhere, the host's own PostgreSQL still has the old database.
     if settings.postgres.is_debians or version:
         _remove_database(settings)
     if settings.database_host:
@@ -349,7 +349,7 @@ def _remove_packages() -> None:
     kept = "{ buildah containers; buildah images; }"
     base = "buildah images -q localhost/airflow-worker-base"
     run_unless(
-        name="Remove what buildah keeps of worker images",  # if buildah stays, others use it
+        name="Remove buildah's parts of worker images",  # if buildah stays, others use it
         test=f"! command -v buildah || ! {kept} | grep -q airflow-worker-b",
         commands=[
             "buildah rm airflow-worker-build >/dev/null 2>&1 || true",

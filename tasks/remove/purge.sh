@@ -22,8 +22,9 @@ if [ "$verb" = check ]; then
 fi
 
 purge() {
-    # Another apt may be at work, as that of unattended-upgrades. This one waits for dpkg's lock; for
-    # that of the archives apt can't wait, but nothing is downloaded into them here.
+    # Another apt may be at work, such as that of unattended-upgrades. This one waits for dpkg's
+    # lock. apt can't wait for the lock of its archives, so it gets an empty folder of its own for
+    # them.
     # shellcheck disable=SC2046 # a list
     apt-get -qq -o DPkg::Lock::Timeout=900 -o Dir::Cache::Archives="$archives" purge --yes "$@" $(
         dpkg-query -Wf '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p' | sort -u |

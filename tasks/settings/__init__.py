@@ -176,8 +176,8 @@ class Settings(Compound):
     ) -> Self:
         """Make the settings from a host's inventory data.
 
-        Keys that belong to pyinfra (connection data, global arguments) are left out. With a
-        database or a cluster on a host of its own, their settings are those of that one.
+        Keys that belong to pyinfra (connection data, global arguments) are left out. If the
+        database or the cluster has a host of its own, that host has their settings.
         Raises DeployError with a sentence for each key that is wrong.
         """
         return cls._made(data, members, servers)
@@ -474,7 +474,7 @@ class Settings(Compound):
 
     @property
     def address_for_pods(self) -> str | None:
-        """The address or name at which pods reach the host; none if it is that of their node."""
+        """The address or name at which pods reach the host; none if the host is their node."""
         if self.has_api_service:
             return f"{API_SERVICE}.{self.kubernetes.control_namespace}.svc"
         return self.execution_api.host or (None if self.node_is_host else "host.minikube.internal")
@@ -524,7 +524,7 @@ class HostSettings(Settings):
 
     @property
     def is_first(self) -> bool:
-        """Whether this host does what should be done once for all hosts of this Airflow."""
+        """Whether this host does the work that is needed once for all hosts of this Airflow."""
         return self.position == 0
 
     @property

@@ -248,7 +248,7 @@ def _line(value: str) -> str:
 
 Line = Annotated[str, AfterValidator(_line)]
 # Users and roles of the web page, as Airflow's tables hold them. Airflow takes Ada and ada for one
-# user. The name is that of a file on the host, too.
+# user. A file on the host has this name, too.
 UserName = Annotated[str, _checked("[a-z0-9][a-z0-9_.@+-]*", max_length=64)]
 RoleName = Annotated[Line, StringConstraints(min_length=1, max_length=64)]
 ResourceName = Annotated[Line, StringConstraints(min_length=1, max_length=250)]
@@ -308,7 +308,7 @@ def _python(value: SecretStr) -> SecretStr:
         ast.parse(value.get_secret_value())
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         place = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        # The words of the error may be those of the text, which may hold a secret.
+        # The error may quote the text, which may hold a secret.
         raise ValueError(f"the text is no Python{place}: correct it") from None
     return value
 

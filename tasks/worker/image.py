@@ -61,7 +61,7 @@ def _base(settings: HostSettings) -> str:
 
 
 def _layer(settings: HostSettings) -> list[str]:
-    """What lies on top of the base: the versions of DAGs and of plugins; nothing without both."""
+    """The layers on top of the base: the versions of DAGs and of plugins; none without both."""
     found = [dags.version(settings)] if settings.dags.source == "image" else []
     if settings.plugins.source == "image":
         found.append(f"plugins-{plugins.version(settings)}")

@@ -12,8 +12,8 @@ from tasks.lib import progress
 
 # The ending of a file that is being copied.
 TEMPORARY = ".airflow-deploy-new"
-# Files and folders in which programs keep passwords and keys. Copied files are readable for every
-# user of the host, or for whoever may pull the image.
+# Files and folders in which programs keep passwords and keys. Every user of the host can read
+# copied files, or everybody who may pull the image.
 LOGINS = {
     *(".env", ".envrc", ".netrc", ".pgpass", ".my.cnf", ".git-credentials", ".npmrc", ".pypirc"),
     *(".aws", ".azure", ".boto", ".config", ".docker", ".gnupg", ".kube", ".oci", ".ssh"),

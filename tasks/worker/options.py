@@ -70,7 +70,7 @@ WHERE: Mapping[str, str] = {
     "scheduler.create_delta_data_intervals": POD,
     "scheduler.task_instance_heartbeat_timeout": POD,
     "sdk": POD,
-    # The api-server asks this backend for the tasks; the section workers has that of the pods.
+    # The api-server asks this backend for the tasks; pods have theirs in the section workers.
     "secrets": SERVICES,
     "sensors": POD,
     "sentry": POD,

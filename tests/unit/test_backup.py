@@ -475,7 +475,7 @@ def test_backups_without_the_key_push_out_none_with_it(tmp_path: Path) -> None:
 
 
 def test_a_deploy_removes_what_a_killed_restore_has_left(tmp_path: Path, plan: fake.Plan) -> None:
-    operation = plan.named("Remove what a killed restore has left")
+    operation = plan.named("Remove the folders of killed restores")
     (left := tmp_path / "restore.a1B2c3").mkdir()
     (left / "fernet-key").touch()
     (tmp_path / "restore-unfinished").touch()

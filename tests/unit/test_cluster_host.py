@@ -115,7 +115,7 @@ def test_the_cluster_starts_before_the_database_and_is_waited_for_after_it() -> 
         "Install the Debian packages",
         "Start minikube in the background",
         "Run PostgreSQL",
-        "Note whose database this is",
+        "Note that Airflow's hosts have their database here",
         "Wait for minikube",
         "Renew Kubernetes' certificates",
         "Run their timer",

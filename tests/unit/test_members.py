@@ -252,7 +252,7 @@ ONCE = (
     "Create the web page's user",
     "Make the smoke test's user",
     "Make users and roles",
-    "Delete the accounts that Airflow had",
+    "Delete Airflow's old accounts",
 )
 COPIED = (
     "Copy the authority of the first host",

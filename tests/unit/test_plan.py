@@ -289,13 +289,13 @@ ORDER = [
     "Run airflow-scheduler",
     "Wait until Airflow is healthy",
     "Run a tiny DAG",
-    "Delete the accounts that Airflow had beside its tasks",
+    "Delete Airflow's old accounts in the namespaces of tasks",
 ]
 
 
 def test_earlier_accounts_are_deleted_in_each_namespace_of_tasks() -> None:
     plan = fake.plan(fake.settings({"kubernetes_extra_namespaces": ["team"]}))
-    (command,) = plan.named("Delete the accounts that Airflow had beside its tasks").commands
+    (command,) = plan.named("Delete Airflow's old accounts in the namespaces of tasks").commands
     for namespace in ("airflow", "team"):
         assert f"-n {namespace} rolebinding/airflow-control-plane serviceaccount/" in command
     # The new accounts have the same names, in another namespace. There only tokens go, which would

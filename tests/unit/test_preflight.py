@@ -91,7 +91,7 @@ TOLD = [
 
 def test_a_restore_that_was_cut_off_is_all_that_is_told() -> None:
     (finding,) = found({"restore_cut": ["airflow-restore /root/a.tar"], "uid": ["1000"]})
-    assert "sudo airflow-restore /root/a.tar on the host goes on" in finding
+    assert "continue it with sudo airflow-restore /root/a.tar on the host" in finding
 
 
 # The lock
@@ -200,7 +200,7 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         (
             {"installed": ["yes"], "room": ["/var 262144 60000 999"]},
             {},
-            "999 more files have room in /var",
+            "/var has room for 999 more files",
             "df -i",
         ),
         (
