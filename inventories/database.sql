@@ -14,8 +14,8 @@ create role :"owner" login nosuperuser nocreatedb nocreaterole noreplication nob
 -- The dag-processor and the triggerer, which run the code of DAGs.
 create role :"dags" login nosuperuser nocreatedb nocreaterole noreplication nobypassrls;
 
--- An admin who is no superuser, as those of managed services, may make a database only for a role of
--- which it is a member.
+-- An admin who is no superuser, as in managed services, may make a database only for a role of which
+-- the admin is a member.
 grant :"owner" to current_user;
 create database :"database" owner :"owner" template template0 encoding 'UTF8';
 

@@ -21,7 +21,7 @@ hosts = [
                 "host_path": "/srv/nfs/logs",
                 # With a size, the deploy creates the claim; it never deletes it.
                 "size": "20Gi",
-                # Without it: the cluster's default. That of minikube's driver none is in /tmp.
+                # Without it: the cluster's default. With minikube's driver none that is in /tmp.
                 "storage_class": "nfs",
                 "access_mode": "ReadWriteMany",
             },

@@ -10,8 +10,8 @@ hosts = [
             "ssh_user": "ops",
             "_sudo": True,
             "postgres_provider": "existing",
-            # Airflow uses the one of them that may be written to. One name is usual: that of a
-            # managed service leads to its primary by itself.
+            # Airflow uses the one that accepts writes. One name is usual: a managed service's name
+            # leads to its primary by itself.
             "postgres_hosts": ["db-1.example.com", "db-2.example.com:5433"],
             # An admin made it and both roles, with inventories/database.sql.
             "postgres_database": "airflow",
@@ -19,7 +19,7 @@ hosts = [
                 "username": "airflow",
                 "password": os.environ["DATABASE_OWNER_PASSWORD"],
             },
-            # The code of DAGs has this one.
+            # DAG code uses this login.
             "postgres_dags_login": {
                 "username": "airflow-dags",
                 "password": os.environ["DATABASE_DAGS_PASSWORD"],

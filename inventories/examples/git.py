@@ -33,7 +33,7 @@ hosts = [
                     "conn_type": "git",
                     "extra": {
                         "private_key": os.environ["GIT_DEPLOY_KEY"],
-                        # A pod has no memory of hosts that it met before.
+                        # A pod does not know the keys of hosts.
                         "strict_host_key_checking": "accept-new",
                     },
                 },

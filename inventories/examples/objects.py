@@ -8,7 +8,7 @@ hosts = [
         {
             "ssh_user": "ops",
             "_sudo": True,
-            # The deploy corrects what is named here and leaves alone what is not.
+            # The deploy corrects the objects that are named here, and leaves others alone.
             "airflow_connections": {
                 "warehouse": {
                     "conn_type": "postgres",

@@ -12,7 +12,7 @@ hosts = [
             "worker_registry": {
                 # The registry's name comes first. The tag names the image's content.
                 "repository": "registry.example.com/team/airflow-worker",
-                # Leave both out where no login is wanted.
+                # Leave both out if the registry wants no login.
                 "username": "deploy",
                 "password": os.environ["REGISTRY_PASSWORD"],
                 # Leave it out where the host trusts the registry anyway.

@@ -2,7 +2,8 @@
 
 import os
 
-# The name of the group says that its hosts belong together; the first one does what is done once.
+# The name of the group says that its hosts belong together; the first one does all work that is
+# needed once.
 airflow = [
     (
         name,
@@ -34,7 +35,7 @@ airflow = [
     for name in ("airflow-1.example.com", "airflow-2.example.com")
 ]
 # The deploy sets PostgreSQL up on the host of the group `database`, and minikube on that of the
-# group `cluster`, for the hosts above and nobody else. It may be one host, as here, or two. For a
+# group `cluster`, for the hosts above and nobody else. Both can be one host, as here, or two. For a
 # database or a cluster that others run, leave the group out, and write its settings above.
 database = cluster = [
     (

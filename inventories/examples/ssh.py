@@ -10,7 +10,7 @@ hosts = [
             # Serve the web page to others, over TLS, under the name that they type.
             "web_host": "0.0.0.0",
             "web_base_url": "https://airflow.example.com",
-            # What your DAGs import and call, on the host and in task pods.
+            # Packages that your DAGs import and call, on the host and in task pods.
             "airflow_extra_requirements": ["apache-airflow-providers-http", "pandas>=2"],
             "worker_extra_apt_packages": ["jq", "libpq5"],
             # Room for each task: the request reserves it, the limit ends a task that takes more.
