@@ -117,6 +117,21 @@ def test_a_wrong_type_is_refused_with_key_and_value(key: str, value: Any) -> Non
 
 
 @pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"airflow_extra_requirements": "boto3"},
+            "airflow_extra_requirements: should be a valid list",
+        ),
+        ({"airflow_config": {"core": "x"}}, "airflow_config.core: should be a valid dictionary"),
+    ],
+)
+def test_a_bare_text_is_no_list_and_no_section(given: dict[str, Any], sentence: str) -> None:
+    # Such a value may be secret, so the sentence ends here.
+    assert fake.refusal(given) == sentence
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("airflow_version", "3.3"),
