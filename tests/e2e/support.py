@@ -303,11 +303,13 @@ def properties(shell: Callable[[str], str], unit: str, *names: str) -> list[str]
     return [values[name] for name in names]
 
 
-def killed_by_liveness(shell: Callable[[str], str], since: float) -> dict[str, float]:
-    """Units that were found to hang since a time.time(), each with the time of the last one."""
+def killed_by_liveness(shell: Callable[[str], str], since: float) -> dict[str, list[float]]:
+    """Units that were found to hang since a time.time(), each with the time of each kill."""
     said = shell(f"journalctl -q -u airflow-liveness -o short-unix --since=@{since:.6f}")
-    found = re.findall(r"(?m)^(\S+) .*?: (airflow-\S+) hangs: ", said)
-    return {unit: float(at) for at, unit in found}
+    kills: dict[str, list[float]] = {}
+    for at, unit in re.findall(r"(?m)^(\S+) .*?: (airflow-\S+) hangs: ", said):
+        kills.setdefault(unit, []).append(float(at))
+    return kills
 
 
 def pods_of(cluster: client.CoreV1Api, dag: str) -> set[str]:
