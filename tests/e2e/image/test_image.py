@@ -298,3 +298,11 @@ def test_somebodys_own_image_that_fits_runs_tasks_and_addons_are_enabled(
     assert current(shell) == image
     assert deploy(settings={**own, **addons}).changed == []
     assert "jq: False" in said_by_the_image(airflow)
+
+
+def test_back_to_an_image_of_the_deploy(airflow: Airflow, shell: Shell) -> None:
+    run = deploy()
+    assert run.code == 0, run.output
+    assert current(shell).startswith("localhost/airflow-worker:")
+    assert "jq: False" in said_by_the_image(airflow)
+    assert deploy().changed == []

@@ -381,3 +381,14 @@ def test_pods_that_ended_long_ago_are_cleaned_up(other: Deploy, failed: Pods, sh
 def test_without_the_settings_the_policy_is_gone(other: Deploy, shell: Shell) -> None:
     gone = shell("kubectl -n airflow get --ignore-not-found networkpolicy airflow-worker -o name")
     assert gone == ""
+
+
+def test_back_to_the_defaults(other: Deploy, cluster: client.CoreV1Api, shell: Shell) -> None:
+    """A pod goes again when its task has ended well."""
+    run = deploy()
+    assert run.code == 0, run.output
+    pods = Pods(cluster, "airflow_smoke_test")
+    kept = {pod.metadata.name for pod in pods.look()}
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    wait_for(lambda: {pod.metadata.name for pod in pods.look()} <= kept, 60, "its pod is deleted")
+    assert deploy().changed == []

@@ -328,3 +328,14 @@ def test_by_default_the_page_is_for_the_host_itself(
     for what in ("proxy", "services"):
         done = host_tests(machine, f"tests/host/test_{what}.py", AIRFLOW_INVENTORY=inventory)
         assert done.returncode == 0, done.stdout
+
+
+def test_back_to_a_page_for_others(machine: Machine) -> None:
+    run = deploy()
+    assert run.code == 0, run.output
+    assert SMOKE_TEST in run.changed
+    assert [port for port in (443, 8080, 8081) if is_open(machine, port)] == [443, 8081]
+    trusting = log_in(machine).trusting
+    for port, path in (("page", "/api/v2/version"), ("pods", "/execution/health")):
+        assert status(machine, PORTS[port], path, trusting) == 200
+    assert deploy().changed == []
