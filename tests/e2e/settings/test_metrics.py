@@ -99,7 +99,7 @@ def test_the_exporter_connects_to_no_other_address(shell: Shell) -> None:
     shell(f"rm {took}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prometheus(shell: Shell) -> Iterator[None]:
     """Debian's Prometheus, without its service and its other packages; its alerts are at once."""
     rules, shortened = re.subn(r"(?m)^( *for:) \w+$", r"\1 1s", RULES.read_text())
@@ -246,6 +246,15 @@ def small_disk(shell: Shell) -> Iterator[str]:
 
 def test_second_run_changes_nothing() -> None:
     assert deploy(settings={"metrics_port": PORT}).changed == []
+
+
+def test_prometheus_accepts_the_alerts_as_they_are(prometheus: None, shell: Shell) -> None:
+    """The ones that are raised below come at once, which these do not."""
+    rules, file = RULES.read_text(), f"{FOLDER}/as-they-are.rules.yaml"
+    said = shell(
+        f"cat > {file} <<'END'\n{rules}\nEND\n{FOLDER}/usr/bin/promtool check rules {file} 2>&1"
+    )
+    assert f"SUCCESS: {rules.count('- alert: ')} rules found" in said
 
 
 def test_figures_and_alerts_while_airflow_stands_still(
