@@ -17,14 +17,16 @@ from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL
 from tests.e2e.examples import example
-from tests.e2e.runs import Runs, dag
+from tests.e2e.runs import Runs, dag, tries
 from tests.e2e.servers import RegistryServer, S3Server
 from tests.e2e.support import (
     DAGS,
     REMOVAL,
+    SLACK,
     Airflow,
     Browser,
     Deploy,
+    bring_dag,
     deploy,
     inventory_with,
     log_in,
@@ -253,6 +255,32 @@ def test_airflow_itself_has_nothing_of_the_persons_login(
         wait_for(lambda: said in elsewhere.log(LOOKING, run, "look"), 60, "the log is in S3")
     finally:
         there(f"mv {LOGIN}.away {LOGIN} && mv {KUBECONFIG}.away {KUBECONFIG}")
+
+
+def test_tasks_of_both_hosts_run_at_the_same_time(
+    before: str, airflow: Airflow, elsewhere: Airflow, everything: client.CoreV1Api, shell: Shell
+) -> None:
+    """Also if their DAGs have the same name."""
+    bring_dag(RUNNING, shell, dag(RUNNING, "hello"))
+    both = (airflow, elsewhere)
+    for each in both:
+        Runs(each).hold(RUNNING)
+    # The first one waits until its new DAG is known.
+    triggered = [(each, each.trigger(RUNNING)) for each in both]
+
+    def both_run() -> bool:
+        firsts = [tries(each, RUNNING, run).get("first") for each, run in triggered]
+        return firsts == [("running", 1), ("running", 1)]
+
+    wait_for(both_run, 120 + SLACK, "a task of each runs")
+    pods = everything.list_pod_for_all_namespaces(label_selector=f"dag_id={RUNNING}").items
+    assert {pod.metadata.namespace for pod in pods} == {"airflow", NAMESPACE}
+    for each in both:
+        Runs(each).release(RUNNING)
+    for each, run in triggered:
+        Runs(each).end(RUNNING, run, "hello")
+        assert tries(each, RUNNING, run) == {"first": ("success", 1), "second": ("success", 1)}
+    wait_for(lambda: objects(shell) == before, 60 + SLACK, "the first one's pods are gone")
 
 
 def test_the_page_has_the_address_and_the_user_of_the_settings(
