@@ -32,7 +32,8 @@ def secret_values() -> dict[str, bytes]:
         text = read(f"{SECRETS}/{name}")
         variable = re.match(rb"[A-Z_]+=(\S+)", text)  # of several, the first one is the secret
         found[name] = variable[1] if variable else text.strip()
-    return found
+    # A folder has none, and nothing is in every environment.
+    return {name: value for name, value in found.items() if value}
 
 
 def group_of(pid: int) -> str:
