@@ -21,12 +21,12 @@ HARMLESS = {"endpoint_url", "region_name"}
 
 
 class Value(NamedTuple):
-    """A text of the inventory, and where it stands in the host's file of it."""
+    """A text of the inventory, and where the host keeps it."""
 
-    name: str
-    path: tuple[str, ...]
+    name: str  # its path, or its file and which one of the file it is
+    path: tuple[str, ...]  # among the connections and variables; empty for a file of its own
     text: str
-    used_by_tasks: bool  # a task may print it, and a person may have typed it
+    used_by_tasks: bool = False  # a task may print it, and a person may have typed it
 
     @property
     def too_short(self) -> bool:
@@ -35,25 +35,44 @@ class Value(NamedTuple):
 
 
 def values(settings: HostSettings) -> Iterator[Value]:
-    """Logins, passwords and extras of connections, and variables."""
+    """Logins, passwords and extras of connections, variables, and the logins of the host itself."""
     for name, connection in settings.airflow.connections.items():
         dumped = connection.model_dump()
         place = ("connections", name)
         for field in ("login", "password"):
             if text := dumped[field]:
                 plain = text.get_secret_value() if isinstance(text, SecretStr) else text
-                yield _value(settings, (*place, field), plain, used_by_tasks=field == "login")
+                yield _value((*place, field), plain, used_by_tasks=field == "login")
         for path, text in _texts(dumped["extra"], (*place, "extra")):
             if not HARMLESS & set(path):
-                yield _value(settings, path, text, used_by_tasks=False)
+                yield _value(path, text)
     for name, text in settings.airflow.variables.items():
-        yield _value(settings, ("variables", name), text, used_by_tasks=True)
+        yield _value(("variables", name), text, used_by_tasks=True)
+    for file, which, secret in _in_files(settings):
+        if secret is not None:
+            yield Value(f"{file} {which}".strip(), (), secret.get_secret_value())
 
 
-def _value(
-    settings: HostSettings, path: tuple[str, ...], text: str, *, used_by_tasks: bool
-) -> Value:
+def _value(path: tuple[str, ...], text: str, *, used_by_tasks: bool = False) -> Value:
     return Value(" ".join(path), path, text, used_by_tasks)
+
+
+def _in_files(settings: HostSettings) -> Iterator[tuple[str, str, SecretStr | None]]:
+    """Passwords and keys with a file of their own, and which one of the file each is."""
+    for name, user in settings.web.users.items():
+        yield "/etc/airflow/secrets/users.json", name, user.password
+    for index in settings.build.indexes.values():
+        if index.login:
+            yield "/etc/airflow/secrets/netrc", index.host, index.password
+    if settings.worker.registry:
+        yield "/etc/airflow/secrets/registry-login.json", "", settings.worker.registry.password
+    for role, login in (
+        ("owner", settings.postgres.owner_login),
+        ("dags", settings.postgres.dags_login),
+    ):
+        if login:
+            yield f"/etc/airflow/database-{role}.login", "password", login.password
+            yield f"/etc/airflow/database-{role}.login", "key", login.key
 
 
 def _texts(part: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:

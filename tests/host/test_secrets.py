@@ -4,53 +4,42 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from tasks.settings import HostSettings
-from tests.host import expected
-from tests.host.given import searched_for
-from tests.host.support import OWN_POSTGRES, Facts, Host, Process, each_unit, only_if, python
+from tests.host import expected, kept
+from tests.host.given import Value, searched_for
+from tests.host.kept import MADE
+from tests.host.support import (
+    OWN_POSTGRES,
+    Facts,
+    Host,
+    Process,
+    each_unit,
+    only_if,
+    python,
+)
 
-MADE = ("fernet-key", "jwt-secret", "api-secret-key", "admin-password", "smoke-test-password")
 KEYS = {"fernet-key", "jwt-secret", "api-secret-key"}
 # Where a login or a variable may be for a good reason: a task printed it, or a person typed it.
 OPEN_TO_TASKS = ("folders that pods mount", "histories of shells")
 
 
-class Kept(NamedTuple):
-    """A secret of the host's own: how it is written, and where."""
-
-    kind: str
-    path: str
-    when: expected.Condition = expected.always
-
-
-KEPT = [
-    *(Kept("secret", f"/etc/airflow/secrets/{name}") for name in MADE),
-    Kept("token", "/etc/airflow/kubeconfig.d/token"),
-    Kept("token", "/etc/airflow/kubeconfig-renewal.d/token"),
-    Kept("token", "/etc/airflow/kubeconfig-triggerer.d/token", expected.has_pod_operator),
-    Kept("key", "/etc/airflow/tls/ca-key.pem"),
-    Kept("key", "/etc/airflow/tls/server.pem"),
-    Kept("key", "/etc/airflow/tls/web.pem", expected.page_has_own_certificate),
-    # Of the cluster's administrator, and of its authority.
-    Kept("key", "/root/.minikube/profiles/minikube/client.key", expected.node_is_this_host),
-    Kept("key", "/var/lib/minikube/certs/ca.key", expected.node_is_this_host),
-    Kept("login", "/etc/airflow/secrets/registry-login.json", expected.registry_needs_login),
-]
+@pytest.fixture(scope="module")
+def given(settings: HostSettings) -> dict[str, Value]:
+    """The values of the inventory to search for."""
+    return {value.name: value for value in searched_for(settings)}
 
 
 @pytest.fixture(scope="module")
 def wanted(facts: Facts) -> dict[str, Any]:
     """The values and the places of the search."""
-    settings = facts.settings
     return {
-        "kept": {row.path: (row.kind, row.path) for row in expected.wanted(KEPT, settings)},
-        "objects": {value.name: value.path for value in searched_for(settings)},
-        "kubectl": shlex.split(settings.kubectl),
-        "namespaces": settings.kubernetes.namespaces,
+        **kept.search(facts.settings),
+        "kubectl": shlex.split(facts.settings.kubectl),
+        "namespaces": facts.settings.kubernetes.namespaces,
         "histories": facts.histories,
     }
 
@@ -61,20 +50,32 @@ def search(host: Host, wanted: dict[str, Any]) -> dict[str, Any]:
     return dict(python(host, "secrets", json.dumps(wanted)))
 
 
-def test_search_finds_every_secret_where_it_is_kept(
-    search: dict[str, Any], wanted: dict[str, Any]
+def test_every_secret_is_searched_for(
+    search: dict[str, Any], given: dict[str, Value], settings: HostSettings
 ) -> None:
+    assert {*kept.made(settings), *given} - search["lengths"].keys() == set()
+
+
+def test_every_file_among_the_secrets_is_searched_for_or_has_a_reason(
+    search: dict[str, Any],
+) -> None:
+    unknown = search["unknown"]
+    assert "/etc/airflow/tls/ca.pem" in unknown  # all files were listed
+    assert [path for path in unknown if not kept.reason(path)] == []
+
+
+def test_search_finds_every_secret_where_it_is_kept(search: dict[str, Any]) -> None:
     # If this fails the tests below prove nothing.
-    names = {*wanted["kept"], *wanted["objects"]}
-    assert set(search["places"]["the files they are kept in"]["secrets"]) == names
+    found = search["places"]["the files they are kept in"]["secrets"]
+    assert set(found) == search["lengths"].keys()
 
 
 def test_secrets_that_the_host_made_are_long(
-    search: dict[str, Any], wanted: dict[str, Any]
+    search: dict[str, Any], given: dict[str, Value]
 ) -> None:
     # 24 characters of Base64 hold 144 bits. Of a file with several lines this is one of them.
-    ours = [path for path, (kind, _) in wanted["kept"].items() if kind != "login"]
-    assert [path for path in ours if search["lengths"][path] < 24] == []
+    ours = search["lengths"].keys() - given.keys()
+    assert [name for name in ours if search["lengths"][name] < 24] == []
 
 
 @pytest.mark.parametrize(
@@ -95,11 +96,11 @@ def test_secrets_that_the_host_made_are_long(
         "folders that pods mount",
     ],
 )
-def test_no_secret_is_in(place: str, search: dict[str, Any], settings: HostSettings) -> None:
+def test_no_secret_is_in(place: str, search: dict[str, Any], given: dict[str, Value]) -> None:
     assert search["places"][place]["texts"] > 0
     found = set(search["places"][place]["secrets"])
     if place in OPEN_TO_TASKS:
-        found -= {value.name for value in searched_for(settings) if value.used_by_tasks}
+        found -= {name for name, value in given.items() if value.used_by_tasks}
     assert found == set()
 
 

@@ -1,11 +1,13 @@
 """Find the values of secrets in the places that the argument names, as JSON.
 
-Prints names of secrets and of places.
+Prints names of secrets, of places, and of files among the secrets whose values are not known. The
+name of a secret is the path of its file, and which one of the file it is if there may be several.
 """
 
 from __future__ import annotations
 
 import base64
+import fnmatch
 import glob
 import json
 import os
@@ -18,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 WANTED: dict[str, Any] = json.loads(sys.argv[1])
-KEPT: dict[str, tuple[str, str]] = WANTED["kept"]  # kind and file of each of the host's own
+KINDS: dict[str, str] = WANTED["kinds"]  # by paths, or patterns of paths
 BIGGEST = 2 * 2**20  # bytes; a file with a leak would be smaller
 NEWEST = 2000  # task logs; a host may have kept years of them
 PART, OVERLAP = 2**24, 2**14  # bytes; no secret's line is as long as the second
@@ -32,37 +34,93 @@ def read(path: str) -> bytes:
         return b""
 
 
-def values() -> dict[str, str]:
-    """The values to look for, by their names in WANTED."""
-    found = {name: TAKEN_FROM[kind](read(path).decode()) for name, (kind, path) in KEPT.items()}
+def kept() -> dict[str, str]:
+    """The kind of each file that is kept; none if it is unknown."""
+    found = [path for folder in WANTED["folders"] for path in below(folder)]
+    found += [path for pattern in KINDS for path in glob.glob(pattern) if os.path.isfile(path)]
+    return {path: kind(path) for path in found}
+
+
+def below(folder: str) -> list[str]:
+    return [os.path.join(top, name) for top, _, names in os.walk(folder) for name in names]
+
+
+def kind(path: str) -> str:
+    return next((KINDS[each] for each in KINDS if fnmatch.fnmatchcase(settled(path), each)), "")
+
+
+def settled(path: str) -> str:
+    """The path of a file whose coming content this is, as a run may leave it that was killed."""
+    return re.sub(r"([.](new|next))+(?=/|$)", "", path)
+
+
+def values(kinds: dict[str, str]) -> dict[str, str]:
+    """The values to look for, by their names."""
+    found: dict[str, str] = {}
+    for path, each in kinds.items():
+        for which, value in taken_from(path, each).items():
+            if f"{settled(path)} {which}".strip() not in WANTED["left_out"]:
+                found[f"{path} {which}".strip()] = value
     objects = json.loads(read("/etc/airflow/secrets/objects.json") or "{}")
     for name, path in WANTED["objects"].items():
         found[name] = inside(objects, path)
     return {name: telling(value) for name, value in found.items()}
 
 
-def secret(text: str) -> str:
+def taken_from(path: str, kind: str) -> dict[str, str]:
+    try:
+        return {which: value for which, value in TAKE[kind](read(path).decode()) if value}
+    # A file of an unknown kind, or half of one, of a run that was killed.
+    except (LookupError, ValueError):
+        return {}
+
+
+# The values of a file, each with the words that tell it from the others.
+Named = Iterable[tuple[str, str]]
+
+
+def secret(text: str) -> Named:
     variable = re.match(r"[A-Z_]+=(\S+)", text)  # of several, the first one is the secret
-    return variable[1] if variable else text.strip()
+    # While the fernet key changes there are two.
+    first, *others = variable[1].split(",") if variable else [text.strip()]
+    return [("", first), *((f"{number}", each) for number, each in enumerate(others, 2))]
 
 
-def token(text: str) -> str:
-    found = re.search(r'"token": *"([^"]+)', text)
-    return found[1] if found else ""
+def token(text: str) -> Named:
+    return [("", found) for found in re.findall(r'"token": *"([^"]+)', text)[:1]]
 
 
-def key(text: str) -> str:
+def key(text: str) -> Named:
     found = re.search(r"PRIVATE KEY-----\n(.+?)\n-----END", text, re.DOTALL)
-    return found[1] if found else ""
+    return [("", found[1])] if found else []
 
 
-def login(text: str) -> str:
-    (registry,) = json.loads(text)["auths"].values()
-    return base64.b64decode(registry["auth"]).decode().partition(":")[2]
+def registry(text: str) -> Named:
+    (login,) = json.loads(text)["auths"].values()
+    return [("", base64.b64decode(login["auth"]).decode().partition(":")[2])]
 
 
-# How a secret is taken from the file that it is kept in.
-TAKEN_FROM = {"secret": secret, "token": token, "key": key, "login": login}
+def users(text: str) -> Named:
+    return [(name, user["password"] or "") for name, user in json.loads(text)["users"].items()]
+
+
+def netrc(text: str) -> Named:
+    return re.findall(r"(?m)^machine (\S+) login \S+ password (\S+)$", text)
+
+
+def jwks(text: str) -> Named:
+    for each in json.loads(text)["keys"]:
+        yield each["kid"], base64.urlsafe_b64decode(each["k"] + "==").decode()
+
+
+def libpq(text: str) -> Named:
+    password = re.search(r"(?m)^\*:\*:\*:[^:]+:(.+)$", text)
+    yield "password", re.sub(r"\\(.)", r"\1", password[1]) if password else ""
+    yield from (("key", value) for _, value in key(text))
+
+
+# How the values are taken from a file of each kind.
+TAKE = {each.__name__: each for each in (secret, token, key, registry, users, netrc, jwks, libpq)}
 
 
 def inside(part: Any, path: list[str]) -> str:
@@ -113,13 +171,15 @@ def parts(*command: str) -> Iterator[bytes]:
 
 
 def forms(value: str) -> list[bytes]:
-    """Also in JSON, in a URL, or in Base64, as the cluster keeps its secrets."""
+    """Also in JSON, in a URL, for libpq, or in Base64, as the cluster keeps its secrets."""
     raw = value.encode()
     found = [raw, json.dumps(value)[1:-1].encode(), quote(value, safe="").encode()]
+    found.append(raw.replace(b"\\", b"\\\\").replace(b":", b"\\:"))
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + raw)
         # Without the characters that hold bits of their neighbours.
-        found.append(encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6])
+        inner = encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
+        found += [inner, inner.translate(bytes.maketrans(b"+/", b"-_"))]
     return [*dict.fromkeys(found)]
 
 
@@ -128,11 +188,11 @@ def main() -> None:
     logs = sorted(files("/var/log/airflow"), key=os.path.getmtime)[-NEWEST:]
     open_folders = ("/etc", "/usr/local", "/run/airflow", "/tmp", "/var/tmp")
     homes = ("/var/lib/airflow", "/var/lib/airflow-dags", "/opt/airflow/image")
-    kept = {path for _, path in KEPT.values()} | {"/etc/airflow/secrets/objects.json"}
+    kinds = kept()
     # A folder's name is a text, too: it shows that the folder was looked into.
     temporary = ("/tmp", "/var/tmp", "/dev/shm")
     places: dict[str, Iterable[bytes]] = {
-        "the files they are kept in": map(read, kept),
+        "the files they are kept in": map(read, kinds),
         "arguments of processes": map(read, glob.glob("/proc/[0-9]*/cmdline")),
         "properties of units": [output("systemctl", "show", "*")],
         "journal": parts("journalctl", "-q", "-b", "-o", "cat"),
@@ -153,7 +213,7 @@ def main() -> None:
         "configuration": map(read, ["/etc/airflow/airflow.cfg", "/etc/airflow/pod_template.yaml"]),
         "folders that pods mount": map(read, [*files("/opt/airflow/dags"), *logs]),
     }
-    secrets = values()
+    secrets = values(kinds)
     searched = {name: forms(value) for name, value in secrets.items()}
     found = {}
     for place, contents in places.items():
@@ -163,7 +223,8 @@ def main() -> None:
             names |= {name for name, each in searched.items() if any(form in text for form in each)}
         found[place] = {"texts": count, "secrets": sorted(names)}
     lengths = {name: len(value) for name, value in secrets.items()}
-    print(json.dumps({"lengths": lengths, "places": found}))
+    unknown = sorted(path for path, each in kinds.items() if not each)
+    print(json.dumps({"lengths": lengths, "places": found, "unknown": unknown}))
 
 
 main()
