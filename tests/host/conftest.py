@@ -260,16 +260,18 @@ def proxy(host: Host, settings: HostSettings) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def in_venv(host: Host) -> InVenv:
+def in_venv(host: Host, settings: HostSettings) -> InVenv:
     """The answers of Airflow's own Python, run as the services run it."""
     options = [(option.section, option.name) for option in expected.OPTIONS]
     options.append(("dag_processor", "dag_bundle_config_list"))
     pairs = [[mergers.BASE, more] for more in mergers.MERGED.values()]
-    given = json.dumps({"options": options, "pods": pairs})
+    variables = list(settings.airflow.variables)
+    given = json.dumps({"options": options, "pods": pairs, "variables": variables})
     answer = python(host, "in_venv", given, interpreter="/usr/local/lib/airflow/run python")
     return InVenv(
         options=dict(zip(options, answer["options"], strict=True)),
         pods=dict(zip(mergers.MERGED, answer["pods"], strict=True)),
+        hidden=set(answer["hidden"]),
     )
 
 

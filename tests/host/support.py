@@ -92,6 +92,7 @@ class InVenv(NamedTuple):
 
     options: dict[tuple[str, str], str | None]  # those in force, by section and name
     pods: dict[str, Any]  # the pairs in mergers.py, as Airflow merges them
+    hidden: set[str]  # the inventory's variables whose values are secret, by their names
 
 
 def python(host: Host, script: str, *arguments: str, interpreter: str = "/usr/bin/python3") -> Any:

@@ -1,5 +1,5 @@
-"""Answers that only Airflow's own Python has: its options in force, and how it merges pairs of pods
-(the first with the second). Its argument is both as JSON."""
+"""Answers that only Airflow's own Python has: its options in force, how it merges pairs of pods
+(the first with the second), and which variables it hides. Its argument is all three as JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import json
 import sys
 from typing import Any
 
+from airflow._shared.secrets_masker import (  # type: ignore[import-not-found]
+    should_hide_value_for_key,
+)
 from airflow.configuration import conf  # type: ignore[import-not-found]
 from airflow.providers.cncf.kubernetes.pod_generator import (  # type: ignore[import-not-found]
     PodGenerator,
@@ -29,5 +32,6 @@ answer = {
         PodGenerator.serialize_pod(PodGenerator.reconcile_pods(model(base), model(more)))
         for base, more in GIVEN["pods"]
     ],
+    "hidden": [name for name in GIVEN["variables"] if should_hide_value_for_key(name)],
 }
 print(json.dumps(answer))
