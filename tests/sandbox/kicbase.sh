@@ -30,3 +30,6 @@ chroot "$root" useradd --create-home --shell /bin/bash --user-group --password '
 echo 'docker ALL=(ALL) NOPASSWD:ALL' >"$root/etc/sudoers.d/docker"
 chroot "$root" install -d -o docker -g docker /home/docker/.ssh
 printf '%s\n' PubkeyAcceptedAlgorithms=+ssh-rsa HostkeyAlgorithms=+ssh-rsa >>"$root/etc/ssh/sshd_config"
+# The node of earlier minikubes was an Ubuntu, where users find the programs of sbin: the kubeadm of that
+# time looks for losetup.
+echo 'PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"' >"$root/etc/environment"
