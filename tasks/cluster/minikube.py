@@ -267,7 +267,9 @@ def _enable_addons(addons: list[str]) -> None:
             f" reachable at http://127.0.0.1:{DASHBOARD_PORT} with\n"
             "    kubectl -n kubernetes-dashboard port-forward service/kubernetes-dashboard"
             f" {DASHBOARD_PORT}:80\n"
-            f"    and ssh -L {DASHBOARD_PORT}:127.0.0.1:{DASHBOARD_PORT} brings it to your machine."
+            f"    and ssh -L {DASHBOARD_PORT}:127.0.0.1:{DASHBOARD_PORT} brings it to your"
+            " machine.",
+            only_of_success=True,
         )
 
 

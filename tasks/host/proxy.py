@@ -116,7 +116,8 @@ def _announce(settings: HostSettings) -> None:
         port = settings.web.port
         progress.say_at_end(
             f"The web page is at http://{LOOPBACK}:{port} of the host itself. From elsewhere:"
-            f" ssh -L {port}:{LOOPBACK}:{port} the-host"
+            f" ssh -L {port}:{LOOPBACK}:{port} the-host",
+            only_of_success=True,
         )
         return
     https = settings.web.https_port
@@ -124,7 +125,7 @@ def _announce(settings: HostSettings) -> None:
     said = f"The web page is at {page}."
     if settings.web.certificate is None:
         said += f" Browsers that should trust it need {layout.AUTHORITY} of the host."
-    progress.say_at_end(said)
+    progress.say_at_end(said, only_of_success=True)
 
 
 def remove() -> None:

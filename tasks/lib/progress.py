@@ -48,23 +48,26 @@ class LastWords(BaseStateCallback):
     """Prints sentences at the end of a run."""
 
     def __init__(self) -> None:
-        self.sentences: list[str] = []
+        self.sentences: dict[str, bool] = {}  # each, and whether only a success has it
 
     def host_disconnect(self, state: Any, host: Any) -> None:  # type: ignore[override]
         """Print them once, when the first host is left."""
-        for sentence in self.sentences:
-            logger.info(f"    {sentence}")
+        for sentence, only_of_success in self.sentences.items():
+            if not (only_of_success and state.failed_hosts):
+                logger.info(f"    {sentence}")
         self.sentences.clear()
 
 
-def say_at_end(sentence: str) -> None:
-    """Print a sentence once, after all operations."""
+def say_at_end(sentence: str, *, only_of_success: bool = False) -> None:
+    """Print a sentence once, after all operations; if `only_of_success`, then only if none failed.
+
+    Behind an error, a sentence about a page that does not answer would hide it.
+    """
     words = next((h for h in state.callback_handlers if isinstance(h, LastWords)), None)
     if words is None:
         words = LastWords()
         state.add_callback_handler(words)
-    if sentence not in words.sentences:
-        words.sentences.append(sentence)
+    words.sentences[sentence] = only_of_success
 
 
 def show() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import pytest
 from pyinfra.api import Config, Inventory, State
-from pyinfra.api.connect import connect_all
+from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operation import add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.operations import server
@@ -38,3 +40,22 @@ def test_long_work_is_told_while_it_runs_and_when_it_ends(
 def test_short_work_needs_no_word(caplog: pytest.LogCaptureFixture) -> None:
     words = words_about(0, caplog)
     assert not any(said.startswith(("still running", "took")) for said in words)
+
+
+@pytest.mark.parametrize(("command", "said"), [("true", 2), ("false", 1)])
+def test_nothing_is_promised_behind_an_error(
+    command: str, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = progress.LastWords()
+    words.sentences = {"a remark": False, "the web page is there": True}
+    state = State(Inventory((["@local"], {})), Config())
+    state.add_callback_handler(words)
+    connect_all(state)
+    add_op(state, server.shell, name="Work", commands=[command])
+    with caplog.at_level(logging.INFO, logger="pyinfra"):
+        with suppress(PyinfraError):
+            run_ops(state)
+        disconnect_all(state)
+    messages = [record.getMessage().strip() for record in caplog.records]
+    sentences = ["a remark", "the web page is there"]
+    assert [each for each in messages if each in sentences] == sentences[:said]
