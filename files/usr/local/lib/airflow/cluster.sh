@@ -57,7 +57,7 @@ apply_run() {
     [ -z "$CLUSTER_CERTIFICATES" ] || "$here/certificates.sh" apply kubernetes
     # Then a reload changes the version, or starts a cluster that was stopped behind systemd's back.
     begin && systemctl reload-or-restart minikube && end && return
-    journalctl -u minikube -t minikube -n 30 -o cat --no-pager | printable
+    journalctl -u minikube -n 30 -o cat --no-pager | printable
     fail "minikube does not run Kubernetes v$KUBERNETES_VERSION; its last words are above," \
         "the rest is in journalctl -u minikube -u kubelet"
 }
