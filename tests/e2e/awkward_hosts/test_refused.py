@@ -156,7 +156,9 @@ HOSTS = {
         OPENED,
     ),
     "firewalld": Awkward(
-        "nft delete table inet e2e\n" + INSTALL.format(packages="firewalld"),
+        "nft delete table inet e2e\n"
+        + INSTALL.format(packages="firewalld netbase")
+        + "systemctl restart firewalld",
         (
             "lets no pod reach the cluster's API at port 8443",
             f"run `{FIREWALLD}`",
