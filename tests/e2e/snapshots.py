@@ -57,7 +57,7 @@ FOLDERS = (
     " -path '/var/lib/systemd/*' -o"
 )
 SNAPSHOT = (
-    "dpkg-query -W; getent passwd; systemctl list-unit-files --no-legend;"
+    "dpkg-query -W; getent passwd; systemctl list-unit-files --no-legend | grep -v transient;"
     f" {FOLDERS} -printf '%p %s %m\n' | sort;"
     f" {FOLDERS} -type f -size -1024k -exec sha256sum {{}} + | sort"
 )
