@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from tests import runner, stories
 from tests.runner import Run
 from tests.stories import Story
 
+# An operation as pyinfra names it, with its module in front.
+OPERATION = r"(?:[A-Z][\w ]+|minikube) \| ([^|\n]+)"
 STORY = Story("main", "It works.", 5, "bare")
 
 
@@ -44,6 +47,40 @@ def test_no_test_module_imports_from_another() -> None:
     assert importing.search("    from tests.unit import test_plan")
     files = (ROOT / "tests").rglob("*.py")
     assert [str(file) for file in files if importing.search(file.read_text())] == []
+
+
+def _pattern(node: ast.expr) -> str:
+    """A pattern for the texts that an expression can be; none if nothing is known of them."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(_pattern, node.values))
+    if isinstance(node, ast.Constant):
+        return re.escape(str(node.value))
+    return ".+" if isinstance(node, ast.FormattedValue) else ""
+
+
+def test_operations_that_stories_name_are_those_of_the_deploy() -> None:
+    """A story that CI does not run would notice another name late, or never if it expects none."""
+    programs = [ROOT / "deploy.py", *(ROOT / "tasks").rglob("*.py")]
+    calls = [each for path in programs for each in ast.walk(ast.parse(path.read_text()))]
+    keywords = [each for call in calls if isinstance(call, ast.Call) for each in call.keywords]
+    values = [each.value for each in keywords if each.arg == "name"]
+    branches = [[it.body, it.orelse] if isinstance(it, ast.IfExp) else [it] for it in values]
+    patterns = {found for each in branches for value in each if (found := _pattern(value))}
+    texts = [
+        each.value
+        for path in stories.FOLDER.rglob("*.py")
+        for each in ast.walk(ast.parse(path.read_text()))
+        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+    ]
+    named = {match[1] for text in texts if (match := re.fullmatch(OPERATION, text))}
+    assert len(named) > 50
+    # Some stories name the beginning.
+    unknown = [
+        name
+        for name in sorted(named)
+        if not any(re.fullmatch(it, name) or it.startswith(re.escape(name)) for it in patterns)
+    ]
+    assert unknown == []
 
 
 def test_the_list_names_each_story_once() -> None:
