@@ -13,6 +13,8 @@ from tasks.settings.types import AbsolutePath, Line, LinuxName, Section, Sha256,
 # The drivers whose node is a container of a container engine of the same name.
 ENGINES = ("podman", "docker")
 NODE_NETWORK = "192.168.49.0/24"  # minikube's first choice for a node that is a container
+# Before, --mount-string had no effect of its own: https://github.com/kubernetes/minikube/pull/21250
+MOUNTS_SINCE = [1, 37]
 # Checksums of the default versions, by architecture.
 MINIKUBE_SHA256 = {
     "amd64": "099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",
@@ -62,6 +64,11 @@ class Minikube(Section):
         for argument in self.extra_args:
             if reason := own.get(argument.partition("=")[0]):
                 yield f"minikube_extra_args: the deploy itself gives {argument}: {reason}"
+        if self.engine and [int(each) for each in self.version.split(".")[:2]] < MOUNTS_SINCE:
+            yield (
+                f"minikube_version: write 1.37.0 or a newer one with the driver {self.engine}: an"
+                " older minikube does not mount the host's folders in the node"
+            )
 
     def conflicts_of_group(self) -> Iterator[str]:
         """Conflicts on the host of the group `cluster`, whose API others reach."""

@@ -224,6 +224,15 @@ def test_an_existing_cluster_needs_all_that_is_known_of_it(missing: str) -> None
     assert sentence.startswith(f"{missing}: ") and "write" in sentence
 
 
+@pytest.mark.parametrize("driver", ["podman", "docker"])
+def test_a_minikube_that_mounts_no_folder_in_a_container_is_refused(driver: str) -> None:
+    older = {"minikube_version": "1.36.9", "minikube_sha256": "0" * 64}
+    sentence = fake.refusal({"minikube_driver": driver, **older})
+    assert sentence.startswith("minikube_version: write 1.37.0 or a newer one")
+    fake.settings(older)
+    fake.settings({"minikube_driver": driver, **older, "minikube_version": "1.37.0"})
+
+
 @pytest.mark.parametrize("key", ["kubernetes_kubeconfig", "kubernetes_context"])
 def test_minikube_takes_no_kubeconfig(key: str) -> None:
     sentence = fake.refusal({key: "/root/cluster.yaml"})
@@ -896,7 +905,7 @@ def test_the_run_says_when_a_certificate_ends_soon(
     days: int, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("tasks.lib.progress.say_at_end", said.append)
+    monkeypatch.setattr("tasks.lib.progress.say_at_end", lambda words, **_: said.append(words))
     fake.plan(fake.settings({"web_host": "0.0.0.0", "web_certificate": fake.pair(days)}))
     assert any("certificate ends in 2" in sentence for sentence in said) is told
 
