@@ -11,6 +11,7 @@ from tests.sandbox.machine import Machine
 PORT = 3128
 LOG = "/var/log/tinyproxy/tinyproxy.log"
 PROXY = f"""
+unset http_proxy https_proxy HTTPS_PROXY
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -qq install --yes --no-install-recommends nftables tinyproxy >/dev/null 2>&1
