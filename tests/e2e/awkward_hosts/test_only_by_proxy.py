@@ -9,7 +9,7 @@ from tests.e2e.support import deploy
 from tests.sandbox.machine import Machine
 
 PORT = 3128
-LOG = "/var/log/tinyproxy/tinyproxy.log"
+ASKED = "journalctl -u tinyproxy -o cat | grep -c"
 PROXY = f"""
 unset http_proxy https_proxy HTTPS_PROXY
 export DEBIAN_FRONTEND=noninteractive
@@ -19,7 +19,6 @@ cat > /etc/tinyproxy/tinyproxy.conf <<'END'
 User tinyproxy
 Group tinyproxy
 Port {PORT}
-LogFile "{LOG}"
 LogLevel Connect
 ConnectPort 443
 END
@@ -75,7 +74,7 @@ def test_it_becomes_a_working_airflow(settings: dict[str, object], shell: Shell)
     run = deploy(settings=settings)
     assert run.code == 0, run.output
     assert "Smoke test | Run a tiny DAG as a pod (about 10 s)" in run.changed
-    assert int(shell(f"grep -c 'Request.*: CONNECT ' {LOG}")) > 0  # Python packages
-    assert int(shell(f"grep -c 'Request.*: GET http://' {LOG}")) > 0  # Debian packages
+    assert int(shell(f"{ASKED} 'Request.*: CONNECT '")) > 0  # Python packages
+    assert int(shell(f"{ASKED} 'Request.*: GET http://'")) > 0  # Debian packages
     again = deploy(settings=settings)
     assert again.code == 0 and again.changed == [], again.output
