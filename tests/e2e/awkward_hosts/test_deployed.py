@@ -22,6 +22,7 @@ LOGIN = {
     "PGHOST": "db.invalid",
     "TMPDIR": "/nowhere",
 }
+KUBECTL = "env -u https_proxy -u HTTPS_PROXY kubectl"  # the login's proxy answers nothing
 # Before Kubernetes starts, the host has another address first. The test goes on by the old one.
 OTHER_ADDRESS = """
 [Unit]
@@ -200,7 +201,7 @@ def test_a_boot_with_another_address_needs_a_deploy_at_most(shell: Shell, machin
     run = deploy()
     assert run.code == 0, run.output
     address = "{.items[*].status.addresses[?(@.type=='InternalIP')].address}"
-    assert shell(f'kubectl get nodes -o jsonpath="{address}"') == new
+    assert shell(f'{KUBECTL} get nodes -o jsonpath="{address}"') == new
     assert "Smoke test passed" in shell("airflow-smoke-test")
     assert shell(NOTHING_WRONG) == ""
     assert deploy().changed == []
@@ -218,7 +219,7 @@ def test_another_name_of_the_host_needs_another_cluster(shell: Shell) -> None:
     shell("env -u TMPDIR minikube delete >/dev/null 2>&1")
     run = deploy()
     assert run.code == 0, run.output
-    assert shell("kubectl get nodes -o name") == "node/e2e-renamed"
+    assert shell(f"{KUBECTL} get nodes -o name") == "node/e2e-renamed"
     assert "Smoke test passed" in shell("airflow-smoke-test")
     assert deploy().changed == []
 
