@@ -6,6 +6,7 @@ The image of the node is made of Debian packages and comes with the offline fold
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.e2e.conftest import Shell
 from tests.e2e.runs import healthy
 from tests.e2e.snapshots import LEFT, LOOK_AT_HOST
 from tests.e2e.support import REMOVAL, SLACK, Airflow, bring_dag, deploy, log_in
-from tests.sandbox import engines
+from tests.sandbox import engines, kicbase
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
@@ -62,6 +63,8 @@ one()
 @pytest.fixture(scope="module")
 def theirs(machine: Machine, shell: Shell) -> str:
     """When the person's container started."""
+    # Also where minikube could download one: the settings name the folder.
+    kicbase.with_kubernetes(Path(f"{machine.root}{engines.OFFLINE_INSIDE}"))
     engines.prepare(machine, "podman")
     shell(PERSON)
     return started(shell)
