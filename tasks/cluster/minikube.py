@@ -269,7 +269,7 @@ def _enable_addons(addons: list[str]) -> None:
             f" {DASHBOARD_PORT}:80\n"
             f"    and ssh -L {DASHBOARD_PORT}:127.0.0.1:{DASHBOARD_PORT} brings it to your"
             " machine.",
-            only_of_success=True,
+            only_on_success=True,
         )
 
 

@@ -117,7 +117,7 @@ def _announce(settings: HostSettings) -> None:
         progress.say_at_end(
             f"The web page is at http://{LOOPBACK}:{port} of the host itself. From elsewhere:"
             f" ssh -L {port}:{LOOPBACK}:{port} the-host",
-            only_of_success=True,
+            only_on_success=True,
         )
         return
     https = settings.web.https_port
@@ -125,7 +125,7 @@ def _announce(settings: HostSettings) -> None:
     said = f"The web page is at {page}."
     if settings.web.certificate is None:
         said += f" Browsers that should trust it need {layout.AUTHORITY} of the host."
-    progress.say_at_end(said, only_of_success=True)
+    progress.say_at_end(said, only_on_success=True)
 
 
 def remove() -> None:

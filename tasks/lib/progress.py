@@ -48,18 +48,18 @@ class LastWords(BaseStateCallback):
     """Prints sentences at the end of a run."""
 
     def __init__(self) -> None:
-        self.sentences: dict[str, bool] = {}  # each, and whether only a success has it
+        self.sentences: dict[str, bool] = {}  # and whether to say it only if no host failed
 
     def host_disconnect(self, state: Any, host: Any) -> None:  # type: ignore[override]
         """Print them once, when the first host is left."""
-        for sentence, only_of_success in self.sentences.items():
-            if not (only_of_success and state.failed_hosts):
+        for sentence, only_on_success in self.sentences.items():
+            if not (only_on_success and state.failed_hosts):
                 logger.info(f"    {sentence}")
         self.sentences.clear()
 
 
-def say_at_end(sentence: str, *, only_of_success: bool = False) -> None:
-    """Print a sentence once, after all operations; if `only_of_success`, then only if none failed.
+def say_at_end(sentence: str, *, only_on_success: bool = False) -> None:
+    """Print a sentence once, after all operations; if `only_on_success`, then only if none failed.
 
     Behind an error, a sentence about a page that does not answer would hide it.
     """
@@ -67,7 +67,7 @@ def say_at_end(sentence: str, *, only_of_success: bool = False) -> None:
     if words is None:
         words = LastWords()
         state.add_callback_handler(words)
-    words.sentences[sentence] = only_of_success
+    words.sentences[sentence] = only_on_success
 
 
 def show() -> None:
