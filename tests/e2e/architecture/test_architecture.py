@@ -20,17 +20,18 @@ from tests.sandbox.machine import Machine
 
 ARM = "/srv/arm64"
 PACKAGES = "/opt/packages"  # Python packages, below ARM
-LOCK = "/srv/lock.txt"
+LOCK = ROOT / f"files{layout.REQUIREMENTS}/{Settings.from_data({}).airflow.version}.txt"
+LOCK_THERE = "/srv/lock.txt"
+ASKED = ("apache-airflow", "kubernetes", "psycopg2-binary")
 # The modules of a task's process, and those whose code is compiled.
-VERSIONS = """
+VERSIONS = f"""
 import importlib.metadata
 import platform
 
 import airflow, asyncpg, cryptography.fernet, greenlet, psycopg2, pydantic_core
 from airflow.sdk.execution_time import execute_workload
 
-names = ("apache-airflow", "kubernetes", "psycopg2-binary")
-print(platform.machine(), *(importlib.metadata.version(name) for name in names))
+print(platform.machine(), *(importlib.metadata.version(name) for name in {ASKED!r}))
 """
 
 
@@ -40,9 +41,7 @@ def emulated(machine: Machine, shell: Shell) -> str:
     bring_uv(machine)
     fill = (ROOT / f"files{layout.LIB}/image-fill.sh").read_text()
     (packages,) = re.findall(r"^packages=([a-z0-9,-]+)$", fill, re.MULTILINE)
-    version = Settings.from_data({}).airflow.version
-    lock = ROOT / f"files{layout.REQUIREMENTS}/{version}.txt"
-    machines.run(machine, f"cat > {LOCK}", stdin=lock.read_bytes())
+    machines.run(machine, f"cat > {LOCK_THERE}", stdin=LOCK.read_bytes())
     # As part of a minimal Debian, which the image has, apt brings the library of C++.
     shell(f"""set -e
         export DEBIAN_FRONTEND=noninteractive
@@ -54,17 +53,15 @@ def emulated(machine: Machine, shell: Shell) -> str:
         python=$(ls {ARM}/usr/bin | sed -n 's/^python\\(3[.][0-9]*\\)$/\\1/p')
         SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt {UV} pip install --quiet \\
             --target {ARM}{PACKAGES} --python-platform aarch64-manylinux_2_28 \\
-            --python-version "$python" --require-hashes --only-binary :all: -r {LOCK}""")
+            --python-version "$python" --require-hashes --only-binary :all: -r {LOCK_THERE}""")
     return f"qemu-aarch64-static -L {ARM} -E PYTHONPATH={ARM}{PACKAGES}"
 
 
 def test_a_tasks_modules_have_the_versions_of_the_lock(emulated: str, shell: Shell) -> None:
     """Those of the host's architecture have the same hashes in the same file."""
     said = shell(f"{emulated} $(ls {ARM}/usr/bin/python3.*) - <<'END'\n{VERSIONS}\nEND")
-    version = Settings.from_data({}).airflow.version
-    lock = (ROOT / f"files{layout.REQUIREMENTS}/{version}.txt").read_text()
-    names = ("apache-airflow", "kubernetes", "psycopg2-binary")
-    pinned = [re.findall(rf"^{name}==(\S+)", lock, re.MULTILINE)[0] for name in names]
+    lock = LOCK.read_text()
+    pinned = [re.findall(rf"^{name}==(\S+)", lock, re.MULTILINE)[0] for name in ASKED]
     assert said.splitlines()[-1].split() == ["aarch64", *pinned]
 
 
