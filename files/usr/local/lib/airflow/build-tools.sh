@@ -23,7 +23,8 @@ agreed() {
     awk -F== '{ count[$1]++; line[$1] = $0 } END { for (name in count) if (count[name] == 1) print line[name] }'
 }
 
-# Without their own requirements, which are among them, uv would ask for no hash that the index lacks.
+# Print the pinned tools of stdin with hashes. uv adds each tool's own requirements: those that the
+# build used are in the list themselves, and the others are left out.
 hashed() { # PYTHON
     uv pip compile --quiet --python "$1" --generate-hashes --no-header --no-annotate - >"$work/hashed" || exit
     sed -e ':a' -e '/\\$/N; s/ *\\\n */ /; ta' "$work/hashed" >"$work/lines"
