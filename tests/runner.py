@@ -432,7 +432,8 @@ def new_folder() -> Path:
     every = cache_dir() / "runs"
     every.mkdir(exist_ok=True)
     for old in sorted(every.iterdir())[: -RUNS_KEPT + 1]:
-        shutil.rmtree(old)
+        # Another run that starts now may remove the same folder.
+        shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%dT%H-%M-%S-"), dir=every))
 
 
