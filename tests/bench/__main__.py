@@ -2,18 +2,17 @@
 
 Each figure is printed as it is measured, with the baseline of the same run and its goal. Nothing
 else should run on this machine meanwhile; figures are of this machine on this day, so compare
-ratios. `python -m tests.bench compare COMMIT COMMIT` deploys two commits and compares them.
+ratios. `python -m tests.bench compare COMMIT COMMIT` deploys two commits and compares them,
+`python -m tests.bench drivers` deploys with each of minikube's drivers.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
-from tasks.layout import ROOT
-from tests.bench import compare, figures, plot
+from tests.bench import compare, drivers, figures, plot
 from tests.bench.host import Host
 from tests.bench.measure import MEASUREMENTS, measure
 from tests.e2e.support import machine_name
@@ -22,22 +21,11 @@ from tests.sandbox.common import SandboxError
 from tests.stories import RELEASES
 
 
-def commit() -> str:
-    """This commit, with a + if files of the checkout differ from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--exclude=*", "--dirty=+"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
-
-
 def main(words: list[str]) -> None:
     """Run the command line."""
-    if words[:1] == ["compare"]:
-        compare.main(words[1:])
+    others = {"compare": compare.main, "drivers": drivers.main}
+    if words and words[0] in others:
+        others[words[0]](words[1:])
         return
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     every = ", ".join(MEASUREMENTS)
@@ -52,7 +40,7 @@ def main(words: list[str]) -> None:
         parser.error("--svg goes with --json")
     release = RELEASES[0] if names == ["fresh"] else machines.load(machine_name()).release
     host = Host(machine_name(), release)
-    about = figures.facts(release, commit())
+    about = figures.facts(release, figures.commit())
     if chosen.json:
         figures.keep(chosen.json, about, {})  # before an hour is spent
     for found in measure(host, names):

@@ -7,12 +7,14 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tasks.layout import ROOT
 from tasks.settings import Settings
 
 
@@ -72,6 +74,7 @@ KINDS = {
         "four processes that only import Airflow",
         Goal(0.85),
     ),
+    "machine_memory": Kind("Memory of all processes of the host, pods included", "GiB"),
     "back": Kind("A scheduler that was killed runs again", "s"),
     "queues": Kind("A scheduler that was killed queues a new task", "s"),
     "image": Kind("Worker image", "GiB"),
@@ -173,6 +176,18 @@ def goal_in_words(kind: Kind) -> str:
     word = "at least" if kind.goal.at_least else "at most"
     unit = "of the baseline" if kind.goal.of_ratio else kind.unit
     return f"{word} {kind.goal.limit:g} {unit}"
+
+
+def commit() -> str:
+    """This commit, with a + if files of the checkout differ from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--exclude=*", "--dirty=+"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
 
 
 def facts(release: str, commit: str) -> dict[str, Any]:

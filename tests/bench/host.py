@@ -46,6 +46,7 @@ class Look(NamedTuple):
     pods: dict[str, float]  # those that have a control group
     units: dict[str, float]
     memory: dict[str, int]
+    held: int = 0  # by all processes of the machine
 
 
 def ended_pods(before: Look, after: Look) -> float:
@@ -197,10 +198,11 @@ class Host:
                 1,
             )
 
-    def memory(self) -> int:
-        """Bytes of the four units; what processes share is divided among them."""
-        found = self.look("memory").memory
-        return sum(found[service.unit] for service in SERVICES)
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the four units, where what processes share is divided among them, and of all
+        processes of the machine."""
+        found = self.look("memory")
+        return sum(found.memory[service.unit] for service in SERVICES), found.held
 
 
 def moment(text: str) -> float:

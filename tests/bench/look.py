@@ -26,9 +26,13 @@ def cpu_of(group: Path) -> float:
 
 
 def pods(groups: Path) -> tuple[float, dict[str, float]]:
-    """CPU seconds of all pods that ever were, and of each that has a group now."""
-    kubepods = next((each for each in groups.glob("kubepods*") if each.is_dir()), None)
-    assert kubepods, f"no pods in {groups}: the node has to be the machine itself"
+    """CPU seconds of all pods that ever were, and of each that has a group now.
+
+    With minikube's drivers podman and docker their groups are below that of the node's container.
+    """
+    found_in = (each for each in groups.rglob("kubepods*") if each.is_dir())
+    kubepods = min(found_in, key=lambda each: len(each.parts), default=None)
+    assert kubepods, f"no pods in {groups}: the node has to be on the machine"
     found = {}
     for path in [*kubepods.glob("*"), *kubepods.glob("*/*")]:
         if POD.fullmatch(path.name):
@@ -67,9 +71,18 @@ def memory_of(process: Path) -> int:
     return int(share[1]) * 1024 if share else 0
 
 
+def memory_held(groups: Path) -> int:
+    """Bytes that all processes of the machine hold, pods included, without files in the cache."""
+    version_1 = groups / "memory/memory.stat"
+    of_all = (version_1 if version_1.exists() else groups / "memory.stat").read_text()
+    (held,) = re.findall(r"(?m)^(?:total_rss|anon) (\d+)$", of_all)
+    return int(held)
+
+
 def look(root: Path, with_memory: bool) -> dict[str, Any]:
     """The whole answer, of the machine whose files are there."""
     groups = root / "sys/fs/cgroup"
+    held = memory_held(groups) if with_memory else 0
     if (groups / "cpuacct").is_dir():
         groups /= "cpuacct"
     all_pods, each_pod = pods(groups)
@@ -85,6 +98,7 @@ def look(root: Path, with_memory: bool) -> dict[str, Any]:
         "pods": each_pod,
         "units": cpu,
         "memory": memory,
+        "held": held,
     }
 
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import compare, figures, host, look, measure, plot
+from tests.bench import compare, drivers, figures, host, look, measure, plot
 from tests.bench.figures import KINDS, Goal, Measured
 from tests.bench.host import Host, Look
 from tests.sandbox.common import SandboxError
@@ -238,6 +238,12 @@ def version_2(group: Path, seconds: float) -> None:
                 f"kubepods-burstable.slice/kubepods-burstable-pod{UID.replace('-', '_')}.slice",
             ),
         ),
+        (
+            version_2,
+            "sys/fs/cgroup",
+            "machine.slice/libpod-0a1b.scope/container/kubelet.slice/kubepods",
+            (STATIC_POD, f"burstable/pod{UID}"),
+        ),
     ],
 )
 def test_a_machine_is_looked_at_with_both_versions_of_control_groups(
@@ -249,6 +255,10 @@ def test_a_machine_is_looked_at_with_both_versions_of_control_groups(
 ) -> None:
     groups = tmp_path / folder
     write(groups, 100)
+    of_memory = tmp_path / "sys/fs/cgroup" / ("memory" if write is version_1 else "")
+    of_memory.mkdir(parents=True, exist_ok=True)
+    held = "rss 1\ntotal_rss 4096\n" if write is version_1 else "anon 4096\nfile 1\n"
+    (of_memory / "memory.stat").write_text(held)
     write(groups / kubepods, 40.5)
     for seconds, name in zip((10, 20), of_pods, strict=True):
         write(groups / kubepods / name, seconds)
@@ -265,7 +275,8 @@ def test_a_machine_is_looked_at_with_both_versions_of_control_groups(
     assert found.pods == {Path(name).name: s for s, name in zip((10, 20), of_pods, strict=True)}
     assert found.units == {"airflow-scheduler.service": 11, "init.scope": 1}
     assert found.memory == {"airflow-scheduler.service": 1024 * 1024, "init.scope": 0}
-    assert look.look(tmp_path, False) == {**found._asdict(), "memory": {}}
+    assert found.held == 4096
+    assert look.look(tmp_path, False) == {**found._asdict(), "memory": {}, "held": 0}
 
 
 def test_processes_of_this_machine_are_read_as_they_are() -> None:
@@ -404,6 +415,19 @@ def test_a_ratio_is_the_second_commit_by_the_first_one() -> None:
     assert found["idle"]["ratio"] == {"median": 1, "low": 0.5, "high": 1.5, "values": [0.5, 1.5]}
     assert "baseline" not in found["idle"] and found["image"] == {}
     assert "no ratio" in compare.told(found)
+
+
+def test_the_table_of_drivers_has_a_row_for_each_figure() -> None:
+    found = {
+        "none": {"task": Measured([3.0, 1.0, 2.0]), "commands": Measured([5])},
+        "podman": {"task": Measured([4.0])},
+    }
+    assert drivers.table(found).splitlines() == [
+        "| Figure | none | podman |",
+        "| --- | --- | --- |",
+        "| A trivial task, from its trigger to its end | 2.00 s (1.00 to 3.00) | 4.00 s |",
+        "| Remote commands of a deploy that changes nothing | 5 commands |  |",
+    ]
 
 
 def test_a_commit_that_is_not_there_is_refused_before_a_machine_is_made() -> None:
