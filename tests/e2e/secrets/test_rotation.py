@@ -21,8 +21,9 @@ DAG = CONNECTION = "e2e_rotation"
 ALL = {service.name for service in SERVICES}
 BEFORE = "/root/secrets-before"
 BACKUP = "/root/e2e-backup"  # the path of one
-# Seconds that a task's token is valid while the jwt-secret is replaced, instead of ten minutes.
-VALID = 45
+# Seconds that a task's token is valid while the jwt-secret is replaced, instead of ten minutes: the
+# token, which is not new, should outlive a restart of the api-server.
+VALID = 45 + SLACK
 HASTY = " ".join(
     f"AIRFLOW__{option}={VALID}"
     for option in ("EXECUTION_API__JWT_EXPIRATION_TIME", "SCHEDULER__TASK_QUEUED_TIMEOUT")
