@@ -21,7 +21,7 @@ from tests.sandbox.common import progress
 from tests.stories import RELEASES
 
 DRIVERS = ("none", *ENGINES)
-TIMES = {"rerun": 3, "single": 5, "parallel": 2, "idle": 1, "memory": 1}
+TIMES = {"rerun": 2, "single": 5, "parallel": 1, "idle": 1, "memory": 1}
 
 
 def measured(driver: str, release: str) -> dict[str, Measured]:
