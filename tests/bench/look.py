@@ -30,8 +30,9 @@ def pods(groups: Path) -> tuple[float, dict[str, float]]:
 
     With minikube's drivers podman and docker their groups are below that of the node's container.
     """
-    found_in = (each for each in groups.rglob("kubepods*") if each.is_dir())
-    kubepods = min(found_in, key=lambda each: len(each.parts), default=None)
+    # Unlike glob, walk goes on where a group ends meanwhile.
+    every = (Path(top, name) for top, names, _ in os.walk(groups) for name in names)
+    kubepods = next((each for each in every if each.name.startswith("kubepods")), None)
     assert kubepods, f"no pods in {groups}: the node has to be on the machine"
     found = {}
     for path in [*kubepods.glob("*"), *kubepods.glob("*/*")]:
