@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tasks.layout import ROOT
 from tests.bench import compare, drivers, figures, host, look, measure, plot
 from tests.bench.figures import KINDS, Goal, Measured
 from tests.bench.host import Host, Look
@@ -191,6 +192,13 @@ def luminance(colour: str) -> float:
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_the_drawing_that_the_readme_shows_is_of_the_figures_beside_it() -> None:
+    drawing = ROOT / ".github/bench.svg"
+    assert f"({drawing.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
+    found = json.loads(drawing.with_suffix(".json").read_text())
+    assert drawing.read_text() == plot.svg(found)
 
 
 # Looking at a machine
