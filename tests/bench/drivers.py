@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from tasks.settings.minikube import ENGINES
 from tests.bench.figures import KINDS, Measured, commit, facts, in_words, spread
@@ -60,6 +61,16 @@ def table(found: dict[str, dict[str, Measured]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def keep(path: Path, about: dict[str, Any], found: dict[str, dict[str, Measured]]) -> None:
+    """Write all values of the drivers that were measured so far to a file."""
+    values = {
+        driver: {name: figure.as_json(name) for name, figure in figures.items()}
+        for driver, figures in found.items()
+    }
+    answer = {"machine": about, "drivers": values}
+    path.write_text(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+
+
 def main(words: list[str]) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench drivers", description=__doc__)
@@ -72,14 +83,12 @@ def main(words: list[str]) -> None:
     names = chosen.drivers or DRIVERS
     if unknown := {*names} - {*DRIVERS}:
         parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(DRIVERS)}")
+    about = facts(chosen.release, commit())
     found: dict[str, dict[str, Measured]] = {}
+    if chosen.json:
+        keep(chosen.json, about, found)  # before an hour is spent
     for driver in names:
         found[driver] = measured(driver, chosen.release)
         if chosen.json:
-            values = {
-                each: {name: figure.as_json(name) for name, figure in figures.items()}
-                for each, figures in found.items()
-            }
-            answer = {"machine": facts(chosen.release, commit()), "drivers": values}
-            chosen.json.write_text(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+            keep(chosen.json, about, found)
     print(table(found))
