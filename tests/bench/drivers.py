@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.settings.minikube import ENGINES
 from tests.bench.figures import KINDS, Measured, commit, facts, in_words, spread
 from tests.bench.host import Host
 from tests.bench.measure import FRESH, MEASUREMENTS
@@ -22,7 +21,6 @@ from tests.sandbox import machine as machines
 from tests.sandbox.common import progress
 from tests.stories import RELEASES
 
-DRIVERS = ("none", *ENGINES)
 TIMES = {"rerun": 2, "single": 5, "parallel": 1, "idle": 1, "memory": 1}
 
 
@@ -32,7 +30,7 @@ def measured(driver: str, release: str) -> dict[str, Measured]:
     try:
         began = time.monotonic()
         made = machines.create(FRESH, release, driver)
-        if driver in ENGINES:
+        if driver != "none":
             engines.prepare(made, driver)
         alone = time.monotonic() - began
         host = Host(FRESH, release)
@@ -75,14 +73,14 @@ def main(words: list[str]) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench drivers", description=__doc__)
     parser.add_argument(
-        "drivers", nargs="*", metavar="DRIVER", help=f"{', '.join(DRIVERS)}; otherwise all"
+        "drivers", nargs="*", metavar="DRIVER", help=f"{', '.join(engines.DRIVERS)}; otherwise all"
     )
     parser.add_argument("--release", choices=RELEASES, default=RELEASES[0])
     parser.add_argument("--json", type=Path, help="write all values there")
     chosen = parser.parse_args(words)
-    names = chosen.drivers or DRIVERS
-    if unknown := {*names} - {*DRIVERS}:
-        parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(DRIVERS)}")
+    names = chosen.drivers or engines.DRIVERS
+    if unknown := {*names} - {*engines.DRIVERS}:
+        parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(engines.DRIVERS)}")
     about = facts(chosen.release, commit())
     found: dict[str, dict[str, Measured]] = {}
     if chosen.json:

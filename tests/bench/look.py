@@ -25,17 +25,20 @@ def cpu_of(group: Path) -> float:
     return int(used) / 1e6
 
 
+def below(group: Path) -> Iterator[Path]:
+    """All control groups below one. Unlike glob, walk goes on where a group ends meanwhile."""
+    return (Path(top, name) for top, names, _ in os.walk(group) for name in names)
+
+
 def pods(groups: Path) -> tuple[float, dict[str, float]]:
     """CPU seconds of all pods that ever were, and of each that has a group now.
 
     With minikube's drivers podman and docker their groups are below that of the node's container.
     """
-    # Unlike glob, walk goes on where a group ends meanwhile.
-    every = (Path(top, name) for top, names, _ in os.walk(groups) for name in names)
-    kubepods = next((each for each in every if each.name.startswith("kubepods")), None)
+    kubepods = next((each for each in below(groups) if each.name.startswith("kubepods")), None)
     assert kubepods, f"no pods in {groups}: the node has to be on the machine"
     found = {}
-    for path in [*kubepods.glob("*"), *kubepods.glob("*/*")]:
+    for path in below(kubepods):
         if POD.fullmatch(path.name):
             try:
                 found[path.name] = cpu_of(path)

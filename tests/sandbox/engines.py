@@ -10,8 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tasks.settings.minikube import ENGINES
 from tests.sandbox import kicbase, machine
 
+DRIVERS = ("none", *ENGINES)  # of minikube, that a machine can be made for
 OFFLINE_INSIDE = "/srv/offline-node"
 # Debian 12's docker gives a privileged container every capability that it knows, and this machine
 # may lack one.

@@ -71,9 +71,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"./tests/sandbox/{command}")
     if command == "up":
         parser.add_argument("--release", choices=RELEASES, default=RELEASES[0])
-        parser.add_argument(
-            "--driver", choices=("none", "podman", "docker"), default="none", help="minikube's"
-        )
+        parser.add_argument("--driver", choices=engines.DRIVERS, default="none", help="minikube's")
         chosen = parser.parse_args(options)
         return up(chosen.release, chosen.driver)
     parser.add_argument("--cache", action="store_true", help="also remove all that was built")
