@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -295,6 +296,31 @@ def test_a_rollback_brings_back_version_configuration_secrets_and_data(
     assert calls[1:] == ["daemon-reload", "start airflow.target"]
     assert not (host.root / "var/lib/airflow-deploy/restore-unfinished").exists()
     assert not list((host.root / "var/lib/airflow-deploy").glob("restore.*"))
+
+
+def test_a_rollback_replaces_its_own_programs_and_runs_those_of_the_backup(
+    upgraded: tuple[Host, Path],
+) -> None:
+    host, backup = upgraded
+    migrated, usr = host.root / "var/lib/airflow-deploy/migrated", host.root / "usr/local"
+    backup.unlink()
+    migrated.write_text(f"{OLD} 12 34\n")
+    own = [usr / name for name in ("bin/airflow-restore", "lib/airflow/commands.py")]
+    for path in own:
+        path.write_text("of the backup")
+    health = usr / "lib/airflow/health.sh"
+    health.write_text(f"#!/bin/sh\necho of the backup >{host.folder}/asked\n")
+    health.chmod(0o755)
+    host.run("before-upgrade-20260101T000000Z")
+    migrated.write_text("3.3.2-4567 12 34\n")
+    for folder in (programs.BIN, programs.LIB):
+        there = usr / folder.relative_to(programs.BIN.parent)
+        shutil.copytree(folder, there, dirs_exist_ok=True)
+    (usr / "bin/airflow-rollback").symlink_to("airflow-restore")
+    done = host.call(usr / "bin/airflow-rollback")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.read_text() for path in own] == ["of the backup"] * 2
+    assert (host.folder / "asked").read_text() == "of the backup\n"
 
 
 def test_a_restore_brings_back_secrets_and_data_only(upgraded: tuple[Host, Path]) -> None:

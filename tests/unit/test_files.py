@@ -94,6 +94,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/usr/local/lib/airflow/grants.sql": like(
         r"(?:--.*\n)+set search_path to pg_catalog;\nwith (?:.*\n)+"
     ),
+    "/usr/local/bin/airflow-restore": python,
     "/usr/local/bin/airflow-rotate": python,
     "/usr/local/bin/airflow-smoke-test": python,
     "/usr/local/lib/airflow/*": program,
@@ -146,11 +147,9 @@ NO_PYTHON = "a host may have no Python when it asks: before the first deploy, or
 COMMANDS = "a list of commands of other programs, in their order; the data are words"
 LONG = {
     "files/usr/local/bin/airflow-backup": COMMANDS,
-    "files/usr/local/bin/airflow-restore": f"{COMMANDS}, and what undoes them if one fails",
     "files/usr/local/lib/airflow/certificate.sh": COMMANDS,
     "files/usr/local/lib/airflow/certificates.sh": COMMANDS,
     "files/usr/local/lib/airflow/image-trial.sh": COMMANDS,
-    "files/usr/local/lib/airflow/lib.sh": "functions of all shell programs; none of them is long",
     "files/usr/local/lib/airflow/venv.sh": "it makes what Airflow's Python is in",
     "tasks/preflight/database.sh": NO_PYTHON,
     "tasks/preflight/neighbours.sh": NO_PYTHON,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import wait_for
 from tests.unit import fake, postgres, programs
 from tests.unit.database_host import Host
 from tests.unit.tables import make_tables
@@ -65,6 +67,35 @@ def test_an_older_backup_is_migrated_and_no_superuser_runs_its_code(host: Host) 
     assert host.server.sql("select datname from pg_database where datname like 'airflow%'") == (
         "airflow"
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_restore_that_is_stopped_beside_the_database_leaves_nothing(
+    number: signal.Signals, host: Host, tmp_path: Path
+) -> None:
+    host.migrated.write_text("3.3.2-4567 old head\n")
+    made = host.call("airflow-backup").stdout.strip()
+    # The server has work to do for it, and does not look whether its client is still there.
+    busy = tmp_path / "bin/pg_restore"
+    busy.write_text(f"""#!/bin/sh
+PGHOST={host.server.folder} exec psql -XAtq airflow_new -c 'select pg_sleep(600)'
+""")
+    busy.chmod(0o755)
+    asks = "select count(*) from pg_stat_activity where datname = 'airflow_new' and query ~ 'sleep'"
+    with subprocess.Popen(
+        [programs.BIN / "airflow-restore", made], env=host.env, stderr=subprocess.PIPE, text=True
+    ) as restore:
+        wait_for(lambda: host.server.sql(asks) == "1", 60, "it restores the dump")
+        assert list(host.migrated.parent.glob("restore.*")), "the backup lies there"
+        restore.send_signal(number)
+        _, said = restore.communicate(timeout=60)
+    assert (restore.returncode, said) == (128 + number, "")
+    assert not list(host.migrated.parent.glob("restore*"))
+    databases = "select datname from pg_database where datname like 'airflow%'"
+    assert host.server.sql(databases) == "airflow"
+    busy.unlink()  # and nothing holds the lock
+    done = host.call("airflow-restore", made)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 KEY = "a" * 43 + "=", "b" * 43 + "="

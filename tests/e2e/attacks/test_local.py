@@ -27,7 +27,8 @@ from tests.support import wait_for
 
 @pytest.mark.parametrize("lock", [DEPLOY_LOCK, COMMAND_LOCK])
 def test_nobody_can_hold_a_lock(lock: str, shell: Shell) -> None:
-    shell(". /usr/local/lib/airflow/lib.sh && take_lock")  # makes the folder after a boot
+    # It makes the folder after a boot.
+    shell("cd /usr/local/lib/airflow && python3 -Bc 'import commands; commands.take_lock()'")
     said = shell(f"runuser -u nobody -- flock --nonblock {lock} true 2>&1 && echo held || true")
     assert "Permission denied" in said
 

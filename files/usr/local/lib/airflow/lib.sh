@@ -48,14 +48,6 @@ check_unit() {
         fail "$1 started before its inputs changed: $(echo "$changed" | paste -sd,)"
 }
 
-# Take the deploy's lock as descriptor 9 until this process and its children end. Fails if a deploy
-# holds it. tasks/lib/lock.py takes it for the deploy.
-take_lock() {
-    install -d -m 700 "${DEPLOY_LOCK%/*}"
-    exec 9>>"$DEPLOY_LOCK"
-    flock -w 3 9 && echo "${0##*/} on the host" >"$DEPLOY_LOCK"
-}
-
 # Print the checksum of the standard input that only a host with BACKUP_KEY can make (HMAC). The key
 # is in no argument.
 backup_mac() {
