@@ -402,6 +402,18 @@ def test_a_rollback_does_not_lead_to_another_database(
     assert "nothing was changed" in done.stderr and not (host.folder / "systemctl").exists()
 
 
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["all"], 2), (["--trusted"], 2)])
+def test_a_rollback_with_other_words_changes_nothing(
+    words: list[str], code: int, upgraded: tuple[Host, Path]
+) -> None:
+    host, _ = upgraded
+    done = host.call(host.rollback, *words)
+    said = done.stdout if code == 0 else done.stderr
+    assert (done.returncode, said.split("[")[0]) == (code, "usage: airflow-rollback ")
+    assert kept_files(host) == dict.fromkeys(KEPT, "new")
+    assert not (host.folder / "systemctl").exists()
+
+
 # Changed backups, and encrypted ones
 
 
