@@ -153,6 +153,7 @@ PROGRAMS_RECORD = f"{STATE}/programs"
 CLI = "/usr/local/bin/airflow"
 RUN = f"{LIB}/run"
 START_MINIKUBE = f"{LIB}/minikube.sh"
+WATCH_NODE = f"{LIB}/watch-node.sh"
 ACCEPT = f"{LIB}/accept.sh"  # looks at a new file before it takes its place
 BACKUP = "/usr/local/bin/airflow-backup"
 RESTORE = "/usr/local/bin/airflow-restore"

@@ -95,6 +95,7 @@ def start(settings: HostSettings) -> None:
         accept=[layout.ACCEPT, "unit"],
         settings=settings,
         program=layout.START_MINIKUBE,
+        watch=layout.WATCH_NODE,
         versions=releases.way(settings),
         stand_ins=SHIMS,
         pod_max_pids=POD_MAX_PIDS,

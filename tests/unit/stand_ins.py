@@ -86,6 +86,15 @@ class Host:
 
     def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of the deploy's programs."""
+        with self.start(name, *arguments) as process:
+            try:
+                said, errors = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start one of the deploy's programs."""
         values = self.folder / "host.env"
         text = "".join(f"{key}={shlex.quote(value)}\n" for key, value in self.values.items())
         # Another program may read it now.
@@ -96,13 +105,12 @@ class Host:
             "AIRFLOW_HOST_ENV": str(values),
             "CLUSTER": str(self.folder / "cluster"),
         }
-        return subprocess.run(
+        return subprocess.Popen(
             [fake.FILES / "usr/local/lib/airflow" / name, *arguments],
             env=environment,
             text=True,
-            capture_output=True,
-            timeout=60,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def check(self, name: str, *arguments: str) -> str:

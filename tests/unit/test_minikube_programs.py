@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import runpy
+import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from tests.support import wait_for
 from tests.unit import fake
 from tests.unit.stand_ins import Host
 
@@ -68,6 +70,7 @@ def called(host: Host) -> list[str]:
         ("cluster.sh", "make", "run"),
         ("minikube.sh", "start", "1.35.8"),
         ("minikube.sh", "stop", "1.35.8", "--force"),
+        ("watch-node.sh", "minikube"),
         ("offline-files.sh", "check", "/srv"),
         ("offline-files.sh", "make", "/srv", VERSION),
         ("offline-images.py", "check"),
@@ -261,6 +264,20 @@ def started(host: Host) -> list[str]:
 
 
 START = ("minikube.sh", "start", WAY, "--driver=none", "--v=3")
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_the_watch_ends_with_the_nodes_container_and_fails(runs: bool, node: Host) -> None:
+    node.values["IN_NODE"] = "podman exec -i minikube"
+    asked = ["container", "inspect", "--format", "{{.State.Pid}}", "minikube"]
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as container:
+        node.program("podman", f"echo {container.pid if runs else 0}")
+        watch = node.start("watch-node.sh")
+        if runs:
+            wait_for(lambda: node.called("podman") == [asked], 10, "the watch asks the engine")
+            assert watch.poll() is None
+    assert watch.communicate(timeout=20)[1] == "<4>the container of minikube's node has ended\n"
+    assert watch.returncode == 1
 
 
 def test_a_cluster_goes_through_each_minor_version(node: Host) -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from tasks import layout
 from tests.e2e.conftest import Shell
-from tests.e2e.support import REMOVAL, deploy
+from tests.e2e.support import REMOVAL, SLACK, deploy
 from tests.sandbox import engines, kicbase, offline
 from tests.sandbox.common import ARCHITECTURE
 from tests.sandbox.machine import Machine
+from tests.support import wait_for
 
 THEIRS = "theirs"
 SETTINGS: dict[str, object] = {
@@ -129,10 +130,24 @@ def test_a_second_deploy_changes_nothing() -> None:
 
 
 @pytest.mark.usefixtures("deployed")
-def test_removal_leaves_the_containers_of_others(theirs: str, shell: Shell) -> None:
+def test_the_node_comes_back_when_docker_restarts(theirs: str, shell: Shell) -> None:
+    """Which ends all containers; docker itself starts the person's own again."""
+    node = "docker container inspect -f '{{.State.StartedAt}}' minikube"
+    before = shell(node)
+    shell("systemctl restart docker")
+    again = f"at=$({node}) && test $at != {before} && systemctl is-active minikube || true"
+    wait_for(lambda: shell(again) == "active", 180 + SLACK, "the node is back")
+    assert started(shell) != theirs
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    assert deploy(settings=SETTINGS).changed == []
+
+
+@pytest.mark.usefixtures("deployed")
+def test_removal_leaves_the_containers_of_others(shell: Shell) -> None:
+    at = started(shell)
     run = deploy(what=REMOVAL, settings=SETTINGS)
     assert run.code == 0, run.output
-    assert started(shell) == theirs
+    assert started(shell) == at
     assert shell("docker ps --all --format '{{.Names}}'") == THEIRS
     assert shell("docker images --format '{{.Repository}}'") == "localhost/theirs"
     assert shell("docker volume ls -q") == ""

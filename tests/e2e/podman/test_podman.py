@@ -26,6 +26,7 @@ SETTINGS: dict[str, object] = {
 }
 BEFORE = "/srv/host-with-podman"
 THEIRS = "theirs"
+NODE = "podman container inspect -f '{{.State.StartedAt}}' minikube"  # when it started
 # A person's podman with a container, which starts again with the host.
 PERSON = f"""
 export DEBIAN_FRONTEND=noninteractive
@@ -123,6 +124,14 @@ def test_a_second_deploy_changes_nothing(airflow: Airflow) -> None:
     assert run.changed == []
 
 
+def test_an_upgrade_of_podman_leaves_the_node_alone(airflow: Airflow, shell: Shell) -> None:
+    before = shell(NODE)
+    packages = "conmon netavark podman runc"
+    shell(f"DEBIAN_FRONTEND=noninteractive apt-get -qq install --reinstall --yes {packages}")
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    assert shell(NODE) == before
+
+
 def test_dags_and_logs_are_in_folders_of_the_host(airflow: Airflow, shell: Shell) -> None:
     bring_dag(DAG, shell, TEXT.format(dag=DAG, words="one"))
     says("one", airflow, shell)
@@ -150,11 +159,11 @@ openssl x509 -req -in /root/rt.csr -CA ca.crt -CAkey ca.key -days 20 -set_serial
 
 
 def test_a_certificate_of_the_node_that_ends_soon_is_renewed_by_the_timer(
-    airflow: Airflow, theirs: str, shell: Shell
+    airflow: Airflow, shell: Shell
 ) -> None:
     """Its containers start again, and neither the node nor those of others."""
-    node = "podman container inspect -f '{{.State.StartedAt}}' minikube"
-    before = shell(node)
+    theirs = started(shell)
+    before = shell(NODE)
     shell(f"podman exec -i minikube sh -e <<'END'\n{ENDS_SOON}\nEND")
     valid = "podman exec minikube openssl x509 -noout -in"
     days = 86400
@@ -169,18 +178,28 @@ def test_a_certificate_of_the_node_that_ends_soon_is_renewed_by_the_timer(
         "kubelet answers",
     )
     says("one", airflow, shell)
-    assert shell(node) == before and started(shell) == theirs
+    assert shell(NODE) == before and started(shell) == theirs
     assert deploy(settings=SETTINGS).changed == []
 
 
-def test_the_node_stops_and_starts_with_its_unit(
-    airflow: Airflow, theirs: str, shell: Shell
-) -> None:
+def test_the_node_stops_and_starts_with_its_unit(airflow: Airflow, shell: Shell) -> None:
+    theirs = started(shell)
     shell("systemctl stop minikube")
     assert shell("podman ps --format '{{.Names}}'") == THEIRS
     shell("systemctl start minikube")
     says("one", airflow, shell)
     assert started(shell) == theirs
+
+
+def test_a_node_whose_container_ends_starts_again(airflow: Airflow, shell: Shell) -> None:
+    theirs = started(shell)
+    before = shell(NODE)
+    shell("podman kill minikube")
+    again = f"test \"$({NODE})\" != '{before}' && systemctl is-active minikube || true"
+    wait_for(lambda: shell(again) == "active", 180 + SLACK, "the node is back")
+    says("one", airflow, shell)
+    assert started(shell) == theirs
+    assert deploy(settings=SETTINGS).changed == []
 
 
 def test_all_of_it_comes_back_with_the_host(
