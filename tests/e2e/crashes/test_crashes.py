@@ -8,6 +8,7 @@ import time
 from functools import partial
 from urllib.parse import quote
 
+import pytest
 from kubernetes import client
 
 from tests.e2e.conftest import Shell
@@ -74,6 +75,17 @@ def test_what_hangs_is_started_again(patient: str, airflow: Airflow, shell: Shel
     wait_for(lambda: healthy(airflow), 60 + SLACK, "all components are healthy again")
     kills = {unit: len(times) for unit, times in killed_by_liveness(shell, began).items()}
     assert kills == dict.fromkeys(UNITS, 1)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_upgrade_of_the_nodes_engine_leaves_tasks_alone(shell: Shell) -> None:
+    """It restarts containerd, and neither its containers nor kubelet."""
+    since = "systemctl show -P ActiveEnterTimestampMonotonic"
+    before = shell(f"{since} containerd; {since} kubelet").split()
+    shell("DEBIAN_FRONTEND=noninteractive apt-get -qq install --reinstall --yes containerd runc")
+    after = shell(f"{since} containerd; {since} kubelet").split()
+    assert (after[0] != before[0], after[1] == before[1]) == (True, True)
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
 
 
 def test_killed_one_after_the_other_while_tasks_run(
