@@ -223,14 +223,13 @@ ADDRESS_CONFIG = "/etc/keepalived/keepalived.conf"
 # Kubernetes' own certificates, in its node; kubeconfigs have theirs inside.
 KUBELET_KUBECONFIG = "/etc/kubernetes/kubelet.conf"
 KUBELET_CERTIFICATE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
-MINIKUBE_CERTIFICATES = "/root/.minikube/profiles/minikube/*.crt"  # those that minikube signs
 CLUSTER_CERTIFICATES = (
     "/var/lib/minikube/certs/*.crt",
     "/var/lib/minikube/certs/etcd/*.crt",
     "/etc/kubernetes/*.conf",
     KUBELET_CERTIFICATE,
-    MINIKUBE_CERTIFICATES,
 )
+MINIKUBE_CERTIFICATES = "/root/.minikube/profiles/minikube/*.crt"  # on the host
 HOSTPATH_VOLUMES = "/tmp/hostpath-provisioner"  # of minikube's own storage class
 KUBEADM_CONFIG = "/var/tmp/minikube/kubeadm.yaml"  # as minikube gave it to kubeadm last
 API_SERVER_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"  # on the node

@@ -241,10 +241,10 @@ def test_kubelets_own_certificate_is_made_again(which: str, host: Host) -> None:
 
 
 def test_minikubes_own_certificates_are_made_again(host: Host) -> None:
+    """They are on the host, also where the node is a container."""
     call = ("certificates.sh", "kubernetes")
     profile = host.folder / "profile"
     host.values["MINIKUBE_CERTIFICATES"] = f"{profile}/*.crt"
-    host.values["CLUSTER_CERTIFICATES"] += f" {profile}/*.crt"
     certificate(profile / "client.crt", 20)
     assert "client.crt ends on " in host.check(*call)
     give_kubeadm(host, renews=False)

@@ -38,7 +38,13 @@ ungranted() {
 }
 
 look() {
-    kubernetes=$([ -z "$CLUSTER_CERTIFICATES" ] || first_end_in_node "$CLUSTER_CERTIFICATES")
+    kubernetes=$([ -z "$CLUSTER_CERTIFICATES" ] || first_of_all | sort -n | head -n 1)
+}
+
+first_of_all() {
+    first_end_in_node "$CLUSTER_CERTIFICATES"
+    # shellcheck disable=SC2086 # a pattern
+    first_end $MINIKUBE_CERTIFICATES
 }
 
 first_end_in_node() { # of the files $1, which may be patterns
