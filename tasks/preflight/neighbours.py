@@ -219,6 +219,11 @@ def _names(report: Report) -> Iterator[str]:
             f"there is a user {name} that this deploy did not make: rename it with `usermod -l`, or"
             f" remove it with `deluser {name}`"
         )
+    for name in sorted({*report.all("foreign_group")} - {*report.all("foreign_user")}):
+        yield (
+            f"there is a group {name} that this deploy did not make, and its members could read"
+            f" Airflow's files: rename it with `groupmod -n`, or remove it with `delgroup {name}`"
+        )
     for name in sorted({*report.all("foreign_uid")} - {*report.all("foreign_user")}):
         yield (
             f"airflow_uid: the id belongs to {name} on the host: write another one, or give {name}"

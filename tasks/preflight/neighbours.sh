@@ -84,6 +84,7 @@ ask_names() {                                        # users, ids and units that
     ask_paths
     for user in $own_users; do
         getent passwd "$user" >/dev/null && say foreign_user "$user"
+        getent group "$user" >/dev/null && say foreign_group "$user"
     done
     for folder in "$units_directory" /usr/lib/systemd/system; do # packages install into the other one
         for unit in "$folder"/airflow*.service "$folder"/airflow*.timer "$folder"/airflow.target; do
@@ -294,11 +295,12 @@ ask_file_systems() { # file systems without POSIX ACLs, by which Airflow reads f
 }
 
 ask_nginx() { # whether its configuration reads the sites that Debian's does
-    [ ! -e /etc/nginx/nginx.conf ] || grep -q '^[^#]*sites-enabled' /etc/nginx/nginx.conf || say nginx_sites no
+    [ ! -e /etc/nginx/nginx.conf ] || grep -q '^[^#]*sites-enabled/[*];' /etc/nginx/nginx.conf || say nginx_sites no
 }
 
 ask_sources() { # apt's sources: a disc of the installation that is not in its drive any more
-    grep -lsE '^(deb .*|URIs:.*)cdrom:' /etc/apt/sources.list /etc/apt/sources.list.d/* | sed 's/^/disc /'
+    grep -lsE '^(deb .*|URIs:.*)cdrom:' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+        /etc/apt/sources.list.d/*.sources | sed 's/^/disc /'
 }
 
 ask_links() { # links to DAGs and modules elsewhere: pods mount only the folder itself

@@ -141,6 +141,7 @@ def of_places(settings: Settings) -> dict[str, str]:
         "brought_paths": " ".join(brought),
         "disks": " ".join((*layout.DISKS, "/tmp")),
         "new_paths": " ".join(layout.NEW),
+        "nginx_site": layout.NGINX_SITE,
     }
 
 

@@ -20,6 +20,7 @@
 : "${minikube_profile=}"   # file in which minikube keeps its cluster
 : "${node_architectures=}" # not empty: those of the cluster's nodes matter
 : "${node_mount=}"         # the folder that minikube mounts into a node in a container
+: "${nginx_site=}"         # the site of the deploy in nginx
 : "${offline_between=}"    # versions of Kubernetes that the cluster may go through
 : "${offline_dir=}"        # folder with all downloads
 : "${offline_files=}"      # «architecture:name» of each
@@ -62,7 +63,10 @@ listener() { # the process that listens on port $1, as «process name»; nothing
 }
 
 is_ours() { # whether the process $2 holds port $1 for the unit $3
-    grep -qs "$3" "/proc/$2/cgroup" && return
+    if grep -qs "$3" "/proc/$2/cgroup"; then
+        [ "$3" != nginx.service ] || [ -e "$nginx_site" ] # before the first deploy it is a person's
+        return
+    fi
     # Of systemd itself, its sockets tell.
     [ "$2" = 1 ] &&
         systemctl show -P Listen airflow-web.socket prometheus-postgres-exporter.socket |

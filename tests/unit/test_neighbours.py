@@ -33,6 +33,7 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
     ("answers", "thing", "cure"),
     [
         ({"foreign_user": ["airflow"]}, "a user airflow that this deploy did not", "deluser"),
+        ({"foreign_group": ["airflow"]}, "a group airflow that this deploy did not", "groupmod"),
         ({"others_user": ["ada"]}, "a user ada that the deploy did not make", "group inventory"),
         ({"foreign_uid": ["bob"]}, "airflow_uid: the id belongs to bob", "write another one"),
         ({"foreign_unit": ["/etc/systemd/system/airflow-x.service"]}, "airflow-x.service", "away"),
@@ -355,6 +356,7 @@ def test_names_of_others_are_told_unless_the_deploy_was_here(host: Host) -> None
         ],
         "foreign_uid": ["airflow", "airflow"],
         "foreign_user": ["airflow"],
+        "foreign_group": ["airflow"],
     }
     host.state.mkdir()
     # Of this one the deploy makes a link.
@@ -690,8 +692,12 @@ def test_a_folder_whose_file_system_has_no_lists_is_told(
 
 
 def test_an_nginx_that_reads_no_sites_is_told(host: Host) -> None:
-    host.file("/etc/nginx/nginx.conf", "http {\n    include /etc/nginx/conf.d/*.conf;\n}\n")
-    assert host.ask() == {"nginx_sites": ["no"]}
+    # The deploy's own site has no suffix.
+    for folder in ("conf.d", "sites-enabled"):
+        host.file(
+            "/etc/nginx/nginx.conf", f"http {{\n    include /etc/nginx/{folder}/*.conf;\n}}\n"
+        )
+        assert host.ask() == {"nginx_sites": ["no"]}
     host.file("/etc/nginx/nginx.conf", "http {\n    include /etc/nginx/sites-enabled/*;\n}\n")
     assert host.ask() == {}
 
@@ -708,6 +714,9 @@ def test_a_disc_among_the_sources_of_apt_is_told(host: Host, path: str, text: st
     assert host.ask() == {}
     file.write_text(f"{text}\n")
     assert host.ask() == {"disc": [str(file)]}
+    if path.endswith(".sources"):  # apt reads no other file there
+        file.rename(f"{file}.save")
+        assert host.ask() == {}
 
 
 def test_units_of_packages_are_told(host: Host) -> None:

@@ -81,6 +81,18 @@ def test_a_port_that_systemd_holds_is_told_unless_it_is_the_pages(
         assert (run(["sh", "-c", call], env={"PATH": path}).returncode == 0) is expected
 
 
+@pytest.mark.parametrize("has_site", [True, False])
+def test_a_persons_nginx_at_a_port_of_the_page_is_told(has_site: bool, tmp_path: Path) -> None:
+    """It is the deploy's when it has the deploy's site."""
+    (function,) = re.findall(r"^is_ours\(\) \{.*?^\}", QUESTIONS, re.M | re.S)
+    site = tmp_path / "site"
+    if has_site:
+        site.touch()
+    # Every process is in nginx's group for this grep.
+    call = f"grep() {{ :; }}\nnginx_site={site}\n{function}\nis_ours 443 77 nginx.service"
+    assert (run(["sh", "-c", call]).returncode == 0) is has_site
+
+
 def test_a_port_that_anybody_may_take_is_refused() -> None:
     (finding,) = found({"open_ports": ["0"]})
     assert finding.startswith("net.ipv4.ip_unprivileged_port_start is 0")
