@@ -229,6 +229,7 @@ def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:
     """Versions that minikube refuses when the cluster is down, or Kubernetes does not support."""
     there, wanted = report.one("kubernetes"), settings.kubernetes.version
     if not there:
+        yield from _containerd(settings, report)
         return
     (major, minor, *_), now = _numbers(wanted), _numbers(there)
     if _numbers(wanted) < now:
@@ -245,13 +246,28 @@ def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:
             f" every minor version on its way to {wanted}, of which none may be skipped:"
             f" deploy with one of {now[0]}.{now[1] + 1} first"
         )
-    elif settings.offline.dir:
+        return
+    yield from _containerd(settings, report)
+    if settings.offline.dir:
         for version in sorted({*between} - {*report.all("offline_between")}):
             yield (
                 f"offline_dir: the cluster has Kubernetes {there}, and on its way to {wanted} it"
                 f" needs {settings.offline.dir}/v{version} with kubeadm, kubectl, kubelet and"
                 " images.tar, all named in SHA256SUMS: add them"
             )
+
+
+def _containerd(settings: Settings, report: Report) -> Iterator[str]:
+    """A version for which the release's containerd is too old.
+
+    https://github.com/containerd/containerd/blob/main/RELEASES.md#kubernetes-support
+    """
+    wanted, release = settings.kubernetes.version, RELEASES.get(report.one("system").split()[-1])
+    if settings.node_is_host and release and release.containerd < 2 and _numbers(wanted) > [1, 36]:
+        yield (
+            f"kubernetes_version: {wanted} needs containerd 2, and {release.name} has containerd"
+            f" {release.containerd}: write a version of 1.35, the last one that works with it"
+        )
 
 
 def _numbers(version: str) -> list[int]:

@@ -83,6 +83,7 @@ class Release(NamedTuple):
     number: str  # VERSION_ID there
     python: str
     postgres: int
+    containerd: int
     is_tried: bool = True  # on machines
 
     @property
@@ -91,13 +92,15 @@ class Release(NamedTuple):
         return f"{self.distribution.capitalize()} {self.number}"
 
 
-# By VERSION_CODENAME. https://packages.debian.org and https://packages.ubuntu.com: python3 and
-# postgresql of each release.
+# By VERSION_CODENAME. https://packages.debian.org and https://packages.ubuntu.com: python3,
+# postgresql and containerd of each release.
 RELEASES = {
-    "bookworm": Release("debian", "12", python="3.11", postgres=15),
-    "trixie": Release("debian", "13", python="3.13", postgres=17),
-    "noble": Release("ubuntu", "24.04", python="3.12", postgres=16, is_tried=False),
-    "resolute": Release("ubuntu", "26.04", python="3.14", postgres=18, is_tried=False),
+    "bookworm": Release("debian", "12", python="3.11", postgres=15, containerd=1),
+    "trixie": Release("debian", "13", python="3.13", postgres=17, containerd=1),
+    "noble": Release("ubuntu", "24.04", python="3.12", postgres=16, containerd=1, is_tried=False),
+    "resolute": Release(
+        "ubuntu", "26.04", python="3.14", postgres=18, containerd=2, is_tried=False
+    ),
 }
 
 
@@ -434,6 +437,9 @@ class Settings(Compound):
     def kubectl(self) -> str:
         """kubectl with the rights to set up the namespace, as the beginning of a shell command."""
         kubeconfig, context = self.kubernetes.admin_kubeconfig, self.kubernetes.context
+        # The current context is a person's choice, and may be that of another cluster.
+        if self.kubernetes.uses_minikube:
+            context = "minikube"
         chosen = f" --context={context}" if context else ""
         return f"/usr/local/bin/kubectl --kubeconfig={kubeconfig}{chosen}"
 

@@ -27,6 +27,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -158,8 +159,23 @@ def _network(value: str) -> str:
 
 Network = Annotated[str, AfterValidator(_network)]
 Quantity = Annotated[str, _checked("[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?", max_length=32)]
-# Without a login: units, processes and the pod template show the URL.
-ProxyUrl = Annotated[str, _checked(r"http://[A-Za-z0-9._\[\]:-]+/?", max_length=1024)]
+
+
+def _without_login(value: object) -> object:
+    # Units, processes and the pod template show the URL.
+    if isinstance(value, str) and "@" in value:
+        raise ValueError(
+            "has a login, which everybody on the host could read: write the URL without it, as of a"
+            " proxy on the host itself that logs in (cntlm)"
+        )
+    return value
+
+
+ProxyUrl = Annotated[
+    str,
+    BeforeValidator(_without_login),
+    _checked(r"http://[A-Za-z0-9._\[\]:-]+/?", max_length=1024),
+]
 Unproxied = Annotated[str, _checked("[A-Za-z0-9._:/*-]+", max_length=256)]
 # uv's own rule: https://docs.astral.sh/uv/concepts/indexes/#defining-an-index
 IndexName = Annotated[str, _checked("[A-Za-z0-9._-]+", max_length=128)]
@@ -290,8 +306,8 @@ def printable(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value in a message: printable, and not longer than a line."""
-    text = repr(value)
+    """A value in a message: printable, not longer than a line, and without the login of a URL."""
+    text = re.sub(r"://\S*@", "://…@", repr(value))
     return text if len(text) < 120 else f"{text[:100]}… ({len(text)} characters)"
 
 

@@ -267,6 +267,18 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
             "one of 1.34 first",
         ),
         (
+            {},
+            {"kubernetes_version": "1.36.3"},
+            "kubernetes_version: 1.36.3 needs containerd 2, and Debian 12 has containerd 1",
+            "write a version of 1.35",
+        ),
+        (
+            {"kubernetes": ["1.35.8"]},
+            {"kubernetes_version": "1.36.3"},
+            "kubernetes_version: 1.36.3 needs containerd 2",
+            "write a version of 1.35",
+        ),
+        (
             {"kubernetes": ["1.33.1"], "offline_between": ["1.33.2"]},
             OFFLINE,
             f"/srv/offline/v{BETWEEN[0]} with kubeadm, kubectl, kubelet and images.tar",

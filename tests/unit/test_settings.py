@@ -233,6 +233,11 @@ def test_a_minikube_that_mounts_no_folder_in_a_container_is_refused(driver: str)
     fake.settings({"minikube_driver": driver, **older, "minikube_version": "1.37.0"})
 
 
+def test_the_deploy_asks_minikubes_cluster_whatever_a_person_asks() -> None:
+    """A person's current context may be another one."""
+    assert fake.settings().kubectl.endswith("--kubeconfig=/root/.kube/config --context=minikube")
+
+
 @pytest.mark.parametrize("key", ["kubernetes_kubeconfig", "kubernetes_context"])
 def test_minikube_takes_no_kubeconfig(key: str) -> None:
     sentence = fake.refusal({key: "/root/cluster.yaml"})
@@ -316,6 +321,8 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
             {"worker_registry": {"repository": "r.example/b", "password": ["s3cret"]}},
             "worker_registry.password",
         ),
+        ({"proxy_url": "http://ada:s3cret@proxy.example:3128"}, "proxy_url: has a login"),
+        ({"web_base_url": "ftp://ada:s3cret@x.example"}, "web_base_url"),
         (
             {"web_login_config": "AUTH_TYPE = 2\npassword = s3cret s3cret\n"},
             "web_login_config: the text is no Python in line 2",
