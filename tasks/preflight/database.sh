@@ -74,9 +74,12 @@ union all select format('limit %s the database %s', datconnlimit, datname) from 
     where datname = current_database() and datconnlimit >= 0
 union all select format('limit %s the server', current_setting('max_connections'))"
 read -r own_name </proc/sys/kernel/hostname
-alive="select 'alive ' || string_agg(distinct hostname, ', ') from public.job where state = 'running'
+# The code of DAGs can write rows of the other services.
+alive="select 'alive ' || string_agg(distinct hostname, ', ') from public.job
+    where job_type = 'SchedulerJob' and state = 'running'
     and latest_heartbeat > now() - interval '1 minute' having count(*) > 0
-union all select 'strangers ' || string_agg(distinct hostname, ', ') from public.job where state = 'running'
+union all select 'strangers ' || string_agg(distinct hostname, ', ') from public.job
+    where job_type = 'SchedulerJob' and state = 'running'
     and latest_heartbeat > now() - interval '1 minute'
     and split_part(hostname, '.', 1) <> split_part('$own_name', '.', 1) having count(*) > 0"
 

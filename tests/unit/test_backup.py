@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -449,6 +450,59 @@ def test_a_backup_that_this_host_has_not_made_needs_a_word(
     done = host.call(restore, "--trust", str(backup))
     assert (done.returncode, done.stderr) == (0, "")
     assert kept_files(host)["etc/airflow/secrets/jwt-secret"] == "etc/airflow/secrets/jwt-secret"
+
+
+def link(name: str, target: Path) -> tarfile.TarInfo:
+    """A link in an archive."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, str(target)
+    return member
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "MAC", "about", "database.dump", "host.tar"])
+def test_a_link_in_a_backup_is_not_followed(
+    name: str, upgraded: tuple[Host, Path], tmp_path: Path
+) -> None:
+    """The checksums know nothing of it."""
+    host, backup = upgraded
+    theirs, changed = tmp_path / "theirs", tmp_path / "changed.tar"
+    with tarfile.open(backup) as genuine, tarfile.open(changed, "w") as made:
+        for member in genuine:
+            content = genuine.extractfile(member)
+            assert content
+            if member.name == name:
+                theirs.write_bytes(content.read())
+                made.addfile(link(name, theirs))
+            else:
+                made.addfile(member, content)
+    done = host.call(programs.BIN / "airflow-restore", str(changed))
+    assert done.returncode == 1 and f"it has no file {name}; nothing was changed" in done.stderr
+    assert kept_files(host) == dict.fromkeys(KEPT, "new")
+
+
+@pytest.mark.parametrize("name", ["rights.sql", "statements.sql", "../outside", "/etc/outside"])
+def test_other_members_of_a_backup_stay_in_it(
+    name: str, upgraded: tuple[Host, Path], tmp_path: Path
+) -> None:
+    host, backup = upgraded
+    theirs = tmp_path / "theirs"
+    theirs.write_text("as before")
+    with tarfile.open(backup, "a") as changed:
+        changed.addfile(link(name, theirs))
+    done = host.call(programs.BIN / "airflow-restore", str(backup))
+    assert (done.returncode, theirs.read_text()) == (0, "as before")
+
+
+def test_a_mark_is_a_command_whatever_the_name_of_the_backup(
+    upgraded: tuple[Host, Path], tmp_path: Path
+) -> None:
+    host, backup = upgraded
+    named = tmp_path / "it's one; reboot.tar"
+    named.write_bytes(backup.read_bytes())
+    copy = f"cp {host.root}{layout.RESTORE_MARK} {tmp_path}/mark 2>/dev/null"
+    (tmp_path / "bin/psql").write_text(f"#!/bin/sh\nhere={tmp_path}\n{copy}\n{PROGRAMS['psql']}\n")
+    assert host.call(programs.BIN / "airflow-restore", str(named)).returncode == 0
+    assert shlex.split((tmp_path / "mark").read_text()) == ["airflow-restore", str(named)]
 
 
 RECIPIENT = "age1" + "q" * 58

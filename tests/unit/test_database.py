@@ -418,13 +418,18 @@ def test_a_host_takes_over_the_data_whose_key_it_has(
         file.write_text("something\n")
 
     made = "create table alembic_version (version_num text);"
-    made += "create table job (hostname text, state text, latest_heartbeat timestamptz);"
+    made += (
+        "create table job (job_type text, hostname text, state text, latest_heartbeat timestamptz);"
+    )
     made += "alter table alembic_version owner to airflow; alter table job owner to airflow"
     server.sql(made, "airflow")
     try:
         put(f"{layout.SECRETS}/fernet-key")
         assert asked(server, tmp_path) == []
-        server.sql("insert into job values ('old-host', 'running', now())", "airflow")
+        # The code of DAGs can write rows of other kinds.
+        for kind, name in (("TriggererJob", "made-up"), ("SchedulerJob", "old-host")):
+            assert asked(server, tmp_path) == []
+            server.sql(f"insert into job values ('{kind}', '{name}', 'running', now())", "airflow")
         (finding,) = asked(server, tmp_path)
         assert "the Airflow of old-host runs with the database" in finding
         put(layout.MIGRATED)  # it is this host's own

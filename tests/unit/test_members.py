@@ -813,12 +813,15 @@ def test_keys_are_not_rotated_on_one_of_several_hosts(tmp_path: Path) -> None:
     assert "this host is one of several with the same secrets" in done.stderr
 
 
-@pytest.mark.parametrize("program", ["airflow-restore", "airflow-rollback"])
+WORDS: dict[str, list[str]] = {"airflow-restore": ["missing.tar"], "airflow-rollback": []}
+
+
+@pytest.mark.parametrize("program", WORDS)
 def test_only_the_first_host_brings_a_backup_back(program: str, tmp_path: Path) -> None:
     env = programs.host_env(tmp_path, fake.several(1))
     (tmp_path / program).symlink_to(programs.BIN / "airflow-restore")
     done = subprocess.run(
-        [tmp_path / program, "some.tar"],
+        [tmp_path / program, *WORDS[program]],
         env={"PATH": os.environ["PATH"], **env},
         text=True,
         capture_output=True,
@@ -827,15 +830,17 @@ def test_only_the_first_host_brings_a_backup_back(program: str, tmp_path: Path) 
     assert done.stderr.endswith("nothing was changed\n")
 
 
-@pytest.mark.parametrize("program", ["airflow-restore", "airflow-rollback"])
+@pytest.mark.parametrize("program", WORDS)
 @pytest.mark.parametrize("name", ["another", OWN])
 def test_a_backup_comes_back_when_the_other_hosts_have_stopped(
     name: str, program: str, host: stand_ins.Host, server: postgres.Server
 ) -> None:
-    server.sql(f"delete from job; insert into job values ('T', 'running', '{name}', now())")
+    server.sql(
+        f"delete from job; insert into job values ('SchedulerJob', 'running', '{name}', now())"
+    )
     host.values |= {"SEVERAL_HOSTS": "first", "BACKUPS": str(host.folder)}
     (host.folder / program).symlink_to(programs.BIN / "airflow-restore")
-    said = host.run(str(host.folder / program), "missing.tar").stderr
+    said = host.run(str(host.folder / program), *WORDS[program]).stderr
     if name == OWN:
         assert "there is no file missing.tar" in said or "no backup of before an upgrade" in said
     else:
