@@ -358,7 +358,7 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/etc/airflow/airflow.cfg",
         *(  # Airflow loads them once
             f"/usr/local/lib/airflow/python/airflow_deploy_{name}.py"
-            for name in ("crashes", "files", "logs", "memory", "policy")
+            for name in ("callbacks", "columns", "crashes", "files", "logs", "memory", "policy")
         ),
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),

@@ -171,3 +171,13 @@ def test_log_files_are_opened_by_the_deploys_plugin(host: Host) -> None:
     )
     said = host.check_output(f'/usr/local/lib/airflow/run python -c "{program}"')
     assert said.splitlines()[-1] == "{'airflow_deploy_logs'}"
+
+
+def test_what_ends_no_scheduler(host: Host) -> None:
+    program = (
+        "from airflow.jobs.scheduler_job_runner import SchedulerJobRunner as runner;"
+        " from airflow.models.log import Log;"
+        " print(runner._try_to_load_executor.__module__, len(Log(event='x' * 61).event))"
+    )
+    said = host.check_output(f'/usr/local/lib/airflow/run python -c "{program}"')
+    assert said.splitlines()[-1] == "airflow_deploy_callbacks 60"

@@ -205,9 +205,14 @@ def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
         modules[name] = ModuleType(name)
         vars(modules[name]).update(values)
     modules["airflow"].settings = modules["airflow.settings"]
-    for name in ("airflow_deploy_logs", "airflow_deploy_crashes", "airflow_deploy_memory"):
-        modules[name] = ModuleType(name)
-        vars(modules[name])["install"] = lambda: None
+    for name in ("callbacks", "columns", "crashes", "logs", "memory"):
+        module = modules[f"airflow_deploy_{name}"] = ModuleType(name)
+        vars(module)["install"] = lambda: None
+    # Airflow's models are not here.
+    vars(modules["airflow_deploy_columns"]).update(
+        objection_to_task=lambda task: task.too_large,
+        objection_to_weights=lambda dag: dag.too_large,
+    )
     with mock.patch.dict(sys.modules, modules):
         return runpy.run_path(f"{FILES}/usr/local/lib/airflow/python/airflow_deploy_policy.py")
 
@@ -282,7 +287,7 @@ OF_OTHERS = {"team": "data"}
 )
 def test_a_task_names_no_other_task_to_the_executor(executor_config: Any, words: str) -> None:
     hooks = policy()
-    task = SimpleNamespace(task_id="one", executor_config=executor_config)
+    task = SimpleNamespace(task_id="one", executor_config=executor_config, too_large="")
     if words:
         with pytest.raises(Exception, match=words):
             hooks["task_policy"](task)
@@ -315,10 +320,20 @@ def test_a_callback_that_no_executor_runs_is_refused(
 ) -> None:
     alert = SimpleNamespace(callback=SimpleNamespace(**callback))
     hook = policy(executor)["dag_policy"]
-    hook(SimpleNamespace(dag_id="some", deadline=None))
-    dag = SimpleNamespace(dag_id="some", deadline=[alert])
+    hook(SimpleNamespace(dag_id="some", deadline=None, too_large=""))
+    dag = SimpleNamespace(dag_id="some", deadline=[alert], too_large="")
     if not is_refused:
         hook(dag)
         return
     with pytest.raises(Exception, match="some: a SyncCallback of a deadline needs"):
         hook(dag)
+
+
+def test_what_the_database_does_not_hold_is_refused() -> None:
+    hooks = policy()
+    task = SimpleNamespace(task_id="one", executor_config={}, too_large="retries is 7")
+    with pytest.raises(Exception, match="one: retries is 7"):
+        hooks["task_policy"](task)
+    dag = SimpleNamespace(dag_id="some", deadline=None, too_large="it adds up to 7")
+    with pytest.raises(Exception, match="some: it adds up to 7"):
+        hooks["dag_policy"](dag)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import airflow_deploy_callbacks
+import airflow_deploy_columns
 import airflow_deploy_crashes
 import airflow_deploy_logs
 import airflow_deploy_memory
@@ -48,11 +50,15 @@ settings.task_instance_mutation_hook.is_noop = False
 airflow_deploy_logs.install()
 airflow_deploy_crashes.install()
 airflow_deploy_memory.install()
+airflow_deploy_columns.install()
+airflow_deploy_callbacks.install()
 
 
 @hookimpl
 def dag_policy(dag: Any) -> None:
-    """Refuse a callback that would end the scheduler of Airflow 3.3.2 after each start."""
+    """Refuse what would end the scheduler of Airflow 3.3.2 after each start."""
+    if sentence := airflow_deploy_columns.objection_to_weights(dag):
+        raise AirflowClusterPolicyViolation(f"{dag.dag_id}: {sentence}")
     default = conf.get("core", "executor").partition(",")[0]
     for alert in dag.deadline or []:
         callback = alert.callback
@@ -83,7 +89,8 @@ def objection(executor_config: Any) -> str:
 @hookimpl
 def task_policy(task: Any) -> None:
     """Refuse it where the DAG is read: the web page shows the sentence as an import error."""
-    if sentence := objection(getattr(task, "executor_config", None)):
+    sentence = objection(getattr(task, "executor_config", None))
+    if sentence := sentence or airflow_deploy_columns.objection_to_task(task):
         raise AirflowClusterPolicyViolation(f"{task.task_id}: {sentence}")
 
 

@@ -1,0 +1,121 @@
+"""Values in a DAG that the database or the executor refuses: they don't end the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import Shell
+from tests.e2e.support import SLACK, Airflow, bring_dag, properties
+from tests.support import wait_for
+
+LARGEST = 2**31 - 1
+DAG = """
+from datetime import datetime, timedelta, timezone
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, DeadlineAlert, DeadlineReference, SyncCallback
+
+deadline = DeadlineAlert(
+    reference=DeadlineReference.DAGRUN_QUEUED_AT,
+    interval=timedelta(seconds=1),
+    callback=SyncCallback("builtins.print"),
+)
+with DAG(
+    "@NAME@",
+    schedule="@once",
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    is_paused_upon_creation=False,
+    @OPTIONS@
+):
+    @TASKS@
+"""
+TASKS = {
+    "queue": 'EmptyOperator(task_id="queue", queue="x" * 257)',
+    "retries": 'EmptyOperator(task_id="retries", retries=2**31)',
+    "owner": 'EmptyOperator(task_id="owner", owner="x" * 501)',
+    # It never begins, so the run does not end before its deadline.
+    "slots": 'BashOperator(task_id="slots", bash_command="true", pool_slots=2**31)',
+    "weights": 'EmptyOperator(task_id="first", priority_weight=2**31 - 1) >>'
+    ' EmptyOperator(task_id="last", priority_weight=2**31 - 1)',
+}
+# What the page says of each, if it is alone in a DAG.
+SENTENCES = {
+    "queue": "queue has 257 characters, but Airflow's database holds 256: choose a shorter one",
+    "retries": f"retries is {LARGEST + 1}, but Airflow's database holds numbers",
+    "owner": "owner has 501 characters, but Airflow's database holds 500",
+    "slots": f"pool_slots is {LARGEST + 1}, but Airflow's database holds numbers",
+    "weights": "priority_weight of first and of all tasks downstream of it add up to"
+    f" {2 * LARGEST}",
+}
+# The code of a DAG runs in the process that asks the policy.
+NO_POLICY = """
+from airflow import settings
+
+settings.dag_policy = settings.task_policy = lambda *_, **__: None
+"""
+
+
+def text(name: str, tasks: str, options: str = "") -> str:
+    """A DAG file."""
+    filled = DAG.replace("@NAME@", name).replace("@TASKS@", tasks)
+    return filled.replace("@OPTIONS@", options)
+
+
+def lives(shell: Shell) -> list[str]:
+    """What a scheduler that ends changes."""
+    return properties(shell, "airflow-scheduler", "NRestarts", "InvocationID", "MainPID")
+
+
+@pytest.fixture(autouse=True)
+def same_scheduler(shell: Shell) -> Iterator[None]:
+    """The scheduler that was there before the test is there after it."""
+    before = lives(shell)
+    yield
+    shell("rm -f /opt/airflow/dags/e2e_large_*.py")
+    assert lives(shell) == before
+
+
+def test_such_a_dag_is_an_import_error(airflow: Airflow, shell: Shell) -> None:
+    for kind, tasks in TASKS.items():
+        bring_dag(f"e2e_large_{kind}", shell, text(f"e2e_large_{kind}", tasks))
+
+    def all_said() -> bool:
+        errors = airflow.request("GET", "/importErrors?limit=100")["import_errors"]
+        said = {each["filename"].rpartition("/")[2]: each["stack_trace"] for each in errors}
+        return all(
+            words in said.get(f"e2e_large_{kind}.py", "") for kind, words in SENTENCES.items()
+        )
+
+    wait_for(all_said, 90 + SLACK, "the web page says so")
+
+
+def test_one_that_the_policy_did_not_see_does_no_harm(airflow: Airflow, shell: Shell) -> None:
+    name = "e2e_large_all"
+    all_tasks = text(name, "\n    ".join(TASKS.values()), "deadline=deadline,")
+    bring_dag(name, shell, NO_POLICY + all_tasks)
+
+    def begun() -> str | None:
+        known = airflow.request("GET", f"/dags?dag_id_pattern={name}")["dags"]
+        runs = airflow.request("GET", f"/dags/{name}/dagRuns")["dag_runs"] if known else []
+        return runs[0]["dag_run_id"] if runs and runs[0]["state"] == "running" else None
+
+    run = wait_for(begun, 90 + SLACK, "the scheduler makes the run")
+    assert run is not None
+    tasks = {each["task_id"]: each for each in airflow.tasks(name, run)}
+    assert tasks["queue"]["queue"] == "x" * 256
+    assert tasks["retries"]["max_tries"] == LARGEST
+    assert tasks["slots"]["pool_slots"] == LARGEST
+    assert tasks["first"]["priority_weight"] == LARGEST
+
+    ask = (
+        'cd / && runuser -u airflow -- psql -XAtq airflow -c "select distinct state from callback'
+        f" where type = 'executor' and data::text like '%{name}%'\""
+    )
+    wait_for(lambda: shell(ask) == "failed", 60 + SLACK, "the callback fails")
+    said = shell("journalctl -u airflow-scheduler --since=-10min --no-pager")
+    assert "KubernetesExecutor does not run callbacks" in said
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    airflow.request("PATCH", f"/dags/{name}", {"is_paused": True})
