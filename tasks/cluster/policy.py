@@ -132,6 +132,8 @@ def values(settings: HostSettings, templates: Sequence[Manifest]) -> dict[str, A
         "namespaces": settings.kubernetes.namespaces,
         # Those that act in the name of a task: all accounts of the namespaces.
         "tasks": [f"system:serviceaccounts:{each}" for each in settings.kubernetes.namespaces],
+        # It runs code of DAGs on the host, beside accounts of the same namespace that do not.
+        "triggerer": f"system:serviceaccount:{settings.kubernetes.control_namespace}:{TRIGGERER}",
         "executors": EXECUTORS,
         "folders": sorted(own | allowed),
         "read_only": sorted(own - written - allowed),

@@ -17,12 +17,16 @@ from pyinfra.api import DeployError
 
 from tasks import layout
 from tasks.cluster import policy
+from tasks.layout import ROOT
+from tasks.lib.kubectl import render
 from tasks.worker import template
 from tests.e2e.attacks import pods
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan, Planned
 
 PATH = "/etc/airflow/pod-policy.yaml"
+WITH_OPERATOR = {"kubernetes_pod_operator": True}
+OF_TASKS = "request.userInfo.?groups.orValue([]).exists(group, group in "
 PROGRAM = FILES / "usr/local/lib/airflow/pod-policy.py"
 
 
@@ -96,6 +100,26 @@ def test_settings_allow_more_by_name() -> None:
     assert more["ids"] == [4321, 1000]
     assert more["accounts"] == ["airflow-pod-operator", "airflow-worker", "default", "team"]
     assert more["namespaces"] == ["airflow", "team"]
+
+
+def test_the_triggerer_may_change_no_more_than_a_task(of_cluster: Plan) -> None:
+    """It runs code of DAGs on the host, and its account is in the namespace of Airflow's own."""
+    roles = yaml.safe_load_all(
+        render(ROOT / "files/etc/airflow/kubernetes.yaml.j2", fake.settings(WITH_OPERATOR))
+    )
+    (subject,) = next(
+        each["subjects"]
+        for each in roles
+        if (each["kind"], each["metadata"]["name"]) == ("RoleBinding", "airflow-triggerer-account")
+    )
+    user = f'"system:serviceaccount:{subject["namespace"]}:{subject["name"]}"'
+    rules = next(yaml.load_all(of_cluster.uploads[PATH], yaml.CSafeLoader))["spec"]
+    counts, first = rules["matchConditions"][0]["expression"], rules["validations"][0]["expression"]
+    assert f"|| (({OF_TASKS}" in counts and first.startswith(f"!({OF_TASKS}")
+    for expression in (counts, first):
+        assert f'|| request.userInfo.?username.orValue("") == {user})' in expression
+
+
 
 
 def test_root_among_the_users_allows_every_images_own() -> None:

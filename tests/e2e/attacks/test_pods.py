@@ -84,6 +84,7 @@ LABELS = {
     "executors": {"airflow-worker": "e2e", "kubernetes_executor": "True"},
     "tasks": {"a": "b"},
 }
+AS_TRIGGERER = "--as=system:serviceaccount:airflow-control:airflow-triggerer --dry-run=server"
 AS_TASK = "--as=system:serviceaccount:airflow:airflow-pod-operator --dry-run=server"
 
 
@@ -104,6 +105,7 @@ def labelled(template: pods.Pod, shell: Shell) -> Any:
 TOLERATES = json.dumps({"spec": {"tolerations": [{"key": "e2e", "operator": "Exists"}]}})
 
 
+@pytest.mark.parametrize("who", [AS_TASK, AS_TRIGGERER], ids=["task", "triggerer"])
 @pytest.mark.parametrize(
     ("change", "is_refused"),
     [
@@ -117,11 +119,11 @@ TOLERATES = json.dumps({"spec": {"tolerations": [{"key": "e2e", "operator": "Exi
         ("annotate pod e2e-tasks try_number=x", False),
     ],
 )
-def test_a_task_changes_only_pods_of_tasks(
-    change: str, is_refused: bool, labelled: None, shell: Shell
+def test_code_of_dags_changes_only_pods_of_tasks(
+    change: str, is_refused: bool, who: str, labelled: None, shell: Shell
 ) -> None:
     """The executor would believe what it says: a number that is none would end the scheduler."""
-    said = shell(f"kubectl -n airflow {change} {AS_TASK} 2>&1 || true")
+    said = shell(f"kubectl -n airflow {change} {who} 2>&1 || true")
     assert ("a task may not make or change a pod with the labels" in said) is is_refused, said
     assert is_refused or "server dry run" in said
 
