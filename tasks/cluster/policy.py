@@ -36,6 +36,8 @@ KINDS = {
 }
 # The labels of the pods that Airflow's executor makes for tasks.
 EXECUTORS = ["airflow-worker", "kubernetes_executor"]
+# Seconds that a pod may take to end after its deletion; a template may have more.
+LONGEST_END = 600
 # The accounts with rights of Airflow's own: no pod acts as one of them.
 AIRFLOWS_OWN = {CONTROL_PLANE, TRIGGERER}
 
@@ -137,6 +139,16 @@ def values(settings: HostSettings, templates: Sequence[Manifest]) -> dict[str, A
         "executors": EXECUTORS,
         "folders": sorted(own | allowed),
         "read_only": sorted(own - written - allowed),
+        "finalizers": sorted(
+            {
+                each
+                for template in templates
+                for each in template.get("metadata", {}).get("finalizers") or []
+            }
+        ),
+        "longest_end": max(
+            LONGEST_END, *(spec.get("terminationGracePeriodSeconds") or 0 for spec in specs)
+        ),
         # The one that is there by default comes first.
         "ids": sorted(users, key=lambda user: (user != settings.airflow.uid, user)),
         "accounts": sorted((_accounts(settings) | accounts) - AIRFLOWS_OWN),

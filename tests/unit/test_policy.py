@@ -120,6 +120,26 @@ def test_the_triggerer_may_change_no_more_than_a_task(of_cluster: Plan) -> None:
         assert f'|| request.userInfo.?username.orValue("") == {user})' in expression
 
 
+def test_pods_of_tasks_end_and_go_unless_the_template_has_it_otherwise() -> None:
+    assert (values({})["finalizers"], values({})["longest_end"]) == ([], policy.LONGEST_END)
+    found = values(
+        {
+            "worker_pod_override": {
+                "metadata": {"finalizers": ["example.com/x"]},
+                "spec": {"terminationGracePeriodSeconds": 7200},
+            }
+        }
+    )
+    assert (found["finalizers"], found["longest_end"]) == (["example.com/x"], 7200)
+
+
+def test_only_a_task_that_adds_finalizers_to_a_pod_is_looked_at(of_cluster: Plan) -> None:
+    """Kubernetes itself changes finalizers while it deletes."""
+    rules = next(yaml.load_all(of_cluster.uploads[PATH], yaml.CSafeLoader))["spec"]
+    added = "!object.metadata.?finalizers.orValue([]).all(each, each in oldObject.metadata."
+    before, found, _ = rules["matchConditions"][0]["expression"].partition(added)
+    assert found and before.count("(") - before.count(")") == 2
+    assert before.rpartition("|| ((")[2].startswith(OF_TASKS)
 
 
 def test_root_among_the_users_allows_every_images_own() -> None:

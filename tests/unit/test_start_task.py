@@ -278,6 +278,15 @@ OF_OTHERS = {"team": "data"}
             for kind in ("labels", "annotations")
             for name in ("try_number", "map_index", "dag_id", "airflow-worker", "task_instance_id")
         ),
+        (
+            {
+                "pod_override": SimpleNamespace(
+                    metadata=SimpleNamespace(finalizers=["example.com/x"])
+                )
+            },
+            "pod_override of a task may not have finalizers",
+        ),
+        ({"pod_override": SimpleNamespace(metadata=SimpleNamespace(finalizers=[]))}, ""),
         # Whoever writes to the table of DAGs chooses any value.
         (5, "executor_config of a task must be a dictionary"),
         ("pod_template_file", "executor_config of a task must be a dictionary"),

@@ -31,6 +31,8 @@ ACCOUNT = "may act only as the service account"
 OTHERS = "e2e-others"  # an account of the namespace that no setting names
 # It is in a namespace without pods.
 NO_ACCOUNT = "error looking up service account airflow/airflow-control-plane"
+FINALIZERS = "may not have finalizers"
+END = "seconds to end (terminationGracePeriodSeconds)"
 SECRET = "may not read the deploy's own Secrets"
 
 
@@ -117,6 +119,16 @@ def writable(pod: Pod) -> None:
         mount.pop("readOnly", None)
 
 
+def finalized(pod: Pod) -> None:
+    """A pod that stays until somebody takes the finalizer away, which nobody does."""
+    pod["metadata"]["finalizers"] = ["example.com/e2e"]
+
+
+def of_a_job(pod: Pod) -> None:
+    """The finalizer that Kubernetes gives to pods of a Job, and takes away."""
+    pod["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
+
+
 def own_group(pod: Pod) -> object:
     """The group of the task's container alone instead of the pod's."""
     group = pod["spec"]["securityContext"].pop("runAsGroup")
@@ -150,6 +162,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
         ],
         FOLDER,
     ),
+    "to stay for ever": (finalized, FINALIZERS),
+    "to stay for ever, as if it were of a Job": (of_a_job, FINALIZERS),
+    "a day to end": (spec(terminationGracePeriodSeconds=86400), END),
     "to write DAGs": (writable, READ_ONLY),
     "a kind of volume that mounts on the node": (
         volume(nfs={"server": "192.0.2.1", "path": "/"}),
@@ -285,6 +300,7 @@ ADMITTED: dict[str, Change] = {
     "facts about itself": volume(
         downwardAPI={"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}
     ),
+    "ten minutes to end": spec(terminationGracePeriodSeconds=600),
     "a login for its image": spec(imagePullSecrets=[{"name": "airflow-registry"}]),
     "a node by its labels": spec(nodeSelector={"kubernetes.io/os": "linux"}),
     "a taint by its name": spec(tolerations=[{"key": "gpu", "operator": "Exists"}]),

@@ -42,10 +42,10 @@ def template(deployed: Deploy, shell: Shell) -> Any:
     return yaml.safe_load(shell("cat /etc/airflow/pod_template.yaml"))
 
 
-def answer(shell: Shell, pod: pods.Pod) -> str:
+def answer(shell: Shell, pod: pods.Pod, who: str = "") -> str:
     """The cluster's answer to a pod; a dry run, so it makes none."""
     return shell(
-        "kubectl -n airflow create --dry-run=server -f - 2>&1 <<'END' || true\n"
+        f"kubectl -n airflow create {who} --dry-run=server -f - 2>&1 <<'END' || true\n"
         f"{json.dumps(pod)}\nEND"
     )
 
@@ -80,6 +80,12 @@ def test_the_cluster_admits(wish: str, template: pods.Pod, shell: Shell) -> None
     assert admitted(shell, pod), answer(shell, pod)
 
 
+def test_kubernetes_itself_makes_the_pods_of_a_job(template: pods.Pod, shell: Shell) -> None:
+    pod = pods.changed(template, pods.of_a_job)
+    said = answer(shell, pod, "--as=system:serviceaccount:kube-system:job-controller")
+    assert said.endswith("created (server dry run)"), said
+
+
 LABELS = {
     "executors": {"airflow-worker": "e2e", "kubernetes_executor": "True"},
     "tasks": {"a": "b"},
@@ -102,6 +108,7 @@ def labelled(template: pods.Pod, shell: Shell) -> Any:
     shell(f"kubectl -n airflow delete pod {' '.join(f'e2e-{name}' for name in LABELS)}")
 
 
+FINALIZED = json.dumps({"metadata": {"finalizers": ["example.com/e2e"]}})
 TOLERATES = json.dumps({"spec": {"tolerations": [{"key": "e2e", "operator": "Exists"}]}})
 
 
@@ -115,6 +122,7 @@ TOLERATES = json.dumps({"spec": {"tolerations": [{"key": "e2e", "operator": "Exi
         ("label pod e2e-tasks airflow-worker=1", True),
         ("label pod e2e-tasks kubernetes_executor=True", True),
         (f"patch pod e2e-tasks --type=strategic -p '{TOLERATES}'", True),
+        (f"patch pod e2e-tasks --type=strategic -p '{FINALIZED}'", True),
         ("label pod e2e-tasks c=d", False),
         ("annotate pod e2e-tasks try_number=x", False),
     ],
@@ -275,6 +283,10 @@ print(settings.task_instance_mutation_hook.is_noop, task_instance.executor_confi
         (
             '{"pod_override": V1Pod(metadata=V1ObjectMeta(annotations={"try_number": "x"}))}',
             "pod_override of a task may not have try_number",
+        ),
+        (
+            '{"pod_override": V1Pod(metadata=V1ObjectMeta(finalizers=["example.com/x"]))}',
+            "pod_override of a task may not have finalizers",
         ),
         ("5", "executor_config of a task must be a dictionary"),
     ],

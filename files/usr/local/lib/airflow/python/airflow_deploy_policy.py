@@ -23,6 +23,9 @@ SENTENCE = (
     "pod_template_file of a task is not allowed, since the scheduler would open the file: change"
     " the task's pod with pod_override"
 )
+FINALIZERS = (
+    "pod_override of a task may not have finalizers, since its pod would never go: leave them out"
+)
 NO_DICTIONARY = "executor_config of a task must be a dictionary, such as {'pod_override': V1Pod(…)}"
 # The labels and annotations by which the executor finds the pods of tasks, and the task of a pod.
 # It merges a pod_override last, and text instead of a number would end the scheduler after each
@@ -76,6 +79,8 @@ def objection(executor_config: Any) -> str:
     if KEY in executor_config:
         return SENTENCE
     metadata = getattr(executor_config.get("pod_override"), "metadata", None)
+    if getattr(metadata, "finalizers", None):
+        return FINALIZERS
     both = [getattr(metadata, name, None) for name in ("labels", "annotations")]
     taken = EXECUTORS & {name for each in both if isinstance(each, dict) for name in each}
     if not taken:
