@@ -123,6 +123,8 @@ def values(settings: HostSettings, templates: Sequence[Manifest]) -> dict[str, A
     own = {folder for each in folders for folder in each}
     written = {folder for each in folders for folder, is_written in each.items() if is_written}
     allowed = set(settings.kubernetes.allowed_host_folders)
+    mounts = {mount for spec in specs for mount in _claim_mounts(spec)}
+    read = {claim for claim, _, is_written in mounts if not is_written}
     users = {settings.airflow.uid, *settings.kubernetes.allowed_users}
     if 0 in users:
         users.add(ANY_USER)
@@ -139,6 +141,14 @@ def values(settings: HostSettings, templates: Sequence[Manifest]) -> dict[str, A
         "executors": EXECUTORS,
         "folders": sorted(own | allowed),
         "read_only": sorted(own - written - allowed),
+        # Each with the folders in it that the template writes to: a claim may be for logs too.
+        "read_only_claims": {
+            claim: sorted(
+                folder for name, folder, is_written in mounts if name == claim and is_written
+            )
+            for claim in sorted(read)
+            if (claim, "", True) not in mounts
+        },
         "finalizers": sorted(
             {
                 each
@@ -183,6 +193,25 @@ def _host_folders(spec: Manifest) -> dict[str, bool]:
             if mount["name"] in by_name and not mount.get("readOnly"):
                 found[by_name[mount["name"]]] = True
     return found
+
+
+def _claim_mounts(spec: Manifest) -> set[tuple[str, str, bool]]:
+    """The claims that a pod mounts, the folder of each, and whether it may write there."""
+    by_name = {
+        volume["name"]: volume["persistentVolumeClaim"]
+        for volume in spec.get("volumes") or []
+        if volume.get("persistentVolumeClaim")
+    }
+    return {
+        (
+            claim["claimName"],
+            mount.get("subPath") or "",
+            not (mount.get("readOnly") or claim.get("readOnly")),
+        )
+        for container in _containers(spec)
+        for mount in container.get("volumeMounts") or []
+        if (claim := by_name.get(mount["name"]))
+    }
 
 
 def _ids(spec: Manifest) -> set[int]:

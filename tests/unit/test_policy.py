@@ -120,6 +120,77 @@ def test_the_triggerer_may_change_no_more_than_a_task(of_cluster: Plan) -> None:
         assert f'|| request.userInfo.?username.orValue("") == {user})' in expression
 
 
+@pytest.mark.parametrize(
+    ("given", "read_only"),
+    [
+        ({}, {}),
+        (fake.VARIANTS["claim"], {"dags": []}),
+        (fake.VARIANTS["claims"], {}),  # of logs alone
+        # One claim for both.
+        (
+            {
+                **fake.VARIANTS["claim"],
+                "logs_store": "volume_claim",
+                "logs_claim": {"name": "dags", "host_path": "/srv/logs", "subpath": "logs"},
+            },
+            {"dags": ["logs"]},
+        ),
+        # The inventory's own wish.
+        (
+            {
+                **fake.VARIANTS["claim"],
+                "worker_pod_override": {
+                    "spec": {
+                        "containers": [
+                            {
+                                "name": "base",
+                                "volumeMounts": [{"name": "dags", "mountPath": "/all"}],
+                            }
+                        ]
+                    }
+                },
+            },
+            {},
+        ),
+        (
+            {
+                "worker_pod_override": {
+                    "spec": {
+                        "volumes": [
+                            {
+                                "name": "models",
+                                "persistentVolumeClaim": {"claimName": "m", "readOnly": True},
+                            }
+                        ],
+                        "containers": [
+                            {
+                                "name": "base",
+                                "volumeMounts": [{"name": "models", "mountPath": "/m"}],
+                            }
+                        ],
+                    }
+                }
+            },
+            {"m": []},
+        ),
+    ],
+)
+def test_claims_that_the_template_only_reads_stay_so(
+    given: dict[str, Any], read_only: dict[str, list[str]]
+) -> None:
+    assert values(given)["read_only_claims"] == read_only
+    settings = fake.settings(given)
+    text = policy.text(settings, [template.manifest(settings)])
+    (rule,) = (
+        each
+        for each in next(yaml.safe_load_all(text))["spec"]["validations"]
+        if pods.READ_ONLY in each["message"]
+    )
+    assert f'?claimName.orValue("") in {json.dumps(read_only)} ' in rule["expression"]
+    assert f"{json.dumps(read_only)}[v.persistentVolumeClaim.claimName]" in rule["expression"]
+    assert all(claim in rule["message"] for claim in read_only)
+
+
 def test_pods_of_tasks_end_and_go_unless_the_template_has_it_otherwise() -> None:
     assert (values({})["finalizers"], values({})["longest_end"]) == ([], policy.LONGEST_END)
     found = values(

@@ -14,8 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 from kubernetes import client
 
+from tests.e2e.attacks import pods
 from tests.e2e.conftest import Shell
 from tests.e2e.examples import example
 from tests.e2e.runs import Runs, dag
@@ -230,6 +232,14 @@ def test_a_claim_that_is_there_and_one_that_the_deploy_makes(runs: Runs, shell: 
     assert run.code == 0, run.output
     runs.whole("e2e_claim", "given")
     assert shell("find /srv/nfs/logs -path '*e2e_claim*' -name '*.log' | wc -l") == "2"
+    # A task that mounts the claim again cannot write the DAGs of others.
+    template = yaml.safe_load(shell("cat /etc/airflow/pod_template.yaml"))
+    ask = "kubectl -n airflow create --dry-run=server -f - 2>&1 <<'END' || true\n"
+    for claim, is_refused in (("dags", True), ("logs", False)):
+        pod = pods.changed(template, pods.volume(persistentVolumeClaim={"claimName": claim}))
+        said = shell(f"{ask}{json.dumps(pod)}\nEND")
+        assert (pods.READ_ONLY in said) is is_refused, said
+        assert is_refused or said.endswith("created (server dry run)"), said
 
 
 def test_another_image_while_a_task_runs(
