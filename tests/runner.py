@@ -316,6 +316,8 @@ def checks(*paths: str) -> tuple[int, int]:
     ensure_packages("systemd", "iproute2", "openssl", "nftables")  # the first judges the units
     if not list(Path("/usr/lib/postgresql").glob("*/bin")):
         ensure_packages("postgresql")
+    if not Path("/usr/sbin/nginx").exists():
+        ensure_packages("nginx")
     # Beside the tests, which often wait for what they started.
     static = {
         command: subprocess.Popen(

@@ -77,6 +77,12 @@ PROMISES: dict[str, Kept] = {
     r"request can have (\d+) MB": lambda plan, said: (
         re.findall(r"client_max_body_size (\w+);", site()) == [f"{said}m"] * 2
     ),
+    r"takes (\d+) at a time from an address": lambda plan, said: (
+        site().count(f"    limit_conn airflow_large_from {said};\n") == 2
+    ),
+    r"from an address and (\d+) from all": lambda plan, said: (
+        site().count(f"    limit_conn airflow_large {said};\n") == 2
+    ),
     r"too many logins gets status (\d+)": lambda plan, said: f"limit_req_status {said};" in site(),
     r"authority lasts (ten) years": lambda plan, said: (
         f"/O=Airflow\\'s authority/CN=$(hostname)}}\" {number(said) * 365:.0f} "

@@ -243,6 +243,34 @@ def test_connections_that_only_begin_lose_their_places(machine: Machine) -> None
         wait_for(answered, 15 + SLACK, "nginx has places again")
 
 
+def test_large_requests_do_not_fill_the_disk(machine: Machine, shell: Shell) -> None:
+    """Without a token; nginx keeps bodies on the disk. A task begins and ends meanwhile."""
+    trusting = ssl._create_unverified_context()
+    lines = ("POST /execution/xcoms/a/b/c/d HTTP/1.1", "Host: e2e", f"Content-Length: {64 << 20}")
+    header = "".join(f"{line}\r\n" for line in (*lines, ""))
+    answers: list[str] = []
+    with contextlib.ExitStack() as held:
+        begun = []
+        for _ in range(40):
+            plain = socket.create_connection((machine.address, 8081), 10)
+            begun.append(held.enter_context(trusting.wrap_socket(plain)))
+            begun[-1].sendall(header.encode())
+
+        def refused() -> bool:
+            for connection in begun.copy():
+                connection.settimeout(0.05)
+                with contextlib.suppress(TimeoutError, ssl.SSLWantReadError):
+                    answers.append(connection.recv(4096).decode().split()[1])
+                    begun.remove(connection)
+            return len(begun) <= 16
+
+        wait_for(refused, 30 + SLACK, "all but 16 are refused")
+        assert len(begun) == 16 and {*answers} == {"503"}
+        assert "a task ran as a pod" in shell("airflow-smoke-test")
+    said = shell("journalctl -q -o cat -t nginx --since=-10min")
+    assert 'limiting connections by zone "airflow_large_from"' in said
+
+
 # The example of a firewall.
 
 
