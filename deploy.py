@@ -7,18 +7,16 @@ import pyinfra
 
 from tasks import preflight
 from tasks.airflow import config, database, objects, secrets, services, timers, venv
-from tasks.cluster import access, certificates, minikube, policy
+from tasks.cluster import access, certificates, minikube
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import address, metrics, postgres, proxy, serving, system
 from tasks.lib import connection, groups, members, progress, questions, quick, shell, terminal
 from tasks.settings import HostSettings
-from tasks.worker import dags, image, registry, template
+from tasks.worker import dags, image, policy, registry
 
 
 def deploy(settings: HostSettings) -> None:
     """Queue all operations of the deploy, in their order."""
-    pod = template.manifest(settings)
-
     # Prepare. An Airflow that runs is not touched. Packages of the inventory may be impossible to
     # install, so the virtual environment comes before the cluster and the database. The cluster
     # starts in the background, while the image is built.
@@ -34,8 +32,8 @@ def deploy(settings: HostSettings) -> None:
     # Connect. The cluster must run now: it gives the host its kubeconfig, and holds the image
     # before anything asks for it.
     minikube.wait(settings)
-    policy.prepare(settings, pod)
-    access.grant(settings, dags.objects(settings))
+    policy.prepare(settings)
+    access.grant(settings)
     image.load(settings)
 
     # Switch. From here on Airflow changes. If its version does, it is stopped and backed up first,
@@ -44,7 +42,7 @@ def deploy(settings: HostSettings) -> None:
     with upgrade.guard(settings):
         proxy.configure(settings)
         config.write(settings)
-        policy.admit(settings, pod)
+        policy.admit(settings)
         database.migrate(settings)
         objects.sync(settings)
         dags.publish(settings)

@@ -10,6 +10,7 @@ import yaml
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from tasks.cluster import builtin_dags
 from tasks.layout import (
     API_SERVICE,
     BUILTIN_DAGS_CONFIG_MAP,
@@ -49,10 +50,10 @@ API_VERSIONS = {
 
 
 @deploy("Kubernetes")
-def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
-    """The cluster has Airflow's objects and `more`, and the host a kubeconfig with their rights."""
+def grant(settings: HostSettings) -> None:
+    """The cluster has Airflow's objects, and the host a kubeconfig with their rights."""
     if settings.is_first:
-        _apply(settings, more)
+        _apply(settings)
     for key, claim in settings.claims.items():
         # The dag-processor reads DAGs. The web page reads logs, also the triggerer's.
         users = [DAGS_USER] if key == "dags_claim" else [CONTROL_USER, DAGS_USER]
@@ -84,15 +85,15 @@ def grant(settings: HostSettings, more: Sequence[Manifest]) -> None:
         )
 
 
-def _apply(settings: HostSettings, more: Sequence[Manifest]) -> None:
+def _apply(settings: HostSettings) -> None:
     wanted = [
         *(each for each in yaml.safe_load_all(render(MANIFEST, settings)) if each),
         *_way_to_all_hosts(settings),
-        *more,
+        *builtin_dags.objects(settings),
         *settings.kubernetes.extra_manifests,
     ]
     _write_list("the list of the cluster's objects", wanted, KUBERNETES_OBJECTS)
-    unwanted = list(_unwanted(settings, more))
+    unwanted = list(_unwanted(settings))
     _write_list("the list of unwanted objects of the cluster", unwanted, KUBERNETES_UNWANTED)
     ensure(
         name="Apply Airflow's objects in the cluster",
@@ -167,9 +168,9 @@ def _write_list(what: str, objects: Sequence[Manifest], path: str) -> None:
     )
 
 
-def _unwanted(settings: HostSettings, more: Sequence[Manifest]) -> Iterator[Manifest]:
+def _unwanted(settings: HostSettings) -> Iterator[Manifest]:
     """Objects that an earlier run may have made and that should go: rights above all."""
-    names = list(_unwanted_names(settings, more))
+    names = list(_unwanted_names(settings))
     places = [
         *((each, *name) for each in settings.kubernetes.namespaces for name in names),
         *((settings.kubernetes.control_namespace, *name) for name in _unwanted_accounts(settings)),
@@ -187,14 +188,14 @@ def _unwanted_accounts(settings: HostSettings) -> Iterator[tuple[str, str]]:
         yield "ServiceAccount", TRIGGERER
 
 
-def _unwanted_names(settings: HostSettings, more: Sequence[Manifest]) -> Iterator[tuple[str, str]]:
+def _unwanted_names(settings: HostSettings) -> Iterator[tuple[str, str]]:
     if not settings.kubernetes.pod_operator:
         for account in ("airflow-pod-operator", TRIGGERER):
             for kind in ("Role", "RoleBinding", "ServiceAccount"):
                 yield kind, account
         yield "Secret", f"{TRIGGERER}-token"
         yield "RoleBinding", f"{TRIGGERER}-account"
-    if all(each["metadata"]["name"] != BUILTIN_DAGS_CONFIG_MAP for each in more):
+    if not builtin_dags.bundled(settings):
         yield "ConfigMap", BUILTIN_DAGS_CONFIG_MAP
     if not settings.kubernetes.network_policy:
         yield "NetworkPolicy", "airflow-worker"

@@ -8,22 +8,21 @@ from pathlib import Path
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from tasks.cluster import builtin_dags
 from tasks.layout import (
     BUILTIN_DAGS,
     BUILTIN_DAGS_CONFIG_MAP,
     DAGS,
     IMAGE_DAGS,
-    ROOT,
     STATE,
 )
-from tasks.lib.kubectl import Manifest, Volume, claimed, host_folder
+from tasks.lib.kubectl import Volume, claimed, host_folder
 from tasks.lib.operations import checksums, ensure, synced_folder
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest
 from tasks.worker import git
 from tasks.worker import local as local_folder
 
-EXAMPLES = ROOT / "files/opt/airflow/dags"
 # Seconds until the dag-processor reads a folder again. It checks this only every 5 s, and then
 # needs time to read: the sum stays within the 30 s that README.md promises.
 REFRESH_SECONDS = 15
@@ -35,7 +34,7 @@ def bundles(settings: HostSettings) -> str:
     found: list[tuple[str, str, dict[str, object]]] = []
     if settings.dags.source != "git":
         found.append(("dags-folder", local, {"refresh_interval": REFRESH_SECONDS}))
-    if _own(settings):
+    if builtin_dags.bundled(settings):
         found.append(("deploy", local, {"path": BUILTIN_DAGS, "refresh_interval": REFRESH_SECONDS}))
     for name, bundle in settings.dags.git_bundles.items():
         options: dict[str, object] = {
@@ -66,7 +65,7 @@ def volumes(settings: HostSettings) -> list[Volume]:
         found.append(host_folder("dags", DAGS, read_only=True))
     if settings.dags.claim:
         found.append(claimed("dags", settings.dags.claim, DAGS, read_only=True))
-    if _own(settings):
+    if builtin_dags.bundled(settings):
         # A pod should start even while the ConfigMap is deleted.
         source = {"name": BUILTIN_DAGS_CONFIG_MAP, "optional": True}
         found.append(
@@ -76,45 +75,6 @@ def volumes(settings: HostSettings) -> list[Volume]:
             )
         )
     return found
-
-
-def objects(settings: HostSettings) -> list[Manifest]:
-    """The objects that the cluster needs for the pods' volumes."""
-    if not (own := _own(settings)):
-        return []
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": BUILTIN_DAGS_CONFIG_MAP, "namespace": namespace},
-            "data": {name: path.read_text() for name, path in own.items()},
-        }
-        for namespace in settings.kubernetes.namespaces
-    ]
-
-
-def shipped(settings: HostSettings) -> dict[str, Path]:
-    """The deploy's own DAGs that the settings want: the smoke test's and the examples."""
-    return {
-        path.name: path for path in sorted(EXAMPLES.glob("*.py")) if wanted(path.stem, settings)
-    }
-
-
-def wanted(dag: str, settings: HostSettings) -> bool:
-    """Whether the host should have one of the deploy's own DAGs. An example needs the settings that
-    it shows."""
-    needed = {
-        "airflow_smoke_test": settings.airflow.smoke_test,
-        "example_pod_operator": settings.airflow.examples and settings.kubernetes.pod_operator,
-        "example_rest_to_s3": settings.airflow.examples
-        and {"example_rest", "example_s3"} <= settings.airflow.connections.keys(),
-    }
-    return needed.get(dag, settings.airflow.examples)
-
-
-def _own(settings: HostSettings) -> dict[str, Path]:
-    """The DAGs of the deploy's own bundle."""
-    return {} if settings.dags.source == "host" else shipped(settings)
 
 
 @computed_once
@@ -164,7 +124,7 @@ def _publish(settings: HostSettings) -> None:
         synced_folder(
             name="Copy the DAGs",
             # Of two files with the same name, the inventory's wins.
-            sources={**shipped(settings), **given(settings)},
+            sources={**builtin_dags.shipped(settings), **given(settings)},
             dest=DAGS,
             record=f"{STATE}/dags",
         )
@@ -174,7 +134,7 @@ def _publish(settings: HostSettings) -> None:
     )
     synced_folder(
         name="Copy the deploy's own DAGs",
-        sources=_own(settings),
+        sources=builtin_dags.bundled(settings),
         dest=BUILTIN_DAGS,
         record=f"{STATE}/deploy-dags",
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tasks.lib import kubectl
-from tasks.settings import HostSettings
+from tasks.settings import HostSettings, computed_once
 from tasks.worker import authority, dags, image, logs, plugins, pod, variables
 
 
+@computed_once
 def manifest(settings: HostSettings) -> kubectl.Manifest:
     """The template for these settings."""
     return pod.template(

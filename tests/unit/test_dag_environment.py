@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from tasks import layout
-from tasks.cluster import policy
-from tasks.worker import options, plugins, template, variables
+from tasks.worker import options, plugins, policy, template, variables
 from tests.unit import fake, formats
 from tests.unit.stand_ins import Host
 

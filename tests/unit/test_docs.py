@@ -291,6 +291,16 @@ def test_the_import_law_is_told() -> None:
     assert "\n".join(layers) in (ROOT / "tasks/README.md").read_text()
 
 
+def test_the_table_of_contents_is_short() -> None:
+    tree = ast.parse((ROOT / "deploy.py").read_text())
+    (function,) = (
+        each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name == "deploy"
+    )
+    calls = [ast.unparse(each) for each in ast.walk(function) if isinstance(each, ast.Call)]
+    assert "minikube.start(settings)" in calls
+    assert len(calls) <= 25, calls
+
+
 def test_stories_are_listed() -> None:
     assert f"```\n{stories.listing()}\n```" in (ROOT / "tests/README.md").read_text(), (
         "paste the output of ./tests/run list"

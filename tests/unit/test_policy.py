@@ -16,10 +16,9 @@ import yaml
 from pyinfra.api import DeployError
 
 from tasks import layout
-from tasks.cluster import policy
 from tasks.layout import ROOT
 from tasks.lib.kubectl import render
-from tasks.worker import template
+from tasks.worker import policy, template
 from tests.e2e.attacks import pods
 from tests.unit import fake, formats
 from tests.unit.fake import FILES, Plan, Planned
@@ -270,7 +269,6 @@ def prepared(given: dict[str, Any], in_use: dict[str, Any]) -> list[Planned]:
         policy.prepare,
         {IN_USE: yaml.safe_dump(in_use, sort_keys=False)},
         settings=settings,
-        template=template.manifest(settings),
     )
 
 

@@ -25,6 +25,7 @@ from tasks.lib import progress, whole_file
 from tasks.lib.kubectl import Manifest, render
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
+from tasks.worker.template import manifest
 
 TEMPLATE = ROOT / "files/cluster/pod-policy.yaml.j2"
 # Every user, and also the one that an image names: no policy can see which one that is.
@@ -48,11 +49,12 @@ def name(settings: HostSettings) -> str:
 
 
 @deploy("Kubernetes")
-def prepare(settings: HostSettings, template: Manifest) -> None:
+def prepare(settings: HostSettings) -> None:
     """While the template changes, the cluster admits pods of the old one and of the new one.
 
     Raises DeployError if the policy would refuse the new one itself.
     """
+    template = manifest(settings)
     if objections := refused(settings, template):
         raise DeployError("\n".join(objections))
     if not settings.is_first:
@@ -66,11 +68,11 @@ def prepare(settings: HostSettings, template: Manifest) -> None:
 
 
 @deploy("Kubernetes")
-def admit(settings: HostSettings, template: Manifest) -> None:
+def admit(settings: HostSettings) -> None:
     """The cluster admits only pods like the template, and those that settings allow."""
     if not settings.is_first:
         return
-    _apply(settings, [template], "")
+    _apply(settings, [manifest(settings)], "")
     _say_if_refused(name="Find out whether the cluster has the policy")
 
 
