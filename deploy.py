@@ -10,7 +10,7 @@ from tasks.airflow import config, database, objects, secrets, services, timers, 
 from tasks.cluster import access, certificates, minikube
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import address, metrics, postgres, proxy, serving, system
-from tasks.lib import connection, groups, members, progress, questions, quick, shell, terminal
+from tasks.lib import connection, groups, progress, questions, quick, shell, terminal
 from tasks.settings import HostSettings
 from tasks.worker import dags, image, policy, registry
 
@@ -94,7 +94,7 @@ if pyinfra.is_cli:
     connection.disable_nagle()
     connection.use_private_folder()
     shell.use({})
-    members.end_with_the_first_failure()
+    groups.end_with_the_first_failure()
     groups.check()
     completed = preflight.check(groups.settings())
     shell.use(completed.environment)

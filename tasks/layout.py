@@ -26,6 +26,7 @@ LOOPBACK = "127.0.0.1"  # the api-server listens only there
 # Linux gives a port below 1024 to no user without a capability, so nobody else can ever listen
 # there. Some hosts open 80 and above to all users.
 API_SERVER_PORT = 78
+POSTGRES_PORT = 5432  # PostgreSQL's own, and Debian's first choice for a cluster
 DATABASE = CONTROL_USER
 # The logins of both users to a PostgreSQL elsewhere, and the authority of its certificate. libpq
 # wants each login in a file that only its user can read.
@@ -43,6 +44,7 @@ METRICS_USER = "prometheus"
 STATE = "/var/lib/airflow-deploy"
 TEMPORARY = f"{STATE}/tmp"  # only root sees it, and programs may run in it
 PACKAGES_RECORD = f"{STATE}/packages"  # the Debian packages that came with the deploy
+PLUGINS_RECORD = f"{STATE}/plugins"  # the plugins of the inventory
 # The heads of the database's two schemas, Airflow's own and the login's, after the venv that
 # migrated them.
 MIGRATED = f"{STATE}/migrated"
@@ -210,6 +212,27 @@ DISKS = (
     *("/var/lib/containerd", "/var/lib/containers", "/var/lib/docker"),
     *(LOGS, BACKUPS),
 )
+
+# A node that runs Kubernetes itself needs these (minikube's driver none):
+# https://minikube.sigs.k8s.io/docs/drivers/none/
+NODE_PACKAGES = [
+    # containerd confines pods with it where the kernel has AppArmor, as Debian's has. Some versions
+    # start none without it: https://github.com/containerd/containerd/issues/8123
+    "apparmor",
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "ethtool",
+    "iptables",
+    "kmod",
+    "runc",
+    "socat",
+]
+# A container engine that runs the node, by minikube's driver. One that is there already stays.
+ENGINE_PACKAGES = {
+    "podman": ["podman", "aardvark-dns", "iptables", "netavark", "sudo"],  # minikube calls sudo
+    "docker": ["docker.io|docker-ce|moby-engine", "iptables"],
+}
 
 # Objects of the cluster that several modules name.
 API_SERVICE = "airflow-api"  # leads pods to all hosts, if there are several

@@ -7,14 +7,13 @@ now, so a running service keeps its version while the next one is prepared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from pyinfra.api import deploy
 
 from tasks import layout
 from tasks.airflow import timers
-from tasks.airflow.secrets import NEEDED
 from tasks.host import database
 from tasks.layout import (
     CONFIG,
@@ -35,10 +34,35 @@ from tasks.lib import members, systemd
 from tasks.lib.operations import Source, ensure, run_unless, synced_folder
 from tasks.lib.templates import compiled
 from tasks.settings import HostSettings
-from tasks.worker import git, image, plugins
+from tasks.worker import git, image
 
 FILES = ROOT / "files" / UNITS_DIRECTORY.lstrip("/")
 ONE_ACTIVE = f"{layout.LIB}/one-active.py"
+
+# The keys that each process holds, and why. With jwt-secret a process can act as any task or user,
+# with api-secret-key it can log in as any user, so neither may be where the code of DAGs runs. The
+# reasons name Airflow's source. Without a key, Airflow makes one at each start, which stays unused.
+NEEDED: Mapping[str, Mapping[str, str]] = {
+    "api-server": {
+        "fernet-key": "shows and writes connections and variables, also for tasks",
+        "jwt-secret": "makes and checks the tokens of users and tasks: api_fastapi/auth/tokens.py",
+        "api-secret-key": "signs sessions of the login (fab/www/app.py), and tokens of the page",
+    },
+    "scheduler": {
+        "fernet-key": "encrypts the arguments of callbacks: models/trigger.py",
+        "jwt-secret": "makes the tokens of tasks: executors/base_executor.py",
+    },
+    "dag-processor": {
+        "fernet-key": "DAGs may ask for connections and variables while they are read",
+    },
+    "triggerer": {
+        "fernet-key": "decrypts the arguments of triggers; these ask for connections",
+    },
+    # files/usr/local/lib/airflow/run
+    "command line": {
+        "fernet-key": "shows, writes and encrypts again connections and variables",
+    },
+}
 
 
 class Service(NamedTuple):
@@ -84,7 +108,7 @@ def inputs(service: Service, settings: HostSettings) -> list[str]:
         CONFIG,
         *layout.GUARDS,
         # Airflow loads plugins once.
-        *([plugins.RECORD] if settings.plugins.local_folder else []),
+        *([layout.PLUGINS_RECORD] if settings.plugins.local_folder else []),
         *([layout.DAGS_ENV] if _runs_dags(service, settings) else []),
         *kubeconfig(service, settings),
         *(f"{SECRETS}/{name}" for name in service.secrets),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
+from typing import Any
 
 import yaml
 from pyinfra.api import deploy
@@ -87,7 +88,7 @@ def grant(settings: HostSettings) -> None:
 
 def _apply(settings: HostSettings) -> None:
     wanted = [
-        *(each for each in yaml.safe_load_all(render(MANIFEST, settings)) if each),
+        *objects(settings),
         *_way_to_all_hosts(settings),
         *builtin_dags.objects(settings),
         *settings.kubernetes.extra_manifests,
@@ -100,6 +101,11 @@ def _apply(settings: HostSettings) -> None:
         program="cluster-objects.py",
         already="the cluster has all of them and none that is unwanted",
     )
+
+
+def objects(settings: HostSettings) -> list[Manifest]:
+    """The namespaces, accounts, rights and claims of Airflow itself."""
+    return [each for each in yaml.safe_load_all(render(MANIFEST, settings)) if each]
 
 
 def _way_to_all_hosts(settings: HostSettings) -> list[Manifest]:
@@ -155,7 +161,7 @@ def retire(settings: HostSettings) -> None:
     )
 
 
-def _write_list(what: str, objects: Sequence[Manifest], path: str) -> None:
+def _write_list(what: str, objects: Sequence[Mapping[str, Any]], path: str) -> None:
     """The host has objects in a file that kubectl can read, too."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2, default=str)
     whole_file.put(

@@ -6,8 +6,6 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from tasks.settings import Settings
-from tasks.settings.kubernetes import KUBECTL_SHA256
-from tasks.settings.minikube import CRICTL_SHA256, MINIKUBE_SHA256
 
 # In the offline folder: the image of a node that is a container, as `podman save` writes it.
 NODE_IMAGE = "kicbase.tar"
@@ -38,7 +36,7 @@ def kubectl(settings: Settings, architecture: str) -> Program:
     return Program(
         "kubectl",
         f"https://dl.k8s.io/release/v{settings.kubernetes.version}/bin/linux/{architecture}/kubectl",
-        settings.kubernetes.kubectl_sha256 or KUBECTL_SHA256[architecture],
+        settings.kubernetes.kubectl_sum(architecture),
     )
 
 
@@ -48,7 +46,7 @@ def minikube(settings: Settings, architecture: str) -> Program:
         "minikube",
         "https://storage.googleapis.com/minikube/releases/"
         f"v{settings.minikube.version}/minikube-linux-{architecture}",
-        settings.minikube.sha256 or MINIKUBE_SHA256[architecture],
+        settings.minikube.sum(architecture),
     )
 
 
@@ -59,7 +57,7 @@ def crictl(settings: Settings, architecture: str) -> Program:
         "crictl",
         "https://github.com/kubernetes-sigs/cri-tools/releases/download/"
         f"v{version}/crictl-v{version}-linux-{architecture}.tar.gz",
-        settings.minikube.crictl_sha256 or CRICTL_SHA256[architecture],
+        settings.minikube.crictl_sum(architecture),
         is_archive=True,
     )
 

@@ -31,7 +31,7 @@ def secret(kind: str) -> None:
     progress.show()
     connection.disable_nagle()
     shell.use({})
-    members.end_with_the_first_failure()
+    groups.end_with_the_first_failure()
     groups.check()
     given = groups.settings()
     if given.serves:

@@ -9,7 +9,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks import layout
-from tasks.host import database, environment, system
+from tasks.host import database, environment
 from tasks.layout import DATABASE_MADE, PACKAGES_RECORD
 from tasks.lib import members
 from tasks.lib.operations import packages, run_unless
@@ -62,7 +62,7 @@ def package_names(settings: HostSettings) -> list[str]:
     return [
         *("ca-certificates", "curl", "diffutils", "iproute2", "openssl", "python3"),
         *(database.packages(settings) if "database" in settings.serves else []),
-        *(system.NODE_PACKAGES if "cluster" in settings.serves else []),
+        *(layout.NODE_PACKAGES if "cluster" in settings.serves else []),
     ]
 
 

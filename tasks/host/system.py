@@ -15,26 +15,6 @@ from tasks.layout import CONTROL_USER, DAGS_USER, DIRECTORIES, HOMES, PACKAGES_R
 from tasks.lib.operations import ensure, packages, run_unless
 from tasks.settings import HostSettings
 
-# A node that runs Kubernetes itself needs these (minikube's driver none):
-# https://minikube.sigs.k8s.io/docs/drivers/none/
-NODE_PACKAGES = [
-    # containerd confines pods with it where the kernel has AppArmor, as Debian's has. Some versions
-    # start none without it: https://github.com/containerd/containerd/issues/8123
-    "apparmor",
-    "conntrack",
-    "containerd",
-    "containernetworking-plugins",
-    "ethtool",
-    "iptables",
-    "kmod",
-    "runc",
-    "socat",
-]
-# A container engine that runs the node, by minikube's driver. One that is there already stays.
-ENGINE_PACKAGES = {
-    "podman": ["podman", "aardvark-dns", "iptables", "netavark", "sudo"],  # minikube calls sudo
-    "docker": ["docker.io|docker-ce|moby-engine", "iptables"],
-}
 # Programs that build the worker image.
 IMAGE_PACKAGES = [
     "buildah",
@@ -60,9 +40,9 @@ def package_names(settings: HostSettings) -> list[str]:
     ]
     names += database.packages(settings)
     if settings.node_is_host:
-        names += NODE_PACKAGES
+        names += layout.NODE_PACKAGES
     if settings.node_engine:
-        names += ENGINE_PACKAGES[settings.node_engine]
+        names += layout.ENGINE_PACKAGES[settings.node_engine]
     if settings.worker.image is None:
         names += IMAGE_PACKAGES
     if settings.worker.registry:

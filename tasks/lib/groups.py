@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Generator, Iterator
+from typing import Any
 
 from pydantic import SecretStr
 from pyinfra import host
 from pyinfra.api import DeployError, StringCommand, operation
 from pyinfra.api.host import Host
+from pyinfra.api.state import BaseStateCallback
 
 from tasks.layout import LIB
 from tasks.lib import members
@@ -39,6 +41,11 @@ def servers() -> dict[str, Host]:
     return {group: there for group in GROUPS if (there := server(group))}
 
 
+def names() -> list[str]:
+    """The names of all groups, in the order of `every`."""
+    return [members.GROUP, *servers()]
+
+
 def clients() -> list[Host]:
     """The hosts of Airflow, in the inventory's order."""
     return list(host.inventory.groups.get(members.GROUP, []))
@@ -47,6 +54,22 @@ def clients() -> list[Host]:
 def every() -> list[Host]:
     """The hosts of all groups, each once."""
     return list(dict.fromkeys([*clients(), *servers().values()]))
+
+
+class _EndWithTheFirstFailure(BaseStateCallback):
+    """Sets an option of pyinfra again, since pyinfra resets it after loading deploy.py."""
+
+    def operation_start(self, state: Any, op_hash: str) -> None:  # type: ignore[override]
+        """Before each operation; setting it twice changes nothing."""
+        state.config.FAIL_PERCENT = 0
+
+
+def end_with_the_first_failure() -> None:
+    """A host that fails ends the run: otherwise pyinfra would go on with the others."""
+    handlers = host.state.callback_handlers
+    are_together = members.names() or servers()
+    if are_together and not any(isinstance(each, _EndWithTheFirstFailure) for each in handlers):
+        host.state.add_callback_handler(_EndWithTheFirstFailure())
 
 
 def check() -> None:

@@ -18,13 +18,11 @@ from pyinfra import host
 from pyinfra.api import StringCommand, operation
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.host import Host
-from pyinfra.api.state import BaseStateCallback
 from pyinfra.facts.server import Command
 
 from tasks.layout import LIB
 from tasks.lib import questions
-from tasks.lib.operations import ALONE, ensure, run_unless
-from tasks.settings import GROUPS
+from tasks.lib.operations import alone, ensure, run_unless
 
 GROUP = "airflow"
 LOOK_EVERY = 0.2  # seconds, whether the host before has finished
@@ -40,22 +38,6 @@ def names() -> tuple[str, ...]:
 def every() -> list[Host]:
     """The hosts with these names."""
     return [host.inventory.get_host(name) for name in names()]
-
-
-class _EndWithTheFirstFailure(BaseStateCallback):
-    """Sets an option of pyinfra again, since pyinfra resets it after loading deploy.py."""
-
-    def operation_start(self, state: Any, op_hash: str) -> None:  # type: ignore[override]
-        """Before each operation; setting it twice changes nothing."""
-        state.config.FAIL_PERCENT = 0
-
-
-def end_with_the_first_failure() -> None:
-    """A host that fails ends the run: otherwise pyinfra would go on with the others."""
-    handlers = host.state.callback_handlers
-    are_together = names() or any(map(host.inventory.groups.get, GROUPS))
-    if are_together and not any(isinstance(each, _EndWithTheFirstFailure) for each in handlers):
-        host.state.add_callback_handler(_EndWithTheFirstFailure())
 
 
 def said_by(member: Host, command: str) -> str | None:
@@ -93,7 +75,7 @@ def copy_from_first(kind: str) -> Generator[str | StringCommand, None, None]:
     if host.get_fact(Command, command=same, _stdin=StringIO(files)) == "yes":
         host.noop(f"they are those of {first.name}")
         return
-    yield StringCommand(f"{ALONE}{program} apply {kind}", _stdin=StringIO(files))
+    yield StringCommand(alone(f"{program} apply {kind}"), _stdin=StringIO(files))
 
 
 @operation()

@@ -62,7 +62,7 @@ def run_unless(test: str, commands: list[str], already: str) -> Generator[str, N
     if verdict == "yes":
         host.noop(already)
         return
-    yield from (ALONE + command for command in commands)
+    yield from map(alone, commands)
 
 
 @operation()
@@ -82,7 +82,7 @@ def ensure(program: str, already: str, args: Sequence[str] = ()) -> Generator[st
     if verdict == "yes":
         host.noop(already)
         return
-    yield ALONE + apply
+    yield alone(apply)
 
 
 @operation()
@@ -104,7 +104,7 @@ def ensure_sent(
     if verdict == "yes":
         host.noop(already)
         return
-    yield ALONE + apply
+    yield alone(apply)
 
 
 def with_arguments(program: Path, args: Sequence[str]) -> str:
@@ -244,3 +244,8 @@ ALONE = f"""mkdir -m 700 -p {os.path.dirname(COMMAND_LOCK)}
 exec 8>>{COMMAND_LOCK}
 flock -w {MAX_WAIT} 8 || {{ echo {shlex.quote(STILL_BUSY)} >&2; exit 1; }}
 """
+
+
+def alone(command: str) -> str:
+    """A command that runs while no other command of a deploy does."""
+    return ALONE + command

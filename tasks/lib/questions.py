@@ -27,7 +27,7 @@ from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors.util import CommandOutput, OutputLine
 from pyinfra.context import ctx_host
 
-from tasks.lib.operations import ALONE
+from tasks.lib.operations import alone
 
 PROGRAM = Path(__file__).with_name("ask.py")
 ROUNDS = 5  # an operation may ask again when it has an answer
@@ -161,7 +161,7 @@ class Together(BaseStateCallback):
         sent = json.dumps([[each.command, each.given] for each in asked])
         try:
             succeeded, output = host.connector.run_shell_command(
-                StringCommand(f"{ALONE}python3 -c {shlex.quote(PROGRAM.read_text())}"),
+                StringCommand(alone(f"python3 -c {shlex.quote(PROGRAM.read_text())}")),
                 print_input=state.print_fact_input,
                 **{**arguments, "_stdin": sent},
             )

@@ -10,14 +10,6 @@ import yaml
 
 from tasks.settings.types import is_this_host
 
-# The keys whose lines may leave the host: they show the structure of the file and hold no secret.
-# Without the lines of other keys the text still is YAML.
-SAFE_KEYS = (
-    *("apiVersion", "kind", "current-context", "clusters", "cluster", "contexts", "context"),
-    *("users", "user", "name", "namespace", "server", "certificate-authority"),
-    *("client-certificate", "client-key", "exec", "command", "env", "extensions", "extension"),
-)
-
 # questions.sh prints this in place of a proxy-url with a login, and leaves other proxy-urls out.
 PROXY_WITH_LOGIN = "login"
 USER_FILES = ("client-certificate", "client-key")
@@ -26,7 +18,7 @@ USER_FILES = ("client-certificate", "client-key")
 class Report(NamedTuple):
     """The host's answers about the file, and about the things that it names."""
 
-    safe_lines: Sequence[str]  # the file's lines with the keys above
+    safe_lines: Sequence[str]  # the file's lines with SAFE_KEYS of questions.py
     reached: Sequence[str]  # servers that answer
     no_file: Sequence[str]  # missing files
     no_tool: Sequence[str]  # missing programs

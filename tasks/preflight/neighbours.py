@@ -13,8 +13,6 @@ from tasks import layout
 from tasks.layout import CONTROL_USER, DAGS_USER
 from tasks.preflight.questions import API_PORT, Report
 from tasks.settings import RELEASES, Settings
-from tasks.settings.minikube import NODE_NETWORK
-from tasks.settings.postgres import POSTGRES_PORT
 
 DISK = "ephemeral-storage"  # as Kubernetes calls it
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
@@ -74,7 +72,7 @@ def postgres(settings: Settings, report: Report, codename: str) -> tuple[int, in
         if (each.version, each.name) == (version, "main"):
             return version, each.port
     taken = {*(each.port for each in there), *map(int, report.all("held"))}
-    return version, next(port for port in range(POSTGRES_PORT, 65535) if port not in taken)
+    return version, next(port for port in range(layout.POSTGRES_PORT, 65535) if port not in taken)
 
 
 def findings(settings: Settings, report: Report) -> Iterator[str]:
@@ -372,7 +370,7 @@ def _kernel(report: Report) -> Iterator[str]:
 
 def _firewall(settings: Settings, report: Report) -> Iterator[str]:
     """Pods come to the host by its INPUT rules: the node's API, and the Execution API."""
-    network = NODE_NETWORK if settings.node_engine else settings.minikube.pod_network
+    network = settings.pods_network
     purposes = {str(API_PORT): "the cluster's API", str(settings.execution_api.port): "Airflow"}
     for answer in report.all("firewall"):
         kind, port = answer.split()

@@ -14,9 +14,7 @@ from tasks import layout
 from tasks.cluster import programs, releases
 from tasks.lib import lock
 from tasks.lib.shell import assignments
-from tasks.preflight import kubeconfig
 from tasks.settings import ARCHITECTURES, Settings
-from tasks.settings.minikube import NODE_NETWORK
 from tasks.settings.types import printable
 from tasks.worker import plugins
 
@@ -29,6 +27,14 @@ API_PORT = 8443  # of the cluster, on its node
 # Ports of minikube's node that another Kubernetes on the same machine would hold, with the program
 # of minikube that holds each: https://kubernetes.io/docs/reference/networking/ports-and-protocols/
 CLUSTER_PORTS = {2379: "etcd", 8443: "kube-apiserver", 10250: "kubelet"}
+
+# The keys of a kubeconfig whose lines may leave the host: they show the structure of the file and
+# hold no secret. Without the lines of other keys the text still is YAML.
+SAFE_KEYS = (
+    *("apiVersion", "kind", "current-context", "clusters", "cluster", "contexts", "context"),
+    *("users", "user", "name", "namespace", "server", "certificate-authority"),
+    *("client-certificate", "client-key", "exec", "command", "env", "extensions", "extension"),
+)
 
 
 class Report(NamedTuple):
@@ -104,7 +110,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "web_host": settings.web.host if settings.web.is_public else "",
         "address_config": layout.ADDRESS_CONFIG if settings.web.virtual_address else "",
         "restore_mark": layout.RESTORE_MARK,
-        "safe_keys": "|".join(kubeconfig.SAFE_KEYS),
+        "safe_keys": "|".join(SAFE_KEYS),
         "registry_host": settings.worker.registry.host if settings.worker.registry else "",
         **of_places(settings),
         "first_user": settings.web.admin_user,
@@ -171,8 +177,7 @@ def of_cluster(settings: Settings) -> dict[str, str]:
         "proxy": _host_and_port(settings.proxy.url) if settings.proxy.url else "",
         "node_is_host": "yes" if settings.node_is_host else "",
         "node_engine": settings.node_engine or "",
-        # Packets of pods come from there.
-        "pod_network": NODE_NETWORK if settings.node_engine else settings.minikube.pod_network,
+        "pod_network": settings.pods_network,
     }
 
 

@@ -14,7 +14,7 @@ from pyinfra.api.host import Host
 from pyinfra.facts.server import Command
 
 from tasks import layout
-from tasks.lib import groups, lock, members, progress, terminal
+from tasks.lib import groups, lock, progress, terminal
 from tasks.lib.shell import assignments
 from tasks.preflight import checks, neighbours, questions
 from tasks.preflight.members import OUT_OF_STEP, Member, asked
@@ -177,8 +177,8 @@ def _run(settings: Settings) -> Iterator[str]:
     for name, each in together.items():
         if not each.connected:
             yield (
-                f"{name} is not in this run: the hosts of the groups {members.GROUP}, {these} are"
-                " deployed together"
+                f"{name} is not in this run: the hosts of the groups {', '.join(groups.names())}"
+                " are deployed together"
             )
 
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from pyinfra import host, logger
 from pyinfra.api import DeployError, deploy
 from pyinfra.facts.server import Command
 
 from tasks import layout
 from tasks.cluster import access
-from tasks.host import address, metrics, proxy, system
+from tasks.host import address, metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
-from tasks.lib import connection, groups, kubectl, lock, members, shell, terminal
+from tasks.lib import connection, groups, lock, members, shell, terminal
 from tasks.lib.operations import ensure_sent, run_unless, with_arguments
 from tasks.settings import GROUPS, HostSettings, Settings
-from tasks.settings.postgres import POSTGRES_PORT
 
 _HERE = Path(__file__).parent
 MINIKUBE = "/root/.minikube"  # its profiles and downloads
@@ -108,7 +106,7 @@ def airflow(keep_data: bool = False) -> None:
     release = host.get_fact(Command, command=". /etc/os-release; echo $VERSION_CODENAME")
     # Not always the release's own: the version stays when Debian is upgraded.
     version = host.get_fact(Command, command=_OWN_POSTGRES)
-    settings = given.for_release(release, (int(version), POSTGRES_PORT) if version else None)
+    settings = given.for_release(release, (int(version), layout.POSTGRES_PORT) if version else None)
     # With several clusters, dropdb would otherwise choose by port.
     own = {"PGCLUSTER": settings.postgres_cluster} if version else {}
     shell.use(settings.environment | own)
@@ -118,7 +116,7 @@ def airflow(keep_data: bool = False) -> None:
         _remove_services()
     if given.database_host or given.cluster_host:
         # A host that could not stop its services still needs the hosts that serve it.
-        members.end_with_the_first_failure()
+        groups.end_with_the_first_failure()
         members.in_step(name="Wait until no host of this run has Airflow's services")
     metrics.remove()
     if given.serves:
@@ -291,8 +289,8 @@ def _remove_objects(settings: HostSettings, keep_data: bool) -> None:
             each: [*OTHER_OBJECTS, *access.RETIRED] for each in settings.kubernetes.namespaces
         }
         found[settings.kubernetes.control_namespace] = [*access.ENDLESS]
-        for each in yaml.safe_load_all(kubectl.render(access.MANIFEST, settings)):
-            if each and each["kind"] not in ("Namespace", "PersistentVolumeClaim"):
+        for each in access.objects(settings):
+            if each["kind"] not in ("Namespace", "PersistentVolumeClaim"):
                 names = each["metadata"]
                 found[names["namespace"]].append(f"{each['kind'].lower()}/{names['name']}")
         selected = [f"-n {namespace} {' '.join(names)}" for namespace, names in found.items()]
@@ -371,7 +369,7 @@ def _keep_packages_of_others() -> None:
     program = _HERE / "keep-used.sh"
     engines = [
         f"{engine}:{','.join(each.split('|')[0] for each in names)}"
-        for engine, names in system.ENGINE_PACKAGES.items()
+        for engine, names in layout.ENGINE_PACKAGES.items()
     ]
     record, site = layout.PACKAGES_RECORD, layout.NGINX_SITE
     args = [record, "/etc/postgresql", proxy.NGINX, site, NODE_CONTAINER, *engines]

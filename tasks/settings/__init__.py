@@ -18,7 +18,7 @@ from pyinfra.api import DeployError
 from pyinfra.api.arguments import all_global_arguments
 from pyinfra.api.connectors import get_all_connectors
 
-from tasks.layout import API_SERVER_PORT, API_SERVICE, CLUSTER_KUBECONFIG, VENVS
+from tasks.layout import API_SERVER_PORT, API_SERVICE, CLUSTER_KUBECONFIG, POSTGRES_PORT, VENVS
 from tasks.settings.airflow import Airflow
 from tasks.settings.build import Build
 from tasks.settings.dags import Dags
@@ -28,7 +28,7 @@ from tasks.settings.logs import Logs
 from tasks.settings.metrics import Metrics
 from tasks.settings.minikube import NODE_NETWORK, Minikube, Offline
 from tasks.settings.plugins import Plugins
-from tasks.settings.postgres import POSTGRES_PORT, Postgres
+from tasks.settings.postgres import Postgres
 from tasks.settings.proxy import Proxy
 from tasks.settings.retention import Retention
 from tasks.settings.types import Claim, Compound, Section, digest, in_url, shown, strange
@@ -422,6 +422,11 @@ class Settings(Compound):
     def node_is_host(self) -> bool:
         """Whether the cluster's node is the host itself, and its containerd the node's."""
         return self.kubernetes.uses_minikube and self.minikube.driver == "none"
+
+    @property
+    def pods_network(self) -> str:
+        """The addresses from which packets of minikube's pods reach the host."""
+        return NODE_NETWORK if self.node_engine else self.minikube.pod_network
 
     @property
     def node_engine(self) -> str | None:

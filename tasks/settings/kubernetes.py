@@ -160,6 +160,10 @@ class Kubernetes(Section):
                 " make another one for tasks"
             )
 
+    def kubectl_sum(self, architecture: str) -> str:
+        """The checksum of kubectl for hosts of this architecture."""
+        return self.kubectl_sha256 or KUBECTL_SHA256[architecture]
+
     @property
     def uses_minikube(self) -> bool:
         """Whether the deploy installs the cluster."""

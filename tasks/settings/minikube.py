@@ -79,6 +79,14 @@ class Minikube(Section):
                 ' only, and those of Airflow could not reach the group cluster: write "none"'
             )
 
+    def sum(self, architecture: str) -> str:
+        """The checksum of minikube for hosts of this architecture."""
+        return self.sha256 or MINIKUBE_SHA256[architecture]
+
+    def crictl_sum(self, architecture: str) -> str:
+        """The checksum of crictl's archive for hosts of this architecture."""
+        return self.crictl_sha256 or CRICTL_SHA256[architecture]
+
     @property
     def engine(self) -> str | None:
         """The container engine that runs the node, if the node is a container."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.layout import DATABASE
+from tasks.layout import DATABASE, POSTGRES_PORT
 from tasks.settings.deploys_own import POSTGRES_OPTIONS
 from tasks.settings.types import (
     Certificate,
@@ -20,8 +20,6 @@ from tasks.settings.types import (
     WebCertificate,
     host_and_port,
 )
-
-POSTGRES_PORT = 5432  # PostgreSQL's own, and Debian's first choice for a cluster
 
 DEBIANS = ("provider", "version", "config")  # settings of a PostgreSQL on the host
 # Further settings on the host of the group `database`, which others reach.

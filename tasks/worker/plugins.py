@@ -7,14 +7,12 @@ from pathlib import Path
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks.layout import IMAGE_PLUGINS, PLUGINS, STATE
+from tasks.layout import IMAGE_PLUGINS, PLUGINS, PLUGINS_RECORD, STATE
 from tasks.lib.kubectl import Volume, host_folder
 from tasks.lib.operations import checksums, synced_folder
 from tasks.settings import HostSettings, Settings, computed_once
 from tasks.settings.types import digest
 from tasks.worker import local
-
-RECORD = f"{STATE}/plugins"
 
 
 def are_mounted(settings: Settings) -> bool:
@@ -63,5 +61,5 @@ def publish(settings: HostSettings) -> None:
         name="Copy the plugins",
         sources=given(settings),
         dest=PLUGINS,
-        record=RECORD,
+        record=PLUGINS_RECORD,
     )

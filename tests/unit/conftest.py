@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks import layout
-from tasks.lib import operations, questions
+from tasks.lib import operations
 from tests.unit import fake
 
 
@@ -31,7 +31,6 @@ def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "busy"
     alone = operations.ALONE.replace(layout.COMMAND_LOCK, str(path))
     monkeypatch.setattr(operations, "ALONE", alone.replace(layout.LOCKS, str(tmp_path)))
-    monkeypatch.setattr(questions, "ALONE", operations.ALONE)
     return path
 
 

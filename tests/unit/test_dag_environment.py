@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tasks import layout
-from tasks.worker import options, plugins, policy, template, variables
+from tasks.worker import options, policy, template, variables
 from tests.unit import fake, formats
 from tests.unit.stand_ins import Host
 
@@ -185,8 +185,8 @@ def test_copied_plugins_are_loaded_by_all_services(tmp_path: Path) -> None:
         assert plan.uploads[f"{layout.PLUGINS}/shout.py"] == text
         for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
             unit = formats.Unit.of(plan, f"airflow-{name}.service")
-            assert plugins.RECORD in unit.environment["INPUTS"].split()
-        records.add(plan.contents([plugins.RECORD])[plugins.RECORD])
+            assert layout.PLUGINS_RECORD in unit.environment["INPUTS"].split()
+        records.add(plan.contents([layout.PLUGINS_RECORD])[layout.PLUGINS_RECORD])
     assert len(records) == 2
     assert plan.position("Copy the plugins") < plan.position("Run airflow-api-server")
 

@@ -297,9 +297,9 @@ database = [("@fake/db-1", broken)]
 DEPLOY = """
 from pyinfra import host
 from pyinfra.operations import server
-from tasks.lib import members
+from tasks.lib import groups, members
 
-members.end_with_the_first_failure()
+groups.end_with_the_first_failure()
 if host.name == "@fake/db-1":
     server.shell(name="Fail", commands=["false"])
 members.in_step(name="Wait")

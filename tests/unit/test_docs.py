@@ -7,6 +7,7 @@ import fnmatch
 import functools
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,69 @@ def test_the_import_law_is_told() -> None:
     law = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     (layers,) = (contract["layers"] for contract in law["contracts"])
     assert "\n".join(layers) in (ROOT / "tasks/README.md").read_text()
+
+
+# Modules that are tables of facts, so others take only constants from them.
+TABLES = {
+    "tasks.layout": "the map of the host",
+    "tasks.settings.deploys_own": "options of other programs that settings refuse",
+}
+
+
+def taken(tree: ast.Module, modules: Collection[str]) -> dict[str, set[str]]:
+    """The names that a module takes from each of the modules that it imports."""
+    found: dict[str, set[str]] = {}
+    called = {}  # modules by their names in this one
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for each in node.names:
+                if (whole := f"{node.module}.{each.name}") in modules:
+                    called[each.asname or each.name] = whole
+                elif node.module in modules:
+                    found.setdefault(node.module, set()).add(each.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in called:
+            found.setdefault(called[ast.unparse(node.value)], set()).add(node.attr)
+    return found
+
+
+def for_constants(tree: ast.Module, modules: Collection[str]) -> list[str]:
+    """The modules from which a module takes nothing but constants."""
+    return [
+        module for module, names in taken(tree, modules).items() if all(map(str.isupper, names))
+    ]
+
+
+def test_no_module_imports_another_only_for_a_constant() -> None:
+    paths = [ROOT / "deploy.py", *(ROOT / "tasks").rglob("*.py")]
+    parts = {path: path.relative_to(ROOT).with_suffix("").parts for path in paths}
+    modules = {
+        path: ".".join(each[:-1] if each[-1] == "__init__" else each)
+        for path, each in parts.items()
+    }
+    found = {
+        (module, another)
+        for path, module in modules.items()
+        for another in for_constants(ast.parse(path.read_text()), modules.values())
+    }
+    assert {pair for pair in found if pair[1] not in TABLES} == set()
+    # Each of them still is one.
+    assert {another for _, another in found} == TABLES.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "modules"),
+    [
+        ("from a import X", ["a"]),
+        ("from a import X, y", []),
+        ("from a import b\nprint(b.X)", ["a.b"]),
+        ("from a import b as c\nprint(c.X, c.y)", []),
+        ("from a import b, X\nb.y()", ["a"]),
+        ("import os\nfrom os import X\nprint(os.Y)", []),
+    ],
+)
+def test_an_import_for_a_constant_would_be_noticed(text: str, modules: list[str]) -> None:
+    assert for_constants(ast.parse(text), ["a", "a.b"]) == modules
 
 
 def test_the_table_of_contents_is_short() -> None:

@@ -30,7 +30,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 import deploy
 from tasks import layout, remove
-from tasks.lib import members
+from tasks.lib import groups, members
 from tasks.preflight import checks, database
 from tasks.preflight import members as preflight
 from tasks.preflight.questions import Report
@@ -615,7 +615,7 @@ def test_a_host_behind_one_that_fails_stays_as_it_is(ran: list[tuple[str, str, s
     state = hosts({SECOND: {"services.sh apply": {"success": False}}})
     host = state.inventory.get_host(FIRST)
     with ctx_state.use(state), ctx_host.use(host):
-        members.end_with_the_first_failure()
+        groups.end_with_the_first_failure()
     add_op(state, members.ensure_in_turn, name="Run", program="services.sh", already="it runs")
     add_op(state, members.ensure_in_turn, name="Test", program="smoke-test.sh", already="it ran")
     with pytest.raises(PyinfraError, match="of hosts failed"):
@@ -631,9 +631,9 @@ broken = {"fake_responses": {"services.sh apply": {"success": False}}}
 airflow = [("@fake/air-1", {}), ("@fake/air-2", broken), ("@fake/air-3", {})]
 """
 DEPLOY = """
-from tasks.lib import members, operations
+from tasks.lib import groups, members, operations
 
-members.end_with_the_first_failure()
+groups.end_with_the_first_failure()
 members.ensure_in_turn(name="Run", program="services.sh", already="it runs")
 operations.ensure(name="Go on", program="later.sh", already="it went on")
 """

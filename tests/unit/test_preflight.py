@@ -19,8 +19,7 @@ from tasks import layout
 from tasks.cluster import programs, releases
 from tasks.preflight import checks, questions
 from tasks.preflight.checks import findings
-from tasks.preflight.kubeconfig import SAFE_KEYS
-from tasks.preflight.questions import QUESTIONS, HostReport, Report, variables
+from tasks.preflight.questions import QUESTIONS, SAFE_KEYS, HostReport, Report, variables
 from tasks.settings import RELEASES, Settings
 from tests.unit import fake
 from tests.unit.fake import ANOTHER_DRIVER, DEFAULTS, EXISTING

@@ -159,7 +159,7 @@ def test_a_question_that_fails_is_the_operations_own(tmp_path: Path) -> None:
 def test_without_answers_each_operation_asks_by_itself(
     beginning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(questions, "ALONE", f"{beginning}\n")
+    monkeypatch.setattr(questions, "alone", lambda command: f"{beginning}\n{command}")
     run = Run()
     made = run.unless(f"test -e {tmp_path}/made", f"touch {tmp_path}/made")
     same = run.unless("true")

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from tasks import layout, remove
-from tasks.host import system
 from tasks.layout import ROOT
 from tasks.lib import operations
 from tests.unit import fake, postgres, shell
@@ -540,7 +539,7 @@ class Used:
 
     def run(self, verb: str) -> subprocess.CompletedProcess[str]:
         """Ask or apply the program, as the removal does: a check is the test of a condition."""
-        names = {name: each[0] for name, each in system.ENGINE_PACKAGES.items()}
+        names = {name: each[0] for name, each in layout.ENGINE_PACKAGES.items()}
         engines = [f"{name}:{first.split('|')[0]}" for name, first in names.items()]
         places = map(str, (self.record, self.postgres, self.nginx, self.site))
         program = ROOT / "tasks/remove/keep-used.sh"

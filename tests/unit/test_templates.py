@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tasks import layout
-from tasks.airflow import secrets
+from tasks.airflow import services
 from tasks.layout import ROOT
 from tests.support import BACKUP_EXPOSURE, MAX_EXPOSURE
 from tests.unit import fake, formats
@@ -608,13 +608,13 @@ KEYS = {f"/etc/airflow/secrets/{name}" for name in SECRETS_OF["api-server"]}
 
 
 def test_the_table_of_keys_gives_a_reason_for_each() -> None:
-    table = {process: set(keys) for process, keys in secrets.NEEDED.items()}
+    table = {process: set(keys) for process, keys in services.NEEDED.items()}
     assert table == {**SECRETS_OF, "command line": {"fernet-key"}}
-    assert all(reason for keys in secrets.NEEDED.values() for reason in keys.values())
+    assert all(reason for keys in services.NEEDED.values() for reason in keys.values())
 
 
 def test_no_process_that_runs_dags_can_make_tokens_or_sessions() -> None:
-    for process, keys in secrets.NEEDED.items():
+    for process, keys in services.NEEDED.items():
         user = "airflow-dags" if process in ("dag-processor", "triggerer") else "airflow"
         assert user == "airflow" or set(keys) == {"fernet-key"}
 
