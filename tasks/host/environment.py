@@ -87,7 +87,6 @@ def values(settings: HostSettings) -> dict[str, str]:
         # Of those made before an upgrade, a restore or a rollback.
         "BACKUPS_KEPT_BEFORE": str(layout.BACKUPS_KEPT_BEFORE),
         # Keys and tokens: only their places.
-        "ADMIN_PASSWORD": layout.ADMIN_PASSWORD,
         "CLUSTER_ACCOUNTS": " ".join(
             f"{account} {path} {group}"
             for account, (path, group) in settings.kubernetes.accounts.items()
@@ -95,6 +94,7 @@ def values(settings: HostSettings) -> dict[str, str]:
         "CONTROL_KUBECONFIG": layout.KUBECONFIG,
         "JWT_DROP_IN": layout.JWT_DROP_IN,
         "JWT_KEYS": layout.JWT_KEYS,
+        "MADE_SECRETS": " ".join(layout.MADE_SECRETS),
         "RENEWAL_KUBECONFIG": layout.RENEWAL_KUBECONFIG,
         "TOKEN_MARK": layout.TOKEN_MARK,
         "USERS": layout.USERS,

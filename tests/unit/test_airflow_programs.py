@@ -34,7 +34,7 @@ def host(tmp_path: Path) -> Host:
         (tmp_path / name).mkdir()
         if name != "airflow":  # the home of its user
             host.values[name] = str(tmp_path / name)
-    for name in ("MIGRATED", "VENV", "ADMIN_PASSWORD", "EXTRA_LOCK"):
+    for name in ("MIGRATED", "VENV", "EXTRA_LOCK"):
         host.values[name] = str(tmp_path / name)
     return host
 
@@ -264,7 +264,6 @@ def airflow(host: Host, server: postgres.Server, secrets: Path) -> Host:
     host.program("setpriv", f"export {export}\n{AS_USER}")
     host.program("id", "echo 0")
     shutil.copytree(secrets, host.values["SECRETS"], dirs_exist_ok=True)
-    host.values["ADMIN_PASSWORD"] = f"{host.values['SECRETS']}/admin-password"
     folder = Path(host.values["VENVS"], VENV, "bin")
     folder.mkdir(parents=True)
     (folder / "airflow").write_text(AIRFLOW.format(calls=host.calls, folder=host.folder))
@@ -577,8 +576,13 @@ def test_a_migration_that_fails_is_not_noted(airflow: Host) -> None:
     assert not Path(airflow.values["MIGRATED"]).exists()
 
 
+def password_file(host: Host) -> str:
+    """The file with the password of the web page's first user."""
+    return f"{host.values['SECRETS']}/admin-password"
+
+
 def test_the_first_users_password_is_in_no_argument(airflow: Host, server: postgres.Server) -> None:
-    file = airflow.values["ADMIN_PASSWORD"]
+    file = password_file(airflow)
     password = Path(file).read_text()
     words = ["admin", "Admin", file]
     assert airflow.check("user.sh", *words) == "the web page has no user admin"
@@ -597,7 +601,7 @@ def test_the_first_users_password_is_in_no_argument(airflow: Host, server: postg
 
 
 def test_a_first_user_that_was_deleted_stays_so(airflow: Host, server: postgres.Server) -> None:
-    words = ["admin", "Admin", airflow.values["ADMIN_PASSWORD"], f"{airflow.folder}/made"]
+    words = ["admin", "Admin", password_file(airflow), f"{airflow.folder}/made"]
     # On a host that was deployed before there was a note.
     server.sql("insert into ab_user values ('admin')", "airflow")
     assert "does not say that admin was made" in airflow.check("user.sh", *words)
@@ -643,7 +647,7 @@ def test_an_own_user_is_made_again(
 def test_an_own_user_that_somebody_changed_is_noticed(
     airflow: Host, server: postgres.Server, change: str, is_now: str
 ) -> None:
-    words = ["tester", "User", airflow.values["ADMIN_PASSWORD"]]
+    words = ["tester", "User", password_file(airflow)]
     server.sql(
         "insert into ab_user values ('tester'); insert into ab_user_role values (1, 1)", "airflow"
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from tasks.host import environment
 from tasks.layout import ROOT
 from tests.unit import fake, formats, shell
 from tests.unit.fake import FILES, Plan
@@ -122,6 +123,18 @@ def test_each_file_is_one_of_its_kind(variants: dict[str, Plan]) -> None:
 def test_files_that_land_elsewhere_are_of_their_kind() -> None:
     python((FILES / "image/start_task.py").read_text())  # in the worker image
     assert yaml.safe_load((FILES / "etc/prometheus/airflow.rules.yaml").read_text())
+
+
+def test_a_program_reads_each_value_of_the_host() -> None:
+    given = {name for each in fake.every_host().values() for name in environment.values(each)}
+    read = {
+        word
+        for path in FILES.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+        for word in re.findall(r"\w+", path.read_text())
+    }
+    assert "PGCLUSTER" in read
+    assert given - read == {"SERVES"}  # the removal reads it
 
 
 # Linters

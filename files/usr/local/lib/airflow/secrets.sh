@@ -5,7 +5,6 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
-names="fernet-key jwt-secret api-secret-key admin-password smoke-test-password"
 
 new() {
     case $1 in
@@ -17,7 +16,7 @@ new() {
     api-secret-key) name=AIRFLOW__API__SECRET_KEY= value="secrets.token_urlsafe(48)" ;;
     admin-password | smoke-test-password) name='' value="secrets.token_urlsafe(18)" ;;
     *)
-        echo "there is no secret $1: choose one of $names" >&2
+        echo "there is no secret $1: choose one of $MADE_SECRETS" >&2
         exit 2
         ;;
     esac
@@ -27,13 +26,13 @@ new() {
 [ $# -gt 0 ] || usage
 case "$1 $#" in
 "check 1")
-    for each in $names; do
+    for each in $MADE_SECRETS; do
         [ -s "$SECRETS/$each" ] || fail "there is no $SECRETS/$each"
     done
     ;;
 "apply 1")
     umask 077
-    for each in $names; do
+    for each in $MADE_SECRETS; do
         [ -s "$SECRETS/$each" ] || {
             "$here/lost-secret.sh" "$each"
             new "$each" >"$SECRETS/$each.new"
