@@ -7,7 +7,6 @@ that it makes and they copy.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from pyinfra.api.state import BaseStateCallback
 
 from tasks.layout import LIB
 from tasks.lib import members
-from tasks.lib.operations import secret_file
+from tasks.lib.operations import refused, secret_file
 from tasks.settings import GROUPS, Server, Settings
 
 # Of each group, the program that prints the files for Airflow's hosts.
@@ -180,6 +179,6 @@ def copied_file(
     if found is None:
         # In a plan, that host may not have made them yet.
         said = f"the host of {GROUPS[group].has} does not give its {part}"
-        yield f"echo {shlex.quote(said)} >&2; exit 1"
+        yield refused(said)
         return
     yield from secret_file._inner(path=path, content=SecretStr(found[part]), user=user, mode=mode)

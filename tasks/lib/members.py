@@ -8,7 +8,6 @@ one has nothing to do.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Generator, Sequence
 from io import StringIO
 from typing import Any
@@ -22,7 +21,7 @@ from pyinfra.facts.server import Command
 
 from tasks.layout import LIB
 from tasks.lib import questions
-from tasks.lib.operations import alone, ensure, run_unless
+from tasks.lib.operations import alone, ensure, refused, run_unless
 
 GROUP = "airflow"
 LOOK_EVERY = 0.2  # seconds, whether the host before has finished
@@ -68,7 +67,7 @@ def copy_from_first(kind: str) -> Generator[str | StringCommand, None, None]:
     files = said_by(first, f"{program} print {kind}")
     if files is None:
         # In a plan, that host may not have made them yet.
-        yield f"echo {shlex.quote(f'{first.name} does not give its {kind}')} >&2; exit 1"
+        yield refused(f"{first.name} does not give its {kind}")
         return
     # If nobody read the input, its writer would fail.
     same = f"{program} check {kind} >/dev/null 2>&1 && echo yes; cat >/dev/null"
@@ -114,7 +113,7 @@ def agree() -> Generator[str, None, None]:
     differing = {*theirs.splitlines()} ^ {*own.splitlines()}
     files = " ".join(sorted({line.split()[-1] for line in differing}))
     said = f"this host differs from {first.name}: {files or 'neither has a configuration'}"
-    yield f"echo {shlex.quote(said)} >&2; exit 1"
+    yield refused(said)
 
 
 class _Turns:
@@ -154,7 +153,7 @@ def ensure_in_turn(
     if turns.failed:
         turns.failed.add(host.name)
         said = f"{', '.join(sorted(before & turns.failed))} failed: this host stays as it is"
-        yield f"echo {shlex.quote(said)} >&2; exit 1"
+        yield refused(said)
         return
     try:
         yield from run(program, already, args)

@@ -47,6 +47,17 @@ def packages(packages: list[str], record: str) -> Generator[str, None, None]:
     yield with_arguments(PACKAGES_PROGRAM, [record, *missing])
 
 
+def refused(*said: str) -> str:
+    """A command that says these sentences and fails."""
+    return f"printf '%s\\n' {shlex.join(said)} >&2; exit 1"
+
+
+def _succeeds(test: str) -> bool:
+    """Whether a test, or a program that is sent as text, ends with 0 on the host."""
+    asked = f"if ( {test}\n) >/dev/null 2>&1; then echo yes; fi"
+    return bool(host.get_fact(Command, command=asked) == "yes")
+
+
 @operation()
 def run_unless(test: str, commands: list[str], already: str) -> Generator[str, None, None]:
     """
@@ -58,8 +69,7 @@ def run_unless(test: str, commands: list[str], already: str) -> Generator[str, N
     + commands: they change the host; afterwards the test must succeed
     + already: a sentence that is true of the host when there is nothing to do
     """
-    verdict = host.get_fact(Command, command=f"if ( {test}\n) >/dev/null 2>&1; then echo yes; fi")
-    if verdict == "yes":
+    if _succeeds(test):
         host.noop(already)
         return
     yield from map(alone, commands)
@@ -78,8 +88,7 @@ def ensure(program: str, already: str, args: Sequence[str] = ()) -> Generator[st
     + args: the program's arguments after `check` or `apply`; nothing secret
     """
     check, apply = (shlex.join([f"{LIB}/{program}", verb, *args]) for verb in ("check", "apply"))
-    verdict = host.get_fact(Command, command=f"if {check} >/dev/null 2>&1; then echo yes; fi")
-    if verdict == "yes":
+    if _succeeds(check):
         host.noop(already)
         return
     yield alone(apply)
@@ -100,8 +109,7 @@ def ensure_sent(
     + args: the program's arguments after `check` or `apply`; nothing secret
     """
     check, apply = (with_arguments(program, [verb, *args]) for verb in ("check", "apply"))
-    verdict = host.get_fact(Command, command=f"if (\n{check}) >/dev/null 2>&1; then echo yes; fi")
-    if verdict == "yes":
+    if _succeeds(check):
         host.noop(already)
         return
     yield alone(apply)
@@ -198,11 +206,7 @@ def synced_folder(
         "accept": accept,
         "wanted": hashlib.sha256(listed.encode()).hexdigest() if sources else "",
     }
-    verdict = host.get_fact(
-        Command,
-        command=f"if ( {_folder('check', variables)}\n) >/dev/null 2>&1; then echo yes; fi",
-    )
-    if verdict == "yes":
+    if _succeeds(_folder("check", variables)):
         host.noop(f"{dest} has the files")
         return
     yield _upload(_archive(sources, dest), f"{record}.tar")

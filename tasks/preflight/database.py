@@ -9,7 +9,6 @@ when `ask` asks it; preflight looks only at the data in it, if it has been ready
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Generator, Iterator
 from io import StringIO
 from pathlib import Path
@@ -20,7 +19,7 @@ from pyinfra.api import deploy, operation
 from tasks.host import database
 from tasks.layout import CONTROL_USER, DAGS_USER, MIGRATED, PACKAGES_RECORD, SECRETS
 from tasks.lib import groups, terminal
-from tasks.lib.operations import packages
+from tasks.lib.operations import packages, refused
 from tasks.lib.shell import assignments
 from tasks.preflight.members import short
 from tasks.preflight.questions import HostReport, Report
@@ -337,4 +336,4 @@ def ask(settings: HostSettings) -> Generator[str, None, None]:
     if not found:
         host.noop("it answers, and both roles have what they need")
         return
-    yield f"printf '%s\\n' {shlex.join(found)} >&2; exit 1"
+    yield refused(*found)

@@ -249,7 +249,7 @@ def test_the_image_that_pods_ask_for_is_the_one_that_is_loaded(driver: str) -> N
     )
     assert build.startswith(f"{layout.LIB}/image-build.sh apply {tag} ")
     assert f"WORKER_REPOSITORY={repository}\n" in plan.uploads[layout.HOST_ENV]
-    assert any(f"image-load.sh check {image} " in fact for fact in plan.facts)
+    assert any(f"image-load.sh check {image}\n" in fact for fact in plan.facts)
     assert load == f"{layout.LIB}/image-load.sh apply {image}"
 
 
