@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator
 
 import gevent
@@ -19,8 +18,8 @@ from tasks.layout import (
     PACKAGES_RECORD,
     STARTED_WITH,
 )
-from tasks.lib import members, whole_file
-from tasks.lib.operations import ensure, packages, run_unless
+from tasks.lib import members, systemd, whole_file
+from tasks.lib.operations import ensure, packages, refused
 from tasks.settings import HostSettings
 
 PACKAGE = "keepalived"
@@ -95,7 +94,7 @@ def held_once(address: str) -> Generator[str, None, None]:
             f"{' and '.join(held)} have {address} at once, since they do not hear each other: let"
             " VRRP, the protocol 112 of IP, through their firewalls"
         )
-    yield f"echo {shlex.quote(said)} >&2; exit 1"
+    yield refused(said)
 
 
 def _holds(member: Host, address: str) -> bool:
@@ -104,16 +103,9 @@ def _holds(member: Host, address: str) -> bool:
 
 def remove() -> None:
     """No host has the address by this host's keepalived; the package stays, without running."""
-    run_unless(
+    systemd.gone(
         name="Remove the address for people",
-        test=f"! test -e {ADDRESS_DROP_IN}",
-        commands=[
-            f"systemctl disable --quiet --now {ADDRESS_UNIT} 2>/dev/null || true",
-            f"rm -f {ADDRESS_CONFIG} {STARTED_WITH}/{ADDRESS_UNIT}",
-            f"rm -f {ADDRESS_DROP_IN}",
-            # The folder may hold a drop-in of an admin.
-            f"rmdir {ADDRESS_DROP_IN.rpartition('/')[0]} 2>/dev/null || true",
-            "systemctl daemon-reload",
-        ],
-        already="there is none",
+        units=[ADDRESS_UNIT],
+        drop_in=ADDRESS_DROP_IN,
+        files=[ADDRESS_CONFIG, f"{STARTED_WITH}/{ADDRESS_UNIT}"],
     )

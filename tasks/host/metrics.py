@@ -18,8 +18,8 @@ from tasks.layout import (
     STARTED_WITH,
     UNITS_DIRECTORY,
 )
-from tasks.lib import whole_file
-from tasks.lib.operations import ensure, packages, run_unless
+from tasks.lib import systemd, whole_file
+from tasks.lib.operations import ensure, packages
 from tasks.settings import HostSettings
 
 PACKAGE = "prometheus-postgres-exporter"
@@ -76,19 +76,9 @@ def run(settings: HostSettings) -> None:
 
 def remove() -> None:
     """No endpoint; the package stays, without running."""
-    run_unless(
+    systemd.gone(
         name="Remove the endpoint for Prometheus",
-        test=f"! test -e {DROP_IN}",
-        commands=[
-            f"systemctl disable --quiet --now {METRICS_SOCKET} 2>/dev/null || true",
-            f"systemctl disable --quiet --now {METRICS_UNIT} 2>/dev/null || true",
-            f"rm -f {EARLIER_QUERIES} {STARTED_WITH}/{METRICS_UNIT}",
-            f"rm -f {SOCKET}",
-            # The folder may hold a drop-in of an admin.
-            f"rm -f {SANDBOX}",
-            f"rm -f {DROP_IN}",
-            f"rmdir {DROP_INS} 2>/dev/null || true",
-            "systemctl daemon-reload",
-        ],
-        already="there is none",
+        units=[METRICS_SOCKET, METRICS_UNIT],
+        drop_in=DROP_IN,
+        files=[EARLIER_QUERIES, f"{STARTED_WITH}/{METRICS_UNIT}", SOCKET, SANDBOX],
     )

@@ -7,9 +7,13 @@ was killed between writing a file and restarting a unit is healed by the next on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
-from tasks.lib.operations import ensure
+from tasks.lib.operations import ensure, ensure_sent
+
+_GONE = Path(__file__).with_name("unit-gone.sh")
 
 
 def load(name: str, kind: Literal["services", "timers"], already: str) -> None:
@@ -24,4 +28,11 @@ def run(unit: str) -> None:
         program="run-unit.sh",
         args=[unit],
         already="it runs with its inputs as they are",
+    )
+
+
+def gone(name: str, units: Sequence[str], drop_in: str, files: Sequence[str]) -> None:
+    """Units of packages that stay do not run, and the deploy's files for them are gone."""
+    ensure_sent(
+        name=name, program=_GONE, args=[drop_in, ",".join(units), *files], already="there is none"
     )

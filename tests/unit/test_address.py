@@ -148,9 +148,9 @@ def test_keepalived_tells_with_which_files_it_started() -> None:
 def test_without_the_setting_there_is_none() -> None:
     plan = fake.plan(fake.several(0))
     assert ADDRESS_CONFIG not in plan.uploads and "keepalived" not in " ".join(plan.names)
-    commands = " ".join(plan.named("Remove the address for people").commands)
-    assert "systemctl disable --quiet --now keepalived.service" in commands
-    assert f"rm -f {ADDRESS_CONFIG}" in commands
+    (command,) = plan.named("Remove the address for people").commands
+    gone = f"apply {layout.ADDRESS_DROP_IN} keepalived.service {ADDRESS_CONFIG} "
+    assert command.startswith(f"#!/bin/sh\nset -- {gone}") and "# unit-gone.sh " in command
     assert formats.host_values(plan)["ADDRESS_UNIT"] == ""
 
 
