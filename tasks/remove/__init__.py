@@ -17,11 +17,12 @@ from tasks import layout
 from tasks.cluster import access
 from tasks.host import address, metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
-from tasks.lib import connection, groups, lock, members, shell, terminal
-from tasks.lib.operations import ensure_sent, run_unless, with_arguments
+from tasks.lib import connection, groups, kubectl, lock, members, shell, terminal
+from tasks.lib.operations import ensure_sent, with_arguments
 from tasks.settings import GROUPS, HostSettings, Settings
 
 _HERE = Path(__file__).parent
+KUBE = "/root/.kube"  # the folder of root's kubeconfig
 MINIKUBE = "/root/.minikube"  # its profiles and downloads
 NODE_CONTAINER = "minikube"  # a node that is a container has the name of its profile
 NODE_IMAGE_NOTE = f"{STATE}/node-image"  # the id of the image of a node that is a container
@@ -142,15 +143,10 @@ def airflow(keep_data: bool = False) -> None:
             " its admin can drop it and the roles."
         )
     _remove_files("Airflow's files", [*MADE_AGAIN, *DATA])
-    # The groups go last: a group that is a user's primary one can't be removed.
-    kinds = {"passwd": "userdel", "group": "groupdel"}
-    every = [(kind, name) for kind in kinds for name in (CONTROL_USER, DAGS_USER)]
-    run_unless(
+    ensure_sent(
         name="Remove the users and the groups",
-        test=" && ".join(f"! getent {kind} {name}" for kind, name in every),
-        commands=[
-            f"! getent {kind} {name} >/dev/null || {kinds[kind]} {name}" for kind, name in every
-        ],
+        program=_HERE / "users.sh",
+        args=[CONTROL_USER, DAGS_USER],
         already="they are gone",
     )
     _remove_packages()
@@ -211,41 +207,31 @@ def _remove_minikube(settings: HostSettings) -> None:
     unit = layout.MINIKUBE_UNIT
     if engine := settings.node_engine:
         # While its container still names the image.
-        run_unless(
+        ensure_sent(
             name="Note the image of the node",
-            test=f"! test -e {unit} || test -e {NODE_IMAGE_NOTE}",
-            commands=[
-                f"{engine} container inspect -f '{{{{.Image}}}}' {NODE_CONTAINER}"
-                f" >{NODE_IMAGE_NOTE} 2>/dev/null || true"
-            ],
+            program=_HERE / "node-image.sh",
+            args=["noted", NODE_IMAGE_NOTE, engine, NODE_CONTAINER, unit],
             already="it is noted, or there is no node",
         )
-    run_unless(
+    ensure_sent(
         name="Delete the cluster (about 20 s)",
-        test=f"! test -e {unit}",
-        commands=[
-            f"export PATH=$PATH:{layout.SHIMS} HOME=/root TMPDIR={layout.LOCKS};"
-            " minikube delete >/dev/null",
-            # minikube's files there, except the locks of this run.
-            f"find {layout.LOCKS} -mindepth 1 ! -path {layout.DEPLOY_LOCK} ! -path"
-            f" {layout.COMMAND_LOCK} -delete",
-            f"systemctl disable --quiet --now minikube; rm -f {unit}; systemctl daemon-reload",
-        ],
+        program=_HERE / "cluster.sh",
+        args=[unit, layout.SHIMS, layout.LOCKS, layout.DEPLOY_LOCK, layout.COMMAND_LOCK],
         already="there is none",
     )
-    run_unless(
+    ensure_sent(
         name="Remove the kubeconfig that minikube made",
-        test="! test -e /root/.kube/config || kubectl config get-contexts -o name | grep -q .",
-        commands=["rm -rf /root/.kube 2>/dev/null; true"],
+        program=_HERE / "unused.sh",
+        args=[KUBE, f"{KUBE}/config", "kubectl", "config", "get-contexts", "-o", "name"],
         already="there is none, or it knows other clusters",
     )
     if not settings.node_is_host:
         if engine:
             _remove_node_container(engine)
-        run_unless(
+        ensure_sent(
             name="Remove the downloads of minikube",
-            test=f"! test -e {MINIKUBE} || ls {MINIKUBE}/profiles 2>/dev/null | grep -q .",
-            commands=[f"rm -rf {MINIKUBE} 2>/dev/null; true"],
+            program=_HERE / "unused.sh",
+            args=[MINIKUBE, MINIKUBE, "ls", f"{MINIKUBE}/profiles"],
             already="there is none, or it knows other clusters",
         )
         return
@@ -259,25 +245,17 @@ def _remove_minikube(settings: HostSettings) -> None:
 
 def _remove_node_container(engine: str) -> None:
     """The engine has nothing of the node any more; other containers run on."""
-    run_unless(
+    ensure_sent(
         name=f"Remove the image of the node from {engine}",
-        test=f"! test -e {NODE_IMAGE_NOTE}",
-        commands=[
-            # One that another container needs stays.
-            f"xargs -r {engine} rmi <{NODE_IMAGE_NOTE} >/dev/null 2>&1; rm {NODE_IMAGE_NOTE}",
-        ],
+        program=_HERE / "node-image.sh",
+        args=["gone", NODE_IMAGE_NOTE, engine, NODE_CONTAINER, layout.MINIKUBE_UNIT],
         already="it is gone",
     )
     # Before the folders are deleted: the mount shows the logs themselves.
-    run_unless(
+    ensure_sent(
         name="Remove the mount of the logs for the node",
-        test=f"! test -e {layout.NODE_LOGS_UNIT} && ! test -e {layout.NODE_LOGS}",
-        commands=[
-            f"systemctl stop {layout.NODE_LOGS_UNIT.rpartition('/')[2]} 2>/dev/null || true",
-            f"! mountpoint -q {layout.NODE_LOGS}",
-            f"! test -e {layout.NODE_LOGS} || rmdir {layout.NODE_LOGS}",
-            f"rm -f {layout.NODE_LOGS_UNIT} && systemctl daemon-reload",
-        ],
+        program=_HERE / "node-logs.sh",
+        args=[layout.NODE_LOGS_UNIT, layout.NODE_LOGS],
         already="there is none",
     )
 
@@ -306,37 +284,20 @@ def _remove_objects(settings: HostSettings, keep_data: bool) -> None:
     )
 
 
-def _drop_ins_of_postgres(settings: HostSettings) -> str:
-    folder = layout.POSTGRES_DROP_IN.rpartition("/")[0]
-    return folder.replace("*", str(settings.postgres.version))
-
-
 def _remove_database(settings: HostSettings) -> None:
-    config = f"/etc/postgresql/{settings.postgres.version}/main"
-    original = f"pg_hba.conf{layout.ORIGINAL}"
-    certificate = layout.DATABASE_CERTIFICATE.replace("*", str(settings.postgres.version))
-    run_unless(
+    version = str(settings.postgres.version)
+    certificate = layout.DATABASE_CERTIFICATE.replace("*", version)
+    ensure_sent(
         name="Remove the database and the roles",
-        test=f"! test -e {config}/conf.d/airflow.conf",
-        commands=[
-            *(
-                f"runuser -u postgres -- dropdb --if-exists --force {layout.DATABASE}{suffix}"
-                for suffix in ("", "_new", "_old")
-            ),
-            *(
-                f"runuser -u postgres -- dropuser --if-exists {role}"
-                for role in (layout.METRICS_USER, DAGS_USER, CONTROL_USER)
-            ),
-            f"cd {config} && {{ test ! -e {original} || mv {original} pg_hba.conf; }}",
-            f"rm -f {layout.POSTGRES_DROP_IN}; systemctl daemon-reload",
-            # The folder may hold a drop-in of an admin.
-            f"rmdir {_drop_ins_of_postgres(settings)} 2>/dev/null || true",
-            *([f"rm -f {certificate}"] if settings.database_host else []),
-            f"rm {config}/conf.d/airflow.conf",
-            f"systemctl restart postgresql@{settings.postgres.version}-main",
-            # One that a package made goes with the package.
-            f"! test -e {layout.POSTGRES_CLUSTER} || pg_dropcluster --stop"
-            f" {settings.postgres.version} main",
+        program=_HERE / "database.sh",
+        args=[
+            f"/etc/postgresql/{version}/main",
+            layout.DATABASE,
+            ",".join((layout.METRICS_USER, DAGS_USER, CONTROL_USER)),
+            f"pg_hba.conf{layout.ORIGINAL}",
+            layout.POSTGRES_CLUSTER,
+            layout.POSTGRES_DROP_IN,
+            certificate if settings.database_host else "",
         ],
         already="they are gone",
     )
@@ -344,15 +305,9 @@ def _remove_database(settings: HostSettings) -> None:
 
 def _remove_packages() -> None:
     _keep_packages_of_others()
-    kept = "{ buildah containers; buildah images; }"
-    base = "buildah images -q localhost/airflow-worker-base"
-    run_unless(
+    ensure_sent(
         name="Remove buildah's parts of worker images",  # if buildah stays, others use it
-        test=f"! command -v buildah || ! {kept} | grep -q airflow-worker-b",
-        commands=[
-            "buildah rm airflow-worker-build >/dev/null 2>&1 || true",
-            f"{base} 2>/dev/null | sort -u | xargs -r buildah rmi --force >/dev/null",
-        ],
+        program=_HERE / "buildah.sh",
         already="there is nothing",
     )
     left = [f"{names}:{folder}" for names, them in LEFT_BY_PACKAGES.items() for folder in them]

@@ -460,9 +460,10 @@ def test_the_database_goes_with_the_data_only() -> None:
     kept, gone = (fake.removal_beside(DATABASE, keep, 1) for keep in (True, False))
     said = " ".join(command for each in kept.operations for command in each.commands)
     assert "dropdb" not in said and "purge" not in said
-    commands = gone.named("Remove the database and the roles").commands
-    assert "runuser -u postgres -- dropdb --if-exists --force airflow" in commands
-    assert "rm -f /etc/postgresql/15/main/airflow.pem" in commands
+    (command,) = gone.named("Remove the database and the roles").commands
+    arguments = command.splitlines()[1]
+    assert arguments.startswith("set -- apply /etc/postgresql/15/main airflow prometheus,")
+    assert arguments.endswith(" /etc/postgresql/15/main/airflow.pem")
     assert gone.names[0].endswith("Wait until no host of this run has Airflow's services")
     assert gone.names[-1].endswith("Remove the deploy's state")
     airflow = fake.removal_beside(DATABASE, False, 0)

@@ -94,13 +94,25 @@ def made(plan: Plan) -> set[str]:
 # A program that is sent as text, and its arguments; and the patterns that each deletes.
 SENT = r"#!/bin/sh\nset -- (apply .*)\n# ([\w-]+\.sh) "
 DELETED_BY: dict[str, Callable[[list[str]], set[str]]] = {
+    "buildah.sh": lambda arguments: set(),
+    "cluster.sh": lambda arguments: {arguments[0]},
+    "database.sh": lambda arguments: {
+        f"{arguments[0]}/conf.d/airflow.conf",
+        *(arguments[5], str(Path(arguments[5]).parent)),
+        arguments[6],
+    },
     "files.sh": set,
     "keep-used.sh": lambda arguments: set(),
+    "node-image.sh": lambda arguments: {arguments[1]} if arguments[0] == "gone" else set(),
+    "node-logs.sh": lambda arguments: {arguments[0]},  # the folder is empty by then
     "node-reset.sh": set,
     "objects.sh": lambda arguments: set(),
     "proxy-remove.sh": set,
     "purge.sh": lambda arguments: set(arguments[:2]),  # it empties the folders after them
+    "unit-gone.sh": lambda arguments: {arguments[0], *arguments[2:]},
     "units.sh": lambda arguments: {f"{arguments[0]}/airflow*", *arguments[1:]},
+    "unused.sh": lambda arguments: {arguments[0]},
+    "users.sh": lambda arguments: set(),
 }
 
 
@@ -130,14 +142,19 @@ def is_like(path: Path, pattern: str) -> bool:
     return len(path.parts) == len(parts) and all(map(fnmatch, path.parts, parts))
 
 
+# The place of the drop-in in the arguments of a program.
+DROP_INS = {"proxy-remove.sh": 3, "unit-gone.sh": 1}
+
+
 def left(plan: Plan, removal: Plan) -> set[str]:
     """Paths that a deploy makes and a removal leaves; those in claims are not the deploy's."""
     patterns = deleted(removal)
     empty = {path for each in commands_of(removal) for path in re.findall(f"rmdir ({PATH})", each)}
     for command in commands_of(removal):
         program = re.match(SENT, command)
-        if program and program[2] == "proxy-remove.sh":  # its drop-in's folder, if that is empty
-            empty.add(str(Path(shlex.split(program[1])[3]).parent))
+        # The folders of drop-ins, if they are empty.
+        if program and program[2] in DROP_INS:
+            empty.add(str(Path(shlex.split(program[1])[DROP_INS[program[2]]]).parent))
     return {path for path in made(plan) - empty if not is_deleted(path, [*patterns, "/srv"])}
 
 
@@ -229,16 +246,33 @@ def test_each_path_of_the_readmes_table_is_removed() -> None:
     assert left == of_postgres | purged
 
 
-def test_the_files_of_postgres_are_put_back() -> None:
-    commands = fake.removal({}, False).named("Remove the database and the roles").commands
-    access = "/etc/postgresql/15/main/pg_hba.conf"
-    kept = "pg_hba.conf.before-airflow"
-    folder = access.removesuffix("/pg_hba.conf")
-    assert f"cd {folder} && {{ test ! -e {kept} || mv {kept} pg_hba.conf; }}" in commands
-    assert "rm /etc/postgresql/15/main/conf.d/airflow.conf" in commands
-    dropped = [shlex.split(each)[4:] for each in commands if each.startswith("runuser")]
+def test_the_database_goes_and_the_files_of_postgres_are_put_back(tmp_path: Path) -> None:
+    (command,) = fake.removal({}, False).named("Remove the database and the roles").commands
+    given = shlex.split(command.splitlines()[1])[3:]
+    assert given[0] == "/etc/postgresql/15/main" and given[6] == ""
+    folder, drop_ins = tmp_path / "15/main", tmp_path / "units/postgresql@15-main.service.d"
+    made = tmp_path / "postgres-cluster"
+    for path in (folder / "conf.d", drop_ins):
+        path.mkdir(parents=True)
+    config, access = folder / "conf.d/airflow.conf", folder / "pg_hba.conf"
+    for path in (config, access, folder / "airflow.pem", drop_ins / "airflow.conf", made):
+        path.touch()
+    (folder / given[3]).write_text("Debian's own\n")
+    for name in ("runuser", "systemctl", "pg_dropcluster"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{tmp_path}/calls\n')
+        (tmp_path / name).chmod(0o755)
+    pattern = layout.POSTGRES_DROP_IN.replace(layout.UNITS_DIRECTORY, f"{tmp_path}/units")
+    arguments = [str(folder), *given[1:4], str(made), pattern, f"{folder}/airflow.pem"]
+    check = call("database.sh", "check", *arguments)
+    assert (check.returncode, check.stderr) == (1, f"there still is {config}\n")
+    assert call("database.sh", "apply", *arguments, path=tmp_path).returncode == 0
+    assert call("database.sh", "check", *arguments).returncode == 0
+    assert access.read_text() == "Debian's own\n"
+    assert [path.name for path in folder.iterdir() if path != access] == ["conf.d"]
+    assert not drop_ins.exists()
+    calls = [each.split() for each in (tmp_path / "calls").read_text().splitlines()]
     # A role goes after the databases that it owns; a restore may leave the other two.
-    assert [(words[0], words[-1]) for words in dropped] == [
+    assert [(each[4], each[-1]) for each in calls if each[0] == "runuser"] == [
         ("dropdb", "airflow"),
         ("dropdb", "airflow_new"),
         ("dropdb", "airflow_old"),
@@ -246,12 +280,158 @@ def test_the_files_of_postgres_are_put_back() -> None:
         ("dropuser", "airflow-dags"),
         ("dropuser", "airflow"),
     ]
+    assert calls[-2:] == [
+        ["systemctl", "restart", "postgresql@15-main"],
+        ["pg_dropcluster", "--stop", "15", "main"],
+    ]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_folder_that_others_use_stays(used: bool, tmp_path: Path) -> None:
+    folder, known = tmp_path / "kube", tmp_path / "known"
+    arguments = (str(folder), f"{folder}/config", "cat", str(known))
+    assert call("unused.sh", "check", *arguments).returncode == 0
+    folder.mkdir()
+    (folder / "config").touch()
+    if used:
+        known.write_text("other\n")
+    check = call("unused.sh", "check", *arguments)
+    assert check.returncode == (0 if used else 1)
+    assert call("unused.sh", "apply", *arguments).returncode == 0
+    assert folder.exists() is used
+    assert call("unused.sh", "check", *arguments).returncode == 0
+
+
+def test_a_deleted_cluster_leaves_the_locks_of_the_run(tmp_path: Path) -> None:
+    locks, unit = tmp_path / "locks", tmp_path / "minikube.service"
+    (locks / "juju").mkdir(parents=True)
+    for path in (locks / "deploy", locks / "command", locks / "juju/lock", unit):
+        path.touch()
+    for name in ("minikube", "systemctl"):
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\necho {name} "$@" "${{TMPDIR-}}" >>{tmp_path}/calls\n'
+        )
+        (tmp_path / name).chmod(0o755)
+    held = [f"{locks}/deploy", f"{locks}/command"]
+    arguments = (str(unit), f"{tmp_path}/none", str(locks), *held)
+    assert call("cluster.sh", "check", *arguments).returncode == 1
+    assert call("cluster.sh", "apply", *arguments, path=tmp_path).returncode == 0
+    assert {str(path) for path in locks.iterdir()} == {*held} and not unit.exists()
+    assert (tmp_path / "calls").read_text().startswith(f"minikube delete {locks}\n")
+    assert call("cluster.sh", "check", *arguments).returncode == 0
+    unit.touch()
+    (tmp_path / "minikube").write_text("#!/bin/sh\nexit 3\n")
+    assert call("cluster.sh", "apply", *arguments, path=tmp_path).returncode == 3
+    assert unit.exists()
+
+
+def test_the_mount_of_the_logs_goes_unless_it_is_busy(tmp_path: Path) -> None:
+    unit, folder = tmp_path / "opt-logs.mount", tmp_path / "logs"
+    unit.touch()
+    folder.mkdir()
+    for name, script in (("systemctl", "exit 5"), ("mountpoint", f"test -e {tmp_path}/busy")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    arguments = (str(unit), str(folder))
+    (tmp_path / "busy").touch()
+    busy = call("node-logs.sh", "apply", *arguments, path=tmp_path)
+    assert busy.returncode == 1 and f"{folder} is still mounted" in busy.stderr
+    assert unit.exists() and folder.exists()
+    (tmp_path / "busy").unlink()
+    (tmp_path / "systemctl").write_text("#!/bin/sh\n")
+    assert call("node-logs.sh", "check", *arguments).returncode == 1
+    assert call("node-logs.sh", "apply", *arguments, path=tmp_path).returncode == 0
+    assert not unit.exists() and not folder.exists()
+    assert call("node-logs.sh", "check", *arguments).returncode == 0
+
+
+def test_the_image_of_the_node_is_noted_and_later_removed(tmp_path: Path) -> None:
+    note, unit, engine = tmp_path / "note", tmp_path / "minikube.service", tmp_path / "engine"
+    engine.write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\ntest $1 != rmi || exit 2\necho sha256:1\n'
+    )
+    engine.chmod(0o755)
+    arguments = (str(note), str(engine), "minikube", str(unit))
+    assert call("node-image.sh", "check", "noted", *arguments).returncode == 0
+    unit.touch()
+    assert call("node-image.sh", "check", "noted", *arguments).returncode == 1
+    assert call("node-image.sh", "apply", "noted", *arguments).returncode == 0
+    assert note.read_text() == "sha256:1\n"
+    assert call("node-image.sh", "check", "noted", *arguments).returncode == 0
+    assert call("node-image.sh", "check", "gone", *arguments).returncode == 1
+    # Another container needs it.
+    assert call("node-image.sh", "apply", "gone", *arguments).returncode == 0
+    assert (tmp_path / "calls").read_text().splitlines()[-1] == "rmi sha256:1"
+    assert call("node-image.sh", "check", "gone", *arguments).returncode == 0
+
+
+@pytest.mark.parametrize("admins", [True, False])
+def test_units_of_packages_lose_the_deploys_files_only(admins: bool, tmp_path: Path) -> None:
+    drop_in, config = tmp_path / "some.service.d/airflow.conf", tmp_path / "some.conf"
+    drop_in.parent.mkdir()
+    drop_in.touch()
+    config.touch()
+    if admins:
+        (drop_in.parent / "admin.conf").touch()
+    (tmp_path / "systemctl").write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\ntest $1 != disable\n'
+    )
+    (tmp_path / "systemctl").chmod(0o755)
+    arguments = (str(drop_in), "some.socket,some.service", str(config), f"{tmp_path}/none")
+    assert call("unit-gone.sh", "check", *arguments).stderr == f"there still is {drop_in}\n"
+    assert call("unit-gone.sh", "apply", *arguments, path=tmp_path).returncode == 0
+    assert call("unit-gone.sh", "check", *arguments).returncode == 0
+    assert drop_in.parent.exists() is admins and not drop_in.exists() and not config.exists()
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "disable --quiet --now some.socket",
+        "disable --quiet --now some.service",
+        "daemon-reload",
+    ]
+
+
+def test_users_and_groups_are_removed_once(tmp_path: Path) -> None:
+    for kind, names in (("passwd", "one two"), ("group", "one two other")):
+        (tmp_path / kind).write_text("".join(f"{name}\n" for name in names.split()))
+    delete = f'grep -qx "$1" {tmp_path}/$kind && sed -i "/^$1$/d" {tmp_path}/$kind'
+    for name, script in {
+        "getent": f'grep -qx "$2" {tmp_path}/$1',
+        # The group of one user goes with the user, as login.defs has it.
+        "userdel": f"kind=passwd; {delete}; test $1 = two || groupdel $1",
+        "groupdel": f"kind=group; {delete}",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    check = call("users.sh", "check", "one", "two", path=tmp_path)
+    assert (check.returncode, check.stderr) == (1, "one is still in passwd\n")
+    for _ in range(2):
+        assert call("users.sh", "apply", "one", "two", path=tmp_path).returncode == 0
+    assert call("users.sh", "check", "one", "two", path=tmp_path).returncode == 0
+    assert (tmp_path / "passwd").read_text() == ""
+    assert (tmp_path / "group").read_text() == "other\n"
+
+
+def test_buildah_that_others_use_keeps_only_their_images(tmp_path: Path) -> None:
+    assert call("buildah.sh", "check", path=tmp_path / "none").returncode == 0
+    there = tmp_path / "there"
+    there.write_text("localhost/airflow-worker-base\n")
+    (tmp_path / "buildah").write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in images) cat {there} ;; "images -q"*) echo b; echo a; echo b ;;'
+        f' rmi*) echo "$@" >>{tmp_path}/calls; : >{there} ;; rm*) exit 1 ;; esac\n'
+    )
+    (tmp_path / "buildah").chmod(0o755)
+    check = call("buildah.sh", "check", path=tmp_path)
+    said = "buildah still has localhost/airflow-worker-base\n"
+    assert (check.returncode, check.stderr) == (1, said)
+    assert call("buildah.sh", "apply", path=tmp_path).returncode == 0
+    assert (tmp_path / "calls").read_text() == "rmi --force a b\n"
+    assert call("buildah.sh", "check", path=tmp_path).returncode == 0
 
 
 def test_users_and_packages_go_with_the_data_only() -> None:
     for keep_data in (False, True):
         said = " ".join(commands_of(fake.removal({}, keep_data)))
-        for word in ("dropdb", "userdel airflow", "groupdel airflow-dags", "purge"):
+        for word in ("dropdb", "set -- apply airflow airflow-dags\n# users.sh", "purge"):
             assert (word in said) is not keep_data
 
 
@@ -287,7 +467,7 @@ def objects_of(command: str) -> list[str]:
 
 def call(name: str, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program of the removal on this machine."""
-    folder = ROOT / "tasks" / ("lib" if name == "objects.sh" else "remove")
+    folder = ROOT / "tasks" / ("lib" if name in ("objects.sh", "unit-gone.sh") else "remove")
     text = operations.with_arguments(folder / name, arguments)
     env = {"PATH": f"{path}:/usr/bin:/bin"}
     return subprocess.run(["sh", "-c", text], env=env, text=True, capture_output=True)
