@@ -137,34 +137,28 @@ def _prepare_node(settings: HostSettings) -> None:
         mode="644",
     )
     volumes = layout.HOSTPATH_VOLUMES
+    folder, of_root = os.path.dirname(volumes), r"\( -type d -uid 0 \)"
+    only = "-ignore_readdir_race -maxdepth 1"  # other files of the folder come and go
     run_unless(
         name="Make the folder of minikube's volumes",
         test=f'test "$(stat -c "%u %F %a" {volumes})" = "0 directory 755"',
         commands=[
             # Another user who made it may have left links in it, which pods would mount.
-            f'test "$(stat -c "%u %F" {volumes})" = "0 directory" || rm -rf {volumes}',
+            f"find {folder} {only} -path {volumes} ! {of_root} -exec rm -rf {{}} +",
             f"systemd-tmpfiles --create {layout.TEMPORARY_FILES}",
         ],
         already="it is there and root's",
     )
-    run_unless(
+    ensure(
         name="Write containerd's configuration",
-        # minikube edits keys of this file, in version 2 of its format only. Debian's own file has
-        # none of them. A file from an earlier deploy has them, and stays.
-        test=f"grep -q '^version *= *2$' {CONTAINERD_CONFIG}"
-        f" && grep -q '^ *sandbox_image = ' {CONTAINERD_CONFIG}",
-        commands=[
-            "mkdir -p /etc/containerd",
-            f"cp {CONTAINERD_DEFAULTS} {CONTAINERD_CONFIG}.new",
-            f"mv {CONTAINERD_CONFIG}.new {CONTAINERD_CONFIG}",
-            "systemctl restart containerd",
-        ],
+        program="containerd.sh",
+        args=["config", CONTAINERD_CONFIG, CONTAINERD_DEFAULTS],
         already="containerd's configuration has the keys that minikube edits",
     )
     ensure(
         name="Give containerd the proxy",
         program="containerd.sh",
-        args=[layout.CONTAINERD_PROXY],
+        args=["proxy", layout.CONTAINERD_PROXY],
         already="it runs with the proxy, or without one, as it should",
     )
 
@@ -225,16 +219,11 @@ def _place_offline_files(settings: HostSettings, offline_dir: str) -> None:
 
 
 def _load_node_image(settings: HostSettings, archive: str, image: str) -> None:
-    engine, loaded = settings.node_engine, f"{layout.TEMPORARY}/node-image"
-    run_unless(
+    engine = settings.node_engine or ""
+    ensure(
         name=f"Load the node's image into {engine} (about 20 s)",
-        test=f"{engine} image inspect {image}",
-        # Under a name that is the deploy's own, whichever the archive has.
-        commands=[
-            f"{engine} load -qi {archive} | sed 's/.*: //' >{loaded}",
-            f"xargs -I NAME {engine} tag NAME {image} <{loaded}",
-            f"xargs {engine} rmi <{loaded} >/dev/null; rm {loaded}",
-        ],
+        program="offline-node.sh",
+        args=[engine, archive, image],
         already="it has the image",
     )
 

@@ -6,7 +6,7 @@ packages: version 2 of the format from 1.6 and 1.7, version 3 from 2.1.
 
 from __future__ import annotations
 
-import re
+import os
 import subprocess
 import tomllib
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 
 from tasks.layout import CONTAINERD_CONFIG, CONTAINERD_DEFAULTS
 from tasks.worker.registry import CONTAINERD_HOSTS
-from tests.unit import fake
+from tests.unit import fake, programs
 from tests.unit.fake import FILES
 
 OUR_FILE = FILES / CONTAINERD_DEFAULTS.lstrip("/")
@@ -101,11 +101,27 @@ def test_minikube_does_not_find_the_pause_image_in_version_3() -> None:
     ],
 )
 def test_only_a_file_that_minikube_can_edit_stays(tmp_path: Path, text: str, stays: bool) -> None:
-    (tmp_path / "config.toml").write_text(text)
-    asked = [each for each in fake.plan(fake.settings()).facts if "sandbox_image" in each]
-    (question,) = re.findall(r"if \( (.*?)\s*\) >/dev/null 2>&1; then echo yes; fi", asked[0], re.S)
-    here = question.replace(CONTAINERD_CONFIG, f"{tmp_path}/config.toml")
-    assert (subprocess.run(["sh", "-c", here]).returncode == 0) is stays
+    config, calls = tmp_path / "containerd/config.toml", tmp_path / "calls"
+    (command,) = fake.plan(fake.settings()).named("Write containerd's configuration").commands
+    assert command.split()[1:] == ["apply", "config", CONTAINERD_CONFIG, CONTAINERD_DEFAULTS]
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{calls}\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    values = programs.host_env(tmp_path, fake.settings())
+
+    def run(verb: str) -> int:
+        """Ask or apply the program; returns its exit code."""
+        return subprocess.run(
+            [programs.LIB / "containerd.sh", verb, "config", config, OUR_FILE],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **values},
+        ).returncode
+
+    assert run("check") == 1  # there is no file
+    config.parent.mkdir()
+    config.write_text(text)
+    assert (run("check") == 0) is stays and not calls.exists()
+    assert run("apply") == run("check") == 0
+    assert config.read_text() == OUR_FILE.read_text()
+    assert calls.read_text() == "restart containerd\n"
 
 
 def test_containerd_looks_for_registries_authorities_from_the_start() -> None:

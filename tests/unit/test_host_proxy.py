@@ -91,7 +91,7 @@ def containerd(tmp_path: Path, verb: str, pid: int, given: HostSettings) -> int:
     )
     stub.chmod(0o755)
     done = subprocess.run(
-        [programs.LIB / "containerd.sh", verb, f"{tmp_path}/unit.d/airflow-proxy.conf"],
+        [programs.LIB / "containerd.sh", verb, "proxy", f"{tmp_path}/unit.d/airflow-proxy.conf"],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **programs.host_env(tmp_path, given)},
         text=True,
         stderr=subprocess.PIPE,

@@ -73,6 +73,7 @@ def called(host: Host) -> list[str]:
         ("watch-node.sh", "minikube"),
         ("offline-files.sh", "check", "/srv"),
         ("offline-files.sh", "make", "/srv", VERSION),
+        ("offline-node.sh", "check", "podman", "/srv/node.tar"),
         ("offline-images.py", "check"),
         ("offline-images.py", "make", "/srv"),
         ("cluster-addons.py", "check"),
@@ -380,6 +381,25 @@ def test_a_version_between_comes_from_the_offline_folder(node: Host) -> None:
 
 def test_a_folder_that_is_missing_has_something_to_do(host: Host) -> None:
     assert host.run("offline-files.sh", "check", "/no/such/folder", VERSION).returncode != 0
+
+
+# offline-node.sh
+
+
+def test_the_nodes_image_gets_the_deploys_own_name(host: Host) -> None:
+    call = ("offline-node.sh", "podman", "/srv/node.tar", "localhost/node:1")
+    host.program("podman", f"case $1 in image) exit 1 ;; load) cat {host.folder}/loaded ;; esac")
+    assert host.check(*call) == "podman does not have localhost/node:1"
+    assert host.apply(*call) != ""  # the archive can't be loaded
+    (host.folder / "loaded").write_text("Loaded image: registry.example/kicbase:v2\n")
+    assert host.apply(*call) == ""
+    assert host.called("podman")[-3:] == [
+        ["load", "-qi", "/srv/node.tar"],
+        ["tag", "registry.example/kicbase:v2", "localhost/node:1"],
+        ["rmi", "registry.example/kicbase:v2"],
+    ]
+    host.program("podman", 'test "$*" = "image inspect localhost/node:1"')
+    assert host.check(*call) == ""
 
 
 # cluster-addons.py

@@ -912,10 +912,10 @@ def test_nobody_can_plant_the_folder_of_minikubes_volumes(
     claim = claim.replace(layout.HOSTPATH_VOLUMES, str(folder))
     # Who runs the tests stands for root, and for somebody else.
     root = os.getuid() + (planted != "root's folder")
-    claim = claim.replace('"0 ', f'"{root} ')
+    claim = claim.replace("find /tmp ", f"find {tmp_path} ").replace("-uid 0 ", f"-uid {root} ")
     subprocess.run(["sh", "-c", claim], check=True)
     assert os.path.lexists(folder) is (planted == "root's folder")
-    assert (elsewhere / "file").exists()
+    assert str(folder) in claim and (elsewhere / "file").exists()
     assert create == f"systemd-tmpfiles --create {layout.TEMPORARY_FILES}"
 
 

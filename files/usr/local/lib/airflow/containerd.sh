@@ -1,11 +1,13 @@
 #!/bin/sh
-# containerd.sh check|apply DROP_IN: containerd, which fetches the images of pods, runs with the
-# host's proxy if there is one, by the file DROP_IN of its unit. Written by the deploy of Airflow.
+# containerd.sh check|apply config|proxy FILE [DEFAULTS]: containerd, which fetches the images of pods,
+# has the keys that minikube edits in its configuration FILE, or gets it from the file DEFAULTS
+# (config); it runs with the host's proxy if there is one, by the file FILE of its unit (proxy).
+# Written by the deploy of Airflow.
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-[ $# = 2 ] || usage
-drop_in=$2
+[ $# -ge 3 ] || usage
+drop_in=$3
 
 wanted() {
     [ -n "$PROXY_URL" ] || return 0
@@ -22,8 +24,21 @@ is_told() {
         grep -qzxF -e "NO_PROXY=$PROXY_EXCEPTIONS" "$environment"
 }
 
-case $1 in
-check)
+case "$*" in
+"check config "*)
+    # minikube edits version 2 of the format only. Debian's own file has none of the keys. A file from
+    # an earlier deploy has them, and stays.
+    for key in '^version *= *2$' '^ *sandbox_image = '; do
+        grep -q "$key" "$3" 2>/dev/null || fail "$3 does not have the keys that minikube edits"
+    done
+    ;;
+"apply config "*)
+    mkdir -p "${3%/*}"
+    cp "$4" "$3.new"
+    mv "$3.new" "$3"
+    systemctl restart containerd
+    ;;
+"check proxy "*)
     if [ -z "$PROXY_URL" ]; then
         [ ! -e "$drop_in" ] && [ ! -e "$drop_in.old" ] ||
             fail "containerd has a proxy by $drop_in, and should have none"
@@ -32,7 +47,7 @@ check)
         is_told 2>/dev/null || fail "containerd runs without the proxy $PROXY_URL"
     fi
     ;;
-apply)
+"apply proxy "*)
     if [ -n "$PROXY_URL" ]; then
         mkdir -p "${drop_in%/*}"
         wanted >"$drop_in.new"
