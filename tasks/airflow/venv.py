@@ -59,9 +59,11 @@ def _write_given_lock(settings: HostSettings) -> None:
             f" another Python: leave it out, deploy, and take {EXTRA_LOCK} of the host"
         )
     # The packages are installed once, so another lock would be false.
-    installed = f"! test -e {settings.venv}/.complete || sha256sum <{EXTRA_LOCK} || echo none"
-    found = host.get_fact(Command, command=installed)
-    if found and found[:64] != hashlib.sha256(given.encode()).hexdigest():
+    complete = f"{settings.venv}/.complete"
+    sums = f"sha256sum {complete} {EXTRA_LOCK} 2>/dev/null || true"
+    lines = (host.get_fact(Command, command=sums) or "").splitlines()
+    found = {path: checksum for checksum, path in map(str.split, lines)}
+    if complete in found and found.get(EXTRA_LOCK) != hashlib.sha256(given.encode()).hexdigest():
         raise DeployError(
             "airflow_extra_requirements_lock: this host has the same requirements already, perhaps"
             " in other versions: leave the lock out. To give several hosts the same versions,"

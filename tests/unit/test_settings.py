@@ -925,18 +925,23 @@ def test_a_lock_of_other_requirements_is_refused_before_the_first_change() -> No
         fake.plan(fake.settings({**settings, "airflow_extra_requirements": ["boto3>=2"]}))
 
 
-@pytest.mark.parametrize("found", ["", "same", "none", "0" * 64 + "  -"])
-def test_a_lock_is_for_what_is_not_installed_yet(found: str) -> None:
-    """The host says nothing without the packages, otherwise the checksum of their lock."""
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("there", ["none", "same", "another"])
+def test_a_lock_is_for_what_is_not_installed_yet(complete: bool, there: str) -> None:
+    """The host has checksums of the mark of complete packages, and of their lock."""
     lock = fake.extra_lock(["boto3>=1"])
     given = {"airflow_extra_requirements": ["boto3>=1"], "airflow_extra_requirements_lock": lock}
-    same = hashlib.sha256(lock.encode()).hexdigest() + "  -"
-    responses = {f"sha256sum <{EXTRA_LOCK}": same if found == "same" else found}
-    if found in ("", "same"):
-        assert fake.planned(venv.install, responses, settings=fake.settings(given))
-    else:
+    settings = fake.settings(given)
+    content = {"same": lock.encode(), "another": b"another"}
+    files = {f"{settings.venv}/.complete": b""} if complete else {}
+    files |= {EXTRA_LOCK: content[there]} if there in content else {}
+    lines = (f"{hashlib.sha256(text).hexdigest()}  {path}" for path, text in files.items())
+    responses = {f"sha256sum {settings.venv}": "\n".join(lines)}
+    if complete and there != "same":
         with pytest.raises(DeployError, match="has the same requirements already"):
-            fake.planned(venv.install, responses, settings=fake.settings(given))
+            fake.planned(venv.install, responses, settings=settings)
+    else:
+        assert fake.planned(venv.install, responses, settings=settings)
 
 
 @pytest.mark.parametrize(
