@@ -17,7 +17,7 @@ from tasks import layout
 from tasks.cluster import access
 from tasks.host import address, metrics, proxy
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
-from tasks.lib import connection, groups, kubectl, lock, members, shell, terminal
+from tasks.lib import connection, groups, lock, members, shell, terminal
 from tasks.lib.operations import ensure_sent, with_arguments
 from tasks.settings import GROUPS, HostSettings, Settings
 
