@@ -185,7 +185,7 @@ def run(settings: HostSettings) -> None:
     )
     ensure(
         name="Wait until Airflow is healthy",
-        program="health.sh",
+        program="health.py",
         already="all components are",
     )
 

@@ -50,7 +50,7 @@ beat()
 """
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 OWNER = "/usr/local/lib/airflow/owner.sh psql -XAtqc"
-HEALTH = "/usr/local/lib/airflow/health.sh"
+HEALTH = "/usr/local/lib/airflow/health.py"
 INVENTORY = """\
 import sys
 

@@ -401,7 +401,7 @@ TIMERS = [
         "airflow",
         "OnUnitInactiveUSec=10s",
         lambda settings: [
-            "liveness.sh ",
+            "liveness.py ",
             "WEB_URL=http://127.0.0.1:78",
         ],
     ),
@@ -589,9 +589,9 @@ _PATHS: Table = {
         /usr/local/lib/airflow/clean-pods.sh         root root 755  airflow runs it
         /usr/local/lib/airflow/disks.sh              root root 755  airflow runs it
         /usr/local/lib/airflow/dags-test.py          root root 644  airflow-dags runs it
-        /usr/local/lib/airflow/health.sh             root root 755  public
+        /usr/local/lib/airflow/health.py             root root 755  public
         /usr/local/lib/airflow/lib.sh                root root 644  public
-        /usr/local/lib/airflow/liveness.sh           root root 755  airflow runs it
+        /usr/local/lib/airflow/liveness.py           root root 755  airflow runs it
         /usr/local/lib/airflow/load-units.sh         root root 755  public
         /usr/local/lib/airflow/no-terminal.py        root root 644  public
         /usr/local/lib/airflow/readable.sh           root root 755  public

@@ -21,13 +21,8 @@ from tests.unit import fake, programs
 FILES = ["fernet-key", "jwt-secret", "api-secret-key", "admin-password"]
 NAMES = [*FILES, "cluster-token"]
 UNITS = [service.unit for service in services.SERVICES]
-HEALTHY = json.dumps(
-    {
-        name: {"status": "healthy"}
-        for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")
-    },
-    separators=(",", ":"),
-)
+PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+HEALTHY = json.dumps({name: {"status": "healthy"} for name in PARTS}, separators=(",", ":"))
 
 # The effects of programs on the files; $here is the folder that stands for the host.
 PROGRAMS = {

@@ -24,7 +24,7 @@ from tasks.layout import JWT_DROP_IN, JWT_KEYS, ROTATE
 from tasks.lib import members
 from tests.unit import fake
 from tests.unit.fake import MEMBERS
-from tests.unit.rotating import FILES, HEALTHY, Host
+from tests.unit.rotating import FILES, PARTS, Host
 
 SIGNERS = [each.unit for each in services.SERVICES if "jwt-secret" in each.secrets]
 Action = tuple[str, dict[str, Any], int]  # an operation, its arguments, and the place of its host
@@ -45,7 +45,7 @@ class Hosts:
             self.at(place)
             host = Host(self.link, fake.several(place))
             health = host.lib / "own-health.sh"
-            health.write_text(f"#!/bin/sh\necho '{HEALTHY}'\n")
+            health.write_text("#!/bin/sh\n" + "".join(f"echo {name} healthy\n" for name in PARTS))
             self.both.append(host)
         for name in ("token", "data"):
             theirs = folder / "1/host" / name

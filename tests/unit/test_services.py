@@ -144,7 +144,7 @@ def test_units_of_services_are_compared(
         ("run-unit.sh", "restart", UNIT),
         ("load-units.sh", "check"),
         ("load-units.sh", "apply", "everything"),
-        ("health.sh",),
+        ("health.py",),
     ],
 )
 def test_a_wrong_call_is_answered_with_the_usage(words: tuple[str, ...], host: Host) -> None:
@@ -167,7 +167,7 @@ def answer(**others: str) -> str:
 
 def test_airflow_is_healthy_if_all_of_its_components_are(host: Host) -> None:
     host.stub("curl", f"echo '{answer()}'")
-    done = host.run("health.sh", "check")
+    done = host.run("health.py", "check")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     (call,) = [each for each in host.calls if each.startswith("curl")]
     assert call.endswith(" http://127.0.0.1:8080/api/v2/monitor/health")
@@ -186,20 +186,20 @@ def test_a_sign_of_life_from_before_postgresqls_start_is_none(component: str, ho
             "systemctl",
             f'[ "$5" = postgresql@15-main ] && echo @{start.timestamp():.0f}',
         )
-        assert host.run("health.sh", "check").returncode == code
+        assert host.run("health.py", "check").returncode == code
 
 
 def test_a_postgresql_of_others_does_not_tell_when_it_started(host: Host) -> None:
     host.stub("curl", f"echo '{answer()}'")
     host.stub("systemctl", f"echo @{datetime.now(UTC).timestamp():.0f}")
-    assert host.run("health.sh", "check", postgres="").returncode == 0
+    assert host.run("health.py", "check", postgres="").returncode == 0
     assert not [each for each in host.calls if each.startswith("systemctl")]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_a_component_that_is_not_healthy_is_told(component: str, host: Host) -> None:
     host.stub("curl", f"echo '{answer(**{component: 'unhealthy'})}'")
-    done = host.run("health.sh", "check")
+    done = host.run("health.py", "check")
     assert (done.returncode, done.stdout) == (1, "")
     assert component in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -212,11 +212,11 @@ def test_a_minute_is_given_to_become_healthy(host: Host) -> None:
         f"test $(grep -c curl {host.folder}/calls) -gt 60 && exit 0; echo '{answer()}' | "
         f"if test $(grep -c curl {host.folder}/calls) -lt 60; then exit 7; else cat; fi",
     )
-    assert host.run("health.sh", "apply").returncode == 0
+    assert host.run("health.py", "apply").returncode == 0
     assert host.calls.count("sleep 1") == 59
     assert len([call for call in host.calls if call.startswith("systemctl show")]) == 1
     host.stub("curl", "exit 7")
-    done = host.run("health.sh", "apply")
+    done = host.run("health.py", "apply")
     assert done.returncode == 1
     assert "not healthy after a minute" in done.stderr and "journalctl -u" in done.stderr
 

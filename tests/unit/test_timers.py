@@ -180,7 +180,7 @@ def test_liveness_asks_the_api_server_that_runs() -> None:
     plan = fake.plan(fake.settings({"web_port": 8090}))
     _, service = units(plan, "liveness")
     assert service.commands("Service.ExecStart") == [
-        [f"{layout.LIB}/liveness.sh", "http://127.0.0.1:78"]
+        [f"{layout.LIB}/liveness.py", "http://127.0.0.1:78"]
     ]
     # host.env is written before the api-server moves to another address.
     assert not service.all("Service.EnvironmentFile")
@@ -324,7 +324,7 @@ class Stage:
         values = self.folder / "host.env"
         values.write_text("".join(f"{name}='{value}'\n" for name, value in self.values.items()))
         return subprocess.run(
-            ["sh", str(PROGRAMS / program), *arguments],
+            [PROGRAMS / program, *arguments],
             env={"PATH": f"{self.folder}:/usr/bin:/bin", "AIRFLOW_HOST_ENV": str(values)},
             text=True,
             capture_output=True,
@@ -459,7 +459,7 @@ class Host:
         # An unknown call is an error, which nobody expects.
         script = f'case "$*" in {" ".join(cases)} *) echo "unexpected: $*" >&2 ;; esac'
         self.stage.program("systemctl", script)
-        return self.stage.run("liveness.sh", self.api.url).splitlines()
+        return self.stage.run("liveness.py", self.api.url).splitlines()
 
     def killed(self) -> set[str]:
         """End all services; returns those that were killed before."""
@@ -538,6 +538,24 @@ def test_a_service_younger_than_a_minute_is_left_alone(host: Host) -> None:
     host.started("airflow-triggerer", seconds=61)
     host.look()
     assert host.killed() == {"airflow-triggerer", "airflow-dag-processor"}
+
+
+def test_one_of_several_hosts_kills_its_own_service(host: Host) -> None:
+    host.api.answers = {HEALTH: [WELL]}  # of the newest heartbeats of all hosts
+    host.stage.values["SEVERAL_HOSTS"] = "other"
+    beat = (datetime.now(UTC) - timedelta(seconds=400)).isoformat()
+    rows = f"echo metadatabase healthy; echo scheduler unhealthy {beat}; echo triggerer unknown"
+    host.stage.program("psql", f"cat >/dev/null; {rows}; echo dag_processor healthy {beat}")
+    assert len(host.look()) == 1
+    assert host.killed() == {"airflow-scheduler"}
+
+
+def test_a_database_that_does_not_tell_of_this_host_kills_nothing(host: Host) -> None:
+    host.api.answers = {HEALTH: [ALL_OLD]}
+    host.stage.values["SEVERAL_HOSTS"] = "other"
+    host.stage.program("psql", "cat >/dev/null; exit 2")
+    assert host.look() == []
+    assert host.killed() == set()
 
 
 def test_a_database_that_hangs_is_not_the_api_servers_fault(host: Host) -> None:

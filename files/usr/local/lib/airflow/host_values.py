@@ -2,12 +2,12 @@
 
 import os
 import shlex
-from pathlib import Path
 
-FILE = Path(os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env"))
+FILE = os.environ.get("AIRFLOW_HOST_ENV", "/etc/airflow/host.env")
 
 
 def read() -> dict[str, str]:
     """Each value by its name, from the file that the deploy writes."""
-    words = shlex.split(FILE.read_text(), comments=True)
+    with open(FILE) as file:  # pathlib takes as long to load as the rest of a short program
+        words = shlex.split(file.read(), comments=True)
     return dict(word.split("=", 1) for word in words)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# own-health.sh: print the health of the services of this host, in the form of the api-server's
-# answer. If several hosts are one Airflow, the api-server knows only the newest heartbeat of all.
-# The dag-processor works on one of the hosts. Written by the deploy of Airflow.
+# own-health.sh: print the health of the services of this host, each in a line: its name, its status, and
+# its last heartbeat if there is one. If several hosts are one Airflow, the api-server knows only the
+# newest heartbeat of all. The dag-processor works on one of the hosts. Written by the deploy of Airflow.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
@@ -10,7 +10,7 @@ name=$("$here/own-name.sh")
 
 # Half a minute is Airflow's own threshold. A job that another host has given up is no longer running,
 # but its last heartbeat tells how long the service has hung. A job that never existed has no state.
-"$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -v ON_ERROR_STOP=1 \
+"$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -F ' ' -v ON_ERROR_STOP=1 \
     -v host="${name%%.*}" <<'END'
 with components (name, job_type) as (values
     ('scheduler', 'SchedulerJob'), ('triggerer', 'TriggererJob'), ('dag_processor', 'DagProcessorJob')
@@ -21,8 +21,7 @@ with components (name, job_type) as (values
         and (name = 'dag_processor' or split_part(hostname, '.', 1) = :'host')
     group by name
 )
-select '{"metadatabase":{"status":"healthy"}' || string_agg(format(
-    ',"%s":{"status":%s,"latest_%s_heartbeat":"%s"}', name,
-    case when latest is null then 'null' when healthy then '"healthy"' else '"unhealthy"' end, name, latest
-), '') || '}' from beats
+select name, case when latest is null then 'unknown' when healthy then 'healthy' else 'unhealthy' end,
+    to_char(latest at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+from beats union all select 'metadatabase', 'healthy', null
 END

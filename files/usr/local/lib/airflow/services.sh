@@ -21,7 +21,7 @@ check)
         [ "$unit" = airflow.target ] || "$here/run-unit.sh" check "$unit"
     done
     state=$(systemctl is-active airflow.target) || fail "airflow.target is $state"
-    "$here/health.sh" check
+    "$here/health.py" check
     ;;
 apply)
     for unit in $UNITS airflow-web.socket; do
@@ -31,7 +31,7 @@ apply)
         "$here/run-unit.sh" apply "$unit"
     done
     systemctl start airflow.target
-    "$here/health.sh" apply
+    "$here/health.py" apply
     ;;
 *) usage ;;
 esac
