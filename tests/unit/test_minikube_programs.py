@@ -16,7 +16,7 @@ from tests.unit import fake
 from tests.unit.stand_ins import Host
 
 VERSION = "1.33.1"
-SERVES = f"""case "$*" in */readyz*) ;; *) echo '{{"gitVersion": "v{VERSION}"}}' ;; esac"""
+SERVES = f"""case "$*" in */readyz*) ;; *) echo 'Server Version: v{VERSION}' ;; esac"""
 # Each line of the file is an answer of systemd about the unit now.
 SYSTEMCTL = """
 case "$*" in
@@ -187,7 +187,7 @@ def test_certificates_that_have_ended_are_renewed_before_minikube_waits_for_the_
 
 def test_another_version_is_not_the_wanted_one(host: Host) -> None:
     call = running(host)
-    host.program("kubectl", 'echo \'{"gitVersion": "v1.32.9"}\'')
+    host.program("kubectl", f"echo 'Client Version: v{VERSION}'; echo 'Server Version: v1.32.9'")
     assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
 
 
@@ -237,7 +237,8 @@ def node(host: Host) -> Host:
     host.program(
         "minikube",
         'version=${2#*=v}; test "$version" != "$(cat {0}/breaks 2>/dev/null)" || exit 1\n'
-        'printf \'\\t"KubernetesVersion": "v%s",\\n\' "$version" > {0}/MINIKUBE_PROFILE\n'
+        'printf \'{"KubernetesConfig": {"KubernetesVersion": "v%s"}}\' "$version"'
+        " > {0}/MINIKUBE_PROFILE\n"
         "echo $version $(cat {0}/KUBEADM_CONFIG) >> {0}/found_config\n"
         "echo $version $(ls {0}/manifests) >> {0}/found_manifests\n"
         "echo $version > {0}/KUBEADM_CONFIG\n"

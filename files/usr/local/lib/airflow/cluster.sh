@@ -17,8 +17,8 @@ begin() {
 }
 
 answers() {
-    $KUBECTL get --raw=/version --request-timeout=10s 2>/dev/null |
-        grep -q "\"v$KUBERNETES_VERSION\"" && is_ready
+    $KUBECTL version --request-timeout=10s 2>/dev/null |
+        grep -qxF "Server Version: v$KUBERNETES_VERSION" && is_ready
 }
 
 # The version needs no etcd, which the API server may be unable to reach. A busy API server may
