@@ -180,6 +180,20 @@ def test_long_programs_are_python_or_have_a_reason() -> None:
     assert {path for path, count in lines.items() if count > MOST_LINES} == LONG.keys()
 
 
+# Programs of sh that name a key of JSON, which needs Python or kubectl, and their reasons.
+WITH_JSON = {
+    "files/usr/local/lib/airflow/image-trial.sh": "it changes a line of a file of the deploy's own",
+    "files/usr/local/lib/airflow/page-answers.sh": "it looks for a word, each 2 seconds",
+    "tasks/preflight/questions.sh": NO_PYTHON,
+}
+
+
+def test_programs_that_read_json_are_python_or_have_a_reason() -> None:
+    key = re.compile(r"""^\s*[^\s#].*(?<!\w)\\?"[\w$-]+\\?"\s*:""", re.M)
+    found = {str(path.relative_to(ROOT)) for path in scripts() if key.search(path.read_text())}
+    assert found == WITH_JSON.keys()
+
+
 def test_ruff_and_mypy_look_at_programs_without_a_suffix() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     there = {
