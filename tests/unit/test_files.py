@@ -89,6 +89,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "/etc/airflow/host.env": like(r"#.*\n([A-Z_]+=.*\n)+"),
     "/usr/local/lib/airflow/*.py": python,
     "/usr/local/lib/airflow/containerd.toml": tomllib.loads,
+    "/usr/local/lib/airflow/jwt-keys.conf": formats.Unit.parse,
     "/usr/local/lib/airflow/metrics.yaml": yaml.safe_load,
     "/opt/airflow/image/start-task": python,
     "/etc/airflow/*.json": json.loads,

@@ -11,6 +11,7 @@ import pytest
 from tasks import layout
 from tasks.airflow import services
 from tasks.layout import JWT_DROP_IN, JWT_KEYS
+from tests.unit import formats
 from tests.unit.rotating import FILES, NAMES, Host
 
 
@@ -100,6 +101,16 @@ def test_two_jwt_secrets_are_accepted_by_the_names_that_tokens_give(host: Host) 
         assert values == [old, host.value("jwt-secret")]
         seen.append([key["kid"] for key in keys])
     assert seen[0][0] == "not-used" and seen[0][1] == seen[1][0]
+
+
+def test_the_api_server_gets_the_keys_and_records_them(host: Host) -> None:
+    host.program("sleep", f"cp {JWT_DROP_IN} $here/seen")
+    host.rotate("jwt-secret")
+    unit = formats.Unit.parse((host.folder / "seen").read_text())
+    give, record = (formats.unit_words(line) for line in unit.all("Service.ExecStartPre"))
+    url = unit.environment["AIRFLOW__API_AUTH__TRUSTED_JWKS_URL"]
+    assert give[-1].endswith(f"; cat {JWT_KEYS} >{url}")
+    assert record[-1] == f"sha256sum {JWT_KEYS} >>{layout.STARTED_WITH}/%n"
 
 
 @pytest.mark.parametrize(
