@@ -9,6 +9,8 @@ set -eu
 [ $# -ge 3 ] || usage
 drop_in=$3
 
+# The lines are here and not in a file that the deploy uploads: only this program may write the file
+# and delete it, since containerd needs a restart after each.
 wanted() {
     [ -n "$PROXY_URL" ] || return 0
     echo "# Written by the deploy of Airflow."
