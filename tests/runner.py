@@ -43,12 +43,24 @@ HEALTHY_SECONDS = 240
 RUNS_KEPT = 20
 MOST_FAILURES = 5  # of one story: more of them are unlikely to tell more
 SHELL = ("up", "down", "tools.sh", "kicbase.sh", "engine-runc.sh")
+# GitHub's files by the schemas that come with check-jsonschema.
+SCHEMAS = {
+    "github-workflows": ".github/workflows/*",
+    "dependabot": ".github/dependabot.yml",
+    "github-issue-forms": ".github/ISSUE_TEMPLATE/bug.yml",
+    "github-issue-config": ".github/ISSUE_TEMPLATE/config.yml",
+}
+CHECK_SCHEMA = ("check-jsonschema", "--quiet", "--builtin-schema")
 STATIC_CHECKS = (
     ("ruff", "check", "--quiet", "."),
     ("ruff", "format", "--check", "--quiet", "."),
     ("mypy",),
     ("lint-imports", "--no-cache", "--no-logo"),
     ("shellcheck", "-x", "tests/run", *(f"tests/sandbox/{name}" for name in SHELL), ".ci/run"),
+    *(
+        (*CHECK_SCHEMA, f"vendor.{schema}", *map(str, ROOT.glob(files)))
+        for schema, files in SCHEMAS.items()
+    ),
 )
 
 # A process for each core, not only for each physical one, as "auto" would take it where psutil is
