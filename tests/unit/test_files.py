@@ -15,6 +15,7 @@ import yaml
 
 from tasks.host import environment
 from tasks.layout import ROOT
+from tests.runner import SCHEMAS, STATIC_CHECKS
 from tests.unit import fake, formats, shell
 from tests.unit.fake import FILES, Plan
 
@@ -153,6 +154,16 @@ def test_shellcheck_and_shfmt_have_nothing_to_say_of_programs() -> None:
     for command in (["shellcheck"], ["shfmt", "-i", "4", "-d"]):
         done = subprocess.run([*command, *scripts()], text=True, capture_output=True)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_commit_meets_the_same_linters() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    run = "uv run --quiet --frozen "
+    assert all(hook["entry"].startswith(run) for hook in hooks)
+    entries = [hook["entry"].removeprefix(run).split() for hook in hooks]
+    assert {*(check[0] for check in STATIC_CHECKS), "shfmt"} <= {words[0] for words in entries}
+    schemas = {words[-1] for words in entries if words[0] == "check-jsonschema"}
+    assert schemas == {f"vendor.{schema}" for schema in SCHEMAS}
 
 
 # Lines of sh without comments; what needs more is Python, but for these programs and their reasons.
