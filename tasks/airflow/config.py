@@ -124,7 +124,7 @@ def redacted(text: str) -> str:
 
 
 def options(settings: HostSettings) -> dict[str, dict[str, str]]:
-    """airflow.cfg by section and option: what the deploy wants, then what the inventory wants.
+    """airflow.cfg by section and option: those of the deploy, then those of the inventory.
 
     It holds no secret: units get theirs from their environment.
     Options and defaults: https://airflow.apache.org/docs/apache-airflow/3.3.2/configurations-ref.html

@@ -142,7 +142,7 @@ def _runs_dags(service: Service, settings: HostSettings) -> bool:
 
 
 def _inputs_of_dags(settings: HostSettings) -> list[str]:
-    """Files whose changes the dag-processor would notice late or never."""
+    """Files that the dag-processor does not read again in time when they change."""
     return [
         *([layout.IMAGE_DAGS_NAME] if settings.dags.source == "image" else []),
         *([layout.GIT_CONNECTIONS] if git.connections(settings) else []),

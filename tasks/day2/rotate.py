@@ -4,7 +4,7 @@
 
 A host that is alone has the command airflow-rotate, whose steps these are. The first host makes the
 new secret, and the others get it from there. Between two steps all services that hold the secret
-restart on one host after the other, so all hosts can read what another host signs or encrypts. A
+restart on one host after the other, so each host can read the tokens and the data of the others. A
 run that was cut off is continued by the next one.
 """
 
@@ -55,7 +55,7 @@ def secret(kind: str) -> None:
 
 
 def _fernet_key(settings: HostSettings) -> None:
-    """First all hosts can read what the new key will encrypt, then they encrypt with it."""
+    """First all hosts can read with the new key too, then they encrypt with it."""
     kind = "fernet-key"
     _of_first(settings, "Make a new fernet-key", "begin", kind)
     _copy("Copy both keys, the old one first")
@@ -71,7 +71,7 @@ def _fernet_key(settings: HostSettings) -> None:
 
 
 def _jwt_secret(settings: HostSettings) -> None:
-    """First all hosts accept what the new secret will sign, then they sign with it."""
+    """First all hosts accept tokens of the new secret too, then they sign with it."""
     kind = "jwt-secret"
     _of_first(settings, "Make a new jwt-secret", "begin", kind)
     members.copy_from_first(name="Copy the keys to accept", kind="rotation")

@@ -24,7 +24,7 @@ from tasks.settings import HostSettings
 
 PACKAGE = "keepalived"
 PAGE_ANSWERS = f"{LIB}/page-answers.sh"
-# Seconds. A host waits 3.6 s for the word of another one before it takes the address.
+# Seconds. A host takes the address when it has heard of no other host for 3.6 s.
 TAKEN_WITHIN = 20
 
 

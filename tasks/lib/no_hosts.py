@@ -2,7 +2,7 @@
 
 pyinfra 3.10 takes a mistyped inventory path for a name, finds no host, never runs deploy.py and
 ends with exit code 0: to a script or a tired person that looks like a finished deploy. No code of
-a deploy runs in that case, except what pyinfra loads itself: the classes behind the entry point
+a deploy runs in that case, except classes that pyinfra loads itself: those behind the entry point
 group `pyinfra.connectors` (see pyproject.toml). So the check comes in there.
 """
 

@@ -38,7 +38,7 @@ def _echo(message: Any = None, **options: Any) -> None:
 
 
 def show_only_text() -> None:
-    """pyinfra says only what is printable in this run, also with -v."""
+    """pyinfra shows only printable text in this run, also with -v."""
     if not any(isinstance(each, _Printable) for each in logger.filters):
         logger.addFilter(_Printable())
     set_echo(_echo)

@@ -334,6 +334,6 @@ def ask(settings: HostSettings) -> Generator[str, None, None]:
     said = findings(settings, answers(settings), names, settings.is_first)
     found = [terminal.printable(each) for each in said]
     if not found:
-        host.noop("it answers, and both roles have what they need")
+        host.noop("it answers, and both roles have the rights that they need")
         return
     yield refused(*found)

@@ -135,8 +135,8 @@ would_take_btrfs() { # whether the engine, once it is installed, would keep imag
 }
 
 # Whether the rules $1, of nft or iptables, drop packets of pods to port $2. They do if a chain of the
-# hook input drops what nothing accepts, and no rule accepts these. Chains that others jump to count
-# as if all packets reached them, and sets, maps and negations as if they contained pods: only a
+# hook input drops packets that no rule accepts, and none accepts these. Chains that others jump to
+# count as if all packets reached them, and sets, maps and negations as if they contained pods: only a
 # firewall that is certainly closed is a finding.
 keeps_out() {
     echo "$1" | awk -v port="$2" -v network="$pod_network" '

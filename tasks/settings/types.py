@@ -533,7 +533,7 @@ class DatabaseLogin(Compound):
     key: SecretStr | None = None
 
     def conflicts(self) -> Iterator[str]:
-        """Sentences about a login that can't work; they never repeat what is secret."""
+        """Sentences about a login that can't work; they never repeat a secret."""
         if self.certificate and self.key:
             yield from WebCertificate(certificate=self.certificate, key=self.key).conflicts()
         elif self.certificate or self.key or not self.password:

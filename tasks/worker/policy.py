@@ -105,8 +105,8 @@ def _say_if_refused() -> Generator[str, None, None]:
     """Tell people at the end if only an admin of the cluster can apply the policy."""
     if host.get_fact(Command, command=f"ls {POD_POLICY_REFUSED} 2>/dev/null || true"):
         progress.say_at_end(
-            "Nothing restricts task pods, so whoever writes DAGs can reach the cluster's nodes: the"
-            " user of kubernetes_kubeconfig may not make admission policies. An admin of the"
+            "Nothing restricts task pods, so people who write DAGs can reach the cluster's nodes:"
+            " the user of kubernetes_kubeconfig may not make admission policies. An admin of the"
             f" cluster should apply {POD_POLICY} of the host with kubectl."
         )
     host.noop("the run says at its end if it has none")

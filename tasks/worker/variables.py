@@ -67,7 +67,7 @@ def of_host(settings: HostSettings) -> dict[str, str]:
 
 
 def _expanded(value: str, known: dict[str, str]) -> str:
-    """A value with its references, by Kubernetes' rules: $$ is $, and what is not known stays."""
+    """A value with its references, by Kubernetes' rules: $$ is $, and unknown references stay."""
     return re.sub(
         r"\$\$|\$\(([^)]*)\)",
         lambda found: "$" if found[0] == "$$" else known.get(found[1], found[0]),

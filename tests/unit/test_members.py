@@ -843,7 +843,7 @@ def test_a_backup_comes_back_when_the_other_hosts_have_stopped(
     (host.folder / program).symlink_to(programs.BIN / "airflow-restore")
     said = host.run(str(host.folder / program), *WORDS[program]).stderr
     if name == OWN:
-        assert "there is no file missing.tar" in said or "no backup of before an upgrade" in said
+        assert "there is no file missing.tar" in said or "no backup from before an upgrade" in said
     else:
         stop = "run sudo systemctl disable --now airflow.target there"
         assert f"Airflow runs on {name} as well: {stop}" in said

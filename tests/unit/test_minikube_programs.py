@@ -44,7 +44,7 @@ def host(tmp_path: Path) -> Host:
     host.program("kubectl", SERVES)
     # The words of all programs of the unit: which one says them is no matter.
     host.program(
-        "journalctl", 'case " $* " in *" -t "*) ;; *" -u minikube "*) echo its last words; esac'
+        "journalctl", 'case " $* " in *" -t "*) ;; *" -u minikube "*) echo "no space left"; esac'
     )
     host.program("ss", "echo LISTEN 0 4096 127.0.0.1:10249 *:*")
     host.program("sleep")
@@ -210,7 +210,7 @@ def test_a_cluster_that_does_not_come_up_shows_its_last_words(host: Host) -> Non
     assert host.apply("cluster.sh", "begin") == ""
     host.program("kubectl", "exit 1")
     done = host.run("cluster.sh", "apply", "run")
-    assert done.returncode == 1 and "its last words" in done.stdout
+    assert done.returncode == 1 and "no space left" in done.stdout
     assert f"minikube does not run Kubernetes v{VERSION}" in done.stderr
     # The next run knows that this one was not done.
     assert (host.state / "minikube.begun").exists() and not (host.state / "minikube").exists()

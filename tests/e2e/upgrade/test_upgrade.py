@@ -101,7 +101,7 @@ def test_rollback_brings_the_version_and_its_data_back(runs: Runs, shell: Shell)
     assert run.code == 0, run.output
     assert set(run.changed) <= {RAN, CHECKED}
     assert deploy(settings={"airflow_version": OLD}).changed == []
-    assert "no backup of before an upgrade" in says_no(shell, "airflow-rollback")
+    assert "no backup from before an upgrade" in says_no(shell, "airflow-rollback")
 
 
 def test_an_upgrade_without_room_for_its_backup_changes_nothing(runs: Runs, shell: Shell) -> None:

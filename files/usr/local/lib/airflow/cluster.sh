@@ -53,12 +53,12 @@ apply_run() {
     systemctl daemon-reload
     # A start that is under way ends first.
     systemctl start minikube && sha256sum --check --status "$begun" 2>/dev/null && end && return
-    # minikube waits in vain for a cluster whose certificates have ended.
+    # A cluster whose certificates have ended never answers minikube.
     [ -z "$CLUSTER_CERTIFICATES" ] || "$here/certificates.sh" apply kubernetes
-    # Then a reload changes the version, or starts a cluster that was stopped behind systemd's back.
+    # Then a reload changes the version, or starts a cluster that was stopped without systemd.
     begin && systemctl reload-or-restart minikube && end && return
     journalctl -u minikube -n 30 -o cat --no-pager | printable
-    fail "minikube does not run Kubernetes v$KUBERNETES_VERSION; its last words are above," \
+    fail "minikube does not run Kubernetes v$KUBERNETES_VERSION; its last messages are above," \
         "the rest is in journalctl -u minikube -u kubelet"
 }
 

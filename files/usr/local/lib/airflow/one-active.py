@@ -81,7 +81,7 @@ def run(database: Session, command: list[str]) -> int:
         try:
             database.ask("1")
         except Lost:
-            say("the connection to the database is lost: another host may go on")
+            say("the connection to the database is lost: another host may take over")
             program.terminate()
             try:
                 program.wait(END_WITHIN)

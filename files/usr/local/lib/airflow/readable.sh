@@ -24,7 +24,8 @@ check)
     ;;
 apply)
     for user; do
-        "$lib/acl.py" apply "$folder" "u:$user:rX" || fail "$user can't read what others put into $folder"
+        "$lib/acl.py" apply "$folder" "u:$user:rX" ||
+            fail "$user can't read files that others put into $folder"
     done
     ;;
 *) usage ;;

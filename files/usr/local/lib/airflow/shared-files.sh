@@ -37,7 +37,7 @@ unpack() {
     trap 'rm -rf "$work"' EXIT
     base64 -d | tar -C "$work" -xp
     [ -n "$(find "$work" -type f -size +0)" ] || fail "the archive is empty"
-    # The lock of an environment that is there stays true: the sums tell whether it is another one.
+    # The lock of an environment that is there stays true: the sums tell whether it differs.
     locked=$(sed -n 's/^# For //p' "$work$EXTRA_LOCK" 2>/dev/null || true)
     [ -z "$locked" ] || [ ! -e "$locked/.complete" ] || exit 0
 }
@@ -52,7 +52,7 @@ print)
 check)
     unpack
     for each in $files; do
-        [ ! -e "$work$each" ] || diff -rq "$work$each" "$each" >/dev/null 2>&1 || fail "$each is another one"
+        [ ! -e "$work$each" ] || diff -rq "$work$each" "$each" >/dev/null 2>&1 || fail "$each differs from the first host's"
     done
     ;;
 apply)
