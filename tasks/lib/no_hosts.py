@@ -4,6 +4,9 @@ pyinfra 3.10 takes a mistyped inventory path for a name, finds no host, never ru
 ends with exit code 0: to a script or a tired person that looks like a finished deploy. No code of
 a deploy runs in that case, except classes that pyinfra loads itself: those behind the entry point
 group `pyinfra.connectors` (see pyproject.toml). So the check comes in there.
+
+It wraps State.init as pyinfra 3.10 has it, which is the version of pyproject.toml. With another one
+tests/unit/test_no_hosts.py tells whether the check still works: it runs pyinfra's command line.
 """
 
 from __future__ import annotations

@@ -170,7 +170,9 @@ def _completed(
 
 # Merge manifests by the rules of Airflow's PodGenerator.reconcile_pods, which also merge a task's
 # pod_override: the lists named here, labels and annotations are extended; any other list or
-# structure, such as securityContext, is replaced.
+# structure, such as securityContext, is replaced. Airflow's own function can't be run: the manifest
+# is made on this machine, which has no Airflow, before the host has a virtual environment with it.
+# tests/host/test_kubernetes.py compares the two on a deployed host.
 
 LISTS_OF_METADATA = ("finalizers", "managedFields", "ownerReferences")
 LISTS_OF_A_CONTAINER = ("env", "envFrom", "ports", "volumeDevices", "volumeMounts")
