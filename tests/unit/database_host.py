@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 from tasks.settings import HostSettings
 from tests.unit import fake, postgres, programs
 
+HEALTHY = {
+    name: {"status": "healthy"}
+    for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")
+}
 # Linux users are roles of PostgreSQL: these stand-ins make a role of the user.
 PROGRAMS = {
     "id": "echo 0",
@@ -16,8 +21,7 @@ PROGRAMS = {
     "setpriv": 'user=${1#*=}; shift 3; PGUSER=$user exec "$@"',
     "df": "echo Avail; echo 1000000000",
     "systemctl": ":",
-    "curl": 'for each in metadatabase scheduler dag_processor triggerer; do printf \'"%s":'
-    '{"status":"healthy"}\' $each; done',
+    "curl": f"echo '{json.dumps(HEALTHY)}'",
 }
 # Airflow's migration: it reaches the given database, as the user that runs it.
 AIRFLOW = """#!/bin/sh

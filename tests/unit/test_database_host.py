@@ -257,7 +257,7 @@ def test_no_option_of_pyinfra_shows_a_copy(
 def test_nothing_is_copied_of_a_host_that_gives_nothing() -> None:
     responses = {
         DATABASE_HOST: {"database-logins.py print": {"success": False}},
-        AIRFLOW[0]: {re.compile(r"echo .*>&2; exit 1"): {"success": False}},
+        AIRFLOW[0]: {re.compile(r"printf .*>&2; exit 1"): {"success": False}},
     }
     state = fake.hosts({"airflow": AIRFLOW[:1], "database": (DATABASE_HOST,)}, responses)  # type: ignore[arg-type]
     airflow = state.inventory.get_host(AIRFLOW[0])

@@ -67,7 +67,10 @@ def test_a_wrong_call_shows_the_usage(
 def test_each_program_shows_the_usage_of_the_comment_at_its_top(tmp_path: Path) -> None:
     environment = programs.host_env(tmp_path, fake.settings()) | {"PATH": "/usr/bin:/bin"}
     callers = [
-        path for path in PROGRAMS.glob("*.sh") if re.search(r"(\|\||\)) usage\b", path.read_text())
+        path
+        for path in PROGRAMS.glob("*.sh")
+        # The last one is called without arguments.
+        if re.search(r"(\|\||\)) usage\b", path.read_text()) and path.name != "watch-node.sh"
     ]
     assert len(callers) > 20
     for path in callers:

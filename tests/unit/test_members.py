@@ -40,7 +40,7 @@ from tests.unit.fake import MEMBERS, SEVERAL, Plan
 from tests.unit.formats import Unit
 
 FIRST, SECOND, THIRD = MEMBERS
-FAILING = re.compile(r"^(sh -c ')?echo .*>&2; exit 1")  # a command that says what is wrong
+FAILING = re.compile(r"^(sh -c ')?printf .*>&2; exit 1")  # a command that says what is wrong
 SECRET = "c2VjcmV0LW9mLXRoZS1maXJzdC1ob3N0"
 
 
@@ -561,7 +561,7 @@ def test_hosts_that_differ_do_not_start(ran: list[tuple[str, str, str]]) -> None
     add_op(state, members.agree, name="Compare")
     run_ops(state)
     assert {each.name for each in state.failed_hosts} == {THIRD}
-    (said,) = (command for name, command, _ in ran if name == THIRD and "echo" in command)
+    (said,) = (command for name, command, _ in ran if name == THIRD and "printf" in command)
     assert f"this host differs from {FIRST}: {layout.VENV}" in said
 
 
@@ -621,7 +621,7 @@ def test_a_host_behind_one_that_fails_stays_as_it_is(ran: list[tuple[str, str, s
     with pytest.raises(PyinfraError, match="of hosts failed"):
         run_ops(state)
     assert [name for name, command, _ in ran if "services.sh apply" in command] == [FIRST, SECOND]
-    (said,) = (command for name, command, _ in ran if name == THIRD and "echo '" in command)
+    (said,) = (command for name, command, _ in ran if name == THIRD and "printf" in command)
     assert f"{SECOND} failed: this host stays as it is" in said
     assert not [each for each in ran if "smoke-test.sh" in each[1] and "apply" in each[1]]
 
