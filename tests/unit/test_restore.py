@@ -83,7 +83,7 @@ PGHOST={host.server.folder} exec psql -XAtq airflow_new -c 'select pg_sleep(600)
     busy.chmod(0o755)
     asks = "select count(*) from pg_stat_activity where datname = 'airflow_new' and query ~ 'sleep'"
     # Whatever runs the tests may ignore some of them, as nohup does.
-    command = ["env", "--default-signal", programs.BIN / "airflow-restore", made]
+    command = ["env", "--default-signal", str(programs.BIN / "airflow-restore"), made]
     with subprocess.Popen(command, env=host.env, stderr=subprocess.PIPE, text=True) as restore:
         wait_for(lambda: host.server.sql(asks) == "1", 60, "it restores the dump")
         assert list(host.migrated.parent.glob("restore.*")), "the backup lies there"
