@@ -76,22 +76,21 @@ def test_the_right_key_would_have_signed_one(airflow: Airflow, shell: Shell) -> 
 
 # Looks at all that a local user may see of processes, as fast as it can, until it is stopped.
 WATCH = """
-import glob, signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-found, tasks = set(), set()
-try:
-    while True:
-        for path in glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/environ"):
-            try:
-                text = open(path, "rb").read()
-            except OSError:
-                continue
-            if b"AIRFLOW_DEPLOY_WORKLOAD" in text:
-                tasks.add(path)
-            if b'"token":' in text:
-                found.add(path)
-finally:
-    print(len(tasks), sorted(found))
+import glob, signal
+found, tasks, stop = set(), set(), []
+# An exception could come where Python drops it, as while it cleans up.
+signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+while not stop:
+    for path in glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/environ"):
+        try:
+            text = open(path, "rb").read()
+        except OSError:
+            continue
+        if b"AIRFLOW_DEPLOY_WORKLOAD" in text:
+            tasks.add(path)
+        if b'"token":' in text:
+            found.add(path)
+print(len(tasks), sorted(found))
 """
 
 
@@ -100,7 +99,8 @@ def watched(shell: Shell, processes: int) -> Iterator[None]:
     """A local user looks on, sees this many processes of tasks or more, and no token."""
     # In no argument, where it would find its own words.
     shell(f"cat > /tmp/e2e-watch.py <<'END'\n{WATCH}\nEND")
-    start = "systemd-run --quiet --unit=e2e-watch --uid=nobody -p StandardOutput=file:/tmp/e2e-seen"
+    start = "systemd-run --quiet --collect --unit=e2e-watch --uid=nobody"
+    start += " -p StandardOutput=file:/tmp/e2e-seen"
     shell(f"{start} python3 /tmp/e2e-watch.py")
     try:
         yield
