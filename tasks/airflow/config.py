@@ -60,7 +60,7 @@ def write(settings: HostSettings) -> None:
     )
     _write_variables(settings)
     if hidden := pod_options.hidden(settings):
-        progress.say_at_end(
+        progress.print_at_end(
             f"airflow_config: {', '.join(hidden)} did not reach the task pods, since their manifest"
             " would show it. inventories/README.md says how pods get a secret option."
         )

@@ -252,7 +252,7 @@ def _enable_addons(addons: list[str]) -> None:
         already="they are enabled",
     )
     if "dashboard" in addons:
-        progress.say_at_end(
+        progress.print_at_end(
             "The dashboard of Kubernetes listens only in the cluster. On the host, root makes it"
             f" reachable at http://127.0.0.1:{DASHBOARD_PORT} with\n"
             "    kubectl -n kubernetes-dashboard port-forward service/kubernetes-dashboard"

@@ -114,7 +114,7 @@ def _announce(settings: HostSettings) -> None:
     """At its end, the run says where the web page is."""
     if not settings.web.is_public:
         port = settings.web.port
-        progress.say_at_end(
+        progress.print_at_end(
             f"The web page is at http://{LOOPBACK}:{port} of the host itself. From elsewhere:"
             f" ssh -L {port}:{LOOPBACK}:{port} the-host",
             only_on_success=True,
@@ -125,7 +125,7 @@ def _announce(settings: HostSettings) -> None:
     said = f"The web page is at {page}."
     if settings.web.certificate is None:
         said += f" Browsers that should trust it need {layout.AUTHORITY} of the host."
-    progress.say_at_end(said, only_on_success=True)
+    progress.print_at_end(said, only_on_success=True)
 
 
 def remove() -> None:

@@ -45,7 +45,7 @@ def remind(end: datetime, which: str, setting: str) -> None:
     """Say at the end of the run that a certificate of the inventory ends soon, if it does."""
     left = end - datetime.now(UTC)
     if left < timedelta(days=30):
-        progress.say_at_end(
+        progress.print_at_end(
             f"{which} ends in {left.days} days, on {end:%Y-%m-%d}: write a new one into {setting}."
         )
 

@@ -13,7 +13,7 @@ SAY_STILL_RUNNING_EVERY = 15.0  # seconds
 SAY_DURATION_FROM = 3.0  # seconds; shorter operations are not reported
 
 
-class Stopwatch(BaseStateCallback):
+class OperationTimer(BaseStateCallback):
     """Times one operation after the other, as pyinfra announces them."""
 
     _name = ""
@@ -44,7 +44,7 @@ class Stopwatch(BaseStateCallback):
         self._remind()
 
 
-class LastWords(BaseStateCallback):
+class ClosingRemarks(BaseStateCallback):
     """Prints sentences at the end of a run."""
 
     def __init__(self) -> None:
@@ -58,19 +58,19 @@ class LastWords(BaseStateCallback):
         self.sentences.clear()
 
 
-def say_at_end(sentence: str, *, only_on_success: bool = False) -> None:
+def print_at_end(sentence: str, *, only_on_success: bool = False) -> None:
     """Print a sentence once, after all operations; if `only_on_success`, then only if none failed.
 
     Behind an error, a sentence about a page that does not answer would hide it.
     """
-    words = next((h for h in state.callback_handlers if isinstance(h, LastWords)), None)
-    if words is None:
-        words = LastWords()
-        state.add_callback_handler(words)
-    words.sentences[sentence] = only_on_success
+    remarks = next((h for h in state.callback_handlers if isinstance(h, ClosingRemarks)), None)
+    if remarks is None:
+        remarks = ClosingRemarks()
+        state.add_callback_handler(remarks)
+    remarks.sentences[sentence] = only_on_success
 
 
 def show() -> None:
     """Show progress in this run; once, even if several hosts load deploy.py."""
-    if not any(isinstance(handler, Stopwatch) for handler in state.callback_handlers):
-        state.add_callback_handler(Stopwatch())
+    if not any(isinstance(handler, OperationTimer) for handler in state.callback_handlers):
+        state.add_callback_handler(OperationTimer())

@@ -47,20 +47,20 @@ def check(settings: Settings) -> HostSettings:
             f"    password in {ADMIN_PASSWORD} on the host."
         )
     if report.one("first_user"):
-        progress.say_at_end(
+        progress.print_at_end(
             f"The web page has no user {settings.web.admin_user}: somebody deleted it, and the"
             " deploy does not make it again. `sudo airflow users create` on the host makes one."
         )
     if report.one("test_user"):
-        progress.say_at_end(
+        progress.print_at_end(
             f"Somebody deleted or changed {SMOKE_TEST_USER}, the smoke test's own user of the web"
             " page. The deploy made it again: leave it alone."
         )
     codename = report.one("system").split()[1]
     if remark := neighbours.remark(settings, report, codename):
-        progress.say_at_end(remark)
+        progress.print_at_end(remark)
     for remark in neighbours.links(report):
-        progress.say_at_end(remark)
+        progress.print_at_end(remark)
     if remark := checks.untried(codename, report.one("architecture")):
         logger.info(f"    {remark}")
     return settings.for_release(

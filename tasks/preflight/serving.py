@@ -212,7 +212,7 @@ def check(settings: Settings) -> HostSettings:
         )
     codename = report.one("system").partition(" ")[2]
     if remark := neighbours.remark(settings, report, codename):
-        progress.say_at_end(remark)
+        progress.print_at_end(remark)
     if remark := checks.untried(codename, report.one("architecture")):
         logger.info(f"    {remark}")
     own: Member = asked(host)

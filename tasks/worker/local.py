@@ -39,7 +39,7 @@ def say_left_out(setting: str, folder: str | None) -> None:
     """At its end, the run names the files that it did not copy because they may hold a login."""
     if left_out := sorted(filter(_may_hold_login, _all(setting, folder))):
         more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        progress.say_at_end(
+        progress.print_at_end(
             f"{left_out[0]!a}{more} of {setting} was not copied, since every user of the"
             " host could read it: give logins and keys as airflow_connections."
         )

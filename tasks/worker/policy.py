@@ -104,7 +104,7 @@ def _apply(settings: HostSettings, templates: Sequence[Manifest], while_: str) -
 def _say_if_refused() -> Generator[str, None, None]:
     """Tell people at the end if only an admin of the cluster can apply the policy."""
     if host.get_fact(Command, command=f"ls {POD_POLICY_REFUSED} 2>/dev/null || true"):
-        progress.say_at_end(
+        progress.print_at_end(
             "Nothing restricts task pods, so people who write DAGs can reach the cluster's nodes:"
             " the user of kubernetes_kubeconfig may not make admission policies. An admin of the"
             f" cluster should apply {POD_POLICY} of the host with kubectl."

@@ -35,7 +35,7 @@ def test_logins_stay_on_this_machine_and_the_run_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(progress, "say_at_end", lambda words, **_: said.append(words))
+    monkeypatch.setattr(progress, "print_at_end", lambda words, **_: said.append(words))
     for name in (*LOGINS, *OTHERS, ".git/config", "__pycache__/one.pyc"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

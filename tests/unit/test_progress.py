@@ -19,7 +19,7 @@ from tasks.lib import progress
 def words_about(seconds: float, caplog: pytest.LogCaptureFixture) -> list[str]:
     """The messages while an operation takes that long, on this machine."""
     state = State(Inventory((["@local"], {})), Config())
-    state.add_callback_handler(progress.Stopwatch())
+    state.add_callback_handler(progress.OperationTimer())
     connect_all(state)
     add_op(state, server.shell, name="Work", commands=[f"sleep {seconds}"])
     with caplog.at_level(logging.INFO, logger="pyinfra"):
@@ -46,7 +46,7 @@ def test_short_work_needs_no_word(caplog: pytest.LogCaptureFixture) -> None:
 def test_nothing_is_promised_behind_an_error(
     command: str, said: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    words = progress.LastWords()
+    words = progress.ClosingRemarks()
     words.sentences = {"a remark": False, "the web page is there": True}
     state = State(Inventory((["@local"], {})), Config())
     state.add_callback_handler(words)

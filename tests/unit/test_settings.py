@@ -912,7 +912,7 @@ def test_the_run_says_when_a_certificate_ends_soon(
     days: int, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("tasks.lib.progress.say_at_end", lambda words, **_: said.append(words))
+    monkeypatch.setattr("tasks.lib.progress.print_at_end", lambda words, **_: said.append(words))
     fake.plan(fake.settings({"web_host": "0.0.0.0", "web_certificate": fake.pair(days)}))
     assert any("certificate ends in 2" in sentence for sentence in said) is told
 
