@@ -116,10 +116,11 @@ def redacted(text: str) -> str:
     for line in text.splitlines(keepends=True):
         if name := re.match(r"(\w+) = ", line):
             is_hidden = bool(re.search(SECRET_NAMES, name[1]))
-            line = f"{name[0]}(not shown)\n" if is_hidden else line
+            lines.append(f"{name[0]}(not shown)\n" if is_hidden else line)
         elif is_hidden and line.startswith(" "):
-            line = "    (not shown)\n"
-        lines.append(line)
+            lines.append("    (not shown)\n")
+        else:
+            lines.append(line)
     return re.sub(r"://[^/@\s]+@", "://(not shown)@", "".join(lines))
 
 

@@ -5,7 +5,7 @@ It starts while the rest of the host is set up: start() starts it, wait() waits 
 
 from __future__ import annotations
 
-import os.path
+from pathlib import PurePosixPath
 
 from pyinfra.api import deploy
 from pyinfra.operations import files
@@ -106,7 +106,7 @@ def start(settings: HostSettings) -> None:
         image=node_image(settings),
         reserved=RESERVED,
         proxy_ports=PROXY_PORTS,
-        folder=os.path.dirname(layout.KUBEADM_CONFIG),
+        folder=str(PurePosixPath(layout.KUBEADM_CONFIG).parent),
         quote=_quote,
     )
     ensure(
@@ -137,7 +137,7 @@ def _prepare_node(settings: HostSettings) -> None:
         mode="644",
     )
     volumes = layout.HOSTPATH_VOLUMES
-    folder, of_root = os.path.dirname(volumes), r"\( -type d -uid 0 \)"
+    folder, of_root = PurePosixPath(volumes).parent, r"\( -type d -uid 0 \)"
     only = "-ignore_readdir_race -maxdepth 1"  # other files of the folder come and go
     run_unless(
         name="Make the folder of minikube's volumes",

@@ -6,12 +6,11 @@ All commands of an operation run on the host. Secrets of the host's own never le
 from __future__ import annotations
 
 import hashlib
-import os.path
 import shlex
 import tarfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from io import BytesIO, StringIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import SecretStr
 from pyinfra import host, logger
@@ -244,7 +243,7 @@ def _archive(sources: Mapping[str, Source], dest: str) -> BytesIO:
 
 # Each command begins with this. It waits for the command of a killed deploy, which continues
 # without its connection and may do the same work.
-ALONE = f"""mkdir -m 700 -p {os.path.dirname(COMMAND_LOCK)}
+ALONE = f"""mkdir -m 700 -p {PurePosixPath(COMMAND_LOCK).parent}
 exec 8>>{COMMAND_LOCK}
 flock -w {MAX_WAIT} 8 || {{ echo {shlex.quote(STILL_BUSY)} >&2; exit 1; }}
 """

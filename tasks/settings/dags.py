@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +80,7 @@ class Dags(Section):
             yield (
                 f'dags_local_folder has no meaning with dags_source = "{self.source}": leave it out'
             )
-        if self.local_folder and not os.path.isdir(Path(ROOT, self.local_folder)):
+        if self.local_folder and not Path(ROOT, self.local_folder).is_dir():
             yield (
                 f"dags_local_folder: there is no folder {self.local_folder} on this machine:"
                 " write the path of one, absolute or relative to the deploy's own folder"

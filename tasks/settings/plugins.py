@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -38,7 +37,7 @@ class Plugins(Section):
         """A folder that a source needs, or that is not there."""
         if self.source == "image" and self.local_folder is None:
             yield 'plugins_local_folder: plugins_source = "image" needs it; write the folder'
-        if self.local_folder and not os.path.isdir(Path(ROOT, self.local_folder)):
+        if self.local_folder and not Path(ROOT, self.local_folder).is_dir():
             yield (
                 f"plugins_local_folder: there is no folder {self.local_folder} on this machine:"
                 " write the path of one, absolute or relative to the deploy's own folder"

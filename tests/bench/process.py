@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import resource
 import statistics
@@ -220,7 +219,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the CPU seconds there")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        trial = Trial(Path(name), Path(os.path.abspath(chosen.venv)))
+        trial = Trial(Path(name), chosen.venv.absolute())
         earlier = Path(name, "start_task.py")
         show = ["git", "-C", str(ROOT), "show", f"{chosen.commit}:{SCRIPT}"]
         earlier.write_bytes(subprocess.run(show, check=True, capture_output=True).stdout)

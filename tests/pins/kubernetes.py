@@ -217,7 +217,8 @@ def _program(
     def files() -> Files:
         new = sums(after)
         changed = {}
-        for path, text in texts.items():
+        for path, old_text in texts.items():
+            text = old_text
             for arch in ARCHITECTURES:
                 text = text.replace(old[arch], new[arch])
             if path == settings:
@@ -229,7 +230,7 @@ def _program(
                 )
             if path in TEXTS:
                 text = with_version(text, before, after)
-            if text != texts[path]:
+            if text != old_text:
                 changed[path] = text
         return changed
 

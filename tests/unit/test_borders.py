@@ -796,7 +796,7 @@ def postgres_says(name: str, config: str) -> str:
     """The value of an option in a configuration file."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "postgresql.conf").write_text(config + "\n")
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
         done = subprocess.run(
             [PROGRAMS[-1] / "postgres", "-D", folder, "-C", name],
             user=NOBODY if os.getuid() == 0 else None,

@@ -187,7 +187,7 @@ def test_both_apis_away(
     states = f"select state from task_instance where run_id = '{early}'"
     assert shell(f'{PSQL} "{states}"') == "queued", "the task was quicker than this test"
     wait_for(lambda: not cluster_answers(shell), 60, "the cluster does not answer")
-    wait_for(lambda: airflow.health(), 60 + 45, "the api-server is back")
+    wait_for(airflow.health, 60 + 45, "the api-server is back")
     assert not cluster_answers(shell)
     run = airflow.trigger(SMOKE_TEST)
     wait_for(lambda: cluster_answers(shell), 180 + SLACK, "the cluster is back", every=1)

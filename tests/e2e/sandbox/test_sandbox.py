@@ -119,7 +119,7 @@ def test_run_again_it_changes_nothing(printed: str) -> None:
 def test_what_is_no_option_is_an_error(words: str, printed: str) -> None:
     done = command(*words.split())
     assert done.returncode == 2
-    assert f"usage: ./tests/sandbox/{words.split()[0]} " in done.stderr
+    assert f"usage: ./tests/sandbox/{words.split(maxsplit=1)[0]} " in done.stderr
     assert "unrecognized arguments: " in done.stderr
     assert is_there()
 
