@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from tasks.layout import CLUSTER_KUBECONFIG, DATABASE_LOGINS
 from tests.e2e.conftest import Shell
-from tests.e2e.runs import Runs
+from tests.e2e.runs import Runs, ends_well
+from tests.e2e.servers import GitServer
 from tests.e2e.several import (
     DAG,
     NAMESPACE,
@@ -15,10 +18,27 @@ from tests.e2e.several import (
     shell_of,
     waiting_runs,
 )
-from tests.e2e.support import REMOVAL, SLACK, Airflow
+from tests.e2e.support import REMOVAL, SLACK, Airflow, evidence_folder
 from tests.sandbox import machine as machines
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
+
+MANY = 60  # tasks at once
+MANY_DAG = f"""
+from airflow.sdk import dag, task
+
+
+@dag(dag_id="e2e_many", schedule=None, catchup=False, max_active_tasks={MANY})
+def many():
+    @task(retries=0)
+    def one(number):
+        print(number)
+
+    one.expand(number=list(range({MANY})))
+
+
+many()
+"""
 
 
 def test_both_hosts_run_one_airflow(airflow: Airflow, hosts: tuple[Machine, Machine]) -> None:
@@ -169,6 +189,42 @@ def test_pods_know_both_hosts_by_one_name(
     assert f"https://airflow-api.{NAMESPACE}-control.svc:8081/execution/" in template
     slices = shell(f"kubectl -n {NAMESPACE}-control get endpointslices -o yaml")
     assert all(host.address in slices for host in hosts)
+
+
+def test_both_schedulers_start_tasks(
+    airflow: Airflow, hosts: tuple[Machine, Machine], git: GitServer
+) -> None:
+    git.push("team", {"e2e_many.py": MANY_DAG})
+    first, second = (shell_of(host) for host in hosts)
+
+    def many() -> tuple[dict[str, int], float]:
+        """How many tasks the scheduler of each host started, and how many ended in a minute."""
+        run = airflow.trigger("e2e_many")
+        ends_well(airflow, "e2e_many", run, 600 + SLACK)
+        of_run = f"task_instance t where t.run_id = '{run}'"
+        hostname = "select j.hostname from job j where j.id = t.queued_by_job_id"
+        by = f"select split_part(({hostname}), '.', 1), count(*) from {of_run} group by 1"
+        took = f"select extract(epoch from max(end_date) - min(scheduled_dttm)) from {of_run}"
+        counts = dict(line.split("|") for line in first(f'{OWNER} "{by}"').splitlines())
+        seconds = float(first(f'{OWNER} "{took}"'))
+        return {name: int(count) for name, count in counts.items()}, MANY * 60 / seconds
+
+    many()  # the nodes and the DAG are warm
+    shared, rate_of_two = many()
+    assert sum(shared.values()) == MANY
+    assert shared.keys() == {host.name for host in hosts}, shared
+    second("systemctl stop airflow-scheduler")
+    try:
+        alone, rate_of_one = many()
+    finally:
+        second("systemctl start airflow-scheduler")
+    assert alone == {hosts[0].name: MANY}
+    # How much faster two are depends on the machine: a figure, not a test.
+    if folder := evidence_folder():
+        rates = {"tasks a minute with one scheduler": rate_of_one, "with two": rate_of_two}
+        (folder / "schedulers.json").write_text(json.dumps({**rates, "started by": shared}))
+    for host in hosts:
+        wait_for(lambda host=host: is_healthy(host), 60 + SLACK, "it is healthy")  # type: ignore[misc]
 
 
 # Hosts leave and join
