@@ -8,7 +8,7 @@ from tasks.layout import ROOT, UNITS_DIRECTORY, UNITS_RECORD
 from tasks.lib import systemd
 from tasks.lib.operations import ensure, synced_folder
 
-PROGRAM = "certificates.sh"
+PROGRAM = "certificates.py"
 FILES = ROOT / "files" / UNITS_DIRECTORY.lstrip("/")
 # Of a host without Airflow, whose target starts and stops the other timers.
 UNITS = ("airflow-cluster-certificates.service", "airflow-cluster-certificates.timer")

@@ -37,10 +37,10 @@ PROGRAMS = {
         "postgres.sh",
     },
     "cluster": {
-        "certificate-ends.py",
-        "certificates.sh",
+        "certificates.py",
         "cluster-addons.py",
         "cluster.sh",
+        "commands.py",
         "containerd.sh",
         "containerd.toml",
         "download.sh",

@@ -94,19 +94,19 @@ def days(server: postgres.Server) -> dict[str, int]:
 
 
 def test_the_ends_of_certificates_are_recorded(host: Host, server: postgres.Server) -> None:
-    assert "does not have the ends" in host.check("certificates.sh")
-    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert "does not have the ends" in host.check("certificates.py")
+    assert host.apply("certificates.py") == host.check("certificates.py") == ""
     assert days(server) == {"kubernetes": 365, "web": 10}
     certificate(host.folder / "server.pem", 800)
-    assert "does not have the ends" in host.check("certificates.sh")
-    assert host.apply("certificates.sh") == ""
+    assert "does not have the ends" in host.check("certificates.py")
+    assert host.apply("certificates.py") == ""
     assert days(server) == {"kubernetes": 365, "web": 800}
 
 
 def test_a_deploy_and_the_timer_may_record_them_at_once(
     host: Host, server: postgres.Server
 ) -> None:
-    assert host.apply("certificates.sh") == ""
+    assert host.apply("certificates.py") == ""
     server.sql(
         "delete from deploy.certificate; create function deploy.slow() returns trigger language"
         " plpgsql as 'begin perform pg_sleep(2); return new; end'; create trigger slow before"
@@ -114,25 +114,25 @@ def test_a_deploy_and_the_timer_may_record_them_at_once(
         "airflow",
     )
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda _: host.run("certificates.sh", "apply"), range(2)))
+        done = list(pool.map(lambda _: host.run("certificates.py", "apply"), range(2)))
     assert [(each.returncode, each.stderr) for each in done] == [(0, "")] * 2
     assert days(server) == {"kubernetes": 365, "web": 10}
 
 
 def test_a_cluster_elsewhere_has_its_own_certificates(host: Host, server: postgres.Server) -> None:
     host.values["CLUSTER_CERTIFICATES"] = ""
-    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert host.apply("certificates.py") == host.check("certificates.py") == ""
     assert days(server) == {"web": 10}
 
 
 @pytest.mark.parametrize("which", ["certs/etcd/server.crt", "kubernetes/scheduler.conf"])
 def test_a_certificate_that_ends_soon_is_named(which: str, host: Host) -> None:
-    assert host.apply("certificates.sh") == ""
+    assert host.apply("certificates.py") == ""
     make = kubeconfig if which.endswith(".conf") else certificate
     make(host.folder / which, 31)
-    assert "does not have the ends" in host.check("certificates.sh")
+    assert "does not have the ends" in host.check("certificates.py")
     make(host.folder / which, 29)
-    assert f"{which} ends on " in host.check("certificates.sh")
+    assert f"{which} ends on " in host.check("certificates.py")
 
 
 def test_those_of_a_node_in_a_container_are_renewed_there(
@@ -146,18 +146,18 @@ def test_those_of_a_node_in_a_container_are_renewed_there(
         text = (host.bin / program).read_text().partition("\n")[2]
         host.program(program, f'test "${{IN_NODE-}}" = yes || exit 3\n{text}')
     host.values["IN_NODE"] = "podman exec -i minikube"
-    assert "server.crt ends on " in host.check("certificates.sh")
-    done = host.run("certificates.sh", "apply")
+    assert "server.crt ends on " in host.check("certificates.py")
+    done = host.run("certificates.py", "apply")
     assert (done.returncode, done.stderr) == (0, "")
     assert days(server)["kubernetes"] == 365
-    assert host.check("certificates.sh") == ""
+    assert host.check("certificates.py") == ""
     assert {tuple(call[:3]) for call in host.called("podman")} == {("exec", "-i", "minikube")}
 
 
 def test_a_node_that_is_away_has_no_certificates(host: Host, server: postgres.Server) -> None:
     host.values["IN_NODE"] = "podman exec -i minikube"
     host.program("podman", "exit 125")
-    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert host.apply("certificates.py") == host.check("certificates.py") == ""
     assert days(server) == {"web": 10}
 
 
@@ -175,42 +175,42 @@ def test_the_certificates_of_a_cluster_elsewhere_are_not_the_hosts(
 def test_certificates_are_renewed_and_read_again(host: Host, server: postgres.Server) -> None:
     certificate(host.folder / "certs/etcd/server.crt", 20)
     give_kubeadm(host, renews=True)
-    done = host.run("certificates.sh", "apply")
+    done = host.run("certificates.py", "apply")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Kubernetes' certificates were renewed; the first ends on" in done.stdout
     # The static pods read them when they start.
     assert host.called("crictl")[-1] == ["--timeout=1m", "stop", "an-id"]
     assert days(server)["kubernetes"] == 365
-    assert host.check("certificates.sh") == ""
+    assert host.check("certificates.py") == ""
 
 
 def test_components_that_did_not_stop_read_their_certificates_later(host: Host) -> None:
     certificate(host.folder / "certs/etcd/server.crt", 20)
     give_kubeadm(host, renews=True)
     host.program("crictl", "test $1 = ps || exit 1; echo an-id")
-    assert "do not start again with their new certificates" in host.apply("certificates.sh")
-    assert "not started again since" in host.check("certificates.sh")
+    assert "do not start again with their new certificates" in host.apply("certificates.py")
+    assert "not started again since" in host.check("certificates.py")
     host.program("kubeadm", "exit 1")  # they are renewed
     host.program("crictl", "test $1 != ps || echo an-id")
-    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert host.apply("certificates.py") == host.check("certificates.py") == ""
     assert host.called("crictl")[-1] == ["--timeout=1m", "stop", "an-id"]
 
 
 def test_a_certificate_that_kubeadm_does_not_renew_is_an_error(host: Host) -> None:
     certificate(host.folder / "certs/etcd/server.crt", 20)
     give_kubeadm(host, renews=False)
-    assert "but not " in host.apply("certificates.sh")
+    assert "but not " in host.apply("certificates.py")
 
 
 def test_those_of_kubernetes_alone_need_no_database(host: Host) -> None:
     """As where the cluster has a host of its own, and before a deploy applies its objects."""
-    call = ("certificates.sh", "kubernetes")
+    call = ("certificates.py", "kubernetes")
     host.program("setpriv", "exit 1")
     assert host.apply(*call) == host.check(*call) == ""
     certificate(host.folder / "certs/etcd/server.crt", 20)
     assert "server.crt ends on " in host.check(*call)
     give_kubeadm(host, renews=True)
-    assert "were renewed" in host.run("certificates.sh", "apply", "kubernetes").stdout
+    assert "were renewed" in host.run("certificates.py", "apply", "kubernetes").stdout
     assert host.check(*call) == "" and not host.called("setpriv")
     assert (host.folder / "locks/certificates.lock").exists()  # and not that of this machine
 
@@ -218,7 +218,7 @@ def test_those_of_kubernetes_alone_need_no_database(host: Host) -> None:
 @pytest.mark.parametrize("which", ["kubelet.pem", "kubernetes/kubelet.conf"])
 def test_kubelets_own_certificate_is_made_again(which: str, host: Host) -> None:
     """It does not start with one that ended while the host was off."""
-    call = ("certificates.sh", "kubernetes")
+    call = ("certificates.py", "kubernetes")
     own, config = host.folder / "kubelet.pem", host.folder / "kubernetes/kubelet.conf"
     host.values |= {"KUBELET_CERTIFICATE": str(own), "KUBELET_KUBECONFIG": str(config)}
     host.values["CLUSTER_CERTIFICATES"] += f" {own}"
@@ -242,7 +242,7 @@ def test_kubelets_own_certificate_is_made_again(which: str, host: Host) -> None:
 
 def test_minikubes_own_certificates_are_made_again(host: Host) -> None:
     """They are on the host, also where the node is a container."""
-    call = ("certificates.sh", "kubernetes")
+    call = ("certificates.py", "kubernetes")
     profile = host.folder / "profile"
     host.values["MINIKUBE_CERTIFICATES"] = f"{profile}/*.crt"
     certificate(profile / "client.crt", 20)
@@ -282,13 +282,13 @@ def test_a_config_of_kubeadm_that_is_gone_or_planted_is_written_again(
         config.write_text("planted\n")
         os.chown(config, 65534, -1)
     host.program("systemctl", "exit 1")
-    assert "does not write it again" in host.apply("certificates.sh")
+    assert "does not write it again" in host.apply("certificates.py")
     assert not host.called("kubeadm")
-    assert "server.crt ends on " in host.check("certificates.sh")  # and is still to be renewed
+    assert "server.crt ends on " in host.check("certificates.py")  # and is still to be renewed
     writes = f'rm -rf {folder}; mkdir {folder}; echo "minikube\'s" > {config}'
     host.program("systemctl", "")
-    assert "has not written" in host.apply("certificates.sh")
+    assert "has not written" in host.apply("certificates.py")
     assert not host.called("kubeadm")
     host.program("systemctl", writes)
-    assert host.apply("certificates.sh") == host.check("certificates.sh") == ""
+    assert host.apply("certificates.py") == host.check("certificates.py") == ""
     assert host.called("systemctl")[-1] == ["reload-or-restart", "minikube"]

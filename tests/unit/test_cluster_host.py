@@ -105,7 +105,10 @@ def test_it_has_the_cluster_and_nothing_of_airflow(both: bool) -> None:
     for name in programs:
         text = plan.uploads[f"{layout.LIB}/{name}"]
         used = set(re.findall(r"(?:\$here|\$\{0%/\*\}|\)\")/([\w.-]+\.(?:sh|py|yaml))", text))
-        used.discard("owner.sh" if name == "certificates.sh" else "")  # of a host with Airflow
+        used |= {
+            f"{each}.py"
+            for each in re.findall(r"(?m)^(?:from|import) (commands|host_values)\b", text)
+        }
         used.discard("offline-images.py")  # of a node that is a container
         assert used <= programs, name
 
@@ -143,7 +146,7 @@ def test_a_timer_that_needs_no_airflow_renews_the_certificates() -> None:
     service, timer = (formats.Unit.of(plan, name) for name in certificates.UNITS)
     assert timer.one("Install.WantedBy") == "timers.target"
     assert timer.one("Timer.OnCalendar") == "05:00" and timer.one("Timer.Persistent") == "yes"
-    called = [f"{layout.LIB}/certificates.sh", "apply", "kubernetes"]
+    called = [f"{layout.LIB}/certificates.py", "apply", "kubernetes"]
     assert service.commands("Service.ExecStart") == [called]
     assert not {"airflow.target"} & {*timer.all("Unit.PartOf"), *service.all("Unit.PartOf")}
     assert formats.host_values(plan)["CLUSTER_CERTIFICATES"]

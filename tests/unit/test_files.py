@@ -173,7 +173,6 @@ COMMANDS = "a list of commands of other programs, in their order; the data are w
 LONG = {
     "files/usr/local/bin/airflow-backup": COMMANDS,
     "files/usr/local/lib/airflow/certificate.sh": COMMANDS,
-    "files/usr/local/lib/airflow/certificates.sh": COMMANDS,
     "files/usr/local/lib/airflow/image-trial.sh": COMMANDS,
     "files/usr/local/lib/airflow/venv.sh": "it makes what Airflow's Python is in",
     "tasks/preflight/database.sh": NO_PYTHON,

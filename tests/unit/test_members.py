@@ -798,7 +798,7 @@ def test_the_services_of_a_host_are_restarted_together(host: stand_ins.Host) -> 
 def test_no_host_writes_its_certificate_over_that_of_another(host: stand_ins.Host) -> None:
     host.program("psql", "exit 1")
     for action in ("check", "apply"):
-        assert host.run("certificates.sh", action).returncode == 0
+        assert host.run("certificates.py", action).returncode == 0
     assert host.called("psql") == []
 
 

@@ -46,7 +46,7 @@ def server() -> Iterator[postgres.Server]:
         running.sql('create role airflow; create role "airflow-dags"; create role prometheus')
         running.sql("create database airflow owner airflow")
         running.sql(f"set role airflow; {TABLES}", "airflow")
-        # As certificates.sh makes it.
+        # As certificates.py makes it.
         running.sql(
             "set role airflow; create schema deploy; create table deploy.certificate"
             " (name text primary key, not_after timestamptz not null);"

@@ -54,7 +54,7 @@ apply_run() {
     # A start that is under way ends first.
     systemctl start minikube && sha256sum --check --status "$begun" 2>/dev/null && end && return
     # A cluster whose certificates have ended never answers minikube.
-    [ -z "$CLUSTER_CERTIFICATES" ] || "$here/certificates.sh" apply kubernetes
+    [ -z "$CLUSTER_CERTIFICATES" ] || "$here/certificates.py" apply kubernetes
     # Then a reload changes the version, or starts a cluster that was stopped without systemd.
     begin && systemctl reload-or-restart minikube && end && return
     journalctl -u minikube -n 30 -o cat --no-pager | printable

@@ -117,6 +117,5 @@ def show() -> None:
 ACTIONS = {"check": check, "apply": apply, "print": show}
 if len(sys.argv) != 2 or sys.argv[1] not in ACTIONS:
     sys.exit("usage: database-logins.py check|apply|print")
-if "AIRFLOW_SURROUNDINGS" not in os.environ:
-    os.execv(HERE / "surroundings.sh", ["surroundings.sh", __file__, *sys.argv[1:]])
+host_values.take_surroundings()
 ACTIONS[sys.argv[1]]()
