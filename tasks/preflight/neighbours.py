@@ -5,6 +5,7 @@ The deploy takes over and removes nothing that it did not make.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -332,6 +333,7 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
             " node's address: add one with `ip route add default via`, also if it leads nowhere,"
             ' or use a cluster of your own with kubernetes_provider = "existing"'
         )
+    yield from _networks(settings, report)
     yield from _kernel(report)
     for place in report.all("noexec"):
         yield (
@@ -343,6 +345,39 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
             f"web_host: {settings.web.host} is an address of IPv6, which is off on the host: write"
             " one of IPv4, such as 0.0.0.0"
         )
+
+
+def _networks(settings: Settings, report: Report) -> Iterator[str]:
+    """Networks of the host that its cluster would take for its own.
+
+    A route that is wider than the pods' network is none of them, since Linux prefers the narrower
+    one. Only addresses that a service has are a service's: a route to others does no harm.
+    """
+    pods, services = settings.minikube.pod_network, settings.minikube.service_network
+    if used := _used(report, pods, "address", "route", "gateway", "server"):
+        yield (
+            f"the host uses {used}, and the cluster's pods have {pods}, which can't be changed in"
+            " minikube's own network: give the other network another range, write minikube_driver ="
+            ' "podman", whose pods have their network inside the node\'s container, or use a'
+            ' cluster of your own with kubernetes_provider = "existing"'
+        )
+    if used := _used(report, services, "address", "gateway", "server"):
+        yield (
+            f"the host uses {used}, and the cluster's services have {services}: write another"
+            " private network, which nobody uses here, into minikube_extra_args:"
+            ' "--service-cluster-ip-range=172.30.0.0/16"'
+        )
+
+
+def _used(report: Report, network: str, *kinds: str) -> str:
+    """The addresses and routes of the host that lie in a network, in words."""
+    there = ipaddress.IPv4Network(network, strict=False)
+    found = []
+    for kind, address, *interface in (each.split() for each in report.all("uses")):
+        if kind in kinds and ipaddress.IPv4Network(address, strict=False).subnet_of(there):
+            found.append(f"the {kind} {address}" + "".join(f" ({each})" for each in interface))
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
 
 
 def _kernel(report: Report) -> Iterator[str]:

@@ -241,6 +241,23 @@ ask_node_name() { # the name of the cluster's node, if the host has another name
     [ -z "$node" ] || [ "$node" = "$(hostname | tr '[:upper:]' '[:lower:]')" ] || say node_name "$node"
 }
 
+ask_networks() { # addresses that the host uses, as «kind address interface», before its pods have some
+    ! has_node && command -v ip >/dev/null || return 0
+    # A cluster that was deleted may have left its bridge.
+    ip -o -4 address show scope global | sed -n '/ bridge /d; s|^[0-9]*: \([^ ]*\) *inet \([^/ ]*\).*|address \2 \1|p'
+    ip -o -4 route show table all | awk '
+        / dev bridge( |$)/ { next }
+        { sub("^(unicast|unreachable|blackhole|prohibit) ", "") }
+        $1 !~ "^(default$|[0-9])" { next }
+        {
+            device = ""
+            for (i = 2; i < NF; i++) if ($i == "dev" && device == "") device = $(i + 1)
+            if ($1 != "default") print "route", $1, device
+            for (i = 2; i < NF; i++) if ($i == "via" && $(i + 1) ~ "^[0-9]") print "gateway", $(i + 1), device
+        }'
+    sed -nE 's/^nameserver[[:space:]]+([0-9.]+).*/server \1/p' /etc/resolv.conf 2>/dev/null
+}
+
 ask_node() { # Kubernetes' requirements on the host that is its node
     say hostname "$(hostname)"
     [ -e /proc/net/if_inet6 ] || say no_ipv6 yes
@@ -250,6 +267,7 @@ ask_node() { # Kubernetes' requirements on the host that is its node
     [ -e "$servers" ] || servers=/etc/resolv.conf
     grep -q '^nameserver[[:space:]]' "$servers" 2>/dev/null || say no_resolver "$servers"
     sed -nE 's/^nameserver[[:space:]]+(127\.[0-9.]+|::1)$/resolver \1/p' "$servers" 2>/dev/null
+    ask_networks | sort -u | sed 's/^/uses /'
     ask_kernel
 }
 

@@ -108,7 +108,6 @@ RELEASES = {
 ARCHITECTURES = ("amd64", "arm64")
 
 
-SERVICE_NETWORK = "10.96.0.0/12"  # of a cluster by minikube
 INGRESS_PORTS = (80, 443)
 MINIKUBE_NAMES = ("control-plane.minikube.internal", "host.minikube.internal")
 
@@ -573,7 +572,7 @@ class HostSettings(Settings):
 
         The host itself, its cluster and `others` are exceptions.
         """
-        cluster = [self.minikube.pod_network, SERVICE_NETWORK, *MINIKUBE_NAMES]
+        cluster = [self.minikube.pod_network, self.minikube.service_network, *MINIKUBE_NAMES]
         exceptions = [
             *("localhost", "127.0.0.1", "::1", *self.own_names),
             *([self.execution_api.host] if self.execution_api.host else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ ENGINES = ("podman", "docker")
 NODE_NETWORK = "192.168.49.0/24"  # minikube's first choice for a node that is a container
 # Before, --mount-string had no effect of its own: https://github.com/kubernetes/minikube/pull/21250
 MOUNTS_SINCE = [1, 37]
+POD_NETWORK_OPTION = "--extra-config=kubeadm.pod-network-cidr="
+SERVICE_NETWORK_OPTION = "--service-cluster-ip-range="
 # Checksums of the default versions, by architecture.
 MINIKUBE_SHA256 = {
     "amd64": "099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",
@@ -64,6 +67,15 @@ class Minikube(Section):
         for argument in self.extra_args:
             if reason := own.get(argument.partition("=")[0]):
                 yield f"minikube_extra_args: the deploy itself gives {argument}: {reason}"
+        for option in (POD_NETWORK_OPTION, SERVICE_NETWORK_OPTION):
+            for network in self._given(option)[-1:]:
+                try:
+                    ipaddress.IPv4Network(network, strict=False)
+                except ValueError:
+                    yield (
+                        f"minikube_extra_args: {option}{network} names no network:"
+                        " write one such as 172.30.0.0/16"
+                    )
         if self.engine and [int(each) for each in self.version.split(".")[:2]] < MOUNTS_SINCE:
             yield (
                 f"minikube_version: write 1.37.0 or a newer one with the driver {self.engine}: an"
@@ -92,12 +104,25 @@ class Minikube(Section):
         """The container engine that runs the node, if the node is a container."""
         return self.driver if self.driver in ENGINES else None
 
+    def _given(self, option: str) -> list[str]:
+        """The values that the inventory gives to an option of minikube; the last one counts."""
+        return [each.removeprefix(option) for each in self.extra_args if each.startswith(option)]
+
     @property
     def pod_network(self) -> str:
-        """The addresses of pods."""
-        option = "--extra-config=kubeadm.pod-network-cidr="
-        given = [each.removeprefix(option) for each in self.extra_args if each.startswith(option)]
+        """The addresses of pods.
+
+        minikube's bridge, its choice for these drivers, has the same ones whatever kubeadm is told:
+        https://github.com/kubernetes/minikube/blob/v1.38.1/pkg/minikube/cni/bridge.go
+        """
+        is_bridge = {*self._given("--cni=")[-1:]} <= {"", "auto", "bridge"}
+        given = [] if is_bridge else self._given(POD_NETWORK_OPTION)
         return given[-1] if given else "10.244.0.0/16"
+
+    @property
+    def service_network(self) -> str:
+        """The addresses of the cluster's services."""
+        return (self._given(SERVICE_NETWORK_OPTION) or ["10.96.0.0/12"])[-1]
 
 
 class Offline(Section):

@@ -69,8 +69,8 @@ class Host:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
-    def ask(self) -> dict[str, list[str]]:
-        """All answers, but for those that depend on this machine."""
+    def ask(self, *also: str) -> dict[str, list[str]]:
+        """All answers, but for those that depend on this machine or that each host gives."""
         functions = QUESTIONS.read_text().split("\nask_lock\nask_system")[0]
         given = "".join(f"{name}='{value}'\n" for name, value in self.variables.items())
         done = subprocess.run(
@@ -85,6 +85,6 @@ class Host:
         for line in done.stdout.splitlines():
             key, _, value = line.partition(" ")
             answers.setdefault(key, []).append(value.rstrip())
-        for key in ("hostname", "no_ipv6", "environment_proxy"):
+        for key in {"hostname", "no_ipv6", "environment_proxy", "uses"}.difference(also):
             answers.pop(key, None)
         return {key: values for key, values in answers.items() if values != [""]}

@@ -36,6 +36,9 @@ def test_it_is_not_for_the_host_itself_and_its_cluster() -> None:
     in_container = Settings.from_data({**GIVEN, "minikube_driver": "podman"})
     exceptions = in_container.for_release("bookworm").environment["no_proxy"].split(",")
     assert "192.168.49.0/24" in exceptions  # where the cluster's API is then
+    moved = {"minikube_extra_args": ["--service-cluster-ip-range=172.30.0.0/16"]}
+    exceptions = fake.settings({**GIVEN, **moved}).environment["no_proxy"].split(",")
+    assert "172.30.0.0/16" in exceptions and "10.96.0.0/12" not in exceptions
     existing = Settings.from_data({**fake.EXISTING, **GIVEN}).for_release("bookworm")
     exceptions = existing.environment["no_proxy"].split(",")
     assert "10.244.0.0/16" not in exceptions and fake.EXISTING["execution_api_host"] in exceptions

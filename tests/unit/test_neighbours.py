@@ -626,6 +626,77 @@ def test_a_host_with_another_name_than_its_node_is_told(
     assert host.ask().get("node_name", []) == told
 
 
+NETWORKS = """\
+case "$*" in *address*) cat <<'END'
+2: eth0    inet 192.0.2.5/24 brd 192.0.2.255 scope global eth0\\       valid_lft forever
+3: bridge    inet 10.244.0.1/16 brd 10.244.255.255 scope global bridge\\       valid_lft forever
+END
+;; *) cat <<'END'
+default via 192.0.2.1 dev eth0
+default via 10.9.0.1 dev tun0 table 51
+10.244.0.0/16 dev bridge proto kernel scope link src 10.244.0.1
+10.244.7.0/24 via 192.0.2.2 dev tun0
+unreachable 10.7.0.0/16 table 52 metric 4
+10.8.0.9 \\	nexthop via 192.0.2.3 dev eth1 weight 1 \\	nexthop via inet6 fe80::1 dev eth2
+local 192.0.2.5 dev eth0 table local proto kernel scope host src 192.0.2.5
+END
+;; esac"""
+
+
+def test_the_networks_of_a_host_are_told_until_it_has_a_cluster(host: Host) -> None:
+    host.program("ip", NETWORKS)
+    assert host.ask("uses")["uses"] == [
+        "address 192.0.2.5 eth0",
+        "gateway 10.9.0.1 tun0",
+        "gateway 192.0.2.1 eth0",
+        "gateway 192.0.2.2 tun0",
+        "gateway 192.0.2.3 eth1",
+        "route 10.244.7.0/24 tun0",
+        "route 10.7.0.0/16",
+        "route 10.8.0.9 eth1",
+        "server 192.0.2.53",
+    ]
+    (host.units / "minikube.service").touch()
+    assert "uses" not in host.ask("uses")
+
+
+@pytest.mark.parametrize(
+    ("uses", "said"),
+    [
+        ("address 10.244.3.7 eth0", "the address 10.244.3.7 (eth0), and the cluster's pods"),
+        ("route 10.244.0.0/16 tun0", "the route 10.244.0.0/16 (tun0), and the cluster's pods"),
+        ("route 10.244.9.9", "the route 10.244.9.9, and the cluster's pods"),
+        ("gateway 10.244.0.1 eth0", "minikube_driver"),
+        ("server 10.96.0.10", "the server 10.96.0.10, and the cluster's services"),
+        ("address 10.111.0.1 eth0", "--service-cluster-ip-range=172.30.0.0/16"),
+        # Linux prefers the pods' narrower route; and few of the services' addresses are in use.
+        ("route 10.0.0.0/8 tun0", ""),
+        ("route 10.100.0.0/16 tun0", ""),
+        ("address 10.245.0.1 eth0", ""),
+        ("server 192.0.2.53", ""),
+    ],
+)
+def test_a_network_of_the_host_may_not_be_the_clusters(uses: str, said: str) -> None:
+    findings = found({"uses": [uses]})
+    assert len(findings) == bool(said)
+    assert all(said in each for each in findings)
+
+
+def test_many_routes_are_one_finding() -> None:
+    (finding,) = found({"uses": [f"route 10.244.{each}.0/24 tun0" for each in range(5)]})
+    assert "(tun0) and 2 more, and the cluster's pods" in finding
+
+
+def test_services_can_have_another_network_and_pods_of_minikubes_bridge_can_not() -> None:
+    moved = "--service-cluster-ip-range=172.30.0.0/16"
+    assert found({"uses": ["address 10.96.0.5 eth0"]}, {"minikube_extra_args": [moved]}) == []
+    moved = "--extra-config=kubeadm.pod-network-cidr=172.29.0.0/16"
+    uses = {"uses": ["address 10.244.0.5 eth0"]}
+    for network, findings in (("", 1), ("bridge", 1), ("/root/network.yaml", 0)):
+        given = {"minikube_extra_args": [moved, *([f"--cni={network}"] if network else [])]}
+        assert len(found(uses, given)) == findings
+
+
 def test_a_host_without_ipv4_is_told(host: Host) -> None:
     host.program("ip", 'case "$*" in *-4*) ;; *) echo default via fe80::1 dev eth0 ;; esac')
     assert host.ask() == {"no_ipv4": ["yes"]}
