@@ -15,6 +15,7 @@ from tasks.layout import CONTROL_USER, DAGS_USER
 from tasks.preflight.questions import API_PORT, Report
 from tasks.settings import RELEASES, Settings
 
+OWN_UNITS = layout.ROOT / "files" / layout.UNITS_DIRECTORY.lstrip("/")
 DISK = "ephemeral-storage"  # as Kubernetes calls it
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -83,6 +84,7 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
         yield from _postgres(settings, report, codename)
         yield from _lost_database(report, codename)
     yield from _names(report)
+    yield from _masked(settings, report)
     yield from _paths(report)
     yield from _places(report)
     yield from _containers(report)
@@ -99,6 +101,7 @@ def of_serving(settings: Settings, report: Report) -> Iterator[str]:
         codename = report.one("system").partition(" ")[2]
         yield from _postgres(settings, report, codename)
         yield from _lost_database(report, codename, layout.DATABASE_MADE)
+    yield from _masked(settings, report)
     yield from _paths(report)
     if "cluster" in settings.serves:
         yield from _containers(report)
@@ -239,6 +242,43 @@ def _names(report: Report) -> Iterator[str]:
             f"{path} is a unit that this deploy did not make, with a name that it needs: stop and"
             " disable it, and move the file away, or remove the package that it belongs to"
         )
+
+
+def _masked(settings: Settings, report: Report) -> Iterator[str]:
+    """Units that systemd may not start. An admin wanted that, so the deploy does not undo it."""
+    needed = {*_units(settings, report)}
+    if names := " ".join(each for each in report.all("masked") if each in needed):
+        yield (
+            f"somebody masked units that the deploy needs, so systemd does not start them: {names}:"
+            f" if nothing speaks against them on this host, run `systemctl unmask {names}` there"
+        )
+
+
+def _units(settings: Settings, report: Report) -> Iterator[str]:
+    """The units that the deploy starts."""
+    is_airflows = not settings.serves
+    if is_airflows:
+        for kind in ("service", "socket", "target", "timer"):
+            yield from (each.name for each in OWN_UNITS.glob(f"airflow*.{kind}"))
+        yield "airflow-webserver.service"  # an alias
+        yield layout.NGINX_UNIT
+        if settings.web.virtual_address:
+            yield layout.ADDRESS_UNIT
+    codename = report.one("system").partition(" ")[2]
+    if "database" in settings.serves or (is_airflows and settings.postgres.is_debians):
+        if codename in RELEASES:
+            yield f"postgresql@{postgres(settings, report, codename)[0]}-main.service"
+        yield from ("postgresql.service", "postgresql@.service")
+    if settings.metrics.port is not None:
+        yield from (layout.METRICS_UNIT, layout.METRICS_SOCKET)
+    if "cluster" in settings.serves or (is_airflows and settings.kubernetes.uses_minikube):
+        yield "minikube.service"
+        if settings.node_is_host:
+            yield from ("containerd.service", "kubelet.service")
+        if settings.node_engine:
+            yield layout.NODE_LOGS_UNIT.rpartition("/")[2]
+        if settings.node_engine == "docker":
+            yield from ("docker.service", "docker.socket")
 
 
 def _paths(report: Report) -> Iterator[str]:

@@ -93,6 +93,13 @@ ask_names() {                                        # users, ids and units that
     done
 }
 
+ask_masked() { # units that somebody forbids; Debian forbids those of a removed package until it is back
+    systemctl list-unit-files --plain --no-legend --state=masked,masked-runtime 2>/dev/null |
+        while read -r unit _; do
+            [ -e "/var/lib/systemd/deb-systemd-helper-masked/$unit" ] || say masked "$unit"
+        done
+}
+
 ask_keepalived() { # whether somebody else uses it
     [ ! -e "$address_config" ] || grep -q '^# Written by the deploy of Airflow' "$address_config" ||
         say foreign_keepalived "$address_config"
@@ -402,6 +409,7 @@ ask_neighbours() {
     ask_users
     ask_postgres
     ask_names
+    ask_masked
     ask_keepalived
     ask_places
     ask_links

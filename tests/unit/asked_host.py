@@ -25,9 +25,11 @@ class Host:
             "/etc/apt/",
             "/etc/nginx/",
             "/etc/kubernetes/",
+            "/etc/resolv.conf",
+            "/run/systemd/resolve/",
+            "/usr/lib/systemd/",
+            "/var/lib/systemd/",
         ):
-            text = text.replace(path, f"{self.root}{path}")
-        for path in ("/etc/resolv.conf", "/run/systemd/resolve/", "/usr/lib/systemd/"):
             text = text.replace(path, f"{self.root}{path}")
         self.neighbours = text
         self.file("/proc/filesystems", "nodev\toverlay\n")
@@ -39,7 +41,9 @@ class Host:
         self.state = folder / "state"
         self.bin.mkdir()
         self.units.mkdir()
-        for name in ("pg_lsclusters", "runuser", "ss", "dpkg", "dpkg-query", "lslocks"):
+        for name in ("pg_lsclusters", "runuser", "ss", "systemctl"):
+            self.program(name, "")
+        for name in ("dpkg", "dpkg-query", "lslocks"):
             self.program(name, "")
         self.program("getent", "exit 2")
         self.program("ip", "echo default via 192.0.2.1 dev eth0")

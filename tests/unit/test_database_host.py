@@ -366,6 +366,10 @@ def test_the_addresses_of_airflows_hosts_are_those_of_their_way_to_it() -> None:
         (("dpkg libc6 ",), "", 0, "are installed only in part (libc6)"),
         (("installed yes",), "", 0, "this host has an Airflow of its own"),
         (
+            ("masked kubelet.service", "masked postgresql.service"),
+            *("", 0, "does not start them: postgresql.service:"),
+        ),
+        (
             ("postgres 15 main 5432 online others database-shop",),
             *("", 0, "has the database shop, which this deploy did not make"),
         ),

@@ -366,6 +366,50 @@ def test_names_of_others_are_told_unless_the_deploy_was_here(host: Host) -> None
     assert host.ask() == {}
 
 
+def test_units_that_an_admin_masked_are_told_at_any_time(host: Host) -> None:
+    host.program(
+        "systemctl", "echo 'nginx.service masked enabled'; echo 'keepalived.service masked enabled'"
+    )
+    # Debian masks the units of a package that is removed but not purged, until it comes back.
+    host.file("/var/lib/systemd/deb-systemd-helper-masked/keepalived.service")
+    assert host.ask() == {"masked": ["nginx.service"]}
+    passed = Path(host.variables["smoke_passed"])
+    passed.parent.mkdir()
+    passed.write_text("state")
+    assert host.ask() == {"masked": ["nginx.service"]}
+
+
+@pytest.mark.parametrize(
+    ("unit", "given", "is_needed"),
+    [
+        ("airflow-scheduler.service", {}, True),
+        ("airflow-webserver.service", {}, True),  # an alias of the api-server's
+        ("airflow-liveness.timer", {}, True),
+        ("airflow-flower.service", {}, False),  # as of an Airflow 2
+        ("hwclock.service", {}, False),
+        ("nginx.service", {}, True),
+        ("keepalived.service", {}, False),
+        ("postgresql@15-main.service", {}, True),
+        ("postgresql@13-main.service", {}, False),
+        ("postgresql.service", {}, True),
+        ("postgresql.service", EXISTING_DATABASE, False),
+        ("prometheus-postgres-exporter.socket", {}, False),
+        ("prometheus-postgres-exporter.socket", {"metrics_port": 9187}, True),
+        ("kubelet.service", {}, True),
+        ("docker.service", {}, False),
+        ("containerd.service", {"minikube_driver": "docker"}, False),
+        ("docker.service", {"minikube_driver": "docker"}, True),
+        ("opt-airflow-logs.mount", {"minikube_driver": "podman"}, True),
+    ],
+)
+def test_a_masked_unit_is_refused_if_the_deploy_needs_it(
+    unit: str, given: dict[str, Any], is_needed: bool
+) -> None:
+    findings = [each for each in found({"masked": ["rc.local", unit]}, given) if "masked" in each]
+    assert len(findings) == is_needed
+    assert all(f"`systemctl unmask {unit}`" in each for each in findings)
+
+
 class Places:
     """The deploy's places below a folder."""
 
