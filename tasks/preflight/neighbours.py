@@ -85,6 +85,7 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
         yield from _lost_database(report, codename)
     yield from _names(report)
     yield from _masked(settings, report)
+    yield from _environment(report)
     yield from _paths(report)
     yield from _places(report)
     yield from _containers(report)
@@ -279,6 +280,17 @@ def _units(settings: Settings, report: Report) -> Iterator[str]:
             yield layout.NODE_LOGS_UNIT.rpartition("/")[2]
         if settings.node_engine == "docker":
             yield from ("docker.service", "docker.socket")
+
+
+def _environment(report: Report) -> Iterator[str]:
+    """Options that would win over those of the inventory, in services but not in pods."""
+    if names := " ".join(report.all("units_variable")):
+        yield (
+            f"systemd gives all units of the host {names}, and Airflow's services would obey: write"
+            " these options into airflow_config if you need them, take them out of"
+            " DefaultEnvironment= in /etc/systemd/system.conf and the files of system.conf.d, and"
+            f" run `systemctl daemon-reexec` and `systemctl unset-environment {names}`"
+        )
 
 
 def _paths(report: Report) -> Iterator[str]:

@@ -100,6 +100,10 @@ ask_masked() { # units that somebody forbids; Debian forbids those of a removed 
         done
 }
 
+ask_environment() { # options of Airflow that systemd gives to each unit
+    systemctl show-environment 2>/dev/null | sed -n 's/^\(AIRFLOW__[A-Z0-9_]*\)=.*/units_variable \1/p'
+}
+
 ask_keepalived() { # whether somebody else uses it
     [ ! -e "$address_config" ] || grep -q '^# Written by the deploy of Airflow' "$address_config" ||
         say foreign_keepalived "$address_config"
@@ -410,6 +414,7 @@ ask_neighbours() {
     ask_postgres
     ask_names
     ask_masked
+    ask_environment
     ask_keepalived
     ask_places
     ask_links

@@ -547,6 +547,26 @@ def test_a_command_says_that_its_python_went_with_another_debian(airflow: Host) 
     assert "deploy again" in done.stderr and airflow.called("airflow") == []
 
 
+def test_the_command_has_no_option_that_only_logins_have(tmp_path: Path) -> None:
+    logins = tmp_path / "environment"
+    logins.write_text("AIRFLOW__CORE__EXECUTOR=x\nexport AIRFLOW__API__PORT=1\nLANG=C\n")
+    command, run = tmp_path / "bin/airflow", tmp_path / "lib/airflow/run"
+    for path, text in (
+        (command, (programs.BIN / "airflow").read_text().replace("/etc/environment", str(logins))),
+        (run, '#!/bin/sh\nenv | grep "^AIRFLOW__"; echo "$@"\n'),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    given = ("AIRFLOW__CORE__EXECUTOR=x", "AIRFLOW__API__PORT=1", "AIRFLOW__LOGGING__LEVEL=DEBUG")
+    done = subprocess.run(
+        ["env", *given, command, "version"], text=True, capture_output=True, check=True
+    )
+    assert done.stdout == "AIRFLOW__LOGGING__LEVEL=DEBUG\nairflow version\n"
+    logins.unlink()
+    subprocess.run([command], capture_output=True, check=True)
+
+
 def test_the_command_is_the_one_of_the_venv(airflow: Host) -> None:
     done = airflow.run("../../bin/airflow", "dags", "trigger", "some")
     assert done.returncode == 0, done.stderr

@@ -410,6 +410,16 @@ def test_a_masked_unit_is_refused_if_the_deploy_needs_it(
     assert all(f"`systemctl unmask {unit}`" in each for each in findings)
 
 
+def test_options_of_airflow_that_reach_all_units_are_told_and_refused(host: Host) -> None:
+    variables = "LANG=C\nAIRFLOW__CORE__EXECUTOR=x\nAIRFLOW_HOME=/x"
+    host.program("systemctl", f'test "$1" != show-environment || echo "{variables}"')
+    answers = host.ask()
+    assert answers == {"units_variable": ["AIRFLOW__CORE__EXECUTOR"]}
+    (finding,) = found(answers)
+    assert "all units of the host AIRFLOW__CORE__EXECUTOR, and" in finding
+    assert "airflow_config" in finding and "unset-environment AIRFLOW__CORE__EXECUTOR" in finding
+
+
 class Places:
     """The deploy's places below a folder."""
 
