@@ -16,6 +16,8 @@ from tasks.preflight.questions import API_PORT, Report
 from tasks.settings import RELEASES, Settings
 
 OWN_UNITS = layout.ROOT / "files" / layout.UNITS_DIRECTORY.lstrip("/")
+USER_NAMESPACES = "user.max_user_namespaces"
+BRIDGE_RULES = "net.bridge.bridge-nf-call-iptables"
 DISK = "ephemeral-storage"  # as Kubernetes calls it
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -88,6 +90,11 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
     yield from _environment(report)
     yield from _paths(report)
     yield from _places(report)
+    if USER_NAMESPACES in report.all("sysctl_off"):
+        yield (
+            f"{USER_NAMESPACES} is 0, or will be at the next boot, and systemd can't start units of"
+            f" Airflow with PrivateUsers= then, as airflow-token: {_lifted(USER_NAMESPACES, 65536)}"
+        )
     yield from _containers(report)
     yield from _node_engine(settings, report)
     yield from _node(settings, report)
@@ -386,7 +393,7 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
             ' or use a cluster of your own with kubernetes_provider = "existing"'
         )
     yield from _networks(settings, report)
-    yield from _kernel(report)
+    yield from _kernel(settings, report)
     for place in report.all("noexec"):
         yield (
             f"{place} is mounted with noexec, and programs of the deploy are there:"
@@ -432,7 +439,7 @@ def _used(report: Report, network: str, *kinds: str) -> str:
     return ", ".join(found[:3]) + more
 
 
-def _kernel(report: Report) -> Iterator[str]:
+def _kernel(settings: Settings, report: Report) -> Iterator[str]:
     """Kernel features that containers and kubelet need."""
     for answer in report.all("no_module"):
         module, why = answer.split()
@@ -447,12 +454,27 @@ def _kernel(report: Report) -> Iterator[str]:
             "missing": "use Debian's own kernel, linux-image-amd64 or linux-image-arm64",
         }[why]
         yield f"the kernel can't load {module}, which Kubernetes' node needs: {cure}"
+    if settings.node_is_host and BRIDGE_RULES in report.all("sysctl_off"):
+        # https://github.com/kelseyhightower/kubernetes-the-hard-way/issues/561
+        yield (
+            f"{BRIDGE_RULES} is 0, or will be at the next boot, and answers of the cluster's DNS do"
+            f" not reach pods then: {_lifted(BRIDGE_RULES, 1)}"
+        )
     if paths := report.all("closed_to_kubelet"):
         yield (
             f"kubelet needs {', '.join(paths)}, which the host may not use, as a container of LXC:"
             " use a virtual machine, give the container the rights of the machine that it runs on,"
             ' or use a cluster of your own with kubernetes_provider = "existing"'
         )
+
+
+def _lifted(name: str, value: int) -> str:
+    """The advice about a sysctl that is 0."""
+    return (
+        f"take it out of /etc/sysctl.conf if it is there, write `{name} = {value}` into"
+        " /etc/sysctl.d/zz-own.conf, which comes after the files of packages, and run"
+        " `sysctl --system`"
+    )
 
 
 def _firewall(settings: Settings, report: Report) -> Iterator[str]:

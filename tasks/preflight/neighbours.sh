@@ -310,6 +310,16 @@ ask_kernel() {
     done
 }
 
+ask_sysctls() { # features that are switched off, now or with the next boot
+    for name in user.max_user_namespaces net.bridge.bridge-nf-call-iptables; do
+        path=$(echo "$name" | tr . /)
+        {
+            cat "/proc/sys/$path"
+            /usr/lib/systemd/systemd-sysctl --cat-config | tr -d ' \t' | tr . / | sed -n "s|^-*$path=||p" | tail -n 1
+        } 2>/dev/null | grep -qx 0 && say sysctl_off "$name"
+    done
+}
+
 ask_places() { # folders whose programs may not run
     for place in /opt /usr/local /var/lib; do
         findmnt -no OPTIONS -T "$place" | grep -qw noexec && say noexec "$place"
@@ -428,6 +438,7 @@ ask_neighbours() {
     ls /opt/airflow/venvs/*/.complete >/dev/null 2>&1 || ask_index
     grep -hiE '^(export +)?https?_proxy=.' /etc/environment 2>/dev/null | sed 's/.*/environment_proxy yes/' | head -n 1
     ask_firewall
+    ask_sysctls
     [ -n "$node_is_host" ] || return 0
     [ -e "$units_directory/minikube.service" ] || ask_engines
     ask_node

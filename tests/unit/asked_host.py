@@ -34,6 +34,7 @@ class Host:
         self.neighbours = text
         self.file("/proc/filesystems", "nodev\toverlay\n")
         self.file("/proc/sys/net/bridge/bridge-nf-call-iptables", "1\n")
+        self.file("/proc/sys/user/max_user_namespaces", "15000\n")
         self.file("/dev/kmsg")
         self.file("/etc/resolv.conf", "nameserver 192.0.2.53\n")
         for path in ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"):

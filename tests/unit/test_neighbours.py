@@ -795,6 +795,36 @@ def test_a_kernel_without_a_module_is_told_with_its_reason(host: Host) -> None:
     assert host.ask() == {"no_module": ["overlay disabled", "br_netfilter disabled"]}
 
 
+NAMESPACES, BRIDGE = "user.max_user_namespaces", "net.bridge.bridge-nf-call-iptables"
+
+
+@pytest.mark.parametrize("name", [NAMESPACES, BRIDGE])
+def test_a_feature_that_is_off_or_will_be_is_told(name: str, host: Host) -> None:
+    value = host.file(f"/proc/sys/{name.replace('.', '/')}", "1\n")
+    # As systemd reads all files at boot, the last line counts. Debian's hardening-runtime has such.
+    program = host.file("/usr/lib/systemd/systemd-sysctl")
+    program.chmod(0o755)
+    for lines, told in (
+        (f"{name} = 0\n{name}=1", []),
+        (f"# {name} = 0\n{name}_x = 0\n{name} = 00", []),
+        (f"# /etc/sysctl.d/x.conf\n{name} = 1\n{name} = 0\nkernel.panic = 1", [name]),
+        (f"- {name.replace('.', '/')}\t=\t0", [name]),
+    ):
+        program.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
+        assert host.ask() == ({"sysctl_off": told} if told else {})
+    program.unlink()
+    value.write_text("0\n")
+    assert host.ask() == {"sysctl_off": [name]}
+
+
+def test_a_feature_that_is_off_is_refused_where_it_is_needed() -> None:
+    (first, second) = found({"sysctl_off": [NAMESPACES, BRIDGE]})
+    assert first.startswith(f"{NAMESPACES} is 0") and "airflow-token" in first
+    assert second.startswith(f"{BRIDGE} is 0") and f"`{BRIDGE} = 1` into /etc/sysctl.d/" in second
+    (only,) = found({"sysctl_off": [NAMESPACES, BRIDGE]}, {"minikube_driver": "podman"})
+    assert only == first
+
+
 def test_a_container_that_kubelet_can_not_run_in_is_told(host: Host) -> None:
     """As one of LXC; that of the sandbox has the rights of its machine."""
     (host.root / "dev/kmsg").unlink()
