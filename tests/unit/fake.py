@@ -46,8 +46,8 @@ FILES = ROOT / "files"
 BARE_HOST_DATA: dict[str, Any] = {}  # of pyinfra's own, for all hosts
 
 quick.use()
-# pyinfra looks up each of its arguments in the data of the host, where tests have none but this one:
-# a third of the time. With a class's attribute it finds at once that there is nothing.
+# pyinfra looks up each of its arguments in the data of the host, where tests have none but this: a
+# third of the time. With an attribute of the class it finds at once that there is nothing.
 for _name in {*pyinfra_arguments.all_argument_meta} - {"_temp_dir"}:
     setattr(HostData, _name, pyinfra_arguments.default_sentinel)
 # It looks for installed connectors for each inventory, and splits the same texts for each question.

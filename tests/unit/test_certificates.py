@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import subprocess
 import time
@@ -17,23 +18,19 @@ from tests.unit import fake, formats, postgres
 from tests.unit.stand_ins import Host
 
 
-def certificate(path: Path, days: int) -> None:
-    """Make a certificate that is valid for so many days."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@functools.cache
+def text_of_certificate(days: int) -> str:
+    """A certificate that is valid for so many days from now."""
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
-    command: list[str | Path] = [
-        "openssl",
-        "req",
-        "-x509",
-        *curve,
-        "-noenc",
-        "-keyout",
-        "/dev/null",
-        "-out",
-        path,
-    ]
-    command += ["-subj", "/CN=a"]
-    subprocess.run([*command, "-days", str(days)], check=True, capture_output=True)
+    command = ["openssl", "req", "-x509", *curve, "-noenc", "-keyout", "/dev/null"]
+    command += ["-subj", "/CN=a", "-days", str(days)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def certificate(path: Path, days: int) -> None:
+    """Have such a certificate."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text_of_certificate(days))
 
 
 def kubeconfig(path: Path, days: int) -> None:
