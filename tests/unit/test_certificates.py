@@ -17,6 +17,9 @@ import pytest
 from tests.unit import fake, formats, postgres
 from tests.unit.stand_ins import Host
 
+# Without a database, whose part takes longer.
+KUBERNETES = ("certificates.py", "kubernetes")
+
 
 @functools.cache
 def text_of_certificate(days: int) -> str:
@@ -201,21 +204,19 @@ def test_a_certificate_that_kubeadm_does_not_renew_is_an_error(host: Host) -> No
 
 def test_those_of_kubernetes_alone_need_no_database(host: Host) -> None:
     """As where the cluster has a host of its own, and before a deploy applies its objects."""
-    call = ("certificates.py", "kubernetes")
     host.program("setpriv", "exit 1")
-    assert host.apply(*call) == host.check(*call) == ""
+    assert host.apply(*KUBERNETES) == host.check(*KUBERNETES) == ""
     certificate(host.folder / "certs/etcd/server.crt", 20)
-    assert "server.crt ends on " in host.check(*call)
+    assert "server.crt ends on " in host.check(*KUBERNETES)
     give_kubeadm(host, renews=True)
     assert "were renewed" in host.run("certificates.py", "apply", "kubernetes").stdout
-    assert host.check(*call) == "" and not host.called("setpriv")
+    assert host.check(*KUBERNETES) == "" and not host.called("setpriv")
     assert (host.folder / "locks/certificates.lock").exists()  # and not that of this machine
 
 
 @pytest.mark.parametrize("which", ["kubelet.pem", "kubernetes/kubelet.conf"])
 def test_kubelets_own_certificate_is_made_again(which: str, host: Host) -> None:
     """It does not start with one that ended while the host was off."""
-    call = ("certificates.py", "kubernetes")
     own, config = host.folder / "kubelet.pem", host.folder / "kubernetes/kubelet.conf"
     host.values |= {"KUBELET_CERTIFICATE": str(own), "KUBELET_KUBECONFIG": str(config)}
     host.values["CLUSTER_CERTIFICATES"] += f" {own}"
@@ -231,24 +232,23 @@ def test_kubelets_own_certificate_is_made_again(which: str, host: Host) -> None:
         f'test "$*" != "{init}" || test -e {config} || cp {host.folder}/new.conf {config}',
     )
     host.program("systemctl")
-    assert host.check(*call) != ""
-    assert host.apply(*call) == host.check(*call) == ""
+    assert host.check(*KUBERNETES) != ""
+    assert host.apply(*KUBERNETES) == host.check(*KUBERNETES) == ""
     assert host.called("systemctl") == [["restart", "kubelet"]]
     assert not own.exists()  # kubelet makes it of the other when it starts
 
 
 def test_minikubes_own_certificates_are_made_again(host: Host) -> None:
     """They are on the host, also where the node is a container."""
-    call = ("certificates.py", "kubernetes")
     profile = host.folder / "profile"
     host.values["MINIKUBE_CERTIFICATES"] = f"{profile}/*.crt"
     certificate(profile / "client.crt", 20)
-    assert "client.crt ends on " in host.check(*call)
+    assert "client.crt ends on " in host.check(*KUBERNETES)
     give_kubeadm(host, renews=False)
     new = f"{host.folder}/new.crt"
     # minikube keeps one that has not ended.
     host.program("systemctl", f"test -e {profile}/client.crt || cp {new} {profile}/client.crt")
-    assert host.apply(*call) == host.check(*call) == ""
+    assert host.apply(*KUBERNETES) == host.check(*KUBERNETES) == ""
     assert host.called("systemctl") == [["reload-or-restart", "minikube"]]
 
 
@@ -279,13 +279,13 @@ def test_a_config_of_kubeadm_that_is_gone_or_planted_is_written_again(
         config.write_text("planted\n")
         os.chown(config, 65534, -1)
     host.program("systemctl", "exit 1")
-    assert "does not write it again" in host.apply("certificates.py")
+    assert "does not write it again" in host.apply(*KUBERNETES)
     assert not host.called("kubeadm")
-    assert "server.crt ends on " in host.check("certificates.py")  # and is still to be renewed
+    assert "server.crt ends on " in host.check(*KUBERNETES)  # and is still to be renewed
     writes = f'rm -rf {folder}; mkdir {folder}; echo "minikube\'s" > {config}'
     host.program("systemctl", "")
-    assert "has not written" in host.apply("certificates.py")
+    assert "has not written" in host.apply(*KUBERNETES)
     assert not host.called("kubeadm")
     host.program("systemctl", writes)
-    assert host.apply("certificates.py") == host.check("certificates.py") == ""
+    assert host.apply(*KUBERNETES) == host.check(*KUBERNETES) == ""
     assert host.called("systemctl")[-1] == ["reload-or-restart", "minikube"]
