@@ -18,6 +18,9 @@ from tasks.settings import RELEASES, Settings
 OWN_UNITS = layout.ROOT / "files" / layout.UNITS_DIRECTORY.lstrip("/")
 USER_NAMESPACES = "user.max_user_namespaces"
 BRIDGE_RULES = "net.bridge.bridge-nf-call-iptables"
+# The releases whose podman lets nobody through the firewall to its DNS:
+# https://github.com/containers/netavark/pull/780
+CLOSED_DNS = ("bookworm", "noble")
 DISK = "ephemeral-storage"  # as Kubernetes calls it
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -478,23 +481,46 @@ def _lifted(name: str, value: int) -> str:
 
 
 def _firewall(settings: Settings, report: Report) -> Iterator[str]:
-    """Pods come to the host by its INPUT rules: the node's API, and the Execution API."""
+    """Chains that drop packets of pods, or to them, which come through those of the host."""
     network = settings.pods_network
-    purposes = {str(API_PORT): "the cluster's API", str(settings.execution_api.port): "Airflow"}
+    purposes = {
+        f"input/tcp/{API_PORT}": f"lets no pod reach the cluster's API at port {API_PORT}",
+        f"input/tcp/{settings.execution_api.port}": (
+            f"lets no pod reach Airflow at port {settings.execution_api.port}"
+        ),
+        "input/udp/53": "lets the cluster's node reach no DNS, which podman has on the host",
+        "forward/udp/53": "lets no pod reach the cluster's DNS, nor other machines",
+        "forward/tcp/443": "lets the cluster's node reach no other machine, as for images",
+        "output/tcp/8181": "lets the cluster look after no pod",
+        f"output/tcp/{API_PORT}": "lets the host not reach the cluster's node",
+    }
     for answer in report.all("firewall"):
-        kind, port = answer.split()
+        kind, way, *chain = answer.split()
+        hook, protocol, port = way.split("/")
+        codename = report.one("system").partition(" ")[2]
+        if way == "input/udp/53" and not chain and codename not in CLOSED_DNS:
+            continue
+        side, option = ("daddr", "-d") if hook == "output" else ("saddr", "-s")
+        only = f" {protocol} dport {port}" if hook == "input" else ""
         cure = {
-            "ufw": f"ufw allow from {network} to any port {port} proto tcp",
+            "ufw": f"ufw allow from {network} to any port {port} proto {protocol}",
             "firewalld": (
                 f"firewall-cmd --permanent --zone=trusted --add-source={network} &&"
                 " firewall-cmd --reload"
             ),
-            "rules": f"iptables -I INPUT -s {network} -p tcp --dport {port} -j ACCEPT",
+            "rules": f"iptables -I {hook.upper()} {option} {network}"
+            + (f" -p {protocol} --dport {port} -j ACCEPT" if only else " -j ACCEPT"),
         }[kind]
+        if kind == "ufw" and hook == "output":
+            cure = f"ufw allow out to {network}"
+        if chain:  # another one can't accept its packets
+            rule = f"nft insert rule {' '.join(chain)} ip"
+            cure = f"{rule} {side} {network}{only} accept"
+            if hook == "forward":
+                cure += f" && {rule} daddr {network} accept"
         kept = " and make it last, in /etc/nftables.conf or where your rules come from"
         yield (
-            f"a firewall of the host lets no pod reach {purposes[port]} at port {port}: run"
-            f" `{cure}`{kept if kind == 'rules' else ''}"
+            f"a firewall of the host {purposes[way]}: run `{cure}`{kept if kind == 'rules' else ''}"
         )
 
 

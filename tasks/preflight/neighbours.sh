@@ -7,6 +7,7 @@
 : "${airflow_uid=}"      # the id that runs DAGs' code
 : "${brought_paths=}"    # files and folders that people may bring
 : "${firewall_ports=}"   # ports of the host that pods must reach
+: "${firewall_ways=}"    # «hook/protocol/port» of other packets that must pass
 : "${index_files=}"      # uv's files of configuration
 : "${index_servers=}"    # servers of the public package index
 : "${migrated=}"         # file with the version of the database
@@ -145,12 +146,14 @@ would_take_btrfs() { # whether the engine, once it is installed, would keep imag
         ! grep -qs '"storage-driver"' /etc/docker/daemon.json
 }
 
-# Whether the rules $1, of nft or iptables, drop packets of pods to port $2. They do if a chain of the
-# hook input drops packets that no rule accepts, and none accepts these. Chains that others jump to
-# count as if all packets reached them, and sets, maps and negations as if they contained pods: only a
-# firewall that is certainly closed is a finding.
+# Whether the rules $1, of nft or iptables, drop the packets of a way «hook/protocol/port», $2: those of
+# pods, or with the hook output those to pods. They do if a chain of the hook drops packets that no rule
+# accepts, and none accepts these. Chains that others jump to count as if all packets reached them, and
+# sets, maps and negations as if they contained pods: only a firewall that is certainly closed is a
+# finding. Prints nft's name of the chain. The chain FORWARD of iptables is open to pods and containers:
+# their network plugins put a rule on its top.
 keeps_out() {
-    echo "$1" | awk -v port="$2" -v network="$pod_network" '
+    echo "$1" | awk -v way="$2" -v network="$pod_network" '
         function number(address, part) {
             split(address, part, ".")
             return ((part[1] * 256 + part[2]) * 256 + part[3]) * 256 + part[4]
@@ -170,8 +173,8 @@ keeps_out() {
             return text
         }
         function of_pods(count, i, net) {
-            if (/iif(name)? .*(bridge|cni0)| -i (bridge|cni0)|match-set [^ ]* src/) return 1
-            count = split(words("saddr| -s|--src-range"), net, " ")
+            if ($0 ~ interface " .*(bridge|cni0|podman|docker|br-)|match-set [^ ]* " set) return 1
+            count = split(words(addresses), net, " ")
             for (i = 1; i <= count; i++)
                 if (net[i] !~ /^[0-9]/ || begin(net[i]) <= begin(network) && end(network) <= end(net[i])) return 1
             return 0
@@ -184,23 +187,44 @@ keeps_out() {
             }
             return 0
         }
+        function close_chain() {
+            closed = 1
+            if (name == "" && table != "" && chain != "" && chain !~ /^[A-Z]+$/) name = table " " chain
+        }
+        BEGIN {
+            split(way, part, "/")
+            hook = part[1]
+            port = part[3]
+            others = part[2] == "tcp" ? "udp dport|-p udp" : "tcp dport|-p tcp"
+            built_in = toupper(hook)
+            if (hook == "forward") built_in = "-"
+            interface = "(iif(name)?| -i)"
+            addresses = "saddr| -s|--src-range"
+            set = "src"
+            if (hook == "output") {
+                others = others "|iif| -i "
+                interface = "(oif(name)?| -o)"
+                addresses = "daddr| -d|--dst-range"
+                set = "dst"
+            }
+        }
         { sub(/^[ \t]+/, "") }
-        /^[*]/ { elsewhere = dead = 0; chain = "" }
-        /^table / { elsewhere = $2 !~ /^(ip|inet)$/ }
-        /^chain / { base = other = dead = 0 }
+        /^[*]/ { elsewhere = dead = 0; table = chain = "" }
+        /^table / { elsewhere = $2 !~ /^(ip|inet)$/; table = $2 " " $3 }
+        /^chain / { base = other = dead = 0; chain = $2 }
         /^-A / {
             if (chain != $2) dead = 0
             chain = $2
-            base = chain == "INPUT"
-            other = chain ~ /^(FORWARD|OUTPUT|PREROUTING|POSTROUTING)$/
+            base = chain == built_in
+            other = !base && chain ~ /^(INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)$/
         }
         elsewhere { next }
         /hook / {
-            base = /hook input/
+            base = $0 ~ "hook " hook && !(hook == "forward" && chain == "FORWARD")
             other = !base
         }
-        base && /policy drop/ || /^:INPUT DROP/ { closed = 1 }
-        dead || other || /policy|ip6 |udp dport|-p udp/ { next }
+        base && /policy drop/ || $0 ~ "^:" built_in " DROP" { close_chain() }
+        dead || other || /policy|ip6 / || $0 ~ others { next }
         {
             rule = $0
             sub(/^-A [^ ]+ /, "", rule)
@@ -210,14 +234,22 @@ keeps_out() {
         }
         rule ~ /^(drop|-j DROP)$|^(reject|-j REJECT)( with .*| --reject-with .*)?$/ { # all that come here
             dead = 1
-            if (base) closed = 1
+            if (base) close_chain()
         }
-        rule ~ /^(accept|-j ACCEPT)$/ && base { found = 1 }
+        rule ~ /^(accept|-j ACCEPT)$/ {
+            if (base) found = 1
+            next
+        }
         rule ~ /accept|-j ACCEPT/ {
-            limited = /saddr|iif| -[si] |--src-range/
-            if (of_pods() ? to_port() || !/dport/ : to_port() && !limited) found = 1
+            limited = $0 ~ interface "|" addresses
+            # Of these, only the hook input has many rules that let in no pods.
+            loose = hook != "input" && !/dport|icmp/ && !(/ct ?state/ && !/new|NEW/)
+            if (of_pods() ? to_port() || !/dport/ : !limited && (to_port() || loose)) found = 1
         }
-        END { exit !(closed && !found) }'
+        END {
+            if (closed && !found) print name
+            exit !(closed && !found)
+        }'
 }
 
 ask_firewalld() {
@@ -225,7 +257,7 @@ ask_firewalld() {
         zone=$(firewall-cmd --get-default-zone 2>/dev/null)
     [ "$(firewall-cmd --permanent --zone="$zone" --get-target 2>/dev/null)" = ACCEPT ] && return
     for port in $firewall_ports; do
-        firewall-cmd --zone="$zone" --query-port="$port/tcp" >/dev/null 2>&1 || say firewall "firewalld $port"
+        firewall-cmd --zone="$zone" --query-port="$port/tcp" >/dev/null 2>&1 || say firewall "firewalld input/tcp/$port"
     done
 }
 
@@ -239,10 +271,11 @@ ask_firewall() {
         nft list ruleset
         iptables-save
     } 2>/dev/null)
-    kind=rules
-    grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf && kind=ufw
-    for port in $firewall_ports; do
-        ! keeps_out "$rules" "$port" || say firewall "$kind $port"
+    for way in $(for port in $firewall_ports; do echo "input/tcp/$port"; done) $firewall_ways; do
+        chain=$(keeps_out "$rules" "$way") || continue
+        kind=rules
+        [ -n "$chain" ] || ! grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf || kind=ufw
+        say firewall "$kind $way $chain"
     done
 }
 

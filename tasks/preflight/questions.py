@@ -178,6 +178,7 @@ def of_cluster(settings: Settings) -> dict[str, str]:
         "node_is_host": "yes" if settings.node_is_host else "",
         "node_engine": settings.node_engine or "",
         "pod_network": settings.pods_network,
+        "firewall_ways": " ".join(_firewall_ways(settings)),
     }
 
 
@@ -210,6 +211,18 @@ def _firewall_ports(settings: Settings) -> str:
     if settings.node_is_host:
         return f"{API_PORT} {settings.execution_api.port}"
     return str(settings.execution_api.port) if settings.node_engine else ""
+
+
+def _firewall_ways(settings: Settings) -> Iterator[str]:
+    """Other packets of the cluster that pass the host's firewall, as «hook/protocol/port»."""
+    if settings.node_is_host:
+        yield "forward/udp/53"  # from pods to the cluster's DNS, and from there to the host's
+        yield "output/tcp/8181"  # kubelet asks the cluster's DNS whether it is ready
+    if settings.node_engine:
+        yield "forward/tcp/443"
+        yield f"output/tcp/{API_PORT}"
+    if settings.node_engine == "podman":
+        yield "input/udp/53"
 
 
 def _host_and_port(url: str) -> str:

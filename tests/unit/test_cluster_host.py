@@ -252,7 +252,11 @@ def test_it_is_a_node_and_has_no_database() -> None:
         (("minikube_driver podman",), "", "the cluster was made with the driver podman"),
         (("unreachable dl.k8s.io",), "", "dl.k8s.io does not answer on port 443"),
         (("unreachable dl.k8s.io", "kubernetes 1.35.8"), "", ""),
-        (("firewall rules 8443",), "", "lets no pod reach the cluster's API at port 8443"),
+        (
+            ("firewall rules input/tcp/8443",),
+            "",
+            "lets no pod reach the cluster's API at port 8443",
+        ),
         (("memory_kib 2000000",), "memory", "1.9 GiB of memory: at least 3.5 are needed"),
         (("hostname BAD_NAME",), "", "the host's name BAD_NAME can't be a Kubernetes node's"),
         (("selinux enforcing",), "", "SELinux is enforcing"),

@@ -64,12 +64,37 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
         ({"no_ipv4": ["yes"]}, "no default route for IPv4", "ip route add default"),
         ({"noexec": ["/opt"]}, "/opt is mounted with noexec", "remount,exec"),
         (
-            {"firewall": ["ufw 8443"]},
+            {"firewall": ["ufw input/tcp/8443"]},
             "no pod reach the cluster's API",
             "ufw allow from 10.244.0.0/16 to any port 8443 proto tcp",
         ),
-        ({"firewall": ["firewalld 8081"]}, "Airflow at port 8081", "--add-source=10.244.0.0/16"),
-        ({"firewall": ["rules 8081"]}, "port 8081", "iptables -I INPUT -s 10.244.0.0/16"),
+        (
+            {"firewall": ["firewalld input/tcp/8081"]},
+            "Airflow at port 8081",
+            "--add-source=10.244.0.0/16",
+        ),
+        ({"firewall": ["rules input/tcp/8081"]}, "port 8081", "iptables -I INPUT -s 10.244.0.0/16"),
+        (
+            {"firewall": ["rules input/tcp/8081 inet filter input"]},
+            "port 8081",
+            "nft insert rule inet filter input ip saddr 10.244.0.0/16 tcp dport 8081 accept",
+        ),
+        (
+            {"firewall": ["rules forward/udp/53 inet filter forward"]},
+            "reach the cluster's DNS",
+            "nft insert rule inet filter forward ip saddr 10.244.0.0/16 accept"
+            " && nft insert rule inet filter forward ip daddr 10.244.0.0/16 accept",
+        ),
+        (
+            {"firewall": ["rules output/tcp/8181"]},
+            "look after no pod",
+            "iptables -I OUTPUT -d 10.244.0.0/16 -j ACCEPT",
+        ),
+        (
+            {"firewall": ["ufw output/tcp/8181"]},
+            "look after no pod",
+            "`ufw allow out to 10.244.0.0/16`",
+        ),
         ({"dpkg": ["foo bar "]}, "in part (foo bar)", "dpkg --configure -a"),
         (
             {"no_index": ["uv index.example"], "index_of": ["pip"]},
@@ -566,33 +591,42 @@ def test_a_container_of_others_with_the_nodes_name_is_told(host: Host) -> None:
 UFW = "-A ufw-user-input -s 10.244.0.0/16 -p tcp -m tcp --dport {} -j ACCEPT"
 DROP = "type filter hook input priority filter; policy drop;"
 HOOK = DROP.replace("drop", "accept")
-BOTH = ["rules 8443", "rules 8081"]
+BOTH = ["rules input/tcp/8443", "rules input/tcp/8081"]
 RULES: list[tuple[list[str], list[str]]] = [
     ([], []),
     (["type filter hook input priority filter; policy accept;"], []),
-    ([DROP], ["rules 8443", "rules 8081"]),
+    ([DROP], ["rules input/tcp/8443", "rules input/tcp/8081"]),
     (
         [":INPUT DROP [0:0]", "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT"],
-        ["rules 8443", "rules 8081"],
+        ["rules input/tcp/8443", "rules input/tcp/8081"],
     ),
-    ([":INPUT DROP [0:0]", UFW.format(8443)], ["rules 8081"]),
+    ([":INPUT DROP [0:0]", UFW.format(8443)], ["rules input/tcp/8081"]),
     ([":INPUT DROP [0:0]", UFW.format(8443), UFW.format(8081)], []),
-    ([DROP, "ip saddr 10.244.0.0/16 tcp dport 8443 counter packets 0 accept"], ["rules 8081"]),
+    (
+        [DROP, "ip saddr 10.244.0.0/16 tcp dport 8443 counter packets 0 accept"],
+        ["rules input/tcp/8081"],
+    ),
     ([DROP, "ip saddr 10.244.0.0/16 accept"], []),
     ([DROP, 'iifname "bridge" accept'], []),
     ([DROP, "tcp dport { 22, 8081, 8443 } accept"], []),
-    ([DROP, "tcp dport 18443 accept", "tcp dport 80810 accept"], ["rules 8443", "rules 8081"]),
-    ([DROP, "ip saddr 192.0.2.0/24 accept"], ["rules 8443", "rules 8081"]),
-    ([DROP, "ip saddr 192.0.2.0/24 tcp dport 8443 accept"], ["rules 8443", "rules 8081"]),
+    (
+        [DROP, "tcp dport 18443 accept", "tcp dport 80810 accept"],
+        ["rules input/tcp/8443", "rules input/tcp/8081"],
+    ),
+    ([DROP, "ip saddr 192.0.2.0/24 accept"], ["rules input/tcp/8443", "rules input/tcp/8081"]),
+    (
+        [DROP, "ip saddr 192.0.2.0/24 tcp dport 8443 accept"],
+        ["rules input/tcp/8443", "rules input/tcp/8081"],
+    ),
     (
         [DROP, 'iifname "lo" accept', "ct state established,related accept"],
-        ["rules 8443", "rules 8081"],
+        ["rules input/tcp/8443", "rules input/tcp/8081"],
     ),
     # Networks that hold that of pods, and ports of a range.
     ([DROP, "ip saddr 10.0.0.0/8 tcp dport 8000-9000 accept"], []),
     ([DROP, "ip saddr { 192.0.2.0/24, 10.244.0.0-10.244.255.255 } accept"], []),
     ([DROP, "ip saddr 10.244.0.0/24 accept"], BOTH),
-    ([DROP, "ip saddr 10.0.0.0/8 tcp dport { 22, 8000-8100 } accept"], ["rules 8443"]),
+    ([DROP, "ip saddr 10.0.0.0/8 tcp dport { 22, 8000-8100 } accept"], ["rules input/tcp/8443"]),
     ([":INPUT DROP [0:0]", "-A INPUT -s 10.128.0.0/9 -p tcp --dport 8081:8443 -j ACCEPT"], []),
     (
         [":INPUT DROP [0:0]", "-A INPUT -p tcp -m multiport --dports 22,8400:8500 -j ACCEPT"],
@@ -638,13 +672,92 @@ def test_a_firewall_is_told_by_the_ports_that_pods_need(
     assert host.ask().get("firewall", []) == closed
 
 
+FORWARD, OUTPUT = (DROP.replace("input", hook) for hook in ("forward", "output"))
+TABLE = ("table inet filter {", "chain some {")
+FORWARDED, SENT = "rules forward/udp/53", "rules output/tcp/8181"
+OTHER_RULES: list[tuple[list[str], list[str]]] = [
+    ([*TABLE, FORWARD], [f"{FORWARDED} inet filter some"]),
+    ([*TABLE, FORWARD, "ct state established,related accept"], [f"{FORWARDED} inet filter some"]),
+    ([*TABLE, FORWARD, 'iifname "lan0" oifname "wan0" accept'], [f"{FORWARDED} inet filter some"]),
+    ([*TABLE, FORWARD, "tcp dport 53 accept"], [f"{FORWARDED} inet filter some"]),
+    ([*TABLE, FORWARD.replace("drop", "accept"), "drop"], [f"{FORWARDED} inet filter some"]),
+    ([*TABLE, FORWARD.replace("drop", "accept")], []),
+    ([*TABLE, FORWARD, "ip saddr 10.244.0.0/16 accept"], []),
+    ([*TABLE, FORWARD, 'iifname "bridge" accept'], []),
+    ([*TABLE, FORWARD, 'oifname "wan0" accept'], []),
+    ([*TABLE, FORWARD, "ct status dnat accept"], []),
+    ([*TABLE, FORWARD, "udp dport 53 accept"], []),
+    (["table bridge filter {", "chain some {", FORWARD], []),
+    # The network plugin opens the chain of iptables, which nft lists too.
+    (["table ip filter {", "chain FORWARD {", FORWARD], []),
+    ([":FORWARD DROP [0:0]", "-A FORWARD -j REJECT"], []),
+    ([*TABLE, OUTPUT], [f"{SENT} inet filter some"]),
+    (
+        [
+            *TABLE,
+            OUTPUT,
+            'oifname "lo" accept',
+            "ct state established accept",
+            "udp dport 53 accept",
+        ],
+        [f"{SENT} inet filter some"],
+    ),
+    (
+        [*TABLE, OUTPUT, "ip daddr 192.0.2.0/24 accept", "tcp dport { 80, 443 } accept"],
+        [f"{SENT} inet filter some"],
+    ),
+    ([*TABLE, OUTPUT, "meta skuid 0 accept"], []),
+    ([*TABLE, OUTPUT, "ip daddr 10.0.0.0/8 accept"], []),
+    ([*TABLE, OUTPUT, 'oifname "bridge" accept'], []),
+    ([*TABLE, OUTPUT, "tcp dport 1024-65535 accept"], []),
+    ([":OUTPUT DROP [0:0]", "-A some -i lo -j ACCEPT", "-A open -j ACCEPT"], [SENT]),
+    ([":OUTPUT DROP [0:0]", "-A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT"], [SENT]),
+    ([":OUTPUT DROP [0:0]", "-A OUTPUT -d 10.244.0.0/16 -j ACCEPT"], []),
+    ([":OUTPUT DROP [0:0]", "-A OUTPUT -m owner --uid-owner 0 -j ACCEPT"], []),
+    ([":OUTPUT ACCEPT [0:0]", "-A OUTPUT -j ACCEPT"], []),
+    ([*TABLE, DROP], [f"{each} inet filter some" for each in BOTH]),
+    (["table ip filter {", "chain INPUT {", DROP], BOTH),
+]
+
+
+@pytest.mark.parametrize(("rules", "closed"), OTHER_RULES)
+def test_a_firewall_is_told_by_the_other_ways_of_pods(
+    host: Host, rules: list[str], closed: list[str]
+) -> None:
+    host.variables["firewall_ways"] = "forward/udp/53 output/tcp/8181"
+    text = "\n".join(rules)
+    host.program("nft" if "hook" in text else "iptables-save", f"cat <<'END'\n{text}\nEND")
+    assert host.ask().get("firewall", []) == closed
+
+
+def test_podmans_dns_is_behind_the_hosts_firewall() -> None:
+    podman = {"minikube_driver": "podman"}
+    assert variables(Settings.from_data(podman), "").count("input/udp/53") == 1
+    assert "input/udp/53" not in variables(DEFAULTS, "")
+    (finding,) = found({"firewall": ["ufw input/udp/53"]}, podman)
+    assert "`ufw allow from 192.168.49.0/24 to any port 53 proto udp`" in finding
+    # A newer podman opens the chain of iptables, but no other one.
+    trixie = {"system": ["debian trixie"]}
+    assert found({**trixie, "firewall": ["ufw input/udp/53"]}, podman) == []
+    (finding,) = found({**trixie, "firewall": ["rules input/udp/53 inet x input"]}, podman)
+    rule = "nft insert rule inet x input ip saddr 192.168.49.0/24 udp dport 53 accept"
+    assert f"`{rule}`" in finding
+
+
+def test_each_way_that_is_asked_about_has_its_words() -> None:
+    for given in ({}, {"minikube_driver": "podman"}, {"minikube_driver": "docker"}):
+        values = questions.of_cluster(Settings.from_data(given))
+        for way in values["firewall_ways"].split():
+            assert len(found({"firewall": [f"rules {way}"]}, given)) == 1
+
+
 def test_firewalld_is_asked_by_its_own_program(host: Host) -> None:
     host.program(
         "firewall-cmd",
         'case "$*" in --state) ;; *zone-of-source*) exit 1 ;; *default-zone) echo public ;;\n'
         "*get-target*) echo default ;; *query-port=8443/tcp) ;; *) exit 1 ;; esac",
     )
-    assert host.ask()["firewall"] == ["firewalld 8081"]
+    assert host.ask()["firewall"] == ["firewalld input/tcp/8081"]
     host.program(
         "firewall-cmd", 'case "$*" in *zone-of*) echo trusted ;; *target) echo ACCEPT ;; esac'
     )

@@ -151,7 +151,7 @@ HOSTS = {
         FIREWALL,
         (
             "lets no pod reach the cluster's API at port 8443",
-            "iptables -I INPUT -s 10.244.0.0/16 -p tcp --dport 8081 -j ACCEPT",
+            "nft insert rule inet e2e input ip saddr 10.244.0.0/16 tcp dport 8081 accept",
         ),
         OPENED,
     ),
