@@ -79,6 +79,7 @@ def findings(settings: Settings, report: Report) -> list[str]:
         *_ports(settings, report),
         *_open_ports(report),
         *_web_host(settings, report),
+        *_web_host_within(settings, report),
         *_cluster(settings, report),
         *_sources(settings, report),
         *_claims(settings, report),
@@ -320,6 +321,15 @@ def _web_host(settings: Settings, report: Report) -> Iterator[str]:
         yield (
             f"web_host: {address} {problem}: write an address of the host, as `ip address` shows"
             " them, or 0.0.0.0 for all"
+        )
+
+
+def _web_host_within(settings: Settings, report: Report) -> Iterator[str]:
+    if address := report.one("web_host_within"):
+        yield (
+            f"web_host: {settings.web.host} means only {address} on the host, as /etc/hosts has it,"
+            " and nobody else reaches the web page there: give the name the host's own address in"
+            " /etc/hosts, or write that address or 0.0.0.0"
         )
 
 

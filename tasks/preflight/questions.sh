@@ -150,9 +150,11 @@ ask_ports() {
 
 # nginx can listen only at an address of the host itself, and does not start with another one.
 ask_web_host() {
-    [ -n "$web_host" ] && command -v ip >/dev/null || return 0
-    [ "$(cat /proc/sys/net/ipv4/ip_nonlocal_bind 2>/dev/null)" != 1 ] || return 0
+    [ -n "$web_host" ] || return 0
     found=$(getent ahosts "$web_host" | awk '{print $1}' | sort -u)
+    # Debian's installation gives the host's name such an address, where only the host reaches nginx.
+    [ -z "$found" ] || echo "$found" | grep -Eqv '^(127[.].*|::1)$' || say web_host_within "$(echo "$found" | paste -sd' ')"
+    [ "$(cat /proc/sys/net/ipv4/ip_nonlocal_bind 2>/dev/null)" != 1 ] && command -v ip >/dev/null || return 0
     [ -n "$found" ] || say web_host unknown
     for address in $found; do
         case $address in 0.0.0.0 | :: | 127.* | ::1) continue ;; esac

@@ -609,6 +609,36 @@ def test_an_address_that_nginx_can_not_listen_at_is_told(
         assert finding.startswith(f"web_host: {host} is no") and "ip address" in finding
 
 
+@pytest.mark.parametrize(
+    ("addresses", "told"),
+    [
+        (("127.0.1.1",), ["127.0.1.1"]),
+        (("127.0.1.1", "::1"), ["127.0.1.1 ::1"]),
+        (("127.0.1.1", "192.0.2.7"), []),
+        (("1270::1",), []),
+        ((), []),
+    ],
+)
+def test_a_name_of_the_host_that_only_itself_understands_is_told(
+    addresses: tuple[str, ...],
+    told: list[str],
+    offline: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = tmp_path / "bin/getent"
+    program.parent.mkdir()
+    lines = "".join(f"echo '{each} STREAM'; echo '{each} DGRAM'\n" for each in addresses)
+    program.write_text(f"#!/bin/sh\n{lines}")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    given = {"web_host": "big.example"}
+    assert ask(offline, given, about="web_host").all("web_host_within") == told
+    findings = found({"web_host_within": told}, given)
+    assert len(findings) == bool(told)
+    assert all("big.example means only 127.0.1.1" in each for each in findings)
+
+
 def test_a_name_that_means_another_machine_is_a_finding() -> None:
     (finding,) = found({"web_host": ["192.0.2.7"]}, {"web_host": "airflow.example"})
     assert "192.0.2.7, which airflow.example means, is not the host's" in finding
