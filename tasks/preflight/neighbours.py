@@ -463,6 +463,13 @@ def _kernel(settings: Settings, report: Report) -> Iterator[str]:
             f"{BRIDGE_RULES} is 0, or will be at the next boot, and answers of the cluster's DNS do"
             f" not reach pods then: {_lifted(BRIDGE_RULES, 1)}"
         )
+    if report.one("no_memory_group"):
+        yield (
+            "the kernel has no control group for memory, without which kubelet does not start: take"
+            " cgroup_disable=memory out of the kernel's command line, or write cgroup_enable=memory"
+            " there (in /etc/default/grub, then `update-grub`, or on a Raspberry Pi in"
+            " /boot/firmware/cmdline.txt), and reboot"
+        )
     if paths := report.all("closed_to_kubelet"):
         yield (
             f"kubelet needs {', '.join(paths)}, which the host may not use, as a container of LXC:"

@@ -353,6 +353,15 @@ ask_sysctls() { # features that are switched off, now or with the next boot
     done
 }
 
+ask_memory_group() { # whether kubelet finds the control group of memory, in either version
+    groups=/sys/fs/cgroup/cgroup.controllers
+    if [ -e "$groups" ]; then
+        grep -qw memory "$groups" || say no_memory_group yes
+    elif [ -e /proc/cgroups ]; then
+        awk '$1 == "memory" && $4 == 1 { found = 1 } END { exit !found }' /proc/cgroups || say no_memory_group yes
+    fi
+}
+
 ask_places() { # folders whose programs may not run
     for place in /opt /usr/local /var/lib; do
         findmnt -no OPTIONS -T "$place" | grep -qw noexec && say noexec "$place"
@@ -472,6 +481,7 @@ ask_neighbours() {
     grep -hiE '^(export +)?https?_proxy=.' /etc/environment 2>/dev/null | sed 's/.*/environment_proxy yes/' | head -n 1
     ask_firewall
     ask_sysctls
+    [ -z "$node_is_host$node_engine" ] || ask_memory_group
     [ -n "$node_is_host" ] || return 0
     [ -e "$units_directory/minikube.service" ] || ask_engines
     ask_node

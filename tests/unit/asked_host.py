@@ -20,6 +20,7 @@ class Host:
         text = text.replace("/usr/local/lib/airflow/", f"{self.bin}/")
         for path in (
             "/proc/",
+            "/sys/fs/cgroup/",
             "/dev/kmsg",
             "/lib/modules/",
             "/etc/apt/",

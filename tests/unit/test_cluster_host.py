@@ -260,6 +260,7 @@ def test_it_is_a_node_and_has_no_database() -> None:
         (("memory_kib 2000000",), "memory", "1.9 GiB of memory: at least 3.5 are needed"),
         (("hostname BAD_NAME",), "", "the host's name BAD_NAME can't be a Kubernetes node's"),
         (("selinux enforcing",), "", "SELinux is enforcing"),
+        (("no_memory_group yes",), "", "take cgroup_disable=memory out of the kernel's command"),
         (("masked nginx.service", "masked kubelet.service"), "", "start them: kubelet.service:"),
         (("uses address 10.244.0.5 eth0",), "", "the address 10.244.0.5 (eth0)"),
         (("foreign_path /usr/local/bin/kubectl",), "", "did not make /usr/local/bin/kubectl"),

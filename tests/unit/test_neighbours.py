@@ -908,6 +908,34 @@ def test_a_kernel_without_a_module_is_told_with_its_reason(host: Host) -> None:
     assert host.ask() == {"no_module": ["overlay disabled", "br_netfilter disabled"]}
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "without"),
+    [
+        (
+            "/sys/fs/cgroup/cgroup.controllers",
+            "cpuset cpu io memory pids\n",
+            "cpuset cpu io pids\n",
+        ),
+        ("/proc/cgroups", "#subsys\nmemory\t0\t177\t1\n", "memory\t0\t1\t0\n"),
+        ("/proc/cgroups", "cpu\t1\t51\t1\nmemory\t4\t177\t1\n", "cpu\t1\t51\t1\n"),
+    ],
+)
+def test_a_kernel_without_a_group_for_memory_is_told(
+    path: str, text: str, without: str, host: Host
+) -> None:
+    host.file(path, text)
+    assert host.ask() == {}
+    host.file(path, without)
+    assert host.ask() == {"no_memory_group": ["yes"]}
+    host.variables |= {"node_is_host": "", "firewall_ports": "", "node_engine": "podman"}
+    host.program("podman", 'test "$1" = info')
+    assert host.ask() == {"no_memory_group": ["yes"]}
+    host.variables["node_engine"] = ""
+    assert host.ask() == {}
+    (finding,) = found({"no_memory_group": ["yes"]})
+    assert "cgroup_enable=memory" in finding and "cmdline.txt" in finding
+
+
 NAMESPACES, BRIDGE = "user.max_user_namespaces", "net.bridge.bridge-nf-call-iptables"
 
 
