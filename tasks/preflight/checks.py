@@ -18,6 +18,8 @@ from tasks.worker import pod, registry
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
 MIN_DISK_GIB = 10
 MIN_ROOM_MIB = 256  # on each file system; less is a disk that is full in a moment
+# For Debian packages (0.6 GiB), the deploy's programs and minikube's files (0.2 each).
+MIN_PROGRAMS_MIB = 1024
 MIN_TMP_MIB = 16  # where /tmp is a file system of its own, for the host's programs
 MIN_ROOM_FILES = 1000  # so many new files; a virtual environment has 30000
 UPGRADE_DISK_GIB = 3  # for a venv of 0.5, its image as archive and unpacked, 0.8 each
@@ -156,15 +158,20 @@ def _resources(report: Report) -> Iterator[str]:
 
 def _room(report: Report) -> Iterator[str]:
     """File systems that are full, unless _resources has found too little disk for a bare host."""
-    if report.one("installed") or not any(free < MIN_DISK_GIB for _, free in _free(report)):
+    if report.one("installed"):
         yield from _full_disks(report)
+    elif not any(free < MIN_DISK_GIB for _, free in _free(report)):
+        yield from _full_disks(report, MIN_ROOM_MIB if report.one("packages") else MIN_PROGRAMS_MIB)
 
 
-def _full_disks(report: Report) -> Iterator[str]:
-    for answer in report.all("room"):
-        place, free, files, free_files = answer.split()
+def _full_disks(report: Report, programs: int = MIN_ROOM_MIB) -> Iterator[str]:
+    """File systems with less room than they need, the one of programs as much as `programs`."""
+    rooms = [answer.split() for answer in report.all("room")]
+    of_programs = "/usr" if any(place == "/usr" for place, *_ in rooms) else "/"
+    special = {"/tmp": MIN_TMP_MIB, of_programs: programs}
+    for place, free, files, free_files in rooms:
         cure = f"free some, `du -xh {place} | sort -h | tail -n 40` shows the largest folders"
-        needed = MIN_TMP_MIB if place == "/tmp" else MIN_ROOM_MIB
+        needed = special.get(place, MIN_ROOM_MIB)
         if int(free) < needed * 2**10:
             yield (
                 f"{int(free) // 2**10} MiB of disk are free in {place}, where Airflow and the"

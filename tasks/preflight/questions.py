@@ -22,6 +22,7 @@ QUESTIONS = Path(__file__).parent / "questions.sh"
 NEIGHBOURS = Path(__file__).parent / "neighbours.sh"
 INDEX_SERVERS = ("pypi.org", "files.pythonhosted.org")
 UV_CONFIG = "/etc/uv/uv.toml"  # of the host
+PROGRAMS = ("/usr", "/usr/local", "/root")  # folders of packages, of programs and of minikube
 API_PORT = 8443  # of the cluster, on its node
 
 # Ports of minikube's node that another Kubernetes on the same machine would hold, with the program
@@ -145,7 +146,7 @@ def of_places(settings: Settings) -> dict[str, str]:
         "state": layout.STATE,
         "units_directory": layout.UNITS_DIRECTORY,
         "brought_paths": " ".join(brought),
-        "disks": " ".join((*layout.DISKS, "/tmp")),
+        "disks": " ".join((*layout.DISKS, *PROGRAMS, "/tmp")),
         "new_paths": " ".join(layout.NEW),
         "nginx_site": layout.NGINX_SITE,
     }

@@ -31,6 +31,7 @@
 : "${registry_host=}"      # the registry's name and port
 : "${web_host=}"           # address or name at which nginx should serve the web page
 : "${restore_mark=}"       # file with the command of a restore that was cut off
+: "${state=}"              # folder of the deploy's notes
 : "${safe_keys=}"          # keys of the kubeconfig whose lines hold no secret, as a pattern
 : "${units_directory=}"    # folder of the deploy's units
 : "${uv_config=}"          # uv's configuration of the host
@@ -109,6 +110,7 @@ ask_system() {
 
 ask_airflow() {
     ls /opt/airflow/venvs/*/.complete >/dev/null 2>&1 && say installed yes
+    [ -e "$state/packages" ] && say packages yes
     [ -s "$migrated" ] && say migrated "$(cat "$migrated")"
     say database_kib \
         "$(du -skc /var/lib/postgresql/*/main/base 2>/dev/null | awk 'END {print $1 + 0}')"

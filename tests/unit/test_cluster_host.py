@@ -257,6 +257,7 @@ def test_it_is_a_node_and_has_no_database() -> None:
             "",
             "lets no pod reach the cluster's API at port 8443",
         ),
+        (("room /usr 300000 0 0",), "", ""),  # it has only the cluster
         (("memory_kib 2000000",), "memory", "1.9 GiB of memory: at least 3.5 are needed"),
         (("hostname BAD_NAME",), "", "the host's name BAD_NAME can't be a Kubernetes node's"),
         (("selinux enforcing",), "", "SELinux is enforcing"),

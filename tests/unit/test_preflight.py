@@ -149,6 +149,10 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         ({"installed": ["yes"], "disk_kib": ["/opt 1", "/var 1"]}, {}),
         ({"installed": ["yes"], "room": ["/ 262144 0 0", "/var 262144 60000 1000"]}, {}),
         ({"installed": ["yes"], "selinux": ["enforcing"]}, {}),
+        ({"room": ["/ 1048576 0 0", "/var 262144 0 0"]}, {}),
+        # Programs are elsewhere, or there already.
+        ({"room": ["/ 262144 0 0", "/usr 1048576 0 0"]}, {}),
+        ({"room": ["/ 262144 0 0"], "packages": ["yes"]}, {}),
         ({"pythons": ["3.11"]}, {}),
         ({"system": ["debian trixie"], "pythons": ["3.11 3.13"]}, {}),
         ({"installed": ["yes"], "unreachable": ["dl.k8s.io"]}, {}),
@@ -191,11 +195,13 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
             "du -xh /var",
         ),
         (
-            {"room": ["/ 999999 0 0", "/var/log 262143 60000 50000"]},
+            {"room": ["/ 1048576 0 0", "/var/log 262143 60000 50000"]},
             {},
             "255 MiB of disk are free in /var/log",
             "du -xh /var/log",
         ),
+        ({"room": ["/ 1048575 0 0"]}, {}, "1023 MiB of disk are free in /,", "du -xh /"),
+        ({"room": ["/usr 1048575 0 0"]}, {}, "1023 MiB of disk are free in /usr", "du -xh /usr"),
         (
             {"installed": ["yes"], "room": ["/var 262144 60000 999"]},
             {},
