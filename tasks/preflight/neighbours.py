@@ -21,6 +21,11 @@ BRIDGE_RULES = "net.bridge.bridge-nf-call-iptables"
 # The releases whose podman lets nobody through the firewall to its DNS:
 # https://github.com/containers/netavark/pull/780
 CLOSED_DNS = ("bookworm", "noble")
+# Names of releases that are no others'; a mirror may have names of its own, such as prod.
+CODENAMES = {
+    *("stretch", "buster", "bullseye", "bookworm", "trixie", "forky"),
+    *("bionic", "focal", "jammy", "noble", "resolute"),
+}
 DISK = "ephemeral-storage"  # as Kubernetes calls it
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -536,6 +541,13 @@ def _packages(report: Report) -> Iterator[str]:
         yield (
             f"Debian packages are installed only in part ({names}): run `dpkg --configure -a` and"
             " `apt-get --fix-broken install`"
+        )
+    codename, named = report.one("system").partition(" ")[2], {*report.all("apt_release")}
+    if named and named <= CODENAMES - {codename}:
+        yield (
+            f"apt's sources have packages of {', '.join(sorted(named))} only, and the host is"
+            f" {codename}: name {codename} in /etc/apt/sources.list or the files of"
+            " /etc/apt/sources.list.d, or finish the upgrade with `apt full-upgrade`"
         )
     for path in report.all("disc"):
         yield (

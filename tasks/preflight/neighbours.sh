@@ -384,6 +384,18 @@ ask_sources() { # apt's sources: a disc of the installation that is not in its d
         /etc/apt/sources.list.d/*.sources | sed 's/^/disc /'
 }
 
+ask_releases() { # the releases of apt's sources, without the parts of one, such as -updates
+    {
+        sed -nE 's/^[[:space:]]*deb[[:space:]]+(\[[^]]*\][[:space:]]+)?(cdrom:\[[^]]*\])?[^[:space:]]+[[:space:]]+([^[:space:]]+).*/\3/p' \
+            /etc/apt/sources.list /etc/apt/sources.list.d/*.list
+        for file in /etc/apt/sources.list.d/*.sources; do
+            awk 'BEGIN { RS = ""; FS = "\n" }
+                tolower($0) ~ "(^|\n)enabled:[ \t]*no" { next }
+                { for (i = 1; i <= NF; i++) if (sub("^Suites:", "", $i)) print $i }' "$file"
+        done
+    } 2>/dev/null | tr ' \t' '\n' | sed '/./!d; s|[-/].*||; s/^/apt_release /' | sort -u
+}
+
 ask_links() { # links to DAGs and modules elsewhere: pods mount only the folder itself
     for folder in $mounted_folders; do
         within=$(readlink -f "$folder")
@@ -475,6 +487,7 @@ ask_neighbours() {
     [ -s "$smoke_passed" ] && return
     ask_dpkg
     ask_sources
+    ask_releases
     ask_file_systems
     ask_nginx
     ls /opt/airflow/venvs/*/.complete >/dev/null 2>&1 || ask_index

@@ -17,7 +17,7 @@ from tasks import layout
 from tasks.preflight import neighbours, questions
 from tasks.preflight.neighbours import Cluster
 from tasks.preflight.questions import Report, of_places, variables
-from tasks.settings import Settings
+from tasks.settings import RELEASES, Settings
 from tests.unit import fake, postgres
 from tests.unit.asked_host import Host
 from tests.unit.fake import DEFAULTS, EXISTING_DATABASE
@@ -1009,10 +1009,51 @@ def test_a_disc_among_the_sources_of_apt_is_told(host: Host, path: str, text: st
     file = host.file(path, f"#{text}\n".replace("\n", "\n#"))
     assert host.ask() == {}
     file.write_text(f"{text}\n")
-    assert host.ask() == {"disc": [str(file)]}
+    answers = host.ask()
+    assert answers.pop("disc") == [str(file)]
+    assert answers in ({}, {"apt_release": ["bookworm"]})
     if path.endswith(".sources"):  # apt reads no other file there
         file.rename(f"{file}.save")
         assert host.ask() == {}
+
+
+def test_the_releases_of_apts_sources_are_told(host: Host) -> None:
+    host.file(
+        "/etc/apt/sources.list",
+        "# deb http://a.example bookworm main\ndeb-src http://a.example sid main\n"
+        "deb [arch=amd64 signed-by=/x] http://a.example/debian bullseye-updates main\n"
+        "deb http://b.example bullseye/updates main contrib\n deb\thttp://b.example  prod main\n",
+    )
+    host.file(
+        "/etc/apt/sources.list.d/own.sources",
+        "Types: deb\nURIs: http://a.example\n# Suites: bookworm\nSuites: buster buster-security\n\n"
+        "Enabled: no\nTypes: deb\nSuites: trixie\n",
+    )
+    host.file("/etc/apt/sources.list.d/old.list.save", "deb http://a.example bookworm main\n")
+    assert host.ask() == {"apt_release": ["bullseye", "buster", "prod"]}
+
+
+@pytest.mark.parametrize(
+    ("releases", "is_stale"),
+    [
+        ([], False),
+        (["bookworm"], False),
+        (["bullseye", "bookworm"], False),
+        (["bullseye", "stable"], False),  # which may be the host's
+        (["bullseye", "prod"], False),
+        (["bullseye", "buster"], True),
+        (["trixie"], True),
+    ],
+)
+def test_sources_of_other_releases_alone_are_refused(releases: list[str], is_stale: bool) -> None:
+    findings = found({"apt_release": releases})
+    assert len(findings) == is_stale
+    for finding in findings:
+        assert f"of {', '.join(sorted(releases))} only, and the host is bookworm" in finding
+
+
+def test_the_codenames_of_supported_releases_are_known() -> None:
+    assert RELEASES.keys() <= neighbours.CODENAMES
 
 
 def test_units_of_packages_are_told(host: Host) -> None:
