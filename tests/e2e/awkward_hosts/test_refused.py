@@ -142,6 +142,19 @@ HOSTS = {
         ("/usr/lib/systemd/system/airflow-scheduler.service is a unit that this deploy did not",),
         "rm /usr/lib/systemd/system/airflow-scheduler.service",
     ),
+    "orders to systemd, and a network of pods": Awkward(
+        "systemctl mask --quiet nginx.service 2>/dev/null\n"
+        "systemctl set-environment AIRFLOW__CORE__EXECUTOR=LocalExecutor\n"
+        "ip route add unreachable 10.244.7.0/24",
+        (
+            "run `systemctl unmask nginx.service`",
+            "`systemctl unset-environment AIRFLOW__CORE__EXECUTOR`",
+            "the host uses the route 10.244.7.0/24, and the cluster's pods have 10.244.0.0/16",
+        ),
+        "systemctl unmask --quiet nginx.service\n"
+        "systemctl unset-environment AIRFLOW__CORE__EXECUTOR\n"
+        "ip route del unreachable 10.244.7.0/24",
+    ),
     "a firewall whose last rule drops": Awkward(
         DROPS_THE_REST,
         ("lets no pod reach Airflow at port 8081",),
