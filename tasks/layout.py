@@ -147,7 +147,10 @@ CONTAINERD_DEFAULTS = f"{LIB}/containerd.toml"  # CONTAINERD_CONFIG before minik
 MODULES = f"{LIB}/python"
 GUARDS = tuple(
     f"{MODULES}/airflow_deploy_{name}.py"
-    for name in ("callbacks", "columns", "crashes", "files", "logs", "memory", "policy")
+    for name in (
+        *("apart", "callbacks", "columns", "crashes", "files"),
+        *("imports", "logs", "memory", "policy"),
+    )
 )
 KUBECTL = "/usr/local/bin/kubectl"
 HOST_ENV = "/etc/airflow/host.env"

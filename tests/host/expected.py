@@ -358,7 +358,10 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         "/etc/airflow/airflow.cfg",
         *(  # Airflow loads them once
             f"/usr/local/lib/airflow/python/airflow_deploy_{name}.py"
-            for name in ("callbacks", "columns", "crashes", "files", "logs", "memory", "policy")
+            for name in (
+                *("apart", "callbacks", "columns", "crashes", "files"),
+                *("imports", "logs", "memory", "policy"),
+            )
         ),
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),
         *(path for path, _ in _lines(_INPUTS[unit], settings, 1)),
@@ -881,8 +884,8 @@ _TABLES = {
     "select": """
         ab_role alembic_version alembic_version_fab asset_alias_asset asset_alias_asset_event
         backfill backfill_dag_run connection dag_bundle_team dag_run dagrun_asset_event deadline
-        hitl_detail_history log_template rendered_task_instance_fields slot_pool task_state_store
-        team
+        hitl_detail_history log_template rendered_task_instance_fields slot_pool task_map
+        task_state_store team
     """,
     # Rows that the dag-processor makes of DAG files, and the triggerer of events; never deleted.
     "select insert": """
@@ -891,7 +894,7 @@ _TABLES = {
     """,
     "select insert update": """
         asset asset_alias asset_partition_dag_run dag_bundle dag_code
-        dag_version serialized_dag task_map
+        dag_version serialized_dag
     """,
     # The same, but it goes with its DAG, or when it is done.
     "select insert delete": "ab_permission_view_role asset_dag_run_queue dag_tag xcom",

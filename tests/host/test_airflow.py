@@ -177,7 +177,8 @@ def test_what_ends_no_scheduler(host: Host) -> None:
     program = (
         "from airflow.jobs.scheduler_job_runner import SchedulerJobRunner as runner;"
         " from airflow.models.log import Log;"
-        " print(runner._try_to_load_executor.__module__, len(Log(event='x' * 61).event))"
+        " print(runner._try_to_load_executor.__module__, runner._create_dag_runs.__module__,"
+        " len(Log(event='x' * 61).event))"
     )
     said = host.check_output(f'/usr/local/lib/airflow/run python -c "{program}"')
-    assert said.splitlines()[-1] == "airflow_deploy_callbacks 60"
+    assert said.splitlines()[-1] == "airflow_deploy_callbacks airflow_deploy_apart 60"

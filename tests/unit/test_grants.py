@@ -282,6 +282,14 @@ ASKED = {
     "insert into ab_permission_view_role (permission_view_id, role_id) values ('1', '1')": False,
     "insert into ab_permission_view_role (permission_view_id, role_id) values ('9', '1')": False,
     "delete from ab_permission_view_role where permission_view_id = '1'": False,
+    # Airflow reads such a task in no process.
+    "update task_instance set next_kwargs = '\"x\"'": False,
+    "update task_instance set next_kwargs = '{\"x\": 1}'": True,
+    "update task_instance set next_kwargs = null": True,
+    "insert into task_instance_history (next_kwargs) values ('5')": False,
+    "insert into task_instance_history (next_kwargs) values ('{}')": True,
+    # The scheduler would make as many task instances.
+    "insert into task_map (length) values ('2000000000')": False,
 }
 
 
@@ -327,3 +335,36 @@ def test_a_pickle_in_the_history_is_the_one_of_the_task(server: postgres.Server,
         )
     found = server.sql("select executor_config from task_instance_history order by 1", rows)
     assert found.split("\n") == ["true one"]  # and nothing where there is no such task
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("2026-01-02 03:04:05.678901", None),
+        ("0002-01-01", None),
+        ("9998-12-31", None),
+        ("9999-12-31 23:59:59", "9998-12-31"),
+        ("294000-01-01", "9998-12-31"),
+        ("infinity", "9998-12-31"),
+        ("0001-01-01", "0002-01-01"),
+        ("0044-03-15 BC", "0002-01-01"),
+        ("-infinity", "0002-01-01"),
+    ],
+)
+def test_a_time_that_airflow_cannot_read_becomes_another(
+    server: postgres.Server, rows: str, given: str, kept: str | None
+) -> None:
+    changed = "alter table asset_dag_run_queue alter created_at type {} using null"
+    server.sql(changed.format("timestamptz"), rows)
+    try:
+        row = f"insert into asset_dag_run_queue values ('1', 'x', '{given}'), ('2', 'y', null)"
+        server.sql(f'set timezone = utc; set role "airflow-dags"; {row}', rows)
+        found = server.sql(
+            "set timezone = utc; select asset_id, target_dag_id, created_at is null,"
+            f" created_at = '{kept or given}' from asset_dag_run_queue order by 1",
+            rows,
+        )
+        assert found == "1|x|f|t\n2|y|t|"
+        server.sql('set role "airflow-dags"; delete from asset_dag_run_queue', rows)
+    finally:
+        server.sql(f"truncate asset_dag_run_queue; {changed.format('text')}", rows)

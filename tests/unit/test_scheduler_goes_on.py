@@ -6,9 +6,8 @@ tests/host has the same with Airflow's own models.
 from __future__ import annotations
 
 import importlib
-import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -58,9 +57,18 @@ def listeners() -> list[tuple[Any, ...]]:
     return []
 
 
+class OperationalError(Exception): ...
+
+
+class DBAPIError(Exception): ...
+
+
 @pytest.fixture
-def columns(listeners: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The module that watches models, where neither Airflow nor SQLAlchemy is."""
+def modules(
+    listeners: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """The deploy's modules can be imported, where neither Airflow nor SQLAlchemy is. Returns the
+    folder of a package airflow."""
 
     def listen(*args: Any, **options: Any) -> None:
         listeners.append((*args, options))
@@ -68,19 +76,36 @@ def columns(listeners: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -
     kinds: dict[str, Any] = {each.__name__: each for each in (Integer, BigInteger, String, Enum)}
     model = SimpleNamespace(__table__=SimpleNamespace(columns=COLUMNS))
     owner = SimpleNamespace(__table__=SimpleNamespace(columns={"owner": column(String(500))}))
+    conf = SimpleNamespace(getint=lambda section, name: 4)
     stand_ins: dict[str, dict[str, Any]] = {
         "sqlalchemy": {**kinds, "event": SimpleNamespace(listen=listen)},
         "sqlalchemy.orm": {"Mapper": Mapper},
-        "airflow": {},
+        "sqlalchemy.exc": {"DBAPIError": DBAPIError, "OperationalError": OperationalError},
+        "airflow": {"__path__": [str(tmp_path / "airflow")]},
+        "airflow.configuration": {"conf": conf},
         "airflow.models": {},
         "airflow.models.log": {"Log": owner},
         "airflow.models.taskinstance": {"TaskInstance": model},
     }
-    for name, values in stand_ins.items():
-        module = ModuleType(name)
-        vars(module).update(values)
-        monkeypatch.setitem(sys.modules, name, module)
-    return runpy.run_path(str(MODULES / "airflow_deploy_columns.py"))
+    for path in (tmp_path, MODULES):
+        monkeypatch.syspath_prepend(str(path))
+    with mock.patch.dict(sys.modules), mock.patch.object(sys, "meta_path", [*sys.meta_path]):
+        for name, values in stand_ins.items():
+            module = sys.modules[name] = ModuleType(name)
+            vars(module).update(values)
+        yield tmp_path / "airflow"
+
+
+@pytest.fixture
+def columns(modules: Path) -> dict[str, Any]:
+    """The module that watches models."""
+    return vars(importlib.import_module("airflow_deploy_columns"))
+
+
+@pytest.fixture
+def apart(modules: Path) -> Any:
+    """The module that handles each part alone."""
+    return importlib.import_module("airflow_deploy_apart")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +121,13 @@ def columns(listeners: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -
         (String(3), "äöüß", "äöü"),  # characters, not bytes
         (String(3), None, None),
         (String(), "abcd", "abcd"),  # text
+        # Of a DAG that was changed in the database: other values than Airflow's own.
+        (Integer(), "1", 0),
+        (Integer(), [1], 0),
+        (Integer(), float("nan"), 0),
+        (String(9), "a\0b\ud800", "a\ufffdb\ufffd"),
+        (String(9), ["y"], "['y']"),
+        (String(9), 7, "7"),
         (Enum(3), "abcd", "abcd"),
         (object(), "abcd", "abcd"),
     ],
@@ -116,6 +148,7 @@ def test_a_value_fits_its_column(columns: dict[str, Any], kind: Any, value: Any,
         ({"executor": "x" * 1001}, "executor has 1001 characters"),
         ({"task_display_name": "x" * 2001}, "task_display_name has 2001 characters"),
         ({"owner": "x" * 501}, "owner has 501 characters, but Airflow's database holds 500"),
+        ({"queue": "a\0b"}, r"queue is no text that a database can hold: 'a\x00b'"),
     ],
 )
 def test_a_task_that_fits_no_column_is_refused(
@@ -181,6 +214,51 @@ def test_models_of_what_the_scheduler_writes_are_watched(
         assert check(model, "abcd", None, None) == "abc"
 
 
+class Mapped:
+    """A task that is mapped, alone and in groups."""
+
+    def __init__(self, own: Any, *groups: Any) -> None:
+        self.task_id, self.is_mapped, self._own = "t", own is not None, own
+        self.groups = [
+            SimpleNamespace(_expand_input=SimpleNamespace(value=each)) for each in groups
+        ]
+
+    def iter_mapped_task_groups(self) -> Iterator[Any]:
+        return iter(self.groups)
+
+    def _get_specified_expand_input(self) -> Any:
+        return SimpleNamespace(value=self._own)
+
+
+@pytest.mark.parametrize(
+    ("task", "count"),
+    [
+        (Mapped(None), 0),
+        (Mapped([{}] * 40), 0),
+        (Mapped([{}] * 41), 41),
+        (Mapped({"a": [0] * 40, "b": object(), "c": []}), 0),  # b is the result of a task
+        (Mapped({"a": [0] * 7, "b": [0] * 6}), 42),
+        (Mapped(None, {"a": [0] * 7}, {"b": [0] * 6}), 42),
+        (Mapped({"a": [0] * 7}, {"b": [0] * 6}), 42),
+    ],
+)
+def test_a_dag_with_too_many_mapped_tasks_is_refused(
+    columns: dict[str, Any], task: Mapped, count: int
+) -> None:
+    said = columns["objection_to_mapping"](SimpleNamespace(tasks=[task]))
+    assert said.startswith(f"t is mapped into {count} task instances") if count else said == ""
+    assert not count or ("makes at most 40 of a task" in said and "more than 4" in said)
+
+
+def test_nobody_makes_more(columns: dict[str, Any]) -> None:
+    module = SimpleNamespace(get_mapped_ti_count=lambda task, run_id, *, session: session)
+    columns["limit_mapping"](module)
+    task = SimpleNamespace(node_id="group.t")
+    assert module.get_mapped_ti_count(task, "run", session=40) == 40
+    with pytest.raises(ValueError, match=r"group.t is mapped into 41 task instances"):
+        module.get_mapped_ti_count(task, "run", session=41)
+
+
 # In the place of Airflow's module, with the method as Airflow 3.3.2 has it, or as another one does.
 SCHEDULER = """
 class SchedulerJobRunner:
@@ -190,22 +268,15 @@ class SchedulerJobRunner:
 
 
 @pytest.fixture
-def scheduler(
-    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
+def scheduler(modules: Path, request: pytest.FixtureRequest) -> Any:
     """The class of the scheduler, imported as its process does."""
-    package = tmp_path / "airflow/jobs"
+    package = modules / "jobs"
     package.mkdir(parents=True)
-    for folder in (package, package.parent):
-        (folder / "__init__.py").touch()
+    (package / "__init__.py").touch()
     last = getattr(request, "param", "team_name=None")
     (package / "scheduler_job_runner.py").write_text(SCHEDULER.format(last=last))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with mock.patch.dict(sys.modules), mock.patch.object(sys, "meta_path", [*sys.meta_path]):
-        for name in [each for each in sys.modules if each.partition(".")[0] == "airflow"]:
-            del sys.modules[name]
-        runpy.run_path(str(MODULES / "airflow_deploy_callbacks.py"))["install"]()
-        yield importlib.import_module("airflow.jobs.scheduler_job_runner").SchedulerJobRunner()
+    importlib.import_module("airflow_deploy_callbacks").install()
+    return importlib.import_module("airflow.jobs.scheduler_job_runner").SchedulerJobRunner()
 
 
 class Session(list[Any]):
@@ -244,3 +315,260 @@ def test_another_airflow_keeps_its_own(scheduler: Any, caplog: pytest.LogCapture
     scheduler.executor = SimpleNamespace(supports_callbacks=False)
     callback = SimpleNamespace(state="pending", output=None)
     assert scheduler._try_to_load_executor(callback, Session(), None) is scheduler.executor
+
+
+# Each part alone
+
+
+class Point:
+    """A savepoint of a session."""
+
+    def __init__(self, session: Sessions) -> None:
+        self.session, self.broken = session, False
+
+    def commit(self) -> None:
+        if self.broken:
+            raise RuntimeError("This Session's transaction has been rolled back")
+        self.session.said.append("release")
+        self.session.point = None
+
+    def rollback(self) -> None:
+        self.session.said.append("undo")
+        self.session.point = None
+
+
+class Sessions:
+    """A session of SQLAlchemy."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+        self.point: Point | None = None
+
+    def begin_nested(self) -> Point:
+        self.point = Point(self)
+        return self.point
+
+    def get_nested_transaction(self) -> Point | None:
+        return self.point
+
+    def in_nested_transaction(self) -> bool:
+        return self.point is not None
+
+    def rollback(self) -> None:
+        self.said.append("rollback")
+        self.point = None
+
+    def add(self, item: Any) -> None:
+        self.said.append(item)
+
+
+def dag(name: str) -> SimpleNamespace:
+    return SimpleNamespace(dag_id=name)
+
+
+@pytest.mark.parametrize("handles_it", [True, False])
+def test_a_dag_whose_run_fails_is_left_out(
+    apart: Any, handles_it: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    session, done = Sessions(), []
+
+    def own(self: Any, dag_models: list[Any], session: Any) -> None:
+        for each in dag_models:
+            if each.dag_id == "bad" and not handles_it:
+                raise ValueError("a bad row")
+            # Airflow catches the database's exception, and the session stays broken.
+            session.point.broken |= each.dag_id == "bad"
+            done.append(each.dag_id)
+
+    replaced = apart.create_dag_runs(own)
+    replaced(
+        None, {"first": dag("first"), "bad": dag("bad"), "last": dag("last")}.values(), session
+    )
+    assert session.point is None and session.said.count("release") == 2
+    assert {"first", "last"} <= set(done)
+    assert caplog.messages == ["DAG bad is left out"]
+    # The same exception comes again within a moment.
+    replaced(None, [dag("bad")], session)
+    assert session.point is None and caplog.messages == ["DAG bad is left out"]
+
+
+def test_airflow_tries_again_when_the_database_is_away(apart: Any) -> None:
+    def own(*args: Any, **options: Any) -> None:
+        raise OperationalError
+
+    event = SimpleNamespace(get_event_buffer=lambda: {"key": ("failed", None)})
+    scanned: Any = classmethod(own)
+    calls: list[Callable[[], Any]] = [
+        lambda: apart.create_dag_runs(own)(None, [dag("a"), dag("b")], Sessions()),
+        lambda: apart.create_dag_runs_asset_triggered(own)(
+            None, dag_models=[dag("a")], session=Sessions()
+        ),
+        lambda: apart.create_dagruns_for_partitioned_asset_dags(own)(None, Sessions()),
+        lambda: apart.schedule_dag_run(own)(None, dag("a"), Sessions()),
+        lambda: apart.process_executor_events(scanned).__func__(None, event, 1, None, Sessions()),
+        lambda: apart.purge_task_instances_without_heartbeats(own)(None, ["a"], session=Sessions()),
+        lambda: apart.adopt_or_reset_orphaned_tasks(own)(None),
+        lambda: apart.handle_miss(own)(dag("a"), Sessions()),
+        lambda: apart.update_dag_parsing_results_in_db(own)(
+            bundle_name="b", files_parsed=set(), session=Sessions()
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(OperationalError):
+            call()
+
+
+def test_a_run_that_the_database_refuses_fails_alone(apart: Any) -> None:
+    """Airflow's loop goes on after all exceptions but DBAPIError."""
+
+    def own(self: Any, dag_run: Any, session: Any) -> str:
+        if dag_run == "bad":
+            raise DBAPIError
+        return f"{dag_run} is scheduled"
+
+    session = Sessions()
+    replaced = apart.schedule_dag_run(own)
+    assert replaced(None, "good", session) == "good is scheduled"
+    with pytest.raises(RuntimeError, match="the database refused"):
+        replaced(None, "bad", session)
+    assert session.said == ["release", "undo"]
+
+
+def test_tasks_that_ended_are_handled_one_by_one(
+    apart: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Runner:
+        @classmethod
+        def process(cls, executor: Any, job_id: Any, bag: Any, session: Any) -> int:
+            ((key, _),) = executor.get_event_buffer().items()
+            assert executor.name == str(executor) == "Kubernetes"
+            if key == "bad":
+                raise ValueError(key)
+            session.add(key)
+            return 1
+
+        def purge(self, tasks: list[str], *, session: Any) -> None:
+            assert len(tasks) == 1
+            session.add(tasks[0] * (1 if tasks[0] != "bad" else None))  # type: ignore[operator]
+
+    class Executor:
+        name = "Kubernetes"
+
+        def __str__(self) -> str:
+            return self.name
+
+        def get_event_buffer(self) -> dict[str, tuple[str, None]]:
+            return dict.fromkeys(("first", "bad", "last"), ("failed", None))
+
+    process: Any = apart.process_executor_events(vars(Runner)["process"]).__func__
+    session = Sessions()
+    assert process(Runner, Executor(), job_id=1, scheduler_dag_bag=None, session=session) == 2
+    assert session.said == ["first", "rollback", "last"]
+    session.said.clear()
+    apart.purge_task_instances_without_heartbeats(Runner.purge)(
+        Runner(), ["first", "bad", "last"], session=session
+    )
+    assert session.said == ["first", "rollback", "last"]
+    assert caplog.messages == ["The end of task bad is left out"]
+
+
+def test_deadlines_partitions_and_timers_that_fail_end_nothing(apart: Any) -> None:
+    def own(*args: Any, **options: Any) -> None:
+        raise ValueError
+
+    session = Sessions()
+    deadline = SimpleNamespace(id=7, missed=False)
+    apart.handle_miss(own)(deadline, session)
+    assert deadline.missed and session.said == ["undo", deadline]
+    assert apart.create_dagruns_for_partitioned_asset_dags(own)(None, session) == set()
+    assert apart.adopt_or_reset_orphaned_tasks(own)(None) == 0
+    called: list[Any] = []
+    apart.call_regular_interval(lambda *args, **options: called.append((args, options)))(
+        None, 5.0, print
+    )
+    assert called == [((None, 5.0, print, (), None), {"non_fatal": True})]
+
+
+def test_the_end_of_a_savepoint_is_no_commit(apart: Any) -> None:
+    session, said = Sessions(), []
+    guard = SimpleNamespace(session=session)
+    check = apart.validate_commit(lambda self, _: said.append("commit"))
+    session.begin_nested()
+    check(guard, session)
+    assert said == []
+    session.rollback()
+    check(guard, session)
+    assert said == ["commit"]
+
+
+def test_a_dag_that_cannot_be_read_is_none(apart: Any) -> None:
+    def task(limit: Any) -> SimpleNamespace:
+        return SimpleNamespace(task_id="t", max_active_tis_per_dag=limit)
+
+    def own(self: Any, serdag: Any) -> Any:
+        self._dags[serdag.dag_version_id] = "kept"
+        return serdag.dag()
+
+    bag = SimpleNamespace(_dags={})
+    for limit in (None, 3, 2.0):
+        good = SimpleNamespace(tasks=[task(limit)])
+        serdag = SimpleNamespace(dag_id="d", dag_version_id=1, dag=lambda good=good: good)
+        assert apart.read_dag(own)(bag, serdag) is good and bag._dags == {1: "kept"}
+    for dag in (lambda: SimpleNamespace(tasks=[task("x")]), lambda: 1 / 0):
+        serdag = SimpleNamespace(dag_id="d", dag_version_id=1, dag=dag)
+        assert apart.read_dag(own)(bag, serdag) is None and bag._dags == {}
+    assert apart.read_dag(lambda self, serdag: None)(bag, serdag) is None
+
+
+def test_runs_of_assets_are_for_dags_that_can_be_read(apart: Any) -> None:
+    good = SimpleNamespace(
+        dag_id="good", dag=SimpleNamespace(timetable=SimpleNamespace(asset_condition="a"))
+    )
+    bad = SimpleNamespace(dag_id="bad", dag=5)
+
+    class Model:
+        @classmethod
+        def latest(cls, *, dag_ids: list[str], session: Any) -> list[Any]:
+            return [good, bad]
+
+    Model.latest = apart.get_latest_serialized_dags(vars(Model)["latest"])  # type: ignore[method-assign]
+    assert Model.latest(dag_ids=["good", "bad"], session=None) == [good]
+
+
+def test_a_file_that_the_database_refuses_is_an_import_error(apart: Any) -> None:
+    session, calls = Sessions(), []
+
+    def own(**options: Any) -> None:
+        calls.append(options)
+        if options["dags"]:
+            raise RuntimeError("unsupported \0 Unicode")
+
+    place = ("dags-folder", "bad.py")
+    apart.update_dag_parsing_results_in_db(own)(
+        bundle_name="dags-folder",
+        files_parsed={place},
+        session=session,
+        dags=["a DAG"],
+        warnings={"one"},
+        import_errors={},
+        parse_duration=1,
+    )
+    assert session.said == ["rollback"] and len(calls) == 2
+    assert calls[1]["dags"] == [] and calls[1]["warnings"] == set()
+    assert calls[1]["parse_duration"] == 1 and calls[1]["session"] is session
+    said = calls[1]["import_errors"][place]
+    assert "can't hold what is in this file" in said and said.endswith("unsupported \ufffd Unicode")
+
+
+def test_another_airflow_keeps_its_own_functions(
+    apart: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Deadline:
+        def handle_miss(self, session: Any, more: Any) -> None: ...
+
+    own = vars(Deadline)["handle_miss"]
+    apart.change_scheduler(SimpleNamespace(Deadline=Deadline))
+    apart.change_processor(SimpleNamespace())
+    assert vars(Deadline)["handle_miss"] is own
+    assert len(caplog.messages) == len(apart.REPLACED) + 2
+    assert "has no handle_miss as 3.3.2 has it" in " ".join(caplog.messages)

@@ -205,13 +205,14 @@ def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
         modules[name] = ModuleType(name)
         vars(modules[name]).update(values)
     modules["airflow"].settings = modules["airflow.settings"]
-    for name in ("callbacks", "columns", "crashes", "logs", "memory"):
+    for name in ("apart", "callbacks", "columns", "crashes", "logs", "memory"):
         module = modules[f"airflow_deploy_{name}"] = ModuleType(name)
         vars(module)["install"] = lambda: None
     # Airflow's models are not here.
     vars(modules["airflow_deploy_columns"]).update(
         objection_to_task=lambda task: task.too_large,
         objection_to_weights=lambda dag: dag.too_large,
+        objection_to_mapping=lambda dag: dag.too_many,
     )
     with mock.patch.dict(sys.modules, modules):
         return runpy.run_path(f"{FILES}/usr/local/lib/airflow/python/airflow_deploy_policy.py")
@@ -329,8 +330,8 @@ def test_a_callback_that_no_executor_runs_is_refused(
 ) -> None:
     alert = SimpleNamespace(callback=SimpleNamespace(**callback))
     hook = policy(executor)["dag_policy"]
-    hook(SimpleNamespace(dag_id="some", deadline=None, too_large=""))
-    dag = SimpleNamespace(dag_id="some", deadline=[alert], too_large="")
+    hook(SimpleNamespace(dag_id="some", deadline=None, too_large="", too_many=""))
+    dag = SimpleNamespace(dag_id="some", deadline=[alert], too_large="", too_many="")
     if not is_refused:
         hook(dag)
         return
@@ -343,6 +344,7 @@ def test_what_the_database_does_not_hold_is_refused() -> None:
     task = SimpleNamespace(task_id="one", executor_config={}, too_large="retries is 7")
     with pytest.raises(Exception, match="one: retries is 7"):
         hooks["task_policy"](task)
-    dag = SimpleNamespace(dag_id="some", deadline=None, too_large="it adds up to 7")
-    with pytest.raises(Exception, match="some: it adds up to 7"):
-        hooks["dag_policy"](dag)
+    for said in (("it adds up to 7", ""), ("", "it adds up to 7")):
+        dag = SimpleNamespace(dag_id="some", deadline=None, too_large=said[0], too_many=said[1])
+        with pytest.raises(Exception, match="some: it adds up to 7"):
+            hooks["dag_policy"](dag)

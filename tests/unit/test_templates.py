@@ -747,10 +747,12 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             *([unit.environment["KUBECONFIG"]] if "KUBECONFIG" in unit.environment else []),
             *unit.all("Service.EnvironmentFile"),
             # Modules that Airflow loads once.
+            "/usr/local/lib/airflow/python/airflow_deploy_apart.py",
             "/usr/local/lib/airflow/python/airflow_deploy_callbacks.py",
             "/usr/local/lib/airflow/python/airflow_deploy_columns.py",
             "/usr/local/lib/airflow/python/airflow_deploy_crashes.py",
             "/usr/local/lib/airflow/python/airflow_deploy_files.py",
+            "/usr/local/lib/airflow/python/airflow_deploy_imports.py",
             "/usr/local/lib/airflow/python/airflow_deploy_logs.py",
             "/usr/local/lib/airflow/python/airflow_deploy_memory.py",
             "/usr/local/lib/airflow/python/airflow_deploy_policy.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -119,3 +120,72 @@ def test_one_that_the_policy_did_not_see_does_no_harm(airflow: Airflow, shell: S
     assert "KubernetesExecutor does not run callbacks" in said
     assert "a task ran as a pod" in shell("airflow-smoke-test")
     airflow.request("PATCH", f"/dags/{name}", {"is_paused": True})
+
+
+MAPPED = 'BashOperator.partial(task_id="many").expand(bash_command=["true"] * 200, env=[{}] * 200)'
+
+
+def test_files_that_end_no_dag_processor(airflow: Airflow, shell: Shell) -> None:
+    """A character that the database refuses, and 40,000 task instances."""
+    before = properties(shell, "airflow-dag-processor", "NRestarts", "MainPID")
+    command = 'BashOperator(task_id="nul", bash_command="true\\0")'
+    for kind, tasks in (("nul", command), ("mapped", MAPPED)):
+        bring_dag(f"e2e_large_{kind}", shell, text(f"e2e_large_{kind}", tasks))
+    asked = {
+        "nul": "Airflow's database can't hold what is in this file",
+        "mapped": "many is mapped into 40000 task instances, but the scheduler makes at most 10240",
+    }.items()
+
+    def all_said() -> bool:
+        errors = airflow.request("GET", "/importErrors?limit=100")["import_errors"]
+        said = {each["filename"].rpartition("/")[2]: each["stack_trace"] for each in errors}
+        return all(
+            words in said.get(f"e2e_large_{kind}.py", "") for kind, words in sentences.items()
+        )
+
+    wait_for(all_said, 90 + SLACK, "the web page says so")
+    assert properties(shell, "airflow-dag-processor", "NRestarts", "MainPID") == before
+
+
+# Rows as the code of DAGs can write them in the dag-processor. Each of them ended the scheduler.
+DUE = (
+    "next_dagrun = now(), next_dagrun_data_interval_start = now(),"
+    " next_dagrun_data_interval_end = now(), next_dagrun_create_after = now() - interval '1 minute'"
+)
+QUEUED = "insert into asset_dag_run_queue select id, '@NAME@', {} from asset where name = '@NAME@'"
+ROWS = {
+    "no list": f"update dag set allowed_run_types = '5', {DUE} where dag_id = '@NAME@'",
+    "no time": "update dag set next_dagrun = '20000-01-01', next_dagrun_create_after = '-infinity'"
+    " where dag_id = '@NAME@'",
+    "no time of an event": QUEUED.format("'20000-01-01'"),
+    "no DAG": 'update serialized_dag set data = \'{"__version": 3, "dag": 5}\''
+    f" where dag_id = '@NAME@'; {QUEUED.format('now()')}",
+    "no asset": "insert into asset_partition_dag_run (target_dag_id, partition_key, created_at,"
+    " updated_at, rollup_fingerprint) values ('airflow_smoke_test', 'x', now(), now(), '{}')",
+}
+ASSET = 'EmptyOperator(task_id="one")'
+
+
+def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
+    name = "e2e_large_rows"
+    dag = text(name, ASSET).replace('schedule="@once"', 'schedule=[Asset("e2e_large_rows")]')
+    bring_dag(name, shell, dag.replace("import DAG,", "import DAG, Asset,"))
+    wait_for(
+        lambda: airflow.request("GET", f"/dags?dag_id_pattern={name}")["dags"],
+        90 + SLACK,
+        "the DAG is there",
+    )
+    for kind, statement in ROWS.items():
+        row = shlex.quote(statement.replace("@NAME@", name))
+        said = shell(f"cd / && runuser -u airflow-dags -- psql -XAtq airflow -c {row} 2>&1")
+        assert said == "", f"{kind}: {said}"
+        # Several turns of the scheduler's loop.
+        shell("sleep 5")
+        assert properties(shell, "airflow-scheduler", "SubState") == ["running"], kind
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    shell(f"rm /opt/airflow/dags/{name}.py")
+    airflow.request("DELETE", f"/dags/{name}")
+    shell(
+        "cd / && runuser -u airflow -- psql -XAtq airflow -c"
+        " \"delete from asset_partition_dag_run where target_dag_id = 'airflow_smoke_test'\""
+    )

@@ -98,7 +98,7 @@ with decided (relation, rights, why) as (values
         'trigger_id,next_method,next_kwargs,updated_at)',
         'a trigger wakes its task; executor_config is a pickle'),
     ('task_instance_history', 'select insert', 'the next try after a trigger; rows: see below'),
-    ('task_map', 'select insert update', 'sizes of pushed lists'),
+    ('task_map', 'select', 'sizes of pushed lists; tasks write them through the api-server'),
     ('task_reschedule', 'select delete', 'the next try after a trigger'),
     ('task_state_store', 'select', 'tasks write it through the api-server'),
     ('xcom', 'select insert delete', 'triggers push, and replace by deleting'),
@@ -116,8 +116,25 @@ with decided (relation, rights, why) as (values
 -- on no column, so it is in no migration's way.
 guard (source) as (values ($source$
 declare
+    -- Airflow ends by others, which Python does not have. These leave room for a time zone.
+    earliest constant timestamptz := '0002-01-01';
+    latest constant timestamptz := '9998-12-31';
     allowed boolean := true;
+    of_time name;
+    moment timestamptz;
 begin
+    if tg_op <> 'DELETE' then
+        for of_time in select attname from pg_attribute
+            where attrelid = tg_relid and atttypid = 'timestamptz'::regtype and not attisdropped
+        loop
+            execute format('select ($1).%I', of_time) into moment using new;
+            if moment not between earliest and latest then
+                -- Not refused: a start_date in a DAG may be such, and would end the dag-processor.
+                new := jsonb_populate_record(new, jsonb_build_object(
+                    of_time, least(greatest(moment, earliest), latest)));
+            end if;
+        end loop;
+    end if;
     case tg_table_name
     when 'job' then
         -- The scheduler's heartbeat decides whether liveness kills it.
@@ -134,7 +151,11 @@ begin
             when 'UPDATE' then old.type = 'triggerer'
             else old.type = 'dag_processor'
         end;
+    when 'task_instance' then
+        -- Neither scheduler nor api-server can read a task with another one.
+        allowed := jsonb_typeof(new.next_kwargs::jsonb) = 'object' is not false;
     when 'task_instance_history' then
+        allowed := jsonb_typeof(new.next_kwargs::jsonb) = 'object' is not false;
         -- A pickle: only the one that the task has.
         select executor_config into new.executor_config
         from public.task_instance where id = new.task_instance_id;
@@ -146,6 +167,8 @@ begin
             where permission.id = coalesce(new.permission_view_id, old.permission_view_id)
             and resource.name ~ '^DAG( Run)?:'
         );
+    else
+        null;
     end case;
     if allowed is not true then
         raise insufficient_privilege using message =
@@ -157,9 +180,6 @@ begin
     return new;
 end
 $source$)),
-guarded (relation) as (values
-    ('ab_permission_view_role'), ('callback'), ('job'), ('log'), ('task_instance_history')
-),
 -- The columns that metrics.yaml asks for as the role of Debian's exporter, where there is one.
 measured (relation, columns) as (values
     ('dag_run', 'state,end_date'),
@@ -174,6 +194,7 @@ relations as (
     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
     and pg_has_role(c.relowner, 'usage')
 ),
+guarded (relation) as (select relname from relations where rights ~ 'insert|update'),
 role (oid) as (select oid from pg_roles where rolname = 'airflow-dags'),
 -- Each right on a relation: '*' on the whole, otherwise the names of its columns.
 wanted as (

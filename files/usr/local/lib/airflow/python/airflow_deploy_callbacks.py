@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sys
-from importlib.abc import MetaPathFinder
-from importlib.machinery import PathFinder
-from types import ModuleType
 from typing import Any
+
+import airflow_deploy_imports
 
 SCHEDULER = "airflow.jobs.scheduler_job_runner"
 NAME = "_try_to_load_executor"
@@ -22,8 +20,9 @@ PARAMETERS = ["self", "workload", "session", "team_name"]
 log = logging.getLogger(__name__)
 
 
-def replace(scheduler: Any) -> None:
-    """Let a scheduler's class find no executor for such a callback, unless it is another class."""
+def change(module: Any) -> None:
+    """Let the scheduler find no executor for such a callback, unless it is another scheduler."""
+    scheduler = getattr(module, "SchedulerJobRunner", None)
     own = getattr(scheduler, NAME, None)
     if own is None or list(inspect.signature(own).parameters) != PARAMETERS:
         log.warning(
@@ -47,24 +46,6 @@ def replace(scheduler: Any) -> None:
     setattr(scheduler, NAME, executor_of)
 
 
-class Finder(MetaPathFinder):
-    """Replaces it when the scheduler imports its module; no other process does."""
-
-    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> Any:
-        """As importlib asks for it."""
-        spec = PathFinder.find_spec(fullname, path) if fullname == SCHEDULER else None
-        if spec is None or spec.loader is None:
-            return None
-        own = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            own(module)
-            replace(getattr(module, "SchedulerJobRunner", None))
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
 def install() -> None:
-    """Wait for the module."""
-    sys.meta_path.insert(0, Finder())
+    """Wait for the scheduler's module."""
+    airflow_deploy_imports.when_imported(SCHEDULER, change)

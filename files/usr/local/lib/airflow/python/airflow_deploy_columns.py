@@ -8,9 +8,16 @@ models are watched in each process.
 
 from __future__ import annotations
 
-from functools import partial
+import inspect
+import logging
+import math
+from collections.abc import Sized
+from functools import partial, wraps
 from typing import Any
 
+import airflow_deploy_apart
+import airflow_deploy_imports
+from airflow.configuration import conf
 from sqlalchemy import BigInteger, Enum, Integer, String, event
 from sqlalchemy.orm import Mapper
 
@@ -29,15 +36,25 @@ OF_TASKS = {
 }
 
 
+MAPPING = "airflow.serialization.definitions.mappedoperator"
+COUNT = "get_mapped_ti_count"
+log = logging.getLogger(__name__)
+
+
 def fitting(kind: Any, value: Any) -> Any:
     """What a column of this type of SQLAlchemy holds of the value; mostly the value itself."""
-    # Members of enumerations and expressions of SQL are Airflow's own, and have other types.
-    is_small = isinstance(kind, Integer) and not isinstance(kind, BigInteger)
-    if is_small and type(value) in (int, float):
-        return min(max(value, -LARGEST - 1), LARGEST)
-    is_text = isinstance(kind, String) and not isinstance(kind, Enum)
-    if is_text and type(value) is str:
-        return value[: kind.length]
+    # Members of enumerations and expressions of SQL are Airflow's own, and have other types than
+    # JSON has.
+    if type(value) not in (bool, int, float, str, list, dict):
+        return value
+    if isinstance(kind, Integer) and not isinstance(kind, BigInteger):
+        if type(value) not in (int, float):
+            return int(value is True)
+        return 0 if math.isnan(value) else min(max(value, -LARGEST - 1), LARGEST)
+    if isinstance(kind, String) and not isinstance(kind, Enum):
+        return airflow_deploy_apart.NO_TEXT.sub(
+            "\ufffd", value if type(value) is str else str(value)
+        )[: kind.length]
     return value
 
 
@@ -47,6 +64,8 @@ def objection(name: str, kind: Any, value: Any) -> str:
         return ""
     if isinstance(kind, Integer):
         return f"{name} is {value}, but {RANGE}: choose one of these"
+    if type(value) is not str or airflow_deploy_apart.NO_TEXT.search(value):
+        return f"{name} is no text that a database can hold: {value!r:.99}"
     return (
         f"{name} has {len(value)} characters, but Airflow's database holds {kind.length}: choose a"
         " shorter one"
@@ -86,6 +105,61 @@ def objection_to_weights(dag: Any) -> str:
     return ""
 
 
+def most_of_a_task() -> int:
+    """Into how many task instances one task may be mapped. Airflow limits each list that a task
+    pushes, but neither others nor the product of several."""
+    return 10 * int(conf.getint("core", "max_map_length"))
+
+
+def too_many(name: str, count: int) -> str:
+    """Why a task is not mapped into so many; empty if it is."""
+    most = most_of_a_task()
+    if count <= most:
+        return ""
+    return (
+        f"{name} is mapped into {count} task instances, but the scheduler makes at most {most} of a"
+        " task: map it over less, or set max_map_length of the section core to more than"
+        f" {most // 10}"
+    )
+
+
+def objection_to_mapping(dag: Any) -> str:
+    """Why the scheduler does not make the task instances of a DAG; empty if it does."""
+    for task in dag.tasks:
+        inputs = [group._expand_input for group in task.iter_mapped_task_groups()]
+        if task.is_mapped:
+            inputs.append(task._get_specified_expand_input())
+        count = 1
+        for each in inputs:
+            lists = each.value.values() if isinstance(each.value, dict) else [each.value]
+            # The others are results of tasks.
+            count *= math.prod(max(1, len(some)) for some in lists if isinstance(some, Sized))
+        if sentence := too_many(task.task_id, count):
+            return sentence
+    return ""
+
+
+def limit_mapping(module: Any) -> None:
+    """Let no process make more, also where the lists come from other tasks."""
+    own = getattr(module, COUNT, None)
+    if own is None or list(inspect.signature(own).parameters) != ["task", "run_id", "session"]:
+        log.warning(
+            "This version of Airflow has no %s as 3.3.2 has it. A task that is mapped into many may"
+            " end the scheduler until the deploy knows this version.",
+            COUNT,
+        )
+        return
+
+    @wraps(own)
+    def count(task: Any, run_id: str, *, session: Any) -> int:
+        found: int = own(task, run_id, session=session)
+        if sentence := too_many(task.node_id, found):
+            raise ValueError(sentence)
+        return found
+
+    setattr(module, COUNT, count)
+
+
 def _shorten(kind: Any, target: Any, value: Any, *rest: Any) -> Any:
     return fitting(kind, value)
 
@@ -108,5 +182,6 @@ def watch(mapper: Any, model: Any) -> None:
 
 
 def install() -> None:
-    """Watch Airflow's models, which this process loads later."""
+    """Watch Airflow's models, which this process loads later, and limit mapped tasks."""
     event.listen(Mapper, "mapper_configured", watch)
+    airflow_deploy_imports.when_imported(MAPPING, limit_mapping)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import airflow_deploy_apart
 import airflow_deploy_callbacks
 import airflow_deploy_columns
 import airflow_deploy_crashes
@@ -54,13 +55,15 @@ airflow_deploy_logs.install()
 airflow_deploy_crashes.install()
 airflow_deploy_memory.install()
 airflow_deploy_columns.install()
+airflow_deploy_apart.install()
 airflow_deploy_callbacks.install()
 
 
 @hookimpl
 def dag_policy(dag: Any) -> None:
     """Refuse what would end the scheduler of Airflow 3.3.2 after each start."""
-    if sentence := airflow_deploy_columns.objection_to_weights(dag):
+    columns = airflow_deploy_columns
+    if sentence := columns.objection_to_weights(dag) or columns.objection_to_mapping(dag):
         raise AirflowClusterPolicyViolation(f"{dag.dag_id}: {sentence}")
     default = conf.get("core", "executor").partition(",")[0]
     for alert in dag.deadline or []:
