@@ -134,14 +134,12 @@ def test_files_that_end_no_dag_processor(airflow: Airflow, shell: Shell) -> None
     asked = {
         "nul": "Airflow's database can't hold what is in this file",
         "mapped": "many is mapped into 40000 task instances, but the scheduler makes at most 10240",
-    }.items()
+    }
 
     def all_said() -> bool:
         errors = airflow.request("GET", "/importErrors?limit=100")["import_errors"]
         said = {each["filename"].rpartition("/")[2]: each["stack_trace"] for each in errors}
-        return all(
-            words in said.get(f"e2e_large_{kind}.py", "") for kind, words in sentences.items()
-        )
+        return all(words in said.get(f"e2e_large_{kind}.py", "") for kind, words in asked.items())
 
     wait_for(all_said, 90 + SLACK, "the web page says so")
     assert properties(shell, "airflow-dag-processor", "NRestarts", "MainPID") == before
@@ -152,7 +150,10 @@ DUE = (
     "next_dagrun = now(), next_dagrun_data_interval_start = now(),"
     " next_dagrun_data_interval_end = now(), next_dagrun_create_after = now() - interval '1 minute'"
 )
-QUEUED = "insert into asset_dag_run_queue select id, '@NAME@', {} from asset where name = '@NAME@'"
+QUEUED = (
+    "insert into asset_dag_run_queue select id, '@NAME@', {} from asset where name = '@NAME@'"
+    " on conflict do nothing"
+)
 ROWS = {
     "no list": f"update dag set allowed_run_types = '5', {DUE} where dag_id = '@NAME@'",
     "no time": "update dag set next_dagrun = '20000-01-01', next_dagrun_create_after = '-infinity'"
@@ -163,12 +164,13 @@ ROWS = {
     "no asset": "insert into asset_partition_dag_run (target_dag_id, partition_key, created_at,"
     " updated_at, rollup_fingerprint) values ('airflow_smoke_test', 'x', now(), now(), '{}')",
 }
-ASSET = 'EmptyOperator(task_id="one")'
 
 
 def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
     name = "e2e_large_rows"
-    dag = text(name, ASSET).replace('schedule="@once"', 'schedule=[Asset("e2e_large_rows")]')
+    dag = text(name, 'EmptyOperator(task_id="one")').replace(
+        'schedule="@once"', 'schedule=[Asset("e2e_large_rows")]'
+    )
     bring_dag(name, shell, dag.replace("import DAG,", "import DAG, Asset,"))
     wait_for(
         lambda: airflow.request("GET", f"/dags?dag_id_pattern={name}")["dags"],
