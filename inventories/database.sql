@@ -11,8 +11,10 @@
 -- The scheduler, the api-server and the commands: it owns the database, and gives the other role its
 -- rights on each table.
 create role :"owner" login nosuperuser nocreatedb nocreaterole noreplication nobypassrls;
--- The dag-processor and the triggerer, which run the code of DAGs.
-create role :"dags" login nosuperuser nocreatedb nocreaterole noreplication nobypassrls;
+-- The dag-processor and the triggerer, which run the code of DAGs. They leave connections for the
+-- others: write 10 more for each host of Airflow beyond the first.
+create role :"dags" login nosuperuser nocreatedb nocreaterole noreplication nobypassrls
+    connection limit 30;
 
 -- An admin who is no superuser, as in managed services, may make a database only for a role of which
 -- the admin is a member.

@@ -28,6 +28,9 @@ SILENCE = {
 
 # Four services of a host hold about 25 connections, and each process may take 30 for a while.
 MIN_CONNECTIONS, MORE_CONNECTIONS = 50, 25
+# Those of the code of DAGs among them, which could take all of them from the scheduler otherwise: a
+# triggerer for each host, one dag-processor, and commands such as `airflow dags list`.
+MIN_OF_DAGS, MORE_OF_DAGS = 30, 10
 
 
 # The driver of each of Airflow's options. If Airflow derived one from the other, it would need
@@ -54,6 +57,11 @@ def role(settings: Settings, user: str) -> str:
 def connections(hosts: int) -> int:
     """The connections that so many hosts of Airflow need at most."""
     return MIN_CONNECTIONS + MORE_CONNECTIONS * max(hosts - 1, 0)
+
+
+def connections_of_dags(hosts: int) -> int:
+    """Those of them that the role of DAGs' code may have."""
+    return MIN_OF_DAGS + MORE_OF_DAGS * max(hosts - 1, 0)
 
 
 def name(settings: Settings) -> str:

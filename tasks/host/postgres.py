@@ -145,14 +145,15 @@ def _run(settings: HostSettings) -> None:
         args=[str(settings.postgres.version)],
         already="PostgreSQL runs with its files as they are",
     )
-    made = [("role", CONTROL_USER), ("role", DAGS_USER), ("database", DATABASE)]
+    most = str(database.connections_of_dags(len(settings.database_clients)))
+    made = [("role", CONTROL_USER), ("role", DAGS_USER, most), ("database", DATABASE)]
     if settings.metrics.port:
         made.append(("role", METRICS_USER))
-    for kind, name in made:
+    for kind, name, *limit in made:
         ensure(
             name=f"Create {kind} {name}",
             program="postgres-make.sh",
-            args=[kind, name],
+            args=[kind, name, *limit],
             already="it is there",
         )
     if settings.metrics.port:

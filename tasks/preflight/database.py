@@ -256,6 +256,17 @@ def _roles(settings: Settings, report: Report) -> Iterator[str]:
             f"postgres_dags_login: the role {dags} is a member of {name}, and so has rights that"
             f' the code of DAGs must not have: an admin should run `revoke "{name}" from "{dags}"`'
         )
+    # Both limits may be higher.
+    least = database.connections_of_dags(len(settings.members))
+    others = database.connections(len(settings.members)) - least
+    server = [each.split()[0] for each in report.all("limit") if each.endswith(" the server")]
+    most = max(least, int(server[0]) - others) if server else least
+    if (limit := report.one("dags_limit")) and not least <= int(limit) <= most:
+        yield (
+            f"the role {dags} may have {limit if int(limit) >= 0 else 'all'} connections: the code"
+            f" of DAGs needs up to {least}, and with more than {most} it could stop the scheduler."
+            f' An admin should run `alter role "{dags}" connection limit {least}`'
+        )
     if report.one("dags_creates"):
         yield (
             f"postgres_dags_login: the role {dags} may create things in the schema public, which"

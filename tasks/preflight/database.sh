@@ -69,7 +69,8 @@ union all select 'dags_creates yes' from pg_namespace as n, pg_roles as d
     where n.nspname = 'public' and d.rolname = '$dags_role' and not d.rolsuper
     and has_schema_privilege(d.oid, n.oid, 'create') and not pg_has_role(d.oid, current_user, 'member')
 union all select format('limit %s the role %s', rolconnlimit, rolname) from pg_roles
-    where rolname in (current_user, '$dags_role') and rolconnlimit >= 0
+    where rolname = current_user and rolconnlimit >= 0
+union all select 'dags_limit ' || rolconnlimit from pg_roles where rolname = '$dags_role'
 union all select format('limit %s the database %s', datconnlimit, datname) from pg_database
     where datname = current_database() and datconnlimit >= 0
 union all select format('limit %s the server', current_setting('max_connections'))"

@@ -103,6 +103,11 @@ def test_roles_have_no_right_beyond_their_database(right: str, database: dict[st
     assert [role[right] for role in database["roles"].values()] == [False] * 2
 
 
+def test_the_code_of_dags_leaves_connections_for_the_others(database: dict[str, Any]) -> None:
+    limits = {name: role["rolconnlimit"] for name, role in database["roles"].items()}
+    assert limits == {"airflow": -1, "airflow-dags": 30}
+
+
 def test_roles_have_no_password_and_no_other_roles_rights(database: dict[str, Any]) -> None:
     assert [role["rolcanlogin"] for role in database["roles"].values()] == [True] * 2
     assert database["passwords"] == 0

@@ -392,6 +392,13 @@ def test_without_a_client_the_server_and_its_certificate_are_looked_at(
             "the role airflow allows 10 connections",
         ),
         (
+            'alter role "airflow-dags" connection limit -1',
+            'alter role "airflow-dags" connection limit 30',
+            "the role airflow-dags may have all connections: the code of DAGs needs up to 30, and"
+            " with more than 80 it could stop the scheduler. An admin should run `alter role"
+            ' "airflow-dags" connection limit 30`',
+        ),
+        (
             "create table alembic_version (version_num text)",
             "drop table alembic_version",
             "is that of another Airflow: choose an empty one",
@@ -458,6 +465,12 @@ def report(**answers: str) -> Report:
         ({"version": "140009"}, "is of PostgreSQL 14: at least 15 is needed"),
         ({"version": "170002"}, "can't back that up: give apt a source with postgresql-client-17"),
         ({"client": "17"}, None),
+        (
+            {"dags_limit": "29"},
+            "the role team-dags may have 29 connections: the code of DAGs needs",
+        ),
+        ({"dags_limit": "80", "limit": "100 the server"}, None),
+        ({"dags_limit": "81", "limit": "100 the server"}, "with more than 80 it could stop"),
         ({"encoding": "SQL_ASCII"}, "has the encoding SQL_ASCII: Airflow needs UTF8"),
         ({"clock": "1800000100"}, "is 100 s ahead of the host's"),
         ({"no_public": "yes"}, "create schema public"),

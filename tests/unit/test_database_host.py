@@ -165,8 +165,13 @@ def test_it_speaks_tls_and_allows_as_many_connections_as_its_hosts_need() -> Non
     assert options["max_connections"] == "100"
     more = formats.postgres_config(fake.plan(fake.with_database({}, 5)).uploads[CONFIG])
     assert int(more["max_connections"]) == database.connections(5) == 150
-    alone = formats.postgres_config(fake.plan(fake.settings()).uploads[CONFIG])
+    plan = fake.plan(fake.settings())
+    alone = formats.postgres_config(plan.uploads[CONFIG])
     assert alone["listen_addresses"] == "" and {"ssl", "max_connections"}.isdisjoint(alone)
+    # The code of DAGs leaves some for the others.
+    for made, most in ((plan, 30), (fake.plan(fake.with_database({}, 5)), 70)):
+        (command,) = made.named("Create role airflow-dags").commands
+        assert command == f"/usr/local/lib/airflow/postgres-make.sh apply role airflow-dags {most}"
 
 
 def test_a_certificate_of_the_inventory_is_in_nothing_that_pyinfra_shows() -> None:
@@ -553,7 +558,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with postgres.server(port, {"certificate": pair, "key": pair}) as server:
         server.sql(
             "set password_encryption = 'md5'; create role airflow login;"
-            ' create role "airflow-dags" login'
+            ' create role "airflow-dags" login connection limit 30'
         )
         server.sql("create database airflow owner airflow")
         place = f"PGHOST={server.folder} PGPORT={port} PGUSER=postgres"

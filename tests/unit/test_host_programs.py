@@ -345,6 +345,12 @@ def test_roles_and_the_database_are_made_once(kind: str, name: str, tmp_path: Pa
         assert server.sql(owners) == ("airflow airflow C.UTF-8" if kind == "database" else "")
         logins = server.sql("select rolname from pg_roles where rolcanlogin and not rolsuper")
         assert logins.split() == (["airflow", name] if kind == "role" else ["airflow"])
+        if kind == "role":
+            said = f"the role {name} may have another number of connections than 30"
+            assert host.check(*words, "30") == said
+            assert host.apply(*words, "30") == host.check(*words, "30") == ""
+            limit = f"select rolconnlimit from pg_roles where rolname = '{name}'"
+            assert server.sql(limit) == "30"
     # A server that does not run is no reason to fail while the deploy is planned.
     assert host.check(*words) == f"the PostgreSQL cluster 15/main has no {kind} {name}"
     assert "15/main does not answer" in host.apply(*words)

@@ -116,6 +116,18 @@ def test_no_superuser_runs_code_of_the_databases_owner(shell: Shell) -> None:
     assert who == "airflow"
 
 
+def test_the_scheduler_keeps_its_connections(shell: Shell) -> None:
+    """The code of DAGs asks for all that there are."""
+    one = "runuser -u airflow-dags -- psql -XAtq airflow -c 'select pg_sleep(15)'"
+    shell(f"cd /tmp && for _ in $(seq 110); do {one} >>e2e-sessions 2>&1 & done; sleep 8")
+    ask = "select count(*) <= 30 from pg_stat_activity where usename = 'airflow-dags'"
+    try:
+        assert shell(f'cd / && runuser -u airflow -- psql -XAtq airflow -c "{ask}"') == "t"
+        assert "too many connections for role" in shell("cat /tmp/e2e-sessions")
+    finally:
+        shell("sleep 10; rm -f /tmp/e2e-sessions")
+
+
 def test_no_attack_left_anything(shell: Shell) -> None:
     assert shell("ls /var/log/airflow | grep ^e2e- || true") == ""
 

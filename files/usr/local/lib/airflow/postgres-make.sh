@@ -1,13 +1,14 @@
 #!/bin/sh
-# postgres-make.sh check|apply role NAME: the cluster has the role NAME, which may log in.
+# postgres-make.sh check|apply role NAME [LIMIT]: the cluster has the role NAME, which may log in, and may
+# have so many connections.
 # postgres-make.sh check|apply database NAME: it has the database NAME, which the role NAME owns.
 # pyinfra's own operations would fail where PostgreSQL does not run yet. Written by the deploy of
 # Airflow.
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-[ $# = 3 ] || usage
-kind=$2 name=$3
+[ $# = 3 ] || [ $# = 4 ] || usage
+kind=$2 name=$3 limit=${4-}
 cd /
 
 ask() {
@@ -23,6 +24,10 @@ is_there() {
     [ "$found" = 1 ]
 }
 
+is_limited() {
+    [ -z "$limit" ] || [ "$(ask "select rolconnlimit from pg_roles where rolname = '$name'")" = "$limit" ]
+}
+
 make() {
     case $kind in
     role) runuser -u postgres -- createuser --login "$name" ;;
@@ -34,7 +39,13 @@ make() {
 }
 
 case $1 in
-check) (is_there) 2>/dev/null || fail "the PostgreSQL cluster $PGCLUSTER has no $kind $name" ;;
-apply) is_there || make ;;
+check)
+    (is_there) 2>/dev/null || fail "the PostgreSQL cluster $PGCLUSTER has no $kind $name"
+    is_limited || fail "the role $name may have another number of connections than $limit"
+    ;;
+apply)
+    is_there || make
+    is_limited || ask "alter role \"$name\" connection limit $limit"
+    ;;
 *) usage ;;
 esac
