@@ -187,9 +187,10 @@ keeps_out() {
             }
             return 0
         }
+        function of_iptables() { return table == "" || table == "ip filter" && chain ~ /^[A-Z]+$/ }
         function close_chain() {
             closed = 1
-            if (name == "" && table != "" && chain != "" && chain !~ /^[A-Z]+$/) name = table " " chain
+            if (name == "" && chain != "" && !of_iptables()) name = table " " chain
         }
         BEGIN {
             split(way, part, "/")
@@ -220,7 +221,7 @@ keeps_out() {
         }
         elsewhere { next }
         /hook / {
-            base = $0 ~ "hook " hook && !(hook == "forward" && chain == "FORWARD")
+            base = $0 ~ "hook " hook && !(hook == "forward" && chain == "FORWARD" && of_iptables())
             other = !base
         }
         base && /policy drop/ || $0 ~ "^:" built_in " DROP" { close_chain() }

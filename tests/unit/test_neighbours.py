@@ -691,6 +691,8 @@ OTHER_RULES: list[tuple[list[str], list[str]]] = [
     # The network plugin opens the chain of iptables, which nft lists too.
     (["table ip filter {", "chain FORWARD {", FORWARD], []),
     ([":FORWARD DROP [0:0]", "-A FORWARD -j REJECT"], []),
+    (["table inet own {", "chain FORWARD {", FORWARD], [f"{FORWARDED} inet own FORWARD"]),
+    (["table inet own {", "chain INPUT {", DROP], [f"{each} inet own INPUT" for each in BOTH]),
     ([*TABLE, OUTPUT], [f"{SENT} inet filter some"]),
     (
         [
