@@ -25,6 +25,7 @@ from tests.unit.fake import FILES, Plan, Planned
 
 PATH = "/etc/airflow/pod-policy.yaml"
 WITH_OPERATOR = {"kubernetes_pod_operator": True}
+OF_UPDATES = '|| (request.operation == "UPDATE" && '
 OF_TASKS = "request.userInfo.?groups.orValue([]).exists(group, group in "
 PROGRAM = FILES / "usr/local/lib/airflow/pod-policy.py"
 
@@ -113,9 +114,10 @@ def test_the_triggerer_may_change_no_more_than_a_task(of_cluster: Plan) -> None:
     )
     user = f'"system:serviceaccount:{subject["namespace"]}:{subject["name"]}"'
     rules = next(yaml.load_all(of_cluster.uploads[PATH], yaml.CSafeLoader))["spec"]
-    counts, first = rules["matchConditions"][0]["expression"], rules["validations"][0]["expression"]
-    assert f"|| (({OF_TASKS}" in counts and first.startswith(f"!({OF_TASKS}")
-    for expression in (counts, first):
+    counts = rules["matchConditions"][0]["expression"]
+    late, first = (each["expression"] for each in rules["validations"][:2])
+    assert f"{OF_UPDATES}({OF_TASKS}" in counts and first.startswith(f"!({OF_TASKS}")
+    for expression in (counts, late, first):
         assert f'|| request.userInfo.?username.orValue("") == {user})' in expression
 
 
@@ -209,7 +211,20 @@ def test_only_a_task_that_adds_finalizers_to_a_pod_is_looked_at(of_cluster: Plan
     added = "!object.metadata.?finalizers.orValue([]).all(each, each in oldObject.metadata."
     before, found, _ = rules["matchConditions"][0]["expression"].partition(added)
     assert found and before.count("(") - before.count(")") == 2
-    assert before.rpartition("|| ((")[2].startswith(OF_TASKS)
+    assert before.rpartition(f"{OF_UPDATES}(")[2].startswith(OF_TASKS)
+
+
+def test_a_task_may_not_delete_a_pod_so_that_it_goes_in_years(of_cluster: Plan) -> None:
+    """The rule comes first: a request that deletes has no object, which the others look at."""
+    rules = next(yaml.load_all(of_cluster.uploads[PATH], yaml.CSafeLoader))["spec"]
+    of_pods = rules["matchConstraints"]["resourceRules"][0]
+    assert of_pods["resources"] == ["pods"] and "DELETE" in of_pods["operations"]
+    first = rules["validations"][0]
+    assert first["expression"].startswith('!(request.operation == "DELETE" && (')
+    late = "request.?options.?gracePeriodSeconds.orValue(0) > "
+    longest = first["expression"].rpartition(late)[2].rstrip(")\n")
+    assert int(longest) >= policy.LONGEST_END and f"more than {longest} seconds" in first["message"]
+    assert f"|| {first['expression'][1:].strip()}" in rules["matchConditions"][0]["expression"]
 
 
 def test_root_among_the_users_allows_every_images_own() -> None:

@@ -136,6 +136,19 @@ def test_code_of_dags_changes_only_pods_of_tasks(
     assert is_refused or "server dry run" in said
 
 
+@pytest.mark.parametrize("who", [AS_TASK, AS_TRIGGERER], ids=["task", "triggerer"])
+@pytest.mark.parametrize(("seconds", "is_refused"), [(601, True), (31536000, True), (600, False)])
+def test_a_task_deletes_no_pod_so_that_it_goes_in_years(
+    seconds: int, is_refused: bool, who: str, labelled: None, shell: Shell
+) -> None:
+    """Whoever deletes the namespace, as the removal does, would wait for it."""
+    delete = f"delete pod e2e-tasks --wait=false --grace-period={seconds}"
+    said = shell(f"kubectl -n airflow {delete} {who} 2>&1 || true")
+    refused = "a task may not delete a pod that has more than 600 seconds to end"
+    assert (refused in said) is is_refused, said
+    assert is_refused or "server dry run" in said
+
+
 @pytest.mark.parametrize("label", LABELS["executors"])
 def test_a_task_makes_no_pod_of_the_executor(label: str, template: pods.Pod, shell: Shell) -> None:
     pod = pods.changed(template, lambda pod: None)
