@@ -12,6 +12,20 @@ from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 from tasks.settings.types import S3Logs
 
+# The name of a task's log, which the scheduler gives to the pod. It is Airflow's own, except for
+# ids whose folder would have a name of more than 255 bytes, which no file system has: they become
+# several folders, of at most 60 characters each.
+FILE = (
+    "{% macro folder(name, id) %}{{ name }}="
+    "{% if id.encode()|length <= 247 %}{{ id }}{% else %}"
+    "{% for part in id|batch(60) %}{{ '' if loop.first else '/' }}{{ part|join }}{% endfor %}"
+    "{% endif %}/{% endmacro %}"
+    "{{ folder('dag_id', ti.dag_id) }}{{ folder('run_id', ti.run_id) }}"
+    "{{ folder('task_id', ti.task_id) }}"
+    "{% if ti.map_index >= 0 %}map_index={{ ti.map_index }}/{% endif %}"
+    "attempt={{ try_number|default(ti.try_number) }}.log"
+)
+
 
 def host_path(settings: HostSettings) -> str:
     """The folder on the host in which the web page finds the logs of pods."""
@@ -23,6 +37,7 @@ def options(settings: HostSettings) -> dict[str, str]:
     return {
         "base_log_folder": host_path(settings),
         "dag_processor_child_process_log_directory": DAG_PROCESSOR_LOGS,
+        "log_filename_template": FILE,
         **_remote(settings.logs.s3),
     }
 

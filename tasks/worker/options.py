@@ -57,6 +57,7 @@ WHERE: Mapping[str, str] = {
     "logging": POD,
     "logging.base_log_folder": PLACE,
     "logging.dag_processor_child_process_log_directory": SERVICES,
+    "logging.log_filename_template": SERVICES,  # a pod is told the name
     "logging.remote_task_handler_kwargs": SECRET,
     "logging.trigger_log_server_port": SERVICES,
     "logging.worker_log_server_port": SERVICES,

@@ -173,6 +173,19 @@ def test_log_files_are_opened_by_the_deploys_plugin(host: Host) -> None:
     assert said.splitlines()[-1] == "{'airflow_deploy_logs'}"
 
 
+def test_each_id_has_a_folder_for_its_logs(host: Host, settings: HostSettings) -> None:
+    program = (
+        "from types import SimpleNamespace;"
+        " from airflow.utils.helpers import log_filename_template_renderer as renderer;"
+        " ti = SimpleNamespace(map_index=-1, try_number=1,"
+        " **dict.fromkeys(('dag_id', 'run_id', 'task_id'), 'x' * 250));"
+        " print(max(len(each) for each in renderer()(ti=ti).split('/')) <= 255)"
+    )
+    if "log_filename_template" not in settings.airflow.config.get("logging", {}):
+        said = host.check_output(f'/usr/local/lib/airflow/run python -c "{program}"')
+        assert said.splitlines()[-1] == "True"
+
+
 def test_what_ends_no_scheduler(host: Host) -> None:
     program = (
         "from airflow.jobs.scheduler_job_runner import SchedulerJobRunner as runner;"

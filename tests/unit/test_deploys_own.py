@@ -21,6 +21,7 @@ FREE = {
     ("kubernetes_executor", "pod_launch_failure_retries"),
     ("kubernetes_executor", "task_publish_max_retries"),
     ("kubernetes_executor", "worker_pods_creation_batch_size"),
+    ("logging", "log_filename_template"),
     ("metrics", "legacy_names_on"),
     ("scheduler", "orphaned_tasks_check_interval"),
     ("scheduler", "scheduler_idle_sleep_time"),

@@ -12,8 +12,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import jinja2
 import pytest
 
+from tasks.worker import logs
+from tests.unit import fake, formats
 from tests.unit.fake import FILES
 
 PLUGIN = FILES / "usr/local/lib/airflow/python/airflow_deploy_logs.py"
@@ -202,3 +205,45 @@ def test_a_file_in_the_place_of_the_log_costs_the_log_only(
     assert secret.read_text() == "hunter2"
     if planted == "linked folder":
         assert (folder.parent / NAME).read_text() == "hunter2"
+
+
+# Names
+
+
+# log_filename_template of Airflow 3.3.2.
+AIRFLOWS_OWN = (
+    "dag_id={{ ti.dag_id }}/run_id={{ ti.run_id }}/task_id={{ ti.task_id }}/"
+    "{% if ti.map_index >= 0 %}map_index={{ ti.map_index }}/{% endif %}"
+    "attempt={{ try_number|default(ti.try_number) }}.log"
+)
+
+
+def log_of(ids: str, map_index: int = -1, template: str = logs.FILE) -> str:
+    """The name of a log, as airflow/utils/helpers.py renders it."""
+    ti = SimpleNamespace(dag_id=ids, run_id=ids, task_id=ids, map_index=map_index, try_number=2)
+    return str(jinja2.Template(template).render(ti=ti))
+
+
+@pytest.mark.parametrize("ids", ["a", "b" * 247, "c.d-e_f", "ü" * 123])
+def test_a_log_has_the_name_that_airflow_gives_it(ids: str) -> None:
+    for index in (-1, 0):
+        assert log_of(ids, index) == log_of(ids, index, AIRFLOWS_OWN)
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "漢", "😀"])
+def test_a_log_of_long_ids_fits_into_a_file_system(letter: str, tmp_path: Path) -> None:
+    """Airflow allows ids of 250 characters, and a name of a file has at most 255 bytes."""
+    names = {log_of(letter * length, 7) for length in range(248, 251)}
+    assert len(names) == 3
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+        assert name.replace("/", "").count(letter * 248) == 3  # it shows the ids
+    with pytest.raises(OSError, match="name too long"):
+        (tmp_path / log_of(letter * 250, template=AIRFLOWS_OWN)).parent.mkdir(parents=True)
+
+
+def test_the_scheduler_has_these_names_and_pods_are_told_them() -> None:
+    plan = fake.plan(fake.settings())
+    assert formats.config_of(plan)["logging"]["log_filename_template"] == logs.FILE
+    assert "LOG_FILENAME_TEMPLATE" not in str(formats.pod(plan))

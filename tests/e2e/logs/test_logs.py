@@ -111,6 +111,33 @@ def test_log_of_a_running_an_ended_and_a_killed_task(
     assert any(DAG in key for key in s3.objects(BUCKET)) == (store == "s3")
 
 
+# As long as Airflow allows: as names of folders they would be too long for a file system.
+LONG = "e2e_long_".ljust(250, "x")
+LONG_DAG = f"""
+from airflow.sdk import DAG, task
+
+with DAG("{LONG}", schedule=None):
+
+    @task(task_id="{LONG}")
+    def speak():
+        print("a log of long ids")
+
+    speak()
+"""
+
+
+def test_log_of_ids_with_250_characters(store: str, airflow: Airflow, shell: Shell) -> None:
+    bring_dag("e2e_long", shell, LONG_DAG)
+    wait_for(
+        lambda: airflow.request("GET", "/dags?dag_id_pattern=e2e_long_")["dags"],
+        120,
+        "the DAG is there",
+    )
+    run = airflow.trigger(LONG)
+    wait_for(lambda: airflow.run_state(LONG, run) == "success", 120, "the task succeeds")
+    wait_for(lambda: "a log of long ids" in airflow.log(LONG, run, LONG), 60, "its log is there")
+
+
 @pytest.fixture(scope="module")
 def in_s3(s3: S3Server, rest: RestServer) -> dict[str, object]:
     """Settings with logs in S3, which are deployed."""
