@@ -572,3 +572,44 @@ def test_another_airflow_keeps_its_own_functions(
     assert vars(Deadline)["handle_miss"] is own
     assert len(caplog.messages) == len(apart.REPLACED) + 2
     assert "has no handle_miss as 3.3.2 has it" in " ".join(caplog.messages)
+
+
+# Links
+
+
+class Bundle:
+    """Airflow's model of a bundle, as it renders the link to its source."""
+
+    def __init__(self, template: str | None) -> None:
+        self._template = template
+
+    def _unsign_url(self) -> str | None:
+        return self._template
+
+    def render_url(self, version: str | None = None) -> str | None:
+        return (self._template or "").format(version=version, subdir="dags")
+
+
+@pytest.mark.parametrize(
+    ("template", "url"),
+    [
+        ("https://example.com/{version}/{subdir}", "https://example.com/1/dags"),
+        ("http://example.com", "http://example.com"),
+        (None, None),
+        ("https://example.com/{version:>9999999999}", None),
+        ("https://example.com/{version!r}", None),
+        ("https://example.com/{version.real}", None),
+        ("https://example.com/{version[0]}", None),
+        ("https://example.com/{}", None),
+        ("https://example.com/{version", None),
+        ("https://example.com/" + "x" * 2000, None),
+        ("javascript:alert(1)", None),
+    ],
+)
+def test_a_link_to_a_bundle_is_only_a_link(
+    modules: Path, template: str | None, url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bundle, "render_url", Bundle.render_url)
+    links = importlib.import_module("airflow_deploy_links")
+    links.change(SimpleNamespace(DagBundleModel=Bundle))
+    assert Bundle(template).render_url("1") == url

@@ -12,6 +12,7 @@ import airflow_deploy_apart
 import airflow_deploy_callbacks
 import airflow_deploy_columns
 import airflow_deploy_crashes
+import airflow_deploy_links
 import airflow_deploy_logs
 import airflow_deploy_memory
 from airflow import settings
@@ -57,6 +58,7 @@ airflow_deploy_memory.install()
 airflow_deploy_columns.install()
 airflow_deploy_apart.install()
 airflow_deploy_callbacks.install()
+airflow_deploy_links.install()
 
 
 @hookimpl
