@@ -410,7 +410,7 @@ def test_airflow_tries_again_when_the_database_is_away(apart: Any) -> None:
         lambda: apart.adopt_or_reset_orphaned_tasks(own)(None),
         lambda: apart.handle_miss(own)(dag("a"), Sessions()),
         lambda: apart.update_dag_parsing_results_in_db(own)(
-            bundle_name="b", files_parsed=set(), session=Sessions()
+            bundle_name="b", files_parsed=set(), session=Sessions(), import_errors={}
         ),
     ]
     for call in calls:
@@ -558,6 +558,16 @@ def test_a_file_that_the_database_refuses_is_an_import_error(apart: Any) -> None
     assert calls[1]["parse_duration"] == 1 and calls[1]["session"] is session
     said = calls[1]["import_errors"][place]
     assert "can't hold what is in this file" in said and said.endswith("unsupported \ufffd Unicode")
+    # An error of its own, in whose text that character is.
+    with pytest.raises(ZeroDivisionError):
+        apart.update_dag_parsing_results_in_db(lambda **options: calls.append(options) or 1 / 0)(
+            bundle_name="dags-folder",
+            files_parsed={place},
+            session=session,
+            dags=[],
+            import_errors={place: "ValueError: x\0y"},
+        )
+    assert calls[3]["import_errors"] == {place: "ValueError: x\ufffdy"}
 
 
 def test_another_airflow_keeps_its_own_functions(

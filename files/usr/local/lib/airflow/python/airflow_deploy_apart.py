@@ -283,6 +283,7 @@ def update_dag_parsing_results_in_db(own: Any) -> Any:
 
     def replaced(*, bundle_name: str, files_parsed: Any, session: Any, **options: Any) -> None:
         same = {"bundle_name": bundle_name, "files_parsed": files_parsed, "session": session}
+        errors = dict(options["import_errors"])  # Airflow adds others
         try:
             own(**same, **options)
         except OperationalError:
@@ -296,6 +297,7 @@ def update_dag_parsing_results_in_db(own: Any) -> Any:
                 f" \\0, or values that are too large. {cause:.999}"
             )
             refused = dict.fromkeys(files_parsed or (), sentence)
+            refused |= {place: NO_TEXT.sub("\ufffd", text) for place, text in errors.items()}
             own(**same, **{**options, "dags": [], "warnings": set(), "import_errors": refused})
 
     return replaced
