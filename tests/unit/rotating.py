@@ -11,6 +11,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tasks import layout
 from tasks.airflow import services
@@ -83,11 +84,15 @@ esac""",
 # Begins each of them: keeps a copy of the host as the command would leave it if it were killed now.
 KEEP = """[ -z "$KEPT" ] || cp -a $here "$KEPT/${0##*/}-$$"
 """
-# Runs the command, and keeps such a copy before each change that it makes to a file by itself.
-KEEPING = """
-import os, runpy, shutil, subprocess, sys, time
-here, kept, copies = sys.argv[1], os.environ["KEPT"], 0
+# Runs the command for each line of its input, in a process of its own that begins with the modules
+# of the command: loading them takes longer than most of its steps. With KEPT it keeps such a copy
+# before each change that the command makes to a file by itself.
+RUNNER = """
+import base64, functools, hashlib, json, os, pathlib, runpy, shlex, shutil, signal, subprocess, sys
+import time, typing
+
 CHANGES = {"os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
+copies = 0
 
 def keep(event, arguments):
     global kept, copies
@@ -99,12 +104,34 @@ def keep(event, arguments):
     shutil.copytree(here, f"{folder}/{event}-{copies}")
     kept = folder
 
-sys.addaudithook(keep)
+for line in sys.stdin:
+    if not (child := os.fork()):
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+else:
+    sys.exit()
+here, sys.argv, environment, said = json.loads(line)
+signal.alarm(20)
+os.setsid()
+os.environ.clear()
+os.environ.update(environment)
+os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+for number, name in enumerate(said, 1):
+    os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+if kept := environment["KEPT"]:
+    sys.addaudithook(keep)
 os.geteuid = lambda: 0
 time.sleep = lambda seconds: subprocess.run(["sleep", str(seconds)])
-sys.argv[:2] = []
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+@cache
+def runner() -> tuple[subprocess.Popen[str], TemporaryDirectory[str]]:
+    """The process that runs the command, and a folder for the output; both go with us."""
+    command = [sys.executable, "-B", "-c", RUNNER]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True), TemporaryDirectory()
 
 
 @cache
@@ -174,16 +201,15 @@ class Host:
         """Run the command; before each of its changes and programs, keep a copy of the host."""
         environment = {"PATH": f"{self.bin}:/usr/bin:/bin", "KEPT": str(kept)}
         environment["AIRFLOW_SURROUNDINGS"] = "the test's"  # it counts the steps of one process
-        program = self.bin / "airflow-rotate"
-        return subprocess.run(
-            [sys.executable, "-B", "-c", KEEPING, self.folder, program, *names],
-            env={**environment, **self.env},
-            text=True,
-            capture_output=True,
-            timeout=20,
-            start_new_session=True,
-            check=False,
-        )
+        process, folder = runner()
+        assert process.stdin and process.stdout
+        words = [str(self.bin / "airflow-rotate"), *names]
+        said = [Path(folder.name, name) for name in ("output", "errors")]
+        call = (str(self.folder), words, {**environment, **self.env}, [*map(str, said)])
+        process.stdin.write(json.dumps(call) + "\n")
+        process.stdin.flush()
+        status = int(process.stdout.readline())
+        return subprocess.CompletedProcess(words, status, *(each.read_text() for each in said))
 
     def become(self, copy: Path) -> None:
         """Be as a copy."""
