@@ -75,13 +75,16 @@ class Host:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
-    def ask(self, *also: str) -> dict[str, list[str]]:
-        """All answers, but for those that depend on this machine or that each host gives."""
+    def ask(self, *also: str, question: str = "ask_neighbours") -> dict[str, list[str]]:
+        """The answers to all questions, or to one.
+
+        Those that depend on this machine or that each host gives are left out, unless named.
+        """
         functions = QUESTIONS.read_text().split("\nask_lock\nask_system")[0]
         given = "".join(f"{name}='{value}'\n" for name, value in self.variables.items())
         done = subprocess.run(
             ["sh"],
-            input=f"{given}\n{functions}\n{self.neighbours}\nask_neighbours\n",
+            input=f"{given}\n{functions}\n{self.neighbours}\n{question}\n",
             env={"PATH": f"{self.bin}:{os.environ['PATH']}"},
             text=True,
             capture_output=True,

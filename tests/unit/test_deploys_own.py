@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,18 @@ FREE = {
 }
 
 
+@functools.cache
+def refusal_of(section: str, name: str) -> str:
+    """The refusal of an option of airflow.cfg, which most variants have in common."""
+    return fake.refusal({"airflow_config": {section: {name: "x"}}})
+
+
 def test_each_option_that_the_deploy_writes_is_its_own_or_free(variant: Plan) -> None:
     config = formats.airflow_config(variant.uploads["/etc/airflow/airflow.cfg"])
     for section in config.sections():
         for name in config[section]:
-            given = {"airflow_config": {section: {name: "x"}}}
             if (section, name) not in FREE:
-                sentence = fake.refusal(given)
+                sentence = refusal_of(section, name)
                 assert sentence.startswith(f"airflow_config: the deploy itself decides {section}.")
 
 

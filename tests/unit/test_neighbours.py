@@ -669,7 +669,8 @@ def test_a_firewall_is_told_by_the_ports_that_pods_need(
 ) -> None:
     text = "\n".join(rules)
     host.program("nft" if {DROP, HOOK} & {*rules} else "iptables-save", f"cat <<'END'\n{text}\nEND")
-    assert host.ask().get("firewall", []) == closed
+    # By itself, since all questions take ten times as long; the next test asks them all.
+    assert host.ask(question="ask_firewall") == ({"firewall": closed} if closed else {})
 
 
 FORWARD, OUTPUT = (DROP.replace("input", hook) for hook in ("forward", "output"))
