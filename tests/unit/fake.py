@@ -13,10 +13,12 @@ import re
 import shlex
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -65,7 +67,6 @@ BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
 KUBECONFIGS = (layout.KUBECONFIG, layout.TRIGGERERS_KUBECONFIG)
 # The program that puts an uploaded file in its place, without its first line.
 WHOLE_FILE = whole_file.PROGRAM.read_text().partition("\n")[2].strip()
-NOTHING = "(?!)"  # the expression that no text fits
 # Calls of programs that write a file, as expressions.
 WRITERS = {
     layout.GIT_CONNECTIONS: "/git-connections.sh apply ",
@@ -269,7 +270,8 @@ class Planned(NamedTuple):
     shell: str  # that runs the commands
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True)
+class Plan:
     """All operations of the deploy in their order, and the questions that facts asked."""
 
     operations: list[Planned]
@@ -280,7 +282,7 @@ class Plan(NamedTuple):
         """Names of the operations."""
         return [operation.name for operation in self.operations]
 
-    @property
+    @functools.cached_property
     def uploads(self) -> dict[str, str]:
         """The text of each file that is written, by destination."""
         return {dest: text for each in self.operations for dest, text in each.uploads.items()}
@@ -289,13 +291,15 @@ class Plan(NamedTuple):
         """The content of these files; if a command writes one, the command and its input count.
         One that nothing writes has none."""
         found = dict.fromkeys(paths, "")
+        commands = [" ".join(each.commands) for each in self.operations]
         for path in found:
-            for each in self.operations:
-                if text := each.uploads.get(path) or each.uploads.get(f"{path}.new"):
-                    found[path] = text
-                elif re.search(
-                    rf"(\.new|>) {path}(?![\w-])|{WRITERS.get(path, NOTHING)}",
-                    " ".join(each.commands),
+            written, writer = rf"(\.new|>) {path}(?![\w-])", WRITERS.get(path)
+            for each, text in zip(self.operations, commands, strict=True):
+                if upload := each.uploads.get(path) or each.uploads.get(f"{path}.new"):
+                    found[path] = upload
+                # Most commands have nothing of the path, which takes less time to see.
+                elif (path in text and re.search(written, text)) or (
+                    writer and re.search(writer, text)
                 ):
                     found[path] = " ".join([*each.commands, *each.inputs])
                     if path in KUBECONFIGS:  # the program asks the cluster that these name
@@ -666,11 +670,7 @@ def _add(planned: Planned, command: Any) -> None:
             if f" {layout.CONFIG}.new " in text:  # nothing secret in tests
                 planned.uploads[layout.CONFIG] = given.getvalue()
     elif command.dest.endswith(".tar"):
-        with tarfile.open(fileobj=cast(BinaryIO, command.src)) as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                assert content, f"{member.name} is no file"
-                planned.uploads[f"/{member.name}"] = content.read().decode()
+        planned.uploads.update(_unpacked(cast(BytesIO, command.src).getvalue()))
     elif isinstance(command.src, str):
         planned.sources.append(Path(command.src))
         planned.uploads[command.dest] = Path(command.src).read_text()
@@ -678,3 +678,15 @@ def _add(planned: Planned, command: Any) -> None:
         content = command.src.getvalue()  # type: ignore[attr-defined]
         text = content.decode() if isinstance(content, bytes) else content
         planned.uploads[command.dest] = text
+
+
+@functools.cache
+def _unpacked(archive: bytes) -> dict[str, str]:
+    """The files of an archive; most plans have the same ones."""
+    found = {}
+    with tarfile.open(fileobj=BytesIO(archive)) as opened:
+        for member in opened:
+            content = opened.extractfile(member)
+            assert content, f"{member.name} is no file"
+            found[f"/{member.name}"] = content.read().decode()
+    return found
