@@ -16,27 +16,30 @@ from tasks.host import environment
 from tests.unit import fake
 
 # Stands in for kubectl and its cluster, of which each object is a file in the folder $CLUSTER. As
-# kubectl does, it refuses -n for an object that names another namespace.
-KUBECTL = """#!/usr/bin/env -S python3 -B
+# kubectl does, it refuses -n for an object that names another namespace. It loads little, since it
+# starts often.
+KUBECTL = """#!/usr/bin/env -S python3 -BIS
 import json, os, sys
-from pathlib import Path
 
-cluster, words = Path(os.environ["CLUSTER"]), sys.argv[1:]
+cluster, words = os.environ["CLUSTER"], sys.argv[1:]
 namespace = words[words.index("-n") + 1] if "-n" in words else "default"
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 verb = next(word for word in words if word in ("get", "diff", "apply", "delete"))
 found = []
-with (cluster.parent / "verbs").open("a") as verbs:
+with open(f"{cluster}/../verbs", "a") as verbs:
     print(verb, file=verbs)
 for each in json.load(sys.stdin)["items"]:
     metadata = each["metadata"]
     if "-n" in words and metadata.setdefault("namespace", namespace) != namespace:
         sys.exit("the namespace from the provided object does not match the namespace")
     place = metadata.get("namespace", namespace)
-    path = cluster / f"{each['kind']}.{place}.{metadata['name']}"
-    there = json.loads(path.read_text()) if path.exists() else None
+    path = f"{cluster}/{each['kind']}.{place}.{metadata['name']}"
+    there = None
+    if os.path.exists(path):
+        with open(path) as file:
+            there = json.load(file)
     if verb in ("diff", "apply"):
-        found += [str(path)] if there != each else []
+        found += [path] if there != each else []
     elif there and "json" in words:
         # What the API adds, and what kubectl does unless the server applies.
         given = {"annotations": {}, **there["metadata"]}
@@ -46,11 +49,13 @@ for each in json.load(sys.stdin)["items"]:
     elif there:
         found.append(f"{each['kind'].lower()}/{metadata['name']}")
     if verb == "apply":
-        path.write_text(json.dumps(each))
-        with (cluster.parent / "applied").open("a") as applied:
+        with open(path, "w") as file:
+            json.dump(each, file)
+        with open(f"{cluster}/../applied", "a") as applied:
             print(each["kind"], "--server-side" in words, file=applied)
     elif verb == "delete":
-        path.unlink(missing_ok=True)
+        if there:
+            os.unlink(path)
 if "json" in words:
     found = [json.dumps(found[0] if len(found) == 1 else {"kind": "List", "items": found})]
 print("\\n".join(found))

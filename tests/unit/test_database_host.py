@@ -6,6 +6,7 @@ The PostgreSQL is a real one, with the deploy's own pg_hba.conf, certificate and
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 import subprocess
@@ -317,7 +318,7 @@ def test_airflow_stays_as_it_is_if_the_database_fails(tmp_path: Path) -> None:
     (tmp_path / "deploy.py").write_text(DEPLOY)
     done = subprocess.run(
         [sys.executable, "-m", "pyinfra", "--yes", "inventory.py", "deploy.py"],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(layout.ROOT), "PYINFRA_FAKE_DELAY": "0"},
+        env={**os.environ, "PYTHONPATH": str(layout.ROOT), "PYINFRA_FAKE_DELAY": "0"},
         cwd=tmp_path,
         text=True,
         capture_output=True,
