@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -369,17 +369,36 @@ def wheel(name: str, version: str) -> bytes:
     return content.getvalue()
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all indexes and projects, one after the other: a lock has its index's path."""
+    return tmp_path_factory.mktemp("place")
+
+
+def fresh(folder: Path, make: Callable[[Path], None]) -> Path:
+    """A folder as it was made for the first test: uv takes long, and a wheel has its time."""
+    kept = folder.with_suffix(".kept")
+    if not kept.exists():
+        make(kept)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(kept, folder)
+    return folder
+
+
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def index(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of wheels, the only index that uv has."""
-    folder = tmp_path / "index"
-    for name, versions in PACKAGES.items():
-        release(folder, name, *versions)
+    folder = fresh(place / "index", make_index)
     for name in ("UV_FIND_LINKS", "UV_INDEX", "UV_OFFLINE", "UV_NO_INDEX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("UV_DEFAULT_INDEX", folder.as_uri())
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     return folder
+
+
+def make_index(folder: Path) -> None:
+    for name, versions in PACKAGES.items():
+        release(folder, name, *versions)
 
 
 def digest(path: Path) -> str:
@@ -400,9 +419,12 @@ def release(index: Path, name: str, *versions: str) -> None:
 
 
 @pytest.fixture
-def project(index: Path, tmp_path: Path) -> Path:
+def project(index: Path, place: Path) -> Path:
     """A repository whose locks are those of the index."""
-    root = tmp_path / "project"
+    return fresh(place / "project", make_project)
+
+
+def make_project(root: Path) -> None:
     requirements = root / python.REQUIREMENTS
     requirements.mkdir(parents=True)
     (root / python.AIRFLOW_SETTINGS).parent.mkdir(parents=True)
@@ -418,7 +440,6 @@ def project(index: Path, tmp_path: Path) -> Path:
         (requirements / f"{name}.txt").write_text("uv==0.1\n" if name == "uv" else "")
     write(root, python.look_at_locks(root).files())
     write(root, python.look_at_uv(root).files())
-    return root
 
 
 def locked(root: Path, name: str) -> set[str]:
