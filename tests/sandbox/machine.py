@@ -304,7 +304,10 @@ def _create(name: str, release: str, driver: str) -> None:
         _write_ssh_files(machine)
         _unpack(_overlay(machine), name)
         _create_container(machine)
-        record = {key: _plain(value) for key, value in dataclasses.asdict(machine).items()}
+        # Without fields that have their default, which the code of an older commit may not know.
+        defaults = {each.name: each.default for each in dataclasses.fields(machine)}
+        values = dataclasses.asdict(machine).items()
+        record = {key: _plain(value) for key, value in values if value != defaults[key]}
         write_atomically(_record(name), json.dumps(record, indent=2) + "\n")
     packages, kept = _packages(name)
     _copy_packages(kept, packages)
