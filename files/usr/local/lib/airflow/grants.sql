@@ -153,9 +153,9 @@ begin
         end;
     when 'task_instance' then
         -- Neither scheduler nor api-server can read a task with another one.
-        allowed := jsonb_typeof(new.next_kwargs::jsonb) = 'object' is not false;
+        allowed := jsonb_typeof(new.next_kwargs::jsonb) in ('object', 'null') is not false;
     when 'task_instance_history' then
-        allowed := jsonb_typeof(new.next_kwargs::jsonb) = 'object' is not false;
+        allowed := jsonb_typeof(new.next_kwargs::jsonb) in ('object', 'null') is not false;
         -- A pickle: only the one that the task has.
         select executor_config into new.executor_config
         from public.task_instance where id = new.task_instance_id;
