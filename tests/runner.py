@@ -330,11 +330,12 @@ def checks(*paths: str) -> tuple[int, int]:
         ensure_packages("postgresql")
     if not Path("/usr/sbin/nginx").exists():
         ensure_packages("nginx")
+    compiled = cache_dir() / "python"
     environment = os.environ | {
         # Kept for all checkouts: without what it knows, mypy takes several times as long,
         "MYPY_CACHE_DIR": str(cache_dir() / "mypy"),
         # and Python, for which a checkout and its environment are often new, three times as long.
-        "PYTHONPYCACHEPREFIX": str(cache_dir() / "python"),
+        "PYTHONPYCACHEPREFIX": str(compiled),
         "PYTHONDONTWRITEBYTECODE": "",
     }
     # Beside the tests, which often wait for what they started.
@@ -351,6 +352,8 @@ def checks(*paths: str) -> tuple[int, int]:
     }
     tests = subprocess.run([*UNIT_TESTS, *paths], cwd=ROOT, env=environment, check=False)
     failed = int(tests.returncode != 0)
+    # Each run has other folders for what its tests make.
+    shutil.rmtree(f"{compiled}{tempfile.gettempdir()}", ignore_errors=True)
     for command, process in static.items():
         said, _ = process.communicate()
         if process.returncode:

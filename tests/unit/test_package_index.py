@@ -404,8 +404,8 @@ def test_a_tasks_own_virtual_environment_takes_packages_with_the_login_of_a_conn
     (root / str(trusted).lstrip("/")).rename(trusted)
 
     venv = host.folder / "task"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     surroundings = {"PATH": os.environ["PATH"], "HOME": str(host.folder), "PIP_NO_INPUT": "1"}
+    subprocess.run([sys.executable, "-m", "venv", venv], env=surroundings, check=True)
     command = [f"{venv}/bin/pip", "--no-cache-dir", "install", "inner"]
     refused = subprocess.run(command, env=surroundings, capture_output=True, text=True)
     assert refused.returncode != 0 and index.url in refused.stdout
