@@ -136,13 +136,28 @@ def test_code_of_dags_changes_only_pods_of_tasks(
     assert is_refused or "server dry run" in said
 
 
+@pytest.fixture(scope="module")
+def running(template: pods.Pod, shell: Shell) -> Any:
+    """A pod that runs: Kubernetes deletes one without a node at once, whatever the request says."""
+
+    def sleeps(pod: pods.Pod) -> None:
+        pods.base(pod).update(command=["sleep", "900"], args=[])
+
+    pod = pods.changed(template, sleeps)
+    pod["metadata"] |= {"name": "e2e-running", "labels": {"a": "b"}}
+    shell(f"kubectl -n airflow apply -f - <<'END'\n{json.dumps(pod)}\nEND")
+    shell("kubectl -n airflow wait pod e2e-running --for=condition=Ready --timeout=120s")
+    yield
+    shell("kubectl -n airflow delete pod e2e-running --now")
+
+
 @pytest.mark.parametrize("who", [AS_TASK, AS_TRIGGERER], ids=["task", "triggerer"])
 @pytest.mark.parametrize(("seconds", "is_refused"), [(601, True), (31536000, True), (600, False)])
 def test_a_task_deletes_no_pod_so_that_it_goes_in_years(
-    seconds: int, is_refused: bool, who: str, labelled: None, shell: Shell
+    seconds: int, is_refused: bool, who: str, running: None, shell: Shell
 ) -> None:
     """Whoever deletes the namespace, as the removal does, would wait for it."""
-    delete = f"delete pod e2e-tasks --wait=false --grace-period={seconds}"
+    delete = f"delete pod e2e-running --wait=false --grace-period={seconds}"
     said = shell(f"kubectl -n airflow {delete} {who} 2>&1 || true")
     refused = "a task may not delete a pod that has more than 600 seconds to end"
     assert (refused in said) is is_refused, said
