@@ -196,6 +196,18 @@ def test_components_that_did_not_stop_read_their_certificates_later(host: Host) 
     assert host.called("crictl")[-1] == ["--timeout=1m", "stop", "an-id"]
 
 
+def test_a_node_whose_containerd_is_down_gets_new_certificates_all_the_same(host: Host) -> None:
+    certificate(host.folder / "certs/etcd/server.crt", 20)
+    give_kubeadm(host, renews=True)
+    host.program("crictl", "exit 1")
+    call = ("certificates.py", "kubernetes")
+    assert host.apply(*call) == ""
+    assert "not started again since" in host.check(*call)
+    host.program("crictl", "test $1 != ps || echo an-id")
+    assert host.apply(*call) == host.check(*call) == ""
+    assert host.called("crictl")[-1] == ["--timeout=1m", "stop", "an-id"]
+
+
 def test_a_certificate_that_kubeadm_does_not_renew_is_an_error(host: Host) -> None:
     certificate(host.folder / "certs/etcd/server.crt", 20)
     give_kubeadm(host, renews=False)

@@ -187,12 +187,16 @@ def renew(unread: Path) -> None:
 def restart(unread: Path) -> None:
     """Kubernetes' components start again, with their new certificates. Pods run on."""
     found = output(*node("crictl", "ps", "-q", "--name", COMPONENTS))
+    if found is None:
+        # containerd is down. cluster.sh calls this before it starts the cluster: it may not fail.
+        print("Kubernetes' components start again with their new certificates when crictl answers")
+        return
     # crictl's own timeout of 2 s is too short for a busy host.
-    stop = node("crictl", "--timeout=1m", "stop", *(found or "").split())
-    if found is None or (found and not succeeds(*stop)):
+    if found and not succeeds(*node("crictl", "--timeout=1m", "stop", *found.split())):
         fail("Kubernetes' components do not start again with their new certificates: see above why")
     ready = (*shlex.split(host()["KUBECTL"]), "get", "--raw=/readyz", "--request-timeout=5s")
-    for _ in range(60):
+    # If none ran, the cluster is down, and its start is for others to wait for.
+    for _ in range(60 if found else 0):
         if succeeds(*ready, silent=True):
             break
         time.sleep(2)
