@@ -190,6 +190,17 @@ def test_priorities_whose_sum_fits_no_column_are_refused(
     assert said.startswith(words) if words else said == ""
 
 
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(242, ""), (243, "dag_id has 243 characters, but Airflow's table of rights")],
+)
+def test_a_dag_whose_rights_have_no_name_is_refused(
+    columns: dict[str, Any], count: int, words: str
+) -> None:
+    said = columns["objection_to_id"](SimpleNamespace(dag_id="x" * count))
+    assert said.startswith(words) if words else said == ""
+
+
 @pytest.mark.parametrize("table", ["task_instance", "dag_run", "variable"])
 def test_models_of_what_the_scheduler_writes_are_watched(
     columns: dict[str, Any], listeners: list[tuple[Any, ...]], table: str

@@ -211,6 +211,7 @@ def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
     # Airflow's models are not here.
     vars(modules["airflow_deploy_columns"]).update(
         objection_to_task=lambda task: task.too_large,
+        objection_to_id=lambda dag: "",
         objection_to_weights=lambda dag: dag.too_large,
         objection_to_mapping=lambda dag: dag.too_many,
     )

@@ -36,6 +36,8 @@ OF_TASKS = {
 }
 
 
+# Names of rights have 250 characters (ab_view_menu). Those for runs of a DAG begin with "DAG Run:".
+LONGEST_ID = 242
 MAPPING = "airflow.serialization.definitions.mappedoperator"
 COUNT = "get_mapped_ti_count"
 log = logging.getLogger(__name__)
@@ -84,6 +86,16 @@ def objection_to_task(task: Any) -> str:
         if sentence := objection(name, column.type, getattr(task, name, None)):
             return sentence
     return ""
+
+
+def objection_to_id(dag: Any) -> str:
+    """Why the rights of people can't name a DAG; empty if they can."""
+    if len(dag.dag_id) <= LONGEST_ID:
+        return ""
+    return (
+        f"dag_id has {len(dag.dag_id)} characters, but Airflow's table of rights has room for"
+        f" {LONGEST_ID}: choose a shorter one"
+    )
 
 
 def objection_to_weights(dag: Any) -> str:

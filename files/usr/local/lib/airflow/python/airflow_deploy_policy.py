@@ -65,7 +65,8 @@ airflow_deploy_links.install()
 def dag_policy(dag: Any) -> None:
     """Refuse what would end the scheduler of Airflow 3.3.2 after each start."""
     columns = airflow_deploy_columns
-    if sentence := columns.objection_to_weights(dag) or columns.objection_to_mapping(dag):
+    asked = (columns.objection_to_id, columns.objection_to_weights, columns.objection_to_mapping)
+    if sentence := next(filter(None, (ask(dag) for ask in asked)), ""):
         raise AirflowClusterPolicyViolation(f"{dag.dag_id}: {sentence}")
     default = conf.get("core", "executor").partition(",")[0]
     for alert in dag.deadline or []:
