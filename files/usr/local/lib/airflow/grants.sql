@@ -116,7 +116,7 @@ with decided (relation, rights, why) as (values
 -- on no column, so it is in no migration's way.
 guard (source) as (values ($source$
 declare
-    -- Airflow ends by others, which Python does not have. These leave room for a time zone.
+    -- Python has no other times, and Airflow ends when it reads one. These leave room for a time zone.
     earliest constant timestamptz := '0002-01-01';
     latest constant timestamptz := '9998-12-31';
     allowed boolean := true;
@@ -152,7 +152,7 @@ begin
             else old.type = 'dag_processor'
         end;
     when 'task_instance' then
-        -- Neither scheduler nor api-server can read a task with another one.
+        -- Neither scheduler nor api-server can read a task with next_kwargs of another type.
         allowed := jsonb_typeof(new.next_kwargs::jsonb) in ('object', 'null') is not false;
     when 'task_instance_history' then
         allowed := jsonb_typeof(new.next_kwargs::jsonb) in ('object', 'null') is not false;
