@@ -8,7 +8,6 @@ the dag-processor in the same way, by a value that the database refuses.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 import time
@@ -16,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import wraps
 from typing import Any
 
-import airflow_deploy_imports
+from airflow_deploy_imports import replace, when_imported
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 SCHEDULER = "airflow.jobs.scheduler_job_runner"
@@ -340,45 +339,31 @@ REPLACED: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
 }
 
-
+HARM = "A DAG may end a service"
 OF_FILES = (
     "bundle_name bundle_version dags import_errors parse_duration warnings session version_data"
     " warning_types files_parsed"
 )
 
 
-def replace(place: Any, name: str, replacement: Callable[[Any], Any], parameters: str) -> None:
-    """Put a function in the place of Airflow's own, unless this Airflow has another one."""
-    found = vars(place).get(name) if place else None
-    plain = getattr(found, "__func__", found)
-    if plain is None or " ".join(inspect.signature(plain).parameters) != parameters:
-        log.warning(
-            "This version of Airflow has no %s as 3.3.2 has it. A DAG may end a service until the"
-            " deploy knows this version.",
-            name,
-        )
-        return
-    setattr(place, name, replacement(found))
-
-
 def change_scheduler(module: Any) -> None:
     """Handle each row apart."""
     for path, (replacement, parameters) in REPLACED.items():
         owner, _, name = path.rpartition(".")
-        replace(getattr(module, owner, None), name, replacement, parameters)
+        replace(getattr(module, owner, None), name, parameters, replacement, HARM)
     # The module imports only the function that makes one.
     names = getattr(getattr(module, "prohibit_commit", None), "__globals__", {})
     guard = names.get("CommitProhibitorGuard")
-    replace(guard, "_validate_commit", validate_commit, "self _")
+    replace(guard, "_validate_commit", "self _", validate_commit, HARM)
 
 
 def change_processor(module: Any) -> None:
     """Handle each file apart."""
     name = "update_dag_parsing_results_in_db"
-    replace(module, name, update_dag_parsing_results_in_db, OF_FILES)
+    replace(module, name, OF_FILES, update_dag_parsing_results_in_db, HARM)
 
 
 def install() -> None:
     """Wait for the modules of the services."""
-    airflow_deploy_imports.when_imported(SCHEDULER, change_scheduler)
-    airflow_deploy_imports.when_imported(PROCESSOR, change_processor)
+    when_imported(SCHEDULER, change_scheduler)
+    when_imported(PROCESSOR, change_processor)

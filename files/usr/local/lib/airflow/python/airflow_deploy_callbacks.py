@@ -7,32 +7,19 @@ such a DAG where it is read, but the code of the DAG runs in that process and ca
 
 from __future__ import annotations
 
-import inspect
 import logging
 from typing import Any
 
-import airflow_deploy_imports
+from airflow_deploy_imports import replace, when_imported
 
 SCHEDULER = "airflow.jobs.scheduler_job_runner"
-NAME = "_try_to_load_executor"
-# Its parameters, as Airflow 3.3.2 has them.
-PARAMETERS = ["self", "workload", "session", "team_name"]
 log = logging.getLogger(__name__)
 
 
-def change(module: Any) -> None:
-    """Let the scheduler find no executor for such a callback, unless it is another scheduler."""
-    scheduler = getattr(module, "SchedulerJobRunner", None)
-    own = getattr(scheduler, NAME, None)
-    if own is None or list(inspect.signature(own).parameters) != PARAMETERS:
-        log.warning(
-            "This version of Airflow has no %s as 3.3.2 has it. A SyncCallback for an executor that"
-            " runs none may end the scheduler until the deploy knows this version.",
-            NAME,
-        )
-        return
+def executor_of(own: Any) -> Any:
+    """No executor for a callback that it would not run."""
 
-    def executor_of(self: Any, workload: Any, session: Any, *rest: Any, **options: Any) -> Any:
+    def replaced(self: Any, workload: Any, session: Any, *rest: Any, **options: Any) -> Any:
         executor = own(self, workload, session, *rest, **options)
         # Tasks have no output.
         if executor is None or executor.supports_callbacks or not hasattr(workload, "output"):
@@ -43,9 +30,17 @@ def change(module: Any) -> None:
         log.error("Callback %s fails: %s", workload.id, workload.output)
         return None
 
-    setattr(scheduler, NAME, executor_of)
+    return replaced
+
+
+def change(module: Any) -> None:
+    """Let the scheduler find no executor for such a callback."""
+    scheduler = getattr(module, "SchedulerJobRunner", None)
+    parameters = "self workload session team_name"
+    harm = "A SyncCallback for an executor that runs none may end the scheduler"
+    replace(scheduler, "_try_to_load_executor", parameters, executor_of, harm)
 
 
 def install() -> None:
     """Wait for the scheduler's module."""
-    airflow_deploy_imports.when_imported(SCHEDULER, change)
+    when_imported(SCHEDULER, change)

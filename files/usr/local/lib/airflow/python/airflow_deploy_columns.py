@@ -8,16 +8,14 @@ models are watched in each process.
 
 from __future__ import annotations
 
-import inspect
-import logging
 import math
 from collections.abc import Sized
 from functools import partial, wraps
 from typing import Any
 
-import airflow_deploy_apart
-import airflow_deploy_imports
 from airflow.configuration import conf
+from airflow_deploy_apart import NO_TEXT
+from airflow_deploy_imports import replace, when_imported
 from sqlalchemy import BigInteger, Enum, Integer, String, event
 from sqlalchemy.orm import Mapper
 
@@ -39,8 +37,6 @@ OF_TASKS = {
 # Names of rights have 250 characters (ab_view_menu). Those for runs of a DAG begin with "DAG Run:".
 LONGEST_ID = 242
 MAPPING = "airflow.serialization.definitions.mappedoperator"
-COUNT = "get_mapped_ti_count"
-log = logging.getLogger(__name__)
 
 
 def fitting(kind: Any, value: Any) -> Any:
@@ -54,9 +50,7 @@ def fitting(kind: Any, value: Any) -> Any:
             return int(value is True)
         return 0 if math.isnan(value) else min(max(value, -LARGEST - 1), LARGEST)
     if isinstance(kind, String) and not isinstance(kind, Enum):
-        return airflow_deploy_apart.NO_TEXT.sub(
-            "\ufffd", value if type(value) is str else str(value)
-        )[: kind.length]
+        return NO_TEXT.sub("\ufffd", value if type(value) is str else str(value))[: kind.length]
     return value
 
 
@@ -66,7 +60,7 @@ def objection(name: str, kind: Any, value: Any) -> str:
         return ""
     if isinstance(kind, Integer):
         return f"{name} is {value}, but {RANGE}: choose one of these"
-    if type(value) is not str or airflow_deploy_apart.NO_TEXT.search(value):
+    if type(value) is not str or NO_TEXT.search(value):
         return f"{name} is no text that a database can hold: {value!r:.99}"
     return (
         f"{name} has {len(value)} characters, but Airflow's database holds {kind.length}: choose a"
@@ -151,25 +145,23 @@ def objection_to_mapping(dag: Any) -> str:
     return ""
 
 
-def limit_mapping(module: Any) -> None:
-    """Let no process make more, also where the lists come from other tasks."""
-    own = getattr(module, COUNT, None)
-    if own is None or list(inspect.signature(own).parameters) != ["task", "run_id", "session"]:
-        log.warning(
-            "This version of Airflow has no %s as 3.3.2 has it. A task that is mapped into many may"
-            " end the scheduler until the deploy knows this version.",
-            COUNT,
-        )
-        return
+def get_mapped_ti_count(own: Any) -> Any:
+    """The number of a task's instances, if the scheduler may make so many."""
 
     @wraps(own)
-    def count(task: Any, run_id: str, *, session: Any) -> int:
+    def replaced(task: Any, run_id: str, *, session: Any) -> int:
         found: int = own(task, run_id, session=session)
         if sentence := too_many(task.node_id, found):
             raise ValueError(sentence)
         return found
 
-    setattr(module, COUNT, count)
+    return replaced
+
+
+def limit_mapping(module: Any) -> None:
+    """Let no process make more, also where the lists come from other tasks."""
+    harm = "A task that is mapped into many may end the scheduler"
+    replace(module, "get_mapped_ti_count", "task run_id session", get_mapped_ti_count, harm)
 
 
 def _shorten(kind: Any, target: Any, value: Any, *rest: Any) -> Any:
@@ -196,4 +188,4 @@ def watch(mapper: Any, model: Any) -> None:
 def install() -> None:
     """Watch Airflow's models, which this process loads later, and limit mapped tasks."""
     event.listen(Mapper, "mapper_configured", watch)
-    airflow_deploy_imports.when_imported(MAPPING, limit_mapping)
+    when_imported(MAPPING, limit_mapping)

@@ -7,17 +7,13 @@ as {version:>9999999999} takes all memory. It accepts other schemes than HTTP, s
 
 from __future__ import annotations
 
-import inspect
-import logging
 import string
 from typing import Any
 
-import airflow_deploy_imports
+from airflow_deploy_imports import replace, when_imported
 
 BUNDLES = "airflow.models.dagbundle"
-NAME = "render_url"
 LONGEST = 2000  # characters, as long as a browser takes a URL
-log = logging.getLogger(__name__)
 
 
 def is_plain(template: str) -> bool:
@@ -29,28 +25,26 @@ def is_plain(template: str) -> bool:
     return all(name.isidentifier() and not (form or how) for name, form, how in places)
 
 
-def change(module: Any) -> None:
-    """Render only plain links of bundles, unless this Airflow has others."""
-    model = getattr(module, "DagBundleModel", None)
-    own = getattr(model, NAME, None)
-    if own is None or list(inspect.signature(own).parameters) != ["self", "version"]:
-        log.warning(
-            "This version of Airflow has no %s as 3.3.2 has it. A link to the source of a DAG may"
-            " end the api-server until the deploy knows this version.",
-            NAME,
-        )
-        return
+def render_url(own: Any) -> Any:
+    """The link of a bundle, if it is a plain one."""
 
-    def render_url(self: Any, version: str | None = None) -> str | None:
+    def replaced(self: Any, version: str | None = None) -> str | None:
         if not is_plain(self._unsign_url() or ""):
             return None
         url: str | None = own(self, version)
         is_link = url and url.startswith(("https://", "http://")) and len(url) <= LONGEST
         return url if is_link else None
 
-    setattr(model, NAME, render_url)
+    return replaced
+
+
+def change(module: Any) -> None:
+    """Render only plain links of bundles."""
+    model = getattr(module, "DagBundleModel", None)
+    harm = "A link to the source of a DAG may end the api-server"
+    replace(model, "render_url", "self version", render_url, harm)
 
 
 def install() -> None:
     """Wait for the module of bundles."""
-    airflow_deploy_imports.when_imported(BUNDLES, change)
+    when_imported(BUNDLES, change)

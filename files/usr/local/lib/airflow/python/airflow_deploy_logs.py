@@ -8,13 +8,13 @@ airflow_deploy_policy.py.
 
 from __future__ import annotations
 
-import inspect
-import logging
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from airflow_deploy_imports import replace
 
 MiB = 1 << 20
 SHOWN = 8 * MiB  # of the beginning of a file, and of its end
@@ -100,42 +100,32 @@ def read_from_logs_server(
     return [], []
 
 
-# The parameters of the functions of Airflow that these replace, as Airflow 3.3.2 has them.
-REPLACED = {
-    "init_log_file": ["local_relative_path"],
-    "_read_from_local": ["self", "worker_log_path"],
-    "_read_from_logs_server": ["self", "ti", "worker_log_rel_path"],
-}
+HARM = "Pipes and links among the logs may stop a service"
 
 
-def replace(owner: Any, name: str, function: Any) -> None:
-    """Put a function in the place of Airflow's own, unless this Airflow has another one."""
-    own = getattr(owner, name, None)
-    if own is not None and list(inspect.signature(own).parameters) == REPLACED[name]:
-        setattr(owner, name, function)
-    else:
-        logging.getLogger(__name__).warning(
-            "This version of Airflow has no %s as 3.3.2 has it. Pipes and links among the logs may"
-            " stop a service until the deploy knows this version.",
-            name,
-        )
+def init_log_file(own: Any) -> Any:
+    """The file that a process writes, with the folder in which it must be."""
 
+    def replaced(path: str | Path) -> LogFile:
+        from airflow.configuration import conf
 
-def install() -> None:
-    """Put these in the places of Airflow's own."""
-    from airflow.configuration import conf
-    from airflow.sdk import log
-    from airflow.utils.log.file_task_handler import FileTaskHandler
-
-    made = getattr(log, "init_log_file", None)
-
-    def init_log_file(path: str | Path) -> LogFile:
-        file = LogFile(made(path))
+        file = LogFile(own(path))
         # The dag-processor's paths are absolute, and in a folder that tasks do not see.
         inside = not os.path.isabs(path)
         file.folder = conf.get("logging", "base_log_folder") if inside else str(file.parent)
         return file
 
-    replace(log, "init_log_file", init_log_file)
-    replace(FileTaskHandler, "_read_from_local", read_from_local)
-    replace(FileTaskHandler, "_read_from_logs_server", read_from_logs_server)
+    return replaced
+
+
+def install() -> None:
+    """Put these in the places of Airflow's own."""
+    from airflow.sdk import log
+    from airflow.utils.log.file_task_handler import FileTaskHandler as Handler
+
+    replace(log, "init_log_file", "local_relative_path", init_log_file, HARM)
+    for name, parameters, function in (
+        ("_read_from_local", "self worker_log_path", read_from_local),
+        ("_read_from_logs_server", "self ti worker_log_rel_path", read_from_logs_server),
+    ):
+        replace(Handler, name, parameters, lambda _, own=function: own, HARM)
