@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import host_values
-from commands import host, lock, output, path, succeeds
+from commands import host, lock, output, path, printable, succeeds
 
 LIB = Path(__file__).resolve().parent
 SOON = 30 * 86400  # seconds
@@ -38,8 +38,8 @@ LOGS = "journalctl -u minikube says why"
 
 
 def fail(message: str) -> NoReturn:
-    """Say what is wrong, without characters that would drive a terminal, and end."""
-    sys.exit("".join(each for each in message if each.isprintable() or each in "\n\t"))
+    """Say what is wrong, and end."""
+    sys.exit(printable(message))
 
 
 class End(NamedTuple):

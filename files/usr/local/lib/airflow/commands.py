@@ -1,4 +1,4 @@
-"""Shared by the commands airflow-rotate and airflow-restore; lib.sh is for those in sh."""
+"""Shared by the programs in Python; lib.sh is for those in sh."""
 
 import os
 import subprocess
@@ -15,6 +15,11 @@ host = cache(host_values.read)
 def path(name: str) -> Path:
     """A path among the values of this host."""
     return Path(host()[name])
+
+
+def printable(text: str) -> str:
+    """A text without characters that would drive a terminal: as Python escapes them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def status(

@@ -55,8 +55,9 @@ backup_mac() {
 print(hmac.new(key, sys.stdin.buffer.read(), 'sha256').hexdigest())"
 }
 
-# Print the backups of one kind, the newest first, by the time in their names: the time of a file
-# changes with each copy. BEFORE-upgrade-pending, of an upgrade that is under way, is the newest.
+# Print the backups of one kind, or of all (*), the newest first, by the time in their names: the
+# time of a file changes with each copy. BEFORE-upgrade-pending, of an upgrade that is under way, is
+# the newest.
 backups() { # KIND
     find "$BACKUPS" -maxdepth 1 -name "$1-*.tar*" | sed -n 's/^.*-\([0-9]\{8\}T[0-9]\{6\}Z\|pending\)\.tar\(\.age\)\?$/\1 &/p' |
         LC_ALL=C sort -r | cut -d' ' -f2-

@@ -17,14 +17,9 @@ count() {
         fail "$lost, and the database does not tell whether its data needs it: $DATABASE_HELP"
 }
 
-# Print the backups with names like $1, the newest first, by the time in the names.
-newest_first() {
-    find "$BACKUPS" -name "$1" | sed 's/.*-/& /' | sort -rk2 | tr -d ' '
-}
-
-# Print the newest backup with the secret.
+# Print the newest backup with the secret, of those that are not encrypted.
 backup() {
-    newest_first '*.tar' | while read -r each; do
+    backups '*' | grep '\.tar$' | while read -r each; do
         tar -xOf "$each" host.tar 2>/dev/null | tar -xO "$file" 2>/dev/null | grep -q . || continue
         echo "$each"
         break
@@ -44,7 +39,7 @@ fernet-key)
         fail "$lost. Bring it back from a backup, then deploy again:" \
             "tar -xOf $from host.tar | sudo tar -xC / $file"
     # Nobody but the holder of the private key can look into an encrypted one.
-    from=$(newest_first '*.tar.age' | head -n 1)
+    from=$(backups '*' | grep -m 1 '\.age$' || true)
     [ -z "$from" ] ||
         fail "$lost. Bring it back from a backup with the private key of retention_backup_recipient, then deploy again:" \
             "age --decrypt -i KEY_FILE $from | tar -xO host.tar | sudo tar -xC / $file"

@@ -7,7 +7,7 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-[ $# = 3 ] || [ $# = 4 ] || usage
+[ $# = 3 ] || [ "$#${2-}" = 4role ] || usage
 kind=$2 name=$3 limit=${4-}
 cd /
 
