@@ -6,6 +6,7 @@ tests/host has the same with Airflow's own models.
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import MaxRetryError, ProtocolError
 
 from tests.unit.fake import FILES
 
@@ -633,3 +636,75 @@ def test_a_link_to_a_bundle_is_only_a_link(
     links = importlib.import_module("airflow_deploy_links")
     links.change(SimpleNamespace(DagBundleModel=Bundle))
     assert Bundle(template).render_url("1") == url
+
+
+# The cluster's API
+
+
+@pytest.fixture
+def executor(modules: Path) -> Any:
+    """An executor of Airflow's parameters, changed, which tells the errors that it handles."""
+
+    class KubernetesExecutor:
+        raised: Exception | None = None
+
+        def _adopt_completed_pods(self, kube_client: Any) -> None:
+            if self.raised:
+                raise self.raised
+
+        def _handle_pod_publish_error(self, task: Any, e: Exception) -> Exception:
+            return e
+
+    module = SimpleNamespace(KubernetesExecutor=KubernetesExecutor)
+    importlib.import_module("airflow_deploy_outages").change(module)
+    return KubernetesExecutor()
+
+
+@pytest.mark.parametrize(
+    "away",
+    [MaxRetryError(None, "/api", None), ApiException(503)],  # type: ignore[arg-type]
+)
+def test_a_cluster_that_does_not_answer_ends_no_scheduler(
+    away: Exception, executor: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor._adopt_completed_pods(None)
+    assert not caplog.messages
+    executor.raised = away
+    executor._adopt_completed_pods(None)
+    assert caplog.messages[0].startswith(
+        "The cluster does not list its pods, so Airflow asks later"
+    )
+    executor.raised = OperationalError()
+    with pytest.raises(OperationalError):
+        executor._adopt_completed_pods(None)
+
+
+def refusal(status: int, words: str = "") -> ApiException:
+    """An answer of the cluster's API, whose body is a Status."""
+    error = ApiException(status)
+    error.body = json.dumps({"kind": "Status", "message": words})
+    return error
+
+
+WITHOUT_ROLES = refusal(403, 'pods is forbidden: User "x" cannot create resource "pods" in API')
+NOT_READY = refusal(403, 'pods "x" is forbidden: not yet ready to handle request')
+
+
+def test_a_pod_that_a_starting_api_refuses_stays_queued_for_a_minute(
+    executor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handled(seconds: float, error: Exception) -> type[Exception]:
+        monkeypatch.setattr("time.monotonic", lambda: 1000 + seconds)
+        return type(executor._handle_pod_publish_error("task", error))
+
+    for second, error in enumerate((WITHOUT_ROLES, NOT_READY, refusal(401))):
+        assert handled(second, error) is ProtocolError  # Airflow asks again after it
+    # Other errors are Airflow's.
+    assert handled(3, refusal(403, "exceeded quota")) is ApiException
+    assert handled(3, refusal(422, "a policy refuses it")) is ApiException
+    assert handled(59, WITHOUT_ROLES) is ProtocolError
+    # A right that is taken away fails the task.
+    for second in (61, 100, 150):
+        assert handled(second, WITHOUT_ROLES) is ApiException
+    # Another start.
+    assert handled(300, WITHOUT_ROLES) is ProtocolError

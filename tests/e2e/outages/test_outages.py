@@ -168,6 +168,8 @@ def test_both_apis_away(
     patient: str, airflow: Airflow, cluster: client.CoreV1Api, shell: Shell
 ) -> None:
     """The cluster's for two minutes, Airflow's for the first of them; then a new kubelet."""
+    restarts = "systemctl show --property NRestarts airflow-scheduler"
+    before = shell(restarts)
     # A task whose pod is about to begin does not find the Execution API.
     early = airflow.trigger(SMOKE_TEST)
 
@@ -196,3 +198,4 @@ def test_both_apis_away(
     for each in (early, run):
         ends_well(airflow, SMOKE_TEST, each, 240 + SLACK)
         assert {number for _, number in tries(airflow, SMOKE_TEST, each).values()} == {1}
+    assert shell(restarts) == before, "the scheduler goes on"

@@ -15,6 +15,7 @@ import airflow_deploy_crashes
 import airflow_deploy_links
 import airflow_deploy_logs
 import airflow_deploy_memory
+import airflow_deploy_outages
 from airflow import settings
 from airflow.configuration import conf
 from airflow.exceptions import AirflowClusterPolicyViolation
@@ -59,6 +60,7 @@ airflow_deploy_columns.install()
 airflow_deploy_apart.install()
 airflow_deploy_callbacks.install()
 airflow_deploy_links.install()
+airflow_deploy_outages.install()
 
 
 @hookimpl
