@@ -21,13 +21,27 @@ def make_tables(server: postgres.Server, database: str, owner: str = "airflow") 
     fill_with_tables(server, database, owner)
 
 
+def kind(table: str, column: str) -> str:
+    """The type of a column."""
+    if column == "next_kwargs":
+        return "json"
+    numbers = column == "id*" or (table.startswith("ab_") and column.endswith("_id"))
+    return "bigint" if numbers else "text"
+
+
 def fill_with_tables(server: postgres.Server, database: str, owner: str = "airflow") -> None:
-    """All tables in an empty database, each column of the type text."""
+    """All tables in an empty database. Columns have the type text, but for some that the guard of
+    rows looks at."""
     made = [f"set role {owner};"]
     for table, columns in TABLES.items():
-        names = [f'"{column.rstrip("*")}" text' for column in columns]
+        names = [f'"{name.rstrip("*")}" {kind(table, name)}' for name in columns]
         made.append(f"create table {table} ({', '.join(names)});")
-        if "id*" in columns:
-            owned = "" if table.startswith(LOOSE) else f" owned by {table}.id"
-            made.append(f"create sequence {table}_id_seq{owned};")
+        if "id*" not in columns:
+            continue
+        made.append(f"create sequence {table}_id_seq;")
+        if not table.startswith(LOOSE):
+            made.append(
+                f"alter sequence {table}_id_seq owned by {table}.id;"
+                f" alter table {table} alter id set default nextval('{table}_id_seq');"
+            )
     server.sql("\n".join(made), database)

@@ -83,6 +83,21 @@ def lacks(server: postgres.Server, database: str) -> str:
     return server.sql(f"{AS_OWNER}{GRANTS};", database)
 
 
+def test_a_session_reads_the_last_times_that_python_has(
+    server: postgres.Server, database: str
+) -> None:
+    """The host, and so the server, may be in another time zone."""
+    far = "select timestamptz '9999-12-31 23:59:59+00'"
+    server.sql("alter system set timezone = 'Europe/Berlin'")
+    try:
+        server.sql("select pg_reload_conf()")
+        assert server.sql(far, "postgres").startswith("10000-01-01")
+        assert server.sql(far, database).startswith("9999-12-31")
+    finally:
+        server.sql("alter system reset timezone")
+        server.sql("select pg_reload_conf()")
+
+
 def test_the_second_run_finds_nothing_to_do(server: postgres.Server, database: str) -> None:
     assert lacks(server, database) == ""
 
@@ -92,7 +107,8 @@ def test_the_deploy_gives_the_rights_once(
 ) -> None:
     host = host_of(server, tmp_path, "deployed", "airflow", "airflow-dags")
     make_tables(server, "deployed")
-    assert host.check("grants.sh") == "the role airflow-dags has other rights than it should"
+    said = host.check("grants.sh")
+    assert said.startswith("the role airflow-dags has other rights than it should, or the database")
     assert host.apply("grants.sh") == host.check("grants.sh") == ""
     host.values["OWNER_CONNECTION"] = "PGDATABASE=missing"
     done = host.run("grants.sh", "check")
@@ -258,11 +274,18 @@ insert into job (id, job_type) values ('1', 'SchedulerJob'), ('2', 'TriggererJob
 insert into callback (id, type)
 values ('1', 'executor'), ('2', 'triggerer'), ('3', 'dag_processor');
 insert into task_instance (id, executor_config) values ('1', 'true one');
+insert into asset (name) values ('one');
 insert into ab_view_menu (id, name)
 values ('1', 'Users'), ('2', 'DAG:mine'), ('3', 'DAG Run:mine');
 insert into ab_permission_view (id, view_menu_id) values ('1', '1'), ('2', '2'), ('3', '3');
 insert into ab_permission_view_role (id, permission_view_id, role_id) values ('1', '1', '1');
 """
+# Airflow takes the ids of these rows from a sequence, and names them.
+RIGHT = (
+    "insert into ab_permission_view_role (id, permission_view_id, role_id)"
+    " values (nextval('ab_permission_view_role_id_seq'), {})"
+)
+DEEP, LONG = '{"a": ' * 300 + "1" + "}" * 300, "1" * 5000
 # Statements, and whether they are let through.
 ASKED = {
     "update job set latest_heartbeat = now() where id = '2'": True,
@@ -277,10 +300,10 @@ ASKED = {
     "update callback set state = 'success' where id = '1'": False,
     "delete from callback where id = '3'": True,
     "delete from callback where id = '1'": False,
-    "insert into ab_permission_view_role (permission_view_id, role_id) values ('2', '1')": True,
-    "insert into ab_permission_view_role (permission_view_id, role_id) values ('3', '1')": True,
-    "insert into ab_permission_view_role (permission_view_id, role_id) values ('1', '1')": False,
-    "insert into ab_permission_view_role (permission_view_id, role_id) values ('9', '1')": False,
+    RIGHT.format("2, 1"): True,
+    RIGHT.format("3, 1"): True,
+    RIGHT.format("1, 1"): False,
+    RIGHT.format("9, 1"): False,
     "delete from ab_permission_view_role where permission_view_id = '1'": False,
     # Airflow reads such a task in no process.
     "update task_instance set next_kwargs = '\"x\"'": False,
@@ -290,6 +313,17 @@ ASKED = {
     "update task_instance set next_kwargs = null": True,
     "insert into task_instance_history (next_kwargs) values ('5')": False,
     "insert into task_instance_history (next_kwargs) values ('{}')": True,
+    # Python reads none of these.
+    f"update task_instance set next_kwargs = '{DEEP}'": False,
+    f"update task_instance set next_kwargs = '{{\"x\": [-{LONG}]}}'": False,
+    f'update task_instance set next_kwargs = \'{{"x": "{LONG}"}}\'': True,
+    # Airflow would get these ids later, and fail.
+    "insert into log (id) select last_value + 9 from log_id_seq": False,
+    "insert into log (id) values (1000)": False,
+    "insert into log (id) values (nextval('log_id_seq'))": True,
+    "update asset set id = 1000": False,
+    "update asset set id = id, name = 'another'": True,
+    "select setval('log_id_seq', 1000)": False,
     # The scheduler would make as many task instances.
     "insert into task_map (length) values ('2000000000')": False,
 }

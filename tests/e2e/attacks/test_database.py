@@ -48,6 +48,17 @@ ATTACKS = {
     # Code that the scheduler gives to an executor.
     "a callback": "insert into callback (id, type, fetch_method, data, priority_weight, created_at)"
     " values (gen_random_uuid(), 'executor', 'import_path', '{}', 1, now())",
+    # Ids that Airflow gets from a sequence later, and numbers that Python does not read.
+    "records of the future": "insert into log (id, dttm, event)"
+    " select (select max(id) from log) + 1000, now(), 'x'",
+    "services of the future": "insert into job (id, job_type, state)"
+    " select (select max(id) from job) + 1000, 'TriggererJob', 'success'",
+    "a long number in a DAG": "update dag set asset_expression ="
+    " ('{\"a\":' || repeat('1', 5000) || '}')::json",
+    "a long number in a task": "update task_instance set next_kwargs ="
+    " ('{\"a\":' || repeat('1', 5000) || '}')::json",
+    "deep data in a DAG": "update serialized_dag set data ="
+    " (repeat('{\"a\":', 2000) || '1' || repeat('}', 2000))::json",
     # The way around the trigger that refuses the rows.
     "no trigger": "alter table job disable trigger all",
     "another trigger": "create or replace function airflow_dags_rows() returns trigger"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
 from tests.e2e.conftest import Shell
+from tests.e2e.runs import ENDED
 from tests.e2e.support import SLACK, Airflow, bring_dag, properties
 from tests.support import wait_for
 
 LARGEST = 2**31 - 1
+SMOKE_TEST = "airflow_smoke_test"
 DAG = """
 from datetime import datetime, timedelta, timezone
 
@@ -193,3 +196,18 @@ def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
         "cd / && runuser -u airflow -- psql -XAtq airflow -c"
         " \"delete from asset_partition_dag_run where target_dag_id = 'airflow_smoke_test'\""
     )
+
+
+def test_a_far_time_ends_no_scheduler(airflow: Airflow, shell: Shell) -> None:
+    """PostgreSQL has the host's time zone, in which it may be the year 10000 already."""
+    postgres = "cd / && runuser -u postgres -- psql -XAtq -c '{}' -c 'select pg_reload_conf()'"
+    shell(postgres.format('alter system set timezone = "Europe/Berlin"'))
+    before = properties(shell, "airflow-scheduler", "NRestarts")
+    runs = f"/dags/{SMOKE_TEST}/dagRuns"
+    run = airflow.request("POST", runs, {"logical_date": "9999-12-31T23:59:59+00:00"})["dag_run_id"]
+    try:
+        wait_for(lambda: airflow.run_state(SMOKE_TEST, run) in ENDED, 120 + SLACK, "it ends")
+        assert properties(shell, "airflow-scheduler", "NRestarts") == before
+    finally:
+        airflow.request("DELETE", f"{runs}/{quote(run)}")
+        shell(postgres.format("alter system reset timezone"))

@@ -120,25 +120,48 @@ declare
     earliest constant timestamptz := '0002-01-01';
     latest constant timestamptz := '9998-12-31';
     allowed boolean := true;
-    of_time name;
+    part record;
     moment timestamptz;
+    content jsonb;
+    last bigint;
 begin
     if tg_op <> 'DELETE' then
-        for of_time in select attname from pg_attribute
-            where attrelid = tg_relid and atttypid = 'timestamptz'::regtype and not attisdropped
+        for part in select attname as name, atttypid = 'timestamptz'::regtype as is_time
+            from pg_attribute
+            where attrelid = tg_relid and not attisdropped
+            and atttypid in ('timestamptz'::regtype, 'json'::regtype, 'jsonb'::regtype)
         loop
-            execute format('select ($1).%I', of_time) into moment using new;
-            if moment not between earliest and latest then
-                -- Not refused: a start_date in a DAG may be such, and would end the dag-processor.
-                new := jsonb_populate_record(new, jsonb_build_object(
-                    of_time, least(greatest(moment, earliest), latest)));
+            if part.is_time then
+                execute format('select ($1).%I', part.name) into moment using new;
+                if moment not between earliest and latest then
+                    -- Not refused: a start_date in a DAG may be such, and would end the dag-processor.
+                    new := jsonb_populate_record(new, jsonb_build_object(
+                        part.name, least(greatest(moment, earliest), latest)));
+                end if;
+            else
+                -- Python reads no number of more than 4300 digits, and no deep nesting.
+                execute format('select ($1).%I::jsonb', part.name) into content using new;
+                allowed := allowed and (
+                    content @? '$.** ? (@.type() == "number" && (@ > 1e400 || @ < -1e400))'
+                    or content @? '$.**{250}'
+                ) is not true;
             end if;
         end loop;
+        -- A sequence gives each id only once: Airflow fails if it gets one that is taken.
+        select s.last_value into last
+        from pg_class as c join pg_sequences as s on s.sequencename = c.relname
+        left join pg_depend as d on d.classid = 'pg_class'::regclass and d.objid = c.oid
+            and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')
+        where c.relnamespace = 'public'::regnamespace and s.schemaname = 'public'
+        and (d.refobjid = tg_relid or d.objid is null and c.relname = tg_table_name || '_id_seq');
+        if found then
+            allowed := allowed and (new.id <= last or tg_op = 'UPDATE' and new.id = old.id);
+        end if;
     end if;
     case tg_table_name
     when 'job' then
         -- The scheduler's heartbeat decides whether liveness kills it.
-        allowed := new.job_type in ('DagProcessorJob', 'TriggererJob')
+        allowed := allowed and new.job_type in ('DagProcessorJob', 'TriggererJob')
             and (tg_op = 'INSERT' or old.job_type = new.job_type);
     when 'log' then
         -- Nobody writes in another's name.
@@ -146,22 +169,22 @@ begin
         new.owner_display_name := null;
     when 'callback' then
         -- Those of other types name code that the scheduler gives to an executor.
-        allowed := case tg_op
+        allowed := allowed and case tg_op
             when 'INSERT' then new.type = 'dag_processor'
             when 'UPDATE' then old.type = 'triggerer'
             else old.type = 'dag_processor'
         end;
     when 'task_instance' then
         -- Neither scheduler nor api-server can read a task with next_kwargs of another type.
-        allowed := jsonb_typeof(new.next_kwargs::jsonb) in ('object', 'null') is not false;
+        allowed := allowed and jsonb_typeof(new.next_kwargs::jsonb) in ('object', 'null') is not false;
     when 'task_instance_history' then
-        allowed := jsonb_typeof(new.next_kwargs::jsonb) in ('object', 'null') is not false;
+        allowed := allowed and jsonb_typeof(new.next_kwargs::jsonb) in ('object', 'null') is not false;
         -- A pickle: only the one that the task has.
         select executor_config into new.executor_config
         from public.task_instance where id = new.task_instance_id;
     when 'ab_permission_view_role' then
         -- Rights on DAGs and their runs (access_control), and on nothing else.
-        allowed := exists (
+        allowed := allowed and exists (
             select from public.ab_permission_view as permission
             join public.ab_view_menu as resource on resource.id = permission.view_menu_id
             where permission.id = coalesce(new.permission_view_id, old.permission_view_id)
@@ -299,6 +322,14 @@ statements (place, statement) as (
         -- It names the role, which another server or another setting may change.
         and strpos(pg_get_triggerdef(t.oid), format('(CURRENT_USER = %L::', 'airflow-dags')) > 0
         and p.pronamespace = 'public'::regnamespace and p.proname = 'airflow_dags_rows'
+    )
+    union all
+    -- Python reads each time that the API takes, but some of the years 1 and 9999 only in UTC.
+    select 4, format('alter database %I set timezone to ''UTC''', current_database())
+    where not exists (
+        select from pg_db_role_setting as s join pg_database as d on d.oid = s.setdatabase
+        where d.datname = current_database() and s.setrole = 0
+        and 'TimeZone=UTC' = any (s.setconfig)
     )
 )
 select statement from statements order by place, statement
