@@ -36,9 +36,9 @@ def deploy(settings: HostSettings) -> None:
     access.grant(settings)
     image.load(settings)
 
-    # Switch. From here on Airflow changes. If its version does, it is stopped and backed up first,
-    # and starts again with its services. The database comes before its users: objects need its
-    # schema, services need all of them. nginx leads to the services of this version.
+    # Switch. From here on Airflow changes. If its version changes, the guard stops it and makes a
+    # backup first, and services.run starts it again. Objects need the database's schema, and
+    # services need both. nginx must fit the version that it serves.
     with upgrade.guard(settings):
         proxy.configure(settings)
         config.write(settings)
@@ -48,8 +48,8 @@ def deploy(settings: HostSettings) -> None:
         dags.publish(settings)
         services.run(settings)
 
-    # Operate. These look after an Airflow that runs. The address for people comes to a page that
-    # answers.
+    # Operate. These look after an Airflow that runs. The virtual address comes only to a host whose
+    # page answers.
     address.run(settings)
     metrics.run(settings)
     timers.run(settings)

@@ -191,11 +191,14 @@ NODE_LOGS_UNIT = f"{UNITS_DIRECTORY}/opt-airflow-logs.mount"  # systemd names it
 TEMPORARY_FILES = "/etc/tmpfiles.d/airflow-minikube.conf"
 CONTAINERD_PROXY = f"{UNITS_DIRECTORY}/containerd.service.d/airflow-proxy.conf"
 NGINX_UNIT = "nginx.service"
+NGINX_DROP_IN = f"{UNITS_DIRECTORY}/{NGINX_UNIT}.d/airflow.conf"
 POSTGRES_DROP_IN = f"{UNITS_DIRECTORY}/postgresql@*-main.service.d/airflow.conf"
 ADDRESS_UNIT = "keepalived.service"
 ADDRESS_DROP_IN = f"{UNITS_DIRECTORY}/{ADDRESS_UNIT}.d/airflow.conf"
 METRICS_UNIT = "prometheus-postgres-exporter.service"
 METRICS_SOCKET = "prometheus-postgres-exporter.socket"
+METRICS_DROP_IN = f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d/airflow.conf"
+METRICS_SANDBOX = f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d/10-airflow-sandbox.conf"
 # Tells the api-server of JWT_KEYS.
 JWT_DROP_IN = f"{UNITS_DIRECTORY}/airflow-api-server.service.d/jwt-keys.conf"
 
@@ -273,7 +276,7 @@ BACKUP_PENDING = "before-upgrade-pending"  # name of a backup during the upgrade
 BACKUPS_KEPT_BEFORE = 3  # of those made before an upgrade, a restore or a rollback
 
 # The smoke test runs again when one of these changes. The file of connections is missing if the
-# inventory has none, and so is the proxy's without a proxy.
+# inventory has none.
 SMOKE_TEST_INPUTS = (
     *(CONFIG, POD_TEMPLATE, POD_POLICY, KUBECONFIG, OBJECTS, NGINX_SITE, PODS_AUTHORITY),
     SANDBOX,
@@ -426,12 +429,7 @@ PLACES = (
     Place(NODE_LOGS_UNIT, "configuration", "shows the node the logs", removal="cluster"),
     Place(CONTAINERD_PROXY, "configuration", "containerd's proxy", removal="cluster"),
     Place(NGINX_SITE, "configuration", "the proxy's site", removal="proxy"),
-    Place(
-        f"{UNITS_DIRECTORY}/{NGINX_UNIT}.d/airflow.conf",
-        "configuration",
-        "records the proxy's inputs",
-        removal="proxy",
-    ),
+    Place(NGINX_DROP_IN, "configuration", "records the proxy's inputs", removal="proxy"),
     Place(ADDRESS_CONFIG, "configuration", "the address of several hosts", removal="address"),
     Place(ADDRESS_DROP_IN, "configuration", "records keepalived's inputs", removal="address"),
     Place(
@@ -441,13 +439,13 @@ PLACES = (
         removal="metrics",
     ),
     Place(
-        f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d/airflow.conf",
+        METRICS_DROP_IN,
         "configuration",
         "the options of the Prometheus endpoint",
         removal="metrics",
     ),
     Place(
-        f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d/10-airflow-sandbox.conf",
+        METRICS_SANDBOX,
         "configuration",
         "the sandbox of the Prometheus endpoint",
         removal="metrics",

@@ -76,8 +76,6 @@ def _write_variables(settings: HostSettings) -> None:
             name=name,
             src=StringIO(text),
             dest=DAGS_ENV,
-            user="root",
-            group="root",
             mode="644",
         )
         return
@@ -85,8 +83,6 @@ def _write_variables(settings: HostSettings) -> None:
         name="Write the variables of DAGs without the digest of their image",
         src=StringIO(text),
         dest=DAGS_ENV_CANDIDATE,
-        user="root",
-        group="root",
         mode="600",
     )
     ensure(

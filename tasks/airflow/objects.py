@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from pydantic import SecretStr
 from pyinfra.api import deploy
 from pyinfra.operations import files
@@ -13,6 +10,7 @@ from tasks.airflow import users
 from tasks.layout import LIB, OBJECTS, RUN
 from tasks.lib.operations import run_unless, secret_file
 from tasks.settings import HostSettings
+from tasks.settings.types import secret_json
 
 PROGRAM = f"{LIB}/sync-objects.py"
 
@@ -23,21 +21,13 @@ def wanted(settings: HostSettings) -> SecretStr:
         name: connection.model_dump(by_alias=True)
         for name, connection in settings.airflow.connections.items()
     }
-    return SecretStr(
-        json.dumps(
-            {
-                "connections": connections,
-                "variables": settings.airflow.variables,
-                "pools": {name: pool.model_dump() for name, pool in settings.airflow.pools.items()},
-            },
-            default=_reveal,
-            indent=1,
-        )
+    return secret_json(
+        {
+            "connections": connections,
+            "variables": settings.airflow.variables,
+            "pools": {name: pool.model_dump() for name, pool in settings.airflow.pools.items()},
+        }
     )
-
-
-def _reveal(value: Any) -> str:
-    return str(value.get_secret_value())
 
 
 def sync(settings: HostSettings) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from pydantic import SecretStr
 from pyinfra.api import deploy
 
@@ -12,6 +9,7 @@ from tasks.layout import LIB, USERS
 from tasks.lib import members
 from tasks.lib.operations import ensure, run_unless, secret_file
 from tasks.settings import HostSettings
+from tasks.settings.types import secret_json
 
 PROGRAM = "users.py"
 
@@ -19,12 +17,7 @@ PROGRAM = "users.py"
 def wanted(settings: HostSettings) -> SecretStr:
     """Users and roles of the inventory as JSON, with their passwords."""
     users = {name: user.model_dump() for name, user in settings.web.users.items()}
-    text = json.dumps({"roles": settings.web.roles, "users": users}, default=_reveal, indent=1)
-    return SecretStr(text)
-
-
-def _reveal(value: Any) -> str:
-    return str(value.get_secret_value())
+    return secret_json({"roles": settings.web.roles, "users": users})
 
 
 @deploy("Users")

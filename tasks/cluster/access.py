@@ -59,7 +59,7 @@ def grant(settings: HostSettings) -> None:
         # The dag-processor reads DAGs. The web page reads logs, also the triggerer's.
         users = [DAGS_USER] if key == "dags_claim" else [CONTROL_USER, DAGS_USER]
         ensure(
-            name=f"Find the claim of {key} and its folder on the host",
+            name=f"Check the claim in {key} and its folder on the host",
             program="claim.sh",
             args=[key, claim.name, claim.host_path, *users],
             already="it has its volume, and the host sees its files",
@@ -168,8 +168,6 @@ def _write_list(what: str, objects: Sequence[Mapping[str, Any]], path: str) -> N
         name=f"Write {what}",
         src=StringIO(text + "\n"),
         dest=path,
-        user="root",
-        group="root",
         mode="600",
     )
 

@@ -42,4 +42,8 @@ def keep() -> None:
         dest=UNITS_DIRECTORY,
         record=UNITS_RECORD,
     )
-    systemd.load(name="Run their timer", kind="timers", already="it runs as it is on the disk")
+    systemd.load(
+        name="Run the timer that renews Kubernetes' certificates",
+        kind="timers",
+        already="it runs as it is on the disk",
+    )

@@ -6,9 +6,9 @@ from tasks.lib.operations import ensure
 
 
 def watch() -> None:
-    """The exporter finds the room of each file system; a timer keeps it new."""
+    """The exporter finds the free space of each file system; a timer keeps it new."""
     ensure(
-        name="Record the room of the file systems",
+        name="Record the free space of the file systems",
         program="disks.sh",
         already="it is recorded",
     )

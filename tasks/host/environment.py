@@ -210,8 +210,6 @@ def install(settings: HostSettings, some: Collection[str] | None = None) -> None
         name=f"Write {HOST_ENV}",
         src=StringIO(render(settings)),
         dest=HOST_ENV,
-        user="root",
-        group="root",
         mode="644",
     )
     # After their values, so that a program that a timer starts meanwhile finds them.

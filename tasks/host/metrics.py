@@ -11,6 +11,8 @@ from pyinfra.operations import files
 from tasks import layout
 from tasks.layout import (
     DATABASE,
+    METRICS_DROP_IN,
+    METRICS_SANDBOX,
     METRICS_SOCKET,
     METRICS_UNIT,
     METRICS_USER,
@@ -23,9 +25,6 @@ from tasks.lib.operations import ensure, packages
 from tasks.settings import HostSettings
 
 PACKAGE = "prometheus-postgres-exporter"
-DROP_INS = f"{UNITS_DIRECTORY}/{METRICS_UNIT}.d"
-DROP_IN = f"{DROP_INS}/airflow.conf"
-SANDBOX = f"{DROP_INS}/10-airflow-sandbox.conf"  # the same that Airflow's services have
 SOCKET = f"{UNITS_DIRECTORY}/{METRICS_SOCKET}"
 QUERIES = f"{layout.LIB}/metrics.yaml"
 EARLIER_QUERIES = "/etc/airflow/metrics.yaml"
@@ -41,7 +40,7 @@ def run(settings: HostSettings) -> None:
     whole_file.put(
         name=f"Write the sandbox of {METRICS_UNIT}",
         src=f"files{layout.SANDBOX}",
-        dest=SANDBOX,
+        dest=METRICS_SANDBOX,
         mode="644",
     )
     whole_file.template(
@@ -53,15 +52,15 @@ def run(settings: HostSettings) -> None:
     )
     whole_file.template(
         name=f"Write the drop-in of {METRICS_UNIT}",
-        src=f"files{DROP_IN}.j2",
-        dest=DROP_IN,
+        src=f"files{METRICS_DROP_IN}.j2",
+        dest=METRICS_DROP_IN,
         mode="644",
         socket=METRICS_SOCKET,
         port=settings.postgres_port,
         database=DATABASE,
         role=METRICS_USER,
         queries=QUERIES,
-        inputs=(SANDBOX, SOCKET, DROP_IN, QUERIES),
+        inputs=(METRICS_SANDBOX, SOCKET, METRICS_DROP_IN, QUERIES),
         started_with=STARTED_WITH,
     )
     packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
@@ -79,6 +78,6 @@ def remove() -> None:
     systemd.gone(
         name="Remove the endpoint for Prometheus",
         units=[METRICS_SOCKET, METRICS_UNIT],
-        drop_in=DROP_IN,
-        files=[EARLIER_QUERIES, f"{STARTED_WITH}/{METRICS_UNIT}", SOCKET, SANDBOX],
+        drop_in=METRICS_DROP_IN,
+        files=[EARLIER_QUERIES, f"{STARTED_WITH}/{METRICS_UNIT}", SOCKET, METRICS_SANDBOX],
     )

@@ -50,8 +50,6 @@ def configure(settings: HostSettings) -> None:
             name="Write the authority of the database",
             src=StringIO(authority),
             dest=DATABASE_AUTHORITY,
-            user="root",
-            group="root",
             mode="644",
         )
 
@@ -217,7 +215,7 @@ def _start_again(settings: HostSettings) -> None:
 
 
 def _let_the_exporter_ask() -> None:
-    """The exporter has a role that sees PostgreSQL's own figures; GRANTS gives it Airflow's."""
+    """The exporter has a role that sees PostgreSQL's own figures; grants.sql gives it Airflow's."""
     ask = f"select pg_has_role('{METRICS_USER}', 'pg_monitor', 'member')"
     run_unless(
         name="Let the exporter see figures of PostgreSQL",

@@ -13,7 +13,7 @@ from pyinfra.operations import files
 
 from tasks import layout
 from tasks.host import tls
-from tasks.layout import LOOPBACK, NGINX_SITE, NGINX_UNIT, STARTED_WITH, UNITS_DIRECTORY
+from tasks.layout import LOOPBACK, NGINX_DROP_IN, NGINX_SITE, NGINX_UNIT, STARTED_WITH
 from tasks.lib import progress, whole_file
 from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
@@ -21,8 +21,6 @@ from tasks.settings.types import in_url
 
 NGINX = "/etc/nginx"
 ENABLED = f"{NGINX}/sites-enabled"
-DROP_INS = f"{UNITS_DIRECTORY}/{NGINX_UNIT}.d"
-DROP_IN = f"{DROP_INS}/airflow.conf"
 WELCOME = "sites-available/default"  # nginx-common has one file of this name
 WELCOME_CHANGED = "dpkg -V nginx-common | grep -q /default$"
 WELCOME_PAGE = "/var/www/html/index.nginx-debian.html"
@@ -54,10 +52,10 @@ def _write_site(settings: HostSettings) -> None:
     certificate = tls.of_page(settings)
     whole_file.template(
         name=f"Write the drop-in of {NGINX_UNIT}",
-        src=f"files{DROP_IN}.j2",
-        dest=DROP_IN,
+        src=f"files{NGINX_DROP_IN}.j2",
+        dest=NGINX_DROP_IN,
         mode="644",
-        inputs=sorted({DROP_IN, NGINX_SITE, layout.CERTIFICATE, certificate}),
+        inputs=sorted({NGINX_DROP_IN, NGINX_SITE, layout.CERTIFICATE, certificate}),
         started_with=STARTED_WITH,
     )
     run_unless(
@@ -136,7 +134,7 @@ def remove() -> None:
         args=[
             NGINX_SITE,
             f"{ENABLED}/airflow",
-            DROP_IN,
+            NGINX_DROP_IN,
             layout.TLS,
             f"{STARTED_WITH}/{NGINX_UNIT}",
         ],

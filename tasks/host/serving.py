@@ -75,9 +75,7 @@ def prepare(settings: HostSettings) -> None:
         record=PACKAGES_RECORD,
     )
     for path, mode in DIRECTORIES.items():
-        files.directory(
-            name=f"Create {path} for it", path=path, user="root", group="root", mode=mode
-        )
+        files.directory(name=f"Create {path}", path=path, user="root", group="root", mode=mode)
     environment.install(settings, programs(settings))
 
 

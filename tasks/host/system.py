@@ -74,7 +74,7 @@ def install(settings: HostSettings) -> None:
         ],
         already=f"{CONTROL_USER} has another id",
     )
-    _create_user(DAGS_USER, "Apache Airflow, what runs DAGs' code", settings.airflow.uid)
+    _create_user(DAGS_USER, "Apache Airflow, code of DAGs", settings.airflow.uid)
     _create_user(CONTROL_USER, "Apache Airflow", groups=[DAGS_USER])
     # The control plane's user is in the other user's group, so it may read all that the other one
     # may, but not vice versa.

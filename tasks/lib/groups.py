@@ -96,7 +96,7 @@ def conflicts() -> Iterator[str]:
 def _conflicts_of(group: str) -> Iterator[str]:
     there, has = host.inventory.groups.get(group, []), GROUPS[group].has
     if not there:
-        # Data of a group that this inventory does not have is no group.
+        # A file in group_data makes no group: the inventory must list the hosts of one.
         if group in host.inventory.group_data and not host.inventory.group_data[group]:
             yield (
                 f"the group {group} is empty: name the host in it that should have {has}, or leave"

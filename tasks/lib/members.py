@@ -8,7 +8,7 @@ one has nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from io import StringIO
 from typing import Any
 
@@ -129,20 +129,18 @@ _turns: dict[str, _Turns] = {}
 
 
 @operation()
-def ensure_in_turn(
-    program: str, already: str, args: Sequence[str] = ()
-) -> Generator[str, None, None]:
+def ensure_in_turn(program: str, already: str) -> Generator[str, None, None]:
     """
     Run a program as `ensure` does, on one host after the other in the inventory's order.
 
     A host begins when those before it have finished. If one fails, those behind it stay as they
     are.
 
-    + program, already, args: like those of `ensure`
+    + program, already: like those of `ensure`
     """
     run: Callable[..., Generator[str, None, None]] = ensure._inner
     if not host.state.is_executing:
-        yield from run(program, already, args)
+        yield from run(program, already)
         return
     # The same for all hosts; a run may have the same program several times.
     turns = _turns.setdefault(host.current_op_hash or program, _Turns())
@@ -156,7 +154,7 @@ def ensure_in_turn(
         yield refused(said)
         return
     try:
-        yield from run(program, already, args)
+        yield from run(program, already)
         turns.finished.add(host.name)
     finally:
         if host.name not in turns.finished:

@@ -30,7 +30,7 @@ from pyinfra.context import ctx_host
 from tasks.lib.operations import alone
 
 PROGRAM = Path(__file__).with_name("ask.py")
-ROUNDS = 5  # an operation may ask again when it has an answer
+ROUNDS = 5  # an answer may lead an operation to its next question
 
 Answer = tuple[bool, CommandOutput]
 

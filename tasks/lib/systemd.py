@@ -1,4 +1,4 @@
-"""Units: whether they run as they are on the disk, and how to make them.
+"""Units of systemd: load them, run them as they are on the disk, remove unwanted ones.
 
 The deploy's units are files in files/etc/systemd/system. A unit whose inputs matter while it runs
 records their checksums when it starts, so the deploy can compare them at any time. A deploy that

@@ -116,7 +116,7 @@ def _system(report: Report) -> Iterator[str]:
 def _selinux(report: Report) -> Iterator[str]:
     if report.one("selinux") and not report.one("installed"):
         yield (
-            "SELinux is enforcing, with which this project never tried the deploy: write"
+            "SELinux is enforcing, and this deploy was never tried with it: write"
             " SELINUX=permissive into /etc/selinux/config and run `setenforce 0`"
         )
 
@@ -200,7 +200,7 @@ def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
     there, _, _ = migrated.partition("-")
     # After a rollback of several hosts, the first one alone knows that the database has gone back.
     knows = not settings.members or host.name == settings.members[0]
-    if knows and _numbers(settings.airflow.version) < _numbers(there):
+    if knows and releases.numbers(settings.airflow.version) < releases.numbers(there):
         yield (
             f"airflow_version: the database is Airflow {there}'s, and {settings.airflow.version}"
             " may damage it: `sudo airflow-rollback` on the host goes back to before the last"
@@ -239,8 +239,8 @@ def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:
     if not there:
         yield from _containerd(settings, report)
         return
-    (major, minor, *_), now = _numbers(wanted), _numbers(there)
-    if _numbers(wanted) < now:
+    (major, minor, *_), now = releases.numbers(wanted), releases.numbers(there)
+    if releases.numbers(wanted) < now:
         yield (
             f"kubernetes_version: the cluster has Kubernetes {there}, and minikube can't change it"
             f' to an older one, {wanted}: write "{there}", or, if nobody else uses the cluster,'
@@ -271,15 +271,16 @@ def _containerd(settings: Settings, report: Report) -> Iterator[str]:
     https://github.com/containerd/containerd/blob/main/RELEASES.md#kubernetes-support
     """
     wanted, release = settings.kubernetes.version, RELEASES.get(report.one("system").split()[-1])
-    if settings.node_is_host and release and release.containerd < 2 and _numbers(wanted) > [1, 36]:
+    if (
+        settings.node_is_host
+        and release
+        and release.containerd < 2
+        and releases.numbers(wanted) > [1, 36]
+    ):
         yield (
             f"kubernetes_version: {wanted} needs containerd 2, and {release.name} has containerd"
             f" {release.containerd}: write a version of 1.35, the last one that works with it"
         )
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(number) for number in version.split(".")]
 
 
 def _clock(report: Report) -> Iterator[str]:
@@ -353,7 +354,7 @@ def _cluster(settings: Settings, report: Report) -> Iterator[str]:
         lines = [line.removeprefix("|") for line in report.all("safe")]
         named = (report.all(key) for key in ("reached", "no_file", "no_tool"))
         yield from kubeconfig.findings(
-            path, settings.kubernetes.context, kubeconfig.Report(lines, *named)
+            path, settings.kubernetes.context, kubeconfig.KubeconfigReport(lines, *named)
         )
 
 

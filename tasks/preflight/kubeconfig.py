@@ -15,7 +15,7 @@ PROXY_WITH_LOGIN = "login"
 USER_FILES = ("client-certificate", "client-key")
 
 
-class Report(NamedTuple):
+class KubeconfigReport(NamedTuple):
     """The host's answers about the file, and about the things that it names."""
 
     safe_lines: Sequence[str]  # the file's lines with SAFE_KEYS of questions.py
@@ -24,7 +24,7 @@ class Report(NamedTuple):
     no_tool: Sequence[str]  # missing programs
 
 
-def findings(path: str, context: str | None, report: Report) -> Iterator[str]:
+def findings(path: str, context: str | None, report: KubeconfigReport) -> Iterator[str]:
     """The errors of the file, each with its cure."""
     try:
         content = yaml.safe_load("\n".join(report.safe_lines)) or {}

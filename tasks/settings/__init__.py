@@ -351,12 +351,14 @@ class Settings(Compound):
         if self.postgres.is_debians:
             yield (
                 f'postgres_provider: {all_of} write "existing", for a PostgreSQL that all of them'
-                " reach, name a host for it in the group database, or give the group another name"
+                " reach, name a host for it in the group database, or rename the group airflow"
+                " if each host should have an Airflow of its own"
             )
         if self.kubernetes.uses_minikube:
             yield (
                 f'kubernetes_provider: {all_of} write "existing", for a cluster that all of them'
-                " reach, name a host for it in the group cluster, or give the group another name"
+                " reach, name a host for it in the group cluster, or rename the group airflow"
+                " if each host should have an Airflow of its own"
             )
         if self.dags.source == "host":
             yield (

@@ -13,10 +13,10 @@ from tasks.settings.types import (
     Certificate,
     DatabaseLogin,
     DatabaseName,
+    DatabaseServer,
     Line,
     PostgresOption,
     Section,
-    Server,
     WebCertificate,
     host_and_port,
 )
@@ -46,10 +46,10 @@ class Postgres(Section):
         default={},
         description="Additional options of postgresql.conf; they override the deploy's own.",
     )
-    hosts: list[Server] = Field(
+    hosts: list[DatabaseServer] = Field(
         default=[],
         description="Addresses or names of an existing PostgreSQL, each with `:PORT` if that is not"
-        " 5432. Of several, Airflow uses the one that accepts writes. With a group `database`, the"
+        " 5432; of several, Airflow uses the one that accepts writes. With a group `database`, the"
         " name or address of its host; none uses the host's own address.",
     )
     database: DatabaseName = Field(

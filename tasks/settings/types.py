@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import ipaddress
+import json
 import math
 import posixpath
 import re
@@ -519,7 +520,7 @@ def host_and_port(value: str, default: int) -> tuple[str, int]:
     return found[1] or found[2] or "", int(found[3] or default)
 
 
-Server = Annotated[str, AfterValidator(_server)]
+DatabaseServer = Annotated[str, AfterValidator(_server)]
 # A managed PostgreSQL may impose names. These need no quotes in SQL, sed, URLs and variables.
 DatabaseName = Annotated[str, _checked("[A-Za-z_][A-Za-z0-9_.-]*", max_length=63)]
 
@@ -614,6 +615,11 @@ class KubernetesObject(TypedDict):
 Executor = Literal[
     "KubernetesExecutor", "KubernetesExecutor,LocalExecutor", "LocalExecutor,KubernetesExecutor"
 ]
+
+
+def secret_json(data: Any) -> SecretStr:
+    """Data as JSON, with the secrets that it has."""
+    return SecretStr(json.dumps(data, default=lambda each: each.get_secret_value(), indent=1))
 
 
 def is_this_host(address: str) -> bool:

@@ -61,7 +61,7 @@ def _base(settings: HostSettings) -> str:
 
 
 def _layer(settings: HostSettings) -> list[str]:
-    """The layers on top of the base: the versions of DAGs and of plugins; none without both."""
+    """The layers on top of the base: the versions of DAGs and of plugins that it holds."""
     found = [dags.version(settings)] if settings.dags.source == "image" else []
     if settings.plugins.source == "image":
         found.append(f"plugins-{plugins.version(settings)}")
@@ -144,8 +144,6 @@ def _try(settings: HostSettings) -> None:
         name="Write the trial pod",
         src=StringIO(json.dumps(manifest, indent=2) + "\n"),
         dest=TRIAL_POD,
-        user="root",
-        group="root",
         mode="600",
     )
     ensure(

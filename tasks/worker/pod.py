@@ -242,8 +242,6 @@ def let_the_cluster_check(settings: HostSettings, manifest: str) -> None:
         name="Write the pod template for the cluster to check",
         src=StringIO(manifest),
         dest=POD_CANDIDATE,
-        user="root",
-        group="root",
         mode="600",
     )
     ensure(

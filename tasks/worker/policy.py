@@ -88,8 +88,6 @@ def _apply(settings: HostSettings, templates: Sequence[Manifest], while_: str) -
         name=f"Write the policy on task pods{while_}",
         src=StringIO(text(settings, templates)),
         dest=POD_POLICY,
-        user="root",
-        group="root",
         mode="644",
     )
     ensure(

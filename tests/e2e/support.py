@@ -175,7 +175,7 @@ class Airflow:
         return {name: (component or {}).get("status") for name, component in answer.items()}
 
     def trigger(self, dag: str) -> str:
-        """Start a run of a DAG, which is waited for to become known; returns the run's id."""
+        """Wait until the DAG is known, start a run, and return its id."""
 
         def triggered() -> str | None:
             try:
@@ -240,7 +240,7 @@ class Browser:
             urllib.request.HTTPCookieProcessor(self.cookies),
             urllib.request.HTTPSHandler(context=airflow.trusting),
         )
-        # Where a login over TLS comes from, its page wants to know.
+        # Over TLS the login page requires a Referer.
         self.opener.addheaders = [("Referer", f"{url}/auth/login/")]
         page = self.get("/auth/login/")
         (token,) = set(re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', page))

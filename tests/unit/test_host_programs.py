@@ -346,7 +346,7 @@ def test_roles_and_the_database_are_made_once(kind: str, name: str, tmp_path: Pa
         logins = server.sql("select rolname from pg_roles where rolcanlogin and not rolsuper")
         assert logins.split() == (["airflow", name] if kind == "role" else ["airflow"])
         if kind == "role":
-            said = f"the role {name} may have another number of connections than 30"
+            said = f"the connection limit of the role {name} is not 30"
             assert host.check(*words, "30") == said
             assert host.apply(*words, "30") == host.check(*words, "30") == ""
             limit = f"select rolconnlimit from pg_roles where rolname = '{name}'"

@@ -66,21 +66,21 @@ PROMISES: dict[str, Kept] = {
     r"Airflow sees (?:it|a new file) within (\d+) seconds": (
         lambda plan, said: max(intervals()) + 5 + 10 <= int(said)
     ),
-    r"one that ends after (half) a second": lambda plan, said: (
+    r"is restarted after (half) a second": lambda plan, said: (
         services(plan, "Service.RestartSec") == {f"{number(said) * 1000:.0f}ms"}
     ),
     # However often they end, as while the database is away.
-    r"Services (restart) by themselves": lambda plan, said: (
+    r"A service that ends is (restarted)": lambda plan, said: (
         services(plan, "Service.Restart") == {"always"}
         and services(plan, "Unit.StartLimitIntervalSec") == {"0"}
     ),
     r"request can have (\d+) MB": lambda plan, said: (
         re.findall(r"client_max_body_size (\w+);", site()) == [f"{said}m"] * 2
     ),
-    r"takes (\d+) at a time from an address": lambda plan, said: (
+    r"at most (\d+) requests of 1 MB or more from one address": lambda plan, said: (
         site().count(f"    limit_conn airflow_large_from {said};\n") == 2
     ),
-    r"from an address and (\d+) from all": lambda plan, said: (
+    r"from one address at a time, and (\d+) in all": lambda plan, said: (
         site().count(f"    limit_conn airflow_large {said};\n") == 2
     ),
     r"too many logins gets status (\d+)": lambda plan, said: f"limit_req_status {said};" in site(),

@@ -12,8 +12,5 @@ case "${1-} $#" in
     sync "$BACKUP_KEY.new"
     mv "$BACKUP_KEY.new" "$BACKUP_KEY"
     ;;
-*)
-    echo "usage: backup-key.sh check|apply" >&2
-    exit 2
-    ;;
+*) usage ;;
 esac

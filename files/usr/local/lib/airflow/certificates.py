@@ -212,7 +212,7 @@ def restart(unread: Path) -> None:
 
 
 def sql(question: str, *, silent: bool = False) -> str | None:
-    """What the database says to its owner; none if it refuses."""
+    """The answer of the database to its owner; none if it refuses."""
     psql = (str(LIB / "owner.sh"), "psql", "-XAtqF", " ", "-v", "ON_ERROR_STOP=1", "-c", question)
     return output(*psql, silent=silent)
 

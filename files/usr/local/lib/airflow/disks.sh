@@ -23,10 +23,10 @@ case "${1-} $#" in
 "check 1")
     # A busy host may be ten minutes late.
     told=$(sql -c "select folder from deploy.disk where at > now() - interval '10 minutes' order by 1" 2>/dev/null) || told=
-    [ "$told" = "$(disks | cut -d' ' -f5)" ] || fail "the database does not have the room of all file systems"
+    [ "$told" = "$(disks | cut -d' ' -f5)" ] || fail "the database does not have the free space of all file systems"
     [ "$(sql -c "select has_schema_privilege('$METRICS_ROLE', 'deploy', 'usage')
         and has_table_privilege('$METRICS_ROLE', 'deploy.disk', 'select')")" = t ] ||
-        fail "Prometheus' exporter can not read the room of file systems"
+        fail "Prometheus' exporter can't read the free space of file systems"
     ;;
 "apply 1")
     disks | sql -c "set client_min_messages to warning;

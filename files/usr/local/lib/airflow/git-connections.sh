@@ -10,11 +10,9 @@ here=$(dirname "$(readlink -f "$0")")
 action=$1
 shift
 
-# The secret parts of a connection are encrypted, and differ each time it is saved. Ask as
-# the owner, and by full names: the owner could give shorter names another meaning.
+# The secret parts of a connection are encrypted, and differ each time it is saved.
 sums=$(
-    "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' \
-        psql -XAtq -v ON_ERROR_STOP=1 -v "ids=$*" <<'END'
+    ask_owner -v "ids=$*" <<'END'
 select conn_id, md5(connection::text) from public.connection
 where conn_id = any(string_to_array(:'ids', ' ')) order by 1
 END

@@ -34,7 +34,7 @@ def wait(seconds: int) -> None:
 
 
 def states(answer: str) -> States:
-    """What the api-server's answer tells; nothing if it is not its JSON."""
+    """The state of each component in the api-server's answer; empty if that is no such JSON."""
     try:
         found = json.loads(answer)
     except ValueError:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import host_values
+from commands import printable
 
 CREDENTIAL = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
 # A cluster may give less: then the token is renewed earlier.
@@ -60,7 +61,7 @@ def fail(message: str) -> NoReturn:
     """Say what is wrong, and end."""
     if "(Forbidden)" in message:
         message += " An administrator of the cluster should apply cluster-rights.yaml again."
-    sys.exit(message)
+    sys.exit(printable(message))
 
 
 def ask(kubectl: list[str], *arguments: str) -> str:

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Shared by the programs beside it: each begins with ". /usr/local/lib/airflow/lib.sh", which reads
-# the values of this host and defines the functions below.
+# Shared by the programs beside it, which read this file at their beginning. It reads the values of
+# this host and defines the functions below.
 # In tests, AIRFLOW_HOST_ENV names another file of values.
 
 # shellcheck disable=SC1090
@@ -10,8 +10,7 @@
 # or a proxy of their own. tasks/lib/shell.py does this for the deploy's other commands.
 umask 022
 export LC_ALL=C.UTF-8
-unset http_proxy https_proxy ftp_proxy all_proxy no_proxy
-unset HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY
+unset http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY
 if [ -n "${PROXY_URL-}" ]; then
     export http_proxy="$PROXY_URL" https_proxy="$PROXY_URL" no_proxy="$PROXY_EXCEPTIONS"
     export HTTP_PROXY="$PROXY_URL" HTTPS_PROXY="$PROXY_URL" NO_PROXY="$PROXY_EXCEPTIONS"
@@ -48,15 +47,8 @@ check_unit() {
         fail "$1 started before its inputs changed: $(echo "$changed" | paste -sd,)"
 }
 
-# Print the checksum of the standard input that only a host with BACKUP_KEY can make (HMAC). The key
-# is in no argument.
-backup_mac() {
-    python3 -c "import hmac, sys; key = open('$BACKUP_KEY', 'rb').read().strip(); \
-print(hmac.new(key, sys.stdin.buffer.read(), 'sha256').hexdigest())"
-}
-
 # Print the backups of one kind, or of all (*), the newest first, by the time in their names: the
-# time of a file changes with each copy. BEFORE-upgrade-pending, of an upgrade that is under way, is
+# time of a file changes with each copy. before-upgrade-pending, of an upgrade that is under way, is
 # the newest.
 backups() { # KIND
     find "$BACKUPS" -maxdepth 1 -name "$1-*.tar*" | sed -n 's/^.*-\([0-9]\{8\}T[0-9]\{6\}Z\|pending\)\.tar\(\.age\)\?$/\1 &/p' |
@@ -91,6 +83,13 @@ pin_image() { # IMAGE DIGEST
         awk -v image="$1" '$1 != image' "$WORKER_DIGESTS" 2>/dev/null | tail -n 50
         echo "$1 $2"
     } >"$WORKER_DIGESTS.new" && sync "$WORKER_DIGESTS.new" && mv "$WORKER_DIGESTS.new" "$WORKER_DIGESTS"
+}
+
+# Run psql in Airflow's database as its owner; $here is the folder of the programs. Questions have
+# full names of tables: the owner could give shorter ones another meaning.
+ask_owner() {
+    # shellcheck disable=SC2154 # the program that reads this file has it
+    "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -v ON_ERROR_STOP=1 "$@"
 }
 
 # kubectl in Airflow's namespace, with the rights of the deploy.

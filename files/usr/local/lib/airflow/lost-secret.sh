@@ -6,14 +6,10 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
-[ $# = 1 ] || {
-    echo "usage: lost-secret.sh NAME" >&2
-    exit 2
-}
+[ $# = 1 ] || usage
 
-# Ask as the owner, and by full names: the owner could give shorter names another meaning.
 count() {
-    "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqc "$1" ||
+    ask_owner -c "$1" ||
         fail "$lost, and the database does not tell whether its data needs it: $DATABASE_HELP"
 }
 

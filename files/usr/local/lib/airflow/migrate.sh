@@ -8,9 +8,8 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/lib.sh"
 [ $# = 2 ] || [ "$#,${3-}" = 3,elsewhere ] || usage
 
-# Ask as the owner, and by full names: the owner could give shorter names another meaning.
 heads() {
-    "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtqc \
+    ask_owner -c \
         "select '$1 ' || a.version_num || ' ' || f.version_num
         from public.alembic_version a, public.alembic_version_fab f"
 }

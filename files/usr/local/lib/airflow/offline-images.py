@@ -24,7 +24,7 @@ def place(reference: str) -> Path:
 
 
 def missing(manifest: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """The images that the cache lacks, each with what the archive says about it."""
+    """The images that the cache lacks, each with its entry in the archive."""
     named = [(reference, image) for image in manifest for reference in image["RepoTags"]]
     return [(reference, image) for reference, image in named if not place(reference).exists()]
 

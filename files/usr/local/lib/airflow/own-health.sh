@@ -10,8 +10,7 @@ name=$("$here/own-name.sh")
 
 # Half a minute is Airflow's own threshold. A job that another host has given up is no longer running,
 # but its last heartbeat tells how long the service has hung. A job that never existed has no state.
-"$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -F ' ' -v ON_ERROR_STOP=1 \
-    -v host="${name%%.*}" <<'END'
+ask_owner -F ' ' -v host="${name%%.*}" <<'END'
 with components (name, job_type) as (values
     ('scheduler', 'SchedulerJob'), ('triggerer', 'TriggererJob'), ('dag_processor', 'DagProcessorJob')
 ), beats as (

@@ -10,14 +10,14 @@ image=$2
 digest=$(pinned_digest "$image")
 
 template() {
-    echo "# Written by the deploy of Airflow: what every task pod is made from. Airflow fills in the command."
+    echo "# Written by the deploy of Airflow: the template of every task pod. Airflow fills in the command."
     sed -E "s|(: ['\"]?)$(echo "$image" | sed 's/\./\\./g')(['\"]?)\$|\\1$image${digest:+@$digest}\\2|" "$POD_CANDIDATE"
 }
 
 case $1 in
 check)
-    template | cmp -s - "$POD_TEMPLATE" || fail "$POD_TEMPLATE has other pods"
-    [ -n "$(find "$POD_TEMPLATE" -user root -group "$CONTROL_USER" -perm 640)" ] || fail "$POD_TEMPLATE has other rights"
+    template | cmp -s - "$POD_TEMPLATE" || fail "$POD_TEMPLATE differs from $POD_CANDIDATE with the digest of the image"
+    [ -n "$(find "$POD_TEMPLATE" -user root -group "$CONTROL_USER" -perm 640)" ] || fail "$POD_TEMPLATE has another owner or mode"
     ;;
 apply)
     template >"$POD_TEMPLATE.new"

@@ -41,7 +41,7 @@ make() {
 case $1 in
 check)
     (is_there) 2>/dev/null || fail "the PostgreSQL cluster $PGCLUSTER has no $kind $name"
-    is_limited || fail "the role $name may have another number of connections than $limit"
+    is_limited || fail "the connection limit of the role $name is not $limit"
     ;;
 apply)
     is_there || make

@@ -71,11 +71,6 @@ put_back() {
     fail "PostgreSQL can't work with its new files in $folder, see above why; the earlier ones are back"
 }
 
-fail() {
-    echo "$*" >&2
-    exit 1
-}
-
 version=${2-}
 folder=${POSTGRES_CONFIG:-/etc/postgresql}/$version/main
 unit=postgresql@$version-main

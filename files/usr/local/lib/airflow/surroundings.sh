@@ -4,9 +4,6 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-[ $# -gt 0 ] || {
-    echo "usage: surroundings.sh PROGRAM ARGUMENT..." >&2
-    exit 2
-}
+[ $# -gt 0 ] || usage
 export AIRFLOW_SURROUNDINGS=lib.sh
 exec "$@"

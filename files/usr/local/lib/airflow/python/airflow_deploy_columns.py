@@ -1,4 +1,4 @@
-"""What a DAG gives to the database fits into its columns, so that it can't end the scheduler.
+"""Values of DAGs fit into the columns of the database, so that they can't end the scheduler.
 
 Airflow 3.3.2 copies values of a task as they are. PostgreSQL refuses those that are too large, and
 the scheduler ends by that: after each start again, since the DAG is still there. The policy refuses
@@ -23,8 +23,8 @@ LARGEST = 2**31 - 1  # of an integer in PostgreSQL; the smallest one is -LARGEST
 RANGE = f"Airflow's database holds numbers from {-LARGEST - 1} to {LARGEST}"
 # The tables into which the scheduler writes what tasks and DAGs have.
 SHORTENED = {"dag", "log", "task_instance", "task_instance_history"}
-# Whoever starts a run knows it by its name, so that may not change. Airflow goes on after a
-# ValueError where it makes a run.
+# The client that starts a run refers to it by its name, so that may not change. Airflow goes on
+# after a ValueError where it makes a run.
 REFUSED = {"dag_run"}
 # Attributes of a task, each with the column of task_instance for it.
 OF_TASKS = {
@@ -40,7 +40,7 @@ MAPPING = "airflow.serialization.definitions.mappedoperator"
 
 
 def fitting(kind: Any, value: Any) -> Any:
-    """What a column of this type of SQLAlchemy holds of the value; mostly the value itself."""
+    """The value as a column of this type of SQLAlchemy holds it; mostly the value itself."""
     # Members of enumerations and expressions of SQL are Airflow's own, and have other types than
     # JSON has.
     if type(value) not in (bool, int, float, str, list, dict):
