@@ -7,9 +7,11 @@ import socket
 from typing import Any
 
 from paramiko import SSHException
-from pyinfra.api import QuoteString, StringCommand
+from pyinfra.api import DeployError, QuoteString, StringCommand
 from pyinfra.context import ctx_host
 from pyinfra.facts.server import Command
+
+from tasks.lib import terminal
 
 # The user who logs in, whatever the inventory says.
 AS_LOGIN: dict[str, Any] = {"_sudo": False, "_doas": False, "_dzdo": False, "_su_user": None}
@@ -40,6 +42,13 @@ def use_private_folder() -> None:
     # The login manager makes the first one, and removes it after the session.
     command = 'd=${XDG_RUNTIME_DIR-}; [ -w "$d" ] && echo "$d" || echo "made $(mktemp -d)"'
     answer = host.get_fact(Command, command=command, **AS_LOGIN)
+    *more, answer = answer.splitlines() or [""]
+    if more:
+        raise DeployError(
+            f"{host.name}: the shell of the login prints “{terminal.printable(more[0]):.60}” before"
+            " each command's output, and uploads would fail: put `[ -t 1 ] || return` at the top of"
+            " its ~/.bashrc. Nothing was changed"
+        )
     host.data._temp_dir = answer.removeprefix("made ")
     if answer.startswith("made "):
         _remove_at_end(host.connector, host.data._temp_dir)

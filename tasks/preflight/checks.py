@@ -421,7 +421,7 @@ def _image(settings: Settings, report: Report) -> Iterator[str]:
     elif (
         settings.worker.image
         and not is_local(settings.worker.image)
-        and (problem := registry.problem(settings.worker.image))
+        and (problem := registry.problem(settings.worker.image, reached=not report.one("registry")))
     ):
         yield f"worker_image: {problem}"
 

@@ -306,6 +306,13 @@ def _environment(report: Report) -> Iterator[str]:
             " DefaultEnvironment= in /etc/systemd/system.conf and the files of system.conf.d, and"
             f" run `systemctl daemon-reexec` and `systemctl unset-environment {names}`"
         )
+    if (names := " ".join(report.all("units_proxy"))) and not report.one("installed"):
+        yield (
+            f"systemd gives all units of the host {names}, and Kubernetes' would ask that proxy for"
+            " each other: write it into proxy_url, take it out of DefaultEnvironment= in"
+            " /etc/systemd/system.conf and the files of system.conf.d, and run `systemctl"
+            f" daemon-reexec` and `systemctl unset-environment {names}`"
+        )
 
 
 def _paths(report: Report) -> Iterator[str]:
@@ -368,10 +375,13 @@ def _node_engine(settings: Settings, report: Report) -> Iterator[str]:
 
 def _node(settings: Settings, report: Report) -> Iterator[str]:
     name = report.one("hostname")
-    if name and (len(name) > 63 or not NODE_NAME.fullmatch(name)):
+    if name and (
+        len(name) > 63 or name.replace(".", "").isdigit() or not NODE_NAME.fullmatch(name)
+    ):
         yield (
             f"the host's name {name} can't be a Kubernetes node's, which has lower-case letters,"
-            " digits, dots and hyphens: give it another one with `hostnamectl set-hostname`"
+            " digits, dots and hyphens, and is no number: give it another one with `hostnamectl"
+            " set-hostname`"
         )
     if node := report.one("node_name"):
         yield (
@@ -389,9 +399,15 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
         )
     if (path := report.one("no_resolver")) and not gives_resolver:
         yield (
-            f"{path} names no server (nameserver), and the cluster's DNS does not start without"
-            " one: write one into it, also if the host has none that answers, such as `nameserver"
-            " 192.0.2.1`"
+            f"{path} names no server (nameserver) with an address of IPv4, and the cluster's DNS"
+            " needs one: write one into it, also if the host has none that answers, such as"
+            " `nameserver 192.0.2.1`"
+        )
+    if domain := report.one("answers_all"):
+        yield (
+            f"each name in the domain {domain} has an address, and the host searches that domain:"
+            f" tasks would take each outer name, such as pypi.org, for pypi.org.{domain}. Take it"
+            " out of `search` where /etc/resolv.conf is made, or the wildcard out of the DNS"
         )
     if report.one("no_ipv4"):
         # minikube takes the interface of the default route, and its networks are of IPv4.

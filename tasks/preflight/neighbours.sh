@@ -101,8 +101,9 @@ ask_masked() { # units that somebody forbids; Debian forbids those of a removed 
         done
 }
 
-ask_environment() { # options of Airflow that systemd gives to each unit
-    systemctl show-environment 2>/dev/null | sed -n 's/^\(AIRFLOW__[A-Z0-9_]*\)=.*/units_variable \1/p'
+ask_environment() { # options of Airflow, and proxies, that systemd gives to each unit
+    systemctl show-environment 2>/dev/null |
+        sed -nE 's/^(AIRFLOW__[A-Z0-9_]*)=.*/units_variable \1/p; s/^((HTTPS?|ALL)_PROXY)=.*/units_proxy \1/Ip'
 }
 
 ask_keepalived() { # whether somebody else uses it
@@ -150,10 +151,12 @@ would_take_btrfs() { # whether the engine, once it is installed, would keep imag
 # pods, or with the hook output those to pods. They do if a chain of the hook drops packets that no rule
 # accepts, and none accepts these. Chains that others jump to count as if all packets reached them, and
 # sets, maps and negations as if they contained pods: only a firewall that is certainly closed is a
-# finding. Prints nft's name of the chain. The chain FORWARD of iptables is open to pods and containers:
+# finding. Of the drops count those of all packets, of all but those of lo, of new connections, of the
+# protocol, and of a chain that drops all. Prints nft's name of the chain. The chain FORWARD of iptables is open to pods and containers:
 # their network plugins put a rule on its top.
 keeps_out() {
-    echo "$1" | awk -v way="$2" -v network="$pod_network" '
+    # Twice: first to find the chains that drop all packets, to which rules of the hook may lead.
+    printf '%s\n@again\n%s\n' "$1" "$1" | awk -v way="$2" -v network="$pod_network" '
         function number(address, part) {
             split(address, part, ".")
             return ((part[1] * 256 + part[2]) * 256 + part[3]) * 256 + part[4]
@@ -210,6 +213,12 @@ keeps_out() {
             }
         }
         { sub(/^[ \t]+/, "") }
+        $0 == "@again" {
+            again = 1
+            elsewhere = base = other = dead = 0
+            table = chain = ""
+            next
+        }
         /^[*]/ { elsewhere = dead = 0; table = chain = "" }
         /^table / { elsewhere = $2 !~ /^(ip|inet)$/; table = $2 " " $3 }
         /^chain / { base = other = dead = 0; chain = $2 }
@@ -225,14 +234,27 @@ keeps_out() {
             other = !base
         }
         base && /policy drop/ || $0 ~ "^:" built_in " DROP" { close_chain() }
-        dead || other || /policy|ip6 / || $0 ~ others { next }
+        again && (dead || other) || /policy|ip6 / || $0 ~ others { next }
         {
             rule = $0
             sub(/^-A [^ ]+ /, "", rule)
             gsub(/(-m )?comment (--comment )?("[^"]*"|[^ ]+)/, "", rule)
             gsub(/counter( packets [0-9]+ bytes [0-9]+)?|log( (prefix "[^"]*"|(level|flags|group) [^ ]+))*/, "", rule)
+            # Rules for all other hosts, for new connections, or for the protocol, are for pods too.
+            gsub(/! -i lo |iif(name)? != "?lo"? /, "", rule)
+            gsub(/-m (state --state|conntrack --ctstate) [A-Z,]*NEW[A-Z,]* /, "", rule)
+            gsub(/ct state ([{][^}]*new[^}]*[}]|[a-z,]*new[a-z,]*) /, "", rule)
+            gsub("-p " part[2] "( -m " part[2] ")? |(meta l4proto|ip protocol) " part[2] " ", "", rule)
             gsub(/^ +| +$/, "", rule)
+            target = ""
+            if (rule ~ /^(-j|-g|jump|goto) [^ ]+$/) target = substr(rule, index(rule, " ") + 1)
         }
+        rule ~ /(return|-j RETURN)$/ { returns[table, chain] = 1 }
+        !again && rule ~ /^(drop|-j DROP)$|^(reject|-j REJECT)( with .*| --reject-with .*)?$/ {
+            if (!((table, chain) in returns)) drops[table, chain] = 1
+        }
+        !again { next }
+        target != "" && (table, target) in drops { rule = "drop" }
         rule ~ /^(drop|-j DROP)$|^(reject|-j REJECT)( with .*| --reject-with .*)?$/ { # all that come here
             dead = 1
             if (base) close_chain()
@@ -310,10 +332,19 @@ ask_node() { # Kubernetes' requirements on the host that is its node
     # systemd-resolved has a file with the real servers, which kubeadm finds.
     servers=/run/systemd/resolve/resolv.conf
     [ -e "$servers" ] || servers=/etc/resolv.conf
-    grep -q '^nameserver[[:space:]]' "$servers" 2>/dev/null || say no_resolver "$servers"
+    # Pods have no IPv6.
+    grep -Eq '^nameserver[[:space:]]+[0-9.]+[[:space:]]*$' "$servers" 2>/dev/null || say no_resolver "$servers"
+    ask_search
     sed -nE 's/^nameserver[[:space:]]+(127\.[0-9.]+|::1)$/resolver \1/p' "$servers" 2>/dev/null
     ask_networks | sort -u | sed 's/^/uses /'
     ask_kernel
+}
+
+ask_search() { # domains of the host, and so of pods, in which each name has an address
+    ! has_node || return 0
+    sed -nE 's/^(search|domain)[[:space:]]+//p' "$servers" 2>/dev/null | xargs -n 1 | while read -r domain; do
+        [ -z "$(timeout 3 getent ahostsv4 "airflow-deploy-asks.${domain%.}." 2>/dev/null)" ] || say answers_all "$domain"
+    done
 }
 
 ask_module() { # why the kernel can not load the module $1

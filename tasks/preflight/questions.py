@@ -17,6 +17,7 @@ from tasks.lib.shell import assignments
 from tasks.settings import ARCHITECTURES, Settings
 from tasks.settings.types import printable
 from tasks.worker import plugins
+from tasks.worker.registry import Reference
 
 QUESTIONS = Path(__file__).parent / "questions.sh"
 NEIGHBOURS = Path(__file__).parent / "neighbours.sh"
@@ -112,7 +113,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "address_config": layout.ADDRESS_CONFIG if settings.web.virtual_address else "",
         "restore_mark": layout.RESTORE_MARK,
         "safe_keys": "|".join(SAFE_KEYS),
-        "registry_host": settings.worker.registry.host if settings.worker.registry else "",
+        "registry_host": _registry(settings),
         **of_places(settings),
         "first_user": settings.web.admin_user,
         "users_made": layout.USERS_MADE,
@@ -240,6 +241,14 @@ def own_ports(settings: Settings) -> dict[int, tuple[str, str]]:
     units = {"web_port": "airflow-", "metrics_port": layout.METRICS_UNIT}
     ports = {port: (key, units.get(key, layout.NGINX_UNIT)) for key, port in settings.ports.items()}
     return {layout.API_SERVER_PORT: ("", "airflow-api-server"), **ports}
+
+
+def _registry(settings: Settings) -> str:
+    """The registry of the worker image, with its port; empty if none is asked for it."""
+    if settings.worker.registry:
+        return settings.worker.registry.host
+    image = settings.worker.image
+    return Reference.parse(image).registry if image and not is_local(image) else ""
 
 
 def is_local(image: str) -> bool:

@@ -220,6 +220,11 @@ BucketUrl = Annotated[
 
 
 def _requirement(value: str) -> str:
+    if "ssh://" in value:
+        raise ValueError(
+            "the requirement comes by ssh, for which the deploy has no key: write its https URL,"
+            " and put the login into /root/.netrc on the host"
+        )
     if re.search(r"://[^/\s]*@", value):
         raise ValueError(
             "the URL of a requirement contains a name or a token, which arguments and the image"

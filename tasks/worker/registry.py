@@ -65,9 +65,12 @@ class Reference(NamedTuple):
         return cls(first, repository, digest or (tag if colon else "latest"))
 
 
-def problem(image: str) -> str | None:
+def problem(image: str, *, reached: bool = False) -> str | None:
     """The reason why the cluster can't pull this image. None if it can, or if only somebody with
-    a login can know."""
+    a login can know.
+
+    reached: whether the host reaches the registry. Then it does not matter that this machine can't.
+    """
     reference = Reference.parse(image)
     try:
         _head_manifest(reference)
@@ -79,9 +82,11 @@ def problem(image: str) -> str | None:
             )
         return None
     except (OSError, HTTPException, ValueError) as error:
+        if reached and isinstance(error, OSError):
+            return None
         return (
-            f"the registry {reference.registry} can't be reached ({error}): check its name and the"
-            " network"
+            f"the registry {reference.registry} can't be reached, neither from the host nor from"
+            f" here ({error}): check its name and the network"
         )
     return None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from paramiko import SSHException
-from pyinfra.api import FileUploadCommand, StringCommand
+from pyinfra.api import DeployError, FileUploadCommand, StringCommand
 from pyinfra.context import ctx_host
 
 from tasks.lib import connection
@@ -70,6 +70,19 @@ def test_uploads_go_through_a_folder_of_the_login(tmp_path: Path) -> None:
     assert len([*tmp_path.iterdir()]) == 2, "nobody could remove it"
     open_.disconnect()
     assert len([*tmp_path.iterdir()]) == 1 and runtime.exists()
+
+
+def test_a_login_that_prints_is_refused(tmp_path: Path) -> None:
+    """bash reads ~/.bashrc for each command that comes by SSH."""
+
+    class Talker(Stranger):
+        def get_fact(self, fact: object, command: str, **arguments: Any) -> str:
+            return f"Welcome\x1b[2J!\n{super().get_fact(fact, command, **arguments)}"
+
+    host = Talker(name="web", connector=Connector(client=object()), env=dict(os.environ), data=None)
+    with ctx_host.use(host), pytest.raises(DeployError, match="Welcome") as refused:
+        connection.use_private_folder()
+    assert "~/.bashrc" in str(refused.value) and "\x1b" not in str(refused.value)
 
 
 def test_every_upload_goes_through_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:

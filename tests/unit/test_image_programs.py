@@ -60,6 +60,7 @@ cp "$settings" "$root/etc/apt/apt.conf.d/99mmdebstrap"
 cp "$settings" "$(dirname "$root")/given"
 """
 APT_CONFIG = """
+case "$*" in *Release) echo 'APT::Default-Release "stable";' && exit ;; esac
 cat <<'END'
 Acquire "";
 Acquire::IndexTargets::deb::Contents::DefaultEnabled "true";
@@ -169,6 +170,10 @@ def test_the_image_is_built_with_the_hosts_settings_of_apt_and_keeps_none(host: 
     assert "IndexTargets" not in given and "Languages" not in given
     assert 'Dir::Etc::netrc "/etc/apt/auth.conf";\n' in given
     assert 'Dir::Etc::netrcparts "/etc/apt/auth.conf.d";\n' in given
+    # Otherwise a host with sources of two releases would get an image of the other one.
+    assert 'APT::Default-Release "stable";\n' in given
+    assert 'Dir::Etc::preferences "/etc/apt/preferences";\n' in given
+    assert 'Dir::Etc::preferencesparts "/etc/apt/preferences.d";\n' in given
     # No argument, image or file that stays has the proxy's login.
     assert "s3cret" not in host.calls.read_text()
     for folder in ("root", "temporary"):

@@ -435,6 +435,32 @@ def test_a_masked_unit_is_refused_if_the_deploy_needs_it(
     assert all(f"`systemctl unmask {unit}`" in each for each in findings)
 
 
+def test_a_proxy_that_reaches_all_units_is_told_and_refused(host: Host) -> None:
+    variables = "no_proxy=localhost\nhttps_proxy=http://ada:s3cret@proxy.example:3128"
+    host.program("systemctl", f'test "$1" != show-environment || echo "{variables}"')
+    answers = host.ask()
+    assert answers == {"units_proxy": ["https_proxy"]}
+    (finding,) = found(answers)
+    assert "write it into proxy_url" in finding and "unset-environment https_proxy" in finding
+    # There it works already.
+    assert found({**answers, "installed": ["yes"]}) == []
+
+
+def test_a_domain_with_an_address_for_each_name_is_told(host: Host) -> None:
+    host.file("/etc/resolv.conf", "nameserver 192.0.2.53\nsearch right.example wild.example.\n")
+    host.program("getent", 'case "$*" in *.wild.example.) echo 192.0.2.1 ;; *) exit 2 ;; esac')
+    answers = host.ask()
+    assert answers == {"answers_all": ["wild.example."]}
+    (finding,) = found(answers)
+    assert "each name in the domain wild.example. has an address" in finding
+
+
+@pytest.mark.parametrize("name", ["123456", "-x", "Up", "a..b"])
+def test_a_name_that_no_node_can_have_is_told(name: str) -> None:
+    (finding,) = found({"hostname": [name]})
+    assert f"the host's name {name} can't be a Kubernetes node's" in finding
+
+
 def test_options_of_airflow_that_reach_all_units_are_told_and_refused(host: Host) -> None:
     variables = "LANG=C\nAIRFLOW__CORE__EXECUTOR=x\nAIRFLOW_HOME=/x"
     host.program("systemctl", f'test "$1" != show-environment || echo "{variables}"')
@@ -647,6 +673,27 @@ RULES: list[tuple[list[str], list[str]]] = [
     (["-A INPUT -s 192.0.2.7/32 -j DROP"], []),
     (["-A INPUT -s 10.0.0.0/8 -j ACCEPT", "-A INPUT -j DROP"], []),
     (["-A INPUT -j DROP", "-A INPUT -s 10.0.0.0/8 -j ACCEPT"], BOTH),
+    # A drop by way of another chain, and of all that pods could send.
+    (
+        ["-A INPUT -j LOGGING", "-A LOGGING -m limit --limit 2/min -j LOG", "-A LOGGING -j DROP"],
+        BOTH,
+    ),
+    (["-A INPUT -g CLOSED", "-A CLOSED -j REJECT --reject-with icmp-port-unreachable"], BOTH),
+    ([HOOK, "counter packets 1 bytes 60 jump closed", "}", "chain closed {", "drop"], BOTH),
+    (["-A INPUT -j FRIENDS", "-A FRIENDS -s 10.0.0.0/8 -j RETURN", "-A FRIENDS -j DROP"], []),
+    (["-A INPUT -p udp -j CLOSED", "-A CLOSED -j DROP"], []),
+    (["-A INPUT ! -i lo -j DROP"], BOTH),
+    (["-A INPUT -m state --state NEW -j DROP"], BOTH),
+    (["-A INPUT -p tcp -m tcp -m conntrack --ctstate INVALID,NEW -j DROP"], BOTH),
+    (["-A INPUT -p tcp -j DROP"], BOTH),
+    (["-A INPUT -p udp -j DROP"], []),
+    (["-A INPUT -m state --state INVALID -j DROP"], []),
+    ([HOOK, "ct state new drop"], BOTH),
+    ([HOOK, "ct state { new, untracked } reject"], BOTH),
+    ([HOOK, "ct state invalid drop"], []),
+    ([HOOK, 'iifname != "lo" drop'], BOTH),
+    ([HOOK, "meta l4proto tcp reject with tcp reset"], BOTH),
+    ([HOOK, "ct state new tcp dport 8000-9000 accept", "ct state new drop"], []),
     # What is for other packets neither closes nor opens.
     (["-A FORWARD -j REJECT", "-A some -j DROP"], []),
     (
@@ -877,6 +924,7 @@ def test_a_host_without_ipv4_is_told(host: Host) -> None:
     [
         ("nameserver 127.0.0.1\n", {"resolver": ["127.0.0.1"]}),
         ("search example\n", {"no_resolver": ["{}/etc/resolv.conf"]}),
+        ("nameserver 2001:db8::53\n", {"no_resolver": ["{}/etc/resolv.conf"]}),
         (None, {"no_resolver": ["{}/etc/resolv.conf"]}),
     ],
 )

@@ -302,6 +302,10 @@ def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure:
         ({"worker_pod_override": {"spec": {"containers": "s3cret"}}}, "worker_pod_override.spec"),
         ({"kubernetes_extra_manifests": [{"kind": ["s3cret"]}]}, "kubernetes_extra_manifests.0"),
         (
+            {"airflow_extra_requirements": ["team @ git+ssh://git@git.example/team.git"]},
+            "airflow_extra_requirements.0: the requirement comes by ssh",
+        ),
+        (
             {"airflow_extra_requirements": ["team @ https://me:s3cret@pypi.example/team.whl"]},
             "airflow_extra_requirements.0: the URL of a requirement",
         ),

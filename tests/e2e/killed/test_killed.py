@@ -163,7 +163,7 @@ def killed(kill: Kill, settings: dict[str, object], console: Console) -> bool:
                 return False
             time.sleep(kill.after)
             if not progress.is_at(kill.operation):
-                print(f"{kill.operation} took less than {kill.after} s")
+                print(f"{kill.operation} took less than {kill.after} s", *progress.lines[-9:])
                 return False
         run.kill()
         if kill.whole:

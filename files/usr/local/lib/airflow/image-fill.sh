@@ -34,16 +34,23 @@ sources=$(find /etc/apt/sources.list /etc/apt/sources.list.d -maxdepth 1 ! -type
 settings=$(mktemp)
 trap 'rm -f "$settings"' EXIT
 apt-config dump --no-empty Acquire | sed -E '/^Acquire::(IndexTargets|Languages)(::| )/Id' >"$settings"
+# The image gets the same of several versions as the host.
+apt-config dump --no-empty APT::Default-Release >>"$settings"
 # apt reads logins where they are, so the image never has them.
 cat >>"$settings" <<END
 Dir::Etc::netrc "/etc/apt/auth.conf";
 Dir::Etc::netrcparts "/etc/apt/auth.conf.d";
+Dir::Etc::preferences "/etc/apt/preferences";
+Dir::Etc::preferencesparts "/etc/apt/preferences.d";
 END
+# The release is that of the sources, since a mirror may call it by a name of its own. The hook is for
+# sources that are folders of the host.
 # shellcheck disable=SC2086 # each source is an argument
 mmdebstrap --variant=minbase --mode=root --format=directory --aptopt="$settings" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' \
-    --include="$packages" "$VERSION_CODENAME" "$root" $sources
+    --hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount \
+    --include="$packages" '' "$root" $sources
 rm "$root/etc/apt/apt.conf.d/99mmdebstrap"
 # A login to a mirror stays on the host.
 find "$root/etc/apt" -type f -exec sed -i -E 's#(://)[^/@[:space:]]+@#\1#' {} +
