@@ -62,23 +62,7 @@ def start(settings: HostSettings) -> None:
     if settings.offline.dir:
         _keep_verified(settings.offline.dir)
     if not settings.kubernetes.uses_minikube:
-        if settings.cluster_host:
-            groups.copied_file(
-                name="Copy the kubeconfig of the cluster",
-                group="cluster",
-                part="kubeconfig",
-                path=layout.CLUSTER_KUBECONFIG,
-                user="root",
-                mode="600",
-            )
-        if settings.worker.image is None:
-            # Preflight asks too, but a bare host has no kubectl.
-            ensure(
-                name="Look for a node that can run the worker image",
-                program="cluster-nodes.sh",
-                args=[settings.architecture],
-                already="there is one, or the cluster does not tell",
-            )
+        _use_existing(settings)
         return
     _install(programs.minikube(settings, settings.architecture))
     if settings.node_is_host:
@@ -115,6 +99,27 @@ def start(settings: HostSettings) -> None:
         args=["begin"],
         already="minikube is started and enabled",
     )
+
+
+def _use_existing(settings: HostSettings) -> None:
+    """The host knows the cluster, which has a node for the worker image."""
+    if settings.cluster_host:
+        groups.copied_file(
+            name="Copy the kubeconfig of the cluster",
+            group="cluster",
+            part="kubeconfig",
+            path=layout.CLUSTER_KUBECONFIG,
+            user="root",
+            mode="600",
+        )
+    if settings.worker.image is None:
+        # Preflight asks too, but a bare host has no kubectl.
+        ensure(
+            name="Look for a node that can run the worker image",
+            program="cluster-nodes.sh",
+            args=[settings.architecture],
+            already="there is one, or the cluster does not tell",
+        )
 
 
 def _prepare_node(settings: HostSettings) -> None:

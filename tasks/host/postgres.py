@@ -40,6 +40,7 @@ def configure(settings: HostSettings) -> None:
     """Airflow has its database, empty or with data, and the host has the logins to it."""
     if settings.postgres.is_debians:
         _run(settings)
+        _make_roles(settings)
         return
     if settings.database_host:
         _copy_logins(settings)
@@ -88,7 +89,7 @@ def _write_logins(settings: HostSettings) -> None:
 
 
 def _run(settings: HostSettings) -> None:
-    """PostgreSQL runs with the database airflow, which the role airflow owns."""
+    """PostgreSQL runs with its configuration."""
     directory = f"/etc/postgresql/{settings.postgres.version}/main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
     ensure(
@@ -143,6 +144,10 @@ def _run(settings: HostSettings) -> None:
         args=[str(settings.postgres.version)],
         already="PostgreSQL runs with its files as they are",
     )
+
+
+def _make_roles(settings: HostSettings) -> None:
+    """PostgreSQL has the database airflow, which the role airflow owns, and the other roles."""
     most = str(database.connections_of_dags(len(settings.database_clients)))
     made = [("role", CONTROL_USER), ("role", DAGS_USER, most), ("database", DATABASE)]
     if settings.metrics.port:

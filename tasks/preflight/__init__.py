@@ -8,7 +8,7 @@ from pyinfra.api import DeployError
 from tasks.layout import ADMIN_PASSWORD, LOOPBACK, SMOKE_TEST_USER
 from tasks.lib import lock, progress, terminal
 from tasks.preflight import checks, database, members, neighbours, serving
-from tasks.preflight.questions import HostReport, variables
+from tasks.preflight.questions import HostReport, Report, variables
 from tasks.settings import HostSettings, Settings
 
 
@@ -37,6 +37,22 @@ def check(settings: Settings) -> HostSettings:
             f"{host.name} is not ready for the deploy; nothing was changed:\n"
             + "\n".join(f"  - {terminal.printable(finding)}" for finding in found)
         )
+    codename = report.one("system").split()[1]
+    _tell(settings, report, codename)
+    return settings.for_release(
+        codename,
+        neighbours.postgres(settings, report, codename) if settings.postgres.is_debians else None,
+        names or tuple(report.all("own_name")),
+        report.one("architecture"),
+        tuple(each.address for each in fellows.values()) or _own_address(settings),
+        position,
+        interface=fellows[host.name].interface if fellows else "",
+        link_addresses=tuple(each.link_address for each in fellows.values()),
+    )
+
+
+def _tell(settings: Settings, report: Report, codename: str) -> None:
+    """Tell what a person should know of the host, now or at the end of the run."""
     if not report.one("installed"):
         page = f"http://{LOOPBACK}:{settings.web.port} of the host itself"
         if settings.web.is_public:
@@ -56,23 +72,12 @@ def check(settings: Settings) -> HostSettings:
             f"Somebody deleted or changed {SMOKE_TEST_USER}, the smoke test's own user of the web"
             " page. The deploy made it again: leave it alone."
         )
-    codename = report.one("system").split()[1]
     if remark := neighbours.remark(settings, report, codename):
         progress.print_at_end(remark)
     for remark in neighbours.links(report):
         progress.print_at_end(remark)
     if remark := checks.untried(codename, report.one("architecture")):
         logger.info(f"    {remark}")
-    return settings.for_release(
-        codename,
-        neighbours.postgres(settings, report, codename) if settings.postgres.is_debians else None,
-        names or tuple(report.all("own_name")),
-        report.one("architecture"),
-        tuple(each.address for each in fellows.values()) or _own_address(settings),
-        position,
-        interface=fellows[host.name].interface if fellows else "",
-        link_addresses=tuple(each.link_address for each in fellows.values()),
-    )
 
 
 def _own_address(settings: Settings) -> tuple[str, ...]:

@@ -91,19 +91,7 @@ def airflow(keep_data: bool = False) -> None:
     shell.use({})
     groups.check()
     given = groups.settings()
-    if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
-        raise DeployError(terminal.printable(lock.refusal(holder)))
-    is_one_of_several = f"grep -sE '{_OF_SEVERAL}' {layout.HOST_ENV} || true"
-    is_alone = not given.members and not given.serves
-    if is_alone and host.get_fact(Command, command=is_one_of_several):
-        raise DeployError(
-            f"{host.name} was deployed as one of several hosts, whose objects in the cluster and"
-            f" data the removal would take: use the inventory with the group {members.GROUP}, and"
-            f" --limit {host.name}"
-        )
-    # Of a cluster there is no data to keep.
-    if "cluster" in given.serves or (given.serves and not keep_data):
-        _leave_no_host_alone(given)
+    _refuse_while_needed(given, keep_data)
     release = host.get_fact(Command, command=". /etc/os-release; echo $VERSION_CODENAME")
     # Not always the release's own: the version stays when Debian is upgraded.
     version = host.get_fact(Command, command=_OWN_POSTGRES)
@@ -151,6 +139,23 @@ def airflow(keep_data: bool = False) -> None:
     )
     _remove_packages()
     _remove_files("the deploy's state", [STATE])
+
+
+def _refuse_while_needed(given: Settings, keep_data: bool) -> None:
+    """Raise DeployError if a deploy of the host runs, or if other hosts need what would go."""
+    if holder := host.get_fact(Command, command=lock.other_holder(lock.take())):
+        raise DeployError(terminal.printable(lock.refusal(holder)))
+    is_one_of_several = f"grep -sE '{_OF_SEVERAL}' {layout.HOST_ENV} || true"
+    is_alone = not given.members and not given.serves
+    if is_alone and host.get_fact(Command, command=is_one_of_several):
+        raise DeployError(
+            f"{host.name} was deployed as one of several hosts, whose objects in the cluster and"
+            f" data the removal would take: use the inventory with the group {members.GROUP}, and"
+            f" --limit {host.name}"
+        )
+    # Of a cluster there is no data to keep.
+    if "cluster" in given.serves or (given.serves and not keep_data):
+        _leave_no_host_alone(given)
 
 
 def _leave_no_host_alone(settings: Settings) -> None:

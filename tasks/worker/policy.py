@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from io import StringIO
 from typing import Any
 
@@ -250,9 +250,7 @@ def refused(settings: HostSettings, template: Manifest) -> list[str]:
     if not settings.kubernetes.pod_policy:
         return []
     given = "worker_pod_template" if settings.worker.pod_template else "worker_pod_override"
-    spec = template["spec"]
-    ids = values(settings, [template])["ids"]
-    pod = spec.get("securityContext") or {}
+    spec, allowed = template["spec"], values(settings, [template])
     found = [
         f"{given}: the pods would have the node's {key[4:].lower()} ({key}), which the policy on"
         " task pods refuses: leave it out, or write kubernetes_pod_policy = false"
@@ -260,40 +258,50 @@ def refused(settings: HostSettings, template: Manifest) -> list[str]:
         if spec.get(key)
     ]
     account = spec.get("serviceAccountName") or "default"
-    if account not in values(settings, [template])["accounts"]:
+    if account not in allowed["accounts"]:
         found.append(
             f"{given}: the policy on task pods refuses the service account {account}: write"
             " airflow-worker or another one as serviceAccountName"
         )
     for container in _containers(spec):
-        context = container.get("securityContext") or {}
         says = f"{given}: the policy on task pods refuses the container {container.get('name')}"
-        user = context.get("runAsUser", pod.get("runAsUser", ANY_USER))
-        if user not in ids:
-            as_whom = f"as the user {user}" if user != ANY_USER else "as its image's user"
-            found.append(
-                f"{says}, which would run {as_whom}: write {settings.airflow.uid} as runAsUser, or"
-                " allow another one with kubernetes_allowed_users"
-            )
-        of_host = {each["name"] for each in spec.get("volumes") or [] if each.get("hostPath")}
-        mounted = {mount["name"] for mount in container.get("volumeMounts") or []}
-        group = context.get("runAsGroup", pod.get("runAsGroup", ANY_USER))
-        if of_host & mounted and group not in ids:
-            found.append(
-                f"{says}, which mounts a folder of the node: write {settings.airflow.uid} as"
-                " runAsGroup into the pod's securityContext"
-            )
-        if of_host & mounted and context.get("allowPrivilegeEscalation", True):
-            found.append(
-                f"{says}, which mounts a folder of the node: write"
-                " allowPrivilegeEscalation: false into its securityContext"
-            )
-        gains = [key for key in ("privileged", "allowPrivilegeEscalation") if context.get(key)]
-        if (context.get("capabilities") or {}).get("add"):
-            gains.append("capabilities.add")
-        if gains:
-            found.append(
-                f"{says}, which would have {' and '.join(gains)}: leave that out, or write"
-                " kubernetes_pod_policy = false"
-            )
+        found += [
+            f"{says}, {why}" for why in _objections(settings, spec, container, allowed["ids"])
+        ]
     return found
+
+
+def _objections(
+    settings: HostSettings, spec: Manifest, container: Manifest, ids: list[int]
+) -> Iterator[str]:
+    """Why the policy would refuse a container of a pod, each with what to do."""
+    pod = spec.get("securityContext") or {}
+    context = container.get("securityContext") or {}
+    user = context.get("runAsUser", pod.get("runAsUser", ANY_USER))
+    if user not in ids:
+        as_whom = f"as the user {user}" if user != ANY_USER else "as its image's user"
+        yield (
+            f"which would run {as_whom}: write {settings.airflow.uid} as runAsUser, or"
+            " allow another one with kubernetes_allowed_users"
+        )
+    of_host = {each["name"] for each in spec.get("volumes") or [] if each.get("hostPath")}
+    mounted = {mount["name"] for mount in container.get("volumeMounts") or []}
+    group = context.get("runAsGroup", pod.get("runAsGroup", ANY_USER))
+    if of_host & mounted and group not in ids:
+        yield (
+            f"which mounts a folder of the node: write {settings.airflow.uid} as"
+            " runAsGroup into the pod's securityContext"
+        )
+    if of_host & mounted and context.get("allowPrivilegeEscalation", True):
+        yield (
+            "which mounts a folder of the node: write"
+            " allowPrivilegeEscalation: false into its securityContext"
+        )
+    gains = [key for key in ("privileged", "allowPrivilegeEscalation") if context.get(key)]
+    if (context.get("capabilities") or {}).get("add"):
+        gains.append("capabilities.add")
+    if gains:
+        yield (
+            f"which would have {' and '.join(gains)}: leave that out, or write"
+            " kubernetes_pod_policy = false"
+        )

@@ -121,7 +121,7 @@ def test_the_cluster_starts_before_the_database_and_is_waited_for_after_it() -> 
         "Note that Airflow's hosts have their database here",
         "Wait for minikube",
         "Renew Kubernetes' certificates",
-        "Run their timer",
+        "Run the timer that renews",
         "Wait for the hosts of the groups",
     ]
     plan = fake.plan(fake.with_both())

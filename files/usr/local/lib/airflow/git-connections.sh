@@ -12,7 +12,7 @@ shift
 
 # The secret parts of a connection are encrypted, and differ each time it is saved.
 sums=$(
-    ask_owner -v "ids=$*" <<'END'
+    "$here/ask-owner.sh" -v "ids=$*" <<'END'
 select conn_id, md5(connection::text) from public.connection
 where conn_id = any(string_to_array(:'ids', ' ')) order by 1
 END

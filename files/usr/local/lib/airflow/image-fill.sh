@@ -9,10 +9,7 @@ set -eu
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 # shellcheck disable=SC1091
 . /etc/os-release
-[ $# = 2 ] || {
-    echo "usage: image-fill.sh CONTAINER VENV" >&2
-    exit 2
-}
+[ $# = 2 ] || usage
 container=$1 venv=$2
 root=$(buildah mount "$container")
 program=/usr/local/lib/airflow/start-task  # in the image

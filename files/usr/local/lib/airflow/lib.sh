@@ -85,13 +85,6 @@ pin_image() { # IMAGE DIGEST
     } >"$WORKER_DIGESTS.new" && sync "$WORKER_DIGESTS.new" && mv "$WORKER_DIGESTS.new" "$WORKER_DIGESTS"
 }
 
-# Run psql in Airflow's database as its owner; $here is the folder of the programs. Questions have
-# full names of tables: the owner could give shorter ones another meaning.
-ask_owner() {
-    # shellcheck disable=SC2154 # the program that reads this file has it
-    "$here/owner.sh" env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -v ON_ERROR_STOP=1 "$@"
-}
-
 # kubectl in Airflow's namespace, with the rights of the deploy.
 kube() {
     $KUBECTL -n "$NAMESPACE" "$@"

@@ -9,7 +9,7 @@ here=$(dirname "$(readlink -f "$0")")
 [ $# = 1 ] || usage
 
 count() {
-    ask_owner -c "$1" ||
+    "$here/ask-owner.sh" -c "$1" ||
         fail "$lost, and the database does not tell whether its data needs it: $DATABASE_HELP"
 }
 

@@ -9,7 +9,7 @@ here=$(dirname "$(readlink -f "$0")")
 [ $# = 2 ] || [ "$#,${3-}" = 3,elsewhere ] || usage
 
 heads() {
-    ask_owner -c \
+    "$here/ask-owner.sh" -c \
         "select '$1 ' || a.version_num || ' ' || f.version_num
         from public.alembic_version a, public.alembic_version_fab f"
 }

@@ -10,7 +10,7 @@ name=$("$here/own-name.sh")
 
 # Half a minute is Airflow's own threshold. A job that another host has given up is no longer running,
 # but its last heartbeat tells how long the service has hung. A job that never existed has no state.
-ask_owner -F ' ' -v host="${name%%.*}" <<'END'
+"$here/ask-owner.sh" -F ' ' -v host="${name%%.*}" <<'END'
 with components (name, job_type) as (values
     ('scheduler', 'SchedulerJob'), ('triggerer', 'TriggererJob'), ('dag_processor', 'DagProcessorJob')
 ), beats as (

@@ -14,7 +14,7 @@ action=$1 name=$2 role=$3 password=$4 made=${5-}
 
 # Print how the user is in the database: nothing, or «active ROLE,...».
 state() {
-    ask_owner -c \
+    "$here/ask-owner.sh" -c \
         "select case when u.active then 'active ' else 'inactive ' end
             || coalesce(string_agg(r.name, ',' order by r.name), 'without a role')
         from public.ab_user u
