@@ -23,11 +23,11 @@ DIRECTORIES = {
     layout.TEMPORARY: "700",
 }
 # Of the deploy's programs, those that have something to do there, and their parts.
-SHARED_PROGRAMS = {"accept.sh", "host_values.py", "lib.sh", "surroundings.sh"}
+SHARED_PROGRAMS = {"accept.sh", "commands.py", "host_values.py", "lib.sh", "surroundings.sh"}
 PROGRAMS = {
     "database": {
-        "certificate.sh",
         "database-logins.py",
+        "host-certificate.py",
         "metrics.sh",
         "metrics.yaml",
         "own-addresses.sh",
@@ -40,7 +40,6 @@ PROGRAMS = {
         "certificates.py",
         "cluster-addons.py",
         "cluster.sh",
-        "commands.py",
         "containerd.sh",
         "containerd.toml",
         "download.sh",

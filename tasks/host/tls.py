@@ -53,7 +53,7 @@ def remind(end: datetime, which: str, setting: str) -> None:
 def _certify(settings: HostSettings) -> None:
     ensure(
         name="Make the certificate",
-        program="certificate.sh",
+        program="host-certificate.py",
         args=[TLS, *names(settings)],
         already="it is of the host's own authority, for all of its names",
     )

@@ -469,7 +469,7 @@ TIMERS = [
         "root",
         "OnCalendar=*-*-* 05:00:00",
         lambda settings: [
-            "certificate.sh apply /etc/airflow/tls $CERTIFICATE_NAMES ",
+            "host-certificate.py apply /etc/airflow/tls $CERTIFICATE_NAMES ",
             *settings.web.host_names,
         ],
     ),
@@ -586,13 +586,13 @@ _PATHS: Table = {
         /usr/local/bin/airflow-smoke-test root root        755  public
         /usr/local/bin/kubectl           root root         755  public
         /usr/local/lib/airflow/run       root root         755  public; it refuses all but root
-        /usr/local/lib/airflow/certificate.sh root root    755  public
         /usr/local/lib/airflow/clean-history.sh      root root 755  airflow runs it
         /usr/local/lib/airflow/clean-logs.sh         root root 755  airflow-dags runs it
         /usr/local/lib/airflow/clean-pods.sh         root root 755  airflow runs it
         /usr/local/lib/airflow/disks.sh              root root 755  airflow runs it
         /usr/local/lib/airflow/dags-test.py          root root 644  airflow-dags runs it
         /usr/local/lib/airflow/health.py             root root 755  public
+        /usr/local/lib/airflow/host-certificate.py   root root 755  public
         /usr/local/lib/airflow/lib.sh                root root 644  public
         /usr/local/lib/airflow/liveness.py           root root 755  airflow runs it
         /usr/local/lib/airflow/load-units.sh         root root 755  public

@@ -644,7 +644,7 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "proxy_extra_exceptions": lambda plan: environment(plan)["no_proxy"].split(","),
     "retention_backup_recipient": lambda plan: formats.host_values(plan)["BACKUP_RECIPIENT"],
     "web_host": lambda plan: site(plan, "listen")[-1][1].rpartition(":")[0],
-    "web_host_names": lambda plan: words_of(plan, "certificate.sh")[1:],
+    "web_host_names": lambda plan: words_of(plan, "host-certificate.py")[1:],
     "web_base_url": lambda plan: config(plan)["api"]["base_url"],
     "web_certificate": lambda plan: plan.named("Write the web page's own certificate").inputs[0],
     "web_login_config": lambda plan: plan.named("Write the login's configuration").inputs[0],

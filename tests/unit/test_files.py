@@ -172,7 +172,6 @@ NO_PYTHON = "a host may have no Python when it asks: before the first deploy, or
 COMMANDS = "a list of commands of other programs, in their order; the data are words"
 LONG = {
     "files/usr/local/bin/airflow-backup": COMMANDS,
-    "files/usr/local/lib/airflow/certificate.sh": COMMANDS,
     "files/usr/local/lib/airflow/image-trial.sh": COMMANDS,
     "files/usr/local/lib/airflow/venv.sh": "it makes what Airflow's Python is in",
     "tasks/preflight/database.sh": NO_PYTHON,

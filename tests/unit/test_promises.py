@@ -85,12 +85,12 @@ PROMISES: dict[str, Kept] = {
     ),
     r"too many logins gets status (\d+)": lambda plan, said: f"limit_req_status {said};" in site(),
     r"authority lasts (ten) years": lambda plan, said: (
-        f"/O=Airflow\\'s authority/CN=$(hostname)}}\" {number(said) * 365:.0f} "
-        in plan.uploads["/usr/local/lib/airflow/certificate.sh"]
+        f"\nAUTHORITY_DAYS = {number(said) * 365:.0f}\n"
+        in plan.uploads["/usr/local/lib/airflow/host-certificate.py"]
     ),
     r"renews the certificate (\d+) days before": lambda plan, said: (
-        f"\nleft=${{CERTIFICATE_LEFT:-{said}}}\n"
-        in plan.uploads["/usr/local/lib/airflow/certificate.sh"]
+        f'"--left", type=int, default={said},'
+        in plan.uploads["/usr/local/lib/airflow/host-certificate.py"]
     ),
     r"the last (three) of those made before": lambda plan, said: (
         '\nkeep before "$BACKUPS_KEPT_BEFORE"\n' in plan.uploads["/usr/local/bin/airflow-backup"]

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from cryptography import x509
 
 from tasks import layout
 from tasks.layout import ROOT
-from tests.unit import fake, formats
-from tests.unit.fake import FILES, Plan
+from tests.unit import fake, formats, stand_ins
+from tests.unit.fake import Plan
 from tests.unit.formats import Unit
 
 PUBLIC = fake.VARIANTS["page with TLS"]
@@ -219,33 +220,19 @@ def test_a_template_of_ones_own_gets_it_too(tmp_path: Path) -> None:
 
 
 class Maker:
-    """The program, in a folder of its own; the host's names are stood in."""
+    """The program, with a folder of its own; the host's names are stood in."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.programs = folder / "tls", folder / "bin"
-        lib = FILES / "usr/local/lib/airflow"
-        self.script = (lib / "certificate.sh").read_text()
-        for path in (self.folder, self.programs):
-            path.mkdir()
-        shutil.copy(lib / "own-addresses.sh", folder)
+        self.folder, self.host = folder / "tls", stand_ins.Host(folder)
+        self.folder.mkdir()
+        self.program = self.host.program
         self.program("hostname", 'test "$*" || echo me; test -z "$*" || echo me.example')
         self.program("ip", "echo '192.0.2.1 via 192.0.2.254 dev eth0 src 192.0.2.7 uid 0'")
 
-    def program(self, name: str, script: str) -> None:
-        """Put a program in the place of another."""
-        (self.programs / name).write_text(f"#!/bin/sh\n{script}\n")
-        (self.programs / name).chmod(0o755)
-
-    def run(self, action: str, *names: str) -> int:
+    def run(self, action: str, *names: str, options: Sequence[str] = ()) -> int:
         """Run it; returns its status."""
-        program = self.folder.with_name("certificate.sh")
-        program.write_text(self.script)
-        done = subprocess.run(
-            ["sh", program, action, self.folder, *names],
-            env={"PATH": f"{self.programs}:/usr/sbin:/usr/bin:/sbin:/bin"},
-            text=True,
-            capture_output=True,
-        )
+        words = [action, *options, str(self.folder), *names]
+        done = self.host.run("host-certificate.py", *words)
         assert done.stdout == ""
         # Only a check says something: one sentence.
         said = len(done.stderr.splitlines())
@@ -430,11 +417,10 @@ def test_a_host_of_before_gets_the_limit_and_everybody_goes_on_trusting_it(maker
 def test_the_authority_is_renewed_before_it_ends_with_the_key_that_others_trust(
     maker: Maker,
 ) -> None:
-    whole = maker.script
-    maker.script = whole.replace('}" 3650 ', '}" 29 ')
-    assert maker.run("apply") == 0
+    maker.made()
+    for authority in ("ca.pem", "pods-ca.pem"):
+        maker.openssl(f"x509 -in {authority} -signkey ca-key.pem -days 29 -out {authority}")
     old = (maker.folder / "pods-ca.pem").read_text()
-    maker.script = whole
     maker.made()
     assert (maker.folder / "pods-ca.pem").read_text() != old
     (maker.folder / "old.pem").write_text(old)
@@ -444,11 +430,8 @@ def test_the_authority_is_renewed_before_it_ends_with_the_key_that_others_trust(
 
 @pytest.mark.parametrize(("days", "again"), [(29, True), (31, False)])
 def test_a_certificate_is_renewed_before_it_ends(maker: Maker, days: int, again: bool) -> None:
-    whole = maker.script
-    maker.script = whole.replace(":-825}", f":-{days}}}")
-    maker.run("apply")
+    maker.run("apply", options=["--days", str(days)])
     before = (maker.folder / "server.pem").read_text()
-    maker.script = whole
     authority = (maker.folder / "ca.pem").read_text()
     same, after = maker.made()
     assert same == authority and (after != before) is again
@@ -461,6 +444,16 @@ def test_a_half_of_it_is_made_whole(full: Maker, left: str) -> None:
             path.unlink()
     full.made()
     assert full.holds_for("-verify_hostname", "me")
+
+
+def test_a_run_that_fails_says_why_and_the_next_one_tidies_up(maker: Maker) -> None:
+    openssl = f'exec {shutil.which("openssl")} "$@"'
+    maker.program("openssl", f'test "$1" != req || {{ echo no room >&2; exit 1; }}\n{openssl}')
+    assert maker.host.apply("host-certificate.py", str(maker.folder)) == "no room"
+    assert (maker.folder / "request.new").exists() and not (maker.folder / "pods-ca.pem").exists()
+    maker.program("openssl", openssl)
+    maker.made()
+    assert {path.suffix for path in maker.folder.iterdir()} == {".pem"}
 
 
 def test_a_certificate_of_somebody_else_is_replaced(maker: Maker) -> None:

@@ -19,15 +19,14 @@ import io
 import re
 import shlex
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import host_values
-from commands import host, lock, output, path, printable, succeeds
+from commands import fail, host, lock, output, path, succeeds
 
 LIB = Path(__file__).resolve().parent
 SOON = 30 * 86400  # seconds
@@ -35,11 +34,6 @@ PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re
 # Static pods, which read their certificates when they start.
 COMPONENTS = "^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$"
 LOGS = "journalctl -u minikube says why"
-
-
-def fail(message: str) -> NoReturn:
-    """Say what is wrong, and end."""
-    sys.exit(printable(message))
 
 
 class End(NamedTuple):

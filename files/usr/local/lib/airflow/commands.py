@@ -5,7 +5,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import host_values
 
@@ -20,6 +20,11 @@ def path(name: str) -> Path:
 def printable(text: str) -> str:
     """A text without characters that would drive a terminal: as Python escapes them."""
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong, and end."""
+    sys.exit(printable(message))
 
 
 def status(
@@ -75,11 +80,12 @@ def take_lock() -> bool:
     return True
 
 
-def put(file: Path, content: str) -> None:
-    """Replace the content of a file in one step; only root can read it."""
+def put(file: Path, content: str, mode: int = 0o600) -> None:
+    """Replace the content of a file in one step; only root can read it, unless it has a mode."""
     new = Path(f"{file}.new")
     try:
         with new.open("w", errors="surrogateescape") as stream:
+            os.fchmod(stream.fileno(), mode)
             stream.write(f"{content}\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -12,16 +12,16 @@ here=$(dirname "$(readlink -f "$0")")
 action=$1 folder=$3
 pair=${POSTGRES_CONFIG:-/etc/postgresql}/$2/main/airflow.pem
 shift 3
-export CERTIFICATE_DAYS=3650 CERTIFICATE_LEFT=365
+set -- --days 3650 --left 365 "$folder" "$@"
 
 case $action in
 check)
-    "$here/certificate.sh" check "$folder" "$@"
+    "$here/host-certificate.py" check "$@"
     cmp -s "$folder/server.pem" "$pair" || fail "$pair is not the certificate in $folder"
     [ "$(stat -c '%U %a' "$pair")" = "postgres 600" ] || fail "$pair is not for postgres alone"
     ;;
 apply)
-    "$here/certificate.sh" apply "$folder" "$@"
+    "$here/host-certificate.py" apply "$@"
     install -o postgres -g postgres -m 600 "$folder/server.pem" "$pair.new"
     sync "$pair.new"
     mv "$pair.new" "$pair"
