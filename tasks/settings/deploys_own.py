@@ -91,7 +91,7 @@ POD_VARIABLES = {
 POSTGRES_OPTIONS = {
     **dict.fromkeys(
         ("listen_addresses", "port", "unix_socket_directories"),
-        "the deploy decides where PostgreSQL listens, and its programs rely on that",
+        "PostgreSQL listens where the deploy's programs look for it",
     ),
     **dict.fromkeys(
         ("data_directory", "config_file", "ident_file", "external_pid_file"),

@@ -72,7 +72,7 @@ def test_the_host_has_the_variables_of_the_pods(digest: str, tmp_path: Path) -> 
     host.values["WORKER_DIGESTS"] = f"{tmp_path}/digests"
     host.program("chown")
     host.program("find", "echo right")
-    assert "has other variables" in host.check("dags-env.sh", image)
+    assert "with the digest of the image" in host.check("dags-env.sh", image)
     assert host.apply("dags-env.sh", image) == host.check("dags-env.sh", image) == ""
     found = read_by_sh(file)
     reference = f"{image}@{digest}" if digest else image

@@ -44,7 +44,7 @@ def told(server: postgres.Server) -> dict[str, list[int]]:
 def test_the_room_is_recorded_once_for_each_file_system(
     host: Host, server: postgres.Server
 ) -> None:
-    assert "does not have the room" in host.check("disks.sh")
+    assert "does not have the free space" in host.check("disks.sh")
     assert host.apply("disks.sh") == host.check("disks.sh") == ""
     found = told(server)
     assert found.keys() == {"/", SHARED_MEMORY}
@@ -66,7 +66,7 @@ def test_a_record_that_is_old_or_of_other_disks_is_told(
         "insert into deploy.disk values (1, 1, 1, 1, '/srv')",
     ):
         server.sql(change, "airflow")
-        assert "does not have the room" in host.check("disks.sh"), change
+        assert "does not have the free space" in host.check("disks.sh"), change
         assert host.apply("disks.sh") == host.check("disks.sh") == ""
         assert told(server).keys() == {"/", SHARED_MEMORY}
 
@@ -75,7 +75,7 @@ def test_an_exporter_may_read_it_also_after_a_restore(host: Host, server: postgr
     """A dump is restored without rights."""
     assert host.apply("disks.sh") == ""
     server.sql("revoke all on deploy.disk from prometheus", "airflow")
-    assert "can not read" in host.check("disks.sh")
+    assert "can't read" in host.check("disks.sh")
     assert host.apply("disks.sh") == host.check("disks.sh") == ""
     assert told(server)
 
@@ -97,5 +97,5 @@ def test_all_that_fills_is_looked_at() -> None:
     for folder in (layout.LOGS, layout.BACKUPS, "/var/lib/postgresql", "/var/lib/containerd"):
         assert folder in layout.DISKS
     plan = fake.plan(fake.settings(fake.VARIANTS["metrics"]))
-    assert "Record the room of the file systems" in " ".join(plan.names)
-    assert "Record the room" not in " ".join(fake.plan(fake.settings()).names)
+    assert "Record the free space of the file systems" in " ".join(plan.names)
+    assert "Record the free space" not in " ".join(fake.plan(fake.settings()).names)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import jinja2
 import pytest
@@ -24,10 +25,11 @@ NAME = "attempt=1.log"
 
 
 @pytest.fixture
-def plugin(monkeypatch: pytest.MonkeyPatch) -> Any:
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The module, imported from its folder as Airflow's processes do."""
     monkeypatch.syspath_prepend(str(MODULES))
-    return importlib.import_module("airflow_deploy_logs")
+    with mock.patch.dict(sys.modules):  # other tests import it with modules of their own
+        yield importlib.import_module("airflow_deploy_logs")
 
 
 @pytest.fixture(autouse=True)

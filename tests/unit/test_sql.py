@@ -237,5 +237,5 @@ def test_a_schema_is_known_by_its_heads(server: postgres.Server, plan: fake.Plan
     *_, key = command.split()
     assert key == fake.settings().venv_key
     text = (programs.LIB / "migrate.sh").read_text()
-    (query,) = re.findall(r'-XAtqc \\\n +"(select [^"]*)"', text)
+    (query,) = re.findall(r'ask-owner.sh" -c \\\n +"(select [^"]*)"', text)
     assert server.sql(query.replace("$1", key), "heads") == f"{key} abc def"

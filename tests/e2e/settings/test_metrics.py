@@ -29,7 +29,7 @@ TIMER = (
     "Services | Install the units",
     "Services | Make systemd load and enable the units",
     "Timers | Run the timers",
-    "Timers | Record the room of the file systems",
+    "Timers | Record the free space of the file systems",
 )
 RULES = ROOT / "files/etc/prometheus/airflow.rules.yaml"
 DAG = "e2e_figures"
