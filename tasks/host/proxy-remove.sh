@@ -6,10 +6,10 @@ set -u
     echo "usage: proxy-remove.sh check|apply SITE LINK DROP_IN TLS STAMP" >&2
     exit 2
 }
-verb=$1 site=$2 link=$3 drop_in=$4 tls=$5 stamp=$6
+action=$1 site=$2 link=$3 drop_in=$4 tls=$5 stamp=$6
 unit=nginx.service
 
-case $verb in
+case $action in
 check)
     for path in "$site" "$drop_in" "$tls"; do
         [ ! -e "$path" ] || {

@@ -8,13 +8,13 @@ set -eu
     echo "usage: objects.sh check|apply KUBECTL OBJECTS..." >&2
     exit 2
 }
-verb=$1 kubectl=$2
+action=$1 kubectl=$2
 shift 2
 [ -e "${kubectl%% *}" ] || exit 0
 
 for objects; do
     # shellcheck disable=SC2086 # a command, and arguments
-    case $verb in
+    case $action in
     check)
         found=$($kubectl get --ignore-not-found -o name $objects)
         [ -z "$found" ] || {

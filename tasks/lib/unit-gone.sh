@@ -7,10 +7,10 @@ set -eu
     echo "usage: unit-gone.sh check|apply DROP_IN UNIT,... FILE..." >&2
     exit 2
 }
-verb=$1 drop_in=$2 units=$3
+action=$1 drop_in=$2 units=$3
 shift 3
 
-case $verb in
+case $action in
 check)
     [ ! -e "$drop_in" ] || {
         echo "there still is $drop_in" >&2

@@ -7,10 +7,10 @@ set -eu
     echo "usage: cluster.sh check|apply UNIT SHIMS LOCKS KEPT..." >&2
     exit 2
 }
-verb=$1 unit=$2 shims=$3 locks=$4
+action=$1 unit=$2 shims=$3 locks=$4
 shift 4
 
-case $verb in
+case $action in
 check)
     [ ! -e "$unit" ] || {
         echo "there still is $unit" >&2

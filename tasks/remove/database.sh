@@ -10,7 +10,7 @@ set -eu
     echo "usage: database.sh check|apply FOLDER DATABASE ROLE,... ORIGINAL MADE DROP_IN CERTIFICATE" >&2
     exit 2
 }
-verb=$1 folder=$2 database=$3 roles=$4 original=$5 made=$6 drop_in=$7 certificate=$8
+action=$1 folder=$2 database=$3 roles=$4 original=$5 made=$6 drop_in=$7 certificate=$8
 version=$(basename "$(dirname "$folder")")
 config=$folder/conf.d/airflow.conf
 
@@ -18,7 +18,7 @@ as_postgres() {
     runuser -u postgres -- "$@"
 }
 
-case $verb in
+case $action in
 check)
     [ ! -e "$config" ] || {
         echo "there still is $config" >&2

@@ -2,10 +2,10 @@
 # files.sh check|apply PATTERN...: no file or folder on the host is like one of the patterns.
 # The removal sends this text to the host with the arguments on top.
 set -eu
-verb=${1-}
+action=${1-}
 shift
 
-case $verb in
+case $action in
 check)
     # shellcheck disable=SC2048,SC2086 # patterns
     found=$(ls -d $* 2>/dev/null) || true

@@ -10,7 +10,7 @@ set -u # but not -e: a shell ignores that while it tests a command, and so in `c
     echo "usage: keep-used.sh check|apply RECORD POSTGRES NGINX SITE NODE ENGINE:PACKAGE,..." >&2
     exit 2
 }
-verb=$1 record=$2 postgres=$3 nginx=$4 site=$5 node=$6
+action=$1 record=$2 postgres=$3 nginx=$4 site=$5 node=$6
 shift 6
 [ -e "$record" ] || exit 0
 kept='' said=''
@@ -75,7 +75,7 @@ clusters
 sites
 for each; do containers "$each"; done
 [ -n "$kept" ] || exit 0
-case $verb in
+case $action in
 check)
     echo "these packages came with the deploy and stay, since others use them: $said" >&2
     exit 1

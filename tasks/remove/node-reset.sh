@@ -2,7 +2,7 @@
 # node-reset.sh check|apply PATTERN...: Kubernetes has left nothing on this host, and no file is like
 # one of the patterns. The removal sends this text to the host with the arguments on top.
 set -eu
-verb=${1-}
+action=${1-}
 shift
 # The names that minikube gives to addresses of the host.
 names='[[:space:]][a-z-]*\.minikube\.internal$'
@@ -50,7 +50,7 @@ unmount_volumes() {
     esac
 }
 
-case $verb in
+case $action in
 check)
     found=$(left "$@")
     [ -z "$found" ] || {

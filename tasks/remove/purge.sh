@@ -10,10 +10,10 @@ export NEEDRESTART_SUSPEND=1 # it would restart services, such as those of pods 
     echo "usage: purge.sh check|apply RECORD PAGE PACKAGES:FOLDER..." >&2
     exit 2
 }
-verb=$1 record=$2 page=$3
+action=$1 record=$2 page=$3
 shift 3
 
-if [ "$verb" = check ]; then
+if [ "$action" = check ]; then
     [ ! -e "$record" ] || {
         echo "$record lists packages that came with the deploy" >&2
         exit 1

@@ -7,11 +7,11 @@ set -eu
     echo "usage: units.sh check|apply FOLDER PATTERN..." >&2
     exit 2
 }
-verb=$1
+action=$1
 cd "$2"
 shift 2
 
-case $verb in
+case $action in
 check)
     found=$(ls -d airflow* 2>/dev/null) || true
     [ -z "$found" ] || {

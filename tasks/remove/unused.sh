@@ -6,12 +6,12 @@ set -eu
     echo "usage: unused.sh check|apply FOLDER FILE COMMAND..." >&2
     exit 2
 }
-verb=$1 folder=$2 file=$3
+action=$1 folder=$2 file=$3
 shift 3
 [ -e "$file" ] || exit 0
 [ -z "$("$@" 2>/dev/null || true)" ] || exit 0
 
-case $verb in
+case $action in
 check)
     echo "nobody uses $folder" >&2
     exit 1

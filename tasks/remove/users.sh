@@ -6,10 +6,10 @@ set -eu
     echo "usage: users.sh check|apply NAME..." >&2
     exit 2
 }
-verb=$1
+action=$1
 shift
 
-case $verb in
+case $action in
 check)
     for name; do
         for kind in passwd group; do

@@ -33,5 +33,4 @@ END
 cd "$work"
 sha256sum about database.dump host.tar >SHA256SUMS
 tar --dereference -cf "$file.new" SHA256SUMS about database.dump host.tar
-sync "$file.new"
-mv "$file.new" "$file"
+replace "$file"

@@ -9,8 +9,7 @@ case "${1-} $#" in
 "apply 1")
     umask 077
     python3 -c 'import secrets; print(secrets.token_hex(32))' >"$BACKUP_KEY.new"
-    sync "$BACKUP_KEY.new"
-    mv "$BACKUP_KEY.new" "$BACKUP_KEY"
+    replace "$BACKUP_KEY"
     ;;
 *) usage ;;
 esac

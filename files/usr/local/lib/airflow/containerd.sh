@@ -37,7 +37,7 @@ case "$*" in
 "apply config "*)
     mkdir -p "${file%/*}"
     cp "$4" "$file.new"
-    mv "$file.new" "$file"
+    replace "$file"
     systemctl restart containerd
     ;;
 "check proxy "*)
@@ -53,7 +53,7 @@ case "$*" in
     if [ -n "$PROXY_URL" ]; then
         mkdir -p "${file%/*}"
         wanted >"$file.new"
-        mv "$file.new" "$file"
+        replace "$file"
     elif [ -e "$file" ]; then
         # This file says that containerd needs a restart, until it had one.
         mv "$file" "$file.old"

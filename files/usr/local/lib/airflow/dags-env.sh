@@ -19,11 +19,7 @@ check)
     ;;
 apply)
     variables "$@" >"$DAGS_ENV.new"
-    chown root:root "$DAGS_ENV.new"
-    chmod 644 "$DAGS_ENV.new"
-    sync "$DAGS_ENV.new"
-    mv -T "$DAGS_ENV.new" "$DAGS_ENV"
-    sync "$(dirname "$DAGS_ENV")"
+    replace "$DAGS_ENV" root:root 644
     ;;
 *) usage ;;
 esac

@@ -19,7 +19,7 @@ apply)
     ln -sfn "$version" current.new
     mv -T current.new current
     echo "$version" >current.name.new
-    mv current.name.new current.name
+    replace current.name
     for old in *.sums; do
         case ${old%.sums} in
         "$version" | "$now") ;;

@@ -47,12 +47,12 @@ apply() {
         mv "$file.part" "$file.new"
     fi
     chmod 755 "$file.new"
-    mv "$file.new" "$file"
+    replace "$file"
     [ -z "$member" ] || {
         echo "# $sha256"
         sha256sum "$file"
     } >"$file.sha256.new"
-    [ -z "$member" ] || mv "$file.sha256.new" "$file.sha256"
+    [ -z "$member" ] || replace "$file.sha256"
 }
 
 case $action in

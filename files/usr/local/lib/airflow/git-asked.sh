@@ -2,9 +2,9 @@
 # git-asked.sh check|apply KEY: all git repositories of the DAG bundles answered with the settings
 # that KEY names, and with their connections as they are. Written by the deploy of Airflow.
 set -eu
-lib=$(dirname "$(readlink -f "$0")")
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$lib/lib.sh"
+. "$here/lib.sh"
 [ $# = 2 ] || usage
 asked=$STATE/git-asked
 
@@ -21,9 +21,9 @@ check)
         fail "the git repositories were not asked with these settings and connections"
     ;;
 apply)
-    "$RUN" python "$lib/git-ask.py"
+    "$RUN" python "$here/git-ask.py"
     state "$2" >"$asked.new"
-    mv "$asked.new" "$asked"
+    replace "$asked"
     ;;
 *) usage ;;
 esac

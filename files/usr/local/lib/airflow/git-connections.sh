@@ -26,7 +26,7 @@ check)
 apply)
     printf '%s' "${sums:+$sums
 }" >"$GIT_CONNECTIONS.new"
-    mv "$GIT_CONNECTIONS.new" "$GIT_CONNECTIONS"
+    replace "$GIT_CONNECTIONS"
     ;;
 *) usage ;;
 esac

@@ -6,9 +6,9 @@
 # with the tag BASE, which buildah keeps, and of the layers on top, so their change takes seconds. A
 # LAYER is a version of the DAGs, or the word plugins with the version of the plugins.
 set -eu
-lib=$(dirname "$(readlink -f "$0")")
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$lib/lib.sh"
+. "$here/lib.sh"
 [ $# = 3 ] || [ $# -ge 5 ] || usage
 action=$1 tag=$2 venv=$3 base=${4:+localhost/airflow-worker-base:$4}
 shift 3
@@ -18,7 +18,7 @@ archive=$IMAGES/$tag.tar listed=$IMAGES/$tag
 
 from_scratch() {
     buildah from --name "$container" scratch >/dev/null
-    "$lib/image-fill.sh" "$container" "$VENVS/$venv"
+    "$here/image-fill.sh" "$container" "$VENVS/$venv"
 }
 
 from_base() {
@@ -41,7 +41,7 @@ from_base() {
 
 case $action in
 check)
-    [ -e "$archive" ] || "$lib/image-load.sh" check "$image" 2>/dev/null ||
+    [ -e "$archive" ] || "$here/image-load.sh" check "$image" 2>/dev/null ||
         fail "$image is neither in the cluster nor an archive in $IMAGES"
     ;;
 apply)
@@ -53,7 +53,7 @@ apply)
     # shellcheck disable=SC2012 # the names are tags of images
     ls -dt "$IMAGES"/*/ | tail -n "+$((WORKER_IMAGES_KEPT + 1))" | xargs -r rm -r
     buildah commit --quiet --rm "$container" "docker-archive:$archive.new:$image" >/dev/null
-    mv "$archive.new" "$archive"
+    replace "$archive"
     ;;
 *) usage ;;
 esac

@@ -2,9 +2,9 @@
 # image-push.sh check|apply TAG VENV [BASE LAYER...]: the registry has the worker image TAG, which
 # image-build.sh builds from these arguments. Written by the deploy of Airflow.
 set -eu
-lib=$(dirname "$(readlink -f "$0")")
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$lib/lib.sh"
+. "$here/lib.sh"
 [ $# = 3 ] || [ $# -ge 5 ] || usage
 action=$1 image=$WORKER_REPOSITORY:$2 archive=$IMAGES/$2.tar registry=${WORKER_REPOSITORY%%/*}
 shift
@@ -43,7 +43,7 @@ case $action in
 check) has >/dev/null 2>&1 || fail "the registry does not have $image, or does not say so" ;;
 apply)
     ask
-    [ -e "$archive" ] || "$lib/image-build.sh" apply "$@"
+    [ -e "$archive" ] || "$here/image-build.sh" apply "$@"
     with_login copy --quiet --digestfile "$archive.digest" "docker-archive:$archive" "docker://$image"
     pin_image "$image" "$(cat "$archive.digest")"
     rm "$archive" "$archive.digest"

@@ -70,7 +70,7 @@ apply)
     # The deploy removes old images of these repositories.
     [ -z "$WORKER_REGISTRY" ] || grep -qxF "$WORKER_REPOSITORY" "$WORKER_REPOSITORIES" 2>/dev/null ||
         echo "$WORKER_REPOSITORY" >>"$WORKER_REPOSITORIES"
-    echo "$image $wanted" >"$tried.new" && mv "$tried.new" "$tried"
+    echo "$image $wanted" >"$tried.new" && replace "$tried"
     ;;
 *) usage ;;
 esac

@@ -38,6 +38,12 @@ usage() {
     exit 2
 }
 
+# Put FILE.new in the place of FILE. After a loss of power, FILE has its old content or its new one.
+replace() { # FILE [OWNER MODE]
+    [ $# = 1 ] || { chown "$2" "$1.new" && chmod "$3" "$1.new"; } || return
+    sync "$1.new" && mv -T "$1.new" "$1" && sync "$(dirname "$1")"
+}
+
 # Fail unless a unit runs, and started with its inputs as they are now. When a unit starts, it
 # records the checksums of the files that it reads in /run/airflow/UNIT.
 check_unit() {
@@ -82,7 +88,7 @@ pin_image() { # IMAGE DIGEST
     {
         awk -v image="$1" '$1 != image' "$WORKER_DIGESTS" 2>/dev/null | tail -n 50
         echo "$1 $2"
-    } >"$WORKER_DIGESTS.new" && sync "$WORKER_DIGESTS.new" && mv "$WORKER_DIGESTS.new" "$WORKER_DIGESTS"
+    } >"$WORKER_DIGESTS.new" && replace "$WORKER_DIGESTS"
 }
 
 # kubectl in Airflow's namespace, with the rights of the deploy.

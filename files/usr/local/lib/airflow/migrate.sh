@@ -24,8 +24,7 @@ check)
 apply)
     [ -n "${3-}" ] || "$RUN" airflow db migrate >/dev/null
     heads "$2" >"$MIGRATED.new"
-    sync "$MIGRATED.new"
-    mv "$MIGRATED.new" "$MIGRATED"
+    replace "$MIGRATED"
     ;;
 *) usage ;;
 esac

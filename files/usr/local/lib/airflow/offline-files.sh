@@ -20,7 +20,7 @@ apply)
     mkdir -p "$cache"
     for each in $programs; do
         install -m 755 "$each" "$cache/$each.new"
-        mv "$cache/$each.new" "$cache/$each"
+        replace "$cache/$each"
     done
     ;;
 *) usage ;;

@@ -21,11 +21,7 @@ check)
     ;;
 apply)
     template >"$POD_TEMPLATE.new"
-    chown "root:$CONTROL_USER" "$POD_TEMPLATE.new"
-    chmod 640 "$POD_TEMPLATE.new"
-    sync "$POD_TEMPLATE.new"
-    mv -T "$POD_TEMPLATE.new" "$POD_TEMPLATE"
-    sync "$(dirname "$POD_TEMPLATE")"
+    replace "$POD_TEMPLATE" "root:$CONTROL_USER" 640
     ;;
 *) usage ;;
 esac

@@ -21,7 +21,7 @@ apply)
         fail "${settings:-the pod template}: the cluster refuses task pods like this, and nothing was switched to them: ${said#*STDIN???}"
         ;;
     esac
-    echo "$key" >"$accepted.new" && mv "$accepted.new" "$accepted"
+    echo "$key" >"$accepted.new" && replace "$accepted"
     ;;
 *) usage ;;
 esac

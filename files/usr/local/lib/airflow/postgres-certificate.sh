@@ -22,9 +22,8 @@ check)
     ;;
 apply)
     "$here/host-certificate.py" apply "$@"
-    install -o postgres -g postgres -m 600 "$folder/server.pem" "$pair.new"
-    sync "$pair.new"
-    mv "$pair.new" "$pair"
+    install -m 600 "$folder/server.pem" "$pair.new"
+    replace "$pair" postgres:postgres 600
     ;;
 *) usage ;;
 esac

@@ -5,9 +5,9 @@
 # A default ACL takes the place of the umask. Only a file that is brought with a mode of its own, as
 # scp -p does, can still be closed; the next deploy opens it.
 set -u
-lib=$(dirname "$(readlink -f "$0")")
+here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
-. "$lib/lib.sh"
+. "$here/lib.sh"
 [ $# -ge 3 ] || usage
 action=$1 folder=$2
 shift 2
@@ -16,7 +16,7 @@ cd / || exit
 case $action in
 check)
     for user; do
-        "$lib/acl.py" check "$folder" "u:$user:rX" || exit
+        "$here/acl.py" check "$folder" "u:$user:rX" || exit
         closed=$(runuser -u "$user" -- find "$folder" \
             \( -type d ! \( -readable -executable \) -o -type f ! -readable \) -print -quit 2>/dev/null)
         [ -z "$closed" ] || fail "$user can't read $closed"
@@ -24,7 +24,7 @@ check)
     ;;
 apply)
     for user; do
-        "$lib/acl.py" apply "$folder" "u:$user:rX" ||
+        "$here/acl.py" apply "$folder" "u:$user:rX" ||
             fail "$user can't read files that others put into $folder"
     done
     ;;

@@ -37,9 +37,7 @@ case "$1 $#" in
             "$here/lost-secret.sh" "$each"
             new "$each" >"$SECRETS/$each.new"
             # Data that it encrypts survives a loss of power, so the key must survive it too.
-            sync "$SECRETS/$each.new"
-            mv "$SECRETS/$each.new" "$SECRETS/$each"
-            sync "$SECRETS"
+            replace "$SECRETS/$each"
         }
     done
     ;;

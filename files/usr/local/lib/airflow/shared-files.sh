@@ -61,10 +61,8 @@ apply)
         [ -e "$work$each" ] || continue
         rm -rf "$each.new"
         cp -a "$work$each" "$each.new"
-        sync "$each.new"
         [ ! -d "$each" ] || rm -rf "$each"
-        mv -T "$each.new" "$each"
-        sync "${each%/*}"
+        replace "$each"
     done
     ;;
 sums)

@@ -57,9 +57,8 @@ install_more() {
         printf '%s\n' "# Written by the deploy of Airflow: the lock of airflow_extra_requirements." "# For $venv" >"$more.whole"
         "$here/build-tools.sh" learn "$log" "$EXTRA_LOCK" "$python" >>"$more.whole" || refuse
         cat "$more" >>"$more.whole"
-        sync "$more.whole"
-        mv "$more.whole" "$EXTRA_LOCK"
-        rm "$more"
+        mv "$more.whole" "$more"
+        replace "$EXTRA_LOCK"
     }
 }
 
