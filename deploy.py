@@ -10,7 +10,7 @@ from tasks.airflow import config, database, objects, secrets, services, timers, 
 from tasks.cluster import access, certificates, minikube
 from tasks.day2 import cleanup, smoke_test, upgrade
 from tasks.host import address, metrics, postgres, proxy, serving, system
-from tasks.lib import connection, groups, progress, questions, quick, shell, terminal
+from tasks.lib import connection, groups, progress, pyinfra_cache, questions, shell, terminal
 from tasks.settings import HostSettings
 from tasks.worker import dags, image, policy, registry
 
@@ -88,7 +88,7 @@ def deploy_role(settings: HostSettings) -> None:
 
 
 if pyinfra.is_cli:
-    quick.use()
+    pyinfra_cache.use()
     terminal.show_only_text()
     progress.show()
     connection.disable_nagle()

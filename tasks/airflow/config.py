@@ -26,7 +26,7 @@ from tasks.layout import (
     POD_TEMPLATE,
     ROOT,
 )
-from tasks.lib import kubectl, progress, whole_file
+from tasks.lib import manifests, progress, whole_file
 from tasks.lib.operations import ensure, secret_file
 from tasks.settings import HostSettings
 from tasks.worker import dags, image, logs, plugins, pod, template, variables
@@ -40,14 +40,14 @@ SECRET_NAMES = r"pass|secret|token|key|cred|dsn|conn|auth|kwargs|header|url|back
 @deploy("Airflow")
 def write(settings: HostSettings) -> None:
     """The host has Airflow's configuration, and the command line uses its version."""
-    manifest = kubectl.yaml_text(template.manifest(settings))
+    manifest = manifests.yaml_text(template.manifest(settings))
     pod.let_the_cluster_check(settings, manifest)
     logs.share(settings)
     _write_login(settings)
     secret_file(
         name="Write airflow.cfg",
         path=CONFIG,
-        content=SecretStr(kubectl.render(TEMPLATE, settings, options=options(settings))),
+        content=SecretStr(manifests.render(TEMPLATE, settings, options=options(settings))),
         group=DAGS_USER,
         mode="640",
         redacted=redacted,

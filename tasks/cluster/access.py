@@ -27,7 +27,7 @@ from tasks.layout import (
     TRIGGERERS_KUBECONFIG,
 )
 from tasks.lib import whole_file
-from tasks.lib.kubectl import Manifest, render
+from tasks.lib.manifests import Manifest, render
 from tasks.lib.operations import ensure, ensure_sent, run_unless
 from tasks.settings import HostSettings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.layout import BUILTIN_DAGS_CONFIG_MAP, ROOT
-from tasks.lib.kubectl import Manifest
+from tasks.lib.manifests import Manifest
 from tasks.settings import HostSettings
 
 EXAMPLES = ROOT / "files/opt/airflow/dags"

@@ -29,7 +29,7 @@ from pyinfra.context import ctx_host
 
 from tasks.lib.operations import alone
 
-PROGRAM = Path(__file__).with_name("ask.py")
+PROGRAM = Path(__file__).with_name("answer.py")
 ROUNDS = 5  # an answer may lead an operation to its next question
 
 Answer = tuple[bool, CommandOutput]

@@ -10,7 +10,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from tasks.layout import ROOT
-from tasks.settings.deploys_own import AIRFLOW_OPTIONS
+from tasks.settings.reserved import AIRFLOW_OPTIONS
 from tasks.settings.types import (
     CfgOption,
     CfgSection,

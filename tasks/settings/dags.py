@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tasks.layout import ROOT
-from tasks.settings.deploys_own import AIRFLOW_OPTIONS, POD_VARIABLES
+from tasks.settings.reserved import AIRFLOW_OPTIONS, POD_VARIABLES
 from tasks.settings.types import BundleName, Claim, GitBundle, LocalPath, Section, Variable
 
 # Names that no git bundle may have: those of the deploy's bundles, and Airflow's.

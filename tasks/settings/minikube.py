@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tasks.settings.deploys_own import ENGINE_ARGS, MINIKUBE_ARGS
+from tasks.settings.reserved import ENGINE_ARGS, MINIKUBE_ARGS
 from tasks.settings.types import AbsolutePath, Line, LinuxName, Section, Sha256, Version
 
 # The drivers whose node is a container of a container engine of the same name.

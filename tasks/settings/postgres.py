@@ -8,16 +8,16 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tasks.layout import DATABASE, POSTGRES_PORT
-from tasks.settings.deploys_own import POSTGRES_OPTIONS
+from tasks.settings.reserved import POSTGRES_OPTIONS
 from tasks.settings.types import (
     Certificate,
+    CertificateAndKey,
     DatabaseLogin,
     DatabaseName,
     DatabaseServer,
     Line,
     PostgresOption,
     Section,
-    WebCertificate,
     host_and_port,
 )
 
@@ -71,7 +71,7 @@ class Postgres(Section):
         description="Certificates (PEM) of the authority of an existing PostgreSQL, or of"
         " `postgres_certificate`; none trusts those that the host trusts.",
     )
-    certificate: WebCertificate | None = Field(
+    certificate: CertificateAndKey | None = Field(
         default=None,
         repr=False,
         description="Certificate and key of the PostgreSQL of the group `database`; none uses the"
@@ -147,7 +147,7 @@ class Postgres(Section):
                 " own: leave it out, or write postgres_certificate too"
             )
 
-    def _certificate_conflicts(self, certificate: WebCertificate) -> Iterator[str]:
+    def _certificate_conflicts(self, certificate: CertificateAndKey) -> Iterator[str]:
         found = list(certificate.conflicts())
         yield from (f"postgres_certificate: {each}" for each in found)
         if not self.hosts:

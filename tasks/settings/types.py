@@ -422,8 +422,8 @@ class WebUser(Compound):
     last_name: Line | None = None
 
 
-class WebCertificate(Compound):
-    """The certificate of the web page and its key."""
+class CertificateAndKey(Compound):
+    """The certificate of a server or a client, and its key."""
 
     certificate: Certificate  # with the certificates between it and its authority
     key: SecretStr
@@ -541,7 +541,7 @@ class DatabaseLogin(Compound):
     def conflicts(self) -> Iterator[str]:
         """Sentences about a login that can't work; they never repeat a secret."""
         if self.certificate and self.key:
-            yield from WebCertificate(certificate=self.certificate, key=self.key).conflicts()
+            yield from CertificateAndKey(certificate=self.certificate, key=self.key).conflicts()
         elif self.certificate or self.key or not self.password:
             yield "write a password, or a certificate and its key, or all three"
         if self.password and {*"\n\r"} & {*self.password.get_secret_value()}:

@@ -11,6 +11,7 @@ from pydantic import Field
 from tasks.layout import API_SERVER_PORT, LOOPBACK, SMOKE_TEST_USER
 from tasks.settings.types import (
     Address,
+    CertificateAndKey,
     LinuxName,
     MachineAddress,
     Permission,
@@ -20,7 +21,6 @@ from tasks.settings.types import (
     RoleName,
     Section,
     UserName,
-    WebCertificate,
     WebUrl,
     WebUser,
     in_url,
@@ -58,7 +58,7 @@ class Web(Section):
         description="IPv4 address that moves among [several hosts](#one-address-for-people) to one"
         " whose web page answers; without `web_base_url` it is also the page's URL.",
     )
-    certificate: WebCertificate | None = Field(
+    certificate: CertificateAndKey | None = Field(
         default=None,
         repr=False,
         description="Certificate and key of the web page; none uses the one that the host makes.",
@@ -122,7 +122,7 @@ class Web(Section):
             if name in self.users:
                 yield f"web_users: {name} is {why}: choose another name"
 
-    def _certificate_conflicts(self, certificate: WebCertificate) -> Iterator[str]:
+    def _certificate_conflicts(self, certificate: CertificateAndKey) -> Iterator[str]:
         if not self.is_public:
             yield (
                 f'web_certificate has no meaning with web_host = "{self.host}": write the address'

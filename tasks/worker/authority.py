@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.layout import AUTHORITY_CONFIG_MAP
-from tasks.lib.kubectl import Volume
+from tasks.lib.manifests import Volume
 
 IN_POD = "/opt/airflow/tls"
 

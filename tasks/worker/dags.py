@@ -16,7 +16,7 @@ from tasks.layout import (
     IMAGE_DAGS,
     STATE,
 )
-from tasks.lib.kubectl import Volume, claimed, host_folder
+from tasks.lib.manifests import Volume, claimed, host_folder
 from tasks.lib.operations import checksums, ensure, synced_folder
 from tasks.settings import HostSettings, computed_once
 from tasks.settings.types import digest

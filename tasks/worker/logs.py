@@ -7,7 +7,7 @@ folder which both see, or the copy that the pod uploaded at its end.
 from __future__ import annotations
 
 from tasks.layout import DAG_PROCESSOR_LOGS, DAGS_USER, LOGS, NODE_LOGS
-from tasks.lib.kubectl import Volume, claimed, host_folder
+from tasks.lib.manifests import Volume, claimed, host_folder
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 from tasks.settings.types import S3Logs

@@ -8,7 +8,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks.layout import IMAGE_PLUGINS, PLUGINS, PLUGINS_RECORD, STATE
-from tasks.lib.kubectl import Volume, host_folder
+from tasks.lib.manifests import Volume, host_folder
 from tasks.lib.operations import checksums, synced_folder
 from tasks.settings import HostSettings, Settings, computed_once
 from tasks.settings.types import digest

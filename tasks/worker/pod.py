@@ -11,7 +11,7 @@ from pyinfra.api import DeployError
 
 from tasks.layout import POD_CANDIDATE, ROOT
 from tasks.lib import whole_file
-from tasks.lib.kubectl import Manifest, Volume
+from tasks.lib.manifests import Manifest, Volume
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 from tasks.settings.types import digest

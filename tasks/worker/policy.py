@@ -22,7 +22,7 @@ from tasks.layout import (
     TRIGGERER,
 )
 from tasks.lib import progress, whole_file
-from tasks.lib.kubectl import Manifest, render
+from tasks.lib.manifests import Manifest, render
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 from tasks.worker.template import manifest

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tasks.lib import kubectl
+from tasks.lib import manifests
 from tasks.settings import HostSettings, computed_once
 from tasks.worker import authority, dags, image, logs, plugins, pod, variables
 
 
 @computed_once
-def manifest(settings: HostSettings) -> kubectl.Manifest:
+def manifest(settings: HostSettings) -> manifests.Manifest:
     """The template for these settings."""
     return pod.template(
         settings,

@@ -40,14 +40,14 @@ from pyinfra.context import ctx_host, ctx_state
 from deploy import deploy_role
 from tasks import layout, remove
 from tasks.layout import ROOT
-from tasks.lib import operations, quick, whole_file
+from tasks.lib import operations, pyinfra_cache, whole_file
 from tasks.settings import SECTIONS, HostSettings, Server, Settings
 
 FILES = ROOT / "files"
 
 BARE_HOST_DATA: dict[str, Any] = {}  # of pyinfra's own, for all hosts
 
-quick.use()
+pyinfra_cache.use()
 # pyinfra looks up each of its arguments in the data of the host, where tests have none but this: a
 # third of the time. With an attribute of the class it finds at once that there is nothing.
 for _name in {*pyinfra_arguments.all_argument_meta} - {"_temp_dir"}:

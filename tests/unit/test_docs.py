@@ -295,7 +295,7 @@ def test_the_import_law_is_told() -> None:
 # Modules that are tables of facts, so others take only constants from them.
 TABLES = {
     "tasks.layout": "the map of the host",
-    "tasks.settings.deploys_own": "options of other programs that settings refuse",
+    "tasks.settings.reserved": "options of other programs that settings refuse",
 }
 
 

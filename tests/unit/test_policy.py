@@ -17,7 +17,7 @@ from pyinfra.api import DeployError
 
 from tasks import layout
 from tasks.layout import ROOT
-from tasks.lib.kubectl import render
+from tasks.lib.manifests import render
 from tasks.worker import policy, template
 from tests.e2e.attacks import pods
 from tests.unit import fake, formats

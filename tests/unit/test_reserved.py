@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.settings.deploys_own import AIRFLOW_OPTIONS, FORMER_NAMES
+from tasks.settings.reserved import AIRFLOW_OPTIONS, FORMER_NAMES
 from tests.unit import fake, formats
 from tests.unit.fake import Plan
 
