@@ -10,7 +10,7 @@ import yaml
 
 from tasks.settings.types import is_this_host
 
-# questions.sh prints this in place of a proxy-url with a login, and leaves other proxy-urls out.
+# questions.sh prints this in place of a proxy-url with a login.
 PROXY_WITH_LOGIN = "login"
 USER_FILES = ("client-certificate", "client-key")
 
@@ -19,7 +19,7 @@ class KubeconfigReport(NamedTuple):
     """The host's answers about the file, and about the things that it names."""
 
     safe_lines: Sequence[str]  # the file's lines with SAFE_KEYS of questions.py
-    reached: Sequence[str]  # servers that answer
+    reached: Sequence[str]  # servers and proxies that answer
     no_file: Sequence[str]  # missing files
     no_tool: Sequence[str]  # missing programs
 
@@ -51,8 +51,9 @@ def findings(path: str, context: str | None, report: KubeconfigReport) -> Iterat
             f" write one of its own, {known}"
         )
         return
-    yield from _server(path, wanted, str(cluster.get("server", "")), report.reached)
-    if cluster.get("proxy-url") == PROXY_WITH_LOGIN:
+    proxy = str(cluster.get("proxy-url") or "")
+    yield from _server(path, wanted, str(cluster.get("server", "")), proxy, report.reached)
+    if proxy == PROXY_WITH_LOGIN:
         yield (
             f"kubernetes_kubeconfig: {path} has a login in proxy-url, which the code of DAGs could"
             " read in Airflow's own kubeconfigs: let the proxy know this host by its address, and"
@@ -73,12 +74,20 @@ def findings(path: str, context: str | None, report: KubeconfigReport) -> Iterat
         )
 
 
-def _server(path: str, context: Any, server: str, reached: Sequence[str]) -> Iterator[str]:
+def _server(
+    path: str, context: Any, server: str, proxy: str, reached: Sequence[str]
+) -> Iterator[str]:
     if not server:
         yield (
             f"kubernetes_kubeconfig: {path} names no server for the context {context} in a line"
             " of its own: write the file with kubectl config view --minify --flatten --raw"
         )
+    elif proxy:  # only the proxy has to reach the server
+        if proxy not in (*reached, PROXY_WITH_LOGIN):
+            yield (
+                f"kubernetes_kubeconfig: {path} reaches {server} through the proxy {proxy}, which"
+                " does not answer: check its address and port, and the network between"
+            )
     elif server not in reached:
         cure = (
             "that is this host itself: if the cluster is elsewhere, write its address there"

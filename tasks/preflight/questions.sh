@@ -203,11 +203,14 @@ ask_kubeconfig() {
         say kubeconfig missing
         return
     fi
-    # Of a proxy only whether it has a login.
+    # Of a proxy's login only that there is one.
     grep -E "^[ -]*($safe_keys|proxy-url):" "$kubeconfig" |
-        sed 's/\(^[ -]*proxy-url:\).*@.*/\1 login/; t end; /^[ -]*proxy-url:/d; s/{.*//; :end; s/^/safe |/'
-    for server in $(kubeconfig_values server); do
-        reaches "$server" && say reached "$server"
+        sed 's/\(^[ -]*proxy-url:\).*@.*/\1 login/; s/{.*//; s/^/safe |/'
+    for server in $(kubeconfig_values 'server|proxy-url'); do
+        case $server in
+        *@*) ;;
+        *) reaches "$server" && say reached "$server" ;;
+        esac
     done
     # A path in the file is relative to the file's folder.
     for file in $(kubeconfig_values 'certificate-authority|client-certificate|client-key'); do
