@@ -23,6 +23,7 @@ from pyinfra.operations.util.files import generate_color_diff
 from tasks.layout import COMMAND_LOCK, LIB
 from tasks.lib.shell import assignments
 
+WHOLE_FILE = Path(__file__).with_name("whole-file.sh")
 FOLDER_PROGRAM = Path(__file__).with_name("folder.sh")
 PACKAGES_PROGRAM = Path(__file__).with_name("packages.sh")
 STILL_BUSY = "a command of an earlier deploy still runs: look at ps -ef"
@@ -156,9 +157,8 @@ def secret_file(
         lines = (redacted(each).splitlines(keepends=True) for each in (there, text))
         for line in generate_color_diff(*lines):
             logger.info("  %s", line)
-    prepare = f"chown {user}:{group} {path}.new && chmod {mode} {path}.new"
-    yield StringCommand(f"umask 077; cat > {path}.new && {prepare}", _stdin=StringIO(text))
-    yield f"sync {path}.new && mv {path}.new {path} && sync {path.rpartition('/')[0]}"
+    yield StringCommand(f"umask 077; cat > {shlex.quote(path)}.new", _stdin=StringIO(text))
+    yield with_arguments(WHOLE_FILE, [path, f"{user}:{group}", mode])
 
 
 Source = Path | str  # a file of this machine, or a text

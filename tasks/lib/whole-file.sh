@@ -1,7 +1,7 @@
 #!/bin/sh
 # whole-file.sh FILE OWNER MODE [COMMAND...]: FILE.new takes the place of FILE in one step, unless
 # COMMAND, which gets its path, refuses it. After a loss of power, FILE has its old content or its new
-# one. The operations of whole_file.py send this text, since the deploy's programs come later.
+# one. Operations send this text, since the deploy's programs come later.
 set -eu
 file=$1 owner=$2 mode=$3
 shift 3

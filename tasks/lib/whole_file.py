@@ -20,10 +20,9 @@ from pyinfra.facts.server import Command
 from pyinfra.operations import files
 
 from tasks.layout import ROOT
-from tasks.lib.operations import with_arguments
+from tasks.lib.operations import WHOLE_FILE, with_arguments
 from tasks.lib.templates import compiled
 
-PROGRAM = Path(__file__).with_name("whole-file.sh")
 QUESTION = Path(__file__).with_name("file-state.sh")
 
 Commands = Generator[Any, None, None]
@@ -93,6 +92,6 @@ def _put(
             yield FileUploadCommand(
                 command.src, f"{dest}.new", remote_temp_filename=command.remote_temp_filename
             )
-            yield with_arguments(PROGRAM, [dest, f"{user}:{group}", mode, *accept])
+            yield with_arguments(WHOLE_FILE, [dest, f"{user}:{group}", mode, *accept])
             return  # pyinfra would now change owner and mode of the file in its place
         yield command

@@ -40,7 +40,7 @@ from pyinfra.context import ctx_host, ctx_state
 from deploy import deploy_role
 from tasks import layout, remove
 from tasks.layout import ROOT
-from tasks.lib import operations, pyinfra_cache, whole_file
+from tasks.lib import operations, pyinfra_cache
 from tasks.settings import SECTIONS, HostSettings, Server, Settings
 
 FILES = ROOT / "files"
@@ -66,7 +66,7 @@ BARE_HOST = {"uname -s": "Linux", "command -v useradd": "/usr/sbin/useradd"}
 
 KUBECONFIGS = (layout.KUBECONFIG, layout.TRIGGERERS_KUBECONFIG)
 # The program that puts an uploaded file in its place, without its first line.
-WHOLE_FILE = whole_file.PROGRAM.read_text().partition("\n")[2].strip()
+WHOLE_FILE = operations.WHOLE_FILE.read_text().partition("\n")[2].strip()
 # Calls of programs that write a file, as expressions.
 WRITERS = {
     layout.GIT_CONNECTIONS: "/git-connections.sh apply ",
@@ -664,10 +664,11 @@ def _add(planned: Planned, command: Any) -> None:
         planned.commands.append(text.removeprefix(operations.ALONE))
         if WHOLE_FILE in text:
             dest = shlex.split(text.splitlines()[1])[2]
-            planned.uploads[dest] = planned.uploads.pop(f"{dest}.new")
+            if (uploaded := planned.uploads.pop(f"{dest}.new", None)) is not None:
+                planned.uploads[dest] = uploaded
         if given := getattr(command, "connector_arguments", {}).get("_stdin"):
             planned.inputs.append(given.getvalue())
-            if f" {layout.CONFIG}.new " in text:  # nothing secret in tests
+            if text.endswith(f" {layout.CONFIG}.new"):  # nothing secret in tests
                 planned.uploads[layout.CONFIG] = given.getvalue()
     elif command.dest.endswith(".tar"):
         planned.uploads.update(_unpacked(cast(BytesIO, command.src).getvalue()))

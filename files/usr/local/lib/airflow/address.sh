@@ -16,7 +16,7 @@ apply)
     systemctl enable --quiet "$unit"
     # A reload leaves the address where it is.
     systemctl reload-or-restart "$unit" && "$0" check && exit
-    journalctl -u "$unit" -n 20 -o cat --no-pager | printable >&2
+    last_words "$unit"
     exit 1
     ;;
 *) usage ;;

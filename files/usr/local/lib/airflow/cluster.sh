@@ -57,7 +57,7 @@ apply_run() {
     [ -z "$CLUSTER_CERTIFICATES" ] || "$here/certificates.py" apply kubernetes
     # Then a reload changes the version, or starts a cluster that was stopped without systemd.
     begin && systemctl reload-or-restart minikube && end && return
-    journalctl -u minikube -n 30 -o cat --no-pager | printable
+    last_words minikube
     fail "minikube does not run Kubernetes v$KUBERNETES_VERSION; its last messages are above," \
         "the rest is in journalctl -u minikube -u kubelet"
 }

@@ -53,6 +53,9 @@ check_unit() {
         fail "$1 started before its inputs changed: $(echo "$changed" | paste -sd,)"
 }
 
+# Show the last words of a unit, beside the error about it.
+last_words() { journalctl -u "$1" -n 30 -o cat --no-pager | printable >&2; }
+
 # Print the backups of one kind, or of all (*), the newest first, by the time in their names: the
 # time of a file changes with each copy. before-upgrade-pending, of an upgrade that is under way, is
 # the newest.

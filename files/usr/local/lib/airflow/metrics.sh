@@ -34,7 +34,7 @@ apply() {
     # A unit that was started may end again at once; one that answers is ready.
     curl -fsS --noproxy '*' -o /dev/null --retry 10 --retry-delay 1 --retry-all-errors \
         "http://127.0.0.1:$1/metrics" && return
-    journalctl -u "$unit" -n 10 -o cat --no-pager >&2
+    last_words "$unit"
     exit 1
 }
 

@@ -8,7 +8,7 @@ set -u
 apply() {
     systemctl reset-failed "$unit" 2>/dev/null
     systemctl restart "$unit" && return
-    journalctl -u "$unit" -n 30 -o cat --no-pager | printable
+    last_words "$unit"
     exit 1
 }
 
