@@ -183,7 +183,7 @@ def test_the_kubeconfig_is_copied_and_shown_nowhere() -> None:
     plan = fake.plan(fake.beside_cluster())
     copied = plan.named("Copy the kubeconfig of the cluster")
     assert copied.inputs == [fake.MADE_KUBECONFIG[1] + "\n"]
-    assert "chown root:root" in copied.commands[0] and "chmod 600" in copied.commands[0]
+    assert f"{layout.CLUSTER_KUBECONFIG} root:root 600\n" in copied.commands[1]
     said = [*plan.names, *plan.facts, *plan.uploads.values()]
     said += [command for each in plan.operations for command in each.commands]
     assert not [text for text in said if ADMIN in text]

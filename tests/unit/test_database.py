@@ -132,8 +132,8 @@ def test_each_process_has_the_login_of_its_own_role() -> None:
     config = plan.uploads[layout.CONFIG]
     assert config.count(f"passfile={owner}") == 2 and dags not in config
     for user, path in layout.DATABASE_LOGINS.items():
-        written = plan.named(f"PostgreSQL | Write the login of {user}").commands[0]
-        assert f"chown {user}:root {path}.new && chmod 400 {path}.new" in written
+        written = plan.named(f"PostgreSQL | Write the login of {user}").commands[1]
+        assert f"\nset -- {path} {user}:root 400\n" in written
     for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
         text = plan.uploads[f"/etc/systemd/system/airflow-{name}.service.d/30-host.conf"]
         is_dags = name in ("dag-processor", "triggerer")

@@ -180,7 +180,7 @@ def test_a_certificate_of_the_inventory_is_in_nothing_that_pyinfra_shows() -> No
     plan = fake.plan(fake.with_database(there))
     written = plan.named("Write PostgreSQL's certificate")
     assert written.inputs == [f"{fake.PAIR['certificate'].rstrip()}\n{fake.PAIR['key']}"]
-    assert "chown postgres:postgres" in written.commands[0] and "chmod 600" in written.commands[0]
+    assert "/airflow.pem postgres:postgres 600\n" in written.commands[1]
     key = fake.PAIR["key"].splitlines()[1]
     shown = [*plan.names, *plan.facts, *plan.uploads.values()]
     shown += [command for each in plan.operations for command in each.commands]
@@ -228,7 +228,7 @@ def test_the_logins_are_copied_and_shown_nowhere() -> None:
     for user, password in zip(layout.DATABASE_LOGINS, SECRETS, strict=True):
         copied = plan.named(f"PostgreSQL | Copy the login of {user}")
         assert copied.inputs == [f"*:*:*:{user}:{password}\n"]
-        assert f"chown {user}:root" in copied.commands[0] and "chmod 400" in copied.commands[0]
+        assert f" {user}:root 400\n" in copied.commands[1]
     said = [*plan.names, *plan.facts, *plan.uploads.values()]
     said += [command for each in plan.operations for command in each.commands]
     assert not [text for text in said for secret in SECRETS if secret in text]

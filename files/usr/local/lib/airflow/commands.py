@@ -80,12 +80,19 @@ def take_lock() -> bool:
     return True
 
 
-def put(file: Path, content: str, mode: int = 0o600) -> None:
-    """Replace the content of a file in one step; only root can read it, unless it has a mode."""
+def put(file: Path, content: str, mode: int = 0o600, group: str | None = None) -> None:
+    """Replace the content of a file in one step, and end it with a newline.
+
+    Only root can read the file, unless it has a mode. A folder may give it another group.
+    """
     new = Path(f"{file}.new")
     try:
-        with new.open("w", errors="surrogateescape") as stream:
-            os.fchmod(stream.fileno(), mode)
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with open(descriptor, "w", errors="surrogateescape") as stream:
+            if group:
+                subprocess.run(["chgrp", group, new], check=True)
+            os.fchmod(descriptor, mode)
             stream.write(f"{content}\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -10,15 +10,14 @@ PostgreSQL gets no password, only the SCRAM verifier that it keeps of one (RFC 5
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 import subprocess
 import sys
 from pathlib import Path
 
 import host_values
+from commands import put
 
-HERE = Path(__file__).resolve().parent
 ROUNDS = 4096  # as PostgreSQL's own
 # The name of each role's file in the output.
 NAMES = {"airflow": "owner", "airflow-dags": "dags"}
@@ -79,13 +78,7 @@ def has(role: str, word: str) -> bool:
 def make(role: str, file: Path) -> str:
     """Write a file with a new password, which survives a loss of power if PostgreSQL's does."""
     word = secrets.token_urlsafe(32)
-    new = file.with_name(f"{file.name}.new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400), "w") as writing:
-        writing.write(f"*:*:*:{role}:{word}\n")
-        writing.flush()
-        os.fsync(writing.fileno())
-    new.rename(file)
+    put(file, f"*:*:*:{role}:{word}", mode=0o400)
     return word
 
 

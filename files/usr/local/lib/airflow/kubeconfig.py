@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import host_values
-from commands import printable
+from commands import printable, put
 
 CREDENTIAL = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
 # A cluster may give less: then the token is renewed earlier.
@@ -99,13 +99,13 @@ def written(cluster: Mapping[str, object], name: str, user: object, namespace: s
         "contexts": [{"name": "airflow", "context": context}],
         "current-context": "airflow",
     }
-    return json.dumps(content, indent=2) + "\n"
+    return json.dumps(content, indent=2)
 
 
 def show() -> None:
     """Print the deploy's own kubeconfig below its name. The server in it is the node's address."""
     text = written(reached(), "deploy", of_deploy("user"), "default")
-    print(f"# kubeconfig\n{text}", end="")
+    print(f"# kubeconfig\n{text}")
 
 
 def kubeconfig(account: Account, uid: str) -> str:
@@ -133,21 +133,7 @@ def request(kubectl: list[str], account: Account) -> str:
         *(f"--duration={LIFETIME}", "-o", "json"),
     )
     status = {key: json.loads(answer)["status"][key] for key in ("token", "expirationTimestamp")}
-    return json.dumps({**CREDENTIAL, "status": status}) + "\n"
-
-
-def put(path: Path, content: str, group: str | None = None) -> None:
-    """Give a file of root and a group its content in one step."""
-    new = Path(f"{path}.new")
-    new.unlink(missing_ok=True)
-    with new.open("w") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    if group:
-        subprocess.run(["chgrp", group, new], check=True)
-    new.chmod(0o640)
-    new.replace(path)
+    return json.dumps({**CREDENTIAL, "status": status})
 
 
 def is_past_half(account: Account) -> bool:
@@ -175,7 +161,7 @@ def check(account: Account) -> None:
     who = json.loads(ask(client, "auth", "whoami", "-o", "json"))["status"]["userInfo"]
     if who["username"] != f"system:serviceaccount:{VALUES['CONTROL_NAMESPACE']}:{account.name}":
         fail(f"{account.token} has a token of {who['username']}")
-    if account.path.read_text() != kubeconfig(account, who["uid"]):
+    if account.path.read_text() != f"{kubeconfig(account, who['uid'])}\n":
         fail(f"{account.path} leads to another cluster, or to an earlier account")
 
 
@@ -193,8 +179,8 @@ def apply(account: Account) -> None:
     folder.mkdir(exist_ok=True)
     subprocess.run(["chgrp", account.group, folder], check=True)
     folder.chmod(0o2750)
-    put(account.token, request(ADMIN, account))
-    put(account.path, config, account.group)
+    put(account.token, request(ADMIN, account), mode=0o640)
+    put(account.path, config, mode=0o640, group=account.group)
 
 
 def accounts() -> Iterator[Account]:
@@ -225,7 +211,7 @@ def renew() -> None:
             token = request(renewal, account)
         except RuntimeError:
             token = request(ADMIN, account)
-        put(account.token, token)
+        put(account.token, token, mode=0o640)
         # The journal of the unit has only notices and worse.
         print(f"<5>The token of {account.name} was renewed", flush=True)
 

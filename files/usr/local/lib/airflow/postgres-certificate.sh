@@ -22,8 +22,8 @@ check)
     ;;
 apply)
     "$here/host-certificate.py" apply "$@"
-    install -m 600 "$folder/server.pem" "$pair.new"
-    replace "$pair" postgres:postgres 600
+    install -o postgres -g postgres -m 600 "$folder/server.pem" "$pair.new"
+    replace "$pair"
     ;;
 *) usage ;;
 esac
