@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pyinfra import host, logger
-from pyinfra.api import DeployError
 
 from tasks.layout import ADMIN_PASSWORD, LOOPBACK, SMOKE_TEST_USER
-from tasks.lib import lock, progress, terminal
+from tasks.lib import lock, progress
 from tasks.preflight import checks, database, members, neighbours, serving
 from tasks.preflight.questions import HostReport, Report, variables
 from tasks.settings import HostSettings, Settings
@@ -32,26 +31,21 @@ def check(settings: Settings) -> HostSettings:
     if not settings.postgres.is_debians and report.one("uid") == "0":
         ask = database.findings_of_group if settings.database_host else database.findings
         found += ask(settings, database.answers(settings), names, position == 0)
-    if found:
-        raise DeployError(
-            f"{host.name} is not ready for the deploy; nothing was changed:\n"
-            + "\n".join(f"  - {terminal.printable(finding)}" for finding in found)
-        )
-    codename = report.one("system").split()[1]
-    _tell(settings, report, codename)
+    checks.refuse(found)
+    _tell(settings, report)
     return settings.for_release(
-        codename,
-        neighbours.postgres(settings, report, codename) if settings.postgres.is_debians else None,
-        names or tuple(report.all("own_name")),
-        report.one("architecture"),
-        tuple(each.address for each in fellows.values()) or _own_address(settings),
-        position,
+        report.codename,
+        neighbours.postgres(settings, report) if settings.postgres.is_debians else None,
+        own_names=names or tuple(report.all("own_name")),
+        architecture=report.one("architecture"),
+        addresses=tuple(each.address for each in fellows.values()) or _own_address(settings),
+        position=position,
         interface=fellows[host.name].interface if fellows else "",
         link_addresses=tuple(each.link_address for each in fellows.values()),
     )
 
 
-def _tell(settings: Settings, report: Report, codename: str) -> None:
+def _tell(settings: Settings, report: Report) -> None:
     """Tell what a person should know of the host, now or at the end of the run."""
     if not report.one("installed"):
         page = f"http://{LOOPBACK}:{settings.web.port} of the host itself"
@@ -72,12 +66,9 @@ def _tell(settings: Settings, report: Report, codename: str) -> None:
             f"Somebody deleted or changed {SMOKE_TEST_USER}, the smoke test's own user of the web"
             " page. The deploy made it again: leave it alone."
         )
-    if remark := neighbours.remark(settings, report, codename):
-        progress.print_at_end(remark)
     for remark in neighbours.links(report):
         progress.print_at_end(remark)
-    if remark := checks.untried(codename, report.one("architecture")):
-        logger.info(f"    {remark}")
+    checks.tell(settings, report)
 
 
 def _own_address(settings: Settings) -> tuple[str, ...]:

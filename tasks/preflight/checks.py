@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api import DeployError
 
 from tasks.cluster import releases
 from tasks.layout import API_SERVER_PORT, NODE_FOLDER
-from tasks.lib import lock
+from tasks.lib import lock, progress, terminal
 from tasks.preflight import kubeconfig, neighbours
 from tasks.preflight.questions import Report, is_local, own_ports
 from tasks.settings import ARCHITECTURES, RELEASES, Settings
@@ -123,13 +123,30 @@ def _selinux(report: Report) -> Iterator[str]:
 
 def _release(report: Report) -> Iterator[str]:
     """An upgrade to another release that is not finished."""
-    release = RELEASES.get(report.one("system").partition(" ")[2])
+    release = RELEASES.get(report.codename)
     there = report.one("pythons").split()
     if release and there and release.python not in there:
         yield (
             f"the host is {release.name} in part: its Python is {', '.join(there)} and not yet"
             f" {release.python}: finish the upgrade with `apt full-upgrade`"
         )
+
+
+def refuse(found: list[str]) -> None:
+    """End this host's part of the run with all reasons against it, if there are any."""
+    if found:
+        raise DeployError(
+            f"{host.name} is not ready for the deploy; nothing was changed:\n"
+            + "\n".join(f"  - {terminal.printable(finding)}" for finding in found)
+        )
+
+
+def tell(settings: Settings, report: Report) -> None:
+    """Tell what is unusual about the host's release, now or at the end of the run."""
+    if remark := neighbours.remark(settings, report):
+        progress.print_at_end(remark)
+    if remark := untried(report.codename, report.one("architecture")):
+        logger.info(f"    {remark}")
 
 
 def untried(codename: str, architecture: str) -> str | None:
@@ -194,7 +211,7 @@ def _free(report: Report) -> Iterator[tuple[str, float]]:
 def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
     """Reasons against a change of the version or of the packages."""
     migrated, _, _ = report.one("migrated").partition(" ")
-    codename = report.one("system").partition(" ")[2]
+    codename = report.codename
     if not migrated or codename not in RELEASES:
         return
     there, _, _ = migrated.partition("-")
@@ -270,7 +287,7 @@ def _containerd(settings: Settings, report: Report) -> Iterator[str]:
 
     https://github.com/containerd/containerd/blob/main/RELEASES.md#kubernetes-support
     """
-    wanted, release = settings.kubernetes.version, RELEASES.get(report.one("system").split()[-1])
+    wanted, release = settings.kubernetes.version, RELEASES.get(report.codename)
     if (
         settings.node_is_host
         and release

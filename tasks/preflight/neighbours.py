@@ -70,7 +70,7 @@ def clusters(report: Report) -> list[Cluster]:
     return found
 
 
-def postgres(settings: Settings, report: Report, codename: str) -> tuple[int, int]:
+def postgres(settings: Settings, report: Report) -> tuple[int, int]:
     """Version and port of the cluster main that the deploy configures, whether it is there or not.
 
     The version stays where Airflow's data is when Debian is upgraded. A new cluster gets a port
@@ -79,7 +79,8 @@ def postgres(settings: Settings, report: Report, codename: str) -> tuple[int, in
     there = clusters(report)
     own = [each for each in there if each.is_own and each.name == "main"]
     kept = max(own, key=lambda each: (each.has_airflow, each.version), default=None)
-    version = settings.postgres.version or (kept.version if kept else RELEASES[codename].postgres)
+    newest = RELEASES[report.codename].postgres
+    version = settings.postgres.version or (kept.version if kept else newest)
     for each in there:
         if (each.version, each.name) == (version, "main"):
             return version, each.port
@@ -89,10 +90,9 @@ def postgres(settings: Settings, report: Report, codename: str) -> tuple[int, in
 
 def findings(settings: Settings, report: Report) -> Iterator[str]:
     """All reasons against the deploy that others gave."""
-    codename = report.one("system").partition(" ")[2]
-    if codename in RELEASES and settings.postgres.is_debians:
-        yield from _postgres(settings, report, codename)
-        yield from _lost_database(report, codename)
+    if report.codename in RELEASES and settings.postgres.is_debians:
+        yield from _postgres(settings, report)
+        yield from _lost_database(report)
     yield from _names(report)
     yield from _masked(settings, report)
     yield from _environment(report)
@@ -114,9 +114,8 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
 def of_serving(settings: Settings, report: Report) -> Iterator[str]:
     """All reasons against a host that should have the database or the cluster of others only."""
     if "database" in settings.serves:
-        codename = report.one("system").partition(" ")[2]
-        yield from _postgres(settings, report, codename)
-        yield from _lost_database(report, codename, layout.DATABASE_MADE)
+        yield from _postgres(settings, report)
+        yield from _lost_database(report, layout.DATABASE_MADE)
     yield from _masked(settings, report)
     yield from _paths(report)
     if "cluster" in settings.serves:
@@ -126,9 +125,9 @@ def of_serving(settings: Settings, report: Report) -> Iterator[str]:
     yield from _packages(report)
 
 
-def _postgres(settings: Settings, report: Report, codename: str) -> Iterator[str]:
+def _postgres(settings: Settings, report: Report) -> Iterator[str]:
     there = clusters(report)
-    version, _ = postgres(settings, report, codename)
+    version, _ = postgres(settings, report)
     if report.one("migrated") and report.one("database_elsewhere"):
         yield (
             "postgres_provider: Airflow's data is in an existing PostgreSQL, and the deploy moves"
@@ -171,7 +170,7 @@ def _postgres(settings: Settings, report: Report, codename: str) -> Iterator[str
             )
 
 
-def _lost_database(report: Report, codename: str, mark: str = layout.MIGRATED) -> Iterator[str]:
+def _lost_database(report: Report, mark: str = layout.MIGRATED) -> Iterator[str]:
     """The database that the deploy made, gone with its cluster or its programs.
 
     Debian's `apt purge` of an old version deletes the clusters of that version.
@@ -184,7 +183,7 @@ def _lost_database(report: Report, codename: str, mark: str = layout.MIGRATED) -
             yield (
                 f"the PostgreSQL cluster {each.label} has Airflow's database, and its programs are"
                 f" gone: install postgresql-{each.version} again, from https://apt.postgresql.org"
-                f" if {RELEASES[codename].name} does not have it"
+                f" if {RELEASES[report.codename].name} does not have it"
             )
             return
     if all(each.runs for each in there) and not any(each.has_airflow for each in there):
@@ -211,18 +210,18 @@ def links(report: Report) -> Iterator[str]:
         )
 
 
-def remark(settings: Settings, report: Report, codename: str) -> str | None:
+def remark(settings: Settings, report: Report) -> str | None:
     """A sentence about a PostgreSQL of an earlier release; none about others."""
     if settings.serves and "database" not in settings.serves:
         return None
-    version, _ = postgres(settings, report, codename)
-    newest = RELEASES[codename].postgres
-    if settings.postgres.version or version >= newest:
+    version, _ = postgres(settings, report)
+    release = RELEASES[report.codename]
+    if settings.postgres.version or version >= release.postgres:
         return None
     return (
-        f"PostgreSQL {version} is of an earlier {RELEASES[codename].distribution.capitalize()} and"
-        f" gets no updates on this one, which has {newest}: inventories/YEARS.md, section “Another"
-        " PostgreSQL”, has the way there."
+        f"PostgreSQL {version} is of an earlier {release.distribution.capitalize()} and"
+        f" gets no updates on this one, which has {release.postgres}:"
+        " inventories/YEARS.md, section “Another PostgreSQL”, has the way there."
     )
 
 
@@ -280,10 +279,9 @@ def _units(settings: Settings, report: Report) -> Iterator[str]:
         yield layout.NGINX_UNIT
         if settings.web.virtual_address:
             yield layout.ADDRESS_UNIT
-    codename = report.one("system").partition(" ")[2]
     if "database" in settings.serves or (is_airflows and settings.postgres.is_debians):
-        if codename in RELEASES:
-            yield f"postgresql@{postgres(settings, report, codename)[0]}-main.service"
+        if report.codename in RELEASES:
+            yield f"postgresql@{postgres(settings, report)[0]}-main.service"
         yield from ("postgresql.service", "postgresql@.service")
     if settings.metrics.port is not None:
         yield from (layout.METRICS_UNIT, layout.METRICS_SOCKET)
@@ -525,8 +523,7 @@ def _firewall(settings: Settings, report: Report) -> Iterator[str]:
     for answer in report.all("firewall"):
         kind, way, *chain = answer.split()
         hook, protocol, port = way.split("/")
-        codename = report.one("system").partition(" ")[2]
-        if way == "input/udp/53" and not chain and codename not in CLOSED_DNS:
+        if way == "input/udp/53" and not chain and report.codename not in CLOSED_DNS:
             continue
         side, option = ("daddr", "-d") if hook == "output" else ("saddr", "-s")
         only = f" {protocol} dport {port}" if hook == "input" else ""
@@ -558,11 +555,11 @@ def _packages(report: Report) -> Iterator[str]:
             f"Debian packages are installed only in part ({names}): run `dpkg --configure -a` and"
             " `apt-get --fix-broken install`"
         )
-    codename, named = report.one("system").partition(" ")[2], {*report.all("apt_release")}
-    if named and named <= CODENAMES - {codename}:
+    named = {*report.all("apt_release")}
+    if named and named <= CODENAMES - {report.codename}:
         yield (
             f"apt's sources have packages of {', '.join(sorted(named))} only, and the host is"
-            f" {codename}: name {codename} in /etc/apt/sources.list or the files of"
+            f" {report.codename}: name {report.codename} in /etc/apt/sources.list or the files of"
             " /etc/apt/sources.list.d, or finish the upgrade with `apt full-upgrade`"
         )
     for path in report.all("disc"):

@@ -52,6 +52,11 @@ class Report(NamedTuple):
         """All answers to a question."""
         return self.values.get(key, [])
 
+    @property
+    def codename(self) -> str:
+        """The name of the host's release, empty if it did not tell."""
+        return self.one("system").partition(" ")[2]
+
 
 class HostReport(FactBase[Report]):
     """All answers of a host, in one round trip."""

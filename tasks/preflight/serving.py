@@ -8,13 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyinfra import host, logger
-from pyinfra.api import DeployError
+from pyinfra import host
 from pyinfra.api.host import Host
 from pyinfra.facts.server import Command
 
 from tasks import layout
-from tasks.lib import groups, lock, progress, terminal
+from tasks.lib import groups, lock
 from tasks.lib.shell import assignments
 from tasks.preflight import checks, neighbours, questions
 from tasks.preflight.members import OUT_OF_STEP, Member, asked
@@ -53,14 +52,13 @@ def ask(server: Host) -> Report:
 
 def _place(server: Host, report: Report) -> tuple[str, int, int]:
     """Address, port and version of the database."""
-    codename = report.one("system").partition(" ")[2]
-    version, port = neighbours.postgres(groups.settings_of_server(server), report, codename)
+    version, port = neighbours.postgres(groups.settings_of_server(server), report)
     return asked(server).address, port, version
 
 
 def _is_known(report: Report) -> bool:
     """Whether the host is of a release that the deploy plans for."""
-    return report.one("system").partition(" ")[2] in RELEASES
+    return report.codename in RELEASES
 
 
 def _answering(group: str) -> tuple[Host, Report] | None:
@@ -105,7 +103,7 @@ def _about_database(
             " deploy moves none: leave the database where it is, or move it as"
             " inventories/README.md has it"
         )
-    codename = report.one("system").partition(" ")[2]
+    codename = report.codename
     version = settings.postgres.version
     own = RELEASES[codename].postgres if codename in RELEASES else version
     if version != own and not groups.settings_of_server(server).postgres.version:
@@ -205,28 +203,20 @@ def check(settings: Settings) -> HostSettings:
             reaching = settings.reaching(*_place(host, report))
             for each in clients:
                 found += _way(reaching, each)
-    if found:
-        raise DeployError(
-            f"{host.name} is not ready for the deploy; nothing was changed:\n"
-            + "\n".join(f"  - {terminal.printable(finding)}" for finding in found)
-        )
-    codename = report.one("system").partition(" ")[2]
-    if remark := neighbours.remark(settings, report, codename):
-        progress.print_at_end(remark)
-    if remark := checks.untried(codename, report.one("architecture")):
-        logger.info(f"    {remark}")
+    checks.refuse(found)
+    checks.tell(settings, report)
     own: Member = asked(host)
     place, addresses = None, set()
     if has_database:
         address, port, version = _place(host, report)
         place = (version, port)
         ((name, _),) = settings.reaching(address, port, version).postgres.servers
-        addresses = {found for each in clients for found in _addresses(each, name, port)}
+        addresses = {one for each in clients for one in _addresses(each, name, port)}
     return settings.for_release(
-        codename,
+        report.codename,
         place,
-        tuple(dict.fromkeys((*report.all("own_name"), *own.names))),
-        report.one("architecture"),
+        own_names=tuple(dict.fromkeys((*report.all("own_name"), *own.names))),
+        architecture=report.one("architecture"),
         database_clients=tuple(sorted(addresses, key=_in_order)),
     )
 

@@ -384,6 +384,7 @@ class Settings(Compound):
         self,
         codename: str,
         postgres: tuple[int, int] | None = None,
+        *,
         own_names: tuple[str, ...] = (),
         architecture: str = ARCHITECTURES[0],
         addresses: tuple[str, ...] = (),

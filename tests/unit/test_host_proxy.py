@@ -26,7 +26,7 @@ host = pytest.fixture(name="host")(lambda tmp_path: Host(tmp_path))
 
 def settings() -> HostSettings:
     """Those of a host with a proxy."""
-    return Settings.from_data(GIVEN).for_release("bookworm", None, ("192.0.2.7", "big.example"))
+    return Settings.from_data(GIVEN).for_release("bookworm", own_names=("192.0.2.7", "big.example"))
 
 
 def test_it_is_not_for_the_host_itself_and_its_cluster() -> None:

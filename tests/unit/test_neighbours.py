@@ -171,8 +171,8 @@ def test_the_cluster_is_the_one_with_the_data(
     codename: str, answers: list[str], given: dict[str, Any], expected: tuple[int, int]
 ) -> None:
     settings = Settings.from_data(given)
-    report = Report({"postgres": answers})
-    assert neighbours.postgres(settings, report, codename) == expected
+    report = Report({"postgres": answers, "system": [f"debian {codename}"]})
+    assert neighbours.postgres(settings, report) == expected
     completed = settings.for_release(codename, expected)
     assert (completed.postgres.version, completed.postgres_port) == expected
     assert found({"postgres": answers, "system": [f"debian {codename}"]}, given) == []
@@ -189,8 +189,8 @@ def test_the_cluster_is_the_one_with_the_data(
 def test_a_new_cluster_gets_a_port_that_nobody_has(
     clusters: list[str], held: list[str], port: int
 ) -> None:
-    report = Report({"postgres": clusters, "held": held})
-    assert neighbours.postgres(DEFAULTS, report, "bookworm") == (15, port)
+    report = Report({"postgres": clusters, "held": held, "system": ["debian bookworm"]})
+    assert neighbours.postgres(DEFAULTS, report) == (15, port)
 
 
 @pytest.mark.parametrize(
@@ -280,23 +280,24 @@ def test_a_database_that_was_lost_is_not_replaced_by_an_empty_one(
 
 
 def test_a_postgres_of_an_earlier_debian_is_mentioned() -> None:
-    report = Report({"postgres": [OWN]})
-    assert neighbours.remark(DEFAULTS, report, "bookworm") is None
-    said = neighbours.remark(DEFAULTS, report, "trixie")
+    fitting = Report({"postgres": [OWN], "system": ["debian bookworm"]})
+    assert neighbours.remark(DEFAULTS, fitting) is None
+    report = Report({"postgres": [OWN], "system": ["debian trixie"]})
+    said = neighbours.remark(DEFAULTS, report)
     assert said and "PostgreSQL 15 is of an earlier Debian" in said and "which has 17" in said
     # It names a section that is there.
     (section,) = re.findall("section “(.*)”", said)
     assert f"## {section}\n" in (layout.ROOT / "inventories/YEARS.md").read_text()
     # With another archive somebody may want it so.
     wanted = Settings.from_data({"postgres_version": 15})
-    assert neighbours.remark(wanted, report, "trixie") is None
+    assert neighbours.remark(wanted, report) is None
 
 
 def test_a_cluster_that_was_upgraded_is_airflows_own_again() -> None:
     """Also if its configuration did not come along."""
     there = ["15 main 5433 down own ", OWN.replace("15", "17").replace(" own ", " others ")]
-    report = Report({**MIGRATED, "postgres": there})
-    assert neighbours.postgres(DEFAULTS, report, "trixie") == (17, 5432)
+    report = Report({**MIGRATED, "postgres": there, "system": ["debian trixie"]})
+    assert neighbours.postgres(DEFAULTS, report) == (17, 5432)
     key = DEFAULTS.for_release("trixie", (17, 5432)).venv_key
     system = {"system": ["debian trixie"], "migrated": [f"{key} 1 2"]}
     assert found({**MIGRATED, "postgres": there, **system}) == []
