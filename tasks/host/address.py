@@ -83,7 +83,7 @@ def held_once(address: str) -> Generator[str, None, None]:
         host.noop("the first host looks when all have keepalived")
         return
     for _ in range(TAKEN_WITHIN):
-        held = [each.name for each in members.every() if _holds(each, address)]
+        held = [each.name for each in members.fellows() if _holds(each, address)]
         if len(held) == 1:
             host.noop(f"{held[0]} has it")
             return

@@ -8,6 +8,8 @@ from typing import Any
 
 from paramiko import SSHException
 from pyinfra.api import DeployError, QuoteString, StringCommand
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 from pyinfra.facts.server import Command
 
@@ -15,6 +17,12 @@ from tasks.lib import terminal
 
 # The user who logs in, whatever the inventory says.
 AS_LOGIN: dict[str, Any] = {"_sudo": False, "_doas": False, "_dzdo": False, "_su_user": None}
+
+
+def arguments(host: Host) -> dict[str, Any]:
+    """How the inventory wants commands on a host to run, as its connector takes it."""
+    given: Any = pop_global_arguments(host.state, host, {})[0]
+    return {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}
 
 
 def disable_nagle() -> None:

@@ -40,19 +40,19 @@ def servers() -> dict[str, Host]:
     return {group: there for group in GROUPS if (there := server(group))}
 
 
-def names() -> list[str]:
-    """The names of all groups, in the order of `every`."""
+def all_names() -> list[str]:
+    """The names of all groups, in the order of `all_hosts`."""
     return [members.GROUP, *servers()]
 
 
-def clients() -> list[Host]:
+def airflow_hosts() -> list[Host]:
     """The hosts of Airflow, in the inventory's order."""
     return list(host.inventory.groups.get(members.GROUP, []))
 
 
-def every() -> list[Host]:
+def all_hosts() -> list[Host]:
     """The hosts of all groups, each once."""
-    return list(dict.fromkeys([*clients(), *servers().values()]))
+    return list(dict.fromkeys([*airflow_hosts(), *servers().values()]))
 
 
 class _EndWithTheFirstFailure(BaseStateCallback):
@@ -81,9 +81,9 @@ def conflicts() -> Iterator[str]:
     """Sentences about impossible groups."""
     for group in GROUPS:
         yield from _conflicts_of(group)
-    if not (there := servers()) or not clients():
+    if not (there := servers()) or not airflow_hosts():
         return
-    known = [*clients(), *(each for group in there for each in host.inventory.groups[group])]
+    known = [*airflow_hosts(), *(each for group in there for each in host.inventory.groups[group])]
     for each in host.inventory:
         if each not in known:
             yield (
@@ -104,7 +104,7 @@ def _conflicts_of(group: str) -> Iterator[str]:
             )
         return
     names = ", ".join(each.name for each in there)
-    if not clients():
+    if not airflow_hosts():
         yield (
             f"the group {group} ({names}) is {has} for the hosts of a group {members.GROUP},"
             " and there is none: name them in it. If the group means something else, or comes from"
@@ -117,7 +117,7 @@ def _conflicts_of(group: str) -> Iterator[str]:
             " instead"
         )
     for each in there:
-        if each in clients():
+        if each in airflow_hosts():
             # One host that is in both would be a host that is alone, which needs no group.
             yield (
                 f"{each.name} is in the groups {group} and {members.GROUP}: name another host for"
@@ -135,7 +135,7 @@ def settings() -> Settings:
 
 def settings_of_server(there: Host) -> Settings:
     """The settings of the host of a group."""
-    registry = clients()[0].data.dict().get("worker_registry")
+    registry = airflow_hosts()[0].data.dict().get("worker_registry")
     return Settings.of_server(there.name, _servers(), registry)
 
 

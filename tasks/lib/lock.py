@@ -24,11 +24,11 @@ import gevent
 from gevent.select import select
 from pyinfra import logger
 from pyinfra.api import StringCommand
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.context import ctx_host
 from pyinfra.facts.server import Command
 
 from tasks.layout import DEPLOY_LOCK
+from tasks.lib import connection
 from tasks.lib.shell import assignments
 
 ASK = builtins.input
@@ -125,8 +125,7 @@ def take() -> str:
     command = StringCommand(f"sh -c {shlex.quote(script(owner, lease=lease))}")
     if client:
         builtins.input = ask  # pyinfra asks later whether to continue
-    arguments: Any = pop_global_arguments(host.state, host, {})[0]
-    as_root = {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS}
+    as_root = connection.arguments(host)
     if as_root["_sudo"]:
         host.get_fact(Command, command="true")  # asks for sudo's password, if there is one, once
 

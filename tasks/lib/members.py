@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from io import StringIO
-from typing import Any
 
 import gevent
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.host import Host
 from pyinfra.facts.server import Command
 
 from tasks.layout import LIB
-from tasks.lib import questions
+from tasks.lib import connection, questions
 from tasks.lib.operations import alone, ensure, refused, run_unless
 
 GROUP = "airflow"
@@ -34,7 +32,7 @@ def names() -> tuple[str, ...]:
     return tuple(each.name for each in group) if host in group and len(group) > 1 else ()
 
 
-def every() -> list[Host]:
+def fellows() -> list[Host]:
     """The hosts with these names."""
     return [host.inventory.get_host(name) for name in names()]
 
@@ -42,10 +40,9 @@ def every() -> list[Host]:
 def said_by(member: Host, command: str) -> str | None:
     """The output of a command on another host, which no option of pyinfra shows; none if it
     fails."""
-    arguments: Any = pop_global_arguments(host.state, member, {})[0]
-    chosen = {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS if key in arguments}
+    arguments = connection.arguments(member)
     with questions.asked():
-        succeeded, output = member.run_shell_command(StringCommand(command), **chosen)
+        succeeded, output = member.run_shell_command(StringCommand(command), **arguments)
     return "".join(f"{line}\n" for line in output.stdout_lines) if succeeded else None
 
 
@@ -60,7 +57,7 @@ def copy_from_first(kind: str) -> Generator[str | StringCommand, None, None]:
     + kind: the files, as shared-files.sh knows them
     """
     program = f"{LIB}/shared-files.sh"
-    first = every()[0]
+    first = fellows()[0]
     if host.name == first.name:
         host.noop("it has them")
         return
@@ -88,7 +85,7 @@ def unless_first(
     + test, commands, already: like those of `run_unless`
     """
     run: Callable[..., Generator[str, None, None]] = run_unless._inner
-    first = every()[0]
+    first = fellows()[0]
     if host.name == first.name or said_by(first, f"{question} 2>/dev/null") is not None:
         host.noop(already)
         return
@@ -105,7 +102,7 @@ def in_step() -> Generator[str, None, None]:
 @operation()
 def agree() -> Generator[str, None, None]:
     """Fail unless this host has the same configuration and virtual environment as the first one."""
-    first = every()[0]
+    first = fellows()[0]
     theirs, own = (said_by(each, f"{LIB}/shared-files.sh sums") or "" for each in (first, host))
     if theirs and theirs == own:
         host.noop("they are the same")

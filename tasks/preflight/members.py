@@ -55,7 +55,7 @@ class MemberReport(HostReport):
 def ask(virtual_address: str | None = None) -> dict[str, Member]:
     """Each host of this host's Airflow by its name in the inventory, except those that are not in
     the run."""
-    return {each.name: asked(each, virtual_address) for each in members.every() if each.connected}
+    return {each.name: asked(each, virtual_address) for each in members.fellows() if each.connected}
 
 
 def asked(member: Host, virtual_address: str | None = None) -> Member:

@@ -162,7 +162,7 @@ def _addresses(client: Host, name: str, port: int) -> list[str]:
 def _run(settings: Settings) -> Iterator[str]:
     """Hosts that are not in this run, and options with which they would not wait for each other."""
     these = ", ".join(groups.servers())
-    together = {each.name: each for each in groups.every()}
+    together = {each.name: each for each in groups.all_hosts()}
     # Of several hosts of Airflow, each has said this about them.
     if settings.members:
         together = {each.name: each for each in groups.servers().values()}
@@ -175,8 +175,8 @@ def _run(settings: Settings) -> Iterator[str]:
     for name, each in together.items():
         if not each.connected:
             yield (
-                f"{name} is not in this run: the hosts of the groups {', '.join(groups.names())}"
-                " are deployed together"
+                f"{name} is not in this run: the hosts of the groups"
+                f" {', '.join(groups.all_names())} are deployed together"
             )
 
 
@@ -188,7 +188,7 @@ def check(settings: Settings) -> HostSettings:
     """
     report = ask(host)
     holder = host.get_fact(Command, command=lock.other_holder(lock.take()))
-    clients = [each for each in groups.clients() if each.connected]
+    clients = [each for each in groups.airflow_hosts() if each.connected]
     has_database = "database" in settings.serves
     if holder:
         found = [lock.refusal(holder)]

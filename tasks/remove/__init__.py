@@ -123,7 +123,7 @@ def airflow(keep_data: bool = False) -> None:
     if settings.postgres.is_debians or version:
         _remove_database(settings)
     if settings.database_host:
-        if not all(each.connected for each in groups.every()):
+        if not all(each.connected for each in groups.all_hosts()):
             logger.info(f"    The database on {settings.database_host} stays, with Airflow's data.")
     elif not settings.postgres.is_debians:
         logger.info(
@@ -160,7 +160,7 @@ def _refuse_while_needed(given: Settings, keep_data: bool) -> None:
 
 def _leave_no_host_alone(settings: Settings) -> None:
     """Raise DeployError if a host of Airflow that is not in this run may need this one."""
-    if away := [each.name for each in groups.clients() if not each.connected]:
+    if away := [each.name for each in groups.airflow_hosts() if not each.connected]:
         has = " and ".join(GROUPS[group].has for group in settings.serves)
         raise DeployError(
             f"{host.name} has {has} of {', '.join(away)}, and the removal would take it from there:"
@@ -193,7 +193,7 @@ def _is_last(settings: HostSettings) -> bool:
     first one deletes them, if all are removed."""
     if not settings.members:
         return True
-    if all(each.connected for each in members.every()):
+    if all(each.connected for each in members.fellows()):
         return host.name == settings.members[0]
     logger.info("    Airflow's objects in the cluster stay, for the other hosts.")
     return False

@@ -18,7 +18,7 @@ from pyinfra.connectors.util import write_stdin
 from pyinfra.context import ctx_host
 
 from tasks.layout import ROOT
-from tasks.lib import lock
+from tasks.lib import connection, lock
 from tests.support import wait_for
 
 
@@ -196,11 +196,11 @@ class Connection:
 def test_a_run_that_lost_its_lock_ends_but_not_one_that_disconnects(
     is_active: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connection = Connection(is_active)
+    broken = Connection(is_active)
     arguments = dict.fromkeys(CONNECTOR_ARGUMENT_KEYS)
-    monkeypatch.setattr(lock, "pop_global_arguments", lambda *_: (arguments, []))
+    monkeypatch.setattr(connection, "arguments", lambda _: arguments)
     monkeypatch.setattr(builtins, "input", input)  # the lock takes its place
-    with ctx_host.use(connection):
+    with ctx_host.use(broken):
         assert lock.take().startswith(f"{getpass.getuser()}@")
         if is_active:
             with pytest.raises(SystemExit):
@@ -209,7 +209,7 @@ def test_a_run_that_lost_its_lock_ends_but_not_one_that_disconnects(
             gevent.sleep(0.1)
     assert builtins.input is lock.ask
     assert (lock.LOST in caplog.text) is is_active
-    assert isinstance(connection.given["_stdin"], lock.Beats)
+    assert isinstance(broken.given["_stdin"], lock.Beats)
 
 
 ASKING = """
