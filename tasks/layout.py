@@ -45,6 +45,9 @@ STATE = "/var/lib/airflow-deploy"
 TEMPORARY = f"{STATE}/tmp"  # only root sees it, and programs may run in it
 PACKAGES_RECORD = f"{STATE}/packages"  # the Debian packages that came with the deploy
 PLUGINS_RECORD = f"{STATE}/plugins"  # the plugins of the inventory
+IMAGE_PLUGINS_RECORD = f"{STATE}/image-plugins"  # the same, for the worker image
+DAGS_RECORD = f"{STATE}/dags"  # the DAGs that the deploy copied
+DEPLOY_DAGS_RECORD = f"{STATE}/deploy-dags"  # its own DAGs, such as that of the smoke test
 # The heads of the database's two schemas, Airflow's own and the login's, after the venv that
 # migrated them.
 MIGRATED = f"{STATE}/migrated"

@@ -9,7 +9,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from tasks import layout
-from tasks.host import database, environment
+from tasks.host import database, host_values
 from tasks.layout import DATABASE_MADE, PACKAGES_RECORD
 from tasks.lib import members
 from tasks.lib.operations import packages, run_unless
@@ -75,7 +75,7 @@ def prepare(settings: HostSettings) -> None:
     )
     for path, mode in DIRECTORIES.items():
         files.directory(name=f"Create {path}", path=path, user="root", group="root", mode=mode)
-    environment.install(settings, programs(settings))
+    host_values.install(settings, programs(settings))
 
 
 @deploy("Serving host")

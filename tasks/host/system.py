@@ -10,7 +10,7 @@ from pyinfra.facts.server import Command
 from pyinfra.operations import files, server
 
 from tasks import layout
-from tasks.host import database, environment
+from tasks.host import database, host_values
 from tasks.layout import CONTROL_USER, DAGS_USER, DIRECTORIES, HOMES, PACKAGES_RECORD
 from tasks.lib.operations import ensure, packages, run_unless
 from tasks.settings import HostSettings
@@ -80,7 +80,7 @@ def install(settings: HostSettings) -> None:
     # may, but not vice versa.
     for path, (owner, group, mode) in DIRECTORIES.items():
         files.directory(name=f"Create {path}", path=path, user=owner, group=group, mode=mode)
-    environment.install(settings)
+    host_values.install(settings)
     run_unless(
         name=f"Give DAG files to the group {CONTROL_USER}",
         test=f'test -z "$(find {layout.DAGS} -group {DAGS_USER} -print -quit 2>/dev/null)"',

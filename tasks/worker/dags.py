@@ -13,8 +13,9 @@ from tasks.layout import (
     BUILTIN_DAGS,
     BUILTIN_DAGS_CONFIG_MAP,
     DAGS,
+    DAGS_RECORD,
+    DEPLOY_DAGS_RECORD,
     IMAGE_DAGS,
-    STATE,
 )
 from tasks.lib.manifests import Volume, claimed, host_folder
 from tasks.lib.operations import checksums, ensure, synced_folder
@@ -126,7 +127,7 @@ def _publish(settings: HostSettings) -> None:
             # Of two files with the same name, the inventory's wins.
             sources={**builtin_dags.shipped(settings), **given(settings)},
             dest=DAGS,
-            record=f"{STATE}/dags",
+            record=DAGS_RECORD,
         )
         return
     files.directory(
@@ -136,7 +137,7 @@ def _publish(settings: HostSettings) -> None:
         name="Copy the deploy's own DAGs",
         sources=builtin_dags.bundled(settings),
         dest=BUILTIN_DAGS,
-        record=f"{STATE}/deploy-dags",
+        record=DEPLOY_DAGS_RECORD,
     )
     if settings.dags.source == "image":
         version_name = version(settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from tasks.layout import IMAGE_PLUGINS, PLUGINS, PLUGINS_RECORD, STATE
+from tasks.layout import IMAGE_PLUGINS, IMAGE_PLUGINS_RECORD, PLUGINS, PLUGINS_RECORD
 from tasks.lib.manifests import Volume, host_folder
 from tasks.lib.operations import checksums, synced_folder
 from tasks.settings import HostSettings, Settings, computed_once
@@ -51,7 +51,7 @@ def stage(settings: HostSettings) -> None:
         name="Copy the plugins for the worker image",
         sources=given(settings),
         dest=IMAGE_PLUGINS,
-        record=f"{STATE}/image-plugins",
+        record=IMAGE_PLUGINS_RECORD,
     )
 
 

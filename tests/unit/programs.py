@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 
-from tasks.host import environment
+from tasks.host import host_values
 from tasks.settings import HostSettings
 from tests.unit.fake import FILES
 
@@ -21,7 +21,7 @@ def host_env(
     root = folder / "root"
     found = {
         name: re.sub(r"(?<!\S)/(etc|opt|root|run|var)/", rf"{root}/\1/", value)
-        for name, value in environment.values(settings).items()
+        for name, value in host_values.values(settings).items()
     }
     found |= {"ROOT": str(root), **{name: str(value) for name, value in (values or {}).items()}}
     file = folder / "host.env"

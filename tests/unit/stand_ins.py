@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.host import environment
+from tasks.host import host_values
 from tests.unit import fake
 
 # Stands in for kubectl and its cluster, of which each object is a file in the folder $CLUSTER. As
@@ -74,7 +74,7 @@ class Host:
         self.state = folder / "state"
         for each in (self.bin, self.state):
             each.mkdir()
-        self.values = environment.values(fake.settings(given))
+        self.values = host_values.values(fake.settings(given))
         self.values |= {
             "STATE": str(self.state),
             "KUBECTL": f"{self.bin}/kubectl --context=here",

@@ -17,7 +17,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from tasks import layout
 from tasks.cluster import certificates
-from tasks.host import environment, serving
+from tasks.host import host_values, serving
 from tasks.lib import groups, lock
 from tasks.preflight import serving as preflight
 from tasks.preflight.questions import Report
@@ -419,7 +419,7 @@ def test_a_host_that_had_only_the_cluster_can_be_removed_alone(
     settings: HostSettings, is_kept: bool, tmp_path: Path
 ) -> None:
     """By the question that the removal asks of a host without groups."""
-    (tmp_path / "host.env").write_text(environment.render(settings))
+    (tmp_path / "host.env").write_text(host_values.render(settings))
     (question,) = {each for each in fake.removal({}, False).facts if "SEVERAL_HOSTS" in each}
     asked = question.replace(layout.HOST_ENV, str(tmp_path / "host.env"))
     done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from tasks.host import environment
+from tasks.host import host_values
 from tasks.layout import ROOT
 from tests.runner import SCHEMAS, STATIC_CHECKS
 from tests.unit import fake, formats, shell
@@ -128,7 +128,7 @@ def test_files_that_land_elsewhere_are_of_their_kind() -> None:
 
 
 def test_a_program_reads_each_value_of_the_host() -> None:
-    given = {name for each in fake.every_host().values() for name in environment.values(each)}
+    given = {name for each in fake.every_host().values() for name in host_values.values(each)}
     read = {
         word
         for path in FILES.rglob("*")

@@ -254,7 +254,9 @@ def cluster(
             "CALLS": str(calls),
             "CLUSTERS": str(tmp_path / "clusters"),
             "POSTGRES_CONFIG": str(tmp_path / "postgresql"),
-            **programs.host_env(tmp_path, fake.settings(), {"STATE": tmp_path}),
+            **programs.host_env(
+                tmp_path, fake.settings(), {"POSTGRES_CLUSTER": tmp_path / "postgres-cluster"}
+            ),
         },
         capture_output=True,
         text=True,

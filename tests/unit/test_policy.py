@@ -398,7 +398,7 @@ class Cluster:
         self.policy = folder / "policy.yaml"
         self.change("a")
         (folder / "host.env").write_text(
-            f"KUBECTL={kubectl}\nSTATE={folder}\nPOD_POLICY={self.policy}\n"
+            f"KUBECTL={kubectl}\nPOD_POLICY_REFUSED={folder}/pod-policy-refused\nPOD_POLICY={self.policy}\n"
         )
 
     def change(self, expression: str) -> None:

@@ -105,7 +105,7 @@ def test_a_unit_that_does_not_start_tells_its_journal(host: Host) -> None:
     # The code of DAGs may have written it, also for the terminal.
     host.stub("journalctl", r"printf 'wh\303\274 \033[2J\r\n\tso\n'")
     done = host.run("run-unit.sh", "apply", UNIT)
-    assert (done.returncode, done.stdout) == (1, "whü [2J\n\tso\n")
+    assert (done.returncode, done.stderr) == (1, "whü [2J\n\tso\n")
 
 
 def test_units_of_services_are_read_again_and_enabled(host: Host) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.host import environment
+from tasks.host import host_values
 from tests.unit import fake, programs
 
 # The files of the test's state, each with a fault that would be unseen without it.
@@ -59,7 +59,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
 }
 
 
-FILES_OF_STATE = environment.values(fake.settings())["SMOKE_TEST_INPUTS"].split()
+FILES_OF_STATE = host_values.values(fake.settings())["SMOKE_TEST_INPUTS"].split()
 
 
 def test_the_state_is_all_that_a_task_depends_on(plan: fake.Plan) -> None:

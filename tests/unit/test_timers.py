@@ -306,7 +306,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # Units record their inputs in this folder.
-        self.values = {"STARTED_WITH": str(folder), "STATE": str(folder)}
+        self.values = {"STARTED_WITH": str(folder), "UNITS_RECORD": f"{folder}/units"}
         self.values |= {"HOMES": str(folder), "OWNER_CONNECTION": "PGDATABASE=airflow"}
         self.calls = folder / "calls"
         self.calls.touch()

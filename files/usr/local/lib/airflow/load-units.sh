@@ -32,7 +32,7 @@ case "${2-}" in
 services) names="$UNITS airflow-web.socket" ;;
 timers)
     # Only those that the deploy installed.
-    names=$(sed -n 's/^[0-9a-f]\{64\}  \(.*\.timer\)$/\1/p' "$STATE/units")
+    names=$(sed -n 's/^[0-9a-f]\{64\}  \(.*\.timer\)$/\1/p' "$UNITS_RECORD")
     now=--now
     ;;
 *) names= ;;

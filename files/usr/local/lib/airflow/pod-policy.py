@@ -5,7 +5,7 @@ pod-policy.py check|apply present|absent
 
 The policy is the file POD_POLICY of /etc/airflow/host.env. `check` ends with 0 if there is nothing
 to do, and changes nothing; otherwise it says what differs. On an existing cluster the account of
-the deploy may lack the right: then `apply` notes that in STATE/pod-policy-refused, and ends well;
+the deploy may lack the right: then `apply` notes that in POD_POLICY_REFUSED, and ends well;
 the deploy tells the cluster's admin at its end.
 """
 
@@ -28,7 +28,7 @@ class NotAllowed(Exception):
 
 HOST = host_values.read()
 KUBECTL, POLICY = shlex.split(HOST["KUBECTL"]), Path(HOST["POD_POLICY"])
-REFUSED = Path(HOST["STATE"], "pod-policy-refused")
+REFUSED = Path(HOST["POD_POLICY_REFUSED"])
 
 
 def kubectl(*arguments: str, given: str = "") -> str:

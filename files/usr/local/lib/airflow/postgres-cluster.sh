@@ -26,7 +26,7 @@ apply)
         # Without its postgresql.conf the folder is no cluster's, but would stand in the way.
         rm -f "$folder/conf.d/airflow.conf" "$folder/pg_hba.conf" "$folder"/*.new
         rmdir "$folder/conf.d" "$folder" 2>/dev/null || true
-        echo "$version/main" >"$STATE/postgres-cluster" # for the removal
+        echo "$version/main" >"$POSTGRES_CLUSTER" # for the removal
         pg_createcluster --port "$port" --encoding UTF8 --locale C.UTF-8 "$version" main >/dev/null
     elif [ "$(found)" != "$port" ]; then
         pg_conftool "$version" main set port "$port"
