@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import host_values
+from commands import advised
 
 Manifest = dict[str, Any]
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -175,14 +176,12 @@ def act(command: list[str], objects: list[Manifest]) -> None:
 
 def said(done: subprocess.CompletedProcess[bytes]) -> str:
     """The error of a command."""
-    error = done.stderr.decode().strip()
-    if "(Forbidden)" in error:
-        error += "\nAn administrator of the cluster should apply cluster-rights.yaml again."
-    return error
+    return advised(done.stderr.decode().strip())
 
 
 def main() -> None:
     """Check, apply or replace."""
+    host_values.take_surroundings()
     match sys.argv[1:]:
         case ["check"]:
             check(host_values.read())

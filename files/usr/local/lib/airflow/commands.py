@@ -27,6 +27,13 @@ def fail(message: str) -> NoReturn:
     sys.exit(printable(message))
 
 
+def advised(error: str) -> str:
+    """An error of kubectl, with advice if the deploy's login lacks a right."""
+    if "(Forbidden)" in error:
+        error += " An administrator of the cluster should apply cluster-rights.yaml again."
+    return error
+
+
 def status(
     *command: str,
     silent: bool = False,

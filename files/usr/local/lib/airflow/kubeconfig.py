@@ -21,10 +21,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import host_values
-from commands import printable, put
+from commands import advised, fail, put
 
 CREDENTIAL = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
 # A cluster may give less: then the token is renewed earlier.
@@ -55,13 +55,6 @@ class Account(NamedTuple):
 
 VALUES = host_values.read()
 ADMIN = shlex.split(VALUES["KUBECTL"])
-
-
-def fail(message: str) -> NoReturn:
-    """Say what is wrong, and end."""
-    if "(Forbidden)" in message:
-        message += " An administrator of the cluster should apply cluster-rights.yaml again."
-    sys.exit(printable(message))
 
 
 def ask(kubectl: list[str], *arguments: str) -> str:
@@ -218,6 +211,8 @@ def renew() -> None:
 
 def main() -> None:
     """Check, apply, renew or print."""
+    if sys.argv[1:] != ["renew"]:  # a timer's, each minute, and nobody gave that other surroundings
+        host_values.take_surroundings()
     os.umask(0o077)
     prefix = ""
     try:
@@ -236,7 +231,7 @@ def main() -> None:
                 print(f"usage: kubeconfig.py {usage}", file=sys.stderr)
                 sys.exit(2)
     except RuntimeError as error:
-        fail(f"{prefix}{error}")
+        fail(f"{prefix}{advised(str(error))}")
 
 
 main()

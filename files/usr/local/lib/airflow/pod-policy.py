@@ -138,4 +138,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    host_values.take_surroundings()
     sys.exit(main())
