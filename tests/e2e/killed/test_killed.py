@@ -36,10 +36,10 @@ class Kill(NamedTuple):
 KILLS = (
     Kill("System | Create /opt/airflow/plugins"),
     Kill("System | Install the deploy's programs"),
+    Kill("Airflow | Install Airflow", after=3, whole=True),
     Kill("minikube | Install kubectl"),
     Kill("Proxy | Make the certificate", after=0.1, whole=True),
     Kill("PostgreSQL | Make PostgreSQL load its configuration", after=0.3),
-    Kill("Airflow | Install Airflow", after=1, whole=True),
     Kill("Worker image | Plugins | Copy the plugins for the worker image"),
     Kill("Worker image | Build the worker image", after=8, whole=True),
     Kill("minikube | Wait for minikube", after=3),
@@ -57,8 +57,8 @@ KILLS = (
     Kill("Upgrade | Keep the backup from before the upgrade"),
     Kill("Metrics | Run prometheus-postgres-exporter"),
     Kill("Timers | Run the timers"),
-    Kill("Git | Ask the git repositories for their DAGs", after=0.5, whole=True),
     Kill("Smoke test | Run a tiny DAG as a pod", after=3),
+    Kill("Git | Ask the git repositories for their DAGs", after=0.5, whole=True),
     Kill("Clean-up | Remove the programs of an earlier version"),
 )
 
