@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from cryptography.fernet import Fernet, MultiFernet
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import MaxRetryError, ProtocolError
 
@@ -636,6 +637,46 @@ def test_a_link_to_a_bundle_is_only_a_link(
     links = importlib.import_module("airflow_deploy_links")
     links.change(SimpleNamespace(DagBundleModel=Bundle))
     assert Bundle(template).render_url("1") == url
+
+
+# Triggers
+
+
+class Trigger:
+    """Airflow's model of a trigger, with a key that is replaced."""
+
+    old, new = (Fernet(Fernet.generate_key()) for _ in range(2))
+
+    def __init__(self, encrypted_kwargs: str) -> None:
+        self.id, self.encrypted_kwargs = 7, encrypted_kwargs
+
+    def rotate_fernet_key(self) -> None:
+        token = self.encrypted_kwargs.encode()
+        self.encrypted_kwargs = MultiFernet([self.new, self.old]).rotate(token).decode()
+
+
+@pytest.fixture
+def triggers(modules: Path) -> Any:
+    """The module that changes triggers."""
+    return importlib.import_module("airflow_deploy_triggers")
+
+
+def test_a_trigger_without_encryption_keeps_no_key(
+    triggers: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Trigger, "rotate_fernet_key", Trigger.rotate_fernet_key)
+    triggers.change_model(SimpleNamespace(Trigger=Trigger))
+    encrypted = Trigger(Trigger.old.encrypt(b"{}").decode())
+    encrypted.rotate_fernet_key()
+    assert Trigger.new.decrypt(encrypted.encrypted_kwargs.encode()) == b"{}"
+    unknown = Fernet(Fernet.generate_key()).encrypt(b"{}").decode()
+    for text in (plain := '{"delta": 5}', "", "x", unknown):
+        trigger = Trigger(text)
+        trigger.rotate_fernet_key()
+        assert trigger.encrypted_kwargs == text
+        warned = "No key reads the arguments of trigger 7" in " ".join(caplog.messages)
+        assert warned is (text != plain)
+        caplog.clear()
 
 
 # The cluster's API
