@@ -1,13 +1,15 @@
-"""What a DAG can't make the scheduler do, by classes in the places of Airflow's and SQLAlchemy's.
+"""What DAGs and tasks can't make services do, by classes in the places of others' own.
 
 tests/host has the same with Airflow's own models.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -677,6 +679,79 @@ def test_a_trigger_without_encryption_keeps_no_key(
         warned = "No key reads the arguments of trigger 7" in " ".join(caplog.messages)
         assert warned is (text != plain)
         caplog.clear()
+
+
+class Runner:
+    """Airflow's process of triggers, which drains its queue and handles no ValueError."""
+
+    def __init__(self, *names: str) -> None:
+        self.to_create = deque(SimpleNamespace(id=name) for name in names)
+        self.failed_triggers: deque[tuple[str, Any]] = deque()
+        self.started: list[str] = []
+        self.log = SimpleNamespace(exception=lambda *_, **__: None)
+
+    async def create_triggers(self) -> None:
+        while self.to_create:
+            name = self.to_create.popleft().id
+            if name.startswith("bad"):
+                raise ValueError(name)
+            self.started.append(name)
+
+
+@pytest.mark.parametrize(
+    ("names", "failed"),
+    [
+        (("a", "b"), []),
+        (("a", "bad", "b", "bad too", "c"), ["bad", "bad too"]),
+        (("bad", "a"), ["bad"]),
+        (("a", "bad"), ["bad"]),
+        ((), []),
+    ],
+)
+def test_a_trigger_that_does_not_start_fails_alone(
+    triggers: Any, names: tuple[str, ...], failed: list[str]
+) -> None:
+    runner = Runner(*names)
+    asyncio.run(triggers.create_triggers(Runner.create_triggers)(runner))
+    assert [(name, str(error)) for name, error in runner.failed_triggers] == [
+        (name, name) for name in failed
+    ]
+    assert runner.started == [name for name in names if name not in failed]
+
+
+def test_a_trigger_whose_dag_cannot_be_read_fails_alone(triggers: Any) -> None:
+    error: Exception | None = None
+
+    def own(self: Any, trigger: Any, dag_bag: Any, render_log_fname: Any, session: Any) -> str:
+        if error:
+            raise error
+        return f"{trigger.id} {session}"
+
+    supervisor = SimpleNamespace(failed_triggers=deque())
+    options = {"trigger": SimpleNamespace(id=7), "dag_bag": 1, "render_log_fname": 2, "session": 3}
+    replaced = triggers.create_workload(own)
+    assert replaced(supervisor, **options) == "7 3"
+    error = KeyError("no DAG")
+    assert replaced(supervisor, **options) is None
+    ((name, trace),) = supervisor.failed_triggers
+    assert name == 7 and "no DAG" in trace[-1]
+    # The session is broken.
+    error = DBAPIError()
+    with pytest.raises(DBAPIError):
+        replaced(supervisor, **options)
+
+
+def test_another_airflow_keeps_its_own_triggers(
+    triggers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Other:
+        def create_triggers(self, more: Any) -> None: ...
+
+    own = Other.create_triggers
+    triggers.change_model(SimpleNamespace())
+    triggers.change_triggerer(SimpleNamespace(TriggerRunner=Other))
+    assert Other.create_triggers is own
+    assert len(caplog.messages) == 3
 
 
 # The cluster's API

@@ -1,4 +1,4 @@
-"""Values in a DAG that the database or the executor refuses: they don't end the scheduler."""
+"""Values of DAGs and tasks that the database or Airflow refuses: they don't end its services."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.e2e import runs
 from tests.e2e.conftest import Shell
 from tests.e2e.support import SLACK, Airflow, bring_dag, properties
 from tests.support import wait_for
@@ -195,6 +196,49 @@ def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
         "cd / && runuser -u airflow -- psql -XAtq airflow -c"
         " \"delete from asset_partition_dag_run where target_dag_id = 'airflow_smoke_test'\""
     )
+
+
+# What Airflow's own code in a pod sends, with other values.
+DEFERRING = """
+import os
+
+from airflow.sdk import dag, task
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import DeferTask
+
+
+@dag(schedule=None, catchup=False)
+def e2e_large_triggers():
+    @task
+    def defer(classpath, arguments):
+        message = DeferTask(
+            classpath=classpath, trigger_kwargs=arguments, next_method="execute", next_kwargs={}
+        )
+        task_runner.SUPERVISOR_COMMS.send(message)
+        os._exit(0)
+
+    # No key reads the text; the class raises another exception than a TypeError.
+    defer.override(task_id="text")("decimal.Decimal", "x")
+    defer.override(task_id="value")("decimal.Decimal", {"value": "x"})
+
+
+e2e_large_triggers()
+"""
+
+
+def test_triggers_that_end_no_triggerer(airflow: Airflow, shell: Shell) -> None:
+    name = "e2e_large_triggers"
+    bring_dag(name, shell, DEFERRING)
+    bring_dag("e2e_rights", shell)
+    before = properties(shell, "airflow-triggerer", "NRestarts", "InvocationID", "MainPID")
+    run = airflow.trigger(name)
+    wait_for(lambda: airflow.run_state(name, run) == "failed", 180 + SLACK, "the run fails")
+    assert runs.tries(airflow, name, run) == dict.fromkeys(("text", "value"), ("failed", 1))
+    run = airflow.trigger("e2e_rights_deferred")
+    runs.ends_well(airflow, "e2e_rights_deferred", run)
+    after = properties(shell, "airflow-triggerer", "NRestarts", "InvocationID", "MainPID")
+    assert after == before
+    shell("rm /opt/airflow/dags/e2e_rights.py")
 
 
 def test_a_far_time_ends_no_scheduler(airflow: Airflow, shell: Shell) -> None:
