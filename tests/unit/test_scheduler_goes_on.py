@@ -42,7 +42,13 @@ class String:
 class Enum(String): ...
 
 
+class JSON: ...
+
+
 class Mapper: ...
+
+
+KINDS = (Integer, BigInteger, String, Enum, JSON)
 
 
 def column(kind: Any) -> SimpleNamespace:
@@ -79,7 +85,7 @@ def modules(
     def listen(*args: Any, **options: Any) -> None:
         listeners.append((*args, options))
 
-    kinds: dict[str, Any] = {each.__name__: each for each in (Integer, BigInteger, String, Enum)}
+    kinds: dict[str, Any] = {each.__name__: each for each in KINDS}
     model = SimpleNamespace(__table__=SimpleNamespace(columns=COLUMNS))
     owner = SimpleNamespace(__table__=SimpleNamespace(columns={"owner": column(String(500))}))
     conf = SimpleNamespace(getint=lambda section, name: 4)
@@ -141,6 +147,24 @@ def apart(modules: Path) -> Any:
 def test_a_value_fits_its_column(columns: dict[str, Any], kind: Any, value: Any, held: Any) -> None:
     assert columns["fitting"](kind, value) == held
     assert bool(columns["objection"]("it", kind, value)) is (held != value)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_held"),
+    [
+        (None, True),
+        ({"a": "x" * (2**18 - 9)}, True),
+        ({"a": "x" * (2**18 - 8)}, False),
+        (["\u00fc" * (2**18 - 4)], True),  # characters, not bytes
+        ({"a": object()}, True),  # SQLAlchemy refuses it later
+    ],
+)
+def test_json_for_the_scheduler_is_not_too_long(
+    columns: dict[str, Any], value: Any, is_held: bool
+) -> None:
+    said = columns["objection"]("conf", JSON(), value)
+    assert said == ("" if is_held else said)
+    assert is_held or said.startswith("conf has 262145 characters as JSON, but the scheduler reads")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +231,7 @@ def test_a_dag_whose_rights_have_no_name_is_refused(
     assert said.startswith(words) if words else said == ""
 
 
-@pytest.mark.parametrize("table", ["task_instance", "dag_run", "variable"])
+@pytest.mark.parametrize("table", ["task_instance", "dag_run", "backfill", "variable"])
 def test_models_of_what_the_scheduler_writes_are_watched(
     columns: dict[str, Any], listeners: list[tuple[Any, ...]], table: str
 ) -> None:
@@ -224,7 +248,7 @@ def test_models_of_what_the_scheduler_writes_are_watched(
     ((target, name, check, options),) = listeners
     assert (target, name, options) == ("the attribute", "set", {"retval": True})
     assert check(model, "abc", None, None) == "abc"
-    if table == "dag_run":
+    if table in ("dag_run", "backfill"):
         with pytest.raises(ValueError, match="_shown has 4 characters"):
             check(model, "abcd", None, None)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from urllib.error import HTTPError
 from urllib.parse import quote
 
 import pytest
@@ -196,6 +197,15 @@ def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
         "cd / && runuser -u airflow -- psql -XAtq airflow -c"
         " \"delete from asset_partition_dag_run where target_dag_id = 'airflow_smoke_test'\""
     )
+
+
+@pytest.mark.parametrize(("characters", "status"), [(2**18, 400), (2**21, 413)])
+def test_a_large_conf_is_refused(characters: int, status: int, airflow: Airflow) -> None:
+    body = {"logical_date": None, "conf": {"a": "x" * characters}}
+    with pytest.raises(HTTPError) as refused:
+        airflow.request("POST", f"/dags/{SMOKE_TEST}/dagRuns", body)
+    assert refused.value.code == status
+    assert status != 400 or b"characters as JSON" in refused.value.read()
 
 
 # What Airflow's own code in a pod sends, with other values.
