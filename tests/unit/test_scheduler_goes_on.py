@@ -48,6 +48,9 @@ class JSON: ...
 class Mapper: ...
 
 
+class Timetable: ...
+
+
 KINDS = (Integer, BigInteger, String, Enum, JSON)
 
 
@@ -98,6 +101,8 @@ def modules(
         "airflow.models": {},
         "airflow.models.log": {"Log": owner},
         "airflow.models.taskinstance": {"TaskInstance": model},
+        "airflow.timetables": {},
+        "airflow.timetables.base": {"Timetable": Timetable},
     }
     for path in (tmp_path, MODULES):
         monkeypatch.syspath_prepend(str(path))
@@ -542,22 +547,47 @@ def test_the_end_of_a_savepoint_is_no_commit(apart: Any) -> None:
     assert said == ["commit"]
 
 
-def test_a_dag_that_cannot_be_read_is_none(apart: Any) -> None:
-    def task(limit: Any) -> SimpleNamespace:
-        return SimpleNamespace(task_id="t", max_active_tis_per_dag=limit)
+class Read:
+    """What Airflow makes of a row: a DAG, or a task of one."""
 
+    task_id, timetable = "t", Timetable()
+
+    def __init__(self, **values: Any) -> None:
+        self.tasks: list[Any] = []
+        vars(self).update(values)
+
+    def has_task(self) -> None: ...
+
+
+def read(**values: Any) -> Callable[[], Read]:
+    """A DAG of one task that has these values."""
+    return lambda: Read(tasks=[Read(**values)])
+
+
+@pytest.mark.parametrize(
+    ("dag", "is_none"),
+    [
+        (read(), False),
+        (read(max_active_tis_per_dag=3), False),
+        (read(max_active_tis_per_dag=2.0, timetable=5), False),
+        (read(max_active_tis_per_dag="x"), True),
+        (read(has_task=5), True),
+        (lambda: Read(has_task=5), True),
+        (lambda: Read(timetable=5), True),
+        (lambda: Read(timetable=None), True),
+        (lambda: Read(tasks=5), True),
+        (lambda: 1 / 0, True),
+    ],
+)
+def test_a_dag_that_cannot_be_read_is_none(apart: Any, dag: Any, is_none: bool) -> None:
     def own(self: Any, serdag: Any) -> Any:
         self._dags[serdag.dag_version_id] = "kept"
         return serdag.dag()
 
     bag = SimpleNamespace(_dags={})
-    for limit in (None, 3, 2.0):
-        good = SimpleNamespace(tasks=[task(limit)])
-        serdag = SimpleNamespace(dag_id="d", dag_version_id=1, dag=lambda good=good: good)
-        assert apart.read_dag(own)(bag, serdag) is good and bag._dags == {1: "kept"}
-    for dag in (lambda: SimpleNamespace(tasks=[task("x")]), lambda: 1 / 0):
-        serdag = SimpleNamespace(dag_id="d", dag_version_id=1, dag=dag)
-        assert apart.read_dag(own)(bag, serdag) is None and bag._dags == {}
+    serdag = SimpleNamespace(dag_id="d", dag_version_id=1, dag=dag)
+    found = apart.read_dag(own)(bag, serdag)
+    assert (found is None, bag._dags) == (is_none, {} if is_none else {1: "kept"})
     assert apart.read_dag(lambda self, serdag: None)(bag, serdag) is None
 
 

@@ -172,6 +172,19 @@ ROWS = {
 }
 
 
+def write_row(shell: Shell, name: str, kind: str, statement: str) -> None:
+    """Write a row for a DAG as its code can."""
+    row = shlex.quote(statement.replace("@NAME@", name))
+    said = shell(f"cd / && runuser -u airflow-dags -- psql -XAtq airflow -c {row} 2>&1")
+    assert said == "", f"{kind}: {said}"
+
+
+def go_on(shell: Shell, kind: str) -> None:
+    """Several turns of the scheduler's loop."""
+    shell("sleep 5")
+    assert properties(shell, "airflow-scheduler", "SubState") == ["running"], kind
+
+
 def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
     name = "e2e_large_rows"
     dag = text(name, 'EmptyOperator(task_id="one")').replace(
@@ -184,12 +197,8 @@ def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
         "the DAG is there",
     )
     for kind, statement in ROWS.items():
-        row = shlex.quote(statement.replace("@NAME@", name))
-        said = shell(f"cd / && runuser -u airflow-dags -- psql -XAtq airflow -c {row} 2>&1")
-        assert said == "", f"{kind}: {said}"
-        # Several turns of the scheduler's loop.
-        shell("sleep 5")
-        assert properties(shell, "airflow-scheduler", "SubState") == ["running"], kind
+        write_row(shell, name, kind, statement)
+        go_on(shell, kind)
     assert "a task ran as a pod" in shell("airflow-smoke-test")
     shell(f"rm /opt/airflow/dags/{name}.py")
     airflow.request("DELETE", f"/dags/{name}")
@@ -206,6 +215,46 @@ def test_a_large_conf_is_refused(characters: int, status: int, airflow: Airflow)
         airflow.request("POST", f"/dags/{SMOKE_TEST}/dagRuns", body)
     assert refused.value.code == status
     assert status != 400 or b"characters as JSON" in refused.value.read()
+
+
+# The same for a DAG with a run that waits, and with a task that waits for its pod.
+SHAPES = {
+    "no method": """
+        update serialized_dag set data = jsonb_set(data::jsonb, '{dag,has_task}', '5')::json
+            where dag_id = '@NAME@';
+        update dag set has_task_concurrency_limits = true where dag_id = '@NAME@';
+        update task_instance set state = 'scheduled' where dag_id = '@NAME@'
+    """,
+    "no timetable": """
+        update serialized_dag set data = jsonb_set(data::jsonb, '{dag,timetable}',
+            '{"__type": "airflow.timetables.simple.IdentityMapper", "__var": {}}')::json
+            where dag_id = '@NAME@'
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_dags_of_another_shape_end_no_scheduler(kind: str, airflow: Airflow, shell: Shell) -> None:
+    name = f"e2e_large_{kind.replace(' ', '_')}"
+    dag = text(name, 'BashOperator(task_id="one", bash_command="true")')
+    bring_dag(name, shell, dag.replace('schedule="@once"', "schedule=None"))
+    wait_for(
+        lambda: airflow.request("GET", f"/dags?dag_id_pattern={name}")["dags"],
+        90 + SLACK,
+        "the DAG is there",
+    )
+    # The scheduler reads the DAG when it is unpaused.
+    airflow.request("PATCH", f"/dags/{name}", {"is_paused": True})
+    airflow.request("POST", f"/dags/{name}/dagRuns", {"logical_date": None})
+    write_row(shell, name, kind, SHAPES[kind])
+    airflow.request("PATCH", f"/dags/{name}", {"is_paused": False})
+    go_on(shell, kind)
+    said = shell("journalctl -q -o cat -u airflow-scheduler --since=-1min")
+    assert f"DAG {name} is left out" in said
+    airflow.request("PATCH", f"/dags/{name}", {"is_paused": True})
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    shell(f"rm /opt/airflow/dags/{name}.py")
+    airflow.request("DELETE", f"/dags/{name}")
 
 
 # What Airflow's own code in a pod sends, with other values.

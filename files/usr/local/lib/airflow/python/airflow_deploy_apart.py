@@ -239,6 +239,24 @@ def validate_commit(own: Any) -> Any:
 COMPARED = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
 
 
+def check(dag: Any) -> None:
+    """Raise TypeError if a DAG would fail where the scheduler handles all DAGs at once."""
+    # Here, since few processes read DAGs; these have loaded it.
+    from airflow.timetables.base import Timetable
+
+    if not isinstance(dag.timetable, Timetable):
+        raise TypeError("its timetable is none")
+    for each in (dag, *dag.tasks):
+        # Airflow sets each key of the row, also one with the name of a method.
+        for name in getattr(each, "__dict__", ()):
+            if callable(getattr(type(each), name, None)):
+                raise TypeError(f"{name} of {each} is no value of a DAG")
+    for task in dag.tasks:
+        for limit in COMPARED:
+            if not isinstance(getattr(task, limit, None), int | float | None):
+                raise TypeError(f"{limit} of {task.task_id} is no number")
+
+
 def read_dag(own: Any) -> Any:
     """A DAG that can't be read is none, also where Airflow does not handle that."""
 
@@ -246,10 +264,8 @@ def read_dag(own: Any) -> Any:
         name = serdag.dag_id
         try:
             dag = own(self, serdag)
-            for task in dag.tasks if dag else ():
-                for limit in COMPARED:
-                    if not isinstance(getattr(task, limit, None), int | float | None):
-                        raise TypeError(f"{limit} of {task.task_id} is no number")
+            if dag:
+                check(dag)
         except Exception:
             tell(f"DAG {name}")
             self._dags.pop(serdag.dag_version_id, None)
