@@ -591,19 +591,51 @@ def test_a_dag_that_cannot_be_read_is_none(apart: Any, dag: Any, is_none: bool) 
     assert apart.read_dag(lambda self, serdag: None)(bag, serdag) is None
 
 
-def test_runs_of_assets_are_for_dags_that_can_be_read(apart: Any) -> None:
-    good = SimpleNamespace(
-        dag_id="good", dag=SimpleNamespace(timetable=SimpleNamespace(asset_condition="a"))
+class Condition:
+    """A condition of assets, with names of each kind."""
+
+    def __init__(self, *refs: Any, name: Any = "a", uri: Any = "s3://a", alias: Any = "b") -> None:
+        self.refs, self.name, self.uri, self.alias = refs, name, uri, alias
+
+    def iter_assets(self) -> Iterator[Any]:
+        yield SimpleNamespace(name=self.name, uri=self.uri), "the asset"
+
+    def iter_asset_aliases(self) -> Iterator[Any]:
+        yield self.alias, "the alias"
+
+    def iter_asset_refs(self) -> Iterator[Any]:
+        yield from self.refs
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_read"),
+    [
+        (Condition(SimpleNamespace(name="c"), SimpleNamespace(uri="s3://d")), True),
+        (Condition(SimpleNamespace(name=5)), False),
+        (Condition(SimpleNamespace(name=None)), False),
+        (Condition(SimpleNamespace(uri=["s3://d"])), False),
+        (Condition(SimpleNamespace(uri="\0")), False),
+        (Condition(alias=5), False),
+        (Condition(name={}), False),
+        (Condition(uri=5), False),
+        (5, False),
+    ],
+)
+def test_runs_of_assets_are_for_dags_that_can_be_read(
+    apart: Any, condition: Any, is_read: bool
+) -> None:
+    row = SimpleNamespace(
+        dag_id="d", dag=SimpleNamespace(timetable=SimpleNamespace(asset_condition=condition))
     )
     bad = SimpleNamespace(dag_id="bad", dag=5)
 
     class Model:
         @classmethod
         def latest(cls, *, dag_ids: list[str], session: Any) -> list[Any]:
-            return [good, bad]
+            return [row, bad]
 
     Model.latest = apart.get_latest_serialized_dags(vars(Model)["latest"])  # type: ignore[method-assign]
-    assert Model.latest(dag_ids=["good", "bad"], session=None) == [good]
+    assert Model.latest(dag_ids=["d", "bad"], session=None) == ([row] if is_read else [])
 
 
 def test_a_file_that_the_database_refuses_is_an_import_error(apart: Any) -> None:

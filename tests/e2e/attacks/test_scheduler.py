@@ -165,6 +165,9 @@ ROWS = {
     "no time": "update dag set next_dagrun = '20000-01-01', next_dagrun_create_after = '-infinity'"
     " where dag_id = '@NAME@'",
     "no time of an event": QUEUED.format("'20000-01-01'"),
+    "no name of an asset": "update serialized_dag set data = jsonb_set(data::jsonb,"
+    ' \'{dag,timetable,__var,asset_condition}\', \'{"__type": "asset_ref", "name": 5}\')::json'
+    f" where dag_id = '@NAME@'; {QUEUED.format('now()')}",
     "no DAG": 'update serialized_dag set data = \'{"__version": 3, "dag": 5}\''
     f" where dag_id = '@NAME@'; {QUEUED.format('now()')}",
     "no asset": "insert into asset_partition_dag_run (target_dag_id, partition_key, created_at,"

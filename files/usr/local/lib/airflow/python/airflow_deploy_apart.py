@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
@@ -275,6 +275,16 @@ def read_dag(own: Any) -> Any:
     return replaced
 
 
+def names(condition: Any) -> Iterator[Any]:
+    """The names and URIs of assets in a condition, by which the scheduler asks the database."""
+    for key, _ in condition.iter_assets():
+        yield from (key.name, key.uri)
+    for name, _ in condition.iter_asset_aliases():
+        yield name
+    for each in condition.iter_asset_refs():
+        yield each.name if hasattr(each, "name") else each.uri
+
+
 def get_latest_serialized_dags(own: Any) -> Any:
     """Those that can be read."""
     function = own.__func__
@@ -282,10 +292,14 @@ def get_latest_serialized_dags(own: Any) -> Any:
     def readable(serdag: Any) -> bool:
         name = serdag.dag_id
         try:
-            return serdag.dag.timetable.asset_condition is not None
+            for each in names(serdag.dag.timetable.asset_condition):
+                if not isinstance(each, str) or NO_TEXT.search(each):
+                    # Airflow goes on after the database's error, with a session that is broken.
+                    raise TypeError(f"{each!r} is no name of an asset")
         except Exception:
             tell(f"DAG {name}")
             return False
+        return True
 
     def replaced(cls: Any, **options: Any) -> list[Any]:
         return [each for each in function(cls, **options) if readable(each)]
