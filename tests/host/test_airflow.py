@@ -186,17 +186,19 @@ def test_each_id_has_a_folder_for_its_logs(host: Host, settings: HostSettings) -
         assert said.splitlines()[-1] == "True"
 
 
-def test_what_ends_no_scheduler(host: Host) -> None:
+def test_what_ends_no_service(host: Host) -> None:
     program = (
         "from airflow.jobs.scheduler_job_runner import SchedulerJobRunner as runner;"
+        " from airflow.jobs.triggerer_job_runner import TriggerRunner, Trigger;"
         " from airflow.models.log import Log;"
         " from airflow.providers.cncf.kubernetes.executors.kubernetes_executor import"
         " KubernetesExecutor as executor;"
         " print(runner._try_to_load_executor.__module__, runner._create_dag_runs.__module__,"
         " executor._adopt_completed_pods.__module__,"
-        " executor._handle_pod_publish_error.__module__, len(Log(event='x' * 61).event))"
+        " executor._handle_pod_publish_error.__module__, TriggerRunner.create_triggers.__module__,"
+        " Trigger.rotate_fernet_key.__module__, len(Log(event='x' * 61).event))"
     )
     said = host.check_output(f'/usr/local/lib/airflow/run python -c "{program}"')
     *modules, length = said.splitlines()[-1].split()
-    names = ("callbacks", "apart", "outages", "outages")
+    names = ("callbacks", "apart", "outages", "outages", "triggers", "triggers")
     assert (modules, length) == ([f"airflow_deploy_{name}" for name in names], "60")

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 FROM_ONE, IN_ALL = 16, 32
 LARGE = 10**6  # bytes
+XCOM = "/execution/xcoms/a/b/c/d"
 # nginx.conf as Debian has it, in a folder and in the foreground.
 CONF = """
 daemon off;
@@ -116,10 +117,14 @@ class Site:
         self.requests = contextlib.ExitStack()
 
     def begin(
-        self, port: str, address: str = "127.0.0.1", length: str = f"Content-Length: {LARGE}"
+        self,
+        port: str,
+        address: str = "127.0.0.1",
+        length: str = f"Content-Length: {LARGE}",
+        path: str = "",
     ) -> Request:
         """Send the header of a request from an address; without a length it has no body."""
-        path = {"pods": "/execution/xcoms/a/b/c/d", "page": "/api/v2/variables"}[port]
+        path = path or {"pods": XCOM, "page": "/api/v2/variables"}[port]
         asked = f"POST {path}" if length else f"GET {path}"
         request = Request(self.ports[port], address, asked, length or "Accept: */*")
         self.requests.callback(request.connection.close)
@@ -219,3 +224,29 @@ def test_many_small_requests_are_taken(site: Site) -> None:
 def test_requests_without_a_body_are_taken(site: Site) -> None:
     begun = [site.begin("pods", length="") for _ in range(2 * IN_ALL)]
     assert {request.status(30) for request in begun} == {401}
+
+
+@pytest.mark.parametrize(
+    ("port", "path", "mebibytes", "status"),
+    [
+        ("pods", XCOM, 64, 0),
+        ("pods", XCOM, 65, 413),
+        ("pods", "/execution/dag-runs/a/b", 1, 0),
+        ("pods", "/execution/dag-runs/a/b", 2, 413),
+        # nginx and Airflow would have to differ about a path.
+        ("pods", "/execution/xcoms/../dag-runs/a/b", 2, 400),
+        ("pods", "/execution/xcoms/%2e%2e/dag-runs/a/b", 2, 400),
+        ("page", "/api/v2/dags/a/dagRuns", 1, 0),
+        ("page", "/api/v2/dags/a/dagRuns", 2, 413),
+        ("page", XCOM, 2, 413),
+    ],
+)
+def test_only_an_xcom_is_larger_than_a_megabyte(
+    port: str, path: str, mebibytes: int, status: int, site: Site
+) -> None:
+    request = site.begin(port, length=f"Content-Length: {mebibytes << 20}", path=path)
+    assert request.status(0.5 if status == 0 else 20) == status
+
+
+def test_a_large_xcom_reaches_airflow(site: Site) -> None:
+    assert site.begin("pods", length=f"Content-Length: {8 << 20}").end(bytes(8 << 20)) == 401

@@ -79,6 +79,37 @@ def test_nothing_else_is_read_and_nothing_waits(plugin: Any, folder: Path) -> No
     assert read(plugin, folder) == ([], [])
 
 
+def test_of_very_many_files_some_are_read(
+    plugin: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, looked_at = folder / "run", []
+    scandir = os.scandir
+
+    class Folder:
+        def __init__(self, path: Path) -> None:
+            self.found = scandir(path)
+
+        def __enter__(self) -> Iterator[Any]:
+            for each in self.found:
+                looked_at.append(each)
+                yield each
+
+        def __exit__(self, *_: object) -> None:
+            self.found.close()
+
+    monkeypatch.setattr(os, "scandir", Folder)
+    monkeypatch.setattr(plugin, "MOST_NAMES", 200)
+    for number in range(300):
+        (run / f"{NAME}.{number}").touch()
+    (run / "attempt=2.log").touch()
+    (run / NAME).write_text("the log\n")
+    names, (first, *_) = read(plugin, folder)
+    assert names[0] == NAME and first == ["the log"]
+    assert names == sorted(names) and len(names) == plugin.MOST_FILES
+    assert len(looked_at) == 200
+    assert plugin.files_of(folder / "absent" / NAME) == [folder / "absent" / NAME]
+
+
 def test_a_file_that_is_too_long_is_shown_at_both_ends(
     plugin: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

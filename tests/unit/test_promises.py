@@ -74,8 +74,16 @@ PROMISES: dict[str, Kept] = {
         services(plan, "Service.Restart") == {"always"}
         and services(plan, "Unit.StartLimitIntervalSec") == {"0"}
     ),
-    r"request can have (\d+) MB": lambda plan, said: (
-        re.findall(r"client_max_body_size (\w+);", site()) == [f"{said}m"] * 2
+    r"A request can have (\d+) MB": lambda plan, said: (
+        site().count(f"\n    client_max_body_size {said}m;\n") == 2
+    ),
+    r"pushes an XCom (\d+) MB": lambda plan, said: (
+        site().count("    client_max_body_size ") == 3
+        and f"location /execution/xcoms/ {{\n            client_max_body_size {said}m;" in site()
+    ),
+    r"`conf` of a run can have (\d+) KiB": lambda plan, said: (
+        f"\nLONGEST_JSON = 1 << {(int(said) << 10).bit_length() - 1} "
+        in plan.uploads["/usr/local/lib/airflow/python/airflow_deploy_columns.py"]
     ),
     r"at most (\d+) requests of 1 MB or more from one address": lambda plan, said: (
         site().count(f"    limit_conn airflow_large_from {said};\n") == 2

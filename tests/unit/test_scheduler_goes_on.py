@@ -1,13 +1,15 @@
-"""What a DAG can't make the scheduler do, by classes in the places of Airflow's and SQLAlchemy's.
+"""What DAGs and tasks can't make services do, by classes in the places of others' own.
 
 tests/host has the same with Airflow's own models.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from cryptography.fernet import Fernet, MultiFernet
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import MaxRetryError, ProtocolError
 
@@ -39,7 +42,16 @@ class String:
 class Enum(String): ...
 
 
+class JSON: ...
+
+
 class Mapper: ...
+
+
+class Timetable: ...
+
+
+KINDS = (Integer, BigInteger, String, Enum, JSON)
 
 
 def column(kind: Any) -> SimpleNamespace:
@@ -76,7 +88,7 @@ def modules(
     def listen(*args: Any, **options: Any) -> None:
         listeners.append((*args, options))
 
-    kinds: dict[str, Any] = {each.__name__: each for each in (Integer, BigInteger, String, Enum)}
+    kinds: dict[str, Any] = {each.__name__: each for each in KINDS}
     model = SimpleNamespace(__table__=SimpleNamespace(columns=COLUMNS))
     owner = SimpleNamespace(__table__=SimpleNamespace(columns={"owner": column(String(500))}))
     conf = SimpleNamespace(getint=lambda section, name: 4)
@@ -89,6 +101,8 @@ def modules(
         "airflow.models": {},
         "airflow.models.log": {"Log": owner},
         "airflow.models.taskinstance": {"TaskInstance": model},
+        "airflow.timetables": {},
+        "airflow.timetables.base": {"Timetable": Timetable},
     }
     for path in (tmp_path, MODULES):
         monkeypatch.syspath_prepend(str(path))
@@ -138,6 +152,24 @@ def apart(modules: Path) -> Any:
 def test_a_value_fits_its_column(columns: dict[str, Any], kind: Any, value: Any, held: Any) -> None:
     assert columns["fitting"](kind, value) == held
     assert bool(columns["objection"]("it", kind, value)) is (held != value)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_held"),
+    [
+        (None, True),
+        ({"a": "x" * (2**18 - 9)}, True),
+        ({"a": "x" * (2**18 - 8)}, False),
+        (["\u00fc" * (2**18 - 4)], True),  # characters, not bytes
+        ({"a": object()}, True),  # SQLAlchemy refuses it later
+    ],
+)
+def test_json_for_the_scheduler_is_not_too_long(
+    columns: dict[str, Any], value: Any, is_held: bool
+) -> None:
+    said = columns["objection"]("conf", JSON(), value)
+    assert said == ("" if is_held else said)
+    assert is_held or said.startswith("conf has 262145 characters as JSON, but the scheduler reads")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +236,7 @@ def test_a_dag_whose_rights_have_no_name_is_refused(
     assert said.startswith(words) if words else said == ""
 
 
-@pytest.mark.parametrize("table", ["task_instance", "dag_run", "variable"])
+@pytest.mark.parametrize("table", ["task_instance", "dag_run", "backfill", "variable"])
 def test_models_of_what_the_scheduler_writes_are_watched(
     columns: dict[str, Any], listeners: list[tuple[Any, ...]], table: str
 ) -> None:
@@ -221,7 +253,7 @@ def test_models_of_what_the_scheduler_writes_are_watched(
     ((target, name, check, options),) = listeners
     assert (target, name, options) == ("the attribute", "set", {"retval": True})
     assert check(model, "abc", None, None) == "abc"
-    if table == "dag_run":
+    if table in ("dag_run", "backfill"):
         with pytest.raises(ValueError, match="_shown has 4 characters"):
             check(model, "abcd", None, None)
     else:
@@ -515,38 +547,95 @@ def test_the_end_of_a_savepoint_is_no_commit(apart: Any) -> None:
     assert said == ["commit"]
 
 
-def test_a_dag_that_cannot_be_read_is_none(apart: Any) -> None:
-    def task(limit: Any) -> SimpleNamespace:
-        return SimpleNamespace(task_id="t", max_active_tis_per_dag=limit)
+class Read:
+    """What Airflow makes of a row: a DAG, or a task of one."""
 
+    task_id, timetable = "t", Timetable()
+
+    def __init__(self, **values: Any) -> None:
+        self.tasks: list[Any] = []
+        vars(self).update(values)
+
+    def has_task(self) -> None: ...
+
+
+def read(**values: Any) -> Callable[[], Read]:
+    """A DAG of one task that has these values."""
+    return lambda: Read(tasks=[Read(**values)])
+
+
+@pytest.mark.parametrize(
+    ("dag", "is_none"),
+    [
+        (read(), False),
+        (read(max_active_tis_per_dag=3), False),
+        (read(max_active_tis_per_dag=2.0, timetable=5), False),
+        (read(max_active_tis_per_dag="x"), True),
+        (read(has_task=5), True),
+        (lambda: Read(has_task=5), True),
+        (lambda: Read(timetable=5), True),
+        (lambda: Read(timetable=None), True),
+        (lambda: Read(tasks=5), True),
+        (lambda: 1 / 0, True),
+    ],
+)
+def test_a_dag_that_cannot_be_read_is_none(apart: Any, dag: Any, is_none: bool) -> None:
     def own(self: Any, serdag: Any) -> Any:
         self._dags[serdag.dag_version_id] = "kept"
         return serdag.dag()
 
     bag = SimpleNamespace(_dags={})
-    for limit in (None, 3, 2.0):
-        good = SimpleNamespace(tasks=[task(limit)])
-        serdag = SimpleNamespace(dag_id="d", dag_version_id=1, dag=lambda good=good: good)
-        assert apart.read_dag(own)(bag, serdag) is good and bag._dags == {1: "kept"}
-    for dag in (lambda: SimpleNamespace(tasks=[task("x")]), lambda: 1 / 0):
-        serdag = SimpleNamespace(dag_id="d", dag_version_id=1, dag=dag)
-        assert apart.read_dag(own)(bag, serdag) is None and bag._dags == {}
+    serdag = SimpleNamespace(dag_id="d", dag_version_id=1, dag=dag)
+    found = apart.read_dag(own)(bag, serdag)
+    assert (found is None, bag._dags) == (is_none, {} if is_none else {1: "kept"})
     assert apart.read_dag(lambda self, serdag: None)(bag, serdag) is None
 
 
-def test_runs_of_assets_are_for_dags_that_can_be_read(apart: Any) -> None:
-    good = SimpleNamespace(
-        dag_id="good", dag=SimpleNamespace(timetable=SimpleNamespace(asset_condition="a"))
+class Condition:
+    """A condition of assets, with names of each kind."""
+
+    def __init__(self, *refs: Any, name: Any = "a", uri: Any = "s3://a", alias: Any = "b") -> None:
+        self.refs, self.name, self.uri, self.alias = refs, name, uri, alias
+
+    def iter_assets(self) -> Iterator[Any]:
+        yield SimpleNamespace(name=self.name, uri=self.uri), "the asset"
+
+    def iter_asset_aliases(self) -> Iterator[Any]:
+        yield self.alias, "the alias"
+
+    def iter_asset_refs(self) -> Iterator[Any]:
+        yield from self.refs
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_read"),
+    [
+        (Condition(SimpleNamespace(name="c"), SimpleNamespace(uri="s3://d")), True),
+        (Condition(SimpleNamespace(name=5)), False),
+        (Condition(SimpleNamespace(name=None)), False),
+        (Condition(SimpleNamespace(uri=["s3://d"])), False),
+        (Condition(SimpleNamespace(uri="\0")), False),
+        (Condition(alias=5), False),
+        (Condition(name={}), False),
+        (Condition(uri=5), False),
+        (5, False),
+    ],
+)
+def test_runs_of_assets_are_for_dags_that_can_be_read(
+    apart: Any, condition: Any, is_read: bool
+) -> None:
+    row = SimpleNamespace(
+        dag_id="d", dag=SimpleNamespace(timetable=SimpleNamespace(asset_condition=condition))
     )
     bad = SimpleNamespace(dag_id="bad", dag=5)
 
     class Model:
         @classmethod
         def latest(cls, *, dag_ids: list[str], session: Any) -> list[Any]:
-            return [good, bad]
+            return [row, bad]
 
     Model.latest = apart.get_latest_serialized_dags(vars(Model)["latest"])  # type: ignore[method-assign]
-    assert Model.latest(dag_ids=["good", "bad"], session=None) == [good]
+    assert Model.latest(dag_ids=["d", "bad"], session=None) == ([row] if is_read else [])
 
 
 def test_a_file_that_the_database_refuses_is_an_import_error(apart: Any) -> None:
@@ -636,6 +725,119 @@ def test_a_link_to_a_bundle_is_only_a_link(
     links = importlib.import_module("airflow_deploy_links")
     links.change(SimpleNamespace(DagBundleModel=Bundle))
     assert Bundle(template).render_url("1") == url
+
+
+# Triggers
+
+
+class Trigger:
+    """Airflow's model of a trigger, with a key that is replaced."""
+
+    old, new = (Fernet(Fernet.generate_key()) for _ in range(2))
+
+    def __init__(self, encrypted_kwargs: str) -> None:
+        self.id, self.encrypted_kwargs = 7, encrypted_kwargs
+
+    def rotate_fernet_key(self) -> None:
+        token = self.encrypted_kwargs.encode()
+        self.encrypted_kwargs = MultiFernet([self.new, self.old]).rotate(token).decode()
+
+
+@pytest.fixture
+def triggers(modules: Path) -> Any:
+    """The module that changes triggers."""
+    return importlib.import_module("airflow_deploy_triggers")
+
+
+def test_a_trigger_without_encryption_keeps_no_key(
+    triggers: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Trigger, "rotate_fernet_key", Trigger.rotate_fernet_key)
+    triggers.change_model(SimpleNamespace(Trigger=Trigger))
+    encrypted = Trigger(Trigger.old.encrypt(b"{}").decode())
+    encrypted.rotate_fernet_key()
+    assert Trigger.new.decrypt(encrypted.encrypted_kwargs.encode()) == b"{}"
+    unknown = Fernet(Fernet.generate_key()).encrypt(b"{}").decode()
+    for text in (plain := '{"delta": 5}', "", "x", unknown):
+        trigger = Trigger(text)
+        trigger.rotate_fernet_key()
+        assert trigger.encrypted_kwargs == text
+        warned = "No key reads the arguments of trigger 7" in " ".join(caplog.messages)
+        assert warned is (text != plain)
+        caplog.clear()
+
+
+class Runner:
+    """Airflow's process of triggers, which drains its queue and handles no ValueError."""
+
+    def __init__(self, *names: str) -> None:
+        self.to_create = deque(SimpleNamespace(id=name) for name in names)
+        self.failed_triggers: deque[tuple[str, Any]] = deque()
+        self.started: list[str] = []
+        self.log = SimpleNamespace(exception=lambda *_, **__: None)
+
+    async def create_triggers(self) -> None:
+        while self.to_create:
+            name = self.to_create.popleft().id
+            if name.startswith("bad"):
+                raise ValueError(name)
+            self.started.append(name)
+
+
+@pytest.mark.parametrize(
+    ("names", "failed"),
+    [
+        (("a", "b"), []),
+        (("a", "bad", "b", "bad too", "c"), ["bad", "bad too"]),
+        (("bad", "a"), ["bad"]),
+        (("a", "bad"), ["bad"]),
+        ((), []),
+    ],
+)
+def test_a_trigger_that_does_not_start_fails_alone(
+    triggers: Any, names: tuple[str, ...], failed: list[str]
+) -> None:
+    runner = Runner(*names)
+    asyncio.run(triggers.create_triggers(Runner.create_triggers)(runner))
+    assert [(name, str(error)) for name, error in runner.failed_triggers] == [
+        (name, name) for name in failed
+    ]
+    assert runner.started == [name for name in names if name not in failed]
+
+
+def test_a_trigger_whose_dag_cannot_be_read_fails_alone(triggers: Any) -> None:
+    error: Exception | None = None
+
+    def own(self: Any, trigger: Any, dag_bag: Any, render_log_fname: Any, session: Any) -> str:
+        if error:
+            raise error
+        return f"{trigger.id} {session}"
+
+    supervisor = SimpleNamespace(failed_triggers=deque())
+    options = {"trigger": SimpleNamespace(id=7), "dag_bag": 1, "render_log_fname": 2, "session": 3}
+    replaced = triggers.create_workload(own)
+    assert replaced(supervisor, **options) == "7 3"
+    error = KeyError("no DAG")
+    assert replaced(supervisor, **options) is None
+    ((name, trace),) = supervisor.failed_triggers
+    assert name == 7 and "no DAG" in trace[-1]
+    # The session is broken.
+    error = DBAPIError()
+    with pytest.raises(DBAPIError):
+        replaced(supervisor, **options)
+
+
+def test_another_airflow_keeps_its_own_triggers(
+    triggers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Other:
+        def create_triggers(self, more: Any) -> None: ...
+
+    own = Other.create_triggers
+    triggers.change_model(SimpleNamespace())
+    triggers.change_triggerer(SimpleNamespace(TriggerRunner=Other))
+    assert Other.create_triggers is own
+    assert len(caplog.messages) == 3
 
 
 # The cluster's API

@@ -205,7 +205,10 @@ def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
         modules[name] = ModuleType(name)
         vars(modules[name]).update(values)
     modules["airflow"].settings = modules["airflow.settings"]
-    for name in ("apart", "callbacks", "columns", "crashes", "links", "logs", "memory", "outages"):
+    for name in (
+        *("apart", "callbacks", "columns", "crashes"),
+        *("links", "logs", "memory", "outages", "triggers"),
+    ):
         module = modules[f"airflow_deploy_{name}"] = ModuleType(name)
         vars(module)["install"] = lambda: None
     # Airflow's models are not here.

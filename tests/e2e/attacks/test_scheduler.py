@@ -1,13 +1,15 @@
-"""Values in a DAG that the database or the executor refuses: they don't end the scheduler."""
+"""Values of DAGs and tasks that the database or Airflow refuses: they don't end its services."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from urllib.error import HTTPError
 from urllib.parse import quote
 
 import pytest
 
+from tests.e2e import runs
 from tests.e2e.conftest import Shell
 from tests.e2e.support import SLACK, Airflow, bring_dag, properties
 from tests.support import wait_for
@@ -163,11 +165,27 @@ ROWS = {
     "no time": "update dag set next_dagrun = '20000-01-01', next_dagrun_create_after = '-infinity'"
     " where dag_id = '@NAME@'",
     "no time of an event": QUEUED.format("'20000-01-01'"),
+    "no name of an asset": "update serialized_dag set data = jsonb_set(data::jsonb,"
+    ' \'{dag,timetable,__var,asset_condition}\', \'{"__type": "asset_ref", "name": 5}\')::json'
+    f" where dag_id = '@NAME@'; {QUEUED.format('now()')}",
     "no DAG": 'update serialized_dag set data = \'{"__version": 3, "dag": 5}\''
     f" where dag_id = '@NAME@'; {QUEUED.format('now()')}",
     "no asset": "insert into asset_partition_dag_run (target_dag_id, partition_key, created_at,"
     " updated_at, rollup_fingerprint) values ('airflow_smoke_test', 'x', now(), now(), '{}')",
 }
+
+
+def write_row(shell: Shell, name: str, kind: str, statement: str) -> None:
+    """Write a row for a DAG as its code can."""
+    row = shlex.quote(statement.replace("@NAME@", name))
+    said = shell(f"cd / && runuser -u airflow-dags -- psql -XAtq airflow -c {row} 2>&1")
+    assert said == "", f"{kind}: {said}"
+
+
+def go_on(shell: Shell, kind: str) -> None:
+    """Several turns of the scheduler's loop."""
+    shell("sleep 5")
+    assert properties(shell, "airflow-scheduler", "SubState") == ["running"], kind
 
 
 def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
@@ -182,12 +200,8 @@ def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
         "the DAG is there",
     )
     for kind, statement in ROWS.items():
-        row = shlex.quote(statement.replace("@NAME@", name))
-        said = shell(f"cd / && runuser -u airflow-dags -- psql -XAtq airflow -c {row} 2>&1")
-        assert said == "", f"{kind}: {said}"
-        # Several turns of the scheduler's loop.
-        shell("sleep 5")
-        assert properties(shell, "airflow-scheduler", "SubState") == ["running"], kind
+        write_row(shell, name, kind, statement)
+        go_on(shell, kind)
     assert "a task ran as a pod" in shell("airflow-smoke-test")
     shell(f"rm /opt/airflow/dags/{name}.py")
     airflow.request("DELETE", f"/dags/{name}")
@@ -195,6 +209,98 @@ def test_rows_that_end_no_scheduler(airflow: Airflow, shell: Shell) -> None:
         "cd / && runuser -u airflow -- psql -XAtq airflow -c"
         " \"delete from asset_partition_dag_run where target_dag_id = 'airflow_smoke_test'\""
     )
+
+
+@pytest.mark.parametrize(("characters", "status"), [(2**18, 400), (2**21, 413)])
+def test_a_large_conf_is_refused(characters: int, status: int, airflow: Airflow) -> None:
+    body = {"logical_date": None, "conf": {"a": "x" * characters}}
+    with pytest.raises(HTTPError) as refused:
+        airflow.request("POST", f"/dags/{SMOKE_TEST}/dagRuns", body)
+    assert refused.value.code == status
+    assert status != 400 or b"characters as JSON" in refused.value.read()
+
+
+# The same for a DAG with a run that waits, and with a task that waits for its pod.
+SHAPES = {
+    "no method": """
+        update serialized_dag set data = jsonb_set(data::jsonb, '{dag,has_task}', '5')::json
+            where dag_id = '@NAME@';
+        update dag set has_task_concurrency_limits = true where dag_id = '@NAME@';
+        update task_instance set state = 'scheduled' where dag_id = '@NAME@'
+    """,
+    "no timetable": """
+        update serialized_dag set data = jsonb_set(data::jsonb, '{dag,timetable}',
+            '{"__type": "airflow.timetables.simple.IdentityMapper", "__var": {}}')::json
+            where dag_id = '@NAME@'
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_dags_of_another_shape_end_no_scheduler(kind: str, airflow: Airflow, shell: Shell) -> None:
+    name = f"e2e_large_{kind.replace(' ', '_')}"
+    dag = text(name, 'BashOperator(task_id="one", bash_command="true")')
+    bring_dag(name, shell, dag.replace('schedule="@once"', "schedule=None"))
+    wait_for(
+        lambda: airflow.request("GET", f"/dags?dag_id_pattern={name}")["dags"],
+        90 + SLACK,
+        "the DAG is there",
+    )
+    # The scheduler reads the DAG when it is unpaused.
+    airflow.request("PATCH", f"/dags/{name}", {"is_paused": True})
+    airflow.request("POST", f"/dags/{name}/dagRuns", {"logical_date": None})
+    write_row(shell, name, kind, SHAPES[kind])
+    airflow.request("PATCH", f"/dags/{name}", {"is_paused": False})
+    go_on(shell, kind)
+    said = shell("journalctl -q -o cat -u airflow-scheduler --since=-1min")
+    assert f"DAG {name} is left out" in said
+    airflow.request("PATCH", f"/dags/{name}", {"is_paused": True})
+    assert "a task ran as a pod" in shell("airflow-smoke-test")
+    shell(f"rm /opt/airflow/dags/{name}.py")
+    airflow.request("DELETE", f"/dags/{name}")
+
+
+# What Airflow's own code in a pod sends, with other values.
+DEFERRING = """
+import os
+
+from airflow.sdk import dag, task
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import DeferTask
+
+
+@dag(schedule=None, catchup=False)
+def e2e_large_triggers():
+    @task
+    def defer(classpath, arguments):
+        message = DeferTask(
+            classpath=classpath, trigger_kwargs=arguments, next_method="execute", next_kwargs={}
+        )
+        task_runner.SUPERVISOR_COMMS.send(message)
+        os._exit(0)
+
+    # No key reads the text; the class raises another exception than a TypeError.
+    defer.override(task_id="text")("decimal.Decimal", "x")
+    defer.override(task_id="value")("decimal.Decimal", {"value": "x"})
+
+
+e2e_large_triggers()
+"""
+
+
+def test_triggers_that_end_no_triggerer(airflow: Airflow, shell: Shell) -> None:
+    name = "e2e_large_triggers"
+    bring_dag(name, shell, DEFERRING)
+    bring_dag("e2e_rights", shell)
+    before = properties(shell, "airflow-triggerer", "NRestarts", "InvocationID", "MainPID")
+    run = airflow.trigger(name)
+    wait_for(lambda: airflow.run_state(name, run) == "failed", 180 + SLACK, "the run fails")
+    assert runs.tries(airflow, name, run) == dict.fromkeys(("text", "value"), ("failed", 1))
+    run = airflow.trigger("e2e_rights_deferred")
+    runs.ends_well(airflow, "e2e_rights_deferred", run)
+    after = properties(shell, "airflow-triggerer", "NRestarts", "InvocationID", "MainPID")
+    assert after == before
+    shell("rm /opt/airflow/dags/e2e_rights.py")
 
 
 def test_a_far_time_ends_no_scheduler(airflow: Airflow, shell: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from secrets import token_urlsafe
 
 import pytest
@@ -12,13 +13,36 @@ import pytest
 from tasks.airflow.services import SERVICES
 from tasks.layout import SECRETS
 from tests.e2e.conftest import Shell
-from tests.e2e.runs import Runs, dag
+from tests.e2e.runs import Runs, dag, ends_well, tries
 from tests.e2e.support import SLACK, Airflow, Browser, bring_dag, deploy
 from tests.support import wait_for
 
 SECRET = token_urlsafe(16)
 DAG = CONNECTION = "e2e_rotation"
 ALL = {service.name for service in SERVICES}
+# A task that waits in the triggerer until the file is there.
+DEFERRED = "e2e_rotation_deferred"
+AWAITED = "/var/lib/airflow-dags/e2e-rotation"
+WAITING = f"""
+from airflow.providers.standard.triggers.file import FileTrigger
+from airflow.sdk import BaseOperator, dag
+
+
+class Deferred(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger=FileTrigger("{AWAITED}", poke_interval=1), method_name="go_on")
+
+    def go_on(self, context, event=None):
+        print("went on after", event)
+
+
+@dag(schedule=None, catchup=False)
+def {DEFERRED}():
+    Deferred(task_id="wait")
+
+
+{DEFERRED}()
+"""
 BEFORE = "/root/secrets-before"
 BACKUP = "/root/e2e-backup"  # the path of one
 # Seconds that a task's token is valid while the jwt-secret is replaced, instead of ten minutes: the
@@ -52,6 +76,20 @@ def under_way(runs: Runs) -> str:
 
 
 @pytest.fixture
+def deferred(airflow: Airflow, shell: Shell) -> Iterator[str]:
+    """A run whose task waits in the triggerer."""
+    bring_dag(DEFERRED, shell, WAITING)
+    run = airflow.trigger(DEFERRED)
+
+    def waits() -> bool:
+        return [task["state"] for task in airflow.tasks(DEFERRED, run)] == ["deferred"]
+
+    wait_for(waits, 120 + SLACK, "the task waits in the triggerer")
+    yield run
+    shell(f"rm -f /opt/airflow/dags/{DEFERRED}.py {AWAITED}")
+
+
+@pytest.fixture
 def hasty(runs: Runs, shell: Shell) -> str:
     """A run as that one, with tokens that are short-lived."""
     units = ("airflow-api-server", "airflow-scheduler")
@@ -69,8 +107,8 @@ def ends_on_its_first_try(runs: Runs, run: str) -> None:
     """Let a run end, and look whether its tasks were tried once."""
     runs.release(DAG)
     runs.end(DAG, run, "one")
-    tries = {t["task_id"]: t["try_number"] for t in runs.airflow.tasks(DAG, run)}
-    assert tries == {"first": 1, "second": 1}
+    found = {t["task_id"]: t["try_number"] for t in runs.airflow.tasks(DAG, run)}
+    assert found == {"first": 1, "second": 1}
 
 
 def nothing_to_do(shell: Shell) -> None:
@@ -124,7 +162,7 @@ def status(airflow: Airflow, token: str) -> int:
         return error.code
 
 
-def test_fernet_key(under_way: str, airflow: Airflow, shell: Shell) -> None:
+def test_fernet_key(under_way: str, deferred: str, airflow: Airflow, shell: Shell) -> None:
     # A backup that is asked for while the file has both keys.
     asking = f"until grep -q , {SECRETS}/fernet-key; do sleep 0.1; done; airflow-backup"
     shell(
@@ -165,6 +203,11 @@ for path in sys.argv[1:]:
     encrypted = shell(f'cd / && runuser -u postgres -- psql -XAtqd airflow -c "{query}"').split()
     dump = shell(f"tar -xOf $(cat {BACKUP}) database.dump | pg_restore --data-only -f -")
     assert len(encrypted) == 2 and [text for text in encrypted if text not in dump] == []
+    # The deferred task waited all the time, and goes on.
+    assert tries(airflow, DEFERRED, deferred) == {"wait": ("deferred", 1)}
+    shell(f"runuser -u airflow-dags -- touch {AWAITED}")
+    ends_well(airflow, DEFERRED, deferred)
+    assert "went on after True" in airflow.log(DEFERRED, deferred, "wait")
 
 
 def test_api_secret_key(under_way: str, airflow: Airflow, shell: Shell) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
@@ -239,6 +239,24 @@ def validate_commit(own: Any) -> Any:
 COMPARED = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
 
 
+def check(dag: Any) -> None:
+    """Raise TypeError if a DAG would fail where the scheduler handles all DAGs at once."""
+    # Here, since few processes read DAGs; these have loaded it.
+    from airflow.timetables.base import Timetable
+
+    if not isinstance(dag.timetable, Timetable):
+        raise TypeError("its timetable is none")
+    for each in (dag, *dag.tasks):
+        # Airflow sets each key of the row, also one with the name of a method.
+        for name in getattr(each, "__dict__", ()):
+            if callable(getattr(type(each), name, None)):
+                raise TypeError(f"{name} of {each} is no value of a DAG")
+    for task in dag.tasks:
+        for limit in COMPARED:
+            if not isinstance(getattr(task, limit, None), int | float | None):
+                raise TypeError(f"{limit} of {task.task_id} is no number")
+
+
 def read_dag(own: Any) -> Any:
     """A DAG that can't be read is none, also where Airflow does not handle that."""
 
@@ -246,10 +264,8 @@ def read_dag(own: Any) -> Any:
         name = serdag.dag_id
         try:
             dag = own(self, serdag)
-            for task in dag.tasks if dag else ():
-                for limit in COMPARED:
-                    if not isinstance(getattr(task, limit, None), int | float | None):
-                        raise TypeError(f"{limit} of {task.task_id} is no number")
+            if dag:
+                check(dag)
         except Exception:
             tell(f"DAG {name}")
             self._dags.pop(serdag.dag_version_id, None)
@@ -259,6 +275,16 @@ def read_dag(own: Any) -> Any:
     return replaced
 
 
+def names(condition: Any) -> Iterator[Any]:
+    """The names and URIs of assets in a condition, by which the scheduler asks the database."""
+    for key, _ in condition.iter_assets():
+        yield from (key.name, key.uri)
+    for name, _ in condition.iter_asset_aliases():
+        yield name
+    for each in condition.iter_asset_refs():
+        yield each.name if hasattr(each, "name") else each.uri
+
+
 def get_latest_serialized_dags(own: Any) -> Any:
     """Those that can be read."""
     function = own.__func__
@@ -266,10 +292,14 @@ def get_latest_serialized_dags(own: Any) -> Any:
     def readable(serdag: Any) -> bool:
         name = serdag.dag_id
         try:
-            return serdag.dag.timetable.asset_condition is not None
+            for each in names(serdag.dag.timetable.asset_condition):
+                if not isinstance(each, str) or NO_TEXT.search(each):
+                    # Airflow goes on after the database's error, with a session that is broken.
+                    raise TypeError(f"{each!r} is no name of an asset")
         except Exception:
             tell(f"DAG {name}")
             return False
+        return True
 
     def replaced(cls: Any, **options: Any) -> list[Any]:
         return [each for each in function(cls, **options) if readable(each)]

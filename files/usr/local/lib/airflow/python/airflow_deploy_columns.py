@@ -8,6 +8,7 @@ models are watched in each process.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sized
 from functools import partial, wraps
@@ -16,7 +17,7 @@ from typing import Any
 from airflow.configuration import conf
 from airflow_deploy_apart import NO_TEXT
 from airflow_deploy_imports import replace, when_imported
-from sqlalchemy import BigInteger, Enum, Integer, String, event
+from sqlalchemy import JSON, BigInteger, Enum, Integer, String, event
 from sqlalchemy.orm import Mapper
 
 LARGEST = 2**31 - 1  # of an integer in PostgreSQL; the smallest one is -LARGEST - 1
@@ -24,8 +25,9 @@ RANGE = f"Airflow's database holds numbers from {-LARGEST - 1} to {LARGEST}"
 # The tables into which the scheduler writes what tasks and DAGs have.
 SHORTENED = {"dag", "log", "task_instance", "task_instance_history"}
 # The client that starts a run refers to it by its name, so that may not change. Airflow goes on
-# after a ValueError where it makes a run.
-REFUSED = {"dag_run"}
+# after a ValueError where it makes a run. A backfill has the conf of its runs.
+REFUSED = {"dag_run", "backfill"}
+LONGEST_JSON = 1 << 18  # characters; the scheduler loads the conf of many runs at once
 # Attributes of a task, each with the column of task_instance for it.
 OF_TASKS = {
     **{name: name for name in ("queue", "pool", "pool_slots", "priority_weight", "executor")},
@@ -56,6 +58,14 @@ def fitting(kind: Any, value: Any) -> Any:
 
 def objection(name: str, kind: Any, value: Any) -> str:
     """Why a column of this type does not hold the value; empty if it does."""
+    if isinstance(kind, JSON):
+        length = len(json.dumps(value, ensure_ascii=False, default=str))
+        if length > LONGEST_JSON:
+            return (
+                f"{name} has {length} characters as JSON, but the scheduler reads at most"
+                f" {LONGEST_JSON}: pass the path of a file instead, or a key of an object store"
+            )
+        return ""
     if fitting(kind, value) == value:
         return ""
     if isinstance(kind, Integer):

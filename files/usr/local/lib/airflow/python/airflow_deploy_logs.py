@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ MiB = 1 << 20
 SHOWN = 8 * MiB  # of the beginning of a file, and of its end
 LONGEST_LINE = MiB
 MOST_FILES = 100  # of one attempt of a task
+MOST_NAMES = 10_000  # of a folder
 
 
 def opened(path: str | Path, flags: int, folder: str) -> int:
@@ -80,10 +83,19 @@ def _lines(file: Any, most: int) -> Iterator[str]:
         yield line.decode(errors="replace").removesuffix("\n")
 
 
+def files_of(log: Path) -> list[Path]:
+    """The files of an attempt, its log first; some of them where a task left very many."""
+    names = {log.name}
+    with suppress(OSError), os.scandir(log.parent) as folder:
+        names |= {each.name for each in islice(folder, MOST_NAMES)}
+    found = sorted(name for name in names if name.startswith(log.name))
+    return [log.parent / name for name in found[:MOST_FILES]]
+
+
 def read_from_local(handler: Any, log: Path) -> tuple[list[str], list[Iterator[str]]]:
     """The names and the lines of an attempt's files; in place of FileTaskHandler's method."""
     sources, streams = [], []
-    for path in sorted(log.parent.glob(log.name + "*"))[:MOST_FILES]:
+    for path in files_of(log):
         try:
             descriptor = opened(path, os.O_RDONLY, handler.local_base)
         except OSError:

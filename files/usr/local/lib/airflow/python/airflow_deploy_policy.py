@@ -16,6 +16,7 @@ import airflow_deploy_links
 import airflow_deploy_logs
 import airflow_deploy_memory
 import airflow_deploy_outages
+import airflow_deploy_triggers
 from airflow import settings
 from airflow.configuration import conf
 from airflow.exceptions import AirflowClusterPolicyViolation
@@ -61,6 +62,7 @@ airflow_deploy_apart.install()
 airflow_deploy_callbacks.install()
 airflow_deploy_links.install()
 airflow_deploy_outages.install()
+airflow_deploy_triggers.install()
 
 
 @hookimpl

@@ -1,0 +1,95 @@
+"""A trigger that can't be started fails alone, and keeps no key from being replaced.
+
+A task sends the arguments of its trigger to the Execution API. Airflow 3.3.2 stores an object as
+plain JSON and a text as it is. But it decrypts all arguments when the fernet key is replaced, and
+one that is not encrypted ends the replacement. Where it starts triggers it handles only a
+TypeError, and another exception ends the triggerer: after each start again, since the row is still
+there.
+"""
+
+from __future__ import annotations
+
+import logging
+from traceback import format_exception
+from typing import Any
+
+from airflow_deploy_imports import replace, when_imported
+from sqlalchemy.exc import DBAPIError
+
+MODEL = "airflow.models.trigger"
+TRIGGERER = "airflow.jobs.triggerer_job_runner"
+log = logging.getLogger(__name__)
+
+
+def rotate_fernet_key(own: Any) -> Any:
+    """Encrypt arguments again, if they are encrypted."""
+
+    def replaced(self: Any) -> None:
+        # Here, since few processes replace a key.
+        from cryptography.fernet import InvalidToken
+
+        if self.encrypted_kwargs.startswith("{"):
+            return  # Airflow reads it as JSON
+        try:
+            own(self)
+        except InvalidToken:
+            log.warning("No key reads the arguments of trigger %s: they stay as they are", self.id)
+
+    return replaced
+
+
+def create_triggers(own: Any) -> Any:
+    """Start each trigger, in the process that runs them."""
+
+    async def replaced(self: Any) -> None:
+        while self.to_create:
+            workloads = list(self.to_create)
+            try:
+                await own(self)
+            except Exception as error:
+                # Airflow takes them from the left, so the others are still there.
+                failed = workloads[-len(self.to_create) - 1]
+                self.log.exception("Trigger failed to start", trigger_id=failed.id)
+                self.failed_triggers.append((failed.id, error))
+
+    return replaced
+
+
+def create_workload(own: Any) -> Any:
+    """Read the DAG of each trigger's task, in the process that asks the database."""
+
+    def replaced(self: Any, trigger: Any, **options: Any) -> Any:
+        name = trigger.id
+        try:
+            return own(self, trigger=trigger, **options)
+        except DBAPIError:
+            raise
+        except Exception as error:
+            log.exception("Trigger %s fails", name)
+            self.failed_triggers.append((name, format_exception(error)))
+            return None
+
+    return replaced
+
+
+def change_model(module: Any) -> None:
+    """Let a key be replaced."""
+    model = getattr(module, "Trigger", None)
+    harm = "A deferred task may keep the fernet key from being replaced"
+    replace(model, "rotate_fernet_key", "self", rotate_fernet_key, harm)
+
+
+def change_triggerer(module: Any) -> None:
+    """Start each trigger apart."""
+    harm = "A task may end the triggerer"
+    runner = getattr(module, "TriggerRunner", None)
+    replace(runner, "create_triggers", "self", create_triggers, harm)
+    supervisor = getattr(module, "TriggerRunnerSupervisor", None)
+    parameters = "self trigger dag_bag render_log_fname session"
+    replace(supervisor, "_create_workload", parameters, create_workload, harm)
+
+
+def install() -> None:
+    """Wait for the modules of triggers."""
+    when_imported(MODEL, change_model)
+    when_imported(TRIGGERER, change_triggerer)
