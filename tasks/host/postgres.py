@@ -37,11 +37,15 @@ from tasks.settings import HostSettings
 
 @deploy("PostgreSQL")
 def configure(settings: HostSettings) -> None:
-    """Airflow has its database, empty or with data, and the host has the logins to it."""
+    """This host has Airflow's database, empty or with data, unless it is elsewhere."""
     if settings.postgres.is_debians:
         _run(settings)
         _make_roles(settings)
-        return
+
+
+@deploy("PostgreSQL")
+def log_in(settings: HostSettings) -> None:
+    """The host has the logins to a database elsewhere."""
     if settings.database_host:
         _copy_logins(settings)
     else:

@@ -10,7 +10,7 @@ from pyinfra.facts.server import Command
 from pyinfra.operations import files, server
 
 from tasks import layout
-from tasks.host import database, host_values
+from tasks.host import database, host_values, postgres
 from tasks.layout import CONTROL_USER, DAGS_USER, DIRECTORIES, HOMES, PACKAGES_RECORD
 from tasks.lib.operations import ensure, packages, run_unless
 from tasks.settings import HostSettings
@@ -54,9 +54,17 @@ def package_names(settings: HostSettings) -> list[str]:
     return list(dict.fromkeys([*names, *settings.build.apt_packages]))
 
 
-@deploy("System")
 def install(settings: HostSettings) -> None:
     """The host has the packages, the users and the directories that the other tasks use."""
+    _install(settings)
+    if not settings.postgres.is_debians:
+        # The services that run log in with them. The database may refuse the earlier ones by now,
+        # so nothing that can fail comes between.
+        postgres.log_in(settings)
+
+
+@deploy("System")
+def _install(settings: HostSettings) -> None:
     packages(
         name="Install Debian packages (about a minute the first time)",
         packages=package_names(settings),

@@ -176,7 +176,7 @@ def copied_file(
     + mode: its permissions
     """
     found = printed(group)
-    if found is None:
+    if found is None or part not in found:
         # In a plan, that host may not have made them yet.
         said = f"the host of {GROUPS[group].has} does not give its {part}"
         yield refused(said)

@@ -19,8 +19,9 @@ from tasks.settings import SETTINGS, Settings
 
 PROGRAM = Path(__file__).with_name("members.sh")
 MAX_SKEW = 10  # seconds, as Airflow allows it between the maker of a token and its reader
-# Settings of the web page, which people may reach in another way on each host.
-OF_ONE_HOST = {"web_host", "web_host_names", "web_certificate"}
+# Settings of the web page, which people may reach in another way on each host. But its names are
+# those of all: each host's authority is limited to them, and people import only one.
+OF_ONE_HOST = {"web_host", "web_certificate"}
 # Options with which pyinfra does not run each operation on all hosts before the next one.
 OUT_OF_STEP = {"--serial", "--no-wait"}
 

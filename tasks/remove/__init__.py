@@ -153,9 +153,22 @@ def _refuse_while_needed(given: Settings, keep_data: bool) -> None:
             f" data the removal would take: use the inventory with the group {members.GROUP}, and"
             f" --limit {host.name}"
         )
+    if given.members and not keep_data:
+        _leave_backups(given)
     # Of a cluster there is no data to keep.
     if "cluster" in given.serves or (given.serves and not keep_data):
         _leave_no_host_alone(given)
+
+
+def _leave_backups(settings: Settings) -> None:
+    """Raise DeployError if the backups would go while other hosts of this Airflow stay."""
+    staying = [each.name for each in members.fellows() if not each.connected]
+    backups = f"find {layout.BACKUPS} -name '*.tar*' -print -quit 2>/dev/null || true"
+    if len(staying) > 0 and host.get_fact(Command, command=backups):
+        raise DeployError(
+            f"{host.name} has the backups of this Airflow in {layout.BACKUPS}, and {staying[0]}"
+            " goes on without them: move them there first, or remove with keep_data=True"
+        )
 
 
 def _leave_no_host_alone(settings: Settings) -> None:

@@ -223,6 +223,15 @@ def test_airflow_reaches_it_as_an_existing_one(settings: HostSettings) -> None:
     assert "postgresql@*' on @fake/db-1" in values["DATABASE_HELP"]
 
 
+def test_the_logins_are_copied_before_anything_that_can_fail() -> None:
+    """Until then the services that run can't log in, if the logins are new."""
+    names = fake.plan(fake.beside_database()).names
+    (copied,) = (number for number, name in enumerate(names) if "Copy the authority" in name)
+    assert {each.partition(" |")[0] for each in names[:copied]} <= {
+        *("Database", "Serving host", "System", "PostgreSQL")
+    }
+
+
 def test_the_logins_are_copied_and_shown_nowhere() -> None:
     plan = fake.plan(fake.beside_database())
     for user, password in zip(layout.DATABASE_LOGINS, SECRETS, strict=True):
@@ -260,9 +269,10 @@ def test_no_option_of_pyinfra_shows_a_copy(
     assert SECRETS[0] not in captured.out + captured.err + caplog.text
 
 
-def test_nothing_is_copied_of_a_host_that_gives_nothing() -> None:
+@pytest.mark.parametrize("answer", [{"success": False}, "# dags\n*:*:*:airflow-dags:x\n"])
+def test_nothing_is_copied_of_a_host_that_gives_nothing(answer: object) -> None:
     responses = {
-        DATABASE_HOST: {"database-logins.py print": {"success": False}},
+        DATABASE_HOST: {"database-logins.py print": answer},
         AIRFLOW[0]: {re.compile(r"printf .*>&2; exit 1"): {"success": False}},
     }
     state = fake.hosts({"airflow": AIRFLOW[:1], "database": (DATABASE_HOST,)}, responses)  # type: ignore[arg-type]

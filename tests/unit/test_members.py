@@ -173,8 +173,12 @@ def test_clocks_more_than_ten_seconds_apart_are_refused(seconds: int, said: str)
 
 
 def test_hosts_with_other_settings_are_refused() -> None:
-    data = {FIRST: {"airflow_uid": 50001, "web_port": 8090}, SECOND: {"airflow_uid": 50002}}
-    assert [each.partition(" ")[0] for each in found({}, data)] == ["airflow_uid", "web_port"]
+    data: dict[str, dict[str, Any]] = {
+        FIRST: {"airflow_uid": 50001, "web_port": 8090},
+        SECOND: {"airflow_uid": 50002, "web_host_names": ["air.example"]},
+    }
+    differ = ["airflow_uid", "web_host_names", "web_port"]
+    assert [each.partition(" ")[0] for each in found({}, data)] == differ
 
 
 def test_a_host_that_is_not_in_the_run_is_told() -> None:
@@ -668,9 +672,9 @@ def test_hosts_that_are_as_they_should_be_do_nothing(ran: list[tuple[str, str, s
 # The removal
 
 
-def removed(connected: tuple[str, ...], of: str) -> list[str]:
+def removed(connected: tuple[str, ...], of: str, **facts: str) -> list[str]:
     """The names of the operations that remove one host, in a run with these."""
-    responses = {name: {"VERSION_CODENAME": "bookworm"} for name in MEMBERS}
+    responses = {name: {"VERSION_CODENAME": "bookworm", **facts} for name in MEMBERS}
     state = hosts(responses, data=dict.fromkeys(MEMBERS, SEVERAL))
     for host in state.inventory:
         host.connected = host.name in connected
@@ -688,6 +692,13 @@ def test_what_the_other_hosts_need_stays(
     names = removed(connected, of)
     assert "Remove | Remove Airflow's files" in names
     assert ("Remove | Delete Airflow's objects in the cluster" in names) is deletes
+
+
+def test_the_only_backups_do_not_go_while_another_host_stays() -> None:
+    there = {f"find {layout.BACKUPS}": f"{layout.BACKUPS}/daily-20261128T103000Z.tar"}
+    with pytest.raises(DeployError, match=f"{SECOND} goes on without them"):
+        removed((FIRST,), FIRST, **there)
+    assert removed(MEMBERS, FIRST, **there)
 
 
 def test_one_of_several_is_not_removed_by_an_inventory_with_it_alone() -> None:

@@ -39,6 +39,8 @@ apply)
     systemctl stop $UNITS
     backed_up || "$backup" "$BACKUP_PENDING" >/dev/null || {
         systemctl start airflow.target
+        [ -z "${SEVERAL_HOSTS-}" ] || fail "the other hosts are stopped: deploy again, or run" \
+            "systemctl start airflow.target on each"
         exit 1
     }
     rm -f "$ran"
