@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyinfra import host
 from pyinfra.api.host import Host
 
-from tasks.layout import ADDRESS_CONFIG
+from tasks.layout import ADDRESS_CONFIG, SECRETS
 from tasks.lib import members
 from tasks.lib.shell import assignments
 from tasks.preflight.questions import HostReport, Report, as_function
@@ -41,6 +41,8 @@ class Member(NamedTuple):
     # The virtual address is the host's own, known to its keepalived, taken by another machine, or,
     # without a word, free.
     virtual: str = ""
+    keys: frozenset[str] = frozenset()  # digests of its fernet keys
+    runs: bool = False  # whether its Airflow does
 
 
 class MemberReport(HostReport):
@@ -48,7 +50,11 @@ class MemberReport(HostReport):
 
     def command(self, virtual_address: str) -> str:
         """The questions, also about a virtual address if there is one."""
-        given = {"virtual_address": virtual_address, "address_config": ADDRESS_CONFIG}
+        given = {
+            "address_config": ADDRESS_CONFIG,
+            "fernet_key": f"{SECRETS}/fernet-key",
+            "virtual_address": virtual_address,
+        }
         functions = as_function("own-name.sh") + as_function("own-addresses.sh")
         return assignments(given) + functions + PROGRAM.read_text()
 
@@ -72,6 +78,8 @@ def asked(member: Host, virtual_address: str | None = None) -> Member:
         report.one("interface"),
         report.one("link_address"),
         report.one("virtual"),
+        frozenset(report.all("key")),
+        bool(report.one("runs")),
     )
 
 
@@ -98,6 +106,8 @@ def findings(found: Mapping[str, Member]) -> Iterator[str]:
         )
     if host.name in found and names[0] in found:
         yield from _differences(names[0], found[names[0]], found[host.name])
+    if host.name in found:
+        yield from _keys(found, names)
 
 
 def address_findings(settings: Settings, found: Mapping[str, Member]) -> Iterator[str]:
@@ -125,6 +135,22 @@ def address_findings(settings: Settings, found: Mapping[str, Member]) -> Iterato
 def short(hostname: str) -> str:
     """The name without its domain, which not all hosts know of themselves."""
     return hostname.partition(".")[0]
+
+
+def _keys(found: Mapping[str, Member], names: Iterable[str]) -> Iterator[str]:
+    """The first host's keys replace those of the others, also if it comes back with old ones.
+
+    During a rotation the hosts have one in common. After a restore only the first one runs.
+    """
+    own = found[host.name]
+    first = next((name for name in names if name in found and found[name].keys), host.name)
+    if own.runs and own.keys and own.keys.isdisjoint(found[first].keys):
+        yield (
+            f"this host's Airflow runs, and its fernet-key is not that of {first}, which would"
+            " replace it: what is encrypted with it would be lost. List the host with the right"
+            f" keys first in the group {members.GROUP}, and run"
+            " `systemctl disable --now airflow.target` on the other"
+        )
 
 
 def _differences(first: str, theirs: Member, own: Member) -> Iterator[str]:

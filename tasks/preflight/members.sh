@@ -2,8 +2,10 @@
 # Ask one of several hosts of an Airflow for its names and addresses, and for values that all should
 # share. Each answer is a line «key value». Preflight sends this text, after the programs
 # own-name.sh and own-addresses.sh as functions own_name and own_addresses; it changes nothing.
+# No key leaves the host, only its digest.
 
 : "${address_config=}"  # keepalived's configuration
+: "${fernet_key=}"      # file with the keys of the data
 : "${virtual_address=}" # the address that the hosts have in turn
 
 say() { printf '%s %s\n' "$1" "$2"; }
@@ -36,6 +38,14 @@ ask_virtual_address() {
     fi
 }
 
+# printf is part of the shell, so no list of processes has a key.
+ask_keys() {
+    [ -s "$fernet_key" ] || return 0
+    for key in $(cut -d = -f 2- "$fernet_key" | tr , ' '); do
+        say key "$(printf %s "$key" | sha256sum | cut -d ' ' -f 1)"
+    done
+}
+
 name=$(own_name)
 say hostname "$name"
 say name "$name"
@@ -44,5 +54,7 @@ own_addresses | sed 'p; s/.* /name /'
 # shellcheck disable=SC1091
 . /etc/os-release
 say system "$ID ${VERSION_CODENAME-} on $(dpkg --print-architecture)"
+ask_keys
+[ "$(systemctl is-active airflow.target 2>/dev/null)" != active ] || say runs yes
 [ -z "$virtual_address" ] || ask_virtual_address
 say time "$(date +%s.%N)" # last, so that it is new when it arrives

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -238,6 +239,59 @@ def test_hosts_of_one_airflow_may_share_its_database(
     names = ("air-1", "air-2.example", "air-3")
     sentences = [*database.findings(settings, report, names, is_first)]
     assert [said in each for each in sentences] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "runs", "refused"),
+    [
+        # By host: its keys.
+        (("old", "new"), (1,), [SECOND]),  # the first one came back, and is stopped
+        (("old", "new", "new"), (0, 1, 2), [SECOND, THIRD]),  # it was started as well
+        (("new", "old"), (0, 1), [SECOND]),  # it came back behind the other one
+        (("new", "new"), (0, 1), []),
+        (("new", ""), (0, 1), []),  # a new host
+        (("", "new", "old"), (1, 2), [THIRD]),
+        (("old", "new"), (0,), []),  # after a restore
+        # A rotation was cut off before and after the keys were copied, and at its end.
+        (("old next", "old"), (0, 1), []),
+        (("next old", "old next"), (0, 1), []),
+        (("next", "next old"), (0, 1), []),
+    ],
+)
+def test_keys_of_an_airflow_that_runs_are_not_replaced_by_others(
+    keys: tuple[str, ...], runs: tuple[int, ...], refused: list[str]
+) -> None:
+    names = MEMBERS[: len(keys)]
+    given = {
+        name: answers(number + 1, **({"runs": "yes"} if number in runs else {}))
+        for number, name in enumerate(names)
+    }
+    for name, each in zip(names, keys, strict=True):
+        given[name]["say hostname"] += [f"key {key}" for key in each.split()]
+    state, said = hosts(given, names), {}
+    for host in state.inventory:
+        with ctx_state.use(state), ctx_host.use(host):
+            said[host.name] = [*preflight.findings(preflight.ask())]
+    assert [name for name in names if said[name]] == refused
+    for (finding,) in (said[name] for name in refused):
+        assert "List the host with the right keys first in the group airflow" in finding
+
+
+def test_a_member_tells_digests_of_its_keys_and_whether_it_runs(host: stand_ins.Host) -> None:
+    host.program("systemctl", 'test "$*" = "is-active airflow.target" && echo active')
+    keys = ("b2xkLWtleQ==", "bmV3LWtleQ==")
+    file = host.folder / "fernet-key"
+    file.write_text(f"AIRFLOW__CORE__FERNET_KEY={','.join(keys)}\n")
+    asked = preflight.MemberReport().command("")
+    asked = asked.replace(f"{layout.SECRETS}/fernet-key", str(file))
+    path = f"{host.bin}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", asked], capture_output=True, text=True, check=True, env={"PATH": path}
+    )
+    assert "runs yes" in done.stdout.splitlines()
+    assert [line.removeprefix("key ") for line in done.stdout.splitlines() if "key" in line] == [
+        hashlib.sha256(key.encode()).hexdigest() for key in keys
+    ]
 
 
 # What is done once
