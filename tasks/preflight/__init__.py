@@ -24,6 +24,7 @@ def check(settings: Settings) -> HostSettings:
     fellows = members.ask(settings.web.virtual_address)
     found += members.findings(fellows)
     found += members.address_findings(settings, fellows)
+    found += members.database_findings(settings, fellows)
     names = tuple(dict.fromkeys(name for each in fellows.values() for name in each.names))
     position = settings.members.index(host.name) if settings.members else 0
     if settings.database_host or settings.cluster_host:

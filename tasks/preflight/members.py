@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pyinfra import host
 from pyinfra.api.host import Host
 
-from tasks.layout import ADDRESS_CONFIG, SECRETS
+from tasks.layout import ADDRESS_CONFIG, HOST_ENV, SECRETS
 from tasks.lib import members
 from tasks.lib.shell import assignments
 from tasks.preflight.questions import HostReport, Report, as_function
@@ -43,6 +43,8 @@ class Member(NamedTuple):
     virtual: str = ""
     keys: frozenset[str] = frozenset()  # digests of its fernet keys
     runs: bool = False  # whether its Airflow does
+    database: str = ""  # the name of the database with which Airflow works
+    servers: frozenset[str] = frozenset()  # those that have it
 
 
 class MemberReport(HostReport):
@@ -53,6 +55,7 @@ class MemberReport(HostReport):
         given = {
             "address_config": ADDRESS_CONFIG,
             "fernet_key": f"{SECRETS}/fernet-key",
+            "host_env": HOST_ENV,
             "virtual_address": virtual_address,
         }
         functions = as_function("own-name.sh") + as_function("own-addresses.sh")
@@ -80,6 +83,8 @@ def asked(member: Host, virtual_address: str | None = None) -> Member:
         report.one("virtual"),
         frozenset(report.all("key")),
         bool(report.one("runs")),
+        report.one("database"),
+        frozenset(report.all("server")),
     )
 
 
@@ -129,6 +134,25 @@ def address_findings(settings: Settings, found: Mapping[str, Member]) -> Iterato
         yield (
             f"web_virtual_address: another machine has {address} already, and answers: choose an"
             " address that nobody has"
+        )
+
+
+def database_findings(settings: Settings, found: Mapping[str, Member]) -> Iterator[str]:
+    """The reason against another database, if several hosts would go there one after the other.
+
+    A server of a group `database` may have another address: it is the same one.
+    """
+    if settings.postgres.is_debians or settings.database_host or host.name not in found:
+        return
+    own, running = found[host.name], [name for name, each in found.items() if each.runs]
+    servers = {name for name, _ in settings.postgres.servers}
+    is_another = own.database != settings.postgres.database or own.servers.isdisjoint(servers)
+    if own.runs and len(running) > 1 and own.database and is_another:
+        yield (
+            f"this host's Airflow works with the database {own.database} of"
+            f" {', '.join(sorted(own.servers))}, and the inventory names another one. The hosts"
+            " would go there one by one, and the same tasks would run twice: run"
+            " `systemctl stop airflow.target` on each host first"
         )
 
 

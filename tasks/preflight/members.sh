@@ -6,6 +6,7 @@
 
 : "${address_config=}"  # keepalived's configuration
 : "${fernet_key=}"      # file with the keys of the data
+: "${host_env=}"        # the values of an earlier deploy
 : "${virtual_address=}" # the address that the hosts have in turn
 
 say() { printf '%s %s\n' "$1" "$2"; }
@@ -46,6 +47,13 @@ ask_keys() {
     done
 }
 
+# Name the database with which Airflow now works, and its servers.
+ask_database() {
+    connection=$(sed -n 's/^OWNER_CONNECTION=//p' "$host_env" 2>/dev/null | tr -d \' | tr ' ' '\n')
+    say database "$(echo "$connection" | sed -n 's/^PGDATABASE=//p')"
+    echo "$connection" | sed -n 's/^PGHOST=//p' | tr , '\n' | sed 's/^/server /'
+}
+
 name=$(own_name)
 say hostname "$name"
 say name "$name"
@@ -56,5 +64,6 @@ own_addresses | sed 'p; s/.* /name /'
 say system "$ID ${VERSION_CODENAME-} on $(dpkg --print-architecture)"
 ask_keys
 [ "$(systemctl is-active airflow.target 2>/dev/null)" != active ] || say runs yes
+ask_database
 [ -z "$virtual_address" ] || ask_virtual_address
 say time "$(date +%s.%N)" # last, so that it is new when it arrives

@@ -31,6 +31,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 import deploy
 from tasks import layout, remove
+from tasks.host import host_values
 from tasks.lib import groups, members
 from tasks.preflight import checks, database
 from tasks.preflight import members as preflight
@@ -292,6 +293,48 @@ def test_a_member_tells_digests_of_its_keys_and_whether_it_runs(host: stand_ins.
     assert [line.removeprefix("key ") for line in done.stdout.splitlines() if "key" in line] == [
         hashlib.sha256(key.encode()).hexdigest() for key in keys
     ]
+
+
+THERE = {"postgres_hosts": ["db-1.example", "db-2.example:5433"], "postgres_database": "team"}
+
+
+@pytest.mark.parametrize(
+    ("given", "runs", "refused"),
+    [
+        ({}, (0, 1), False),
+        ({"postgres_hosts": ["db-2.example", "db-3.example"]}, (0, 1), False),  # a new standby
+        ({"postgres_hosts": ["db-3.example"]}, (0, 1), True),
+        ({"postgres_hosts": ["db-3.example"]}, (0,), False),  # the others are stopped
+        ({"postgres_database": "copy"}, (0, 1), True),
+    ],
+)
+def test_several_hosts_stop_before_another_database(
+    given: dict[str, Any], runs: tuple[int, ...], refused: bool
+) -> None:
+    names = (FIRST, SECOND)
+    responses = {
+        name: answers(number + 1, database="team", **({"runs": "yes"} if number in runs else {}))
+        for number, name in enumerate(names)
+    }
+    for each in responses.values():
+        each["say hostname"] += ["server db-1.example", "server db-2.example"]
+    state = hosts(responses, names)
+    settings = Settings.from_data({**SEVERAL, **THERE, **given}, names)
+    with ctx_state.use(state), ctx_host.use(state.inventory.get_host(FIRST)):
+        findings = [*preflight.database_findings(settings, preflight.ask())]
+    assert [bool("on each host first" in each) for each in findings] == [True] * refused
+
+
+def test_a_member_tells_where_its_database_is(host: stand_ins.Host) -> None:
+    settings = fake.several(0)
+    file = host.folder / "host.env"
+    file.write_text(host_values.render(settings))
+    asked = preflight.MemberReport().command("").replace(layout.HOST_ENV, str(file))
+    done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert f"database {settings.postgres.database}" in lines
+    told = {line.removeprefix("server ") for line in lines if line.startswith("server ")}
+    assert told == {name for name, _ in settings.postgres.servers}
 
 
 # What is done once
