@@ -41,7 +41,7 @@ class Member(NamedTuple):
     # The virtual address is the host's own, known to its keepalived, taken by another machine, or,
     # without a word, free.
     virtual: str = ""
-    keys: frozenset[str] = frozenset()  # digests of its fernet keys
+    keys: tuple[str, ...] = ()  # digests of its fernet keys; it encrypts with the first one
     runs: bool = False  # whether its Airflow does
     database: str = ""  # the name of the database with which Airflow works
     servers: frozenset[str] = frozenset()  # those that have it
@@ -81,7 +81,7 @@ def asked(member: Host, virtual_address: str | None = None) -> Member:
         report.one("interface"),
         report.one("link_address"),
         report.one("virtual"),
-        frozenset(report.all("key")),
+        tuple(report.all("key")),
         bool(report.one("runs")),
         report.one("database"),
         frozenset(report.all("server")),
@@ -164,14 +164,15 @@ def short(hostname: str) -> str:
 def _keys(found: Mapping[str, Member], names: Iterable[str]) -> Iterator[str]:
     """The first host's keys replace those of the others, also if it comes back with old ones.
 
-    During a rotation the hosts have one in common. After a restore only the first one runs.
+    During a rotation it has the key with which another one encrypts. After a restore no other one
+    runs.
     """
     own = found[host.name]
     first = next((name for name in names if name in found and found[name].keys), host.name)
-    if own.runs and own.keys and own.keys.isdisjoint(found[first].keys):
+    if own.runs and own.keys and own.keys[0] not in found[first].keys:
         yield (
-            f"this host's Airflow runs, and its fernet-key is not that of {first}, which would"
-            " replace it: what is encrypted with it would be lost. List the host with the right"
+            f"this host's Airflow runs, and {first} does not have its fernet-key, which would be"
+            " replaced: what is encrypted with it would be lost. List the host with the right"
             f" keys first in the group {members.GROUP}, and run"
             " `systemctl disable --now airflow.target` on the other"
         )

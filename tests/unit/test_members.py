@@ -257,6 +257,8 @@ def test_hosts_of_one_airflow_may_share_its_database(
         (("old next", "old"), (0, 1), []),
         (("next old", "old next"), (0, 1), []),
         (("next", "next old"), (0, 1), []),
+        # The other one continued it without the first one.
+        (("old", "next old"), (0, 1), [SECOND]),
     ],
 )
 def test_keys_of_an_airflow_that_runs_are_not_replaced_by_others(
