@@ -5,7 +5,8 @@
 A host that is alone has the command airflow-rotate, whose steps these are. The first host makes the
 new secret, and the others get it from there. Between two steps all services that hold the secret
 restart on one host after the other, so each host can read the tokens and the data of the others. A
-run that was cut off is continued by the next one.
+run that was cut off is continued by the next one, also without the first host: the others have the
+files of a change, too, until it ends.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _fernet_key(settings: HostSettings) -> None:
     _copy("Copy the new fernet-key alone")
     _of_all("Record the git repositories' connections as they are encrypted now", "record", kind)
     _restart("Let Airflow forget the old fernet-key")
-    _of_first(settings, "End the change of the fernet-key", "end", kind)
+    _end_of_all(settings, kind)
 
 
 def _jwt_secret(settings: HostSettings) -> None:
@@ -94,7 +95,7 @@ def _api_secret_key(settings: HostSettings) -> None:
     _of_first(settings, "Use the new api-secret-key", "switch", kind)
     _copy("Copy the new api-secret-key")
     _restart("Let Airflow sign with the new api-secret-key")
-    _of_first(settings, "End the change of the api-secret-key", "end", kind)
+    _end_of_all(settings, kind)
 
 
 def _cluster_token(settings: HostSettings) -> None:

@@ -170,7 +170,12 @@ def _of_serving(settings: HostSettings) -> dict[str, str]:
 
 def _of_several(settings: HostSettings) -> dict[str, str]:
     """More values if several hosts are one Airflow: the role of this host, and the shared files."""
-    secrets = [f"{layout.SECRETS}/{name}" for name in layout.MADE_SECRETS]
+    # Those of a change come first: a host that has both keys should know which one is new.
+    secrets = [
+        f"{layout.SECRETS}/{name}{suffix}"
+        for suffix in (".next", "")
+        for name in layout.MADE_SECRETS
+    ]
     return {
         "SEVERAL_HOSTS": "first" if settings.is_first else "other",
         "ADDRESS_UNIT": layout.ADDRESS_UNIT if settings.web.virtual_address else "",

@@ -101,25 +101,42 @@ class Hosts:
         """A file of a host."""
         return (self.folder / str(place) / "host" / name).read_text()
 
-    def is_sound(self) -> None:
-        """Each host reads what another one encrypts, and accepts what another one signs."""
+    def is_sound(self, *places: int) -> None:
+        """Each host, of those at some places, reads what another one encrypts, and accepts what
+        another one signs."""
+        places = places or (0, 1)
         data = self.read(0, "data").strip()
         keys = [
             path.read_text().strip().partition("=")[2].split(",")
-            for path in self.folder.glob("[01]/host/*.fernet")
+            for place in places
+            for path in self.folder.glob(f"{place}/host/*.fernet")
         ]
         assert keys and all({data, *(each[0] for each in keys)} <= {*every} for every in keys)
         signing = {
             self.read(place, f"{unit}.jwt").split()[0].partition("=")[2]
-            for place in (0, 1)
+            for place in places
             for unit in SIGNERS
         }
-        self.signed = signing | (set() if len(self.waited) == 2 else self.signed)
-        for place in (0, 1):
+        self.signed = signing | (set() if self.waited.issuperset(places) else self.signed)
+        for place in places:
             accepted = self.read(place, "accepted")
             for each in self.signed:
                 jwk = base64.urlsafe_b64encode(each.encode()).decode().rstrip("=")
                 assert each in accepted or jwk in accepted, place
+
+    def keep(self, kept: Path) -> Callable[[], None]:
+        """Keep both as they are in a folder; what is returned brings that back."""
+        for place in "01":
+            shutil.copytree(self.folder / place, kept / place, symlinks=True)
+        waited, signed = {*self.waited}, {*self.signed}
+
+        def bring_back() -> None:
+            for place in "01":
+                shutil.rmtree(self.folder / place)
+                shutil.copytree(kept / place, self.folder / place, symlinks=True)
+            self.waited, self.signed = {*waited}, {*signed}
+
+        return bring_back
 
     def values(self, place: int) -> dict[str, str]:
         """The secrets of a host."""
@@ -209,9 +226,20 @@ def test_all_hosts_have_the_new_secret_and_none_is_left_behind(kind: str, hosts:
     is_ended(hosts)
 
 
-def is_ended(hosts: Hosts) -> None:
+def content(folder: Path) -> str:
+    """All files that a rotation may change, as text."""
+    return json.dumps(
+        {
+            str(path.relative_to(folder)): path.read_text()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and "/usr/" not in str(path) and path.name != "restarted"
+        }
+    )
+
+
+def is_ended(hosts: Hosts, *places: int) -> None:
     """Nothing of a change is left, and all services run with what is there."""
-    for place in (0, 1):
+    for place in places or (0, 1):
         hosts.at(place)
         host = hosts.both[place]
         assert {path.name for path in host.secrets.iterdir()} == {*FILES}
@@ -232,26 +260,14 @@ def test_a_run_that_was_cut_off_is_continued(kind: str, hosts: Hosts, tmp_path: 
         later = actions[number + 1 :]
         if action[2] == 0 and later and later[0][2] == 1 and action[0] != "ensure_in_turn":
             kept = tmp_path / f"kept-{number}"
-            for place in "01":
-                shutil.copytree(tmp_path / place, kept / place, symlinks=True)
-            copies.append((kept, {*hosts.waited}, {*hosts.signed}))
+            copies.append((kept, hosts.keep(kept)))
     new = hosts.values(0)
     seen = set()
-    for kept, waited, signed in copies:
-        content = json.dumps(
-            {
-                str(path.relative_to(kept)): path.read_text()
-                for path in sorted(kept.rglob("*"))
-                if path.is_file() and "/usr/" not in str(path) and path.name != "restarted"
-            }
-        )
-        if content in seen:
+    for kept, bring_back in copies:
+        if (state := content(kept)) in seen:
             continue
-        seen.add(content)
-        for place in "01":
-            shutil.rmtree(tmp_path / place)
-            shutil.copytree(kept / place, tmp_path / place, symlinks=True)
-        hosts.waited, hosts.signed = {*waited}, {*signed}
+        seen.add(state)
+        bring_back()
         for action in actions:
             hosts.take(action)
             hosts.is_sound()
@@ -259,3 +275,30 @@ def test_a_run_that_was_cut_off_is_continued(kind: str, hosts: Hosts, tmp_path: 
         assert hosts.values(0) == hosts.values(1) == new, kept.name
         is_ended(hosts)
     assert seen and new[kind] != before[kind]
+
+
+@pytest.mark.parametrize("kind", ["fernet-key", "jwt-secret"])
+def test_another_host_ends_what_the_first_one_began(
+    kind: str, hosts: Hosts, tmp_path: Path
+) -> None:
+    """The first host dies after an operation, and the second one continues without it."""
+    actions, seen = planned(kind), set()
+    old = hosts.values(1)[kind]
+    alone = [
+        (what, given, 1)
+        for what, given, place in actions
+        if place == 0 and what != "copy_from_first"
+    ]
+    for number, action in enumerate(actions):
+        hosts.take(action)
+        if (state := content(tmp_path / "1")) in seen:
+            continue
+        seen.add(state)
+        bring_back = hosts.keep(tmp_path / f"kept-{number}")
+        for each in alone:
+            hosts.take(each)
+            hosts.is_sound(1)
+        assert hosts.values(1)[kind] != old, action
+        is_ended(hosts, 1)
+        bring_back()
+    assert len(seen) > 1

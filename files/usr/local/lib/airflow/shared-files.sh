@@ -17,7 +17,7 @@ authority) files=$SHARED_AUTHORITY ;;
 image) files=$WORKER_DIGESTS ;;
 users) files=$SHARED_USERS ;;
 backups) files=$BACKUP_KEY ;;
-rotation) files=$JWT_KEYS ;;
+rotation) files="$SECRETS/jwt-secret.next $JWT_KEYS" ;; # the mark of a change goes last
 requirements) files=$EXTRA_LOCK ;;
 *) files= ;;
 esac
