@@ -18,6 +18,7 @@
 : "${acl_folders=}"      # folders whose files get an access control list
 : "${first_user=}"       # the web page's first user
 : "${mounted_folders=}"  # the host's folders of DAGs and plugins that pods mount
+: "${own_folders=}"      # the folders that the deploy makes
 : "${own_users=}"        # the users that the deploy makes
 : "${pip_files=}"        # pip's files of configuration
 : "${pod_network=}"      # the addresses of pods
@@ -400,6 +401,12 @@ ask_places() { # folders whose programs may not run
     done
 }
 
+ask_folders() { # links in the place of folders that the deploy makes
+    for folder in $own_folders; do
+        [ ! -L "$folder" ] || say folder_link "$folder $(readlink -m "$folder")"
+    done
+}
+
 ask_file_systems() { # file systems without POSIX ACLs, by which Airflow reads files of any umask
     for folder in $acl_folders; do
         [ ! -d "$folder" ] || findmnt -no FSTYPE -T "$folder" |
@@ -513,6 +520,7 @@ ask_neighbours() {
     ask_environment
     ask_keepalived
     ask_places
+    ask_folders
     ask_links
     ask_node_engine
     ask_node_name

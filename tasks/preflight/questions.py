@@ -154,6 +154,7 @@ def of_places(settings: Settings) -> dict[str, str]:
         "brought_paths": " ".join(brought),
         "disks": " ".join((*layout.DISKS, *PROGRAMS, "/tmp")),
         "new_paths": " ".join(layout.NEW),
+        "own_folders": " ".join(layout.DIRECTORIES),
         "nginx_site": layout.NGINX_SITE,
     }
 

@@ -43,6 +43,11 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
             "`mv /opt/airflow/x /root`",
         ),
         ({"foreign_keepalived": ["/etc/x.conf"]}, "/etc/x.conf is not of this deploy", "move the"),
+        (
+            {"folder_link": ["/var/log/airflow /data/my logs"]},
+            "/var/log/airflow is a link",
+            "`/data/my logs /var/log/airflow none bind` in /etc/fstab",
+        ),
         ({"engine": ["docker-ce"]}, "docker-ce", 'minikube_driver = "podman"'),
         ({"engine_broken": ["Error: no runtime"]}, "Error: no runtime", "info` succeeds"),
         ({"foreign_node": ["podman"]}, "a container minikube", "rename minikube another"),
@@ -1037,6 +1042,25 @@ def test_a_folder_whose_file_system_has_no_lists_is_told(
     assert host.ask() == {}
     (tmp_path / "dags").mkdir()
     assert host.ask() == ({"no_acl": [f"{tmp_path}/dags {kind}"]} if told else {})
+
+
+def test_a_link_in_the_place_of_a_folder_is_told_at_any_time(host: Host, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("logs", "backups", "missing")]
+    host.variables["own_folders"] = " ".join(map(str, folders))
+    (tmp_path / "data").mkdir()
+    folders[0].mkdir()
+    folders[1].symlink_to("data")
+    told = {"folder_link": [f"{folders[1]} {tmp_path}/data"]}
+    assert host.ask() == told
+    passed = Path(host.variables["smoke_passed"])
+    passed.parent.mkdir()
+    passed.write_text("state")
+    assert host.ask() == told
+
+
+def test_a_host_is_asked_about_the_folders_that_its_deploy_makes() -> None:
+    folders = of_places(DEFAULTS)["own_folders"].split()
+    assert {layout.LOGS, layout.DAGS, layout.BACKUPS, "/opt/airflow"} <= {*folders}
 
 
 def test_an_nginx_that_reads_no_sites_is_told(host: Host) -> None:
