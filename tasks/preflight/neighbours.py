@@ -98,6 +98,7 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
     yield from _environment(report)
     yield from _paths(report)
     yield from _folders(report)
+    yield from _exporter(report)
     yield from _places(report)
     if USER_NAMESPACES in report.all("sysctl_off"):
         yield (
@@ -120,6 +121,7 @@ def of_serving(settings: Settings, report: Report) -> Iterator[str]:
     yield from _masked(settings, report)
     yield from _paths(report)
     yield from _folders(report)
+    yield from _exporter(report)
     if "cluster" in settings.serves:
         yield from _containers(report)
         yield from _node(settings, report)
@@ -332,6 +334,14 @@ def _folders(report: Report) -> Iterator[str]:
             f"{folder} is a link, and the deploy needs a folder there: mount the other one in its"
             f" place, with `rm {folder} && mkdir {folder} && mount --bind {target} {folder}` and"
             f" the line `{target} {folder} none bind` in /etc/fstab"
+        )
+
+
+def _exporter(report: Report) -> Iterator[str]:
+    for name in report.all("foreign_exporter"):
+        yield (
+            f"metrics_port: {name} is here and not of this deploy, which needs it for itself, with"
+            f" other options: remove it with `apt-get purge {name}`, or leave the setting out"
         )
 
 

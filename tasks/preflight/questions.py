@@ -156,6 +156,8 @@ def of_places(settings: Settings) -> dict[str, str]:
         "new_paths": " ".join(layout.NEW),
         "own_folders": " ".join(layout.DIRECTORIES),
         "nginx_site": layout.NGINX_SITE,
+        "exporter": layout.METRICS_PACKAGE if settings.metrics.port is not None else "",
+        "exporter_drop_in": layout.METRICS_DROP_IN,
     }
 
 

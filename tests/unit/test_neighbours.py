@@ -44,6 +44,11 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
         ),
         ({"foreign_keepalived": ["/etc/x.conf"]}, "/etc/x.conf is not of this deploy", "move the"),
         (
+            {"foreign_exporter": ["prometheus-postgres-exporter"]},
+            "metrics_port: prometheus-postgres-exporter is here",
+            "`apt-get purge prometheus-postgres-exporter`",
+        ),
+        (
             {"folder_link": ["/var/log/airflow /data/my logs"]},
             "/var/log/airflow is a link",
             "`/data/my logs /var/log/airflow none bind` in /etc/fstab",
@@ -550,6 +555,30 @@ def test_a_keepalived_of_somebody_else_is_told_if_the_deploy_needs_it(host: Host
     assert host.ask() == {}
     config.unlink()
     assert host.ask() == {}
+
+
+def test_an_exporter_of_somebody_else_is_told_if_the_deploy_needs_it(host: Host) -> None:
+    drop_in = host.state.parent / "drop-in"
+    host.program("dpkg-query", 'case "$*" in *" exporter") echo installed ;; esac')
+    assert host.ask() == {}
+    host.variables |= {"exporter": "exporter", "exporter_drop_in": str(drop_in)}
+    assert host.ask() == {"foreign_exporter": ["exporter"]}
+    drop_in.touch()
+    assert host.ask() == {}
+    # Without metrics_port for a while, the package stays, and the deploy's options go.
+    drop_in.unlink()
+    host.state.mkdir()
+    (host.state / "packages").write_text("nginx\nexporter\n")
+    assert host.ask() == {}
+    (host.state / "packages").unlink()
+    host.program("dpkg-query", "exit 1")
+    assert host.ask() == {}
+
+
+def test_an_exporter_is_asked_about_where_there_will_be_an_endpoint() -> None:
+    assert of_places(DEFAULTS)["exporter"] == ""
+    wanted = of_places(Settings.from_data({"metrics_port": 9187}))
+    assert wanted["exporter"] and wanted["exporter_drop_in"] == layout.METRICS_DROP_IN
 
 
 def test_an_id_of_somebody_else_is_told_at_any_time(host: Host) -> None:
