@@ -126,6 +126,11 @@ HOSTS = {
         ("/var/log/airflow is a link", "mount --bind /srv/logs /var/log/airflow"),
         "rm /var/log/airflow && rmdir /srv/logs",
     ),
+    "SSH without SFTP": Awkward(
+        "sed -i 's/^Subsystem/#&/' /etc/ssh/sshd_config && systemctl reload ssh && sleep 1",
+        ("its SSH server takes no files", "`Subsystem sftp internal-sftp`"),
+        "sed -i 's/^#Subsystem/Subsystem/' /etc/ssh/sshd_config && systemctl reload ssh && sleep 1",
+    ),
     "a full /tmp": Awkward(
         "mount -t tmpfs -o size=8m e2e /tmp",
         ("MiB of disk are free in /tmp",),
