@@ -41,7 +41,7 @@ def _install(settings: HostSettings, lock: str) -> None:
         program="venv.sh",
         args=[
             settings.venv,
-            f"/usr/bin/python{settings.release.python}",
+            settings.python,
             f"{REQUIREMENTS}/{lock}",
             *settings.airflow.extra_requirements,
         ],

@@ -12,6 +12,7 @@ from tasks import layout
 from tasks.layout import (
     DATABASE,
     METRICS_DROP_IN,
+    METRICS_PACKAGE,
     METRICS_SANDBOX,
     METRICS_SOCKET,
     METRICS_UNIT,
@@ -24,7 +25,6 @@ from tasks.lib import systemd, whole_file
 from tasks.lib.operations import ensure, packages
 from tasks.settings import HostSettings
 
-PACKAGE = "prometheus-postgres-exporter"
 SOCKET = f"{UNITS_DIRECTORY}/{METRICS_SOCKET}"
 QUERIES = f"{layout.LIB}/metrics.yaml"
 EARLIER_QUERIES = "/etc/airflow/metrics.yaml"
@@ -63,9 +63,9 @@ def run(settings: HostSettings) -> None:
         inputs=(METRICS_SANDBOX, SOCKET, METRICS_DROP_IN, QUERIES),
         started_with=STARTED_WITH,
     )
-    packages(name=f"Install {PACKAGE}", packages=[PACKAGE], record=PACKAGES_RECORD)
+    packages(name=f"Install {METRICS_PACKAGE}", packages=[METRICS_PACKAGE], record=PACKAGES_RECORD)
     ensure(
-        name=f"Run {PACKAGE}",
+        name=f"Run {METRICS_PACKAGE}",
         program="metrics.sh",
         args=[str(settings.metrics.port)],
         already="it runs with its inputs as they are",

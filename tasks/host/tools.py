@@ -30,7 +30,7 @@ def write_lock(product: str, lock: str) -> None:
 def install_uv(settings: HostSettings) -> None:
     """uv is in the virtual environment, and knows the indexes of the inventory."""
     _write_indexes(settings.build)
-    _install("uv", "uv")
+    _install(settings, "uv", "uv")
 
 
 def _write_indexes(build: Build) -> None:
@@ -65,16 +65,16 @@ def _write_indexes(build: Build) -> None:
         files.file(name="Remove the logins of package indexes", path=PACKAGE_LOGINS, present=False)
 
 
-def install_listers() -> None:
+def install_listers(settings: HostSettings) -> None:
     """The programs that list the worker image's packages are in the virtual environment."""
-    _install("the programs that list the image's packages", "sbom")
+    _install(settings, "the programs that list the image's packages", "sbom")
 
 
-def _install(product: str, lock: str) -> None:
+def _install(settings: HostSettings, product: str, lock: str) -> None:
     write_lock(product, f"{lock}.txt")
     ensure(
         name=f"Install {product}",
         program="tools.sh",
-        args=[lock],
+        args=[lock, settings.python],
         already="the locked version is installed",
     )

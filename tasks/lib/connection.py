@@ -9,6 +9,7 @@ from typing import Any
 from paramiko import SSHException
 from pyinfra.api import DeployError, QuoteString, StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 from pyinfra.facts.server import Command
@@ -60,6 +61,21 @@ def use_private_folder() -> None:
     host.data._temp_dir = answer.removeprefix("made ")
     if answer.startswith("made "):
         _remove_at_end(host.connector, host.data._temp_dir)
+    _try_uploads(host)
+
+
+def _try_uploads(host: Host) -> None:
+    """Open the way of all uploads. Otherwise the first one would end the run in its midst."""
+    connector: Any = host.connector
+    try:
+        connector.get_file_transfer_connection()
+    except (ConnectError, SSHException) as error:
+        raise DeployError(
+            f"{host.name}: its SSH server takes no files ({error.__cause__ or error}): write"
+            " `Subsystem sftp internal-sftp` into its /etc/ssh/sshd_config and run `systemctl"
+            ' reload ssh`, or give the host the inventory data "ssh_file_transfer_protocol": "scp".'
+            " Nothing was changed"
+        ) from error
 
 
 def _remove_at_end(connector: Any, folder: str) -> None:

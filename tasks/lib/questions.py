@@ -161,7 +161,7 @@ class Together(BaseStateCallback):
         sent = json.dumps([[each.command, each.given] for each in asked])
         try:
             succeeded, output = host.connector.run_shell_command(
-                StringCommand(alone(f"python3 -c {shlex.quote(PROGRAM.read_text())}")),
+                StringCommand(alone(f"/usr/bin/python3 -c {shlex.quote(PROGRAM.read_text())}")),
                 print_input=state.print_fact_input,
                 **{**arguments, "_stdin": sent},
             )

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pyinfra import host
 from pyinfra.context import ctx_config, ctx_state
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Debian's own programs come before those that somebody built on the host.
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
 def assignments(values: Mapping[str, str]) -> str:

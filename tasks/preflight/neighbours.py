@@ -97,6 +97,8 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
     yield from _masked(settings, report)
     yield from _environment(report)
     yield from _paths(report)
+    yield from _folders(report)
+    yield from _exporter(report)
     yield from _places(report)
     if USER_NAMESPACES in report.all("sysctl_off"):
         yield (
@@ -118,6 +120,8 @@ def of_serving(settings: Settings, report: Report) -> Iterator[str]:
         yield from _lost_database(report, layout.DATABASE_MADE)
     yield from _masked(settings, report)
     yield from _paths(report)
+    yield from _folders(report)
+    yield from _exporter(report)
     if "cluster" in settings.serves:
         yield from _containers(report)
         yield from _node(settings, report)
@@ -319,6 +323,25 @@ def _paths(report: Report) -> Iterator[str]:
         yield (
             f"this deploy did not make {path}, and needs its place: end the programs that use it,"
             f" and move it away, as with `mv {path} /root`"
+        )
+
+
+def _folders(report: Report) -> Iterator[str]:
+    """Links to other folders, such as those of a larger disk."""
+    for answer in report.all("folder_link"):
+        folder, target = answer.split(" ", 1)
+        yield (
+            f"{folder} is a link, and the deploy needs a folder there: mount the other one in its"
+            f" place, with `rm {folder} && mkdir {folder} && mount --bind {target} {folder}` and"
+            f" the line `{target} {folder} none bind` in /etc/fstab"
+        )
+
+
+def _exporter(report: Report) -> Iterator[str]:
+    for name in report.all("foreign_exporter"):
+        yield (
+            f"metrics_port: {name} is here and not of this deploy, which needs it for itself, with"
+            f" other options: remove it with `apt-get purge {name}`, or leave the setting out"
         )
 
 

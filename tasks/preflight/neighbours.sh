@@ -10,6 +10,8 @@
 : "${firewall_ways=}"    # «hook/protocol/port» of other packets that must pass
 : "${index_files=}"      # uv's files of configuration
 : "${index_servers=}"    # servers of the public package index
+: "${exporter=}"         # the package of the Prometheus endpoint, if the deploy uses it
+: "${exporter_drop_in=}" # the deploy's options of it
 : "${migrated=}"         # file with the version of the database
 : "${minikube_profile=}" # file in which minikube keeps its cluster
 : "${new_paths=}"        # patterns of files and folders that a first deploy makes
@@ -18,6 +20,7 @@
 : "${acl_folders=}"      # folders whose files get an access control list
 : "${first_user=}"       # the web page's first user
 : "${mounted_folders=}"  # the host's folders of DAGs and plugins that pods mount
+: "${own_folders=}"      # the folders that the deploy makes
 : "${own_users=}"        # the users that the deploy makes
 : "${pip_files=}"        # pip's files of configuration
 : "${pod_network=}"      # the addresses of pods
@@ -111,11 +114,20 @@ ask_keepalived() { # whether somebody else uses it
         say foreign_keepalived "$address_config"
 }
 
+ask_exporter() { # whether somebody else uses it; the deploy writes its options before it installs it
+    [ -z "$exporter" ] || [ -e "$exporter_drop_in" ] || ! is_installed "$exporter" ||
+        grep -qsxF "$exporter" "$state/packages" || say foreign_exporter "$exporter"
+}
+
+is_installed() { # whether the host has the package $1
+    dpkg-query -Wf '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
+}
+
 ask_engines() { # other programs that run containers, and containers of others in containerd
     others="containerd.io docker-ce docker.io moby-engine moby-containerd"
     has_node || others="$others cri-o kubeadm kubelet"
     for package in $others; do
-        dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed && say engine "$package"
+        is_installed "$package" && say engine "$package"
     done
     for program in k3s rke2 k0s microk8s; do
         command -v "$program" >/dev/null && say engine "$program"
@@ -400,6 +412,12 @@ ask_places() { # folders whose programs may not run
     done
 }
 
+ask_folders() { # links in the place of folders that the deploy makes
+    for folder in $own_folders; do
+        [ ! -L "$folder" ] || say folder_link "$folder $(readlink -m "$folder")"
+    done
+}
+
 ask_file_systems() { # file systems without POSIX ACLs, by which Airflow reads files of any umask
     for folder in $acl_folders; do
         [ ! -d "$folder" ] || findmnt -no FSTYPE -T "$folder" |
@@ -512,7 +530,9 @@ ask_neighbours() {
     ask_masked
     ask_environment
     ask_keepalived
+    ask_exporter
     ask_places
+    ask_folders
     ask_links
     ask_node_engine
     ask_node_name

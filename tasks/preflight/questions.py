@@ -154,7 +154,10 @@ def of_places(settings: Settings) -> dict[str, str]:
         "brought_paths": " ".join(brought),
         "disks": " ".join((*layout.DISKS, *PROGRAMS, "/tmp")),
         "new_paths": " ".join(layout.NEW),
+        "own_folders": " ".join(layout.DIRECTORIES),
         "nginx_site": layout.NGINX_SITE,
+        "exporter": layout.METRICS_PACKAGE if settings.metrics.port is not None else "",
+        "exporter_drop_in": layout.METRICS_DROP_IN,
     }
 
 

@@ -536,6 +536,11 @@ class HostSettings(Settings):
         return RELEASES[self.codename]
 
     @property
+    def python(self) -> str:
+        """The release's own Python, which another one in /usr/local does not replace."""
+        return f"/usr/bin/python{self.release.python}"
+
+    @property
     def is_first(self) -> bool:
         """Whether this host does the work that is needed once for all hosts of this Airflow."""
         return self.position == 0

@@ -177,7 +177,20 @@ ProxyUrl = Annotated[
     BeforeValidator(_without_login),
     _checked(r"http://[A-Za-z0-9._\[\]:-]+/?", max_length=1024),
 ]
-Unproxied = Annotated[str, _checked("[A-Za-z0-9._:/*-]+", max_length=256)]
+
+
+def _without_wildcard(value: str) -> str:
+    if "*" in value and value != "*":
+        raise ValueError(
+            f"{shown(value)} has a *, which few programs read in a name: write a domain with a dot"
+            " at its beginning, such as .example.com"
+        )
+    return value
+
+
+Unproxied = Annotated[
+    str, _checked("[A-Za-z0-9._:/*-]+", max_length=256), AfterValidator(_without_wildcard)
+]
 # uv's own rule: https://docs.astral.sh/uv/concepts/indexes/#defining-an-index
 IndexName = Annotated[str, _checked("[A-Za-z0-9._-]+", max_length=128)]
 # Airflow's own limit: https://airflow.apache.org/docs/apache-airflow/3.3.2/howto/connection.html

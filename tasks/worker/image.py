@@ -84,7 +84,7 @@ def build(settings: HostSettings) -> None:
     if settings.worker.image is not None or not settings.is_first:
         return
     files.directory(name=f"Create {IMAGES}", path=IMAGES, mode="755")
-    tools.install_listers()
+    tools.install_listers(settings)
     whole_file.put(
         name="Write the program that starts a task in a pod",
         src=str(STARTER.relative_to(ROOT)),

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from tasks import layout
-from tasks.host import metrics, system
+from tasks.host import system
 from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.expected import Attributes
@@ -40,7 +40,7 @@ def test_package_is_installed(package: str, installed: set[str]) -> None:
 def test_every_package_of_the_deploy_has_a_reason(settings: HostSettings) -> None:
     # On a host, a package that the deploy forgot may be there for another package's sake.
     asked = {name.partition("|")[0] for name in system.package_names(settings)}
-    asked |= {metrics.PACKAGE} if settings.metrics.port else set()
+    asked |= {layout.METRICS_PACKAGE} if settings.metrics.port else set()
     assert asked == set(expected.packages(settings))
 
 

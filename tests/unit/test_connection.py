@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from paramiko import SSHException
 from pyinfra.api import DeployError, FileUploadCommand, StringCommand
+from pyinfra.api.state import State
+from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_host
 
 from tasks.lib import connection
@@ -46,6 +48,9 @@ class Connector(SimpleNamespace):
     def disconnect(self) -> None:
         """Close it."""
         self.client = None
+
+    def get_file_transfer_connection(self) -> None:
+        """It takes files."""
 
 
 def test_uploads_go_through_a_folder_of_the_login(tmp_path: Path) -> None:
@@ -83,6 +88,30 @@ def test_a_login_that_prints_is_refused(tmp_path: Path) -> None:
     with ctx_host.use(host), pytest.raises(DeployError, match="Welcome") as refused:
         connection.use_private_folder()
     assert "~/.bashrc" in str(refused.value) and "\x1b" not in str(refused.value)
+
+
+@pytest.mark.parametrize("protocol", ["sftp", "ftp", "scp"])
+def test_a_server_that_takes_no_files_is_refused(protocol: str, tmp_path: Path) -> None:
+    """By pyinfra's own connector: one without the subsystem closes the channel."""
+
+    def open_channel(*_: object, **__: object) -> None:
+        raise SSHException("Channel closed.")
+
+    transport = SimpleNamespace(open_session=open_channel)
+    web: Any = SimpleNamespace(name="web", data={"ssh_file_transfer_protocol": protocol})
+    connector: Any = SSHConnector(State(), web)
+    connector.client = SimpleNamespace(get_transport=lambda: transport)
+    env = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path)}
+    host = Stranger(name="web", connector=connector, env=env, data=SimpleNamespace())
+    with ctx_host.use(host):
+        if protocol == "scp":
+            connection.use_private_folder()
+            return
+        with pytest.raises(DeployError) as refused:
+            connection.use_private_folder()
+    why = "Channel closed." if protocol == "sftp" else "Unsupported file transfer protocol: ftp"
+    assert f"({why})" in str(refused.value)
+    assert '"ssh_file_transfer_protocol": "scp"' in str(refused.value)
 
 
 def test_every_upload_goes_through_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from tasks.host import host_values
 from tasks.layout import ROOT
+from tasks.lib.shell import PATH
 from tests.runner import SCHEMAS, STATIC_CHECKS
 from tests.unit import fake, formats, shell
 from tests.unit.fake import FILES, Plan
@@ -215,6 +216,17 @@ def test_ruff_and_mypy_look_at_programs_without_a_suffix() -> None:
     }
     assert set(config["ruff"]["extend-include"]) == there
     assert there <= set(config["mypy"]["files"])
+
+
+def test_programs_use_debians_python_whatever_path_is() -> None:
+    """Somebody may have built another one, in /usr/local/bin."""
+    texts = [path for path in (FILES / "usr").rglob("*") if path.is_file()]
+    texts += (ROOT / "tasks").rglob("*.py")
+    texts += (ROOT / "tasks").rglob("*.sh")
+    searched = re.compile(r"#!/usr/bin/env|(?<![\w/-])python3 -|command -v python")
+    assert [str(path) for path in texts if searched.search(path.read_text())] == []
+    places = PATH.split(":")
+    assert places.index("/usr/bin") < places.index("/usr/local/bin")
 
 
 # Warnings of shellcheck about code that is meant so.

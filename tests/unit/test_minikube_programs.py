@@ -17,11 +17,13 @@ from tests.unit.stand_ins import Host
 
 VERSION = "1.33.1"
 SERVES = f"""case "$*" in */readyz*) ;; *) echo 'Server Version: v{VERSION}' ;; esac"""
+DOWN = f"no Kubernetes v{VERSION} answers, or its node is not ready"
 # Each line of the file is an answer of systemd about the unit now.
 SYSTEMCTL = """
 case "$*" in
 is-enabled*) test -e {folder}/enabled ;;
 enable*) touch {folder}/enabled ;;
+"is-active --quiet kubelet") test ! -e {folder}/no_kubelet ;;
 is-active*) grep -qx active {folder}/found ;;
 show*) cat {folder}/found ;;
 "start --no-block"*) echo activating > {folder}/found ;;
@@ -148,7 +150,7 @@ def test_a_kube_proxy_that_is_open_starts_again(listens: str, restarts: int, hos
 def test_a_cluster_that_does_not_answer_is_reloaded(host: Host) -> None:
     call = running(host)
     host.program("kubectl", f"test -e {host.folder}/up && {SERVES}")
-    assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
+    assert host.check(*call) == DOWN
     give_systemctl(host, f"test $1 = start || touch {host.folder}/up")
     assert host.apply(*call) == host.check(*call) == ""
 
@@ -156,9 +158,31 @@ def test_a_cluster_that_does_not_answer_is_reloaded(host: Host) -> None:
 def test_an_api_without_its_etcd_does_not_answer(host: Host) -> None:
     call = running(host)
     host.program("kubectl", f'case "$*" in */readyz*) test -e {host.folder}/up; esac && {SERVES}')
-    assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
+    assert host.check(*call) == DOWN
     # It may be busy for a moment.
     host.program("sleep", f"touch {host.folder}/up")
+    assert host.check(*call) == ""
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_a_node_that_is_not_ready_is_brought_back_by_a_reload(is_noticed: bool, host: Host) -> None:
+    """The cluster notices after a while that kubelet is down."""
+    call = running(host)
+    gone = host.folder / ("not_ready" if is_noticed else "no_kubelet")
+    gone.touch()
+    ready = f'case "$*" in *" wait node "*=Ready) test ! -e {host.folder}/not_ready; esac'
+    host.program("kubectl", f"{ready} && {SERVES}")
+    assert host.check(*call) == DOWN
+    give_systemctl(host, f"test $1 = start || rm {gone}")
+    assert host.apply(*call) == host.check(*call) == ""
+    assert "reload-or-restart minikube" in called(host)
+
+
+def test_a_kubelet_that_the_host_can_not_see_is_not_asked_for(host: Host) -> None:
+    """In a node that is a virtual machine."""
+    call = running(host)
+    host.values["IN_NODE"] = ""
+    (host.folder / "no_kubelet").touch()
     assert host.check(*call) == ""
 
 
@@ -177,7 +201,7 @@ def test_certificates_that_have_ended_are_renewed_before_minikube_waits_for_the_
     config = host.values["KUBEADM_CONFIG"]
     host.program("kubeadm", f'test "$*" = "certs renew all --config {config}" && cp {new} {ended}')
     host.program("crictl", f"test $1 != ps || touch {host.folder}/renewed")
-    assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
+    assert host.check(*call) == DOWN
     assert host.apply(*call) == host.check(*call) == ""
     calls = [line.split()[0] for line in host.calls.read_text().splitlines()]
     assert calls.index("kubeadm") < calls.index("crictl")
@@ -188,7 +212,7 @@ def test_certificates_that_have_ended_are_renewed_before_minikube_waits_for_the_
 def test_another_version_is_not_the_wanted_one(host: Host) -> None:
     call = running(host)
     host.program("kubectl", f"echo 'Client Version: v{VERSION}'; echo 'Server Version: v1.32.9'")
-    assert host.check(*call) == f"no Kubernetes v{VERSION} answers"
+    assert host.check(*call) == DOWN
 
 
 def test_after_an_interruption_minikube_forgets_its_configuration(host: Host) -> None:
@@ -210,7 +234,7 @@ def test_a_cluster_that_does_not_come_up_shows_its_last_words(host: Host) -> Non
     assert host.apply("cluster.sh", "begin") == ""
     host.program("kubectl", "exit 1")
     done = host.run("cluster.sh", "apply", "run")
-    assert done.returncode == 1 and "no space left" in done.stdout
+    assert done.returncode == 1 and "no space left" in done.stderr
     assert f"minikube does not run Kubernetes v{VERSION}" in done.stderr
     # The next run knows that this one was not done.
     assert (host.state / "minikube.begun").exists() and not (host.state / "minikube").exists()

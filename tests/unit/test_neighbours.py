@@ -43,6 +43,16 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
             "`mv /opt/airflow/x /root`",
         ),
         ({"foreign_keepalived": ["/etc/x.conf"]}, "/etc/x.conf is not of this deploy", "move the"),
+        (
+            {"foreign_exporter": ["prometheus-postgres-exporter"]},
+            "metrics_port: prometheus-postgres-exporter is here",
+            "`apt-get purge prometheus-postgres-exporter`",
+        ),
+        (
+            {"folder_link": ["/var/log/airflow /data/my logs"]},
+            "/var/log/airflow is a link",
+            "`/data/my logs /var/log/airflow none bind` in /etc/fstab",
+        ),
         ({"engine": ["docker-ce"]}, "docker-ce", 'minikube_driver = "podman"'),
         ({"engine_broken": ["Error: no runtime"]}, "Error: no runtime", "info` succeeds"),
         ({"foreign_node": ["podman"]}, "a container minikube", "rename minikube another"),
@@ -547,6 +557,30 @@ def test_a_keepalived_of_somebody_else_is_told_if_the_deploy_needs_it(host: Host
     assert host.ask() == {}
 
 
+def test_an_exporter_of_somebody_else_is_told_if_the_deploy_needs_it(host: Host) -> None:
+    drop_in = host.state.parent / "drop-in"
+    host.program("dpkg-query", 'case "$*" in *" exporter") echo installed ;; esac')
+    assert host.ask() == {}
+    host.variables |= {"exporter": "exporter", "exporter_drop_in": str(drop_in)}
+    assert host.ask() == {"foreign_exporter": ["exporter"]}
+    drop_in.touch()
+    assert host.ask() == {}
+    # Without metrics_port for a while, the package stays, and the deploy's options go.
+    drop_in.unlink()
+    host.state.mkdir()
+    (host.state / "packages").write_text("nginx\nexporter\n")
+    assert host.ask() == {}
+    (host.state / "packages").unlink()
+    host.program("dpkg-query", "exit 1")
+    assert host.ask() == {}
+
+
+def test_an_exporter_is_asked_about_where_there_will_be_an_endpoint() -> None:
+    assert of_places(DEFAULTS)["exporter"] == ""
+    wanted = of_places(Settings.from_data({"metrics_port": 9187}))
+    assert wanted["exporter"] and wanted["exporter_drop_in"] == layout.METRICS_DROP_IN
+
+
 def test_an_id_of_somebody_else_is_told_at_any_time(host: Host) -> None:
     host.program("getent", 'case "$*" in "passwd 50000") echo bob:x:50000 ;; *) exit 2 ;; esac')
     host.state.mkdir()
@@ -1037,6 +1071,25 @@ def test_a_folder_whose_file_system_has_no_lists_is_told(
     assert host.ask() == {}
     (tmp_path / "dags").mkdir()
     assert host.ask() == ({"no_acl": [f"{tmp_path}/dags {kind}"]} if told else {})
+
+
+def test_a_link_in_the_place_of_a_folder_is_told_at_any_time(host: Host, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("logs", "backups", "missing")]
+    host.variables["own_folders"] = " ".join(map(str, folders))
+    (tmp_path / "data").mkdir()
+    folders[0].mkdir()
+    folders[1].symlink_to("data")
+    told = {"folder_link": [f"{folders[1]} {tmp_path}/data"]}
+    assert host.ask() == told
+    passed = Path(host.variables["smoke_passed"])
+    passed.parent.mkdir()
+    passed.write_text("state")
+    assert host.ask() == told
+
+
+def test_a_host_is_asked_about_the_folders_that_its_deploy_makes() -> None:
+    folders = of_places(DEFAULTS)["own_folders"].split()
+    assert {layout.LOGS, layout.DAGS, layout.BACKUPS, "/opt/airflow"} <= {*folders}
 
 
 def test_an_nginx_that_reads_no_sites_is_told(host: Host) -> None:

@@ -380,7 +380,7 @@ def test_pip_which_installs_uv_has_the_same_index(host: Host) -> None:
     folder.mkdir()
     (folder / "uv.txt").write_text((host.folder / "lock.txt").read_text())
     host.values |= {"REQUIREMENTS": str(folder), "UV": str(host.folder / "venv")}
-    assert host.apply("tools.sh", "uv") == ""
+    assert host.apply("tools.sh", "uv", "/usr/bin/python3") == ""
     assert "locked" in installed(host)
 
 

@@ -184,12 +184,18 @@ def test_a_bare_text_is_no_list_and_no_section(given: dict[str, Any], sentence: 
         ("web_logins_per_minute", 0),
         ("web_certificate", {"certificate": "/etc/ssl/own.pem", "key": "hidden"}),
         ("kubernetes_namespace", "123"),
+        ("proxy_extra_exceptions", ["*.example.com"]),
+        ("proxy_extra_exceptions", ["192.0.2.*"]),
     ],
 )
 def test_an_impossible_value_is_refused(key: str, value: Any) -> None:
     others = EXISTING if key == "kubernetes_kubeconfig" else {}
     sentence = fake.refusal({**others, key: value})
     assert sentence.startswith(key) and "\n" not in sentence
+
+
+def test_a_wildcard_of_the_proxys_exceptions_has_a_cure() -> None:
+    assert "such as .example.com" in fake.refusal({"proxy_extra_exceptions": ["*.example.com"]})
 
 
 FOLDERS = (
@@ -505,7 +511,7 @@ OTHER: dict[str, Any] = {
     "postgres_certificate": fake.PAIR,
     "postgres_sslmode": "verify-ca",
     "proxy_url": "http://proxy.example:3128",
-    "proxy_extra_exceptions": [".example.com", "10.0.0.0/8"],
+    "proxy_extra_exceptions": [".example.com", "10.0.0.0/8", "*"],
     "kubernetes_provider": "existing",
     "kubernetes_kubeconfig": "/root/other.yaml",
     "kubernetes_context": "other",

@@ -245,6 +245,16 @@ def test_a_cluster_whose_certificates_have_ended_comes_back(shell: Shell) -> Non
     is_settled(shell)
 
 
+def test_a_kubelet_that_somebody_stopped_runs_after_a_deploy(shell: Shell) -> None:
+    shell("systemctl stop kubelet; sed -i '/control-plane.minikube.internal/d' /etc/hosts")
+    run = deploy()
+    assert run.code == 0, run.output
+    assert shell("systemctl is-active kubelet") == "active"
+    assert "control-plane.minikube.internal" in shell("cat /etc/hosts")
+    assert shell("kubectl wait node --all --for=condition=Ready --timeout=10s")
+    is_settled(shell)
+
+
 def test_a_reboot_between_two_tokens_of_the_cluster_fails_no_task(shell: Shell) -> None:
     """As a change of the token leaves the host that is cut off between the two."""
     shell(f"echo airflow-rotate cluster-token > {layout.TOKEN_MARK}")

@@ -1,5 +1,5 @@
-"""With an odd login, a second PostgreSQL cluster and a /tmp without programs, the deploy makes the
-same Airflow as anywhere, and people's own changes to it are no reason to fail."""
+"""With an odd login, another Python, a second PostgreSQL cluster and a /tmp without programs, the
+deploy makes the same Airflow as anywhere, and people's own changes to it are no reason to fail."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def test_a_bare_host_becomes_a_working_airflow(shell: Shell, precious: str) -> N
         " mount -o remount,noexec /tmp;"
         " echo net.ipv6.conf.all.disable_ipv6=1 > /etc/sysctl.d/90-e2e.conf;"
         " echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6;"
-        " echo 'session optional pam_umask.so umask=077' >> /etc/pam.d/common-session"
+        " echo 'session optional pam_umask.so umask=077' >> /etc/pam.d/common-session;"
+        # A Python that somebody built, and that has none of Debian's packages.
+        " printf '#!/bin/sh\\nexit 9\\n' > /usr/local/bin/python3; chmod 755 /usr/local/bin/python3"
     )
     text = "".join(f"{name}={value}\n" for name, value in LOGIN.items())
     shell(f"cat >> /etc/environment <<'END'\n{text}END")

@@ -121,6 +121,16 @@ HOSTS = {
         ("kubelet needs /dev/kmsg", "use a virtual machine"),
         "mv /dev/kmsg.e2e /dev/kmsg",
     ),
+    "logs on another disk": Awkward(
+        "mkdir /srv/logs && ln -s /srv/logs /var/log/airflow",
+        ("/var/log/airflow is a link", "mount --bind /srv/logs /var/log/airflow"),
+        "rm /var/log/airflow && rmdir /srv/logs",
+    ),
+    "SSH without SFTP": Awkward(
+        "sed -i 's/^Subsystem/#&/' /etc/ssh/sshd_config && systemctl reload ssh && sleep 1",
+        ("its SSH server takes no files", "`Subsystem sftp internal-sftp`"),
+        "sed -i 's/^#Subsystem/Subsystem/' /etc/ssh/sshd_config && systemctl reload ssh && sleep 1",
+    ),
     "a full /tmp": Awkward(
         "mount -t tmpfs -o size=8m e2e /tmp",
         ("MiB of disk are free in /tmp",),

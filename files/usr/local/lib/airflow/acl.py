@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """acl.py check|apply FOLDER ENTRY...: all files and folders in FOLDER have these entries in their
 ACLs, and so has everything that is made there later. An ENTRY is one of setfacl's, such as
 u:airflow-dags:rX. Written by the deploy of Airflow.

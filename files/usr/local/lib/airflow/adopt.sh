@@ -12,7 +12,7 @@ case $3 in /*) file=$3 ;; *) file=$PWD/$3 ;; esac
 pg_restore --list "$dump" 2>/dev/null | grep -q ' TABLE DATA public alembic_version ' ||
     fail "$1 is no dump of Airflow's database that $(pg_restore --version) can read: make it with pg_dump -Fc"
 # Airflow takes several keys, of which it encrypts with the first.
-python3 -c "import base64, sys; keys = sys.stdin.read().split(','); \
+/usr/bin/python3 -c "import base64, sys; keys = sys.stdin.read().split(','); \
 assert all(len(base64.urlsafe_b64decode(each.strip())) == 32 for each in keys)" <"$key" 2>/dev/null ||
     fail "$2 has no fernet key: it should be the output of 'airflow config get-value core fernet_key'"
 

@@ -8,7 +8,7 @@ case "${1-} $#" in
 "check 1") [ -s "$BACKUP_KEY" ] || fail "there is no $BACKUP_KEY" ;;
 "apply 1")
     umask 077
-    python3 -c 'import secrets; print(secrets.token_hex(32))' >"$BACKUP_KEY.new"
+    /usr/bin/python3 -c 'import secrets; print(secrets.token_hex(32))' >"$BACKUP_KEY.new"
     replace "$BACKUP_KEY"
     ;;
 *) usage ;;

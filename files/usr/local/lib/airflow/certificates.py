@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """Kubernetes' own certificates in its node are valid for 30 days or more, and the database tells
 Prometheus when they end, and nginx's.
 

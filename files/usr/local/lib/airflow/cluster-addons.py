@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """cluster-addons.py check|apply ADDON...: minikube's addons ADDON... are enabled. Written by the
 deploy of Airflow."""
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """cluster-objects.py check|apply: the cluster has the objects of /etc/airflow/kubernetes.json, the
 host's authority and the registry's login, and none of the objects of kubernetes-unwanted.json.
 cluster-objects.py replace [ACCOUNT...]: these service accounts of the host, or all, are new ones,

@@ -1,7 +1,7 @@
 #!/bin/sh
 # cluster.sh check|apply begin: minikube is started, in the background, and starts at boot.
-# cluster.sh check|apply run: it runs as its unit says, in the version KUBERNETES_VERSION, and its
-# API answers. Pods go on running meanwhile. Written by the deploy of Airflow.
+# cluster.sh check|apply run: it runs as its unit says, in the version KUBERNETES_VERSION, its API
+# answers, and its node is ready. Pods go on running meanwhile. Written by the deploy of Airflow.
 set -u
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
@@ -16,18 +16,20 @@ begin() {
     sha256sum "$MINIKUBE_UNIT" >"$begun"
 }
 
+# The cluster itself learns only after most of a minute that kubelet ended.
 answers() {
-    $KUBECTL version --request-timeout=10s 2>/dev/null |
-        grep -qxF "Server Version: v$KUBERNETES_VERSION" && is_ready
+    [ -z "$IN_NODE" ] || $IN_NODE systemctl is-active --quiet kubelet || return
+    $KUBECTL version --request-timeout=10s 2>/dev/null | grep -qxF "Server Version: v$KUBERNETES_VERSION" && is_ready
 }
 
 # The version needs no etcd, which the API server may be unable to reach. A busy API server may
-# answer late.
+# answer late. A node that is cordoned is ready; one that somebody added is not minikube's to mend.
 is_ready() {
     for _ in $(seq 5); do
-        ! $KUBECTL get --raw=/readyz --request-timeout=10s >/dev/null 2>&1 || return 0
+        $KUBECTL get --raw=/readyz --request-timeout=10s && $KUBECTL wait node --timeout=10s \
+            --selector=node-role.kubernetes.io/control-plane --for=condition=Ready && return
         sleep 2
-    done
+    done >/dev/null 2>&1
     return 1
 }
 
@@ -58,8 +60,7 @@ apply_run() {
     # Then a reload changes the version, or starts a cluster that was stopped without systemd.
     begin && systemctl reload-or-restart minikube && end && return
     last_words minikube
-    fail "minikube does not run Kubernetes v$KUBERNETES_VERSION; its last messages are above," \
-        "the rest is in journalctl -u minikube -u kubelet"
+    fail "minikube does not run Kubernetes v$KUBERNETES_VERSION; its last messages are above, the rest is in journalctl -u minikube -u kubelet"
 }
 
 case "${1-} ${2-} $#" in
@@ -75,7 +76,7 @@ case "${1-} ${2-} $#" in
     [ ! -e "$begun" ] || fail "a start of minikube was interrupted"
     sha256sum --check --status "$started" 2>/dev/null ||
         fail "minikube was started with another unit than $MINIKUBE_UNIT"
-    answers || fail "no Kubernetes v$KUBERNETES_VERSION answers"
+    answers || fail "no Kubernetes v$KUBERNETES_VERSION answers, or its node is not ready"
     ;;
 "apply run 2") apply_run ;;
 *) usage ;;

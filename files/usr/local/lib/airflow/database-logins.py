@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """database-logins.py check|apply: the roles with which other hosts log in have the passwords that
 are in their files on this host, in the form that libpq reads. A password is made once.
 database-logins.py print: print these files, and the authority of the certificate, each below its

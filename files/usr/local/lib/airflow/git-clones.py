@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """git-clones.py check|apply USER...: these users of the host have no clone of a DAG bundle that
 Airflow could not use. Written by the deploy of Airflow.
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """nginx's certificate in FOLDER is right for these names and addresses, and for the host's own.
 
     host-certificate.py check|apply [--days DAYS] [--left DAYS] FOLDER [NAME...]

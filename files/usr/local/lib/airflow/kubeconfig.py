@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """kubeconfig.py check|apply ACCOUNT PATH GROUP: the file PATH leads to the cluster as the service
 account ACCOUNT, with the token in PATH.d/token. Only root and GROUP can read both.
 kubeconfig.py renew: no token of this host is past the half of its life. airflow-token.timer calls

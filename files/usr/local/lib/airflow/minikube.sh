@@ -19,7 +19,7 @@ version_there() {
     [ -e "$MINIKUBE_PROFILE" ] || return 0
     $IN_NODE sed -n 's/.*image: .*kube-apiserver:v\([0-9.]*\).*/\1/p' "$API_SERVER_MANIFEST" \
         "$away/${API_SERVER_MANIFEST##*/}" 2>/dev/null | head -n 1 | grep . ||
-        python3 -c "import json; print(json.load(open('$MINIKUBE_PROFILE'))['KubernetesConfig']['KubernetesVersion'][1:])" 2>/dev/null || true
+        /usr/bin/python3 -c "import json; print(json.load(open('$MINIKUBE_PROFILE'))['KubernetesConfig']['KubernetesVersion'][1:])" 2>/dev/null || true
 }
 
 # Is the minor version of $1 older than that of $2?

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """offline-images.py check|apply FOLDER: minikube's cache has the images of FOLDER/images.tar.
 
 From there it brings them into a node that is not the host. Written by the deploy of Airflow.

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """Make the cluster have the policy that admits task pods, and its binding.
 
 pod-policy.py check|apply present|absent

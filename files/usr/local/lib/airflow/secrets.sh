@@ -20,7 +20,7 @@ new() {
         exit 2
         ;;
     esac
-    python3 -c "import base64, secrets; print('$name' + $value)"
+    /usr/bin/python3 -c "import base64, secrets; print('$name' + $value)"
 }
 
 [ $# -gt 0 ] || usage

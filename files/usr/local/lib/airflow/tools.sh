@@ -1,14 +1,14 @@
 #!/bin/sh
-# tools.sh check|apply uv|sbom: uv, which installs Airflow, is in a virtual environment of its own;
-# or the programs that list the worker image's packages are in the same one. Both are as their lock
-# files say, with hashes. Written by the deploy of Airflow.
+# tools.sh check|apply uv|sbom PYTHON: uv, which installs Airflow, is in a virtual environment of its
+# own, of PYTHON; or the programs that list the worker image's packages are in the same one. Both are
+# as their lock files say, with hashes. Written by the deploy of Airflow.
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 apply_uv() {
     rm -rf "$UV"
-    python3 -m venv "$UV"
+    "$python" -m venv "$UV"
     package_settings "$UV/bin/pip" --quiet --disable-pip-version-check \
         install --require-hashes --only-binary :all: -r "$lock"
 }
@@ -21,16 +21,15 @@ apply_sbom() {
 
 # The record is a copy of the lock file that was installed last.
 case "$# ${2-}" in
-"2 uv") record=$UV/installed.txt ;;
-"2 sbom") record=$UV/installed-sbom.txt ;;
+"3 uv") record=$UV/installed.txt ;;
+"3 sbom") record=$UV/installed-sbom.txt ;;
 *) usage ;;
 esac
-lock=$REQUIREMENTS/$2.txt
-# A virtual environment has its packages in a folder of its Python, which changes with a new Debian.
-python=$(readlink -f "$(command -v python3)")
+lock=$REQUIREMENTS/$2.txt python=$3
 case $1 in
 check)
     cmp -s "$lock" "$record" || fail "$UV does not have the packages of $lock"
+    # It has its packages in a folder of its Python, which changes with a new Debian.
     [ -d "$UV/lib/${python##*/}" ] || fail "$UV is not of the host's ${python##*/}"
     # uv leaves it behind, and every user could write to it.
     [ ! -e "$UV/.lock" ] || fail "uv left its lock in $UV"

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S python3 -B
+#!/usr/bin/python3 -B
 """users.py check|apply: the web page has the roles and users of the file USERS, and no user of an
 earlier one. A user without a password there gets one from the host, in a file of the folder
 USER_PASSWORDS. Written by the deploy of Airflow.
