@@ -102,6 +102,8 @@ def _cluster_token(settings: HostSettings) -> None:
     """All hosts have the same accounts in the cluster, and new accounts end the tokens of all. So
     no host makes pods while that happens; running tasks continue."""
     kind = "cluster-token"
+    # A host without a way to the cluster ends the run before another one has stopped.
+    _of_all("Ask the cluster on all hosts", "ask", kind)
     _of_all("Stop the schedulers and the triggerers", "stop", kind)
     members.in_step(name="Wait until they have stopped on all hosts")
     _of_first(settings, "Replace Airflow's accounts in the cluster", "replace", kind)

@@ -20,7 +20,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from tasks.airflow import services
 from tasks.day2 import rotate
-from tasks.layout import JWT_DROP_IN, JWT_KEYS, ROTATE
+from tasks.layout import JWT_DROP_IN, JWT_KEYS, ROTATE, TOKEN_MARK
 from tasks.lib import members
 from tests.unit import fake
 from tests.unit.fake import MEMBERS
@@ -302,3 +302,25 @@ def test_another_host_ends_what_the_first_one_began(
         is_ended(hosts, 1)
         bring_back()
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_no_host_stops_if_one_can_not_reach_the_cluster(place: int, hosts: Hosts) -> None:
+    """pyinfra ends the run after the first operation that fails on a host."""
+    hosts.at(place)
+    hosts.both[place].program("kubectl", "echo no route to host >&2; exit 1")
+    failed: dict[str, str] = {}  # by operation
+    for action in planned("cluster-token"):
+        name = action[1]["name"]
+        if failed and name not in failed:
+            break
+        try:
+            hosts.take(action)
+        except AssertionError as error:
+            assert action[2] == place
+            failed[name] = str(error)
+    (said,) = failed.values()
+    assert "the cluster-token was not changed" in said
+    for each in (0, 1):
+        hosts.at(each)
+        assert not hosts.both[each].place(TOKEN_MARK).exists()
