@@ -50,7 +50,7 @@ ask_keys() {
 # Name the database with which Airflow now works, and its servers.
 ask_database() {
     connection=$(sed -n 's/^OWNER_CONNECTION=//p' "$host_env" 2>/dev/null | tr -d \' | tr ' ' '\n')
-    say database "$(echo "$connection" | sed -n 's/^PGDATABASE=//p')"
+    echo "$connection" | sed -n 's/^PGDATABASE=/database /p'
     echo "$connection" | sed -n 's/^PGHOST=//p' | tr , '\n' | sed 's/^/server /'
 }
 
