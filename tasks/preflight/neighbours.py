@@ -347,11 +347,16 @@ def _exporter(report: Report) -> Iterator[str]:
 
 def _places(report: Report) -> Iterator[str]:
     for answer in report.all("no_acl"):
-        folder, kind = answer.split()
+        folder, kind, *off = answer.split()
+        cure = "mount it elsewhere and copy from there"
+        if off:
+            cure = "take noacl out of its options"
+            if kind == "zfs":
+                cure = "run `zfs set acltype=posixacl` for its dataset"
         yield (
             f"{folder} is on a file system ({kind}) without the access control lists of POSIX, by"
-            " which Airflow reads files that people bring with any umask: mount it elsewhere and"
-            " copy from there, or take DAGs from git (dags_git_bundles) or a volume claim"
+            f" which Airflow reads files that people bring with any umask: {cure}, or take DAGs"
+            " from git (dags_git_bundles) or a volume claim"
         )
     if report.one("nginx_sites"):
         yield (

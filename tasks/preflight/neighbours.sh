@@ -420,8 +420,11 @@ ask_folders() { # links in the place of folders that the deploy makes
 
 ask_file_systems() { # file systems without POSIX ACLs, by which Airflow reads files of any umask
     for folder in $acl_folders; do
-        [ ! -d "$folder" ] || findmnt -no FSTYPE -T "$folder" |
-            grep -Ex 'nfs4|cifs|smb[23]|9p|vfat|exfat|ntfs.*|fuse.*' | sed "s|^|no_acl $folder |"
+        place=$folder
+        while [ ! -d "$place/" ]; do place=${place%/*}; done # it will be in the one above
+        findmnt -no FSTYPE,OPTIONS -T "$place/" |
+            sed -nE "s#^(nfs4|cifs|smb[23]|9p|vfat|exfat|ntfs[^ ]*|fuse[^ ]*) .*#no_acl $folder \\1#p
+                s#^([^ ]+) +(.*,)?noacl(,.*)?\$#no_acl $folder \\1 noacl#p"
     done
 }
 

@@ -68,6 +68,8 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
         ({"no_module": ["overlay missing"]}, "can't load overlay", "linux-image-amd64"),
         ({"closed_to_kubelet": ["/dev/x", "/proc/x"]}, "/dev/x, /proc/x", "a virtual machine"),
         ({"no_acl": ["/opt/airflow/dags nfs4"]}, "/opt/airflow/dags is on", "dags_git_bundles"),
+        ({"no_acl": ["/opt/airflow/dags zfs noacl"]}, "(zfs) without", "acltype=posixacl"),
+        ({"no_acl": ["/opt/airflow/dags ext4 noacl"]}, "(ext4) without", "take noacl out"),
         ({"nginx_sites": ["no"]}, "nginx.conf does not read", "include /etc/nginx/sites-enabled"),
         ({"disc": ["/etc/apt/x"]}, "/etc/apt/x names a disc", "take its line out"),
         ({"room": ["/tmp 1024 9999 9999"]}, "1 MiB of disk are free in /tmp", "need 16"),
@@ -1061,16 +1063,27 @@ def test_a_container_that_kubelet_can_not_run_in_is_told(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [("ext4", False), ("nfs", False), ("nfs4", True), ("cifs", True)]
+    ("found", "told"),
+    [
+        ("ext4   rw,relatime", ""),
+        ("nfs    rw,vers=3", ""),
+        ("nfs4   rw,noacl", "nfs4"),
+        ("cifs   rw", "cifs"),
+        ("fuse.sshfs rw", "fuse.sshfs"),
+        ("zfs    rw,xattr,posixacl", ""),
+        ("zfs    rw,xattr,noacl", "zfs noacl"),
+        ("ext4   noacl,rw", "ext4 noacl"),
+    ],
 )
 def test_a_folder_whose_file_system_has_no_lists_is_told(
-    kind: str, told: bool, host: Host, tmp_path: Path
+    found: str, told: str, host: Host, tmp_path: Path
 ) -> None:
-    host.program("findmnt", f'test "$2" = OPTIONS || echo {kind}')
-    host.variables["acl_folders"] = f"{tmp_path}/dags {tmp_path}/missing"
-    assert host.ask() == {}
+    """A folder that is not there yet will be on that of the nearest one above."""
     (tmp_path / "dags").mkdir()
-    assert host.ask() == ({"no_acl": [f"{tmp_path}/dags {kind}"]} if told else {})
+    host.program("findmnt", f'case "$*" in *" -T {tmp_path}/dags/") echo "{found}" ;; esac')
+    for folder in ("dags", "dags/not/yet"):
+        host.variables["acl_folders"] = f"{tmp_path}/{folder} {tmp_path}/elsewhere"
+        assert host.ask() == ({"no_acl": [f"{tmp_path}/{folder} {told}"]} if told else {})
 
 
 def test_a_link_in_the_place_of_a_folder_is_told_at_any_time(host: Host, tmp_path: Path) -> None:
