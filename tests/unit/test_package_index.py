@@ -138,7 +138,8 @@ def certificate(
     builder = builder.not_valid_before(now - timedelta(days=1))
     builder = builder.not_valid_after(now + timedelta(days=2))
     builder = builder.add_extension(x509.BasicConstraints(name == issuer, None), critical=True)
-    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    names = [address, x509.DNSName("localhost")]
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
@@ -275,6 +276,23 @@ def test_without_the_authority_nothing_is_taken(host: Host) -> None:
 def test_without_the_login_nothing_is_taken(host: Host) -> None:
     host.values["PACKAGE_LOGINS"] = str(host.folder / "none")
     assert install(host).returncode != 0 and "locked" not in installed(host)
+
+
+def test_root_may_have_logins_for_the_urls_of_requirements(host: Host, index: Served) -> None:
+    """As the settings advise. Those of the inventory win, and no copy is left."""
+    file, _ = FILES["inner"]
+    url = index.url.replace("127.0.0.1", "localhost").replace("simple", f"files/{file}")
+    assert install(host, f"inner @ {url}").returncode != 0
+    theirs = "machine 127.0.0.1 login other password other machine localhost login {} password {}"
+    (host.folder / ".netrc").write_text(theirs.format(*LOGIN))
+    temporary = host.folder / "temporary"
+    temporary.mkdir()
+    host.values |= {"HOME": str(host.folder), "TEMPORARY": str(temporary)}
+    done = install(host, f"inner @ {url}")
+    assert done.returncode == 0, done.stderr
+    assert {"locked", "inner"} <= installed(host)
+    assert LOGIN[1] not in done.stdout + done.stderr
+    assert [path.name for path in temporary.iterdir()] == []
 
 
 def test_a_package_without_a_wheel_is_built_only_where_settings_say_so(host: Host) -> None:

@@ -70,15 +70,16 @@ uv() {
     package_settings env UV_SYSTEM_CERTS=true UV_LINK_MODE=copy UV_NO_PROGRESS=true "$UV/bin/uv" "$@"
 }
 
-# Run a command with the inventory's package indexes, logins and authority, which uv and pip read.
-package_settings() {
+# Run a command with the inventory's package indexes, logins and authority, which uv and pip read. Root's
+# own logins come before those of the inventory, which win, in a file for this command alone.
+package_settings() (
     [ -z "$PACKAGE_INDEXES" ] || set -- env UV_CONFIG_FILE="$PACKAGE_INDEXES" "$@"
     [ -z "$DEFAULT_INDEX" ] || set -- env PIP_INDEX_URL="$DEFAULT_INDEX" "$@"
     [ -z "$PACKAGE_AUTHORITY" ] || set -- env SSL_CERT_FILE="$PACKAGE_AUTHORITY" "$@"
     set -- env PIP_CERT="${PACKAGE_AUTHORITY:-/etc/ssl/certs/ca-certificates.crt}" "$@"
-    [ ! -e "$PACKAGE_LOGINS" ] || set -- env NETRC="$PACKAGE_LOGINS" "$@"
-    "$@"
-}
+    logins=$(mktemp) && trap 'rm -f "$logins"' EXIT && { echo | cat ~/.netrc - "$PACKAGE_LOGINS" >"$logins" 2>/dev/null || true; }
+    NETRC="$logins" "$@"
+)
 
 # Print the digest by which pods name an image, if there is one.
 pinned_digest() { # IMAGE
