@@ -8,6 +8,7 @@ import grp
 import os
 import platform
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,19 @@ rm) rm -r "$here/root" ;;
 esac
 true
 """
-# It keeps the settings of apt that it is given as a file, and "given" shows them afterwards.
+# It keeps the settings of apt that it is given as a file, and "given" shows them afterwards. "hook"
+# is the command that it would run when debconf is in the image.
 MMDEBSTRAP = """
 for word; do
     case $word in
     --aptopt=*) settings=${word#--aptopt=} ;;
+    --essential-hook=*) hook=${word#--essential-hook=} ;;
     */root) root=$word; mkdir -p "$root/etc/apt/apt.conf.d" "$root/usr/share" ;;
     esac
 done
 cp "$settings" "$root/etc/apt/apt.conf.d/99mmdebstrap"
 cp "$settings" "$(dirname "$root")/given"
+echo "$hook" > "$(dirname "$root")/hook"
 """
 APT_CONFIG = """
 case "$*" in *Release) echo 'APT::Default-Release "stable";' && exit ;; esac
@@ -200,6 +204,40 @@ def test_the_image_trusts_the_authorities_of_the_host(host: Host) -> None:
     assert (copied / "linked one.crt").read_text() == "a link"
     assert (copied / "company/root.crt").stat().st_mode & 0o777 == 0o644
     assert host.called("chroot") == [[str(host.folder / "root"), "update-ca-certificates"]]
+
+
+# As debconf has them.
+ANSWERS = """\
+Name: odbc/accept
+Template: odbc/accept
+Value: true
+Owners: libodbc++1
+Flags: seen
+
+Name: mail/relay
+Template: mail/relay
+Value: hidden
+Owners: mail, libodbc++10
+Flags: seen
+
+"""
+
+
+def test_the_image_has_the_hosts_answers_about_its_own_packages_alone(tmp_path: Path) -> None:
+    host = building(tmp_path, {"worker_extra_apt_packages": ["jq", "libodbc++1"]})
+    assert host.apply("image-build.sh", TAG, VENV) == ""
+    answers, image = (
+        tmp_path / name / "config.dat" for name in ("host", "image/var/cache/debconf")
+    )
+    for file in (answers, image):
+        file.parent.mkdir(parents=True)
+    answers.write_text(ANSWERS)
+    here = "Filename:/var/cache/debconf"
+    hook = (tmp_path / "hook").read_text().replace(here, f"Filename:{answers.parent}")
+    # As mmdebstrap runs it.
+    subprocess.run(["sh", "-c", hook, "exec", str(tmp_path / "image")], check=True)
+    assert "Value: true" in image.read_text() and "hidden" not in image.read_text()
+    assert answers.read_text() == ANSWERS
 
 
 def test_pip_of_the_image_has_the_hosts_index_without_its_login(host: Host) -> None:

@@ -40,13 +40,18 @@ Dir::Etc::netrcparts "/etc/apt/auth.conf.d";
 Dir::Etc::preferences "/etc/apt/preferences";
 Dir::Etc::preferencesparts "/etc/apt/preferences.d";
 END
+# The answers that an admin gave the host's debconf about these packages, such as to a licence; those to
+# questions for passwords stay on the host.
+answers="debconf-copydb host image --owner-pattern='^($(echo "$WORKER_PACKAGES" | sed 's/[.+]/\\&/g; s/,/|/g'))\$' \
+    --config=Name:host --config=Driver:File --config=Readonly:true --config=Filename:/var/cache/debconf/config.dat \
+    --config=Name:image --config=Driver:File --config=Filename:\"\$1\"/var/cache/debconf/config.dat"
 # The release is that of the sources, since a mirror may call it by a name of its own. The hook is for
 # sources that are folders of the host.
 # shellcheck disable=SC2086 # each source is an argument
 mmdebstrap --variant=minbase --mode=root --format=directory --aptopt="$settings" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' \
-    --hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount \
+    --essential-hook="$answers" --hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount \
     --include="$packages" '' "$root" $sources
 rm "$root/etc/apt/apt.conf.d/99mmdebstrap"
 # A login to a mirror stays on the host.
@@ -65,7 +70,7 @@ echo "airflow:x:$AIRFLOW_UID:$AIRFLOW_UID::/tmp:/usr/sbin/nologin" >>"$root/etc/
 echo "airflow:x:$AIRFLOW_UID:" >>"$root/etc/group"
 # A pod gets its options as environment. Without a file Airflow would write one with all defaults at
 # each start, which takes a worker 0.2 s.
-mkdir "$root/etc/airflow"
+mkdir -p "$root/etc/airflow" "$root$venv" "$root$sbom" "$root$(dirname "$program")"
 touch "$root/etc/airflow/airflow.cfg"
 # pip makes the virtual environments of tasks: it asks the host's index, and trusts the host's
 # authorities. A file, since a task's own index_urls are in one and a variable would win over them.
@@ -75,11 +80,8 @@ if [ -n "$DEFAULT_INDEX" ]; then
     cat /etc/ssl/certs/ca-certificates.crt $PACKAGE_AUTHORITY >"$root$trusted"
     printf '[global]\nindex-url = %s\ncert = %s\n' "$DEFAULT_INDEX" "$trusted" >"$root/etc/pip.conf"
 fi
-mkdir -p "$root$venv"
 cp -a "$venv/." "$root$venv"
-mkdir -p "$root$(dirname "$program")"
 cat "$START_TASK" >"$root$program"
-mkdir "$root$sbom"
 "$UV/bin/debsbom" generate --sbom-type cdx --cdx-schema-version 1.6 \
     --distro-name "$ID" --distro-version "$VERSION_ID" --root "$root" --out "$root$sbom/debian"
 # Without --no-validate, cyclonedx-py would check its own output for 16 s.
