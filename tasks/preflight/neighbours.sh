@@ -132,6 +132,9 @@ ask_engines() { # other programs that run containers, and containers of others i
     for program in k3s rke2 k0s microk8s; do
         command -v "$program" >/dev/null && say engine "$program"
     done
+    # minikube renames the networks of a podman that has them by CNI.
+    find /etc/cni/net.d -name '*podman*.conflist' -o -name '*bridge*.conflist' 2>/dev/null | grep -q . &&
+        [ -n "$(timeout 5 podman ps -q 2>/dev/null)" ] && say engine "podman (networks of CNI)"
     command -v ctr >/dev/null || return 0
     for namespace in $(timeout 5 ctr namespaces ls -q 2>/dev/null); do
         [ "$namespace" = k8s.io ] && has_node && continue

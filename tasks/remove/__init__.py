@@ -28,7 +28,10 @@ NODE_CONTAINER = "minikube"  # a node that is a container has the name of its pr
 NODE_IMAGE_NOTE = f"{STATE}/node-image"  # the id of the image of a node that is a container
 # The files of Kubernetes that `minikube delete` leaves: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-reset/
 NODE = [
-    "/etc/cni/net.d/*",
+    # Its own network, and those of its --cni. It renames others', which get their names again.
+    "/etc/cni/net.d/1-k8s.conflist",
+    *(f"/etc/cni/net.d/*{name}*" for name in ("calico", "cilium", "flannel", "kindnet")),
+    "/etc/cni/net.d/*.mk_disabled",
     "/etc/kubernetes",
     "/opt/cni",
     MINIKUBE,

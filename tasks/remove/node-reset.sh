@@ -1,6 +1,7 @@
 #!/bin/sh
 # node-reset.sh check|apply PATTERN...: Kubernetes has left nothing on this host, and no file is like
-# one of the patterns. The removal sends this text to the host with the arguments on top.
+# one of the patterns. Those with *.mk_disabled are networks of others, which get their own names again.
+# The removal sends this text to the host with the arguments on top.
 set -eu
 action=${1-}
 shift
@@ -27,6 +28,13 @@ clean_network() { # of the rules and links that kube-proxy and the network plugi
     done
     for link in bridge cni0; do
         ip link delete $link 2>/dev/null || true
+    done
+}
+
+give_networks_back() { # to other programs, such as a podman that has its networks by CNI
+    # shellcheck disable=SC2048 # patterns
+    for each in $*; do
+        [ "$each" = "${each%.mk_disabled}" ] || mv -n "$each" "${each%.mk_disabled}" 2>/dev/null || true
     done
 }
 
@@ -61,6 +69,7 @@ check)
 apply)
     stop_kubelet_and_pods
     clean_network
+    give_networks_back "$@"
     unmount_volumes
     find /etc/ssl/certs -lname '*/minikubeCA.pem' -delete
     sed -i "/$names/d" /etc/hosts

@@ -24,6 +24,7 @@ class Host:
             "/dev/kmsg",
             "/lib/modules/",
             "/etc/apt/",
+            "/etc/cni/",
             "/etc/nginx/",
             "/etc/kubernetes/",
             "/etc/resolv.conf",

@@ -603,6 +603,20 @@ def test_other_engines_are_told_before_the_deploy_has_its_own(host: Host) -> Non
     assert host.ask() == {}
 
 
+def test_a_podman_whose_networks_minikube_would_rename_is_told_while_it_has_containers(
+    host: Host,
+) -> None:
+    host.program("podman", 'test "$*" = "ps -q" && echo 0123')
+    assert host.ask() == {}  # its networks are of netavark
+    network = host.file("/etc/cni/net.d/87-podman.conflist")
+    assert host.ask() == {"engine": ["podman (networks of CNI)"]}
+    host.program("podman", "true")
+    assert host.ask() == {}
+    host.program("podman", "echo 0123")
+    network.rename(f"{network}.mk_disabled")
+    assert host.ask() == {}
+
+
 @pytest.mark.parametrize("package", ["cri-o", "kubeadm", "kubelet"])
 def test_a_kubernetes_of_others_is_told(host: Host, package: str) -> None:
     host.program("dpkg-query", f'case "$*" in *" {package}") echo installed ;; esac')

@@ -542,6 +542,38 @@ HARMLESS = (
     *("systemctl", "crictl", "ctr", "iptables-save", "iptables-restore", "ip", "find", "sed"),
     *("ip6tables-save", "ip6tables-restore", "rmdir", "iptables", "ip6tables"),
 )
+RENAMED = "87-podman.conflist.mk_disabled"
+
+
+def test_networks_of_others_stay_and_get_their_names_again(tmp_path: Path) -> None:
+    """As minikube renames them: https://github.com/kubernetes/minikube/blob/v1.38.1/pkg/minikube/cni/cni.go"""
+    folder, networks = tmp_path / "bin", tmp_path / "net.d"
+    for each in (folder, networks):
+        each.mkdir()
+    for name in (*HARMLESS, "findmnt"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    (command,) = fake.removal({}, False).named("Clean the node").commands
+    given = shlex.split(command.splitlines()[1])
+    patterns = [
+        each.replace("/etc/cni", str(tmp_path)) for each in given if each.startswith("/etc/cni/")
+    ]
+
+    def is_done(action: str) -> bool:
+        program = ROOT / "tasks/remove/node-reset.sh"
+        path = {"PATH": f"{folder}:/usr/bin:/bin"}
+        return not subprocess.run(["sh", program, action, *patterns], env=path).returncode
+
+    (networks / "mine.conf").write_text("mine")
+    assert is_done("check")
+    for name in ("1-k8s.conflist", "10-calico.conflist", RENAMED):
+        (networks / name).write_text(name)
+        assert not is_done("check")
+        assert is_done("apply") and is_done("check")
+    left = {path.name: path.read_text() for path in networks.iterdir()}
+    assert left == {"87-podman.conflist": RENAMED, "mine.conf": "mine"}
+
+
 VOLUME = "/var/lib/kubelet/pods/some/volumes/claim"
 
 
