@@ -69,9 +69,13 @@ def test_each_port_has_just_its_own_paths(port: str, proxy: dict[str, Any]) -> N
 
 
 @on_each_port
-def test_a_request_may_have_64_mb(port: str, proxy: dict[str, Any]) -> None:
+def test_a_request_may_have_1_mb(port: str, proxy: dict[str, Any]) -> None:
     # 100: go on and send it.
     assert proxy["bodies"][port] == ["100", "413"]
+
+
+def test_an_xcom_of_a_task_may_have_64_mb(proxy: dict[str, Any]) -> None:
+    assert proxy["xcoms"] == ["100", "413"]
 
 
 @only_if(lambda facts: facts.sites, "nginx has no other site")

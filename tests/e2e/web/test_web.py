@@ -26,7 +26,7 @@ PORTS = {"page": 443, "pods": 8081}
 CLOSED: dict[str, object] = {"web_host": "127.0.0.1"}  # the default
 SMOKE_TEST = "Smoke test | Run a tiny DAG as a pod (about 10 s)"
 BROKEN = "/etc/nginx/conf.d/e2e.conf"
-MOST = 64 * 2**20  # bytes of a request
+MIB = 2**20
 TEN_YEARS = timedelta(days=3650)
 # Somebody's own site, and a welcome page that is not Debian's any more. A link as Debian makes it.
 WELCOME = "/etc/nginx/sites-available/default"
@@ -114,11 +114,18 @@ def test_people_and_pods_have_a_port_each(
 
 
 @pytest.mark.parametrize(
-    ("port", "path"), [("page", "/api/v2/variables"), ("pods", "/execution/xcoms/dag/run/task/key")]
+    ("port", "path", "most"),
+    [
+        ("page", "/api/v2/variables", MIB),
+        ("pods", "/execution/dag-runs/dag/run", MIB),
+        ("pods", "/execution/xcoms/dag/run/task/key", 64 * MIB),
+    ],
 )
-def test_a_request_may_have_64_mb(port: str, path: str, machine: Machine, airflow: Airflow) -> None:
+def test_a_request_may_have_1_mb_and_an_xcom_64(
+    port: str, path: str, most: int, machine: Machine, airflow: Airflow
+) -> None:
     """One byte more, nginx refuses by itself; this one Airflow does, for want of a token."""
-    for length, sent, expected in ((MOST, MOST, 401), (MOST + 1, 0, 413)):
+    for length, sent, expected in ((most, most, 401), (most + 1, 0, 413)):
         connection = http.client.HTTPSConnection(
             machine.address, PORTS[port], timeout=60, context=airflow.trusting
         )

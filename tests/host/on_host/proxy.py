@@ -20,6 +20,7 @@ from typing import Any
 PORTS: dict[str, tuple[str, int, bool]] = json.loads(sys.argv[1])
 AUTHORITY = "/etc/airflow/tls/ca.pem"
 PATHS = {"pods": "/execution/health", "page": "/api/v2/version"}
+XCOM = "/execution/xcoms/dag/run/task/key"
 MIB = 2**20
 CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -57,9 +58,9 @@ def status(port: str, path: str) -> int:
     return connection.getresponse().status
 
 
-def says_to_body_of(port: str, size: int) -> str:
+def says_to_body_of(port: str, path: str, size: int) -> str:
     """nginx's answer to a request that announces a body, before it would be sent."""
-    request = f"POST {PATHS[port]} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n"
+    request = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n"
     with contextlib.closing(connect(port)) as connection:
         connection.sendall(f"{request}Expect: 100-continue\r\n\r\n".encode())
         return connection.recv(1000).decode().split()[1]
@@ -93,8 +94,10 @@ def listens() -> dict[str, list[str]]:
 answer: dict[str, Any] = {
     "statuses": {port: {path: status(port, path) for path in PATHS.values()} for port in PORTS},
     "bodies": {
-        port: [says_to_body_of(port, size) for size in (64 * MIB, 64 * MIB + 1)] for port in PORTS
+        port: [says_to_body_of(port, PATHS[port], size) for size in (MIB, MIB + 1)]
+        for port in PORTS
     },
+    "xcoms": [says_to_body_of("pods", XCOM, size) for size in (64 * MIB, 64 * MIB + 1)],
     "shown": {port: shown(port) for port in PORTS},
     "kept": {path: CERTIFICATE.findall(read(path)) for path in glob.glob("/etc/airflow/tls/*.pem")},
     "names": own_names(),
