@@ -15,7 +15,7 @@ say() { printf '%s %s\n' "$1" "$2"; }
 
 # The values are arguments: bash would run a command in its text.
 # shellcheck disable=SC2016
-connects() { timeout 5 bash -c '</dev/tcp/$0/$1' "$1" "$2" 2>/dev/null; }
+connects() { timeout 12 bash -c '</dev/tcp/$0/$1' "$1" "$2" 2>/dev/null; }
 
 ask_tls() { # print the error of the certificate of the server $1 at port $2, without psql
     command -v openssl >/dev/null || return 0

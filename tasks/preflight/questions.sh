@@ -40,9 +40,10 @@ architecture=$(dpkg --print-architecture 2>/dev/null || uname -m)
 
 say() { printf '%s %s\n' "$1" "$2"; }
 
-# The values are arguments: bash would run a command in its text.
+# The values are arguments: bash would run a command in its text. The resolver asks a name server again,
+# or the next one, after 5 seconds, and half a minute is too long for a person who waits.
 # shellcheck disable=SC2016
-connects() { timeout 5 bash -c '</dev/tcp/$0/$1' "$1" "$2" 2>/dev/null; }
+connects() { timeout 12 bash -c '</dev/tcp/$0/$1' "$1" "$2" 2>/dev/null; }
 
 through_proxy() { # whether the server $1 can be reached on port $2, through the proxy if there is one
     if [ -z "$proxy" ]; then
@@ -50,7 +51,7 @@ through_proxy() { # whether the server $1 can be reached on port $2, through the
         return
     fi
     # shellcheck disable=SC2016 # the other shell expands it
-    timeout 10 bash -c 'exec 3<>"/dev/tcp/$1/$2" && printf "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" "$3" "$3" >&3 &&
+    timeout 12 bash -c 'exec 3<>"/dev/tcp/$1/$2" && printf "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" "$3" "$3" >&3 &&
         read -r answer <&3 && [[ $answer == *" 200 "* ]]' bash "${proxy% *}" "${proxy#* }" "$1:$2" 2>/dev/null
 }
 
@@ -268,8 +269,8 @@ ask_offline_folder() {
 
 ask_packages() {
     for url in $index_urls; do
-        reaches "$url" || say index_unreachable "$url"
-    done
+        reaches "$url" || say index_unreachable "$url" &
+    done | sort # once the last one has told
     # uv installs Airflow, and reads none of pip's configuration.
     [ -n "$index_urls" ] || [ -e "$uv_config" ] || [ -z "$pip_config" ] ||
         ! grep -Eiqs '^[[:space:]]*index[-_]url[[:space:]]*[=:]' "$pip_config" || say pip_index "$pip_config"
@@ -281,8 +282,8 @@ ask_downloads() {
         return
     fi
     for server in $download_hosts; do
-        through_proxy "$server" 443 || say unreachable "$server"
-    done
+        through_proxy "$server" 443 || say unreachable "$server" &
+    done | sort # once the last one has told
 }
 
 claim_is_missing() { # whether the cluster has no claim $1; one that does not answer is asked later
