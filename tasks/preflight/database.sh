@@ -13,7 +13,7 @@
 
 say() { printf '%s %s\n' "$1" "$2"; }
 
-# The values are arguments: bash would run a command in its text.
+# The values are arguments: bash would run a command in its text. The seconds are those of questions.sh.
 # shellcheck disable=SC2016
 connects() { timeout 12 bash -c '</dev/tcp/$0/$1' "$1" "$2" 2>/dev/null; }
 

@@ -144,10 +144,11 @@ def database_findings(settings: Settings, found: Mapping[str, Member]) -> Iterat
     """
     if settings.postgres.is_debians or settings.database_host or host.name not in found:
         return
-    own, running = found[host.name], [name for name, each in found.items() if each.runs]
+    own = found[host.name]
     servers = {name for name, _ in settings.postgres.servers}
     is_another = own.database != settings.postgres.database or own.servers.isdisjoint(servers)
-    if own.runs and len(running) > 1 and own.database and is_another:
+    several_run = own.runs and sum(each.runs for each in found.values()) > 1
+    if several_run and own.database and is_another:
         yield (
             f"this host's Airflow works with the database {own.database} of"
             f" {', '.join(sorted(own.servers))}, and the inventory names another one. The hosts"

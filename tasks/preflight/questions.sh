@@ -198,6 +198,17 @@ reaches() { # whether the server of the URL $1 answers
     reachable "$address" "$port"
 }
 
+# The proxy of each cluster, or its server if it has none: a server behind a proxy may drop packets from
+# here, and the wait for it would be for nothing.
+asked_servers() {
+    awk -F '[ "\047]+' '
+        function tell() { if (proxy != "") print proxy; else if (server != "") print server; proxy = server = "" }
+        /^ *- / { tell() }
+        /^[ -]*server:/ { sub(/^[ -]*server:/, ""); server = $2 }
+        /^[ -]*proxy-url:/ { sub(/^[ -]*proxy-url:/, ""); proxy = $2 }
+        END { tell() }' "$kubeconfig" | grep -v @ | sort -u
+}
+
 ask_kubeconfig() {
     [ -n "$kubeconfig" ] || return 0
     if [ ! -r "$kubeconfig" ]; then
@@ -207,12 +218,9 @@ ask_kubeconfig() {
     # Of a proxy's login only that there is one.
     grep -E "^[ -]*($safe_keys|proxy-url):" "$kubeconfig" |
         sed 's/\(^[ -]*proxy-url:\).*@.*/\1 login/; s/{.*//; s/^/safe |/'
-    for server in $(kubeconfig_values 'server|proxy-url'); do
-        case $server in
-        *@*) ;;
-        *) reaches "$server" && say reached "$server" ;;
-        esac
-    done
+    for server in $(asked_servers); do
+        reaches "$server" && say reached "$server" &
+    done | sort # once the last one has told
     # A path in the file is relative to the file's folder.
     for file in $(kubeconfig_values 'certificate-authority|client-certificate|client-key'); do
         (cd "${kubeconfig%/*}/" && [ -r "$file" ]) || say no_file "$file"

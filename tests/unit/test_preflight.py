@@ -697,6 +697,17 @@ def test_a_cluster_is_looked_for_where_its_address_says(
     assert any(each.endswith(f" bash -c </dev/tcp/$0/$1 {place}") for each in asked)
 
 
+def test_a_server_behind_a_proxy_is_not_asked(
+    offline: Path, tmp_path: Path, open_port: int
+) -> None:
+    """It may drop packets from here, and each run would wait for it."""
+    server, proxy = f"https://127.0.0.1:{open_port}", f"http://127.0.0.1:{open_port}"
+    place = "    server: https://192.0.2.9:6443\n"
+    text = KUBECONFIG.replace(place, f"    proxy-url: {proxy}\n    server: {server}\n")
+    report = ask(offline, kubeconfig(tmp_path / "config", text), about="reached")
+    assert proxy in report.all("reached") and server not in report.all("reached")
+
+
 @pytest.mark.parametrize(
     "server", ["https://a;touch${IFS}%s;b:1", "https://$(touch${IFS}%s):1", "https://[%s"]
 )
