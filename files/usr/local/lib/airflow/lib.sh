@@ -22,9 +22,7 @@ if [ -n "${PGCLUSTER-}" ]; then export PGCLUSTER; else unset PGCLUSTER; fi
 if [ "$(id -u)" = 0 ] && [ -w "${TEMPORARY-}" ]; then export TMPDIR="$TEMPORARY"; fi
 
 # Pass on the words of pods and other programs, without characters that would drive a terminal.
-printable() {
-    LC_ALL=C tr -d '\000-\010\013-\037\177'
-}
+printable() { LC_ALL=C tr -d '\000-\010\013-\037\177'; }
 
 # Say what is wrong, and end.
 fail() {
@@ -70,15 +68,19 @@ uv() {
     package_settings env UV_SYSTEM_CERTS=true UV_LINK_MODE=copy UV_NO_PROGRESS=true "$UV/bin/uv" "$@"
 }
 
-# Run a command with the inventory's package indexes, logins and authority, which uv and pip read. Root's
-# own logins come before those of the inventory, which win, in a file for this command alone.
+# Run a command with the inventory's package indexes, logins and authority, which uv and pip read.
 package_settings() (
     [ -z "$PACKAGE_INDEXES" ] || set -- env UV_CONFIG_FILE="$PACKAGE_INDEXES" "$@"
     [ -z "$DEFAULT_INDEX" ] || set -- env PIP_INDEX_URL="$DEFAULT_INDEX" "$@"
     [ -z "$PACKAGE_AUTHORITY" ] || set -- env SSL_CERT_FILE="$PACKAGE_AUTHORITY" "$@"
     set -- env PIP_CERT="${PACKAGE_AUTHORITY:-/etc/ssl/certs/ca-certificates.crt}" "$@"
-    logins=$(mktemp) && trap 'rm -f "$logins"' EXIT && { echo | cat ~/.netrc - "$PACKAGE_LOGINS" >"$logins" 2>/dev/null || true; }
-    NETRC="$logins" "$@"
+    if [ -e "$PACKAGE_LOGINS" ]; then
+        # NETRC takes the place of root's own file, so it has both; the inventory's logins win.
+        NETRC=$(mktemp) && export NETRC
+        trap 'rm -f "$NETRC"' EXIT
+        echo | cat ~/.netrc - "$PACKAGE_LOGINS" >"$NETRC" 2>/dev/null || true
+    fi
+    "$@"
 )
 
 # Print the digest by which pods name an image, if there is one.
@@ -96,6 +98,4 @@ pin_image() { # IMAGE DIGEST
 }
 
 # kubectl in Airflow's namespace, with the rights of the deploy.
-kube() {
-    $KUBECTL -n "$NAMESPACE" "$@"
-}
+kube() { $KUBECTL -n "$NAMESPACE" "$@"; }
