@@ -18,7 +18,8 @@ from tasks.worker import dags, image, policy, registry
 def deploy(settings: HostSettings) -> None:
     """Queue all operations of the deploy, in their order."""
     # Prepare. An Airflow that runs is not touched. Packages of the inventory may be impossible to
-    # install, so the virtual environment comes before the cluster and the database. The cluster
+    # install, so the virtual environment comes before the cluster and the database. But logins to a
+    # database elsewhere come with the users: it may refuse the earlier ones by now. The cluster
     # starts in the background, while the image is built.
     preflight.database.prepare(settings)
     system.install(settings)

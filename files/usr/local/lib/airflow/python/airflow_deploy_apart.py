@@ -245,7 +245,7 @@ def check(dag: Any) -> None:
     from airflow.timetables.base import Timetable
 
     if not isinstance(dag.timetable, Timetable):
-        raise TypeError("its timetable is none")
+        raise TypeError(f"{dag.timetable!r} is no timetable")
     for each in (dag, *dag.tasks):
         # Airflow sets each key of the row, also one with the name of a method.
         for name in getattr(each, "__dict__", ()):
