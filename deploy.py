@@ -9,7 +9,7 @@ from tasks import preflight
 from tasks.airflow import config, database, objects, secrets, services, timers, venv
 from tasks.cluster import access, certificates, minikube
 from tasks.day2 import cleanup, smoke_test, upgrade
-from tasks.host import address, metrics, postgres, proxy, serving, system
+from tasks.host import address, metrics, nginx, postgres, serving, system
 from tasks.lib import connection, groups, progress, pyinfra_cache, questions, shell, terminal
 from tasks.settings import HostSettings
 from tasks.worker import dags, image, policy, registry
@@ -25,7 +25,7 @@ def deploy(settings: HostSettings) -> None:
     system.install(settings)
     venv.install(settings)
     minikube.start(settings)
-    proxy.certify(settings)
+    nginx.certify(settings)
     postgres.configure(settings)
     secrets.create(settings)
     image.build(settings)
@@ -41,7 +41,7 @@ def deploy(settings: HostSettings) -> None:
     # backup first, and services.run starts it again. Objects need the database's schema, and
     # services need both. nginx must fit the version that it serves.
     with upgrade.guard(settings):
-        proxy.configure(settings)
+        nginx.configure(settings)
         config.write(settings)
         policy.admit(settings)
         database.migrate(settings)

@@ -357,7 +357,7 @@ class Place(NamedTuple):
     backup: bool | None = None
     # The step of the removal that takes it away; the other steps know how to stop its program.
     removal: Literal[
-        "files", "units", "address", "proxy", "metrics", "cluster", "database", "state"
+        "files", "units", "address", "nginx", "metrics", "cluster", "database", "state"
     ] = "files"
 
 
@@ -401,7 +401,7 @@ PLACES = (
     # It exists only during a rotation, which a restore would leave half done.
     Place(JWT_KEYS, "secret", "both keys while the jwt-secret changes", backup=False),
     # With the authority's key a thief could pass for the host; and pods trust the present one.
-    Place(TLS, "secret", "certificates and their keys", backup=False, removal="proxy"),
+    Place(TLS, "secret", "certificates and their keys", backup=False, removal="nginx"),
     # Airflow.
     Place("/opt/airflow", "data", "Airflow and its DAGs", ("root", "root", "755")),
     Place(VENVS, "made again", "virtual environments", ("root", "root", "755")),
@@ -417,7 +417,7 @@ PLACES = (
     # State and data.
     *(Place(home, "data", "a user's home", (user, user, "750")) for user, home in HOMES.items()),
     # Only root writes there, so nobody can plant a link in it.
-    Place(STATE, "state", "the deploy's notes", ("root", "root", "700"), removal="state"),
+    Place(STATE, "state", "the deploy's state", ("root", "root", "700"), removal="state"),
     Place(TEMPORARY, "state", "temporary files", ("root", "root", "700"), removal="state"),
     # Root owns it, so that no pod can close it to the others.
     Place(LOGS, "data", "logs of tasks", ("root", _D, "2770")),
@@ -432,8 +432,8 @@ PLACES = (
     Place(TEMPORARY_FILES, "configuration", "keeps minikube's temporary files", removal="cluster"),
     Place(NODE_LOGS_UNIT, "configuration", "shows the node the logs", removal="cluster"),
     Place(CONTAINERD_PROXY, "configuration", "containerd's proxy", removal="cluster"),
-    Place(NGINX_SITE, "configuration", "the proxy's site", removal="proxy"),
-    Place(NGINX_DROP_IN, "configuration", "records the proxy's inputs", removal="proxy"),
+    Place(NGINX_SITE, "configuration", "nginx's site", removal="nginx"),
+    Place(NGINX_DROP_IN, "configuration", "records nginx's inputs", removal="nginx"),
     Place(ADDRESS_CONFIG, "configuration", "the address of several hosts", removal="address"),
     Place(ADDRESS_DROP_IN, "configuration", "records keepalived's inputs", removal="address"),
     Place(

@@ -95,10 +95,10 @@ def _write_variables(settings: HostSettings) -> None:
 
 def _write_login(settings: HostSettings) -> None:
     if settings.web.login_config is None:
-        files.file(name="Remove the login's configuration", path=LOGIN_CONFIG, present=False)
+        files.file(name="Remove webserver_config.py", path=LOGIN_CONFIG, present=False)
         return
     secret_file(
-        name="Write the login's configuration",
+        name="Write webserver_config.py",
         path=LOGIN_CONFIG,
         content=settings.web.login_config,
         group=CONTROL_USER,

@@ -20,7 +20,7 @@ def create(settings: HostSettings) -> None:
     """
     if settings.is_first:
         ensure(
-            name="Make the secrets that are missing",
+            name="Create the secrets that are missing",
             program="secrets.sh",
             already="all secrets were made before",
         )

@@ -178,7 +178,7 @@ def run(settings: HostSettings) -> None:
         systemd.run(service.unit)
     systemd.run(WEB_SOCKET)  # after the api-server, which had its port in an earlier version
     run_unless(
-        name="Run airflow.target",  # an inactive target can't stop its units
+        name="Start airflow.target",  # an inactive target can't stop its units
         test='test "$(systemctl is-active airflow.target)" = active',
         commands=["systemctl start airflow.target"],
         already="it is active",

@@ -63,7 +63,7 @@ def remove_unwanted(settings: HostSettings) -> None:
 @deploy("Timers")
 def run(settings: HostSettings) -> None:
     """Each wanted timer runs, and the ends of certificates and the room on disks are recorded."""
-    systemd.load(name="Run the timers", kind="timers", already="they run as they are on the disk")
+    systemd.load(name="Start the timers", kind="timers", already="they run as they are on the disk")
     certificates.watch()
     if settings.metrics.port is not None:
         disks.watch()

@@ -72,7 +72,7 @@ def grant(settings: HostSettings) -> None:
             already="it leads to the cluster, and its token is not past the half of its life",
         )
     run_unless(
-        name="Let the services use the token",
+        name="Finish the change of the cluster-token",
         test=f"! test -e {TOKEN_MARK}",
         commands=[f"rm {TOKEN_MARK}"],
         already="no change of the token was cut off",

@@ -20,16 +20,16 @@ def renew() -> None:
         name="Renew Kubernetes' certificates",
         program=PROGRAM,
         args=["kubernetes"],
-        already="none of the cluster ends within 30 days",
+        already="none of the cluster expires within 30 days",
     )
 
 
 def watch() -> None:
     """The ends of all certificates are recorded."""
     ensure(
-        name="Record when certificates end",
+        name="Record when certificates expire",
         program=PROGRAM,
-        already="none of the cluster ends within 30 days, and the ends are recorded",
+        already="none of the cluster expires within 30 days, and the ends are recorded",
     )
 
 
@@ -43,7 +43,7 @@ def keep() -> None:
         record=UNITS_RECORD,
     )
     systemd.load(
-        name="Run the timer that renews Kubernetes' certificates",
+        name="Start the timer that renews Kubernetes' certificates",
         kind="timers",
         already="it runs as it is on the disk",
     )

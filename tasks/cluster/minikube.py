@@ -145,7 +145,7 @@ def _prepare_node(settings: HostSettings) -> None:
     folder, of_root = PurePosixPath(volumes).parent, r"\( -type d -uid 0 \)"
     only = "-ignore_readdir_race -maxdepth 1"  # other files of the folder come and go
     run_unless(
-        name="Make the folder of minikube's volumes",
+        name="Create the folder of minikube's volumes",
         test=f'test "$(stat -c "%u %F %a" {volumes})" = "0 directory 755"',
         commands=[
             # Another user who made it may have left links in it, which pods would mount.

@@ -145,12 +145,12 @@ def _end_of_all(settings: HostSettings, kind: str) -> None:
     """The first host goes last: as long as it has the files of a change, that is under way."""
     test = "true" if settings.is_first else f"{ROTATE} check end {kind}"
     run_unless(
-        name=f"Let the other hosts forget the old {kind}",
+        name=f"Remove the old {kind} from the other hosts",
         test=test,
         commands=[f"{ROTATE} apply end {kind}"],
         already="they have, or this is the first host",
     )
-    members.in_step(name=f"Wait until all have forgotten the old {kind}")
+    members.in_step(name=f"Wait until no other host has the old {kind}")
     _of_first(settings, f"End the change of the {kind}", "end", kind)
 
 

@@ -33,7 +33,7 @@ def guard(settings: HostSettings) -> Iterator[None]:
 def _begin(settings: HostSettings) -> None:
     """Airflow is stopped and backed up if its version or a package will change."""
     ensure(
-        name="Make the key that signs backups",
+        name="Create the key that signs backups",
         program="backup-key.sh",
         already="it was made before",
     )

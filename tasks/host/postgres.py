@@ -52,7 +52,7 @@ def log_in(settings: HostSettings) -> None:
         _write_logins(settings)
     if authority := settings.postgres.ca_certificate:
         whole_file.put(
-            name="Write the authority of the database",
+            name="Write the CA of the database",
             src=StringIO(authority),
             dest=DATABASE_AUTHORITY,
             mode="644",
@@ -97,7 +97,7 @@ def _run(settings: HostSettings) -> None:
     directory = f"/etc/postgresql/{settings.postgres.version}/main"
     config, access = f"{directory}/conf.d/airflow.conf", f"{directory}/pg_hba.conf"
     ensure(
-        name="Make the PostgreSQL cluster",
+        name="Create the PostgreSQL cluster",
         program="postgres-cluster.sh",
         args=[str(settings.postgres.version), str(settings.postgres_port)],
         already="it is there, on its port",
@@ -141,7 +141,9 @@ def _run(settings: HostSettings) -> None:
         database=DATABASE,
     )
     _start_again(settings)
-    systemd.service(name="Run PostgreSQL", service="postgresql", running=True, enabled=True)
+    systemd.service(
+        name="Start and enable PostgreSQL", service="postgresql", running=True, enabled=True
+    )
     ensure(
         name="Make PostgreSQL load its configuration",
         program="postgres.sh",
@@ -196,7 +198,7 @@ def _certify(settings: HostSettings) -> None:
         )
         return
     ensure(
-        name="Make PostgreSQL's certificate",
+        name="Create PostgreSQL's certificate",
         program="postgres-certificate.sh",
         args=[
             *(str(settings.postgres.version), TLS),
@@ -227,7 +229,7 @@ def _let_the_exporter_ask() -> None:
     """The exporter has a role that sees PostgreSQL's own figures; grants.sql gives it Airflow's."""
     ask = f"select pg_has_role('{METRICS_USER}', 'pg_monitor', 'member')"
     run_unless(
-        name="Let the exporter see figures of PostgreSQL",
+        name="Let the exporter read PostgreSQL's statistics",
         test=f'test "$(runuser -u postgres -- psql -XAtqc "{ask}")" = t',
         commands=[f'runuser -u postgres -- psql -Xqc "grant pg_monitor to {METRICS_USER}"'],
         already="it does",

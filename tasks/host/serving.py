@@ -82,7 +82,7 @@ def prepare(settings: HostSettings) -> None:
 def note() -> None:
     """The next deploy and the removal know that Airflow's hosts have their database here."""
     run_unless(
-        name="Note that Airflow's hosts have their database here",
+        name="Record that Airflow's hosts have their database here",
         test=f"test -s {DATABASE_MADE}",
         commands=[f"echo 'of the group {members.GROUP}' >{DATABASE_MADE}"],
         already="it is noted",

@@ -52,7 +52,7 @@ def remind(end: datetime, which: str, setting: str) -> None:
 
 def _certify(settings: HostSettings) -> None:
     ensure(
-        name="Make the certificate",
+        name="Create the host's certificate",
         program="host-certificate.py",
         args=[TLS, *names(settings)],
         already="it is of the host's own authority, for all of its names",

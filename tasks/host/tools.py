@@ -48,7 +48,7 @@ def _write_indexes(build: Build) -> None:
     )
     if build.ca_certificate:
         whole_file.put(
-            name="Write the authority of the package indexes",
+            name="Write the CA of the package indexes",
             src=StringIO(build.ca_certificate),
             dest=PACKAGE_AUTHORITY,
             mode="644",

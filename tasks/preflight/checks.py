@@ -245,8 +245,8 @@ def _minikube(settings: Settings, report: Report) -> Iterator[str]:
     elif report.one("node_mount"):
         yield (
             f"minikube_driver: the cluster's node was made without the host's {NODE_FOLDER}, and"
-            " minikube can't add that: if nobody else uses the cluster, run `minikube delete` on"
-            " the host, and deploy again, which makes it again"
+            " minikube can't add that: if nobody else uses the cluster, run"
+            " `sudo -H minikube delete` on the host, and deploy again, which makes it again"
         )
 
 
@@ -261,7 +261,7 @@ def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:
         yield (
             f"kubernetes_version: the cluster has Kubernetes {there}, and minikube can't change it"
             f' to an older one, {wanted}: write "{there}", or, if nobody else uses the cluster,'
-            " run `minikube delete` on the host first"
+            " run `sudo -H minikube delete` on the host first"
         )
         return
     between = releases.between(there, settings)

@@ -329,7 +329,7 @@ def prepare(settings: HostSettings) -> None:
         packages=database.packages(settings),
         record=PACKAGES_RECORD,
     )
-    ask(name="Ask the database", settings=settings)
+    ask(name="Check the existing database", settings=settings)
 
 
 @operation(is_idempotent=False)

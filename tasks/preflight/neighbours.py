@@ -170,7 +170,8 @@ def _postgres(settings: Settings, report: Report) -> Iterator[str]:
         if names:
             yield (
                 f"the PostgreSQL cluster {wanted} has the {kind} {', '.join(names)}, which this"
-                f" deploy did not make, and the deploy would take the cluster over: {keep}"
+                " deploy did not make, and the deploy would take this PostgreSQL cluster over:"
+                f" {keep}"
             )
 
 

@@ -15,7 +15,7 @@ from pyinfra.facts.server import Command
 
 from tasks import layout
 from tasks.cluster import access
-from tasks.host import address, metrics, proxy
+from tasks.host import address, metrics, nginx
 from tasks.layout import CONTROL_USER, DAGS_USER, DATA, MADE_AGAIN, STATE
 from tasks.lib import connection, groups, lock, members, shell, terminal
 from tasks.lib.operations import ensure_sent, with_arguments
@@ -114,7 +114,7 @@ def airflow(keep_data: bool = False) -> None:
     if given.serves:
         _remove_serving(settings, keep_data)
         return
-    proxy.remove()
+    nginx.remove()
     if settings.kubernetes.uses_minikube:
         _remove_minikube(settings)
     elif not _cluster_goes() and _is_last(settings):
@@ -229,7 +229,7 @@ def _remove_minikube(settings: HostSettings) -> None:
     if engine := settings.node_engine:
         # While its container still names the image.
         ensure_sent(
-            name="Note the image of the node",
+            name="Record the image of the node",
             program=_HERE / "node-image.sh",
             args=["noted", NODE_IMAGE_NOTE, engine, NODE_CONTAINER, unit],
             already="it is noted, or there is no node",
@@ -257,7 +257,7 @@ def _remove_minikube(settings: HostSettings) -> None:
         )
         return
     ensure_sent(
-        name="Clean the node",
+        name="Remove Kubernetes' files from the host",
         program=_HERE / "node-reset.sh",
         args=NODE,
         already="nothing of Kubernetes is left",
@@ -335,7 +335,7 @@ def _remove_packages() -> None:
     ensure_sent(
         name="Purge the Debian packages that came with the deploy",
         program=_HERE / "purge.sh",
-        args=[layout.PACKAGES_RECORD, proxy.WELCOME_PAGE, *left],
+        args=[layout.PACKAGES_RECORD, nginx.WELCOME_PAGE, *left],
         already="none are left",
     )
 
@@ -348,7 +348,7 @@ def _keep_packages_of_others() -> None:
         for engine, names in layout.ENGINE_PACKAGES.items()
     ]
     record, site = layout.PACKAGES_RECORD, layout.NGINX_SITE
-    args = [record, "/etc/postgresql", proxy.NGINX, site, NODE_CONTAINER, *engines]
+    args = [record, "/etc/postgresql", nginx.NGINX, site, NODE_CONTAINER, *engines]
     check = with_arguments(program, ["check", *args])
     if said := host.get_fact(Command, command=f"(\n{check}) 2>&1 || true"):
         logger.info(f"    {host.name}: {said}")

@@ -149,7 +149,7 @@ def _trust(settings: HostSettings, registry: Registry, certificate: str) -> None
     for place in places:
         files.directory(name=f"Create {place}", path=place, mode="755")
     whole_file.put(
-        name="Write the registry's authority",
+        name="Write the registry's CA",
         src=StringIO(certificate),
         dest=authority,
         mode="644",
@@ -159,7 +159,7 @@ def _trust(settings: HostSettings, registry: Registry, certificate: str) -> None
     # The images of Docker Hub have the name of a server that does not serve them.
     server = f"https://{DOCKER_HUB if registry.host == 'docker.io' else registry.host}"
     whole_file.put(
-        name="Let containerd trust the registry's authority",
+        name="Let containerd trust the registry's CA",
         src=StringIO(
             f'server = "{server}"\n\n[host."{server}"]\n'
             f'  capabilities = ["pull", "resolve"]\n  ca = "{authority}"\n'
@@ -169,7 +169,7 @@ def _trust(settings: HostSettings, registry: Registry, certificate: str) -> None
     )
     option = f'config_path = "{CONTAINERD_HOSTS}"'
     run_unless(
-        name="Let containerd look for registries' authorities",
+        name="Let containerd look for registries' CAs",
         test=f"grep -qF '{option}' {CONTAINERD_CONFIG}",
         commands=[
             f"sed -i 's|config_path = \"\"|{option}|' {CONTAINERD_CONFIG}",

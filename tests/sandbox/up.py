@@ -37,10 +37,10 @@ def up(release: str, driver: str) -> int:
         f"""
 {smoke}
 
-  Web page   https://{made.address} (its certificate is its own)
+  Web page   https://{made.address} (the browser warns: the machine has a CA of its own)
   User       admin
   Password   {_ssh()} cat /etc/airflow/secrets/admin-password
-  Look       {_ssh()}
+  Log in     {_ssh()}
   Remove     ./tests/sandbox/down
 """
     )

@@ -647,7 +647,7 @@ ARRIVES: dict[str, Callable[[Plan], Any]] = {
     "web_host_names": lambda plan: words_of(plan, "host-certificate.py")[1:],
     "web_base_url": lambda plan: config(plan)["api"]["base_url"],
     "web_certificate": lambda plan: plan.named("Write the web page's own certificate").inputs[0],
-    "web_login_config": lambda plan: plan.named("Write the login's configuration").inputs[0],
+    "web_login_config": lambda plan: plan.named("Write webserver_config.py").inputs[0],
     "web_users": lambda plan: users(plan)["users"],
     "web_roles": lambda plan: users(plan)["roles"],
     "web_admin_user": lambda plan: formats.host_values(plan)["ADMIN_USER"],

@@ -132,7 +132,7 @@ def test_a_certificate_that_ends_soon_is_named(which: str, host: Host) -> None:
     make(host.folder / which, 31)
     assert "does not have the ends" in host.check("certificates.py")
     make(host.folder / which, 29)
-    assert f"{which} ends on " in host.check("certificates.py")
+    assert f"{which} expires on " in host.check("certificates.py")
 
 
 def test_those_of_a_node_in_a_container_are_renewed_there(
@@ -146,7 +146,7 @@ def test_those_of_a_node_in_a_container_are_renewed_there(
         text = (host.bin / program).read_text().partition("\n")[2]
         host.program(program, f'test "${{IN_NODE-}}" = yes || exit 3\n{text}')
     host.values["IN_NODE"] = "podman exec -i minikube"
-    assert "server.crt ends on " in host.check("certificates.py")
+    assert "server.crt expires on " in host.check("certificates.py")
     done = host.run("certificates.py", "apply")
     assert (done.returncode, done.stderr) == (0, "")
     assert days(server)["kubernetes"] == 365
@@ -177,7 +177,7 @@ def test_certificates_are_renewed_and_read_again(host: Host, server: postgres.Se
     give_kubeadm(host, renews=True)
     done = host.run("certificates.py", "apply")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Kubernetes' certificates were renewed; the first ends on" in done.stdout
+    assert "Kubernetes' certificates were renewed; the first expires on" in done.stdout
     # The static pods read them when they start.
     assert host.called("crictl")[-1] == ["--timeout=1m", "stop", "an-id"]
     assert days(server)["kubernetes"] == 365
@@ -219,7 +219,7 @@ def test_those_of_kubernetes_alone_need_no_database(host: Host) -> None:
     host.program("setpriv", "exit 1")
     assert host.apply(*KUBERNETES) == host.check(*KUBERNETES) == ""
     certificate(host.folder / "certs/etcd/server.crt", 20)
-    assert "server.crt ends on " in host.check(*KUBERNETES)
+    assert "server.crt expires on " in host.check(*KUBERNETES)
     give_kubeadm(host, renews=True)
     assert "were renewed" in host.run("certificates.py", "apply", "kubernetes").stdout
     assert host.check(*KUBERNETES) == "" and not host.called("setpriv")
@@ -255,7 +255,7 @@ def test_minikubes_own_certificates_are_made_again(host: Host) -> None:
     profile = host.folder / "profile"
     host.values["MINIKUBE_CERTIFICATES"] = f"{profile}/*.crt"
     certificate(profile / "client.crt", 20)
-    assert "client.crt ends on " in host.check(*KUBERNETES)
+    assert "client.crt expires on " in host.check(*KUBERNETES)
     give_kubeadm(host, renews=False)
     new = f"{host.folder}/new.crt"
     # minikube keeps one that has not ended.
@@ -293,7 +293,7 @@ def test_a_config_of_kubeadm_that_is_gone_or_planted_is_written_again(
     host.program("systemctl", "exit 1")
     assert "does not write it again" in host.apply(*KUBERNETES)
     assert not host.called("kubeadm")
-    assert "server.crt ends on " in host.check(*KUBERNETES)  # and is still to be renewed
+    assert "server.crt expires on " in host.check(*KUBERNETES)  # and is still to be renewed
     writes = f'rm -rf {folder}; mkdir {folder}; echo "minikube\'s" > {config}'
     host.program("systemctl", "")
     assert "has not written" in host.apply(*KUBERNETES)

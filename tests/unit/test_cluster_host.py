@@ -117,11 +117,11 @@ def test_the_cluster_starts_before_the_database_and_is_waited_for_after_it() -> 
     order = [
         "Install the Debian packages",
         "Start minikube in the background",
-        "Run PostgreSQL",
-        "Note that Airflow's hosts have their database here",
+        "Start and enable PostgreSQL",
+        "Record that Airflow's hosts have their database here",
         "Wait for minikube",
         "Renew Kubernetes' certificates",
-        "Run the timer that renews",
+        "Start the timer that renews",
         "Wait for the hosts of the groups",
     ]
     plan = fake.plan(fake.with_both())
@@ -175,7 +175,7 @@ def test_airflow_uses_it_as_an_existing_one(several: bool) -> None:
     (slices,) = (each for each in objects if each["kind"] == "EndpointSlice")
     found = [address for each in slices["endpoints"] for address in each["addresses"]]
     assert found == [f"192.0.2.{number}" for number in ((1, 2, 3) if several else (1,))]
-    certificate = plan.named("Make the certificate").commands[0].split()
+    certificate = plan.named("Create the host's certificate").commands[0].split()
     assert "airflow-api.airflow-control.svc" in certificate
 
 
@@ -385,7 +385,10 @@ def test_the_cluster_goes_with_all_that_is_in_it() -> None:
             "Stop and remove Airflow's units",
             "Wait until no host of this run has Airflow's services",
         ]
-        assert "Delete the cluster (about 20 s)" in names and "Clean the node" in names
+        assert (
+            "Delete the cluster (about 20 s)" in names
+            and "Remove Kubernetes' files from the host" in names
+        )
         assert ("Remove the deploy's state" in names) is not keep
         assert not [name for name in names if "database" in name]
         # Airflow's host need not empty a cluster that goes.

@@ -128,7 +128,7 @@ def test_containerd_looks_for_registries_authorities_from_the_start() -> None:
     text = OUR_FILE.read_text()
     assert plugin(text)["registry"]["config_path"] == CONTAINERD_HOSTS
     plan = fake.plan(fake.settings(fake.VARIANTS["registry"]))
-    named = plan.named("Let containerd look for registries' authorities").commands
+    named = plan.named("Let containerd look for registries' CAs").commands
     expression = named[0].split("'")[1]
     for path in DEFAULTS.glob("1.*"):
         older = plugin(edited(path.read_text(), expression))

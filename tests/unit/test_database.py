@@ -171,7 +171,7 @@ def test_the_host_has_no_postgresql_of_its_own() -> None:
     # Nothing but the client is there before the database is asked.
     assert plan.names[:2] == [
         "Database | Install PostgreSQL's client",
-        "Database | Ask the database",
+        "Database | Check the existing database",
     ]
     backup = plan.uploads["/etc/systemd/system/airflow-backup.service.d/30-host.conf"]
     assert "PrivateNetwork=no" in backup

@@ -216,7 +216,7 @@ def test_airflow_reaches_it_as_an_existing_one(settings: HostSettings) -> None:
     assert plan.names[:3] == [
         "Serving host | Wait for the hosts of the groups database and cluster",
         "Database | Install PostgreSQL's client",
-        "Database | Ask the database",
+        "Database | Check the existing database",
     ]
     values = formats.host_values(plan)
     assert (values["PGCLUSTER"], values["METRICS_ROLE"]) == ("", "prometheus")

@@ -327,7 +327,7 @@ def test_everything_is_told_the_same_cluster() -> None:
     assert settings.environment == {"PGCLUSTER": "15/main"}
     (packages,) = plan.named("Install Debian packages").commands
     assert " postgresql-15 " in packages and "postgresql-17" not in packages
-    made = plan.named("Make the PostgreSQL cluster").commands
+    made = plan.named("Create the PostgreSQL cluster").commands
     assert made == ["/usr/local/lib/airflow/postgres-cluster.sh apply 15 5433"]
 
 

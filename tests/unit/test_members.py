@@ -343,7 +343,7 @@ def test_a_member_tells_where_its_database_is(host: stand_ins.Host) -> None:
 
 
 ONCE = (
-    "Make the secrets that are missing",
+    "Create the secrets that are missing",
     "Build the worker image",
     "Try the worker image",
     "Apply Airflow's objects",
@@ -408,8 +408,8 @@ def test_the_others_find_done_what_they_copy(monkeypatch: pytest.MonkeyPatch) ->
         return found
 
     for done, copied in (
-        ("Make the certificate", "Copy the authority of the first host"),
-        ("Make the secrets", "Copy the secrets of the first host"),
+        ("Create the host's certificate", "Copy the authority of the first host"),
+        ("Create the secrets", "Copy the secrets of the first host"),
         ("Build the worker image", "Copy the digests that the first host knows"),
         ("Try the worker image", "Copy the digests that the first host knows"),
         ("Find out whether a backup", "Stop the other hosts"),
@@ -420,8 +420,8 @@ def test_the_others_find_done_what_they_copy(monkeypatch: pytest.MonkeyPatch) ->
     ):
         assert place(done, {FIRST}) < place(copied, every), copied
     assert place("Stop the other hosts", every) < place("Back Airflow up", {FIRST})
-    assert place("Copy the authority", every) < place("Make the certificate", others)
-    assert place("Make the key that signs", every) < place("Copy the key that signs", every)
+    assert place("Copy the authority", every) < place("Create the host's certificate", others)
+    assert place("Create the key that signs", every) < place("Copy the key that signs", every)
     assert place("Apply Airflow's objects", {FIRST}) < place(
         "Write the kubeconfig of airflow-renewal", every
     )
@@ -465,7 +465,9 @@ def test_the_name_for_pods_has_the_addresses_of_all_hosts() -> None:
 
 def test_the_certificate_of_each_host_has_the_names_of_all() -> None:
     for position in (0, 1):
-        (command,) = fake.plan(fake.several(position)).named("Make the certificate").commands
+        (command,) = (
+            fake.plan(fake.several(position)).named("Create the host's certificate").commands
+        )
         assert {"air-1", "air-2", "192.0.2.3", "airflow-api.airflow-control.svc"} <= {
             *command.split()
         }

@@ -176,7 +176,7 @@ def test_packages_that_may_be_impossible_come_before_the_cluster_and_the_databas
             "Write the lock file of Airflow",
             "Install Airflow (",
             "Start minikube in the background",
-            "Run PostgreSQL",
+            "Start and enable PostgreSQL",
         ),
     )
     assert sorted(found := [*positions]) == found
@@ -258,20 +258,20 @@ def test_the_key_of_an_own_certificate_is_in_nothing_that_pyinfra_shows() -> Non
 
 def test_pods_are_sent_to_nginx_when_it_is_there() -> None:
     order = [
-        "Make the certificate",
+        "Create the host's certificate",
         "Apply Airflow's objects in the cluster",
         # An api-server of an earlier version runs until here.
         "Load the worker image",
         "Write nginx's site airflow",
-        "Run nginx",
+        "Start and enable nginx",
         "Write pod_template.yaml",
         "Run airflow-api-server",
-        "Run the timers",
+        "Start the timers",
     ]
     plan = fake.plan(fake.settings())
     places = [plan.position(name) for name in order]
     assert places == sorted(places)
-    (command,) = plan.named("Run nginx").commands
+    (command,) = plan.named("Start and enable nginx").commands
     assert command.startswith("/usr/local/lib/airflow/nginx.sh apply 0.0.0.0:8081 ")
 
 
@@ -323,12 +323,12 @@ ORDER = [
     "Install Airflow",
     "Start minikube in the background",
     "Create database airflow",
-    "Make the secrets",
+    "Create the secrets",
     "Build the worker image",
     "Wait for minikube",
     "Write the kubeconfig of airflow-control-plane",
     "Load the worker image",
-    "Make the key that signs backups",
+    "Create the key that signs backups",
     "Write airflow.cfg",
     "Migrate the database",
     "Create the web page's user",

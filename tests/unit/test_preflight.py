@@ -299,7 +299,7 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
             {"kubernetes": ["1.35.8"], "minikube_driver": ["docker"], "node_mount": ["missing"]},
             {"minikube_driver": "docker"},
             "was made without the host's /opt/airflow",
-            "`minikube delete`",
+            "`sudo -H minikube delete`",
         ),
         ({"registry": ["unreachable"]}, REGISTRY, "registry.example does not answer", "the port"),
         ({"offline": ["kubectl is missing"]}, OFFLINE, "/srv/offline: kubectl", "again"),

@@ -120,7 +120,7 @@ PROMISES: dict[str, Kept] = {
     ),
     # A machine that is sold with so much has a little less.
     r"(\d+) GB of memory": lambda plan, said: int(said) - 1 < checks.MIN_MEMORY_GIB < int(said),
-    r"(\d+) GB of free disk": lambda plan, said: int(said) == checks.MIN_DISK_GIB,
+    r"(\d+) GiB of free disk": lambda plan, said: int(said) == checks.MIN_DISK_GIB,
     r"Python \((3\.\d+) on Debian 12": lambda plan, said: RELEASES["bookworm"].python == said,
     r"(3\.\d+) on Debian 13": lambda plan, said: RELEASES["trixie"].python == said,
     r"(3\.\d+) on Ubuntu 24.04": lambda plan, said: RELEASES["noble"].python == said,

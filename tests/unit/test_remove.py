@@ -107,7 +107,7 @@ DELETED_BY: dict[str, Callable[[list[str]], set[str]]] = {
     "node-logs.sh": lambda arguments: {arguments[0]},  # the folder is empty by then
     "node-reset.sh": set,
     "objects.sh": lambda arguments: set(),
-    "proxy-remove.sh": set,
+    "nginx-remove.sh": set,
     "purge.sh": lambda arguments: set(arguments[:2]),  # it empties the folders after them
     "unit-gone.sh": lambda arguments: {arguments[0], *arguments[2:]},
     "units.sh": lambda arguments: {f"{arguments[0]}/airflow*", *arguments[1:]},
@@ -143,7 +143,7 @@ def is_like(path: Path, pattern: str) -> bool:
 
 
 # The place of the drop-in in the arguments of a program.
-DROP_INS = {"proxy-remove.sh": 3, "unit-gone.sh": 1}
+DROP_INS = {"nginx-remove.sh": 3, "unit-gone.sh": 1}
 
 
 def left(plan: Plan, removal: Plan) -> set[str]:
@@ -553,7 +553,7 @@ def test_networks_of_others_stay_and_get_their_names_again(tmp_path: Path) -> No
     for name in (*HARMLESS, "findmnt"):
         (folder / name).write_text("#!/bin/sh\n")
         (folder / name).chmod(0o755)
-    (command,) = fake.removal({}, False).named("Clean the node").commands
+    (command,) = fake.removal({}, False).named("Remove Kubernetes' files from the host").commands
     given = shlex.split(command.splitlines()[1])
     patterns = [
         each.replace("/etc/cni", str(tmp_path)) for each in given if each.startswith("/etc/cni/")

@@ -914,7 +914,7 @@ def test_nobody_can_plant_the_folder_of_minikubes_volumes(
     elif planted != "nothing":
         folder.mkdir()
         (folder / "link").symlink_to(elsewhere)
-    claim, create = plan.named("Make the folder of minikube's volumes").commands
+    claim, create = plan.named("Create the folder of minikube's volumes").commands
     claim = claim.replace(layout.HOSTPATH_VOLUMES, str(folder))
     # Who runs the tests stands for root, and for somebody else.
     root = os.getuid() + (planted != "root's folder")

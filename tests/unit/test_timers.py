@@ -101,7 +101,7 @@ def test_all_timers_but_that_of_the_endpoint_are_written_by_default(plan: Plan) 
 
 def test_the_timers_that_were_written_are_enabled_and_started(variant: Plan, stage: Stage) -> None:
     written = [Path(path).name for path in variant.uploads if path.endswith(".timer")]
-    (command,) = variant.named("Run the timers").commands
+    (command,) = variant.named("Start the timers").commands
     assert command == f"{layout.LIB}/load-units.sh apply timers"
     (stage.folder / "units").write_text(variant.uploads[f"{layout.UNITS_RECORD}.new"])
     stage.program("systemctl")
@@ -191,7 +191,7 @@ def test_the_certificate_is_renewed_for_the_same_names(variant: str) -> None:
     settings = fake.settings(fake.VARIANTS[variant])
     _, service = units(fake.plan(settings), "certificate")
     (command,) = service.commands("Service.ExecStart")
-    made = fake.plan(settings).named("Make the certificate").commands
+    made = fake.plan(settings).named("Create the host's certificate").commands
     assert made == [shlex.join(command)]
 
 

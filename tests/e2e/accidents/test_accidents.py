@@ -106,7 +106,7 @@ def test_a_lost_key_comes_back_from_the_backup_that_the_deploy_names(
     assert run.code != 0
     assert f"{KEY} is lost or empty" in run.output and file in run.output
     assert shell(f"test -s {KEY} && echo made again || true") == ""
-    command = re.search(r"tar -xOf \S+ host\.tar \| sudo tar -xC / \S+", run.output)
+    command = re.search(r"sudo tar -xOf \S+ host\.tar \| sudo tar -xC / \S+", run.output)
     assert command
     shell(command[0].replace("sudo ", ""))
     assert shell(f"sha256sum {KEY}") == before
@@ -264,7 +264,7 @@ def test_a_reboot_between_two_tokens_of_the_cluster_fails_no_task(shell: Shell) 
         assert "active" not in shell(f"systemctl is-active {unit} || true").split()
     run = deploy()
     assert run.code == 0, run.output
-    assert "Kubernetes | Let the services use the token" in run.changed
+    assert "Kubernetes | Finish the change of the cluster-token" in run.changed
     is_settled(shell)
 
 

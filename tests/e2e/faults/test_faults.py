@@ -39,7 +39,7 @@ EDITS = {
         "Kubernetes | Apply Airflow's objects in the cluster"
     ],
     "rm /opt/airflow/dags/example_bash.py": ["DAGs | Copy the DAGs"],
-    "systemctl disable --quiet airflow-backup.timer": ["Timers | Run the timers"],
+    "systemctl disable --quiet airflow-backup.timer": ["Timers | Start the timers"],
 }
 
 
@@ -120,7 +120,7 @@ def test_a_scheduler_that_hangs_is_named(shell: Shell, airflow: Airflow) -> None
     shell("systemctl kill --signal=SIGKILL --kill-whom=main airflow-scheduler")
     healed = deploy()
     assert healed.code == 0, healed.output
-    assert "Timers | Run the timers" in healed.changed
+    assert "Timers | Start the timers" in healed.changed
 
 
 # How the pod template is broken, and what the smoke test must say of it.

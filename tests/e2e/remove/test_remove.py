@@ -28,9 +28,9 @@ from tests.support import wait_for
 # Some of its steps, in order: it is killed in each of them.
 INTERRUPTED_AT = (
     "Stop and remove Airflow's units",
-    "Remove the proxy",
+    "Remove nginx's site airflow",
     "Delete the cluster",
-    "Clean the node",
+    "Remove Kubernetes' files from the host",
     "Remove the database and the roles",
     "Purge the Debian packages",
 )

@@ -84,10 +84,10 @@ def run(words: str) -> str:
 
 def test_the_printed_address_and_login_are_right(printed: str) -> None:
     assert re.match(r"Smoke test passed in [\d.]+ s: a task ran as a pod\.\n", printed)
-    look = line(printed, "Look")
+    look = line(printed, "Log in")
     assert run(f"{look} hostname") == machine_name()
     address, said = line(printed, "Web page").split(" ", 1)
-    assert said == "(its certificate is its own)"
+    assert said == "(the browser warns: the machine has a CA of its own)"
     page = Airflow(
         address,
         line(printed, "User"),

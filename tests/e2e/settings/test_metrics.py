@@ -24,11 +24,11 @@ from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
 PORT = 9187
-RECORDED = "Timers | Record when certificates end"
+RECORDED = "Timers | Record when certificates expire"
 TIMER = (
     "Services | Install the units",
     "Services | Make systemd load and enable the units",
-    "Timers | Run the timers",
+    "Timers | Start the timers",
     "Timers | Record the free space of the file systems",
 )
 RULES = ROOT / "files/etc/prometheus/airflow.rules.yaml"
@@ -76,7 +76,7 @@ def endpoint(shell: Shell) -> Iterator[None]:
         "Install the units",
         "Make systemd load and enable the units",
         "Remove airflow-disks",
-        "Run the timers",
+        "Start the timers",
     }
     assert shell(f"ss -Hltn sport = :{PORT}") == ""
 

@@ -196,8 +196,8 @@ def test_what_nginx_can_not_read_is_not_loaded(
     assert run.code == 0, run.output
     # The timer that renews the certificate reads the names there.
     assert "CERTIFICATE_NAMES=another.example" in shell("cat /etc/airflow/host.env").splitlines()
-    recorded = "Timers | Record when certificates end"
-    assert run.changed == ["Proxy | Run nginx", recorded]
+    recorded = "Timers | Record when certificates expire"
+    assert run.changed == ["nginx | Start and enable nginx", recorded]
     assert shown(machine, *PORTS).isdisjoint(before)
     # A task that runs since then goes on. People import the authority with its new limit.
     assert status(machine, PORTS["pods"], "/execution/health", task) == 200
@@ -215,7 +215,9 @@ def test_other_sites_stay_and_so_does_a_changed_welcome_page(
     shell(f"cp /root/welcome {WELCOME}")
     run = deploy()
     assert run.code == 0, run.output
-    assert {"Proxy | Disable nginx's welcome page", "Proxy | Run nginx"} <= {*run.changed}
+    assert {"nginx | Disable nginx's welcome page", "nginx | Start and enable nginx"} <= {
+        *run.changed
+    }
     assert shell(f"ls {ENABLED}").split() == ["airflow", "e2e"]
     assert [said_by(shell, port) for port in SITES] == [8090, 0]
     assert shell("ss -Hltn sport = :80") == ""

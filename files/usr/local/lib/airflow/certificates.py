@@ -199,7 +199,7 @@ def restart(unread: Path) -> None:
         fail("Kubernetes' certificates were renewed, but the node does not show them")
     if end.is_soon():
         fail(f"kubeadm has renewed Kubernetes' certificates, but not {end.file}")
-    print(f"Kubernetes' certificates were renewed; the first ends on {end.day()}")
+    print(f"Kubernetes' certificates were renewed; the first expires on {end.day()}")
 
 
 # The record
@@ -259,7 +259,7 @@ def check(unread: Path, *, alone: bool) -> None:
     if unread.exists():
         fail("Kubernetes' components have not started again since their certificates were renewed")
     if (end := kubernetes()) and end.is_soon():
-        fail(f"{end.file} ends on {end.day()}")
+        fail(f"{end.file} expires on {end.day()}")
     if alone:
         return
     if recorded() != ends(end):

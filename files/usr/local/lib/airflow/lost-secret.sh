@@ -33,12 +33,12 @@ fernet-key)
     from=$(backup)
     [ -z "$from" ] ||
         fail "$lost. Bring it back from a backup, then deploy again:" \
-            "tar -xOf $from host.tar | sudo tar -xC / $file"
+            "sudo tar -xOf $from host.tar | sudo tar -xC / $file"
     # Nobody but the holder of the private key can look into an encrypted one.
     from=$(backups '*' | grep -m 1 '\.age$' || true)
     [ -z "$from" ] ||
         fail "$lost. Bring it back from a backup with the private key of retention_backup_recipient, then deploy again:" \
-            "age --decrypt -i KEY_FILE $from | tar -xO host.tar | sudo tar -xC / $file"
+            "sudo age --decrypt -i KEY_FILE $from | tar -xO host.tar | sudo tar -xC / $file"
     fail "$lost. No readable backup in $BACKUPS has it: bring one back from elsewhere. Without the key" \
         "nobody can read them: delete them, then deploy again:" \
         "sudo $here/owner.sh psql -c 'delete from connection; delete from variable; delete from trigger'"

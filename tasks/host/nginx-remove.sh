@@ -1,9 +1,9 @@
 #!/bin/sh
-# proxy-remove.sh check|apply SITE LINK DROP_IN TLS STAMP: nginx serves nothing of Airflow. It runs if
+# nginx-remove.sh check|apply SITE LINK DROP_IN TLS STAMP: nginx serves nothing of Airflow. It runs if
 # it has other sites. The removal sends this text to the host with the arguments on top.
 set -u
 [ $# = 6 ] || {
-    echo "usage: proxy-remove.sh check|apply SITE LINK DROP_IN TLS STAMP" >&2
+    echo "usage: nginx-remove.sh check|apply SITE LINK DROP_IN TLS STAMP" >&2
     exit 2
 }
 action=$1 site=$2 link=$3 drop_in=$4 tls=$5 stamp=$6
@@ -31,7 +31,7 @@ apply)
     rm -rf "$site" "$tls"
     ;;
 *)
-    echo "usage: proxy-remove.sh check|apply SITE LINK DROP_IN TLS STAMP" >&2
+    echo "usage: nginx-remove.sh check|apply SITE LINK DROP_IN TLS STAMP" >&2
     exit 2
     ;;
 esac

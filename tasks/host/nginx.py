@@ -26,13 +26,13 @@ WELCOME_CHANGED = "dpkg -V nginx-common | grep -q /default$"
 WELCOME_PAGE = "/var/www/html/index.nginx-debian.html"
 
 
-@deploy("Proxy")
+@deploy("nginx")
 def certify(settings: HostSettings) -> None:
     """The host has its certificates."""
     tls.configure(settings)
 
 
-@deploy("Proxy")
+@deploy("nginx")
 def configure(settings: HostSettings) -> None:
     """nginx serves the site before pods use it.
 
@@ -40,7 +40,7 @@ def configure(settings: HostSettings) -> None:
     """
     _write_site(settings)
     ensure(
-        name="Run nginx",
+        name="Start and enable nginx",
         program="nginx.sh",
         args=[_listening(settings), *_refused(settings)],
         already="it runs with its inputs as they are",
@@ -127,10 +127,10 @@ def _announce(settings: HostSettings) -> None:
 
 
 def remove() -> None:
-    """There is no proxy. The package stays, and nginx runs if it has other sites."""
+    """nginx serves nothing of Airflow. The package stays, and nginx runs if it has other sites."""
     ensure_sent(
-        name="Remove the proxy",
-        program=Path(__file__).with_name("proxy-remove.sh"),
+        name="Remove nginx's site airflow",
+        program=Path(__file__).with_name("nginx-remove.sh"),
         args=[
             NGINX_SITE,
             f"{ENABLED}/airflow",
