@@ -272,6 +272,13 @@ ORIGINAL = ".before-airflow"  # suffix of a file of PostgreSQL's own, for the re
 
 # Signs backups. No backup contains it, so a changed backup can't pass for the host's own.
 BACKUP_KEY = f"{STATE}/backup-key"
+# What the first of several hosts makes once, for all of them. Files of a change come first: a host
+# that has both keys should know which one is new.
+SHARED_SECRETS = tuple(
+    f"{SECRETS}/{name}{suffix}" for suffix in (".next", "") for name in MADE_SECRETS
+)
+SHARED_AUTHORITY = (f"{TLS}/ca-key.pem", PODS_AUTHORITY)
+SHARED_USERS = (USERS_MADE, USER_PASSWORDS)
 # Exists while a restore changes database and keys; has the command that continues it.
 RESTORE_MARK = f"{STATE}/restore-unfinished"
 # Exists while the cluster has new accounts and the host has old tokens; says how to continue.

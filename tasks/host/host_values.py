@@ -170,18 +170,12 @@ def _of_serving(settings: HostSettings) -> dict[str, str]:
 
 def _of_several(settings: HostSettings) -> dict[str, str]:
     """More values if several hosts are one Airflow: the role of this host, and the shared files."""
-    # Those of a change come first: a host that has both keys should know which one is new.
-    secrets = [
-        f"{layout.SECRETS}/{name}{suffix}"
-        for suffix in (".next", "")
-        for name in layout.MADE_SECRETS
-    ]
     return {
         "SEVERAL_HOSTS": "first" if settings.is_first else "other",
         "ADDRESS_UNIT": layout.ADDRESS_UNIT if settings.web.virtual_address else "",
-        "SHARED_SECRETS": " ".join(secrets),
-        "SHARED_AUTHORITY": f"{layout.TLS}/ca-key.pem {layout.PODS_AUTHORITY}",
-        "SHARED_USERS": f"{layout.USERS_MADE} {layout.USER_PASSWORDS}",
+        "SHARED_SECRETS": " ".join(layout.SHARED_SECRETS),
+        "SHARED_AUTHORITY": " ".join(layout.SHARED_AUTHORITY),
+        "SHARED_USERS": " ".join(layout.SHARED_USERS),
     }
 
 

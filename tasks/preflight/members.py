@@ -6,12 +6,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pyinfra import host
 from pyinfra.api.host import Host
 
-from tasks.layout import ADDRESS_CONFIG, HOST_ENV, SECRETS
+from tasks.layout import (
+    ADDRESS_CONFIG,
+    BACKUP_KEY,
+    HOST_ENV,
+    PODS_AUTHORITY,
+    SECRETS,
+    SHARED_AUTHORITY,
+    SHARED_SECRETS,
+    SHARED_USERS,
+)
 from tasks.lib import members
 from tasks.lib.shell import assignments
 from tasks.preflight.questions import HostReport, Report, as_function
@@ -24,6 +34,20 @@ MAX_SKEW = 10  # seconds, as Airflow allows it between the maker of a token and 
 OF_ONE_HOST = {"web_host", "web_certificate"}
 # Options with which pyinfra does not run each operation on all hosts before the next one.
 OUT_OF_STEP = {"--serial", "--no-wait"}
+# The files that replace those of others. The certificate is not among them: before it ends, each
+# host makes it again from the authority's key.
+SHARED = [
+    each
+    for each in (*SHARED_SECRETS, *SHARED_AUTHORITY, *SHARED_USERS, BACKUP_KEY)
+    if each != PODS_AUTHORITY
+]
+
+
+class Shared(NamedTuple):
+    """A file that all hosts should have the same."""
+
+    made: int  # seconds; copies of an earlier deploy do not say it, and have 0
+    digest: str  # of it and of the host's fernet keys
 
 
 class Member(NamedTuple):
@@ -45,6 +69,7 @@ class Member(NamedTuple):
     runs: bool = False  # whether its Airflow does
     database: str = ""  # the name of the database with which Airflow works
     servers: frozenset[str] = frozenset()  # those that have it
+    shared: Mapping[str, Shared] = MappingProxyType({})  # by path
 
 
 class MemberReport(HostReport):
@@ -56,6 +81,7 @@ class MemberReport(HostReport):
             "address_config": ADDRESS_CONFIG,
             "fernet_key": f"{SECRETS}/fernet-key",
             "host_env": HOST_ENV,
+            "shared": " ".join(SHARED),
             "virtual_address": virtual_address,
         }
         functions = as_function("own-name.sh") + as_function("own-addresses.sh")
@@ -71,6 +97,7 @@ def ask(virtual_address: str | None = None) -> dict[str, Member]:
 def asked(member: Host, virtual_address: str | None = None) -> Member:
     """A host of the inventory, as it is."""
     report: Report = member.get_fact(MemberReport, virtual_address=virtual_address or "")
+    shared = (line.split() for line in report.all("shared"))
     return Member(
         report.one("hostname"),
         tuple(report.all("name")),
@@ -85,6 +112,7 @@ def asked(member: Host, virtual_address: str | None = None) -> Member:
         bool(report.one("runs")),
         report.one("database"),
         frozenset(report.all("server")),
+        {path: Shared(int(made), digest) for path, made, digest in shared},
     )
 
 
@@ -163,10 +191,10 @@ def short(hostname: str) -> str:
 
 
 def _keys(found: Mapping[str, Member], names: Iterable[str]) -> Iterator[str]:
-    """The first host's keys replace those of the others, also if it comes back with old ones.
+    """The first host's files replace those of the others, also if it comes back with old ones.
 
-    During a rotation it has the key with which another one encrypts. After a restore no other one
-    runs.
+    During a rotation it has the key with which another one encrypts, and each file that differs is
+    newer there. After a restore no other one runs.
     """
     own = found[host.name]
     first = next((name for name in names if name in found and found[name].keys), host.name)
@@ -177,6 +205,21 @@ def _keys(found: Mapping[str, Member], names: Iterable[str]) -> Iterator[str]:
             f" keys first in the group {members.GROUP}, and run"
             " `systemctl disable --now airflow.target` on the other"
         )
+    elif own.runs and (newer := [*_newer(own.shared, found[first].shared)]):
+        yield (
+            f"this host's Airflow runs, and {', '.join(newer)} differs here from that of {first},"
+            " which is older and would replace it. If that host came back with old files, list it"
+            f" behind this one in the group {members.GROUP}. If its files are the right ones, run"
+            " `systemctl stop airflow.target` here, and deploy"
+        )
+
+
+def _newer(own: Mapping[str, Shared], theirs: Mapping[str, Shared]) -> Iterator[str]:
+    """The files that differ and were made later here."""
+    for path in sorted(own.keys() & theirs.keys()):
+        is_older = 0 < theirs[path].made < own[path].made
+        if is_older and theirs[path].digest != own[path].digest:
+            yield path
 
 
 def _differences(first: str, theirs: Member, own: Member) -> Iterator[str]:

@@ -7,6 +7,7 @@
 : "${address_config=}"  # keepalived's configuration
 : "${fernet_key=}"      # file with the keys of the data
 : "${host_env=}"        # the values of an earlier deploy
+: "${shared=}"          # files that the first host makes for all, a list
 : "${virtual_address=}" # the address that the hosts have in turn
 
 say() { printf '%s %s\n' "$1" "$2"; }
@@ -47,6 +48,17 @@ ask_keys() {
     done
 }
 
+# Tell when each file was made, which a copy keeps, and a digest. A person may have written a password,
+# which a digest alone would not hide from guesses: so it is one of the key as well.
+ask_shared() {
+    [ -s "$fernet_key" ] || return 0
+    for file in $shared; do
+        [ -e "$file" ] || continue
+        digest=$(find "$file" -type f -print0 | sort -z | xargs -0r sha256sum | cat "$fernet_key" - | sha256sum)
+        say shared "$file $(stat -c %Y "$file") ${digest%% *}"
+    done
+}
+
 # Name the database with which Airflow now works, and its servers.
 ask_database() {
     connection=$(sed -n 's/^OWNER_CONNECTION=//p' "$host_env" 2>/dev/null | tr -d \' | tr ' ' '\n')
@@ -63,6 +75,7 @@ own_addresses | sed 'p; s/.* /name /'
 . /etc/os-release
 say system "$ID ${VERSION_CODENAME-} on $(dpkg --print-architecture)"
 ask_keys
+ask_shared
 [ "$(systemctl is-active airflow.target 2>/dev/null)" != active ] || say runs yes
 ask_database
 [ -z "$virtual_address" ] || ask_virtual_address

@@ -292,9 +292,82 @@ def test_a_member_tells_digests_of_its_keys_and_whether_it_runs(host: stand_ins.
         ["sh", "-c", asked], capture_output=True, text=True, check=True, env={"PATH": path}
     )
     assert "runs yes" in done.stdout.splitlines()
-    assert [line.removeprefix("key ") for line in done.stdout.splitlines() if "key" in line] == [
-        hashlib.sha256(key.encode()).hexdigest() for key in keys
-    ]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("key ")]
+    assert lines == [f"key {hashlib.sha256(key.encode()).hexdigest()}" for key in keys]
+
+
+JWT, CA = f"{layout.SECRETS}/jwt-secret", f"{layout.TLS}/ca-key.pem"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "runs", "refused"),
+    [
+        # By host: its files, each with its time and its digest.
+        ((f"{JWT} 100 old", f"{CA} 100 a"), (f"{JWT} 200 new", f"{CA} 100 a"), True, [JWT]),
+        ((f"{JWT} 100 a", f"{CA} 100 old"), (f"{JWT} 90 a", f"{CA} 200 new"), True, [CA]),
+        ((f"{JWT} 1 a", f"{CA} 1 b"), (f"{JWT} 2 c", f"{CA} 2 d"), True, [JWT, CA]),
+        # A rotation was cut off, or it is the other one that came back.
+        ((f"{JWT} 200 new",), (f"{JWT} 100 old",), True, []),
+        ((f"{JWT}.next 200 new", f"{JWT} 100 old"), (f"{JWT} 100 old",), True, []),
+        # The other one has made and begun a change without the first one.
+        ((f"{JWT}.next 100 a",), (f"{JWT}.next 200 b",), True, [f"{JWT}.next"]),
+        ((f"{JWT} 100 old",), (f"{JWT} 200 new",), False, []),  # after a restore
+        ((f"{JWT} 100 same",), (f"{JWT} 200 same",), True, []),
+        ((f"{JWT} 0 copy",), (f"{JWT} 200 new",), True, []),  # nobody knows
+        ((), (f"{JWT} 200 new",), True, []),  # it was lost, and is made again
+        ((f"{JWT} 200 new",), (), True, []),  # a new host
+    ],
+)
+def test_newer_files_of_an_airflow_that_runs_are_not_replaced_by_older_ones(
+    first: tuple[str, ...], second: tuple[str, ...], runs: bool, refused: list[str]
+) -> None:
+    responses = {FIRST: answers(1), SECOND: answers(2, **({"runs": "yes"} if runs else {}))}
+    for name, lines in ((FIRST, first), (SECOND, second)):
+        responses[name]["say hostname"] += ["key same", *(f"shared {line}" for line in lines)]
+    state, said = hosts(responses, (FIRST, SECOND)), {}
+    for host in state.inventory:
+        with ctx_state.use(state), ctx_host.use(host):
+            said[host.name] = [*preflight.findings(preflight.ask())]
+    assert said[FIRST] == []
+    assert bool(refused) == bool(said[SECOND])
+    for finding in said[SECOND]:
+        assert f"and {', '.join(refused)} differs here from that of {FIRST}" in finding
+
+
+def told(host: stand_ins.Host) -> dict[str, list[str]]:
+    """What a member tells of its shared files, by their names."""
+    secrets = host.folder / "secrets"
+    asked = preflight.MemberReport().command("").replace(layout.SECRETS, str(secrets))
+    done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    lines = (line.split() for line in done.stdout.splitlines() if line.startswith("shared "))
+    return {Path(path).name: rest for _, path, *rest in lines}
+
+
+def test_a_member_tells_the_ages_and_digests_of_files_and_hides_weak_ones(
+    sharing: stand_ins.Host,
+) -> None:
+    secrets = sharing.folder / "secrets"
+    weak = secrets / "admin-password"
+    weak.write_text("admin\n")
+    for path in (secrets / "users", weak):
+        os.utime(path, (1000, 1000))
+    before = told(sharing)
+    assert before.keys() == {"fernet-key", "users", "admin-password"}
+    assert before["users"][0] == before["admin-password"][0] == "1000"
+    (secrets / "users/bob").write_text("another one")
+    (secrets / "fernet-key").write_text("AIRFLOW__CORE__FERNET_KEY=two")
+    after = told(sharing)
+    # That of a password is also one of the key, so nobody can guess the password from it.
+    assert not [name for name in before if before[name][1] == after[name][1]]
+
+
+def test_preflight_compares_the_files_that_are_copied() -> None:
+    """But for the certificate of the authority, which each host makes again before its end."""
+    values = host_values.values(fake.several(1))
+    kinds = ("SHARED_SECRETS", "SHARED_AUTHORITY", "SHARED_USERS", "BACKUP_KEY")
+    copied = {path for kind in kinds for path in values[kind].split()}
+    assert {*preflight.SHARED} == copied - {layout.PODS_AUTHORITY}
 
 
 THERE = {"postgres_hosts": ["db-1.example", "db-2.example:5433"], "postgres_database": "team"}
@@ -589,6 +662,23 @@ def shared(
         text=True,
         capture_output=True,
     )
+
+
+@pytest.mark.parametrize(("kind", "name"), [("secrets", "fernet-key"), ("users", "users")])
+def test_a_copy_has_the_time_at_which_the_file_was_made(
+    kind: str, name: str, sharing: stand_ins.Host
+) -> None:
+    path = sharing.folder / "secrets" / name
+    os.utime(path, (1000.5, 1000.5))
+    archive = shared(sharing, "print", kind).stdout
+    assert shared(sharing, "check", kind, archive).returncode == 0
+    os.utime(path, (0, 0))  # as an earlier deploy copied it
+    assert shared(sharing, "check", kind, archive).returncode == 1
+    assert shared(sharing, "apply", kind, archive).returncode == 0
+    assert path.stat().st_mtime == 1000
+    assert shared(sharing, "check", kind, archive).returncode == 0
+    os.utime(path, (2000, 2000))
+    assert shared(sharing, "check", kind, archive).returncode == 0
 
 
 @pytest.mark.parametrize(("kind", "name"), [("secrets", "fernet-key"), ("users", "users/bob")])
