@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 
+from tasks.layout import ROTATE
 from tasks.lib import members
 from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
@@ -26,3 +27,12 @@ def create(settings: HostSettings) -> None:
         )
     if settings.members:
         members.copy_from_first(name="Copy the secrets of the first host", kind="secrets")
+        # If it also had the files of that change, the next one would take their old secret for the
+        # new one, and until then its api-server would accept a secret that was replaced.
+        members.unless_first(
+            name="Forget a change of secrets that ended while this host was away",
+            question=f"! {ROTATE} check end all",
+            test=f"{ROTATE} check end all",
+            commands=[f"{ROTATE} apply end all"],
+            already="it has none, one is under way, or this is the first host",
+        )

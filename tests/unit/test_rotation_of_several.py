@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from pyinfra.api.deploy import add_deploy
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
-from tasks.airflow import services
+from tasks.airflow import secrets, services
 from tasks.day2 import rotate
 from tasks.layout import JWT_DROP_IN, JWT_KEYS, ROTATE, TOKEN_MARK
 from tasks.lib import members
@@ -89,6 +90,14 @@ class Hosts:
             if place == 0:
                 return
             done = self.run(lib / "shared-files.sh", "apply", given["kind"], text=archive)
+        elif what == "unless_first":
+            self.at(0)
+            no, program, *words = given["question"].split()
+            assert (no, program) == ("!", ROTATE)
+            if place == 0 or host.rotate(*words).returncode:
+                return
+            self.take(("run_unless", given, place))
+            return
         elif what == "ensure_in_turn":
             if self.run(lib / given["program"], "check").returncode == 0:
                 return
@@ -301,6 +310,53 @@ def test_another_host_ends_what_the_first_one_began(
         assert hosts.values(1)[kind] != old, action
         is_ended(hosts, 1)
         bring_back()
+    assert len(seen) > 1
+
+
+def deployed() -> list[Action]:
+    """What a deploy does with the secrets of the second host."""
+    found: list[Action] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for each in ("copy_from_first", "unless_first"):
+            patch.setattr(members, each, lambda each=each, **given: found.append((each, given, 1)))
+        inspect.unwrap(secrets.create)(fake.several(1))
+    # As it records the connections that it finds changed.
+    step = "record fernet-key"
+    record = {"test": f"{ROTATE} check {step}", "commands": [f"{ROTATE} apply {step}"]}
+    restart = {"program": "services.sh"}
+    return [*found, ("run_unless", record, 1), ("ensure_in_turn", restart, 1)]
+
+
+@pytest.mark.parametrize("kind", ["fernet-key", "jwt-secret", "api-secret-key"])
+def test_a_deploy_ends_the_change_on_a_host_that_died_in_it(
+    kind: str, hosts: Hosts, tmp_path: Path
+) -> None:
+    """The second host dies after an operation, the first one goes on without it, and it is back."""
+    actions, seen, copies = planned(kind), set(), []
+    _, forget, *_ = deploy = deployed()
+    for number, action in enumerate(actions):
+        hosts.take(action)
+        before = content(tmp_path / "1")
+        hosts.at(0)
+        if hosts.both[0].rotate("check", "end", "all").returncode:
+            hosts.take(forget)
+            assert content(tmp_path / "1") == before, action  # the change is under way
+        if before not in seen:
+            seen.add(before)
+            copies.append((number, hosts.keep(tmp_path / f"kept-{number}")))
+    for number, bring_back in copies:
+        bring_back()
+        for action in actions[number + 1 :]:
+            if action[2] == 0:
+                hosts.take(action)
+        for action in deploy:
+            hosts.take(action)
+        hosts.signed = set()
+        hosts.is_sound()
+        assert hosts.values(0) == hosts.values(1), number
+        is_ended(hosts)
+        hosts.at(1)
+        assert hosts.both[1].rotate("check", "end", "all").returncode == 0
     assert len(seen) > 1
 
 
