@@ -152,7 +152,7 @@ GUARDS = tuple(
     f"{MODULES}/airflow_deploy_{name}.py"
     for name in (
         *("apart", "callbacks", "columns", "crashes", "files"),
-        *("imports", "links", "logs", "memory", "outages", "policy", "triggers"),
+        *("imports", "keys", "links", "logs", "memory", "outages", "policy", "triggers"),
     )
 )
 KUBECTL = "/usr/local/bin/kubectl"

@@ -189,16 +189,17 @@ def test_each_id_has_a_folder_for_its_logs(host: Host, settings: HostSettings) -
 def test_what_ends_no_service(host: Host) -> None:
     program = (
         "from airflow.jobs.scheduler_job_runner import SchedulerJobRunner as runner;"
-        " from airflow.jobs.triggerer_job_runner import TriggerRunner, Trigger;"
+        " from airflow.jobs.triggerer_job_runner import TriggerRunner;"
+        " from airflow.cli.commands import rotate_fernet_key_command as rotation;"
         " from airflow.models.log import Log;"
         " from airflow.providers.cncf.kubernetes.executors.kubernetes_executor import"
         " KubernetesExecutor as executor;"
         " print(runner._try_to_load_executor.__module__, runner._create_dag_runs.__module__,"
         " executor._adopt_completed_pods.__module__,"
         " executor._handle_pod_publish_error.__module__, TriggerRunner.create_triggers.__module__,"
-        " Trigger.rotate_fernet_key.__module__, len(Log(event='x' * 61).event))"
+        " rotation.rotate_items_in_batches.__module__, len(Log(event='x' * 61).event))"
     )
     said = host.check_output(f'/usr/local/lib/airflow/run python -c "{program}"')
     *modules, length = said.splitlines()[-1].split()
-    names = ("callbacks", "apart", "outages", "outages", "triggers", "triggers")
+    names = ("callbacks", "apart", "outages", "outages", "triggers", "keys")
     assert (modules, length) == ([f"airflow_deploy_{name}" for name in names], "60")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import sqlite3
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import MaxRetryError, ProtocolError
 
@@ -727,44 +728,94 @@ def test_a_link_to_a_bundle_is_only_a_link(
     assert Bundle(template).render_url("1") == url
 
 
-# Triggers
+# Fernet keys, and triggers
 
 
-class Trigger:
-    """Airflow's model of a trigger, with a key that is replaced."""
+OLD, NEW = (Fernet(Fernet.generate_key()) for _ in range(2))
 
-    old, new = (Fernet(Fernet.generate_key()) for _ in range(2))
 
-    def __init__(self, encrypted_kwargs: str) -> None:
-        self.id, self.encrypted_kwargs = 7, encrypted_kwargs
+ENCRYPTED, UNKNOWN = (each.encrypt(b"{}").decode() for each in (OLD, Fernet(Fernet.generate_key())))
 
-    def rotate_fernet_key(self) -> None:
-        token = self.encrypted_kwargs.encode()
-        self.encrypted_kwargs = MultiFernet([self.new, self.old]).rotate(token).decode()
+
+@pytest.fixture
+def rotated(modules: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Replaces the key of a table with one row, whose columns are given; returns its texts."""
+    keys = importlib.import_module("airflow_deploy_keys")
+    stand_ins: dict[str, dict[str, Any]] = {
+        "airflow": {},
+        "airflow.models": {},
+        "airflow.models.crypto": {"get_fernet": lambda: MultiFernet([NEW, OLD])},
+        "sqlalchemy": {"text": str},
+    }
+    for name, values in stand_ins.items():
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        vars(sys.modules[name]).update(values)
+
+    def own(session: Any, model_class: Any, filter_condition: Any, batch_size: Any) -> None:
+        raise InvalidToken
+
+    def make(table: str, **columns: object) -> list[Any]:
+        command = SimpleNamespace(rotate_items_in_batches=own)
+        keys.change(command)
+        database = sqlite3.connect(":memory:")
+        named = ", ".join(f'"{name}"' for name in columns)
+        database.execute(f'create table "{table}" ({named})')
+        marks = ", ".join("?" * len(columns))
+        database.execute(f'insert into "{table}" values ({marks})', [*columns.values()])
+        command.rotate_items_in_batches(database, SimpleNamespace(__tablename__=table))
+        (row,) = database.execute(f'select * from "{table}"')
+        return [*row]
+
+    return make
+
+
+@pytest.mark.parametrize("text", ['{"delta": 5}', "", "x", UNKNOWN, ENCRYPTED])
+def test_a_trigger_without_encryption_keeps_no_key(
+    text: str, rotated: Callable[..., list[Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, now = rotated("trigger", id=7, kwargs=text)
+    said = "No key reads kwargs of the trigger 7: it stays as it is.\n"
+    assert capsys.readouterr().err == (said if text in ("x", UNKNOWN) else "")
+    assert (NEW.decrypt(now) == b"{}") if text == ENCRYPTED else now == text
+
+
+@pytest.mark.parametrize("table", ["connection", "connection_test_request"])
+def test_a_text_that_no_key_reads_keeps_no_key_and_is_named(
+    table: str, rotated: Callable[..., list[Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other text of the row is encrypted again, since its key will be forgotten."""
+    known_as = {"connection": "conn_id", "connection_test_request": "connection_id"}[table]
+    row = {"id": 3, known_as: "db\x1b", "is_encrypted": 1, "is_extra_encrypted": 1}
+    *_, password, extra = rotated(table, **row, password=UNKNOWN, extra=ENCRYPTED)
+    assert password == UNKNOWN and NEW.decrypt(extra) == b"{}"
+    said = capsys.readouterr().err
+    assert said.startswith(f"No key reads password of the {table} 'db\\x1b': it stays as it is.")
+    assert ("psql -c 'delete from connection where id = 3'" in said) == (table == "connection")
+    row["is_encrypted"] = 0
+    assert rotated(table, **row, password="plain", extra=None)[-2:] == ["plain", None]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_variable_that_no_key_reads_is_named(
+    rotated: Callable[..., list[Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"id": 3, "key": "a", "is_encrypted": 1}
+    assert NEW.decrypt(rotated("variable", **row, val=ENCRYPTED)[-1]) == b"{}"
+    assert rotated("variable", **row, val=UNKNOWN)[-1] == UNKNOWN
+    assert capsys.readouterr().err.startswith("No key reads val of the variable 'a': it stays")
+
+
+def test_the_keys_of_another_table_are_replaced_by_airflow(
+    rotated: Callable[..., list[Any]],
+) -> None:
+    with pytest.raises(InvalidToken):
+        rotated("new_table", id=3)
 
 
 @pytest.fixture
 def triggers(modules: Path) -> Any:
     """The module that changes triggers."""
     return importlib.import_module("airflow_deploy_triggers")
-
-
-def test_a_trigger_without_encryption_keeps_no_key(
-    triggers: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(Trigger, "rotate_fernet_key", Trigger.rotate_fernet_key)
-    triggers.change_model(SimpleNamespace(Trigger=Trigger))
-    encrypted = Trigger(Trigger.old.encrypt(b"{}").decode())
-    encrypted.rotate_fernet_key()
-    assert Trigger.new.decrypt(encrypted.encrypted_kwargs.encode()) == b"{}"
-    unknown = Fernet(Fernet.generate_key()).encrypt(b"{}").decode()
-    for text in (plain := '{"delta": 5}', "", "x", unknown):
-        trigger = Trigger(text)
-        trigger.rotate_fernet_key()
-        assert trigger.encrypted_kwargs == text
-        warned = "No key reads the arguments of trigger 7" in " ".join(caplog.messages)
-        assert warned is (text != plain)
-        caplog.clear()
 
 
 class Runner:
@@ -834,10 +885,9 @@ def test_another_airflow_keeps_its_own_triggers(
         def create_triggers(self, more: Any) -> None: ...
 
     own = Other.create_triggers
-    triggers.change_model(SimpleNamespace())
     triggers.change_triggerer(SimpleNamespace(TriggerRunner=Other))
     assert Other.create_triggers is own
-    assert len(caplog.messages) == 3
+    assert len(caplog.messages) == 2
 
 
 # The cluster's API

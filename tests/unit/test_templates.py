@@ -754,6 +754,7 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             "/usr/local/lib/airflow/python/airflow_deploy_crashes.py",
             "/usr/local/lib/airflow/python/airflow_deploy_files.py",
             "/usr/local/lib/airflow/python/airflow_deploy_imports.py",
+            "/usr/local/lib/airflow/python/airflow_deploy_keys.py",
             "/usr/local/lib/airflow/python/airflow_deploy_links.py",
             "/usr/local/lib/airflow/python/airflow_deploy_logs.py",
             "/usr/local/lib/airflow/python/airflow_deploy_memory.py",

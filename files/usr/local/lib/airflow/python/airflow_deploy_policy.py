@@ -12,6 +12,7 @@ import airflow_deploy_apart
 import airflow_deploy_callbacks
 import airflow_deploy_columns
 import airflow_deploy_crashes
+import airflow_deploy_keys
 import airflow_deploy_links
 import airflow_deploy_logs
 import airflow_deploy_memory
@@ -60,6 +61,7 @@ airflow_deploy_memory.install()
 airflow_deploy_columns.install()
 airflow_deploy_apart.install()
 airflow_deploy_callbacks.install()
+airflow_deploy_keys.install()
 airflow_deploy_links.install()
 airflow_deploy_outages.install()
 airflow_deploy_triggers.install()

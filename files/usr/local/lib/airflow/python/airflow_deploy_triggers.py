@@ -1,10 +1,7 @@
-"""A trigger that can't be started fails alone, and keeps no key from being replaced.
+"""A trigger that can't be started fails alone.
 
-A task sends the arguments of its trigger to the Execution API. Airflow 3.3.2 stores an object as
-plain JSON and a text as it is. But it decrypts all arguments when the fernet key is replaced, and
-one that is not encrypted ends the replacement. Where it starts triggers it handles only a
-TypeError, and another exception ends the triggerer: after each start again, since the row is still
-there.
+Where Airflow 3.3.2 starts triggers it handles only a TypeError, and another exception ends the
+triggerer: after each start again, since the row is still there.
 """
 
 from __future__ import annotations
@@ -16,26 +13,8 @@ from typing import Any
 from airflow_deploy_imports import replace, when_imported
 from sqlalchemy.exc import DBAPIError
 
-MODEL = "airflow.models.trigger"
 TRIGGERER = "airflow.jobs.triggerer_job_runner"
 log = logging.getLogger(__name__)
-
-
-def rotate_fernet_key(own: Any) -> Any:
-    """Encrypt arguments again, if they are encrypted."""
-
-    def replaced(self: Any) -> None:
-        # Here, since few processes replace a key.
-        from cryptography.fernet import InvalidToken
-
-        if self.encrypted_kwargs.startswith("{"):
-            return  # Airflow reads it as JSON
-        try:
-            own(self)
-        except InvalidToken:
-            log.warning("No key reads the arguments of trigger %s: they stay as they are", self.id)
-
-    return replaced
 
 
 def create_triggers(own: Any) -> Any:
@@ -72,13 +51,6 @@ def create_workload(own: Any) -> Any:
     return replaced
 
 
-def change_model(module: Any) -> None:
-    """Let a key be replaced."""
-    model = getattr(module, "Trigger", None)
-    harm = "A deferred task may keep the fernet key from being replaced"
-    replace(model, "rotate_fernet_key", "self", rotate_fernet_key, harm)
-
-
 def change_triggerer(module: Any) -> None:
     """Start each trigger apart."""
     harm = "A task may end the triggerer"
@@ -90,6 +62,5 @@ def change_triggerer(module: Any) -> None:
 
 
 def install() -> None:
-    """Wait for the modules of triggers."""
-    when_imported(MODEL, change_model)
+    """Wait for the module of triggers."""
     when_imported(TRIGGERER, change_triggerer)
