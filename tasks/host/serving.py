@@ -23,7 +23,7 @@ DIRECTORIES = {
     layout.TEMPORARY: "700",
 }
 # Of the deploy's programs, those that have something to do there, and their parts.
-SHARED_PROGRAMS = {"accept.sh", "commands.py", "host_values.py", "lib.sh", "surroundings.sh"}
+SHARED_PROGRAMS = {"accept.sh", "commands.py", "lib.py", "lib.sh", "surroundings.sh"}
 PROGRAMS = {
     "database": {
         "database-logins.py",

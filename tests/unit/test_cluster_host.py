@@ -106,8 +106,7 @@ def test_it_has_the_cluster_and_nothing_of_airflow(both: bool) -> None:
         text = plan.uploads[f"{layout.LIB}/{name}"]
         used = set(re.findall(r"(?:\$here|\$\{0%/\*\}|\)\")/([\w.-]+\.(?:sh|py|yaml))", text))
         used |= {
-            f"{each}.py"
-            for each in re.findall(r"(?m)^(?:from|import) (commands|host_values)\b", text)
+            f"{each}.py" for each in re.findall(r"(?m)^(?:from|import) (commands|lib)\b", text)
         }
         used.discard("offline-images.py")  # of a node that is a container
         assert used <= programs, name

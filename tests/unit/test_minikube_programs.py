@@ -6,13 +6,14 @@ import io
 import json
 import runpy
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from tests.support import wait_for
-from tests.unit import fake
+from tests.unit import fake, programs
 from tests.unit.stand_ins import Host
 
 VERSION = "1.33.1"
@@ -76,10 +77,6 @@ def called(host: Host) -> list[str]:
         ("offline-files.sh", "check", "/srv"),
         ("offline-files.sh", "make", "/srv", VERSION),
         ("offline-node.sh", "check", "podman", "/srv/node.tar"),
-        ("offline-images.py", "check"),
-        ("offline-images.py", "make", "/srv"),
-        ("cluster-addons.py", "check"),
-        ("cluster-addons.py", "make", "dashboard"),
     ],
 )
 def test_a_wrong_call_shows_the_usage(arguments: tuple[str, ...], host: Host) -> None:
@@ -469,21 +466,27 @@ def image_archive(path: Path, references: list[str]) -> None:
 
 
 def test_each_offline_image_has_a_file_where_minikube_looks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = runpy.run_path(str(fake.FILES / "usr/local/lib/airflow/offline-images.py"))
-    main = program["main"]
-    monkeypatch.setitem(main.__globals__, "CACHE", tmp_path / "cache")
+    monkeypatch.syspath_prepend(programs.LIB)  # as Python does for a program
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    program = runpy.run_path(str(programs.LIB / "offline-images.py"))
+    monkeypatch.setitem(program["main"].__globals__, "CACHE", tmp_path / "cache")
+
+    def call(action: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["offline-images.py", action, str(tmp_path)])
+        program["main"]()
+
     references = ["registry.k8s.io/kube-apiserver:v1.35.8", "registry.k8s.io/coredns/coredns:v1.13"]
     image_archive(tmp_path / "images.tar", references)
-    assert main(["check", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"minikube's cache lacks {references[0]}\n"
+    with pytest.raises(SystemExit, match=f"^minikube's cache lacks {references[0]}$"):
+        call("check")
     # As a killed run leaves it.
     draft = tmp_path / "cache/registry.k8s.io/kube-apiserver_v1.35.8.new"
     draft.parent.mkdir(parents=True)
     draft.write_text("half")
-    assert main(["apply", str(tmp_path)]) == 0
-    assert main(["check", str(tmp_path)]) == 0
+    call("apply")
+    call("check")
     assert not draft.exists()
     for number, reference in enumerate(references):
         with tarfile.open(tmp_path / "cache" / reference.replace(":", "_")) as archive:

@@ -471,8 +471,3 @@ def test_without_the_right_and_without_the_setting_there_is_nothing_to_do(cluste
     assert cluster.run("apply", "absent") == (0, "")
     assert not cluster.refused
     assert cluster.run("check", "absent") == (0, "")
-
-
-def test_the_program_explains_itself(cluster: Cluster) -> None:
-    code, said = cluster.run("apply")
-    assert code == 2 and said.startswith("usage: ")

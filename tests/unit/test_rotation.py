@@ -125,7 +125,7 @@ def test_nothing_is_changed_for_names_that_are_none(
 ) -> None:
     before = {each: host.value(each) for each in NAMES}
     done = host.rotate(*arguments)
-    assert done.returncode == 1 and says in done.stderr and "nothing was changed" in done.stderr
+    assert done.returncode == 2 and says in done.stderr and "nothing was changed" in done.stderr
     assert before == {each: host.value(each) for each in NAMES}
 
 

@@ -144,7 +144,6 @@ def test_units_of_services_are_compared(
         ("run-unit.sh", "restart", UNIT),
         ("load-units.sh", "check"),
         ("load-units.sh", "apply", "everything"),
-        ("health.py",),
     ],
 )
 def test_a_wrong_call_is_answered_with_the_usage(words: tuple[str, ...], host: Host) -> None:

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from lib import fail, usage
+
 AT_ONCE = 100  # files for one setfacl; a process may have 1024 open
 KINDS = {"u": "user", "g": "group"}
 
@@ -30,7 +32,7 @@ def check(folder: str, entries: list[str]) -> None:
     done = subprocess.run(["getfacl", "-cp", folder], stdout=subprocess.PIPE, text=True, check=True)
     for entry in entries:
         if default(entry) not in done.stdout.splitlines():
-            sys.exit(f"{folder} has no {default(entry)} in its ACL")
+            fail(f"{folder} has no {default(entry)} in its ACL")
 
 
 def opened(folder: str) -> Iterator[tuple[int, bool]]:
@@ -58,7 +60,7 @@ def give(entries: list[str], files: list[int], are_folders: bool) -> None:
     for file in files:
         os.close(file)
     if done.returncode:
-        sys.exit("it needs a file system with ACLs (with ZFS: zfs set acltype=posix)")
+        fail("it needs a file system with ACLs (with ZFS: zfs set acltype=posix)")
 
 
 def apply(folder: str, entries: list[str]) -> None:
@@ -74,6 +76,16 @@ def apply(folder: str, entries: list[str]) -> None:
     give(entries, [os.open(folder, os.O_PATH)], are_folders=True)
 
 
-if len(sys.argv) < 4 or sys.argv[1] not in ("check", "apply"):
-    sys.exit("usage: acl.py check|apply FOLDER ENTRY...")
-(check if sys.argv[1] == "check" else apply)(sys.argv[2], sys.argv[3:])
+def main() -> None:
+    """Check or apply."""
+    match sys.argv[1:]:
+        case ["check", folder, _, *_]:
+            check(folder, sys.argv[3:])
+        case ["apply", folder, _, *_]:
+            apply(folder, sys.argv[3:])
+        case _:
+            usage()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,7 @@
 #!/usr/bin/python3 -B
-"""Kubernetes' own certificates in its node are valid for 30 days or more, and the database tells
-Prometheus when they end, and nginx's.
-
-    certificates.py check|apply
-    certificates.py check|apply kubernetes    without a database
+"""certificates.py check|apply: Kubernetes' own certificates in its node are valid for 30 days or
+more, and the database tells Prometheus when they end, and nginx's.
+certificates.py check|apply kubernetes: the same without a database.
 
 kubeadm makes them for a year, and minikube renews them only when it starts on their last day.
 airflow-certificate.timer calls the first form each day, and airflow-cluster-certificates.timer the
@@ -11,22 +9,21 @@ second one, where the cluster has a host of its own. It also heals a cluster who
 ended. Written by the deploy of Airflow.
 """
 
-import argparse
 import base64
 import calendar
 import glob
 import io
 import re
-import shlex
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import host_values
-from commands import fail, host, lock, output, path, succeeds
+from commands import lock, output, path, succeeds
+from lib import fail, host, take_surroundings, usage, words
 
 LIB = Path(__file__).resolve().parent
 SOON = 30 * 86400  # seconds
@@ -97,7 +94,7 @@ def first_here(patterns: str) -> list[End]:
 
 def node(*command: str) -> list[str]:
     """A command in the node, which is this host or a container."""
-    return [*shlex.split(host()["IN_NODE"]), *command]
+    return [*words("IN_NODE"), *command]
 
 
 def first_in_node(patterns: str) -> list[End]:
@@ -188,7 +185,7 @@ def restart(unread: Path) -> None:
     # crictl's own timeout of 2 s is too short for a busy host.
     if found and not succeeds(*node("crictl", "--timeout=1m", "stop", *found.split())):
         fail("Kubernetes' components do not start again with their new certificates: see above why")
-    ready = (*shlex.split(host()["KUBECTL"]), "get", "--raw=/readyz", "--request-timeout=5s")
+    ready = (*words("KUBECTL"), "get", "--raw=/readyz", "--request-timeout=5s")
     # If none ran, the cluster is down, and its start is for others to wait for.
     for _ in range(60 if found else 0):
         if succeeds(*ready, silent=True):
@@ -286,21 +283,17 @@ def apply(unread: Path, *, alone: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("verb", choices=("check", "apply"))
-    parser.add_argument("which", nargs="?", choices=("kubernetes",))
-    given = parser.parse_args()
+    """Check or apply."""
+    if sys.argv[1:2] not in (["check"], ["apply"]) or sys.argv[2:] not in ([], ["kubernetes"]):
+        usage()
     # Several hosts would overwrite each other's certificates in their one database, and have
     # neither an exporter that reads it nor a cluster of their own.
     if host().get("SEVERAL_HOSTS"):
         return
     unread = path("STATE") / "certificates-unread"
-    (check if given.verb == "check" else apply)(unread, alone=given.which is not None)
+    (check if sys.argv[1] == "check" else apply)(unread, alone=len(sys.argv) > 2)
 
 
 if __name__ == "__main__":
-    host_values.take_surroundings()
+    take_surroundings()
     main()

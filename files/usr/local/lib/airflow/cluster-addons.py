@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+from lib import fail, usage
+
 # minikube keeps the state of its cluster in root's home. Its locks have names that anybody could
 # take in /tmp; this folder is root's.
 ENVIRONMENT = {**os.environ, "HOME": "/root", "TMPDIR": "/run/airflow-deploy"}
@@ -30,16 +32,16 @@ def main() -> None:
     match sys.argv[1:]:
         case ["check", _, *_]:
             if addons := missing(sys.argv[2:]):
-                sys.exit(f"minikube's addons are not enabled: {', '.join(addons)}")
+                fail(f"minikube's addons are not enabled: {', '.join(addons)}")
         case ["apply", _, *_]:
             for name in sys.argv[2:]:
                 command = ["minikube", "addons", "enable", name]
                 done = subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
                 if done.returncode:
-                    sys.exit(f"minikube does not enable its addon {name}: see above why")
+                    fail(f"minikube does not enable its addon {name}: see above why")
         case _:
-            print("usage: cluster-addons.py check|apply ADDON...", file=sys.stderr)
-            sys.exit(2)
+            usage()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -9,14 +9,13 @@ No content of a secret is in an argument, in an output or in an annotation.
 
 import base64
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import host_values
 from commands import advised
+from lib import fail, host, take_surroundings, usage, words
 
 Manifest = dict[str, Any]
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -42,34 +41,34 @@ def kubectl(command: list[str], objects: list[Manifest]) -> subprocess.Completed
     return subprocess.run([*command, "-f", "-"], input=text.encode(), capture_output=True)
 
 
-def groups(values: dict[str, str]) -> list[Group]:
+def groups() -> list[Group]:
     """All objects that the cluster should have."""
-    admin = shlex.split(values["KUBECTL"])
-    namespaces = values["NAMESPACES"].split()
-    objects = read(values["KUBERNETES_OBJECTS"])
+    admin = words("KUBECTL")
+    namespaces = words("NAMESPACES")
+    objects = read(host()["KUBERNETES_OBJECTS"])
     # kubectl accepts -n only if no object names another namespace.
     elsewhere = [each for each in objects if needs_no_namespace(each)]
     here = [each for each in objects if not needs_no_namespace(each)]
-    authority = {"ca.pem": Path(values["PODS_AUTHORITY"]).read_text()}
+    authority = {"ca.pem": Path(host()["PODS_AUTHORITY"]).read_text()}
     elsewhere += [
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": values["AUTHORITY_CONFIG_MAP"], "namespace": namespace},
+            "metadata": {"name": host()["AUTHORITY_CONFIG_MAP"], "namespace": namespace},
             "data": authority,
         }
         for namespace in namespaces
     ]
     found = [Group(admin, [], elsewhere)]
     if here:
-        found.append(Group([*admin, "-n", values["NAMESPACE"]], [], here))
-    if values["PULL_SECRET"]:
-        login = base64.b64encode(Path(values["REGISTRY_LOGIN"]).read_bytes()).decode()
+        found.append(Group([*admin, "-n", host()["NAMESPACE"]], [], here))
+    if host()["PULL_SECRET"]:
+        login = base64.b64encode(Path(host()["REGISTRY_LOGIN"]).read_bytes()).decode()
         secrets: list[Manifest] = [
             {
                 "apiVersion": "v1",
                 "kind": "Secret",
-                "metadata": {"name": values["PULL_SECRET"], "namespace": namespace},
+                "metadata": {"name": host()["PULL_SECRET"], "namespace": namespace},
                 "type": "kubernetes.io/dockerconfigjson",
                 "data": {".dockerconfigjson": login},
             }
@@ -121,47 +120,47 @@ def has(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
-def check(values: dict[str, str]) -> None:
+def check() -> None:
     """Exit with a sentence if an object should be applied or deleted."""
-    for group in groups(values):
+    for group in groups():
         if are_there(group):
             continue
         done = kubectl([*group.kubectl, "diff", *group.options], group.objects)
         if done.returncode > 1:
-            sys.exit(f"the cluster can't be asked about Airflow's objects: {said(done)}")
+            fail(f"the cluster can't be asked about Airflow's objects: {said(done)}")
         if done.returncode:
             kinds = sorted({each["kind"] for each in group.objects})
-            sys.exit(f"the cluster lacks an object, or has another, of: {', '.join(kinds)}")
-    command = [*shlex.split(values["KUBECTL"]), "get", "--ignore-not-found", "-o", "name"]
-    if unwanted := read(values["KUBERNETES_UNWANTED"]):
+            fail(f"the cluster lacks an object, or has another, of: {', '.join(kinds)}")
+    command = [*words("KUBECTL"), "get", "--ignore-not-found", "-o", "name"]
+    if unwanted := read(host()["KUBERNETES_UNWANTED"]):
         done = kubectl(command, unwanted)
         if done.returncode:
-            sys.exit(f"the cluster can't be asked about unwanted objects: {said(done)}")
+            fail(f"the cluster can't be asked about unwanted objects: {said(done)}")
         if found := done.stdout.decode().split():
-            sys.exit(f"the cluster has unwanted objects: {', '.join(found)}")
+            fail(f"the cluster has unwanted objects: {', '.join(found)}")
 
 
-def apply(values: dict[str, str]) -> None:
+def apply() -> None:
     """Apply the wanted objects, and delete the unwanted ones."""
-    for group in groups(values):
+    for group in groups():
         act([*group.kubectl, "apply", *group.options], group.objects)
-    if unwanted := read(values["KUBERNETES_UNWANTED"]):
-        act([*shlex.split(values["KUBECTL"]), "delete", "--ignore-not-found"], unwanted)
+    if unwanted := read(host()["KUBERNETES_UNWANTED"]):
+        act([*words("KUBECTL"), "delete", "--ignore-not-found"], unwanted)
 
 
-def replace(values: dict[str, str], accounts: list[str]) -> None:
+def replace(accounts: list[str]) -> None:
     """Delete accounts, with which their tokens end, and make them again. Their rights are bound to
     their names, and stay."""
     chosen = [
         each
-        for each in read(values["KUBERNETES_OBJECTS"])
+        for each in read(host()["KUBERNETES_OBJECTS"])
         if each["kind"] == "ServiceAccount"
-        and each["metadata"].get("namespace") == values["CONTROL_NAMESPACE"]
+        and each["metadata"].get("namespace") == host()["CONTROL_NAMESPACE"]
         and (not accounts or each["metadata"]["name"] in accounts)
     ]
     if not chosen:
-        sys.exit(f"{values['KUBERNETES_OBJECTS']} has no such account of the host")
-    admin = shlex.split(values["KUBECTL"])
+        fail(f"{host()['KUBERNETES_OBJECTS']} has no such account of the host")
+    admin = words("KUBECTL")
     act([*admin, "delete", "--ignore-not-found"], chosen)
     act([*admin, "apply"], chosen)
 
@@ -171,7 +170,7 @@ def act(command: list[str], objects: list[Manifest]) -> None:
     done = kubectl(command, objects)
     sys.stdout.write(done.stdout.decode())
     if done.returncode:
-        sys.exit(said(done))
+        fail(said(done))
 
 
 def said(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -181,20 +180,17 @@ def said(done: subprocess.CompletedProcess[bytes]) -> str:
 
 def main() -> None:
     """Check, apply or replace."""
-    host_values.take_surroundings()
     match sys.argv[1:]:
         case ["check"]:
-            check(host_values.read())
+            check()
         case ["apply"]:
-            apply(host_values.read())
+            apply()
         case ["replace", *accounts]:
-            replace(host_values.read(), accounts)
+            replace(accounts)
         case _:
-            print(
-                "usage: cluster-objects.py check|apply, or cluster-objects.py replace [ACCOUNT...]",
-                file=sys.stderr,
-            )
-            sys.exit(2)
+            usage()
 
 
-main()
+if __name__ == "__main__":
+    take_surroundings()
+    main()

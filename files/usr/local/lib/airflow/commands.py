@@ -1,30 +1,17 @@
-"""Shared by the programs in Python; lib.sh is for those in sh."""
+"""Commands, locks and files, for the programs in Python."""
 
 import os
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
-import host_values
-
-host = cache(host_values.read)
+from lib import fail, host
 
 
 def path(name: str) -> Path:
     """A path among the values of this host."""
     return Path(host()[name])
-
-
-def printable(text: str) -> str:
-    """A text without characters that would drive a terminal: as Python escapes them."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-
-
-def fail(message: str) -> NoReturn:
-    """Say what is wrong, and end."""
-    sys.exit(printable(message))
 
 
 def advised(error: str) -> str:
@@ -109,4 +96,4 @@ def put(file: Path, content: str, mode: int = 0o600, group: str | None = None) -
         os.close(folder)
     except OSError as error:
         program = Path(sys.argv[0]).name
-        sys.exit(f"{program}: {file} can't be written and is as it was: {error}")
+        fail(f"{program}: {file} can't be written and is as it was: {error}")

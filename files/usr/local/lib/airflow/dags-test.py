@@ -16,6 +16,8 @@ import sys
 import tempfile
 from typing import Any
 
+from lib import fail, usage
+
 TABLES = ("connection", "variable", "slot_pool")
 
 
@@ -68,13 +70,19 @@ def test(connection: str, airflow: str, words: list[str], folder: str) -> int:
     return subprocess.run([airflow, *words], env=environment).returncode
 
 
-if len(sys.argv) < 5:
-    sys.exit("usage: dags-test.py CONNECTION AIRFLOW WORD...")
-if any(word.startswith("--use-e") for word in sys.argv[4:]):
-    sys.exit("airflow: a test runs its tasks one after the other, here: leave --use-executor out")
-with (
-    tempfile.TemporaryDirectory(prefix="dags-test-") as folder,
-    contextlib.suppress(KeyboardInterrupt),
-):
-    sys.exit(test(sys.argv[1], sys.argv[2], sys.argv[3:], folder))
-sys.exit(130)
+def main() -> None:
+    """Run the command in a folder that goes in the end, and end with its exit code."""
+    if len(sys.argv) < 5:
+        usage()
+    if any(word.startswith("--use-e") for word in sys.argv[4:]):
+        fail("airflow: a test runs its tasks one after the other, here: leave --use-executor out")
+    with (
+        tempfile.TemporaryDirectory(prefix="dags-test-") as folder,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        sys.exit(test(sys.argv[1], sys.argv[2], sys.argv[3:], folder))
+    sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import host_values
 from commands import put
+from lib import fail, host, take_surroundings, usage, words
 
 ROUNDS = 4096  # as PostgreSQL's own
 # The name of each role's file in the output.
@@ -25,8 +25,7 @@ NAMES = {"airflow": "owner", "airflow-dags": "dags"}
 
 def files() -> dict[str, Path]:
     """The file with the login of each role."""
-    words = host_values.read()["DATABASE_LOGINS"].split()
-    return dict(zip(NAMES, map(Path, words), strict=True))
+    return dict(zip(NAMES, map(Path, words("DATABASE_LOGINS")), strict=True))
 
 
 def password(role: str, file: Path) -> str:
@@ -61,7 +60,7 @@ def ask(statements: str) -> str:
         text=True,
     )
     if done.returncode:
-        sys.exit("PostgreSQL does not take the passwords of Airflow's roles: see above why")
+        fail("PostgreSQL does not take the passwords of Airflow's roles: see above why")
     return done.stdout.strip()
 
 
@@ -86,7 +85,7 @@ def check() -> None:
     """Fail unless each role has the password of its file."""
     for role, file in files().items():
         if not has(role, password(role, file)):
-            sys.exit(f"the role {role} has another password than {file}, or there is none")
+            fail(f"the role {role} has another password than {file}, or there is none")
 
 
 def apply() -> None:
@@ -101,14 +100,25 @@ def apply() -> None:
 def show() -> None:
     """Print all files."""
     found = {NAMES[role]: file.read_text() for role, file in files().items()}
-    authority = Path(host_values.read()["DATABASE_SERVER_AUTHORITY"])
+    authority = Path(host()["DATABASE_SERVER_AUTHORITY"])
     if authority.exists():
         found["authority"] = authority.read_text()
     print("".join(f"# {name}\n{text}" for name, text in found.items()), end="")
 
 
-ACTIONS = {"check": check, "apply": apply, "print": show}
-if len(sys.argv) != 2 or sys.argv[1] not in ACTIONS:
-    sys.exit("usage: database-logins.py check|apply|print")
-host_values.take_surroundings()
-ACTIONS[sys.argv[1]]()
+def main() -> None:
+    """Check, apply or print."""
+    match sys.argv[1:]:
+        case ["check"]:
+            check()
+        case ["apply"]:
+            apply()
+        case ["print"]:
+            show()
+        case _:
+            usage()
+
+
+if __name__ == "__main__":
+    take_surroundings()
+    main()

@@ -19,6 +19,7 @@ os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
 from airflow.configuration import conf
 from airflow.exceptions import AirflowNotFoundException
 from airflow.providers.git.hooks.git import GitHook
+from lib import fail, usage
 
 SECONDS = 60
 # Lines of git and ssh that do not say why they failed.
@@ -92,6 +93,8 @@ def ask(url: str, branch: str, folder: str | None, connection: str | None) -> No
 
 def main() -> None:
     """Ask all of them."""
+    if sys.argv[1:]:
+        usage()
     refused = False
     for bundle in conf.getjson("dag_processor", "dag_bundle_config_list"):
         options = bundle["kwargs"]
@@ -107,7 +110,8 @@ def main() -> None:
                 file=sys.stderr,
             )
     if refused:
-        sys.exit("The rest of the deploy is done. The next one asks again.")
+        fail("The rest of the deploy is done. The next one asks again.")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import host_values
+from lib import fail, host, usage
 
 SECONDS = 60
 IS_OF = 'test ! -e "$1" || test "$(git config -f "$1" remote.origin.url)" = "$2"'
@@ -62,11 +62,11 @@ def problem(user: str, clone: Path, options: dict[str, Any]) -> str | None:
     return None
 
 
-def unusable(values: dict[str, str], users: list[str]) -> Iterator[tuple[str, Path, str]]:
+def unusable(users: list[str]) -> Iterator[tuple[str, Path, str]]:
     """The clones that Airflow could not use, each with its user and the reason."""
     for user in users:
-        for name, options in git_bundles(values["CONFIG"]).items():
-            clone = Path(values["HOMES"], user, values["BUNDLES"], name)
+        for name, options in git_bundles(host()["CONFIG"]).items():
+            clone = Path(host()["HOMES"], user, host()["BUNDLES"], name)
             if reason := problem(user, clone, options):
                 yield user, clone, reason
 
@@ -75,15 +75,15 @@ def main() -> None:
     """Check or apply."""
     match sys.argv[1:]:
         case ["check", _, *_]:
-            for _, _, reason in unusable(host_values.read(), sys.argv[2:]):
-                sys.exit(reason)
+            for _, _, reason in unusable(sys.argv[2:]):
+                fail(reason)
         case ["apply", _, *_]:
-            for user, clone, _ in unusable(host_values.read(), sys.argv[2:]):
+            for user, clone, _ in unusable(sys.argv[2:]):
                 if not as_user(user, REMOVE, str(clone)):
-                    sys.exit(f"{user} can't remove {clone} within {SECONDS} s: look at it")
+                    fail(f"{user} can't remove {clone} within {SECONDS} s: look at it")
         case _:
-            print("usage: git-clones.py check|apply USER...", file=sys.stderr)
-            sys.exit(2)
+            usage()
 
 
-main()
+if __name__ == "__main__":
+    main()

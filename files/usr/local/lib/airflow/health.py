@@ -10,12 +10,11 @@ import os
 import subprocess
 import sys
 
-import host_values
+from lib import fail, host, usage
 
 PATH = "/api/v2/monitor/health"
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 TRIES = 60  # a second apart
-UNPRINTABLE = dict.fromkeys((*range(9), *range(11, 32), 127))
 # The status of each component and the time of its last sign of life, empty if it has none.
 States = dict[str, tuple[str, str]]
 
@@ -62,15 +61,15 @@ def seconds(beat: str) -> int:
     return int(datetime.fromisoformat(beat).timestamp())
 
 
-def look(values: dict[str, str], started: int) -> tuple[bool, str]:
+def look(started: int) -> tuple[bool, str]:
     """Whether Airflow is healthy, and the answer that tells it."""
-    url = values["WEB_URL"] + PATH
+    url = host()["WEB_URL"] + PATH
     # The status of the answer is always 200; only its JSON tells.
     known, answer = run(
         *("curl", "-fsS", "--noproxy", "*", "-m", "10", url), errors=subprocess.STDOUT
     )
     found = states(answer)
-    if known and values.get("SEVERAL_HOSTS"):
+    if known and host().get("SEVERAL_HOSTS"):
         known, answer, found = own(subprocess.STDOUT)
     well = all(is_well(*found.get(name, ("", "")), started) for name in COMPONENTS)
     return known and well, ", ".join(answer.splitlines())
@@ -85,9 +84,9 @@ def is_well(status: str, beat: str, started: int) -> bool:
     return status == "healthy" and (not beat or seconds(beat) > started)
 
 
-def start_of_postgresql(cluster: str) -> int:
+def start_of_postgresql() -> int:
     """The Unix time at which PostgreSQL started; 0 for one elsewhere, which does not tell."""
-    if not cluster:
+    if not (cluster := host().get("PGCLUSTER")):
         return 0
     unit = f"postgresql@{cluster.replace('/', '-')}"
     _, time = run("systemctl", "show", "-P", "ActiveEnterTimestamp", "--timestamp=unix", unit)
@@ -95,30 +94,37 @@ def start_of_postgresql(cluster: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def fail(message: str) -> int:
-    """Say what is wrong, without characters that would drive a terminal; returns the exit code."""
-    print(message.translate(UNPRINTABLE), file=sys.stderr)
-    return 1
+def check() -> None:
+    """Fail unless Airflow is healthy."""
+    well, answer = look(start_of_postgresql())
+    if not well:
+        fail(f"Airflow is not healthy: {answer}")
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command line; returns the exit code."""
-    if arguments[:1] not in (["check"], ["apply"]):
-        print("usage: health.py check|apply", file=sys.stderr)
-        return 2
-    values = host_values.read()
-    started = start_of_postgresql(values.get("PGCLUSTER", ""))
-    well, answer = look(values, started)
-    if arguments[0] == "check":
-        return 0 if well else fail(f"Airflow is not healthy: {answer}")
+def apply() -> None:
+    """Fail unless Airflow becomes healthy."""
+    started = start_of_postgresql()
     for _ in range(TRIES - 1):
+        well, answer = look(started)
         if well:
-            break
+            return
         wait(1)
-        well, answer = look(values, started)
-    logs = "Look at: journalctl -u 'airflow-*' -n 100"
-    return 0 if well else fail(f"Airflow is not healthy after a minute: {answer} {logs}")
+    well, answer = look(started)
+    if not well:
+        logs = "Look at: journalctl -u 'airflow-*' -n 100"
+        fail(f"Airflow is not healthy after a minute: {answer} {logs}")
+
+
+def main() -> None:
+    """Check, or wait."""
+    match sys.argv[1:]:
+        case ["check"]:
+            check()
+        case ["apply"]:
+            apply()
+        case _:
+            usage()
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

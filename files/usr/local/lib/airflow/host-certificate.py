@@ -20,8 +20,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-import host_values
-from commands import fail, output, put, succeeds
+from commands import output, put, succeeds
+from lib import fail, take_surroundings
 
 LIB = Path(__file__).resolve().parent
 KEY = "ca-key.pem"
@@ -188,7 +188,6 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("names", nargs="*")
     given = parser.parse_args()
-    host_values.take_surroundings()
     # openssl x509 would load all authorities of the host, which takes it most of its time.
     os.environ["SSL_CERT_FILE"] = os.devnull
     soon = given.left * 86400
@@ -208,4 +207,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    take_surroundings()
     main()

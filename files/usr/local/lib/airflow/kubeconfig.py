@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -23,8 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import host_values
-from commands import advised, fail, put
+from commands import advised, put
+from lib import fail, host, take_surroundings, usage, words
 
 CREDENTIAL = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
 # A cluster may give less: then the token is renewed earlier.
@@ -53,10 +52,6 @@ class Account(NamedTuple):
         return Path(f"{self.path}.d/token")
 
 
-VALUES = host_values.read()
-ADMIN = shlex.split(VALUES["KUBECTL"])
-
-
 def ask(kubectl: list[str], *arguments: str) -> str:
     """The answer of kubectl; fails with its words."""
     command = [*kubectl, "--request-timeout=20s", *arguments]
@@ -71,7 +66,9 @@ def ask(kubectl: list[str], *arguments: str) -> str:
 
 def of_deploy(kind: str) -> dict[str, str]:
     """The cluster, or the user, of the deploy's own kubeconfig, complete in itself."""
-    view = json.loads(ask(ADMIN, "config", "view", "--minify", "--flatten", "--raw", "-o", "json"))
+    view = json.loads(
+        ask(words("KUBECTL"), "config", "view", "--minify", "--flatten", "--raw", "-o", "json")
+    )
     return dict(view[f"{kind}s"][0][kind])
 
 
@@ -105,7 +102,7 @@ def kubeconfig(account: Account, uid: str) -> str:
     """A kubeconfig of this account. It differs once the account was made again with the same name,
     and services that hold a token of the old one restart."""
     cluster = reached()
-    if VALUES["NODE_IS_HOST"]:
+    if host()["NODE_IS_HOST"]:
         # Its own address may change (DHCP), and a proxy may be for others. minikube's certificate
         # of the API is for this address too.
         cluster["server"] = re.sub(r"^https://.*:(\d+)", r"https://127.0.0.1:\1", cluster["server"])
@@ -115,14 +112,14 @@ def kubeconfig(account: Account, uid: str) -> str:
         "args": [str(account.token)],
         "interactiveMode": "Never",
     }
-    return written(cluster, uid, {"exec": program}, VALUES["NAMESPACE"])
+    return written(cluster, uid, {"exec": program}, host()["NAMESPACE"])
 
 
 def request(kubectl: list[str], account: Account) -> str:
     """A new token of the account, as the clients of the cluster read it. It is in no argument."""
     answer = ask(
         kubectl,
-        *("-n", VALUES["CONTROL_NAMESPACE"], "create", "token", account.name),
+        *("-n", host()["CONTROL_NAMESPACE"], "create", "token", account.name),
         *(f"--duration={LIFETIME}", "-o", "json"),
     )
     status = {key: json.loads(answer)["status"][key] for key in ("token", "expirationTimestamp")}
@@ -150,9 +147,9 @@ def check(account: Account) -> None:
             fail(f"{path} is not there, or not root's and {account.group}'s alone")
     if is_past_half(account):
         fail(f"the token of {account.name} has lived half of its life")
-    client = [ADMIN[0], f"--kubeconfig={account.path}"]
+    client = [words("KUBECTL")[0], f"--kubeconfig={account.path}"]
     who = json.loads(ask(client, "auth", "whoami", "-o", "json"))["status"]["userInfo"]
-    if who["username"] != f"system:serviceaccount:{VALUES['CONTROL_NAMESPACE']}:{account.name}":
+    if who["username"] != f"system:serviceaccount:{host()['CONTROL_NAMESPACE']}:{account.name}":
         fail(f"{account.token} has a token of {who['username']}")
     if account.path.read_text() != f"{kubeconfig(account, who['uid'])}\n":
         fail(f"{account.path} leads to another cluster, or to an earlier account")
@@ -167,19 +164,19 @@ def access(path: Path) -> tuple[int, str, int]:
 def apply(account: Account) -> None:
     """Write the token, then the kubeconfig that names it."""
     get = ("get", "serviceaccount", account.name, "-o", "jsonpath={.metadata.uid}")
-    config = kubeconfig(account, ask(ADMIN, "-n", VALUES["CONTROL_NAMESPACE"], *get))
+    config = kubeconfig(account, ask(words("KUBECTL"), "-n", host()["CONTROL_NAMESPACE"], *get))
     folder = account.token.parent
     folder.mkdir(exist_ok=True)
     subprocess.run(["chgrp", account.group, folder], check=True)
     folder.chmod(0o2750)
-    put(account.token, request(ADMIN, account), mode=0o640)
+    put(account.token, request(words("KUBECTL"), account), mode=0o640)
     put(account.path, config, mode=0o640, group=account.group)
 
 
 def accounts() -> Iterator[Account]:
     """The accounts of this host that have their kubeconfig."""
-    words = iter(VALUES["CLUSTER_ACCOUNTS"].split())
-    for name, path, group in zip(words, words, words, strict=True):
+    each = iter(words("CLUSTER_ACCOUNTS"))
+    for name, path, group in zip(each, each, each, strict=True):
         if Path(path).exists():
             yield Account(name, Path(path), group)
 
@@ -189,7 +186,7 @@ def renew() -> None:
     old = [each for each in accounts() if is_past_half(each)]
     if not old:
         return
-    lock = Path(VALUES["DEPLOY_LOCK"])
+    lock = Path(host()["DEPLOY_LOCK"])
     if lock.exists():
         descriptor = os.open(lock, os.O_RDONLY)
         try:
@@ -198,12 +195,12 @@ def renew() -> None:
             return  # a deploy or a change of the accounts is under way: in the next minute
     # The deploy's own login may need a program or a file that is there only while it runs. But it
     # is the one that is left after the host was off for longer than a token is valid.
-    renewal = [ADMIN[0], f"--kubeconfig={VALUES['RENEWAL_KUBECONFIG']}"]
+    renewal = [words("KUBECTL")[0], f"--kubeconfig={host()['RENEWAL_KUBECONFIG']}"]
     for account in old:
         try:
             token = request(renewal, account)
         except RuntimeError:
-            token = request(ADMIN, account)
+            token = request(words("KUBECTL"), account)
         put(account.token, token, mode=0o640)
         # The journal of the unit has only notices and worse.
         print(f"<5>The token of {account.name} was renewed", flush=True)
@@ -211,8 +208,6 @@ def renew() -> None:
 
 def main() -> None:
     """Check, apply, renew or print."""
-    if sys.argv[1:] != ["renew"]:  # a timer's, each minute, and nobody gave that other surroundings
-        host_values.take_surroundings()
     os.umask(0o077)
     prefix = ""
     try:
@@ -227,11 +222,12 @@ def main() -> None:
             case ["print"]:
                 show()
             case _:
-                usage = "check|apply ACCOUNT PATH GROUP, or kubeconfig.py renew|print"
-                print(f"usage: kubeconfig.py {usage}", file=sys.stderr)
-                sys.exit(2)
+                usage()
     except RuntimeError as error:
         fail(f"{prefix}{advised(str(error))}")
 
 
-main()
+if __name__ == "__main__":
+    if sys.argv[1:] != ["renew"]:  # a timer's, each minute, and nobody gave that other surroundings
+        take_surroundings()
+    main()

@@ -16,7 +16,7 @@ import sys
 import time
 
 import health
-import host_values
+from lib import host, usage
 
 SERVICES = ("scheduler", "triggerer", "dag-processor")
 # This is longer than from one heartbeat to the next (5 s): after a pause of the machine or of the
@@ -95,28 +95,27 @@ def kill(unit: str) -> bool:
     return True
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command line; returns the exit code."""
-    if len(arguments) != 1:
-        print("usage: liveness.py URL", file=sys.stderr)
-        return 2
-    (url,), values = arguments, host_values.read()
-    several = bool(values.get("SEVERAL_HOSTS"))
+def main() -> None:
+    """Look twice, and kill the services that are silent both times."""
+    if len(sys.argv) != 2:
+        usage()
+    url, several = sys.argv[1], bool(host().get("SEVERAL_HOSTS"))
     first = silent(url, several)
     if not first:
-        return 0
+        return
     before = {unit: steps(unit, several) for unit in first}
     health.wait(PAUSE)
     second = silent(url, several)
     killed = []
     for unit, beat in first.items():
-        if unit not in second or not is_old(unit, values["STARTED_WITH"]):
+        if unit not in second or not is_old(unit, host()["STARTED_WITH"]):
             continue
         age = int(time.time()) - health.seconds(beat) if beat else PATIENCE
         if age >= PATIENCE or steps(unit, several) == before[unit]:
             killed.append(kill(unit))
-    return 0 if all(killed) else 1
+    if not all(killed):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -10,24 +10,31 @@ import signal
 import subprocess
 import sys
 
-if len(sys.argv) < 2:
-    sys.exit("usage: no-terminal.py PROGRAM ARGUMENT...")
-program: subprocess.Popen[bytes] | None = None
-early: list[int] = []  # signals that came while the program began
+
+def main() -> None:
+    """Run the program, and end with its exit code."""
+    if len(sys.argv) < 2:
+        # It begins with Python's own modules only (-I), since variables of DAGs can name others.
+        print("usage: no-terminal.py PROGRAM ARGUMENT...", file=sys.stderr)
+        sys.exit(2)
+    program: subprocess.Popen[bytes] | None = None
+    early: list[int] = []  # signals that came while the program began
+
+    def pass_on(number: int, frame: object) -> None:
+        """Let the program and its children decide what a signal means."""
+        if program is None:
+            early.append(number)
+        else:
+            os.killpg(program.pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    program = subprocess.Popen(sys.argv[1:], start_new_session=True)
+    for each in early:
+        os.killpg(program.pid, each)
+    code = program.wait()
+    sys.exit(code if code >= 0 else 128 - code)
 
 
-def pass_on(number: int, frame: object) -> None:
-    """Let the program and its children decide what a signal means."""
-    if program is None:
-        early.append(number)
-    else:
-        os.killpg(program.pid, number)
-
-
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, pass_on)
-program = subprocess.Popen(sys.argv[1:], start_new_session=True)
-for each in early:
-    os.killpg(program.pid, each)
-code = program.wait()
-sys.exit(code if code >= 0 else 128 - code)
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from lib import fail, usage
+
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 CACHE = Path("/root/.minikube/cache/images", ARCHITECTURES[platform.machine()])
 
@@ -49,23 +51,20 @@ def write(source: tarfile.TarFile, reference: str, image: dict[str, Any]) -> Non
     draft.rename(final)
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command line; returns the exit code."""
-    if len(arguments) != 2 or arguments[0] not in ("check", "apply"):
-        print("usage: offline-images.py check|apply FOLDER", file=sys.stderr)
-        return 2
-    action, folder = arguments
+def main() -> None:
+    """Compare, or write the images that the cache lacks."""
+    if len(sys.argv) != 3 or sys.argv[1] not in ("check", "apply"):
+        usage()
+    _, action, folder = sys.argv
     with tarfile.open(f"{folder}/images.tar") as source:
         content = source.extractfile("manifest.json")
         assert content
         lacks = missing(json.load(content))
         if action == "check" and lacks:
-            print(f"minikube's cache lacks {lacks[0][0]}", file=sys.stderr)
-            return 1
+            fail(f"minikube's cache lacks {lacks[0][0]}")
         for reference, image in lacks:
             write(source, reference, image)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

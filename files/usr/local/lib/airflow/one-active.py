@@ -8,13 +8,12 @@ with its connection. When the connection is lost, the program ends, and another 
 
 import os
 import select
-import shlex
 import signal
 import subprocess
 import sys
 import time
 
-import host_values
+from lib import usage, words
 
 LOCK = "pg_catalog.pg_try_advisory_lock(20202, 1)"  # of this program, in Airflow's database
 LOOK_EVERY = 2.0  # seconds
@@ -59,8 +58,7 @@ class Session:
 
 def session() -> Session:
     """A session of the role of DAGs' code."""
-    words = shlex.split(host_values.read()["DAGS_CONNECTION"])
-    return Session(dict(word.split("=", 1) for word in words))
+    return Session(dict(word.split("=", 1) for word in words("DAGS_CONNECTION")))
 
 
 def say(message: str) -> None:
@@ -90,11 +88,10 @@ def run(database: Session, command: list[str]) -> int:
             raise
 
 
-def main() -> int:
+def main() -> None:
     """Wait for the lock, and run the program with it."""
     if len(sys.argv) < 2:
-        print("usage: one-active.py PROGRAM ARGUMENT...", file=sys.stderr)
-        return 2
+        usage()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
         database = session()
@@ -103,11 +100,12 @@ def main() -> int:
             while database.ask(LOCK) != "t":
                 time.sleep(LOOK_EVERY)
         say("this host is active")
-        return 1 if run(database, sys.argv[1:]) else 0
+        if run(database, sys.argv[1:]):
+            sys.exit(1)
     except Lost as error:
         say(f"no session in the database: {error}")
-        return 1
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,23 +1,20 @@
 #!/usr/bin/python3 -B
-"""Make the cluster have the policy that admits task pods, and its binding.
+"""pod-policy.py check|apply present|absent: the cluster has the policy that admits task pods, and
+its binding, or neither. Written by the deploy of Airflow.
 
-pod-policy.py check|apply present|absent
-
-The policy is the file POD_POLICY of /etc/airflow/host.env. `check` ends with 0 if there is nothing
-to do, and changes nothing; otherwise it says what differs. On an existing cluster the account of
+The policy is the file POD_POLICY of /etc/airflow/host.env. On an existing cluster the account of
 the deploy may lack the right: then `apply` notes that in POD_POLICY_REFUSED, and ends well;
 the deploy tells the cluster's admin at its end.
 """
 
 import hashlib
 import json
-import shlex
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-import host_values
+from commands import path
+from lib import fail, take_surroundings, usage, words
 
 Object = dict[str, Any]
 
@@ -26,26 +23,24 @@ class NotAllowed(Exception):
     """The account may not do that, or the cluster is too old to know policies."""
 
 
-HOST = host_values.read()
-KUBECTL, POLICY = shlex.split(HOST["KUBECTL"]), Path(HOST["POD_POLICY"])
-REFUSED = Path(HOST["POD_POLICY_REFUSED"])
-
-
 def kubectl(*arguments: str, given: str = "") -> str:
     """The output of kubectl; raises NotAllowed or ends the program if it fails."""
-    done = subprocess.run([*KUBECTL, *arguments], input=given, capture_output=True, text=True)
-    if done.returncode == 0:
-        return done.stdout
-    said = " ".join(done.stderr.split())
-    if "(Forbidden)" in said or "have a resource type" in said or "no matches for kind" in said:
-        raise NotAllowed(said)
-    sys.exit(f"{' '.join(arguments)}: {said}")
+    done = subprocess.run(
+        [*words("KUBECTL"), *arguments], input=given, capture_output=True, text=True
+    )
+    if done.returncode:
+        said = " ".join(done.stderr.split())
+        if "(Forbidden)" in said or "have a resource type" in said or "no matches for kind" in said:
+            raise NotAllowed(said)
+        fail(f"{' '.join(arguments)}: {said}")
+    return done.stdout
 
 
 def wanted() -> list[Object]:
     """The objects of the file; Debian's Python reads JSON, and kubectl makes JSON of it."""
     lines = kubectl(
-        "create", "--dry-run=client", "--validate=false", "-o", "json", "-f", str(POLICY)
+        *("create", "--dry-run=client", "--validate=false", "-o", "json"),
+        *("-f", str(path("POD_POLICY"))),
     )
     found: list[Object] = []
     decoder = json.JSONDecoder()
@@ -75,41 +70,45 @@ def differing(present: bool) -> list[Object]:
 
 def noted() -> bool:
     """Whether this policy was refused before."""
-    return REFUSED.exists() and REFUSED.read_text() == checksum()
+    mark = path("POD_POLICY_REFUSED")
+    return mark.exists() and mark.read_text() == checksum()
 
 
 def checksum() -> str:
     """Names the policy."""
-    return hashlib.sha256(POLICY.read_bytes()).hexdigest()
+    return hashlib.sha256(path("POD_POLICY").read_bytes()).hexdigest()
 
 
-def check(present: bool) -> str:
-    """A sentence about the difference; empty if there is none."""
+def check(present: bool) -> None:
+    """Fail if something differs."""
     try:
         found = differing(present)
         names = ", ".join(
             f"{each['kind']} {each['metadata']['name']}" for each in found if may(each, present)
         )
         if names:
-            return f"the cluster's {names} should be {'as the file has it' if present else 'gone'}"
+            fail(f"the cluster's {names} should be {'as the file has it' if present else 'gone'}")
         refused = bool(found)
     except NotAllowed:
         refused = True
-    if not noted() if refused and present else REFUSED.exists():
-        return f"{REFUSED} should say whether the cluster's admin has to apply {POLICY}"
-    return ""
+    mark = path("POD_POLICY_REFUSED")
+    if not noted() if refused and present else mark.exists():
+        fail(f"{mark} should say whether the cluster's admin has to apply {path('POD_POLICY')}")
 
 
 def may(each: Object, present: bool) -> bool:
     """Whether the account may make the object as it should be."""
     verb = ("patch" if there(each) else "create") if present else "delete"
     what = f"{each['kind'].lower()}.admissionregistration.k8s.io/{each['metadata']['name']}"
-    done = subprocess.run([*KUBECTL, "auth", "can-i", "--quiet", verb, what], capture_output=True)
+    done = subprocess.run(
+        [*words("KUBECTL"), "auth", "can-i", "--quiet", verb, what], capture_output=True
+    )
     return done.returncode == 0
 
 
 def apply(present: bool) -> None:
     """Make it so, or note that only the cluster's admin can."""
+    mark = path("POD_POLICY_REFUSED")
     try:
         for each in differing(present):
             if present:
@@ -118,25 +117,22 @@ def apply(present: bool) -> None:
                 kubectl("delete", each["kind"], each["metadata"]["name"], "--ignore-not-found")
     except NotAllowed:
         if present:
-            REFUSED.write_text(checksum())
+            mark.write_text(checksum())
             return
-    REFUSED.unlink(missing_ok=True)
+    mark.unlink(missing_ok=True)
 
 
-def main() -> int:
-    """Run the command line; returns the exit code."""
+def main() -> None:
+    """Check or apply."""
     match sys.argv[1:]:
         case ["check", "present" | "absent" as state]:
-            sentence = check(state == "present")
-            print(sentence, end="\n" if sentence else "", file=sys.stderr)
-            return 1 if sentence else 0
+            check(state == "present")
         case ["apply", "present" | "absent" as state]:
             apply(state == "present")
-            return 0
-    print("usage: pod-policy.py check|apply present|absent", file=sys.stderr)
-    return 2
+        case _:
+            usage()
 
 
 if __name__ == "__main__":
-    host_values.take_surroundings()
-    sys.exit(main())
+    take_surroundings()
+    main()

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import host_values
+from lib import fail, host, usage
 
 # Folders of migrations, as MIGRATED has their heads: Airflow's own and the login's.
 RECORDED = ("airflow/migrations/versions", "airflow/providers/fab/migrations/versions")
@@ -90,14 +90,13 @@ def language(venv: Path) -> dict[str, str]:
 
 def check(wanted: str) -> None:
     """Raise Unknown unless the hosts may change one by one."""
-    values = host_values.read()
     config = configparser.RawConfigParser(strict=False)
-    config.read(values["CONFIG"])
+    config.read(host()["CONFIG"])
     if managers := config.get("database", "external_db_managers", fallback=""):
         raise Unknown(f"{managers} may change the schema in ways of their own")
-    migrated = Path(values["MIGRATED"])
+    migrated = Path(host()["MIGRATED"])
     present, *recorded = migrated.read_text().split() if migrated.exists() else [""]
-    old, new = (Path(values["VENVS"]) / name for name in (present, wanted))
+    old, new = (Path(host()["VENVS"]) / name for name in (present, wanted))
     before, after = schema(old), schema(new)
     # It shows that the files are read as Airflow reads them, and the database is as they say.
     if [before.get(name) for name in RECORDED] != [[each] for each in recorded]:
@@ -107,18 +106,15 @@ def check(wanted: str) -> None:
             raise Unknown(f"{old} and {new} differ in {', '.join(changed)}")
 
 
-def main() -> int:
-    """Print the reason if they may not."""
+def main() -> None:
+    """Fail with the reason if they may not."""
     if sys.argv[1:2] != ["check"] or len(sys.argv) != 3:
-        print("usage: rolling.py check VENV", file=sys.stderr)
-        return 2
+        usage()
     try:
         check(sys.argv[2])
     except (Unknown, OSError, ValueError, SyntaxError, AssertionError, configparser.Error) as error:
-        print(f"all hosts should stop for the upgrade: {error}", file=sys.stderr)
-        return 1
-    return 0
+        fail(f"all hosts should stop for the upgrade: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow.models import Connection, Pool, Variable
 from airflow.utils.session import create_session
+from lib import fail, usage
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -60,8 +61,7 @@ def objects(data: dict[str, Any]) -> Iterator[tuple[Any, str, tuple[str, ...]]]:
 def main() -> None:
     """Compare or change all of them in one transaction."""
     if sys.argv[1:] not in (["check"], ["apply"]):
-        print("usage: sync-objects.py check|apply < FILE", file=sys.stderr)
-        sys.exit(2)
+        usage()
     check = sys.argv[1] == "check"
     different = []
     with create_session() as session, session.no_autoflush:
@@ -74,9 +74,10 @@ def main() -> None:
             except DBAPIError as error:
                 # Its own text has the values.
                 said = error.orig.diag.message_primary or error.orig
-                sys.exit(f"{name}: {said}")
+                fail(f"{name}: {said}")
     if check and different:
-        sys.exit(f"these differ from the inventory: {', '.join(different)}")
+        fail(f"these differ from the inventory: {', '.join(different)}")
 
 
-main()
+if __name__ == "__main__":
+    main()

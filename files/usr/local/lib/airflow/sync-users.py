@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow.providers.fab.auth_manager.models import Group, Resource, Role, User
 from airflow.utils.session import create_session
+from lib import fail, usage
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -61,7 +62,7 @@ def user_of(session: Session, name: str) -> User | None:
     """The user with this name. Ends the program if a person made it."""
     found = session.scalar(select(User).where(func.lower(User.username) == name))
     if found is not None and GROUP not in [group.name for group in found.groups]:
-        sys.exit(
+        fail(
             f"web_users: the web page has a user {name} that the deploy did not make: choose"
             f" another name, delete the user, or put it into the group {GROUP} of the web page"
         )
@@ -111,7 +112,7 @@ def write_role(manager: Any, name: str, wanted: Permissions) -> None:
     for resource in sorted({each[1] for each in wanted} - known):
         if not resource.startswith(OF_DAGS):
             names = ", ".join(sorted(known))
-            sys.exit(f"web_roles: {name}: Airflow has no {resource}: it has {names}")
+            fail(f"web_roles: {name}: Airflow has no {resource}: it has {names}")
     role = manager.find_role(name) or manager.add_role(name)
     kept = [each for each in role.permissions if each.resource.name.startswith(OF_DAGS)]
     given = [manager.create_permission(*each) for each in sorted(wanted)]
@@ -128,7 +129,7 @@ def write_user(manager: Any, name: str, wanted: dict[str, Any], state: dict[str,
     email = wanted["email"] or f"{name}@localhost"
     others = select(User).where(User.email == email, func.lower(User.username) != name)
     if (user is None or wanted["email"]) and (other := session.scalar(others)):
-        sys.exit(f"web_users: {name} has the email of {other.username}: write another one")
+        fail(f"web_users: {name} has the email of {other.username}: write another one")
     if user is None:
         group = session.scalar(select(Group).where(Group.name == GROUP))
         manager.add_user(
@@ -182,21 +183,21 @@ def apply(state: dict[str, Any]) -> None:
                 cause = error.__cause__ or error
                 if not isinstance(cause, DBAPIError):
                     raise
-                sys.exit(f"web_users: {name}: {cause.orig.diag.message_primary or 'refused'}")
+                fail(f"web_users: {name}: {cause.orig.diag.message_primary or 'refused'}")
 
 
 def main() -> None:
     """Compare, or change."""
     if sys.argv[1:] not in (["check"], ["apply"]):
-        print("usage: sync-users.py check|apply < STATE", file=sys.stderr)
-        sys.exit(2)
+        usage()
     state = json.load(sys.stdin)
     if sys.argv[1] == "apply":
         apply(state)
         return
     with create_session() as session:
         if found := differences(session, state):
-            sys.exit(f"these differ from the inventory: {', '.join(found)}")
+            fail(f"these differ from the inventory: {', '.join(found)}")
 
 
-main()
+if __name__ == "__main__":
+    main()

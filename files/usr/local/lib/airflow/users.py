@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import host_values
+from lib import fail, host, usage
 
 SYNC = Path(__file__).resolve().with_name("sync-users.py")
 
@@ -51,22 +51,21 @@ def sync(action: str, run: str, state: dict[str, Any]) -> None:
 def main() -> None:
     """Compare, or change; a second time changes nothing."""
     if sys.argv[1:] not in (["check"], ["apply"]):
-        print("usage: users.py check|apply", file=sys.stderr)
-        sys.exit(2)
+        usage()
     os.umask(0o077)
-    action, values = sys.argv[1], host_values.read()
-    wanted = json.loads(Path(values["USERS"]).read_text())
+    action = sys.argv[1]
+    wanted = json.loads(Path(host()["USERS"]).read_text())
     nameless = {name for name, user in wanted["users"].items() if user["password"] is None}
-    kept = Path(values["USER_PASSWORDS"])
+    kept = Path(host()["USER_PASSWORDS"])
     # Passwords count once the database has them.
     new = kept.with_name(f"{kept.name}.new")
     there = passwords(kept)
     if action == "check" and (there.keys() != nameless or new.exists()):
-        sys.exit("other users than those of the inventory have a password of the host's")
+        fail("other users than those of the inventory have a password of the host's")
     if action == "apply" and (missing := nameless - there.keys()):
         make(new, missing)
     fresh = {name: each for name, each in passwords(new).items() if name in nameless}
-    sync(action, values["RUN"], {**wanted, "passwords": there | fresh, "renewed": [*fresh]})
+    sync(action, host()["RUN"], {**wanted, "passwords": there | fresh, "renewed": [*fresh]})
     if action == "check":
         return
     if nameless:
@@ -80,4 +79,5 @@ def main() -> None:
     shutil.rmtree(new, ignore_errors=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
