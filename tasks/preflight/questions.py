@@ -12,10 +12,9 @@ from pyinfra.api import FactBase
 
 from tasks import layout
 from tasks.cluster import programs, releases
-from tasks.lib import lock
+from tasks.lib import lock, terminal
 from tasks.lib.shell import assignments
 from tasks.settings import ARCHITECTURES, Settings
-from tasks.settings.types import printable
 from tasks.worker import plugins
 from tasks.worker.registry import Reference
 
@@ -79,7 +78,7 @@ class HostReport(FactBase[Report]):
         values: dict[str, list[str]] = {}
         for line in output:
             # Processes, clusters and other people choose these words; none may drive the terminal.
-            key, _, value = printable(line).partition(" ")
+            key, _, value = terminal.printable(line).partition(" ")
             values.setdefault(key, []).append(value)
         for told in values.get("time", []):
             values["ahead"] = [f"{float(told) - time.time():.1f}"]

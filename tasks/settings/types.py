@@ -319,11 +319,6 @@ def strange(value: Any) -> Iterator[str]:
         yield f"a {type(value).__name__}"
 
 
-def printable(text: str) -> str:
-    """A foreign text that is safe to show in a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in text)
-
-
 def shown(value: object) -> str:
     """A value in a message: printable, not longer than a line, and without the login of a URL."""
     text = re.sub(r"://\S*@", "://…@", repr(value))

@@ -724,7 +724,7 @@ def test_an_address_is_no_command(offline: Path, tmp_path: Path, server: str) ->
 
 def test_words_of_others_do_not_drive_the_terminal() -> None:
     report = HostReport().process(["port 8080 17 \033[2J\x9b2Jserver\r"])
-    assert report.one("port") == "8080 17 ?[2J?2Jserver?"
+    assert report.one("port") == r"8080 17 \x1b[2J\x9b2Jserver\r"
 
 
 def test_files_and_programs_of_a_kubeconfig_are_looked_for(offline: Path, tmp_path: Path) -> None:
