@@ -26,6 +26,8 @@ KUBE = "/root/.kube"  # the folder of root's kubeconfig
 MINIKUBE = "/root/.minikube"  # its profiles and downloads
 NODE_CONTAINER = "minikube"  # a node that is a container has the name of its profile
 NODE_IMAGE_NOTE = f"{STATE}/node-image"  # the id of the image of a node that is a container
+# The networks of pods that minikube's --cni makes, by their names, and the loopback of containerd.
+_NETWORKS = ("bridge", "cbr0", "cilium", "cni-loopback", "k8s-pod-network", "kindnet")
 # The files of Kubernetes that `minikube delete` leaves: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-reset/
 NODE = [
     # Its own network, and those of its --cni. It renames others', which get their names again.
@@ -35,7 +37,9 @@ NODE = [
     "/etc/kubernetes",
     "/opt/cni",
     MINIKUBE,
-    "/var/lib/cni",
+    # The names of results end with a container's id and its link.
+    *(f"/var/lib/cni/networks/{name}" for name in _NETWORKS),
+    *(f"/var/lib/cni/results/{name}-{'?' * 64}-*" for name in _NETWORKS),
     "/var/lib/kubelet/*",
     "/var/lib/minikube",
     "/var/log/containers",
@@ -261,6 +265,12 @@ def _remove_minikube(settings: HostSettings) -> None:
         program=_HERE / "node-reset.sh",
         args=NODE,
         already="nothing of Kubernetes is left",
+    )
+    ensure_sent(  # after the pods, whose ends remove most of it
+        name="Remove the network of pods",
+        program=_HERE / "node-network.sh",
+        args=[settings.minikube.pod_network],
+        already="nothing of it is left, and other networks stay",
     )
 
 

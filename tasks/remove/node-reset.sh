@@ -12,7 +12,6 @@ left() {
     # shellcheck disable=SC2012,SC2048,SC2086 # patterns
     ls -d $* 2>/dev/null | head -n 1
     grep "$names" /etc/hosts || true
-    iptables-save 2>/dev/null | grep -E 'KUBE-|CNI-' | head -n 1 || true
 }
 
 stop_kubelet_and_pods() {
@@ -21,15 +20,6 @@ stop_kubelet_and_pods() {
     crictl pods -q | xargs -r crictl rmp --force >/dev/null || true
     ctr -n k8s.io images ls -q | xargs -r ctr -n k8s.io images rm >/dev/null || true
 } 2>/dev/null
-
-clean_network() { # of the rules and links that kube-proxy and the network plugin made
-    for tool in iptables ip6tables; do
-        { $tool-save | grep -vE 'KUBE-|CNI-' | $tool-restore; } || true
-    done
-    for link in bridge cni0; do
-        ip link delete $link 2>/dev/null || true
-    done
-}
 
 give_networks_back() { # to other programs, such as a podman that has its networks by CNI
     # shellcheck disable=SC2048 # patterns
@@ -68,7 +58,6 @@ check)
     ;;
 apply)
     stop_kubelet_and_pods
-    clean_network
     give_networks_back "$@"
     unmount_volumes
     find /etc/ssl/certs -lname '*/minikubeCA.pem' -delete
@@ -76,7 +65,7 @@ apply)
     # Mount points stay, emptied.
     # shellcheck disable=SC2048,SC2086 # patterns
     rm -rf --one-file-system $* 2>/dev/null || true
-    rmdir /var/lib/kubelet 2>/dev/null || true
+    rmdir /var/lib/kubelet /var/lib/cni/* /var/lib/cni 2>/dev/null || true
     systemctl daemon-reload
     ;;
 *)

@@ -179,7 +179,7 @@ LONG = {
     "tasks/preflight/neighbours.sh": NO_PYTHON,
     "tasks/preflight/questions.sh": NO_PYTHON,
     "tasks/remove/keep-used.sh": NO_PYTHON,
-    "tasks/remove/node-reset.sh": NO_PYTHON,
+    "tasks/remove/node-network.sh": NO_PYTHON,
 }
 
 

@@ -105,6 +105,7 @@ DELETED_BY: dict[str, Callable[[list[str]], set[str]]] = {
     "keep-used.sh": lambda arguments: set(),
     "node-image.sh": lambda arguments: {arguments[1]} if arguments[0] == "gone" else set(),
     "node-logs.sh": lambda arguments: {arguments[0]},  # the folder is empty by then
+    "node-network.sh": lambda arguments: set(),
     "node-reset.sh": set,
     "objects.sh": lambda arguments: set(),
     "nginx-remove.sh": set,
@@ -206,7 +207,8 @@ OF_THE_NODE = {
     "/var/lib/minikube": "certificates, the programs, and etcd's data",
     "/var/lib/kubelet/pods": "volumes of pods",
     "/etc/cni/net.d/1-k8s.conflist": "the network of the pods",
-    "/var/lib/cni": "addresses of pods",
+    "/var/lib/cni/networks/bridge/10.244.0.2": "addresses of pods",
+    f"/var/lib/cni/results/bridge-{'7f' * 32}-eth0": "what a pod got",
     "/opt/cni": "the link to Debian's plugins",
     "/tmp/hostpath-provisioner": "volumes of claims",
     "/tmp/hostpath_pv": "volumes that minikube makes",
@@ -572,6 +574,120 @@ def test_networks_of_others_stay_and_get_their_names_again(tmp_path: Path) -> No
         assert is_done("apply") and is_done("check")
     left = {path.name: path.read_text() for path in networks.iterdir()}
     assert left == {"87-podman.conflist": RENAMED, "mine.conf": "mine"}
+
+
+POD, THEIRS = "7f" * 32, "0a" * 32  # ids of containers
+RESULTS = (
+    f"bridge-{POD}-eth0",
+    f"cni-loopback-{POD}-lo",
+    f"bridge-two-{THEIRS}-eth0",
+    f"podman-{THEIRS}-eth0",
+)
+
+
+def test_addresses_of_other_networks_stay() -> None:
+    patterns = deleted(fake.removal({}, False))
+    folder = "/var/lib/cni"
+    paths = [f"{folder}/networks/{name}/lock" for name in ("bridge", "bridge-two", "podman")]
+    paths += [f"{folder}/results/{name}" for name in RESULTS]
+    stay = [path for path in paths if not is_deleted(path, patterns)]
+    assert stay == [*paths[1:3], *paths[-2:]]
+
+
+# As the plugins bridge, portmap and firewall have them, the latter two for all networks together.
+RULES = r"""*filter
+:INPUT ACCEPT [0:0]
+:CNI-ADMIN - [0:0]
+:CNI-FORWARD - [0:0]
+:KUBE-FORWARD - [0:0]
+-A INPUT -s 10.244.0.0/16 -p tcp -m tcp --dport 8081 -j ACCEPT
+-A FORWARD -m comment --comment "CNI firewall plugin rules" -j CNI-FORWARD
+-A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
+-A CNI-FORWARD -m comment --comment "CNI firewall plugin admin overrides" -j CNI-ADMIN
+-A CNI-FORWARD -d 10.244.0.2/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A CNI-FORWARD -s 10.244.0.2/32 -j ACCEPT
+COMMIT
+*nat
+:CNI-HOSTPORT-DNAT - [0:0]
+:CNI-HOSTPORT-MASQ - [0:0]
+:CNI-aaaa - [0:0]
+:CNI-DN-bbbb - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A POSTROUTING -m comment --comment "CNI portfwd requiring masquerade" -j CNI-HOSTPORT-MASQ
+-A POSTROUTING -s 10.244.0.2/32 -m comment --comment "name: \"bridge\" id: \"7f\"" -j CNI-aaaa
+-A CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 8080 -j CNI-DN-bbbb
+-A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE
+-A CNI-aaaa -d 10.244.0.0/16 -m comment --comment "name: \"bridge\" id: \"7f\"" -j ACCEPT
+-A CNI-aaaa ! -d 224.0.0.0/4 -m comment --comment "name: \"bridge\" id: \"7f\"" -j MASQUERADE
+-A CNI-DN-bbbb -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.244.0.2:80
+COMMIT"""
+NO_NETWORK = """*filter
+:INPUT ACCEPT [0:0]
+-A INPUT -s 10.244.0.0/16 -p tcp -m tcp --dport 8081 -j ACCEPT
+COMMIT
+*nat
+COMMIT"""
+# Of a podman's network, by the tables that they are in.
+OF_PODMAN = {
+    "*filter": r"""
+-A CNI-FORWARD -d 10.88.0.2/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A CNI-FORWARD -s 10.88.0.2/32 -j ACCEPT""",
+    "*nat": r"""
+:CNI-cccc - [0:0]
+:CNI-DN-dddd - [0:0]
+-A POSTROUTING -s 10.88.0.2/32 -m comment --comment "name: \"podman\" id: \"0a\"" -j CNI-cccc
+-A CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 9090 -j CNI-DN-dddd
+-A CNI-cccc -d 10.88.0.0/16 -j ACCEPT
+-A CNI-cccc ! -d 224.0.0.0/4 -j MASQUERADE
+-A CNI-DN-dddd -p tcp -m tcp --dport 9090 -j DNAT --to-destination 10.88.0.2:80""",
+}
+SHARED = {
+    line
+    for line in RULES.splitlines()
+    if re.search("CNI-(ADMIN|FORWARD|HOSTPORT)", line) and not re.search(r"10\.244|bbbb", line)
+}
+ADDRESSES = {
+    "bridge": "3: bridge    inet 10.244.0.1/16 brd 10.244.255.255 scope global bridge",
+    "cni0": "4: cni0    inet 10.88.0.1/16 brd 10.88.255.255 scope global cni0",
+}
+
+
+@pytest.mark.parametrize("with_podman", [False, True])
+def test_rules_and_links_of_other_networks_stay(with_podman: bool, tmp_path: Path) -> None:
+    folder, rules, link = tmp_path / "bin", tmp_path / "rules", tmp_path / "bridge"
+    folder.mkdir()
+    (tmp_path / "cni0").write_text(ADDRESSES["cni0"])
+    for name, script in {
+        "iptables-save": f"cat {rules}",
+        "iptables-restore": f"cat > {rules}",
+        "ip6tables-save": "exit 1",
+        "ip": f"""case "$*" in
+"-4 -o address show dev "*) cat {tmp_path}/$6 ;;
+"link delete "*) rm {tmp_path}/$3 ;;
+esac""",
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    def is_done(action: str) -> bool:
+        (command,) = fake.removal({}, False).named("Remove the network of pods").commands
+        text = command.replace("set -- apply ", f"set -- {action} ")
+        path = {"PATH": f"{folder}:/usr/bin:/bin"}
+        return not subprocess.run(["sh", "-c", text], env=path).returncode
+
+    text, expected = RULES, set(NO_NETWORK.splitlines())
+    if with_podman:
+        for table, theirs in OF_PODMAN.items():
+            text = text.replace(table, f"{table}{theirs}")
+            expected |= {*theirs.strip().splitlines()}
+        expected |= SHARED
+    rules.write_text(text)
+    for _ in range(2):  # the second time the link is all that is left
+        link.write_text(ADDRESSES["bridge"])
+        assert not is_done("check")
+        assert is_done("apply") and is_done("check")
+        assert {*rules.read_text().splitlines()} == expected
+        assert not link.exists() and (tmp_path / "cni0").exists()
 
 
 VOLUME = "/var/lib/kubelet/pods/some/volumes/claim"

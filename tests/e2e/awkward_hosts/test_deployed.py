@@ -40,6 +40,15 @@ WantedBy=multi-user.target
 NOTHING_WRONG = "systemctl list-units --failed --no-legend 'airflow*' minikube postgresql* nginx"
 
 
+# Rules of a network that others have by CNI, such as a podman's, and a file of its addresses.
+OTHER_RULES = (
+    "iptables {} CNI-FORWARD -s 198.51.100.2/32 -j ACCEPT",
+    "iptables -t nat {} POSTROUTING -s 198.51.100.2/32 -j CNI-e2e",
+    "iptables -t nat {} CNI-e2e ! -d 224.0.0.0/4 -j MASQUERADE",
+)
+OTHER_ADDRESS_FILE = "/var/lib/cni/networks/e2e/198.51.100.2"
+
+
 def others(shell: Shell, sql: str) -> str:
     """Ask the cluster that was there before."""
     return shell(
@@ -233,8 +242,17 @@ def test_another_name_of_the_host_needs_another_cluster(shell: Shell) -> None:
 
 
 def test_the_removal_leaves_other_peoples_things(shell: Shell, precious: str) -> None:
+    shell("iptables -N CNI-FORWARD 2>/dev/null || true; iptables -t nat -N CNI-e2e")
+    shell(" && ".join(OTHER_RULES).replace("{}", "-A"))
+    shell(f"mkdir -p $(dirname {OTHER_ADDRESS_FILE}) && echo mine > {OTHER_ADDRESS_FILE}")
     run = deploy(what=REMOVAL)
     assert run.code == 0, run.output
+    shell(" && ".join(OTHER_RULES).replace("{}", "-C"))
+    assert shell("iptables-save | grep -E 'KUBE-|10\\.244\\..*CNI-' || true") == ""
+    assert shell("find /var/lib/cni -type f") == OTHER_ADDRESS_FILE
+    assert deploy(what=REMOVAL).changed == []
+    shell(" && ".join(OTHER_RULES).replace("{}", "-D"))
+    shell("iptables -t nat -X CNI-e2e && rm -r /var/lib/cni")
     assert others(shell, "select count(*) from precious") == "0"
     (line,) = shell("pg_lsclusters --no-header").splitlines()
     assert line.split()[1] == "others"
