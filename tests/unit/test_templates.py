@@ -903,6 +903,41 @@ def test_only_a_host_that_is_its_node_has_minikubes_temporary_files(
     assert having.isdisjoint({"existing cluster", "another driver", "a container as node"})
 
 
+@pytest.mark.parametrize(("driver", "pods"), [("none", "10.244.0.0/16"), ("docker", "192.168.")])
+def test_connections_of_pods_fit_through_the_hosts_interface(
+    driver: str, pods: str, tmp_path: Path
+) -> None:
+    unit = unit_of(fake.plan(fake.settings({"minikube_driver": driver})), "minikube.service")
+    begin, reload = unit.one("Service.ExecStartPost"), unit.all("Service.ExecReload")
+    assert begin in reload[:-1]
+    rules, program = tmp_path / "rules", tmp_path / "iptables"
+    # A table of rules: each is a line.
+    program.write_text(f"""#!/bin/sh
+way=$5
+shift 5
+case $way in
+-C) grep -qxF -- "$*" {rules} ;;
+-A) echo "$*" >> {rules} ;;
+-D) grep -vxF -- "$*" {rules} > {rules}.new; mv {rules}.new {rules} ;;
+esac
+""")
+    program.chmod(0o755)
+    rules.touch()
+
+    def run(command: str) -> str:
+        # A kernel without this target is no reason to have no cluster.
+        assert command.startswith("-")
+        words = formats.unit_words(command.removeprefix("-"))
+        subprocess.run(words, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False)
+        return rules.read_text()
+
+    once = run(begin)
+    assert once.count("\n") == 1 and once.startswith(f"FORWARD -s {pods}")
+    assert once.endswith(" -j TCPMSS --clamp-mss-to-pmtu\n")
+    assert run(begin) == once
+    assert run(unit.one("Service.ExecStopPost")) == ""
+
+
 @pytest.mark.parametrize("planted", ["nothing", "root's folder", "a link", "another's folder"])
 def test_nobody_can_plant_the_folder_of_minikubes_volumes(
     planted: str, plan: Plan, tmp_path: Path
@@ -930,7 +965,7 @@ def test_nobody_can_plant_the_folder_of_minikubes_volumes(
 def test_nobody_can_plant_minikubes_folder(planted: str, plan: Plan, tmp_path: Path) -> None:
     unit = unit_of(plan, "minikube.service")
     words = formats.unit_words(unit.one("Service.ExecStartPre"))
-    assert formats.unit_words(unit.all("Service.ExecReload")[0]) == words
+    assert formats.unit_words(unit.all("Service.ExecReload")[-2]) == words
     folder, elsewhere = tmp_path / "minikube", tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "kubeadm.yaml").touch()

@@ -37,6 +37,12 @@ ExecStart=/bin/sh -ec 'ip addr flush dev {interface} scope global; \\
 [Install]
 WantedBy=multi-user.target
 """
+# A server that prints the size of segments that it may send to the client, and the client.
+SERVES = (
+    "import socket; c, _ = socket.create_server(('198.51.100.2', 80)).accept();"
+    " print(c.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))"
+)
+ASKS = "import socket; socket.create_connection(('198.51.100.2', 80)).recv(1)"
 NOTHING_WRONG = "systemctl list-units --failed --no-legend 'airflow*' minikube postgresql* nginx"
 
 
@@ -182,6 +188,27 @@ def test_more_addresses_of_the_host_do_not_matter(shell: Shell) -> None:
             f"; ip addr del 203.0.113.9/32 dev {interface}"
         )
     assert "Smoke test passed" in shell("airflow-smoke-test")
+
+
+def test_connections_of_pods_fit_through_a_small_interface(shell: Shell) -> None:
+    """As that of a VPN: the other side sends segments that fit, as it does to the host itself."""
+    shell(
+        "ip netns add e2e-far && ip link add e2e-near mtu 1400 type veth peer name e2e-end"
+        " netns e2e-far && ip addr add 198.51.100.1/24 dev e2e-near && ip link set e2e-near up"
+        " && ip -n e2e-far addr add 198.51.100.2/24 dev e2e-end"
+        " && ip -n e2e-far link set e2e-end up"
+    )
+    try:
+        # containerd's name for the network of a pod, such as CoreDNS.
+        pod = shell("ip netns list | grep -o '^cni-[^ ]*' | head -n 1")
+        size = shell(
+            f'ip netns exec e2e-far timeout 20 /usr/bin/python3 -c "{SERVES}" & sleep 2;'
+            f' ip netns exec {pod} timeout 10 /usr/bin/python3 -c "{ASKS}"; wait'
+        )
+    finally:
+        shell("ip link del e2e-near; ip netns del e2e-far")
+    # Without the headers of IP and TCP.
+    assert 1300 < int(size) <= 1360
 
 
 def test_a_proxy_is_for_the_internet_only(shell: Shell) -> None:
