@@ -295,6 +295,27 @@ def test_root_may_have_logins_for_the_urls_of_requirements(host: Host, index: Se
     assert [path.name for path in temporary.iterdir()] == []
 
 
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        (b"machine a login b password c\nmachine d login e password two words\n", "line "),
+        (b"<<<<<<< HEAD\n", "line 1, or"),
+        (b"machine a login b password \xe9\n", "it is not UTF-8"),
+        (b"# nothing\n", ""),
+    ],
+)
+def test_a_broken_file_of_root_hides_no_login_of_the_inventory(
+    theirs: bytes, said: str, host: Host
+) -> None:
+    (host.folder / ".netrc").write_bytes(theirs)
+    host.values |= {"HOME": str(host.folder)}
+    done = install(host, "inner")
+    assert done.returncode == 0, done.stderr
+    assert {"locked", "inner"} <= installed(host)
+    assert (f"{host.folder}/.netrc is left out: {said}" in done.stderr) is bool(said)
+    assert "words" not in done.stderr
+
+
 def test_a_package_without_a_wheel_is_built_only_where_settings_say_so(host: Host) -> None:
     done = install(host, "built-here")
     assert done.returncode == 1 and "built_here" not in installed(host)

@@ -158,6 +158,19 @@ def test_the_settings_are_deployed_once(
     assert deploy(settings=settings(mail, index)).changed == []
 
 
+def test_a_broken_file_of_root_hides_no_login_to_an_index(deployed: Deploy, shell: Shell) -> None:
+    """As the deploy itself asks for the packages of Airflow's environment."""
+    program = "/usr/local/lib/airflow/venv.sh"
+    asks = ". ${0%/*}/lib.sh; uv pip compile --quiet --no-header --python /usr/bin/python3 -"
+    shell("printf 'machine a.example login b password two words\\n' > /root/.netrc")
+    try:
+        said = shell(f"echo e2e-closed | sh -c '{asks}' {program} 2>&1")
+    finally:
+        shell("rm /root/.netrc")
+    assert "e2e-closed==1.0" in said and "/root/.netrc is left out: line " in said, said
+    assert "words" not in said
+
+
 def test_what_reads_dags_has_their_variables(
     deployed: Deploy, airflow: Airflow, shell: Shell
 ) -> None:

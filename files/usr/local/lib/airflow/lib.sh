@@ -78,7 +78,7 @@ package_settings() (
         # NETRC takes the place of root's own file, so it has both; the inventory's logins win.
         NETRC=$(mktemp) && export NETRC
         trap 'rm -f "$NETRC"' EXIT
-        echo | cat ~/.netrc - "$PACKAGE_LOGINS" >"$NETRC" 2>/dev/null || true
+        "$(dirname "$(readlink -f "$0")")/package-logins.py" ~/.netrc "$PACKAGE_LOGINS" >"$NETRC"
     fi
     "$@"
 )
