@@ -25,7 +25,8 @@ def e2e_image() -> None:
 
     @task
     def look() -> None:
-        programs = {name: shutil.which(name) is not None for name in ("gcc", "jq")}
+        names = ("e2e-licence", "gcc", "jq")
+        programs = {name: shutil.which(name) is not None for name in names}
         modules = {"statsd": "statsd", "mysql": "MySQLdb", "ldap": "ldap"}
         found = programs | {name: imports(module) for name, module in modules.items()}
         print(", ".join(f"{name}: {is_there}" for name, is_there in found.items()))

@@ -27,6 +27,52 @@ HUB_ADDRESS = "192.0.2.80"  # nobody's: https://www.rfc-editor.org/rfc/rfc5737
 PUSH = "Worker image | Build the worker image and push it (about 2 minutes)"
 PRUNE = "Worker image | Remove old worker images"
 TRY = "Worker image | Try the worker image in a pod (about 10 s)"
+# A Debian package that is installed only where somebody accepted its licence, in a folder that is a
+# source of apt; and an admin who did.
+LICENCE = r"""
+set -e
+mkdir -p /srv/e2e-packages /tmp/e2e-licence/DEBIAN /tmp/e2e-licence/usr/bin
+cd /tmp/e2e-licence
+cat > DEBIAN/control <<'END'
+Package: e2e-licence
+Version: 1
+Architecture: all
+Maintainer: t <t@example.com>
+Depends: debconf
+Description: a stand-in that asks about a licence
+END
+cat > DEBIAN/templates <<'END'
+Template: e2e-licence/accept
+Type: boolean
+Default: false
+Description: Do you accept it?
+ It is a stand-in.
+END
+printf '#!/bin/sh
+set -e
+. /usr/share/debconf/confmodule
+' | tee DEBIAN/config > DEBIAN/postinst
+printf 'db_input high e2e-licence/accept || true
+db_go
+' >> DEBIAN/config
+printf 'db_get e2e-licence/accept
+[ "$RET" = true ]
+' >> DEBIAN/postinst
+printf '#!/bin/sh
+' > usr/bin/e2e-licence
+chmod 755 DEBIAN/config DEBIAN/postinst usr/bin/e2e-licence
+cd /srv/e2e-packages
+dpkg-deb --build /tmp/e2e-licence e2e-licence.deb >/dev/null
+{
+    dpkg-deb --field e2e-licence.deb
+    echo "Filename: ./e2e-licence.deb"
+    echo "Size: $(stat -c %s e2e-licence.deb)"
+    echo "SHA256: $(sha256sum e2e-licence.deb | cut -d' ' -f1)"
+} > Packages
+echo 'deb [trusted=yes] file:/srv/e2e-packages ./' > /etc/apt/sources.list.d/e2e.list
+apt-get -qq update
+echo 'e2e-licence e2e-licence/accept boolean true' | debconf-set-selections
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,7 +113,7 @@ def settings_for(registry: RegistryServer, host: str = "") -> dict[str, Any]:
 
 
 def without_wheels(machine: Machine) -> dict[str, Any]:
-    """MySQL and LDAP, which have no wheels, as inventories/README.md says; and StatsD."""
+    """MySQL and LDAP, which have no wheels, as inventories/README.md says; StatsD, and LICENCE."""
     ldap = {"bookworm": "libldap-2.5-0", "trixie": "libldap2"}[machine.release]
     return {
         "airflow_extra_requirements": [
@@ -77,7 +123,7 @@ def without_wheels(machine: Machine) -> dict[str, Any]:
             *("build-essential", "pkg-config", "python3-dev"),
             *("default-libmysqlclient-dev", "libldap-dev", "libsasl2-dev"),
         ],
-        "worker_extra_apt_packages": ["libmariadb3", ldap],
+        "worker_extra_apt_packages": ["libmariadb3", ldap, "e2e-licence"],
     }
 
 
@@ -142,6 +188,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     # A venv older than the previous one, which is kept.
     shell("cd /opt/airflow/venvs && mkdir -p 3.0.0-old && touch -d 2020-01-01 3.0.0-old")
 
+    shell(LICENCE)
     most, more = example("ssh", {"airflow.example.com": machine.address}), without_wheels(machine)
     packages = ("airflow_extra_requirements", "worker_extra_apt_packages")
     settings = {
@@ -178,7 +225,7 @@ def test_another_image_reaches_new_tasks_and_leaves_running_ones_alone(
     shell(f"skopeo copy --quiet {login_file} docker-archive:/tmp/e2e-own.tar docker://{new}")
     shell(f"crictl rmi {new} localhost/e2e-own:moved; rm /tmp/e2e-own.tar")
     # The programs that built them stay on the host.
-    expected = "gcc: False, jq: True, statsd: True, mysql: True, ldap: True"
+    expected = "e2e-licence: True, gcc: False, jq: True, statsd: True, mysql: True, ldap: True"
     assert expected in said_by_the_image(airflow)
     metrics = ("scheduler_heartbeat:", "dag_processing.", "triggers.", "ti.start.e2e_image.look:")
 
