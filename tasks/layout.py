@@ -152,7 +152,8 @@ GUARDS = tuple(
     f"{MODULES}/airflow_deploy_{name}.py"
     for name in (
         *("apart", "callbacks", "columns", "crashes", "files"),
-        *("imports", "keys", "links", "logs", "memory", "outages", "policy", "triggers"),
+        *("imports", "keys", "links", "logs", "memory", "outages", "policy", "proxies"),
+        "triggers",
     )
 )
 KUBECTL = "/usr/local/bin/kubectl"
