@@ -41,6 +41,21 @@ KUBECONFIG = "/root/cluster.yaml"
 LOGIN = "/usr/local/bin/e2e-login"
 ACCOUNT = "system:serviceaccount:people:deployer"
 BUCKET = "other-logs"
+# A proxy on the first host, which reaches the cluster's API there.
+PROXY_PORT = 3128
+PROXY = f"""
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq install --yes --no-install-recommends tinyproxy >/dev/null 2>&1
+cat > /etc/tinyproxy/tinyproxy.conf <<'END'
+User tinyproxy
+Group tinyproxy
+Port {PROXY_PORT}
+LogLevel Connect
+ConnectPort 8443
+END
+systemctl restart tinyproxy
+"""
 LEFT_OUT = object()  # in place of a setting's value
 RUNNING, LOOKING = "e2e_running", "e2e_elsewhere"
 RESOURCES = {
@@ -356,6 +371,31 @@ def test_own_pod_template(
         "a pod is made of the own template",
         every=0.1,
     )
+
+
+def test_the_cluster_may_be_behind_the_proxy_of_its_kubeconfig(
+    deployed: Callable[..., Deploy],
+    elsewhere: Airflow,
+    machine: Machine,
+    other: Machine,
+    shell: Shell,
+    there: Shell,
+) -> None:
+    """At an address at which only the proxy finds it; the removal goes the same way."""
+    shell(PROXY)
+    kubeconfig = yaml.safe_load(there(f"cat {KUBECONFIG}"))
+    (cluster,) = (
+        each["cluster"] for each in kubeconfig["clusters"] if each["name"] == "production"
+    )
+    cluster["server"] = "https://127.0.0.1:8443"
+    cluster["proxy-url"] = f"http://{machine.address}:{PROXY_PORT}"
+    write_file(other, KUBECONFIG, yaml.safe_dump(kubeconfig), "600")
+    run = deployed()
+    assert run.code == 0, run.output
+    assert deployed().changed == []
+    task = elsewhere.trigger(LOOKING)
+    wait_for(lambda: elsewhere.run_state(LOOKING, task) == "success", 120, "it succeeds")
+    assert int(shell("journalctl -u tinyproxy -o cat | grep -c 'CONNECT 127.0.0.1:8443'")) > 0
 
 
 def test_removal_takes_the_namespace_and_leaves_the_other_airflow(
