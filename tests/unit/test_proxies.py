@@ -25,7 +25,8 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(loader, "_set_config", loader._set_config)
     importlib.import_module("airflow_deploy_proxies").install()
     yield
-    sys.modules.pop("airflow_deploy_proxies")
+    for name in ("airflow_deploy_proxies", "airflow_deploy_imports"):
+        sys.modules.pop(name)
 
 
 @pytest.mark.usefixtures("changed")
