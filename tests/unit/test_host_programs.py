@@ -80,6 +80,49 @@ def test_each_program_shows_the_usage_of_the_comment_at_its_top(tmp_path: Path) 
         assert lines and all(line.startswith(f"usage: {path.name} ") for line in lines), done.stderr
 
 
+# These read, and change nothing by it.
+READERS = (
+    "awk",
+    "basename",
+    "cat",
+    "dirname",
+    "grep",
+    "id",
+    "paste",
+    "readlink",
+    "sed",
+    "sort",
+    "tr",
+    "wc",
+)
+
+
+def test_each_program_refuses_an_unknown_action_before_it_does_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in READERS:
+        (folder / name).symlink_to(f"/usr/bin/{name}")
+    # A call of any other program would add a line to the error.
+    environment = programs.host_env(tmp_path, fake.settings()) | {"PATH": str(folder)}
+    synopsis = re.compile(r"^# (\S+\.sh) check\|apply\b([^:]*):", re.M)
+    calls = [
+        (path, re.sub(r"\[.*", "", of[2]).split())
+        for path in sorted(PROGRAMS.glob("*.sh"))
+        if (of := synopsis.search(path.read_text())) and of[1] == path.name
+    ]
+    assert len(calls) > 30
+    for path, words in calls:
+        arguments = [word.partition("|")[0].removesuffix("...") for word in words]
+        for command in (["remake", *arguments], ["", *arguments], ["remake"], []):
+            done = subprocess.run(
+                [path, *command], env=environment, text=True, capture_output=True, check=False
+            )
+            called = f"{path.name} {command}: {done.stderr}"
+            assert (done.returncode, done.stdout) == (2, ""), called
+            lines = done.stderr.splitlines()
+            assert lines and all(each.startswith(f"usage: {path.name} ") for each in lines), called
+
+
 def test_a_site_with_an_error_is_not_loaded(tmp_path: Path) -> None:
     done, calls = run(tmp_path, '"nginx -t -q") exit 1 ;;', "nginx.sh", "apply", SITE, URL)
     assert done.returncode == 1

@@ -769,7 +769,9 @@ def rotated(modules: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
     return make
 
 
-@pytest.mark.parametrize("text", ['{"delta": 5}', "", "x", UNKNOWN, ENCRYPTED])
+@pytest.mark.parametrize(
+    "text", ['{"delta": 5}', "", "x", UNKNOWN, ENCRYPTED], ids=["json", "", "x", "unknown", "own"]
+)
 def test_a_trigger_without_encryption_keeps_no_key(
     text: str, rotated: Callable[..., list[Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:

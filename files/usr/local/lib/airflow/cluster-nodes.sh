@@ -5,6 +5,7 @@ set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 [ $# = 2 ] || usage
+case $1 in check | apply) ;; *) usage ;; esac
 
 # Not every user may list nodes; a cluster can start its first node when a pod waits for it.
 found=$($KUBECTL get nodes -o 'jsonpath={.items[*].status.nodeInfo.architecture}' \

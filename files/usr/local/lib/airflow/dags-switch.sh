@@ -5,6 +5,7 @@ set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 [ $# = 2 ] || usage
+case $1 in check | apply) ;; *) usage ;; esac
 version=$2
 cd "$IMAGE_DAGS"
 now=$(readlink current) || now=
@@ -27,5 +28,4 @@ apply)
         esac
     done
     ;;
-*) usage ;;
 esac

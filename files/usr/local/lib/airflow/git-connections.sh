@@ -7,6 +7,7 @@ here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
 [ $# -ge 2 ] || usage
+case $1 in check | apply) ;; *) usage ;; esac
 action=$1
 shift
 
@@ -28,5 +29,4 @@ apply)
 }" >"$GIT_CONNECTIONS.new"
     replace "$GIT_CONNECTIONS"
     ;;
-*) usage ;;
 esac

@@ -5,6 +5,7 @@ set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 [ $# = 3 ] || usage
+case $1 in check | apply) ;; *) usage ;; esac
 cache=/root/.minikube/cache/linux/$(dpkg --print-architecture)/v$3
 programs="kubeadm kubectl kubelet"
 cd "$2"
@@ -23,5 +24,4 @@ apply)
         replace "$cache/$each"
     done
     ;;
-*) usage ;;
 esac

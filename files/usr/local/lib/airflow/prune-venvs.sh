@@ -6,6 +6,7 @@ set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 [ $# = 3 ] || usage
+case $1 in check | apply) ;; *) usage ;; esac
 
 # shellcheck disable=SC2012 # names of the deploy's own
 kept=$(
@@ -23,5 +24,4 @@ apply)
         rm -rf "$venv"
     done
     ;;
-*) usage ;;
 esac
