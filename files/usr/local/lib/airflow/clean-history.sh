@@ -8,12 +8,12 @@ here=$(dirname "$(readlink -f "$0")")
 
 before=$(date -u -Iseconds -d "$HISTORY_DAYS days ago")
 # By age alone, Airflow would also delete an unfinished run with its tasks.
-busy=$("$here/owner.sh" psql -XAtq -v ON_ERROR_STOP=1 -c "
+busy=$("$here/ask-owner.sh" -c "
     select string_agg(distinct dag_id, ',') from (
-        select dag_id from dag_run
+        select dag_id from public.dag_run
         where state in ('queued', 'running') and start_date < '$before'
         union
-        select dag_id from task_instance
+        select dag_id from public.task_instance
         where state not in ('success', 'failed', 'skipped', 'upstream_failed', 'removed')
         and start_date < '$before'
     ) as unfinished")
