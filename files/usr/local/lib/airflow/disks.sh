@@ -16,7 +16,7 @@ disks() {
 }
 
 sql() {
-    "$here/owner.sh" psql -XAtq -1 -v ON_ERROR_STOP=1 "$@"
+    "$here/ask-owner.sh" -1 "$@"
 }
 
 case "${1-} $#" in
