@@ -166,6 +166,19 @@ def test_a_backup_has_all_that_a_restore_needs_and_nothing_else(host: Host, tmp_
     assert files == set(KEPT)
 
 
+@pytest.mark.parametrize("words", ["--help", "-h", "../moving", "a/b", "moving twice"])
+def test_neither_an_option_nor_a_path_is_the_name_of_a_backup(host: Host, words: str) -> None:
+    backups = host.root / "var/backups/airflow"
+    before = sorted(backups.iterdir())
+    done = host.call(programs.BIN / "airflow-backup", *words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "usage: airflow-backup [NAME]",
+        "usage: airflow-backup --check",
+    ]
+    assert sorted(backups.iterdir()) == before
+
+
 def test_a_backup_of_the_night_waits_for_a_deploy(host: Host, tmp_path: Path) -> None:
     """Half of its units and programs may be new ones, and half of before."""
     lock = host.root / layout.DEPLOY_LOCK.lstrip("/")

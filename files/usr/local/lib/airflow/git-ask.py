@@ -19,7 +19,7 @@ os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
 from airflow.configuration import conf
 from airflow.exceptions import AirflowNotFoundException
 from airflow.providers.git.hooks.git import GitHook
-from lib import fail, usage
+from lib import usage
 
 SECONDS = 60
 # Lines of git and ssh that do not say why they failed.
@@ -110,7 +110,7 @@ def main() -> None:
                 file=sys.stderr,
             )
     if refused:
-        fail("The rest of the deploy is done. The next one asks again.")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

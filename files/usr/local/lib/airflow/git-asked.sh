@@ -21,7 +21,7 @@ check)
         fail "the git repositories were not asked with these settings and connections"
     ;;
 apply)
-    "$RUN" python "$here/git-ask.py"
+    "$RUN" python "$here/git-ask.py" || fail "The rest of the deploy is done. The next one asks again."
     state "$2" >"$asked.new"
     replace "$asked"
     ;;
