@@ -6,6 +6,7 @@ removal derive from it, and tests compare it with the README.
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -244,6 +245,10 @@ ENGINE_PACKAGES = {
     "podman": ["podman", "aardvark-dns", "iptables", "netavark", "sudo"],  # minikube calls sudo
     "docker": ["docker.io|docker-ce|moby-engine", "iptables"],
 }
+# Parts of an engine that its package only recommends, by release.
+ENGINE_PARTS = {
+    "trixie": {"docker": ["docker-cli|docker-ce-cli|moby-cli"]},
+}
 
 # Objects of the cluster that several modules name.
 API_SERVICE = "airflow-api"  # leads pods to all hosts, if there are several
@@ -439,6 +444,13 @@ PLACES = (
         removal="database",
     ),
 )
+
+
+def engine_packages(engine: str, *codenames: str) -> list[str]:
+    """The packages of a container engine, with those that only these releases need."""
+    parts = (ENGINE_PARTS.get(each, {}).get(engine, []) for each in codenames)
+    return list(dict.fromkeys([*ENGINE_PACKAGES[engine], *chain.from_iterable(parts)]))
+
 
 DIRECTORIES = {place.path: place.access for place in PLACES if place.access}
 # The records list programs and units with their checksums: a rollback must bring back both, or the

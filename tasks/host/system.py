@@ -42,7 +42,7 @@ def package_names(settings: HostSettings) -> list[str]:
     if settings.node_is_host:
         names += layout.NODE_PACKAGES
     if settings.node_engine:
-        names += layout.ENGINE_PACKAGES[settings.node_engine]
+        names += layout.engine_packages(settings.node_engine, settings.codename)
     if settings.worker.image is None:
         names += IMAGE_PACKAGES
     if settings.worker.registry:

@@ -353,10 +353,10 @@ def _remove_packages() -> None:
 def _keep_packages_of_others() -> None:
     """Packages that came with the deploy and that others use by now stay; the run names them."""
     program = _HERE / "keep-used.sh"
-    engines = [
-        f"{engine}:{','.join(each.split('|')[0] for each in names)}"
-        for engine, names in layout.ENGINE_PACKAGES.items()
-    ]
+    engines = []
+    for engine in layout.ENGINE_PACKAGES:
+        names = layout.engine_packages(engine, *layout.ENGINE_PARTS)
+        engines.append(f"{engine}:{','.join(each.split('|')[0] for each in names)}")
     record, site = layout.PACKAGES_RECORD, layout.NGINX_SITE
     args = [record, "/etc/postgresql", nginx.NGINX, site, NODE_CONTAINER, *engines]
     check = with_arguments(program, ["check", *args])

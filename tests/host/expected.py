@@ -72,6 +72,11 @@ def node_in_docker(settings: HostSettings) -> bool:
     return with_minikube(settings) and settings.minikube.driver == "docker"
 
 
+def has_parted_docker(settings: HostSettings) -> bool:
+    """The same on a release whose docker.io has no command docker."""
+    return node_in_docker(settings) and settings.codename == "trixie"
+
+
 def node_in_container(settings: HostSettings) -> bool:
     """Kubernetes in a container, which has one folder of the host."""
     return node_in_podman(settings) or node_in_docker(settings)
@@ -241,6 +246,7 @@ _PACKAGES: Table = {
         docker.io runs the node, unless another package of docker is there
         iptables  the containers' networks
     """,
+    has_parted_docker: "docker-cli the command docker, by which minikube asks for its node",
     builds_image: """
         buildah     builds the worker image
         mmdebstrap  makes the worker image's Debian

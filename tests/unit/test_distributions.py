@@ -31,6 +31,28 @@ def test_a_host_gets_the_versions_of_its_release(codename: str) -> None:
     assert f" /usr/bin/python{release.python} " in venv
 
 
+@pytest.mark.parametrize(
+    ("driver", "name", "releases"),
+    [
+        # https://packages.debian.org/trixie/docker.io only recommends the command docker.
+        ("docker", "docker-cli", {"trixie"}),
+    ],
+)
+def test_a_node_gets_the_parts_that_its_engine_only_recommends(
+    driver: str, name: str, releases: set[str]
+) -> None:
+    given = {"minikube_driver": driver}
+    planned = {
+        codename: fake.plan(fake.settings(given, codename=codename))
+        .named("Install Debian packages")
+        .commands[0]
+        for codename in RELEASES
+    }
+    assert {each for each, text in planned.items() if f" {name} " in text} == releases
+    kept = fake.removal(given, keep_data=False).named("Keep the packages that others use").commands
+    assert kept and all(f",{name}" in command for command in kept)
+
+
 def test_no_two_releases_share_a_venv_or_an_image() -> None:
     every = [fake.settings(codename=each) for each in RELEASES]
     assert len({each.venv_key for each in every}) == len(RELEASES)

@@ -32,7 +32,9 @@ OLDER: dict[str, object] = {
 PERSON = f"""
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
-apt-get -qq install --yes --no-install-recommends busybox-static docker.io iptables >/dev/null 2>&1
+client=$(apt-cache search --names-only '^docker-cli$' | sed 's/ .*//')
+apt-get -qq install --yes --no-install-recommends \\
+    busybox-static docker.io iptables $client >/dev/null 2>&1
 tar -C / -c usr/bin/busybox | docker import - localhost/theirs >/dev/null
 docker run -d --name {THEIRS} --restart always localhost/theirs /usr/bin/busybox sleep 1000000
 """
