@@ -247,7 +247,9 @@ ENGINE_PACKAGES = {
 }
 # Parts of an engine that its package only recommends, by release.
 ENGINE_PARTS = {
-    "trixie": {"docker": ["docker-cli|docker-ce-cli|moby-cli"]},
+    # There netavark makes the networks' rules with nft.
+    "trixie": {"podman": ["nftables"], "docker": ["docker-cli|docker-ce-cli|moby-cli"]},
+    "resolute": {"podman": ["nftables"]},
 }
 
 # Objects of the cluster that several modules name.

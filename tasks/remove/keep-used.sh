@@ -2,9 +2,9 @@
 # keep-used.sh check|apply RECORD POSTGRES NGINX SITE NODE ENGINE:PACKAGE,...: RECORD lists the
 # Debian packages that came with the deploy, but none that others use by now, and no dependency of
 # these. Others use the server of a cluster in PostgreSQL's folder POSTGRES that is not Airflow's,
-# nginx if its folder NGINX has a site other than SITE and Debian's own, and an ENGINE that has a
-# container other than NODE. `check` says which and why. The removal sends this text to the host
-# with the arguments on top.
+# nginx if its folder NGINX has a site other than SITE and Debian's own, nftables if its unit is
+# enabled, and an ENGINE that has a container other than NODE. `check` says which and why. The
+# removal sends this text to the host with the arguments on top.
 set -u # but not -e: a shell ignores that while it tests a command, and so in `check`
 [ $# -ge 6 ] || {
     echo "usage: keep-used.sh check|apply RECORD POSTGRES NGINX SITE NODE ENGINE:PACKAGE,..." >&2
@@ -71,6 +71,8 @@ containers() { # of the engine and its packages $1
     [ -z "$other" ] || stays "container $other" $(echo "$packages" | tr , ' ')
 }
 
+# A firewall in /etc/nftables.conf, which purging the package would delete.
+! systemctl -q is-enabled nftables.service 2>/dev/null || stays nftables.service nftables
 clusters
 sites
 for each; do containers "$each"; done

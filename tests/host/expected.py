@@ -72,8 +72,13 @@ def node_in_docker(settings: HostSettings) -> bool:
     return with_minikube(settings) and settings.minikube.driver == "docker"
 
 
+def has_podman_of_nft(settings: HostSettings) -> bool:
+    """Kubernetes in podman on a release where podman makes rules of nftables."""
+    return node_in_podman(settings) and settings.codename in ("trixie", "resolute")
+
+
 def has_parted_docker(settings: HostSettings) -> bool:
-    """The same on a release whose docker.io has no command docker."""
+    """Kubernetes in docker on a release whose docker.io has no command docker."""
     return node_in_docker(settings) and settings.codename == "trixie"
 
 
@@ -246,6 +251,7 @@ _PACKAGES: Table = {
         docker.io runs the node, unless another package of docker is there
         iptables  the containers' networks
     """,
+    has_podman_of_nft: "nftables netavark of these releases calls it instead of iptables",
     has_parted_docker: "docker-cli the command docker, by which minikube asks for its node",
     builds_image: """
         buildah     builds the worker image

@@ -36,6 +36,8 @@ def test_a_host_gets_the_versions_of_its_release(codename: str) -> None:
     [
         # https://packages.debian.org/trixie/docker.io only recommends the command docker.
         ("docker", "docker-cli", {"trixie"}),
+        # https://packages.debian.org/trixie/netavark, https://packages.ubuntu.com/resolute/netavark
+        ("podman", "nftables", {"trixie", "resolute"}),
     ],
 )
 def test_a_node_gets_the_parts_that_its_engine_only_recommends(

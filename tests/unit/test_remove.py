@@ -817,6 +817,7 @@ NEEDED = {
     "postgresql-15": ["postgresql-15", "postgresql-common", "libpq5", "libc6"],
     "nginx": ["nginx", "nginx-common", "libc6"],
     "podman": ["podman", "conmon", "libc6"],
+    "nftables": ["nftables", "libnftables1", "libc6"],
 }
 CAME_WITH_THE_DEPLOY = {name for names in NEEDED.values() for name in names} - {"libc6"}
 
@@ -839,6 +840,7 @@ class Used:
         for engine in ("podman", "docker"):
             self.program(engine, "echo minikube")
         self.program("dpkg", "true")
+        self.program("systemctl", "exit 1")
         self.program("dpkg-query", 'shift 2; for each; do echo "installed $each"; done')
         needed = "\n".join(
             f"{name}) printf '%s\\n  Depends: some\\n' {' '.join(names)} ;;"
@@ -926,6 +928,11 @@ OTHERS: dict[str, tuple[Callable[[Used], object], str, str]] = {
         "podman",
         "container shop",
     ),
+    "a firewall": (
+        lambda used: used.program("systemctl", 'test "$*" = "-q is-enabled nftables.service"'),
+        "nftables",
+        "nftables.service",
+    ),
 }
 
 
@@ -953,7 +960,7 @@ def test_packages_that_were_there_before_are_not_spoken_of(used: Used) -> None:
     used.came(["keepalived"])
     assert used.run("check").stderr == ""
     used.came(CAME_WITH_THE_DEPLOY)
-    assert used.run("check").stderr.count("(") == 3
+    assert used.run("check").stderr.count("(") == 4
     assert used.run("apply").returncode == 0
     assert used.recorded == set()
 
