@@ -18,9 +18,6 @@ from tasks.settings import RELEASES, Settings
 OWN_UNITS = layout.ROOT / "files" / layout.UNITS_DIRECTORY.lstrip("/")
 USER_NAMESPACES = "user.max_user_namespaces"
 BRIDGE_RULES = "net.bridge.bridge-nf-call-iptables"
-# The releases whose podman lets nobody through the firewall to its DNS:
-# https://github.com/containers/netavark/pull/780
-CLOSED_DNS = ("bookworm", "noble")
 # Names of releases that are no others'; a mirror may have names of its own, such as prod.
 CODENAMES = {
     *("stretch", "buster", "bullseye", "bookworm", "trixie", "forky"),
@@ -552,12 +549,14 @@ def _firewall(settings: Settings, report: Report) -> Iterator[str]:
     for answer in report.all("firewall"):
         kind, way, *chain = answer.split()
         hook, protocol, port = way.split("/")
-        if way == "input/udp/53" and not chain and report.codename not in CLOSED_DNS:
-            continue
         side, option = ("daddr", "-d") if hook == "output" else ("saddr", "-s")
         only = f" {protocol} dport {port}" if hook == "input" else ""
         cure = {
-            "ufw": f"ufw allow from {network} to any port {port} proto {protocol}",
+            "ufw": {
+                "input": f"ufw allow from {network} to any port {port} proto {protocol}",
+                "forward": f"ufw route allow from {network}",
+                "output": f"ufw allow out to {network}",
+            }[hook],
             "firewalld": (
                 f"firewall-cmd --permanent --zone=trusted --add-source={network} &&"
                 " firewall-cmd --reload"
@@ -565,8 +564,9 @@ def _firewall(settings: Settings, report: Report) -> Iterator[str]:
             "rules": f"iptables -I {hook.upper()} {option} {network}"
             + (f" -p {protocol} --dport {port} -j ACCEPT" if only else " -j ACCEPT"),
         }[kind]
-        if kind == "ufw" and hook == "output":
-            cure = f"ufw allow out to {network}"
+        if kind == "rules" and hook == "forward":
+            back = "-m conntrack --ctstate RELATED,ESTABLISHED"
+            cure += f" && iptables -I FORWARD -d {network} {back} -j ACCEPT"
         if chain:  # another one can't accept its packets
             rule = f"nft insert rule {' '.join(chain)} ip"
             cure = f"{rule} {side} {network}{only} accept"

@@ -167,11 +167,11 @@ would_take_btrfs() { # whether the engine, once it is installed, would keep imag
 # accepts, and none accepts these. Chains that others jump to count as if all packets reached them, and
 # sets, maps and negations as if they contained pods: only a firewall that is certainly closed is a
 # finding. Of the drops count those of all packets, of all but those of lo, of new connections, of the
-# protocol, and of a chain that drops all. Prints nft's name of the chain. The chain FORWARD of iptables is open to pods and containers:
-# their network plugins put a rule on its top.
+# protocol, and of a chain that drops all. Prints nft's name of the chain. $3 has the interfaces of pods, and
+# $4 is «open» if their network plugin puts a rule on top of the chain FORWARD of iptables.
 keeps_out() {
     # Twice: first to find the chains that drop all packets, to which rules of the hook may lead.
-    printf '%s\n@again\n%s\n' "$1" "$1" | awk -v way="$2" -v network="$pod_network" '
+    printf '%s\n@again\n%s\n' "$1" "$1" | awk -v way="$2" -v bridges="$3" -v forward="$4" -v network="$pod_network" '
         function number(address, part) {
             split(address, part, ".")
             return ((part[1] * 256 + part[2]) * 256 + part[3]) * 256 + part[4]
@@ -191,7 +191,7 @@ keeps_out() {
             return text
         }
         function of_pods(count, i, net) {
-            if ($0 ~ interface " .*(bridge|cni0|podman|docker|br-)|match-set [^ ]* " set) return 1
+            if ($0 ~ interface " .*(" bridges ")|match-set [^ ]* " set) return 1
             count = split(words(addresses), net, " ")
             for (i = 1; i <= count; i++)
                 if (net[i] !~ /^[0-9]/ || begin(net[i]) <= begin(network) && end(network) <= end(net[i])) return 1
@@ -206,6 +206,7 @@ keeps_out() {
             return 0
         }
         function of_iptables() { return table == "" || table == "ip filter" && chain ~ /^[A-Z]+$/ }
+        function of_other_hook() { return chain ~ /^ufw-.*-(input|forward|output)$/ && chain !~ hook "$" }
         function close_chain() {
             closed = 1
             if (name == "" && chain != "" && !of_iptables()) name = table " " chain
@@ -216,7 +217,7 @@ keeps_out() {
             port = part[3]
             others = part[2] == "tcp" ? "udp dport|-p udp" : "tcp dport|-p tcp"
             built_in = toupper(hook)
-            if (hook == "forward") built_in = "-"
+            if (hook == "forward" && forward == "open") built_in = "-"
             interface = "(iif(name)?| -i)"
             addresses = "saddr| -s|--src-range"
             set = "src"
@@ -236,16 +237,16 @@ keeps_out() {
         }
         /^[*]/ { elsewhere = dead = 0; table = chain = "" }
         /^table / { elsewhere = $2 !~ /^(ip|inet)$/; table = $2 " " $3 }
-        /^chain / { base = other = dead = 0; chain = $2 }
+        /^chain / { base = dead = 0; chain = $2; other = of_other_hook() }
         /^-A / {
             if (chain != $2) dead = 0
             chain = $2
             base = chain == built_in
-            other = !base && chain ~ /^(INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)$/
+            other = !base && (chain ~ /^(INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)$/ || of_other_hook())
         }
         elsewhere { next }
         /hook / {
-            base = $0 ~ "hook " hook && !(hook == "forward" && chain == "FORWARD" && of_iptables())
+            base = $0 ~ "hook " hook && !(built_in == "-" && chain == "FORWARD" && of_iptables())
             other = !base
         }
         base && /policy drop/ || $0 ~ "^:" built_in " DROP" { close_chain() }
@@ -309,8 +310,14 @@ ask_firewall() {
         nft list ruleset
         iptables-save
     } 2>/dev/null)
+    bridges='bridge|cni0|podman|docker|br-' forward=open
+    if [ "$node_engine" = podman ]; then
+        bridges=podman
+        # netavark of newer releases has rules of nftables, which undo the drop of no other table.
+        grep -Eq '^VERSION_CODENAME=(bookworm|noble)' /etc/os-release || forward=closed
+    fi
     for way in $(for port in $firewall_ports; do echo "input/tcp/$port"; done) $firewall_ways; do
-        chain=$(keeps_out "$rules" "$way") || continue
+        chain=$(keeps_out "$rules" "$way" "$bridges" "$forward") || continue
         kind=rules
         [ -n "$chain" ] || ! grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf || kind=ufw
         say firewall "$kind $way $chain"

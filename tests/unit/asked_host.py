@@ -26,6 +26,7 @@ class Host:
             "/etc/apt/",
             "/etc/cni/",
             "/etc/nginx/",
+            "/etc/os-release",
             "/etc/kubernetes/",
             "/etc/resolv.conf",
             "/run/systemd/resolve/",
@@ -34,6 +35,7 @@ class Host:
         ):
             text = text.replace(path, f"{self.root}{path}")
         self.neighbours = text
+        self.file("/etc/os-release", "VERSION_CODENAME=bookworm\n")
         self.file("/proc/filesystems", "nodev\toverlay\n")
         self.file("/proc/sys/net/bridge/bridge-nf-call-iptables", "1\n")
         self.file("/proc/sys/user/max_user_namespaces", "15000\n")

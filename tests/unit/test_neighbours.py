@@ -837,12 +837,73 @@ def test_podmans_dns_is_behind_the_hosts_firewall() -> None:
     assert "input/udp/53" not in variables(DEFAULTS, "")
     (finding,) = found({"firewall": ["ufw input/udp/53"]}, podman)
     assert "`ufw allow from 192.168.49.0/24 to any port 53 proto udp`" in finding
-    # A newer podman opens the chain of iptables, but no other one.
-    trixie = {"system": ["debian trixie"]}
-    assert found({**trixie, "firewall": ["ufw input/udp/53"]}, podman) == []
-    (finding,) = found({**trixie, "firewall": ["rules input/udp/53 inet x input"]}, podman)
+    (finding,) = found({"firewall": ["rules input/udp/53 inet x input"]}, podman)
     rule = "nft insert rule inet x input ip saddr 192.168.49.0/24 udp dport 53 accept"
     assert f"`{rule}`" in finding
+    # netavark has its rules for it in a table of its own there, which undo no drop of another one.
+    trixie = {"system": ["debian trixie"]}
+    assert len(found({**trixie, "firewall": ["ufw input/udp/53"]}, podman)) == 1
+
+
+# As docker and ufw have them.
+DOCKERS = (
+    ":FORWARD DROP [0:0]",
+    "-A FORWARD -j DOCKER-USER",
+    "-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A FORWARD -i docker0 ! -o docker0 -j ACCEPT",
+    "-A FORWARD -i docker0 -o docker0 -j ACCEPT",
+    "-A DOCKER -d 172.17.0.2/32 ! -i br-0123 -o br-0123 -p tcp -m tcp --dport 443 -j ACCEPT",
+    "-A DOCKER-USER -j RETURN",
+)
+UFWS = (
+    ":FORWARD DROP [0:0]",
+    "-A FORWARD -j ufw-before-forward",
+    "-A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A ufw-before-forward -p icmp -m icmp --icmp-type 8 -j ACCEPT",
+    "-A ufw-user-input -p tcp -m tcp --dport 443 -j ACCEPT",
+    "-A ufw-user-limit-accept -j ACCEPT",
+)
+CLOSED = ["rules forward/tcp/443"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "codename", "engine", "closed"),
+    [
+        (DOCKERS, "bookworm", "podman", []),
+        (DOCKERS, "noble", "podman", []),
+        (DOCKERS, "trixie", "podman", CLOSED),
+        (DOCKERS, "resolute", "podman", CLOSED),
+        (DOCKERS, "trixie", "docker", []),
+        ((*DOCKERS, "-A DOCKER-USER -s 192.168.49.0/24 -j ACCEPT"), "trixie", "podman", []),
+        ((*DOCKERS, "-A FORWARD -i podman+ -j ACCEPT"), "trixie", "podman", []),
+        (UFWS, "bookworm", "podman", []),
+        (UFWS, "trixie", "podman", CLOSED),
+        (UFWS, "trixie", "docker", []),
+        ((*UFWS, "-A ufw-user-forward -s 192.168.49.0/24 -j ACCEPT"), "trixie", "podman", []),
+        ((TABLE[0].replace("inet", "ip"), "chain FORWARD {", FORWARD), "trixie", "podman", CLOSED),
+        ((TABLE[0].replace("inet", "ip"), "chain FORWARD {", FORWARD), "bookworm", "podman", []),
+    ],
+)
+def test_a_closed_chain_of_iptables_is_told_where_podman_does_not_open_it(
+    rules: tuple[str, ...], codename: str, engine: str, closed: list[str], host: Host
+) -> None:
+    """The network plugin puts a rule on top of it, unless its rules are of nftables."""
+    host.variables |= {"node_is_host": "", "node_engine": engine, "firewall_ports": "8081"}
+    host.variables |= {"firewall_ways": "forward/tcp/443", "pod_network": "192.168.49.0/24"}
+    host.file("/etc/os-release", f"ID=some\nVERSION_CODENAME={codename}\n")
+    text = "\n".join(rules)
+    host.program("nft" if "hook" in text else "iptables-save", f"cat <<'END'\n{text}\nEND")
+    answers = host.ask(question="ask_firewall")
+    assert answers == ({"firewall": closed} if closed else {})
+
+
+def test_a_closed_chain_of_iptables_is_opened_for_both_directions() -> None:
+    podman = {"minikube_driver": "podman"}
+    (finding,) = found({"firewall": CLOSED}, podman)
+    assert "`iptables -I FORWARD -s 192.168.49.0/24 -j ACCEPT && iptables -I" in finding
+    assert " -d 192.168.49.0/24 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`" in finding
+    (finding,) = found({"firewall": ["ufw forward/tcp/443"]}, podman)
+    assert "`ufw route allow from 192.168.49.0/24`" in finding  # which lets answers pass
 
 
 def test_each_way_that_is_asked_about_has_its_words() -> None:
