@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tasks.settings import Settings
+from tasks.settings import ARCHITECTURES, Settings
 
+IMAGE_HOST = "registry.k8s.io"  # of Kubernetes' images
+NODE_IMAGE_HOST = "gcr.io"  # of the image of a node that is a container
 # In the offline folder: the image of a node that is a container, as `podman save` writes it.
 NODE_IMAGE = "kicbase.tar"
 OFFLINE_LOOK = r"find . -type f -printf '%p %s %T@\n' | sort | sha256sum"
@@ -76,3 +78,20 @@ def needed(settings: Settings, architecture: str) -> list[Program]:
     if settings.node_is_host:
         found.append(crictl(settings, architecture))
     return found
+
+
+def image_hosts(settings: Settings) -> list[str]:
+    """The registries that a new cluster on this host pulls from, unless the inventory names others.
+
+    In a node that is a virtual machine, minikube asks others.
+    """
+    given = {each.partition("=")[0] for each in settings.minikube.extra_args}
+    if not settings.node_sees_folders or given & {"--image-repository", "--image-mirror-country"}:
+        return []
+    asks_for_node = settings.node_engine and "--base-image" not in given
+    return [IMAGE_HOST, *([NODE_IMAGE_HOST] if asks_for_node else [])]
+
+
+def upgrade_hosts(settings: Settings) -> set[str]:
+    """The servers that another version of Kubernetes comes from, where the rest is there."""
+    return {kubectl(settings, ARCHITECTURES[0]).host, IMAGE_HOST}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pyinfra import host, logger
 from pyinfra.api import DeployError
 
-from tasks.cluster import releases
+from tasks.cluster import programs, releases
 from tasks.layout import API_SERVER_PORT, NODE_FOLDER
 from tasks.lib import lock, progress, terminal
 from tasks.preflight import kubeconfig, neighbours
@@ -378,7 +378,11 @@ def _cluster(settings: Settings, report: Report) -> Iterator[str]:
 def _sources(settings: Settings, report: Report) -> Iterator[str]:
     for problem in report.all("offline"):
         yield f"offline_dir: {settings.offline.dir}: {problem}: make or copy the folder again"
+    servers = report.all("unreachable")
     if report.one("installed"):
+        is_upgrade = report.one("kubernetes") not in ("", settings.kubernetes.version)
+        needed = programs.upgrade_hosts(settings) if is_upgrade else set()
+        yield from _unreachable([each for each in servers if each in needed], settings, report)
         return
     for url in report.all("index_unreachable"):
         yield (
@@ -390,7 +394,11 @@ def _sources(settings: Settings, report: Report) -> Iterator[str]:
             f"{path} names an index of Python packages, and uv, which installs Airflow, does not"
             " read it: name the index in build_indexes"
         )
-    for server in report.all("unreachable"):
+    yield from _unreachable(servers, settings, report)
+
+
+def _unreachable(servers: list[str], settings: Settings, report: Report) -> Iterator[str]:
+    for server in servers:
         yield (
             f"{server} does not answer on port 443 and downloads come from there: open the way,"
             f" give the files with offline_dir, or {neighbours.proxy_cure(settings, report)}"

@@ -178,6 +178,7 @@ def of_cluster(settings: Settings) -> dict[str, str]:
         "download_hosts": " ".join(
             sorted({d.host for d in programs.needed(settings, ARCHITECTURES[0])})
         ),
+        "image_hosts": " ".join(programs.image_hosts(settings)),
         "cluster_ports": (
             " ".join(f"{port}:{name}" for port, name in CLUSTER_PORTS.items())
             if settings.node_is_host

@@ -9,6 +9,7 @@
 : "${cluster_ports=}"      # «port:program» of each port of a node
 : "${disks=}"              # folders whose file systems need room
 : "${download_hosts=}"     # servers that downloads come from
+: "${image_hosts=}"        # registries of Kubernetes' images
 : "${index_urls=}"         # the inventory's indexes of Python packages
 : "${kubeconfig=}"         # path of an existing cluster's kubeconfig
 : "${kubectl=}"            # the client and its options
@@ -284,12 +285,20 @@ ask_packages() {
         ! grep -Eiqs '^[[:space:]]*index[-_]url[[:space:]]*[=:]' "$pip_config" || say pip_index "$pip_config"
 }
 
+missing_registries() { # those of which the host's containerd knows no mirror
+    for server in $image_hosts; do
+        [ -e "/etc/containerd/certs.d/$server" ] || [ -e /etc/containerd/certs.d/_default ] || echo "$server"
+    done
+}
+
 ask_downloads() {
     if [ -n "$offline_dir" ]; then
         ask_offline_folder
         return
     fi
-    for server in $download_hosts; do
+    registries='' # a cluster of the wanted version has its images
+    grep -qs "\"KubernetesVersion\": \"$kubernetes_version\"" "$minikube_profile" || registries=$(missing_registries)
+    for server in $download_hosts $registries; do
         through_proxy "$server" 443 || say unreachable "$server" &
     done | sort # once the last one has told
 }

@@ -722,6 +722,56 @@ def test_an_address_is_no_command(offline: Path, tmp_path: Path, server: str) ->
     assert any("which does not answer" in each for each in found)
 
 
+@pytest.mark.parametrize(
+    ("given", "there", "registries"),
+    [
+        ({}, "", {"registry.k8s.io"}),
+        ({}, "1.34.10", {"registry.k8s.io"}),
+        ({}, DEFAULTS.kubernetes.version, set()),
+        ({"minikube_driver": "podman"}, "", {"registry.k8s.io", "gcr.io"}),
+        ({"minikube_driver": "docker"}, "", {"registry.k8s.io", "gcr.io"}),
+        (
+            {"minikube_driver": "docker", "minikube_extra_args": ["--base-image=r.example/node"]},
+            "",
+            {"registry.k8s.io"},
+        ),
+        ({"minikube_extra_args": ["--image-repository=r.example"]}, "", set()),
+        (fake.ANOTHER_DRIVER, "", set()),
+        (CLUSTER, "", set()),
+        (OFFLINE, "", set()),
+    ],
+)
+def test_the_registries_of_a_new_cluster_are_asked(
+    given: dict[str, Any],
+    there: str,
+    registries: set[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(layout, "MINIKUBE_PROFILE", str(tmp_path / "config.json"))
+    if there:
+        profile = json.dumps({"KubernetesConfig": {"KubernetesVersion": f"v{there}"}}, indent=2)
+        (tmp_path / "config.json").write_text(profile)
+    program = tmp_path / "bin/timeout"  # no server answers
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    asked = variables(Settings.from_data(given), "me")
+    report = fake.fact(OneAnswer, variables=asked, part="ask_downloads")
+    assert isinstance(report, Report)
+    told = {*report.all("unreachable")}
+    assert told & {"registry.k8s.io", "gcr.io"} == registries
+    assert ("dl.k8s.io" in told) is (given != OFFLINE)
+
+
+def test_another_kubernetes_needs_its_servers_again() -> None:
+    closed = {"unreachable": ["dl.k8s.io", "gcr.io", "github.com", "registry.k8s.io"]}
+    answers = {**closed, "installed": ["yes"], "kubernetes": ["1.34.10"]}
+    assert [each.split()[0] for each in found(answers)] == ["dl.k8s.io", "registry.k8s.io"]
+    assert found({**answers, "kubernetes": [DEFAULTS.kubernetes.version]}) == []
+
+
 def test_words_of_others_do_not_drive_the_terminal() -> None:
     report = HostReport().process(["port 8080 17 \033[2J\x9b2Jserver\r"])
     assert report.one("port") == r"8080 17 \x1b[2J\x9b2Jserver\r"
