@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tasks import layout
 from tasks.layout import CONTROL_USER, DAGS_USER
-from tasks.preflight.questions import API_PORT, Report
+from tasks.preflight.questions import API_PORT, Report, engine_packages
 from tasks.settings import RELEASES, Settings
 
 OWN_UNITS = layout.ROOT / "files" / layout.UNITS_DIRECTORY.lstrip("/")
@@ -381,6 +381,13 @@ def _node_engine(settings: Settings, report: Report) -> Iterator[str]:
         yield (
             f"minikube_driver: {engine} is here and does not work ({said or 'it does not answer'}):"
             f" mend it until `{engine} info` succeeds on the host"
+        )
+    for program in report.all("foreign_engine"):
+        yield (
+            f"minikube_driver: {program} is of no Debian package"
+            f" ({', '.join(engine_packages(engine))}), and the deploy would install a second"
+            f" {engine} beside it: remove it, and the deploy installs Debian's, write another"
+            ' driver, or use a cluster of your own with kubernetes_provider = "existing"'
         )
     if report.one("foreign_node"):
         yield (

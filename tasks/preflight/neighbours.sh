@@ -16,6 +16,7 @@
 : "${minikube_profile=}" # file in which minikube keeps its cluster
 : "${new_paths=}"        # patterns of files and folders that a first deploy makes
 : "${node_engine=}"      # the container engine that runs the node
+: "${engine_packages=}"  # packages of which it may be
 : "${node_is_host=}"     # yes, or nothing
 : "${acl_folders=}"      # folders whose files get an access control list
 : "${first_user=}"       # the web page's first user
@@ -145,14 +146,24 @@ ask_engines() { # other programs that run containers, and containers of others i
 ask_node_engine() { # whether the engine that should run the node works and has a place for it
     [ -n "$node_engine" ] || return 0
     if ! command -v "$node_engine" >/dev/null; then
+        [ ! -e "/snap/bin/$node_engine" ] || say foreign_engine "/snap/bin/$node_engine"
         ! would_take_btrfs || say engine_btrfs "$node_engine"
     elif ! said=$(timeout 30 "$node_engine" info 2>&1); then
         say engine_broken "$(echo "$said" | grep -i error | head -n 1)"
+    elif [ ! -e "$minikube_profile" ] && is_of_no_package; then
+        say foreign_engine "$(command -v "$node_engine")"
     elif [ ! -e "$minikube_profile" ] && "$node_engine" container inspect minikube >/dev/null 2>&1; then
         say foreign_node "$node_engine"
     elif echo "$said" | grep -Eiq '^ *(storage driver|graphDriverName): btrfs$'; then
         say engine_btrfs "$node_engine"
     fi
+}
+
+is_of_no_package() { # whether the engine is a person's own, beside which the deploy would install one
+    [ -n "$engine_packages" ] || return
+    for package in $engine_packages; do
+        ! is_installed "$package" || return
+    done
 }
 
 would_take_btrfs() { # whether the engine, once it is installed, would keep images with its driver btrfs

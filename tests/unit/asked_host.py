@@ -30,6 +30,7 @@ class Host:
             "/etc/kubernetes/",
             "/etc/resolv.conf",
             "/run/systemd/resolve/",
+            "/snap/",
             "/usr/lib/systemd/",
             "/var/lib/systemd/",
         ):

@@ -633,6 +633,28 @@ def test_an_engine_that_does_not_work_is_told_with_its_words(host: Host) -> None
     assert host.ask() == {}
 
 
+def test_an_engine_of_no_package_is_told_before_it_gets_a_second_one_beside_it(
+    host: Host,
+) -> None:
+    packages = questions.engine_packages("docker")
+    assert packages == ["docker.io", "docker-ce", "moby-engine"]
+    host.variables |= {"node_is_host": "", "node_engine": "docker", "firewall_ports": ""}
+    host.variables |= {"minikube_profile": str(host.state.with_name("config.json"))}
+    host.variables |= {"engine_packages": " ".join(packages)}
+    host.program("docker", 'test "$1" = info')
+    assert host.ask() == {"foreign_engine": [f"{host.bin}/docker"]}
+    host.program("dpkg-query", 'case "$*" in *" docker-ce") echo installed ;; esac')
+    assert host.ask() == {}
+    host.program("dpkg-query", "")
+    host.state.with_name("config.json").touch()  # the cluster runs in it
+    assert host.ask() == {}
+    snap = host.file("/snap/bin/engine")  # where commands are not looked for
+    host.variables["node_engine"] = "engine"
+    assert host.ask() == {"foreign_engine": [str(snap)]}
+    (finding,) = found({"foreign_engine": ["/snap/bin/docker"]}, {"minikube_driver": "docker"})
+    assert "/snap/bin/docker is of no Debian package (docker.io, docker-ce, moby" in finding
+
+
 @pytest.mark.parametrize(
     ("engine", "answer"),
     [("docker", " Storage Driver: {}"), ("podman", "store:\n  graphDriverName: {}")],
