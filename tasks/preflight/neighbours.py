@@ -447,7 +447,10 @@ def _node(settings: Settings, report: Report) -> Iterator[str]:
             " node's address: add one with `ip route add default via`, also if it leads nowhere,"
             ' or use a cluster of your own with kubernetes_provider = "existing"'
         )
-    yield from _networks(settings, report)
+    if settings.node_engine:
+        yield from _node_network(settings, report)
+    else:
+        yield from _networks(settings, report)
     yield from _kernel(settings, report)
     for place in report.all("noexec"):
         yield (
@@ -483,13 +486,37 @@ def _networks(settings: Settings, report: Report) -> Iterator[str]:
         )
 
 
+def _node_network(settings: Settings, report: Report) -> Iterator[str]:
+    """Networks for which minikube would give its node's container another one than it should have.
+
+    The proxy's exceptions and the advice about firewalls name that. minikube takes the network of
+    its own name as it is.
+    """
+    wanted, engine = settings.minikube.node_network, settings.node_engine
+    there = [each.split()[1] for each in report.all("uses") if each.endswith(" minikube")]
+    if there and there != [wanted]:
+        yield (
+            f"minikube_driver: {engine} has a network minikube with {there[0]}, which the node"
+            f" would get instead of {wanted}: run `{engine} network rm minikube` if nobody uses it,"
+            f' or write it into minikube_extra_args: "--subnet={there[0]}"'
+        )
+    elif not there and (used := _used(report, wanted, "network", "route", "gateway", "server")):
+        yield (
+            f"the host uses {used}, and the cluster's node has {wanted}: write another private"
+            ' network, which nobody uses here, into minikube_extra_args: "--subnet=192.168.60.0/24"'
+        )
+
+
 def _used(report: Report, network: str, *kinds: str) -> str:
     """The addresses and routes of the host that lie in a network, in words."""
     there = ipaddress.IPv4Network(network, strict=False)
     found = []
     for kind, address, *interface in (each.split() for each in report.all("uses")):
-        if kind in kinds and ipaddress.IPv4Network(address, strict=False).subnet_of(there):
-            found.append(f"the {kind} {address}" + "".join(f" ({each})" for each in interface))
+        each = ipaddress.IPv4Network(address, strict=False)
+        if kind in kinds and (
+            each.subnet_of(there) or (kind == "network" and each.overlaps(there))
+        ):
+            found.append(f"the {kind} {address}" + "".join(f" ({it})" for it in interface))
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(found[:3]) + more
 

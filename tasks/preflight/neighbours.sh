@@ -344,7 +344,7 @@ ask_node_name() { # the name of the cluster's node, if the host has another name
 ask_networks() { # addresses that the host uses, as «kind address interface», before its pods have some
     ! has_node && command -v ip >/dev/null || return 0
     # A cluster that was deleted may have left its bridge.
-    ip -o -4 address show scope global | sed -n '/ bridge /d; s|^[0-9]*: \([^ ]*\) *inet \([^/ ]*\).*|address \2 \1|p'
+    ip -o -4 address show scope global | sed -nE '/ bridge /d; s|^[0-9]*: ([^ ]*) *inet (([^/ ]*)[^ ]*).*|address \3 \1\nnetwork \2 \1|p'
     ip -o -4 route show table all | awk '
         / dev bridge( |$)/ { next }
         { sub("^(unicast|unreachable|blackhole|prohibit) ", "") }
@@ -356,6 +356,14 @@ ask_networks() { # addresses that the host uses, as «kind address interface», 
             for (i = 2; i < NF; i++) if ($i == "via" && $(i + 1) ~ "^[0-9]") print "gateway", $(i + 1), device
         }'
     sed -nE 's/^nameserver[[:space:]]+([0-9.]+).*/server \1/p' /etc/resolv.conf 2>/dev/null
+}
+
+ask_engine_networks() { # those of the node's engine, also where no container runs: «network subnet name»
+    ! has_node || return 0
+    timeout 30 "$node_engine" network ls --format '{{.Name}}' 2>/dev/null | while read -r name; do
+        timeout 30 "$node_engine" network inspect "$name" 2>/dev/null </dev/null |
+            sed -nE "s|.*\"[Ss]ubnet\": *\"([0-9.]+/[0-9]+)\".*|network \1 $name|p"
+    done
 }
 
 ask_node() { # Kubernetes' requirements on the host that is its node
@@ -571,6 +579,7 @@ ask_neighbours() {
     ask_firewall
     ask_sysctls
     [ -z "$node_is_host$node_engine" ] || ask_memory_group
+    [ -z "$node_engine" ] || { ask_networks && ask_engine_networks; } | sort -u | sed 's/^/uses /'
     [ -n "$node_is_host" ] || return 0
     [ -e "$units_directory/minikube.service" ] || ask_engines
     ask_node

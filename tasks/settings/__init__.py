@@ -26,7 +26,7 @@ from tasks.settings.execution_api import ExecutionApi
 from tasks.settings.kubernetes import Kubernetes
 from tasks.settings.logs import Logs
 from tasks.settings.metrics import Metrics
-from tasks.settings.minikube import NODE_NETWORK, Minikube, Offline
+from tasks.settings.minikube import Minikube, Offline
 from tasks.settings.plugins import Plugins
 from tasks.settings.postgres import Postgres
 from tasks.settings.proxy import Proxy
@@ -428,7 +428,7 @@ class Settings(Compound):
     @property
     def pods_network(self) -> str:
         """The addresses from which packets of minikube's pods reach the host."""
-        return NODE_NETWORK if self.node_engine else self.minikube.pod_network
+        return self.minikube.node_network if self.node_engine else self.minikube.pod_network
 
     @property
     def node_engine(self) -> str | None:
@@ -587,7 +587,7 @@ class HostSettings(Settings):
             *self.web.host_names,
             *(".svc", ".cluster.local"),
             *(cluster if self.kubernetes.uses_minikube else []),
-            *([NODE_NETWORK] if self.node_engine else []),
+            *([self.minikube.node_network] if self.node_engine else []),
             *([self.cluster_address] if self.cluster_address else []),
             *others,
         ]

@@ -18,6 +18,7 @@ NODE_NETWORK = "192.168.49.0/24"  # minikube's first choice for a node that is a
 MOUNTS_SINCE = [1, 37]
 POD_NETWORK_OPTION = "--extra-config=kubeadm.pod-network-cidr="
 SERVICE_NETWORK_OPTION = "--service-cluster-ip-range="
+NODE_NETWORK_OPTION = "--subnet="
 # Checksums of the default versions, by architecture.
 MINIKUBE_SHA256 = {
     "amd64": "099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",
@@ -67,10 +68,11 @@ class Minikube(Section):
         for argument in self.extra_args:
             if reason := own.get(argument.partition("=")[0]):
                 yield f"minikube_extra_args: the deploy itself gives {argument}: {reason}"
-        for option in (POD_NETWORK_OPTION, SERVICE_NETWORK_OPTION):
+        for option in (POD_NETWORK_OPTION, SERVICE_NETWORK_OPTION, NODE_NETWORK_OPTION):
             for network in self._given(option)[-1:]:
                 try:
-                    ipaddress.IPv4Network(network, strict=False)
+                    # An address alone would be a network of one, or of its old class.
+                    ipaddress.IPv4Network(network if "/" in network else "", strict=False)
                 except ValueError:
                     yield (
                         f"minikube_extra_args: {option}{network} names no network:"
@@ -118,6 +120,12 @@ class Minikube(Section):
         is_bridge = {*self._given("--cni=")[-1:]} <= {"", "auto", "bridge"}
         given = [] if is_bridge else self._given(POD_NETWORK_OPTION)
         return given[-1] if given else "10.244.0.0/16"
+
+    @property
+    def node_network(self) -> str:
+        """The addresses of a node that is a container, where minikube finds them free."""
+        given = self._given(NODE_NETWORK_OPTION)
+        return str(ipaddress.IPv4Network(given[-1], strict=False)) if given else NODE_NETWORK
 
     @property
     def service_network(self) -> str:

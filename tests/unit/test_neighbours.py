@@ -1002,6 +1002,7 @@ def test_the_networks_of_a_host_are_told_until_it_has_a_cluster(host: Host) -> N
         "gateway 192.0.2.1 eth0",
         "gateway 192.0.2.2 tun0",
         "gateway 192.0.2.3 eth1",
+        "network 192.0.2.5/24 eth0",
         "route 10.244.7.0/24 tun0",
         "route 10.7.0.0/16",
         "route 10.8.0.9 eth1",
@@ -1031,6 +1032,72 @@ def test_a_network_of_the_host_may_not_be_the_clusters(uses: str, said: str) -> 
     findings = found({"uses": [uses]})
     assert len(findings) == bool(said)
     assert all(said in each for each in findings)
+
+
+@pytest.mark.parametrize(
+    ("engine", "form"), [("docker", '"Subnet": "{}",'), ("podman", '"subnet": "{}",')]
+)
+def test_the_networks_of_a_nodes_engine_are_told_until_it_has_a_cluster(
+    engine: str, form: str, host: Host
+) -> None:
+    """An engine's network without a container may have no route."""
+    host.variables |= {"node_is_host": "", "firewall_ports": "", "node_engine": engine}
+    subnets = f"{form.format('fd00::/64')}\n  {form.format('192.168.49.0/24')}"
+    host.program(
+        engine,
+        f"""case "$*" in info) ;; "network ls --format {{{{.Name}}}}") echo theirs ;;
+        "network inspect theirs") cat <<'END'
+[{{
+  {subnets}
+}}]
+END
+        ;; *) exit 1 ;; esac""",
+    )
+    assert host.ask("uses")["uses"] == [
+        "gateway 192.0.2.1 eth0",
+        "network 192.168.49.0/24 theirs",
+        "server 192.0.2.53",
+    ]
+    (host.units / "minikube.service").touch()
+    assert "uses" not in host.ask("uses")
+
+
+@pytest.mark.parametrize(
+    ("uses", "said"),
+    [
+        ("network 192.168.49.5/24 eth0", "uses the network 192.168.49.5/24 (eth0), and the"),
+        # minikube looks at the networks of interfaces, whatever their length.
+        ("network 192.168.7.5/16 eth0", "the network 192.168.7.5/16 (eth0), and the cluster's"),
+        ("network 192.168.49.0/24 theirs", "(theirs), and the cluster's node has 192.168.49.0/24"),
+        ("route 192.168.49.0/25 tun0", '"--subnet=192.168.60.0/24"'),
+        ("server 192.168.49.53", "the server 192.168.49.53"),
+        ("network 192.168.58.0/24 minikube", "`podman network rm minikube`"),
+        ("network 192.168.58.0/24 minikube", '"--subnet=192.168.58.0/24"'),
+        ("network 192.168.49.0/24 minikube", ""),  # of an earlier cluster
+        ("network 192.168.50.5/24 eth0", ""),
+        ("route 192.168.0.0/16 tun0", ""),
+        ("address 10.244.0.5 eth0", ""),  # pods have their network within the node
+    ],
+)
+def test_a_network_of_the_host_may_not_be_the_nodes(uses: str, said: str) -> None:
+    findings = found({"uses": [uses]}, {"minikube_driver": "podman"})
+    assert len(findings) == bool(said)
+    assert all(said in each for each in findings)
+
+
+def test_a_node_can_have_another_network() -> None:
+    given = {
+        "minikube_driver": "docker",
+        "minikube_extra_args": ["--subnet=192.168.58.0/24"],
+        "proxy_url": "http://proxy.example:3128",
+    }
+    assert found({"uses": ["network 192.168.49.5/24 eth0"]}, given) == []
+    assert found({"uses": ["network 192.168.58.0/24 minikube"]}, given) == []
+    assert questions.of_cluster(Settings.from_data(given))["pod_network"] == "192.168.58.0/24"
+    exceptions = fake.settings(given).environment["no_proxy"].split(",")
+    assert "192.168.58.0/24" in exceptions and "192.168.49.0/24" not in exceptions
+    (finding,) = found({"firewall": ["ufw forward/tcp/443"]}, given)
+    assert "`ufw route allow from 192.168.58.0/24`" in finding
 
 
 def test_many_routes_are_one_finding() -> None:

@@ -94,10 +94,11 @@ def test_an_option_is_the_deploys_own_by_its_former_name_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--service-cluster-ip-range=", "--extra-config=kubeadm.pod-network-cidr="]
+    "option",
+    ["--service-cluster-ip-range=", "--extra-config=kubeadm.pod-network-cidr=", "--subnet="],
 )
 def test_a_network_of_the_cluster_is_one(option: str) -> None:
-    for wrong in ("172.30.0.0/33", "fd00::/108", ""):
+    for wrong in ("172.30.0.0/33", "fd00::/108", "172.30.0.0", ""):
         refused = fake.refusal({"minikube_extra_args": [f"{option}{wrong}"]})
         assert "minikube_extra_args" in refused and "172.30.0.0/16" in refused
     fake.settings({"minikube_extra_args": [f"{option}172.30.0.1/16"]})
