@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 
 from pyinfra import host, logger
@@ -76,6 +77,7 @@ def findings(settings: Settings, report: Report) -> list[str]:
         *_room(report),
         *_upgrade(settings, report),
         *_minikube(settings, report),
+        *_node_address(settings, report),
         *_kubernetes_version(settings, report),
         *_clock(report),
         *_ports(settings, report),
@@ -248,6 +250,25 @@ def _minikube(settings: Settings, report: Report) -> Iterator[str]:
             " minikube can't add that: if nobody else uses the cluster, run"
             " `sudo -H minikube delete` on the host, and deploy again, which makes it again"
         )
+
+
+def _node_address(settings: Settings, report: Report) -> Iterator[str]:
+    """A node in a container that minikube gave another network, since the first one was in use."""
+    address = report.one("node_address")
+    if not address or not settings.proxy.url:
+        return
+    for exception in (settings.minikube.node_network, *settings.proxy.extra_exceptions):
+        try:
+            if ipaddress.IPv4Address(address) in ipaddress.IPv4Network(exception, strict=False):
+                return
+        except ValueError:
+            continue  # a name, or an address of IPv6
+    network = ipaddress.IPv4Network(f"{address}/24", strict=False)
+    yield (
+        f"proxy_url: the cluster's node has the address {address}, outside of"
+        f" {settings.minikube.node_network}, and the host would ask the proxy for it: write"
+        f' "--subnet={network}" into minikube_extra_args'
+    )
 
 
 def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:

@@ -174,7 +174,8 @@ ask_minikube() {
     )"
     [ -e "$minikube_profile" ] || return 0
     say minikube_driver "$(sed -n 's/^[[:space:]]*"Driver": "\([a-z0-9]*\)".*/\1/p' "$minikube_profile" | head -n 1)"
-    # A mount from the time when the node was made stands alone in its line.
+    # Of a node in a container. A mount from the time when it was made stands alone in its line.
+    [ -z "$node_mount" ] || say node_address "$(sed -n 's/^[[:space:]]*"IP": "\([0-9.]*\)".*/\1/p' "$minikube_profile" | head -n 1)"
     [ -z "$node_mount" ] || grep -Eq "^[[:space:]]*\"$node_mount\",?\$" "$minikube_profile" ||
         say node_mount missing
 }

@@ -397,7 +397,9 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 # The part of the questions that gives an answer.
 ANSWERED_BY = {
-    **dict.fromkeys(("kubernetes", "minikube_driver", "node_mount"), "ask_minikube"),
+    **dict.fromkeys(
+        ("kubernetes", "minikube_driver", "node_mount", "node_address"), "ask_minikube"
+    ),
     **dict.fromkeys(("kubeconfig", "reached", "no_file", "no_tool"), "ask_kubeconfig"),
     **dict.fromkeys(("index_unreachable", "pip_index"), "ask_packages"),
     "image": "ask_image",
@@ -720,6 +722,28 @@ def test_an_address_is_no_command(offline: Path, tmp_path: Path, server: str) ->
     answers = Report({**report.values, "systemd": ["yes"]})  # this machine may be without
     found = findings(Settings.from_data(given), answers)
     assert any("which does not answer" in each for each in found)
+
+
+def test_a_proxy_is_not_asked_for_a_node_in_another_network(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """minikube chose it when the cluster was made, and can't change it."""
+    profile = tmp_path / "config.json"
+    monkeypatch.setattr(layout, "MINIKUBE_PROFILE", str(profile))
+    known = {"StaticIP": "", "Nodes": [{"Name": "", "IP": "192.168.58.2", "Port": 8443}]}
+    profile.write_text(json.dumps(known, indent="\t"))
+    docker = {"minikube_driver": "docker"}
+    answers = {"node_address": ask(offline, docker, about="node_address").all("node_address")}
+    assert answers == {"node_address": ["192.168.58.2"]}
+    assert found(answers, docker) == []
+    docker["proxy_url"] = "http://proxy.example:3128"
+    (finding,) = found(answers, docker)
+    assert 'write "--subnet=192.168.58.0/24" into minikube_extra_args' in finding
+    assert found(answers, {**docker, "minikube_extra_args": ["--subnet=192.168.58.0/24"]}) == []
+    for exception in ("192.168.58.2", "192.168.0.0/16"):
+        given = {**docker, "proxy_extra_exceptions": [".example", exception]}
+        assert found(answers, given) == []
+    assert found({"node_address": ["192.168.49.2"]}, docker) == []
 
 
 @pytest.mark.parametrize(
