@@ -27,14 +27,16 @@ SETTINGS: dict[str, object] = {
 BEFORE = "/srv/host-with-podman"
 THEIRS = "theirs"
 NODE = "podman container inspect -f '{{.State.StartedAt}}' minikube"  # when it started
-# A person's podman with a container, which starts again with the host.
+# A person's podman with a container, which starts again with the host. It needs no network, and so
+# no nftables on Debian 13, which the deploy has to bring.
 PERSON = f"""
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -qq install --yes --no-install-recommends \\
     busybox-static iptables netavark podman >/dev/null 2>&1
 tar -C / -c usr/bin/busybox | podman import -q - localhost/theirs >/dev/null
-podman run -d --name {THEIRS} --restart always localhost/theirs /usr/bin/busybox sleep 1000000
+podman run -d --name {THEIRS} --network none --restart always localhost/theirs \\
+    /usr/bin/busybox sleep 1000000
 systemctl enable --quiet podman-restart
 {LOOK_AT_HOST} > {BEFORE}
 """
