@@ -144,6 +144,19 @@ def test_a_kube_proxy_that_is_open_starts_again(listens: str, restarts: int, hos
     assert [each[1:] for each in host.called("kubectl")].count(words) == restarts
 
 
+@pytest.mark.parametrize("in_node", ["podman exec -i minikube", ""])
+def test_a_kube_proxy_is_looked_for_in_its_node(in_node: str, host: Host) -> None:
+    """A container has ports of its own; those of a virtual machine can't be seen."""
+    host.program("podman", "test $4 != ss || echo LISTEN 0 4096 127.0.0.1:10249 *:*")
+    host.program("ss")  # on the host, no kube-proxy listens
+    host.values["IN_NODE"] = in_node
+    running(host)
+    Path(host.values["MINIKUBE_UNIT"]).write_text("[Unit]\nDescription=new\n")
+    assert host.apply("cluster.sh", "run") == ""
+    assert not host.called("sleep") and not host.called("ss")
+    assert bool(host.called("podman")) == bool(in_node)
+
+
 def test_a_cluster_that_does_not_answer_is_reloaded(host: Host) -> None:
     call = running(host)
     host.program("kubectl", f"test -e {host.folder}/up && {SERVES}")

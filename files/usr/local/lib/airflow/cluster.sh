@@ -35,9 +35,10 @@ is_ready() {
 
 # kube-proxy reads its configuration when it starts; until then its figures are open to the network.
 # It may just be starting again, with its earlier configuration.
+# A node that is a container has ports of its own.
 proxy_is_open() {
     for _ in $(seq 30); do
-        found=$(ss -Hltn "sport = :10249")
+        found=$($IN_NODE ss -Hltn "sport = :10249")
         [ -z "$found" ] || break
         sleep 1
     done
@@ -47,7 +48,7 @@ proxy_is_open() {
 end() {
     answers || return
     # Connections continue without kube-proxy.
-    ! proxy_is_open || $KUBECTL -n kube-system rollout restart daemonset kube-proxy || return
+    [ -z "$IN_NODE" ] || ! proxy_is_open || $KUBECTL -n kube-system rollout restart daemonset kube-proxy || return
     mv "$begun" "$started"
 }
 
