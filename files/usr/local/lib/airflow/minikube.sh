@@ -66,9 +66,10 @@ place() { # VERSION
     fi
 }
 
+# A node that somebody added keeps its version, and is not minikube's to mend.
 wait_for_node() { # VERSION
-    $KUBECTL wait node --all --timeout=5m --for=jsonpath='{.status.nodeInfo.kubeletVersion}'="v$1"
-    $KUBECTL wait node --all --timeout=5m --for=condition=Ready
+    $KUBECTL wait node --selector=node-role.kubernetes.io/control-plane --timeout=5m --for=jsonpath='{.status.nodeInfo.kubeletVersion}'="v$1"
+    $KUBECTL wait node --selector=node-role.kubernetes.io/control-plane --timeout=5m --for=condition=Ready
 }
 
 there=$(version_there)
