@@ -443,13 +443,12 @@ def _claims(settings: Settings, report: Report) -> Iterator[str]:
 
 
 def _nodes(report: Report) -> Iterator[str]:
-    """Nodes that all are of another architecture than the worker image, which the host builds."""
-    found, needed = sorted({*report.all("node_architecture")}), report.one("architecture")
+    """Nodes that all are of another kind than the worker image, which the host builds."""
+    found, needed = sorted({*report.all("node")}), f"linux/{report.one('architecture')}"
     if found and needed not in found:
         yield (
-            f"the cluster has only nodes of another architecture ({', '.join(found)}), and the host"
-            f" builds the worker image for its own, {needed}: add such a node, or write"
-            " worker_image"
+            f"the cluster has only nodes of another kind ({', '.join(found)}), and the host builds"
+            f" the worker image for its own, {needed}: add such a node, or write worker_image"
         )
 
 

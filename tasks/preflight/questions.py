@@ -132,9 +132,7 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "uv_config": UV_CONFIG,
         **_of_index(settings),
         # The image that the deploy builds is of the host's architecture.
-        "node_architectures": (
-            "" if settings.kubernetes.uses_minikube or settings.worker.image else "yes"
-        ),
+        "nodes": "" if settings.kubernetes.uses_minikube or settings.worker.image else "yes",
         # Only a node that is the host can list its images for preflight.
         "local_image": image if settings.node_is_host and is_local(image) else "",
     }

@@ -19,8 +19,8 @@
 : "${migrated=}"           # file with the version of the database
 : "${minikube_files=}"     # files of the offline folder with the version of Kubernetes in them
 : "${minikube_profile=}"   # file in which minikube keeps its cluster
-: "${node_architectures=}" # not empty: those of the cluster's nodes matter
 : "${node_mount=}"         # the folder that minikube mounts into a node in a container
+: "${nodes=}"              # not empty: the systems and architectures of the cluster's nodes matter
 : "${nginx_site=}"         # the site of the deploy in nginx
 : "${offline_between=}"    # versions of Kubernetes that the cluster may go through
 : "${offline_dir=}"        # folder with all downloads
@@ -320,10 +320,11 @@ ask_claims() {
 
 # Not every user may list nodes.
 ask_nodes() {
-    [ -n "$node_architectures" ] && [ -x "${kubectl%% *}" ] || return 0
-    for each in $($kubectl get nodes -o 'jsonpath={.items[*].status.nodeInfo.architecture}' \
+    [ -n "$nodes" ] && [ -x "${kubectl%% *}" ] || return 0
+    kind='{.status.nodeInfo.operatingSystem}/{.status.nodeInfo.architecture}'
+    for each in $($kubectl get nodes -o "jsonpath={range .items[*]}$kind {end}" \
         --request-timeout=5s 2>/dev/null); do
-        say node_architecture "$each"
+        say node "$each"
     done
 }
 

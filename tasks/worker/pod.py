@@ -16,7 +16,8 @@ from tasks.lib.operations import ensure
 from tasks.settings import HostSettings
 from tasks.settings.types import digest
 
-ARCHITECTURE = "kubernetes.io/arch"  # the label in which Kubernetes has that of a node
+# The labels in which Kubernetes has the system and the architecture of a node.
+SYSTEM, ARCHITECTURE = "kubernetes.io/os", "kubernetes.io/arch"
 BASE = "base"  # Airflow's name for the container that runs the task
 
 
@@ -54,15 +55,14 @@ def template(
 
 
 def _on_a_fitting_node(settings: HostSettings, image: str, pod: Manifest) -> Manifest:
-    """The pod, on nodes of the host's architecture if its image is the one that the host builds.
-
-    Another image may be for several architectures, so its pod is left as it is.
+    """The pod, on nodes with Linux, and of the host's architecture if its image is the one that the
+    host builds. Another image may be for several architectures.
     """
-    spec = pod["spec"]
-    if settings.worker.image or spec["containers"][0].get("image") != image:
-        return pod
+    spec, fitting = pod["spec"], {SYSTEM: "linux"}
+    if not settings.worker.image and spec["containers"][0].get("image") == image:
+        fitting[ARCHITECTURE] = settings.architecture
     given = spec.get("nodeSelector") or {}
-    return {**pod, "spec": {**spec, "nodeSelector": {ARCHITECTURE: settings.architecture, **given}}}
+    return {**pod, "spec": {**spec, "nodeSelector": {**fitting, **given}}}
 
 
 def _generated(

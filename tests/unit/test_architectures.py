@@ -15,11 +15,12 @@ from tasks.settings import ARCHITECTURES, HostSettings
 from tasks.settings.kubernetes import KUBECTL_SHA256
 from tasks.settings.minikube import CRICTL_SHA256, MINIKUBE_SHA256
 from tasks.worker import image, template
-from tests.unit import fake
+from tests.unit import asked_host, fake
 from tests.unit.fake import EXISTING
 from tests.unit.stand_ins import Host
 
 LABEL = "kubernetes.io/arch"
+LINUX = {"kubernetes.io/os": "linux"}  # which each pod of a task needs
 GIVEN = {
     "kubernetes_kubectl_sha256": "1" * 64,
     "minikube_sha256": "2" * 64,
@@ -83,37 +84,37 @@ def test_hosts_that_share_a_registry_have_images_of_different_names() -> None:
 def test_pods_of_the_built_image_go_to_nodes_that_can_run_it(
     architecture: str, given: dict[str, Any]
 ) -> None:
-    assert selector(on(architecture, given)) == {LABEL: architecture}
+    assert selector(on(architecture, given)) == {LABEL: architecture, **LINUX}
 
 
-def test_pods_of_the_inventorys_image_go_anywhere() -> None:
+def test_pods_of_the_inventorys_image_go_to_each_architecture() -> None:
     """Such an image may be for several architectures."""
-    assert selector(on("arm64", {"worker_image": "localhost/other:1"})) == {}
+    assert selector(on("arm64", {"worker_image": "localhost/other:1"})) == LINUX
     containers = [{"name": "base", "image": "registry.example/other:1"}]
-    assert (
-        selector(on("arm64", {"worker_pod_override": {"spec": {"containers": containers}}})) == {}
-    )
+    override = {"worker_pod_override": {"spec": {"containers": containers}}}
+    assert selector(on("arm64", override)) == LINUX
 
 
 def test_the_inventorys_own_labels_are_kept_and_win(tmp_path: Path) -> None:
     spec: dict[str, Any] = {"nodeSelector": {"disk": "ssd"}}
-    wanted = {LABEL: "arm64", "disk": "ssd"}
+    wanted = {LABEL: "arm64", "disk": "ssd", **LINUX}
     assert selector(on("arm64", {"worker_pod_override": {"spec": spec}})) == wanted
     own = tmp_path / "own.yaml"
     base = {"name": "base"}
-    for container, found in ((base, wanted), ({**base, "image": "x"}, {"disk": "ssd"})):
+    for container, found in ((base, wanted), ({**base, "image": "x"}, {"disk": "ssd", **LINUX})):
         manifest = {"restartPolicy": "Never", "containers": [container], **spec}
         own.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "spec": manifest}))
         assert selector(on("arm64", {"worker_pod_template": str(own)})) == found
     other = {"nodeSelector": {LABEL: "amd64"}}
-    assert selector(on("arm64", {"worker_pod_override": {"spec": other}})) == {LABEL: "amd64"}
+    override = {"worker_pod_override": {"spec": other}}
+    assert selector(on("arm64", override)) == {LABEL: "amd64", **LINUX}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_trial_of_the_image_goes_where_tasks_go(architecture: str) -> None:
     plan = fake.plan(on(architecture, BUILT))
     trial = yaml.safe_load(plan.uploads[layout.TRIAL_POD])
-    assert trial["spec"]["nodeSelector"] == {LABEL: architecture}
+    assert trial["spec"]["nodeSelector"] == {LABEL: architecture, **LINUX}
 
 
 # The cluster's nodes
@@ -124,22 +125,34 @@ NODES = "cluster-nodes.sh"
 def test_a_cluster_without_a_fitting_node_ends_the_deploy(tmp_path: Path) -> None:
     host = Host(tmp_path)
     for there, wanted, fits in (
-        ("amd64 arm64", "arm64", True),
-        ("amd64", "amd64", True),
+        ("linux/amd64 linux/arm64 ", "arm64", True),
+        ("windows/amd64 linux/amd64 ", "amd64", True),
         ("", "arm64", True),  # a cluster that starts its nodes when pods wait
-        ("amd64 amd64", "arm64", False),
-        ("arm64", "amd64", False),
+        ("linux/amd64 linux/amd64 ", "arm64", False),
+        ("linux/arm64 ", "amd64", False),
+        ("windows/amd64 ", "amd64", False),
     ):
         host.program("kubectl", f'case "$*" in *"get nodes"*) printf %s "{there}" ;; esac')
         for said in (host.check(NODES, wanted), host.apply(NODES, wanted)):
             assert (said == "") is fits
-            assert fits or (f"({there.split()[0]}), and" in said and f"its own, {wanted}" in said)
+            assert fits or (
+                f"({there.split()[0]}), and" in said and f"its own, linux/{wanted}" in said
+            )
 
 
 def test_a_cluster_that_does_not_show_its_nodes_is_left_alone(tmp_path: Path) -> None:
     host = Host(tmp_path)
     host.program("kubectl", 'echo "Forbidden" >&2; exit 1')
     assert host.check(NODES, "arm64") == ""
+
+
+def test_preflight_asks_for_the_system_of_nodes_too(tmp_path: Path) -> None:
+    host = asked_host.Host(tmp_path)
+    kinds = "windows/amd64 linux/arm64"
+    said = f'case "$*" in *operatingSystem*/*architecture*) echo "{kinds} " ;; esac'
+    host.program("kubectl", said)
+    host.variables |= {"kubectl": f"{host.bin}/kubectl -n airflow", "nodes": "yes"}
+    assert host.ask(question="ask_nodes") == {"node": kinds.split()}
 
 
 def test_the_nodes_are_looked_at_before_the_cluster_changes() -> None:

@@ -58,7 +58,11 @@ def test_more_of_the_manifest_is_merged_into_the_pod() -> None:
     base, second = after["spec"]["containers"]
     was = before["spec"]["containers"][0]
     assert after["metadata"] == {**before["metadata"], "labels": {"team": "a"}}
-    assert after["spec"]["nodeSelector"] == {"disk": "ssd", "kubernetes.io/arch": "amd64"}
+    assert after["spec"]["nodeSelector"] == {
+        "disk": "ssd",
+        "kubernetes.io/arch": "amd64",
+        "kubernetes.io/os": "linux",
+    }
     assert after["spec"]["serviceAccountName"] == "other"
     assert after["spec"]["volumes"] == [*before["spec"]["volumes"], more["spec"]["volumes"][0]]  # type: ignore[index]
     assert base["volumeMounts"][:-1] == was["volumeMounts"]

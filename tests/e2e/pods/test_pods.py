@@ -188,7 +188,11 @@ def test_worker_env_and_worker_pod_shape_every_pod(
     assert pod.metadata.labels["team"] == "data"
     assert pod.metadata.annotations["e2e.example/cost"] == "7"
     # Beside the deploy's own.
-    assert spec.node_selector == {"disk": "ssd", "kubernetes.io/arch": "amd64"}
+    assert spec.node_selector == {
+        "disk": "ssd",
+        "kubernetes.io/arch": "amd64",
+        "kubernetes.io/os": "linux",
+    }
     assert "batch" in [toleration.key for toleration in spec.tolerations]
     assert [secret.name for secret in spec.image_pull_secrets] == ["e2e-not-there"]
     # Added to what was there, which is as it was.
