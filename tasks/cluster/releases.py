@@ -6,6 +6,7 @@ from datetime import date
 from typing import NamedTuple
 
 from tasks.settings import Settings
+from tasks.settings.types import numbers
 
 
 class Release(NamedTuple):
@@ -29,11 +30,6 @@ RELEASES = {
 def minor_of(version: str) -> str:
     """The minor version that a version belongs to."""
     return version.rpartition(".")[0]
-
-
-def numbers(version: str) -> list[int]:
-    """A version as numbers, which compare as versions do."""
-    return [int(number) for number in version.split(".")]
 
 
 def way(settings: Settings) -> list[str]:

@@ -14,6 +14,7 @@ from tasks.lib import lock, progress, terminal
 from tasks.preflight import kubeconfig, neighbours
 from tasks.preflight.questions import Report, is_local, own_ports
 from tasks.settings import ARCHITECTURES, RELEASES, Settings
+from tasks.settings.types import numbers
 from tasks.worker import pod, registry
 
 MIN_MEMORY_GIB = 3.5  # a "4 GB" machine; Airflow needs 1.1, Kubernetes 0.8, a task pod 0.25
@@ -219,7 +220,7 @@ def _upgrade(settings: Settings, report: Report) -> Iterator[str]:
     there, _, _ = migrated.partition("-")
     # After a rollback of several hosts, the first one alone knows that the database has gone back.
     knows = not settings.members or host.name == settings.members[0]
-    if knows and releases.numbers(settings.airflow.version) < releases.numbers(there):
+    if knows and numbers(settings.airflow.version) < numbers(there):
         yield (
             f"airflow_version: the database is Airflow {there}'s, and {settings.airflow.version}"
             " may damage it: `sudo airflow-rollback` on the host goes back to before the last"
@@ -277,8 +278,8 @@ def _kubernetes_version(settings: Settings, report: Report) -> Iterator[str]:
     if not there:
         yield from _containerd(settings, report)
         return
-    (major, minor, *_), now = releases.numbers(wanted), releases.numbers(there)
-    if releases.numbers(wanted) < now:
+    (major, minor, *_), now = numbers(wanted), numbers(there)
+    if numbers(wanted) < now:
         yield (
             f"kubernetes_version: the cluster has Kubernetes {there}, and minikube can't change it"
             f' to an older one, {wanted}: write "{there}", or, if nobody else uses the cluster,'
@@ -309,12 +310,7 @@ def _containerd(settings: Settings, report: Report) -> Iterator[str]:
     https://github.com/containerd/containerd/blob/main/RELEASES.md#kubernetes-support
     """
     wanted, release = settings.kubernetes.version, RELEASES.get(report.codename)
-    if (
-        settings.node_is_host
-        and release
-        and release.containerd < 2
-        and releases.numbers(wanted) > [1, 36]
-    ):
+    if settings.node_is_host and release and release.containerd < 2 and numbers(wanted) > [1, 36]:
         yield (
             f"kubernetes_version: {wanted} needs containerd 2, and {release.name} has containerd"
             f" {release.containerd}: write a version of 1.35, the last one that works with it"

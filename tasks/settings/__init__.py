@@ -26,7 +26,7 @@ from tasks.settings.execution_api import ExecutionApi
 from tasks.settings.kubernetes import Kubernetes
 from tasks.settings.logs import Logs
 from tasks.settings.metrics import Metrics
-from tasks.settings.minikube import Minikube, Offline
+from tasks.settings.minikube import STARTS, Minikube, Offline
 from tasks.settings.plugins import Plugins
 from tasks.settings.postgres import Postgres
 from tasks.settings.proxy import Proxy
@@ -266,6 +266,7 @@ class Settings(Compound):
 
     def _conflicts_between(self) -> Iterator[str]:
         """Sentences about settings that can't work together beyond a section."""
+        yield from self._version_conflicts()
         if self.serves:
             return  # with nothing of Airflow
         yield from self._port_conflicts()
@@ -286,6 +287,16 @@ class Settings(Compound):
             yield (
                 "retention_failed_pod_minutes: worker_delete_finished_pods = false keeps pods for"
                 " that many minutes, and 0 keeps none: write another number"
+            )
+
+    def _version_conflicts(self) -> Iterator[str]:
+        """Versions of Kubernetes that minikube does not start; the unit lets it only warn."""
+        wanted = self.kubernetes.version
+        if self.kubernetes.uses_minikube and not self.minikube.starts(wanted):
+            yield (
+                f"kubernetes_version: minikube {self.minikube.version} starts Kubernetes"
+                f" {' to '.join(STARTS)}, and not {wanted}: write one of these, or a"
+                " minikube_version that starts it"
             )
 
     def _port_conflicts(self) -> Iterator[str]:

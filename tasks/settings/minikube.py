@@ -9,7 +9,15 @@ from typing import ClassVar
 from pydantic import Field
 
 from tasks.settings.reserved import ENGINE_ARGS, MINIKUBE_ARGS
-from tasks.settings.types import AbsolutePath, Line, LinuxName, Section, Sha256, Version
+from tasks.settings.types import (
+    AbsolutePath,
+    Line,
+    LinuxName,
+    Section,
+    Sha256,
+    Version,
+    numbers,
+)
 
 # The drivers whose node is a container of a container engine of the same name.
 ENGINES = ("podman", "docker")
@@ -19,6 +27,8 @@ MOUNTS_SINCE = [1, 37]
 POD_NETWORK_OPTION = "--extra-config=kubeadm.pod-network-cidr="
 SERVICE_NETWORK_OPTION = "--service-cluster-ip-range="
 NODE_NETWORK_OPTION = "--subnet="
+# The oldest and the newest minor version of Kubernetes that the default version starts.
+STARTS = ("1.28", "1.35")
 # Checksums of the default versions, by architecture.
 MINIKUBE_SHA256 = {
     "amd64": "099477eaf248bcb5bcea8ce78a2898e93ac01461c35189da1848c3de82ecd22e",
@@ -78,7 +88,7 @@ class Minikube(Section):
                         f"minikube_extra_args: {option}{network} names no network:"
                         " write one such as 172.30.0.0/16"
                     )
-        if self.engine and [int(each) for each in self.version.split(".")[:2]] < MOUNTS_SINCE:
+        if self.engine and numbers(self.version)[:2] < MOUNTS_SINCE:
             yield (
                 f"minikube_version: write 1.37.0 or a newer one with the driver {self.engine}: an"
                 " older minikube does not mount the host's folders in the node"
@@ -100,6 +110,13 @@ class Minikube(Section):
     def crictl_sum(self, architecture: str) -> str:
         """The checksum of crictl's archive for hosts of this architecture."""
         return self.crictl_sha256 or CRICTL_SHA256[architecture]
+
+    def starts(self, kubernetes: str) -> bool:
+        """Whether it starts this version of Kubernetes, as any other minikube than the default may
+        do."""
+        oldest, newest = map(numbers, STARTS)
+        is_default = self.version == Minikube.model_fields["version"].default
+        return not is_default or oldest <= numbers(kubernetes)[:2] <= newest
 
     @property
     def engine(self) -> str | None:

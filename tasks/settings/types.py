@@ -653,6 +653,11 @@ def in_url(address: str) -> str:
         return address
 
 
+def numbers(version: str) -> list[int]:
+    """A version as numbers, which compare as versions do."""
+    return [int(number) for number in version.split(".")]
+
+
 def digest(*parts: str) -> str:
     """A short name for the content of these texts together."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]

@@ -36,7 +36,7 @@ PINS = (
     ),
     Pin(
         "minikube",
-        "`minikube_version` with its checksums",
+        "`minikube_version` with its checksums, and the Kubernetes that it starts",
         "minikube's `releases-v2.json`, its Go module",
         kubernetes.look_at_minikube,
     ),

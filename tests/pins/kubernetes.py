@@ -26,6 +26,7 @@ ROW = re.compile(
     r' "(?P<source>[^"]+)"\),\n',
     re.MULTILINE,
 )
+STARTS = re.compile(r'^STARTS = \("(1\.\d+)", "(1\.\d+)"\)$', re.MULTILINE)
 
 Sums = dict[str, str]  # by the architecture
 
@@ -144,13 +145,30 @@ def look_at_minikube(root: Path) -> Found:
         if after == before:
             raise Refused(f"minikube {before} {note}, and the default is {wanted}")
         note, after = f"{after} {note} only, and the default is {wanted}", before
+        oldest, latest = minikubes_kubernetes(before)
 
     def sums(version: str) -> Sums:
         if version not in listed:
             raise NotReached(f"{sources.AT['minikube']}/releases-v2.json: it has no {version}")
         return {arch: listed[version][arch]["linux"] for arch in ARCHITECTURES}
 
-    return _program(root, "minikube", MINIKUBE, before, after, sums, note)
+    found = _program(root, "minikube", MINIKUBE, before, after, sums, note)
+    text = (root / MINIKUBE).read_text()
+    there = STARTS.search(text)
+    if there is None:
+        raise Refused(f"{MINIKUBE} has no STARTS: a pin has moved, so correct tests/pins")
+
+    def files() -> Files:
+        changed = found.files()
+        new = f'STARTS = ("{oldest}", "{latest}")'
+        if new != there[0]:
+            changed[MINIKUBE] = changed.get(MINIKUBE, text).replace(there[0], new)
+        return changed
+
+    starts = Row(
+        "Kubernetes that minikube starts", " to ".join(there.groups()), f"{oldest} to {latest}"
+    )
+    return Found([*found.rows, starts], files)
 
 
 def minikubes_kubernetes(version: str) -> tuple[str, str]:

@@ -324,6 +324,18 @@ class Plan:
         return self.operations[self.position(name)]
 
 
+SUMS = {
+    "kubernetes_version": "kubernetes_kubectl_sha256",
+    "minikube_version": "minikube_sha256",
+    "minikube_crictl_version": "minikube_crictl_sha256",
+}
+
+
+def pinned(**versions: str) -> dict[str, Any]:
+    """Versions of Kubernetes' programs in an inventory, each with a checksum."""
+    return {**versions, **{SUMS[key]: "0" * 64 for key in versions}}
+
+
 def refusal(given: Mapping[str, Any]) -> str:
     """The deploy's answer to settings that are wrong."""
     try:

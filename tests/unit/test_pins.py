@@ -21,7 +21,8 @@ from tasks.cluster import releases
 from tasks.layout import ROOT
 from tasks.settings import ARCHITECTURES
 from tasks.settings.kubernetes import KUBECTL_SHA256
-from tasks.settings.minikube import CRICTL_SHA256, MINIKUBE_SHA256
+from tasks.settings.minikube import CRICTL_SHA256, MINIKUBE_SHA256, STARTS
+from tasks.settings.types import numbers
 from tests.pins import __main__ as command
 from tests.pins import actions, ends, kubernetes, modules, python, sources
 from tests.pins.pin import Files, Found, Pin, Refused, write
@@ -117,7 +118,7 @@ def test_the_table_gets_new_patches_dates_and_minor_versions(
         minor: (row.patch, row.end_of_life, row.source) for minor, row in releases.RELEASES.items()
     }
     minors = [*known]
-    last = releases.numbers(minors[-1])[1]
+    last = numbers(minors[-1])[1]
     new = [f"1.{last + 1}", f"1.{last + 2}", f"1.{last + 3}"]
     for minor in minors:
         served[f"/kubernetes/stable-{minor}.txt"] = f"v{known[minor][0]}"
@@ -230,7 +231,7 @@ def test_a_checksum_that_its_source_does_not_have_is_told(
 def minikube(
     served: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest_kubernetes: str
 ) -> tuple[str, dict[str, str]]:
-    """A new minikube; returns its version and its checksums."""
+    """A new minikube, beside the one here; returns its version and its checksums."""
     version, becomes = bumped(DEFAULTS.minikube.version), sums("minikube")
     served["/minikube/releases-v2.json"] = json.dumps(
         [
@@ -245,13 +246,16 @@ def minikube(
             )
         ]
     )
-    constants = tmp_path / "module/pkg/minikube/constants/constants.go"
-    constants.parent.mkdir(parents=True)
-    constants.write_text(
-        f'\t// NewestKubernetesVersion is one\n\tNewestKubernetesVersion = "v{newest_kubernetes}"\n'
-        '\tOldestKubernetesVersion = "v1.30.0"\n'
-    )
-    monkeypatch.setattr(sources, "go_module", lambda name, version: tmp_path / "module")
+    here = f"v{DEFAULTS.minikube.version}"
+    known = {here: [f"{minor}.0" for minor in STARTS], f"v{version}": ["1.30.0", newest_kubernetes]}
+    for name, (oldest, newest) in known.items():
+        constants = tmp_path / name / "pkg/minikube/constants/constants.go"
+        constants.parent.mkdir(parents=True)
+        constants.write_text(
+            f'\t// NewestKubernetesVersion is one\n\tNewestKubernetesVersion = "v{newest}"\n'
+            f'\tOldestKubernetesVersion = "v{oldest}"\n'
+        )
+    monkeypatch.setattr(sources, "go_module", lambda name, version: tmp_path / version)
     return version, becomes
 
 
@@ -267,6 +271,7 @@ def test_minikube_goes_to_the_newest_release(
     assert kubernetes.default(repository, kubernetes.MINIKUBE, "version") == version
     for arch, checksum in becomes.items():
         assert f'    "{arch}": "{checksum}",\n' in settings
+    assert f'\nSTARTS = ("1.30", "{releases.minor_of(knows)}")\n' in settings
     # What belongs to crictl stays.
     assert all(checksum in settings for checksum in CRICTL_SHA256.values())
     assert DEFAULTS.minikube.crictl_version in settings

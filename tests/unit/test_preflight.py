@@ -157,9 +157,9 @@ def test_other_packages_need_disk_and_those_that_are_there_do_not(gib: float, en
         ({"system": ["debian trixie"], "pythons": ["3.11 3.13"]}, {}),
         ({"installed": ["yes"], "unreachable": ["dl.k8s.io"]}, {}),
         ({"installed": ["yes"], "pip_index": ["/etc/pip.conf"]}, {}),
-        ({"kubernetes": ["1.33.1"]}, {"kubernetes_version": "1.33.1"}),
-        ({"kubernetes": ["1.33.9"]}, {"kubernetes_version": "1.33.10"}),
-        ({"kubernetes": ["1.32.13"]}, {"kubernetes_version": "1.33.1"}),
+        ({"kubernetes": ["1.33.1"]}, fake.pinned(kubernetes_version="1.33.1")),
+        ({"kubernetes": ["1.33.9"]}, fake.pinned(kubernetes_version="1.33.10")),
+        ({"kubernetes": ["1.32.13"]}, fake.pinned(kubernetes_version="1.33.1")),
         ({"kubernetes": ["1.33.1"]}, {"kubernetes_version": "1.35.8"}),
         ({"kubernetes": ["1.33.1"], "offline_between": BETWEEN}, OFFLINE),
     ],
@@ -256,7 +256,7 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ({}, CLUSTER, "is no kubeconfig", "--flatten"),
         (
             {"kubernetes": ["1.33.10"]},
-            {"kubernetes_version": "1.33.9"},
+            fake.pinned(kubernetes_version="1.33.9"),
             "the cluster has Kubernetes 1.33.10",
             'write "1.33.10"',
         ),
@@ -268,19 +268,19 @@ def test_a_good_host_has_no_finding(answers: dict[str, list[str]], given: dict[s
         ),
         (
             {"kubernetes": ["1.33.1"]},
-            {"kubernetes_version": "1.99.0"},
+            fake.pinned(kubernetes_version="1.99.0", minikube_version="1.99.0"),
             "the deploy does not know every minor version on its way to 1.99.0",
             "one of 1.34 first",
         ),
         (
             {},
-            {"kubernetes_version": "1.36.3"},
+            fake.pinned(kubernetes_version="1.36.3", minikube_version="1.39.0"),
             "kubernetes_version: 1.36.3 needs containerd 2, and Debian 12 has containerd 1",
             "write a version of 1.35",
         ),
         (
             {"kubernetes": ["1.35.8"]},
-            {"kubernetes_version": "1.36.3"},
+            fake.pinned(kubernetes_version="1.36.3", minikube_version="1.39.0"),
             "kubernetes_version: 1.36.3 needs containerd 2",
             "write a version of 1.35",
         ),
@@ -517,7 +517,10 @@ def test_an_offline_folder_of_another_kubernetes_is_told(offline: Path) -> None:
     for name, version in (("kubeadm", "v1.33.1"), ("kubelet", "v1.32.5")):
         (offline / name).write_bytes(b"\x7fELF\0" + version.encode() + b"\0")
     there = ["kubelet is not of Kubernetes v1.33.1"]
-    assert ask(offline, {"kubernetes_version": "1.33.1"}, about="offline").all("offline") == there
+    assert (
+        ask(offline, fake.pinned(kubernetes_version="1.33.1"), about="offline").all("offline")
+        == there
+    )
     # Of an existing cluster nothing is installed but the client.
     assert ask(offline, CLUSTER, about="offline").all("offline") == []
 

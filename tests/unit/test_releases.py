@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 
 from tasks.cluster import releases
+from tasks.settings.types import numbers
 from tests.unit import fake
 
 DEFAULTS = fake.settings()
@@ -21,7 +22,7 @@ def test_the_default_still_gets_patches() -> None:
 
 
 def test_the_table_skips_no_minor_version() -> None:
-    found = [releases.numbers(minor) for minor in releases.RELEASES]
+    found = [numbers(minor) for minor in releases.RELEASES]
     first = found[0][1]
     assert found == [[1, first + number] for number in range(len(found))]
     for minor, known in releases.RELEASES.items():
@@ -33,7 +34,7 @@ def test_the_table_skips_no_minor_version() -> None:
 
 
 def test_the_way_has_one_of_each_minor_version() -> None:
-    settings = fake.settings({"kubernetes_version": "1.36.0"})
+    settings = fake.settings(fake.pinned(kubernetes_version="1.36.0", minikube_version="1.39.0"))
     assert releases.way(settings)[-1] == "1.36.0"
     minors = [releases.minor_of(each) for each in releases.between("1.33.1", settings)]
     assert minors == ["1.34", "1.35"]

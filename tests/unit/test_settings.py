@@ -24,6 +24,8 @@ from tasks.settings import (
     Settings,
     computed_once,
 )
+from tasks.settings.minikube import STARTS
+from tasks.settings.types import numbers
 from tasks.settings.web import Web
 from tasks.worker import image
 from tests.unit import fake
@@ -228,6 +230,36 @@ def test_an_existing_cluster_needs_all_that_is_known_of_it(missing: str) -> None
     given = {key: value for key, value in EXISTING.items() if key != missing}
     sentence = fake.refusal(given)
     assert sentence.startswith(f"{missing}: ") and "write" in sentence
+
+
+BEFORE = f"1.{numbers(STARTS[0])[1] - 1}.99"
+AFTER = f"1.{numbers(STARTS[1])[1] + 1}.0"
+
+
+@pytest.mark.parametrize("version", ["1.20.0", BEFORE, AFTER, "1.99.0", "2.30.0"])
+def test_a_kubernetes_that_minikube_does_not_start_is_refused(version: str) -> None:
+    """minikube itself only warns, since it is started with --force."""
+    given = fake.pinned(kubernetes_version=version)
+    sentence = (
+        f"kubernetes_version: minikube {DEFAULTS.minikube.version} starts Kubernetes"
+        f" {STARTS[0]} to {STARTS[1]}, and not {version}: write"
+    )
+    assert fake.refusal(given).startswith(sentence)
+    with pytest.raises(DeployError, match=r"^kubernetes_version: minikube"):
+        fake.beside_cluster({}, given)
+    # Another minikube is the admin's choice, as another cluster is, which needs only kubectl.
+    fake.settings({**given, **fake.pinned(minikube_version="1.99.0")})
+    fake.settings({**EXISTING, **given})
+
+
+@pytest.mark.parametrize("minor", STARTS)
+def test_the_oldest_and_the_newest_kubernetes_of_minikube_are_accepted(minor: str) -> None:
+    fake.settings(fake.pinned(kubernetes_version=f"{minor}.99"))
+
+
+def test_minikube_starts_the_default_kubernetes() -> None:
+    oldest, newest = map(numbers, STARTS)
+    assert oldest <= numbers(DEFAULTS.kubernetes.version)[:2] <= newest
 
 
 @pytest.mark.parametrize("driver", ["podman", "docker"])

@@ -123,7 +123,10 @@ def test_upgrade_while_a_task_runs(runs: Runs, shell: Shell) -> None:
     ("wanted", "said"),
     [
         (OLDER, "minikube can't change it to an older one"),
-        ({"kubernetes_version": "1.99.0"}, "does not know every minor version on its way to 1.99"),
+        (
+            {"kubernetes_version": "1.99.0", "minikube_version": "1.99.0"},
+            "does not know every minor version on its way to 1.99",
+        ),
     ],
 )
 def test_what_kubernetes_does_not_support_is_refused(
