@@ -23,10 +23,10 @@ from tasks.settings.airflow import Airflow
 from tasks.settings.build import Build
 from tasks.settings.dags import Dags
 from tasks.settings.execution_api import ExecutionApi
-from tasks.settings.kubernetes import Kubernetes
+from tasks.settings.kubernetes import KUBECTL_SHA256, Kubernetes
 from tasks.settings.logs import Logs
 from tasks.settings.metrics import Metrics
-from tasks.settings.minikube import STARTS, Minikube, Offline
+from tasks.settings.minikube import CRICTL_SHA256, MINIKUBE_SHA256, STARTS, Minikube, Offline
 from tasks.settings.plugins import Plugins
 from tasks.settings.postgres import Postgres
 from tasks.settings.proxy import Proxy
@@ -267,6 +267,7 @@ class Settings(Compound):
     def _conflicts_between(self) -> Iterator[str]:
         """Sentences about settings that can't work together beyond a section."""
         yield from self._version_conflicts()
+        yield from self._checksum_conflicts()
         if self.serves:
             return  # with nothing of Airflow
         yield from self._port_conflicts()
@@ -298,6 +299,32 @@ class Settings(Compound):
                 f" {' to '.join(STARTS)}, and not {wanted}: write one of these, or a"
                 " minikube_version that starts it"
             )
+
+    def _checksum_conflicts(self) -> Iterator[str]:
+        """Programs whose checksum would be that of another version. The offline folder has its own
+        checksums, which count instead."""
+        programs = [("kubernetes_version", "kubernetes_kubectl_sha256", KUBECTL_SHA256)]
+        if self.kubernetes.uses_minikube:
+            programs.append(("minikube_version", "minikube_sha256", MINIKUBE_SHA256))
+        if self.node_is_host:
+            programs.append(("minikube_crictl_version", "minikube_crictl_sha256", CRICTL_SHA256))
+        for key, sum_key, sums in programs if not self.offline.dir else ():
+            version, given = self._value(key), self._value(sum_key)
+            default = SETTINGS[key].field.default
+            if version != default and given is None:
+                yield (
+                    f"{key}: the deploy knows only the checksum of {default}, the default: write"
+                    f" {sum_key}, which is published beside the file of {version}"
+                )
+            elif version == default and given not in (None, *sums.values()):
+                yield (
+                    f"{sum_key}: this is no checksum of {version}, the default: leave it out, or"
+                    f" write its {key} too"
+                )
+
+    def _value(self, key: str) -> Any:
+        """The value of the setting with this key."""
+        return getattr(getattr(self, SETTINGS[key].section), SETTINGS[key].name)
 
     def _port_conflicts(self) -> Iterator[str]:
         taken = {API_SERVER_PORT: "the api-server's"}

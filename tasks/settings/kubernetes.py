@@ -88,8 +88,8 @@ class Kubernetes(Section):
     )
     kubectl_sha256: Sha256 | None = Field(
         default=None,
-        description="Checksum of the kubectl binary; none is that of the default version for the"
-        " host's architecture.",
+        description="Checksum of the kubectl binary for the host's architecture, which another"
+        " version than the default needs.",
     )
 
     def conflicts(self) -> Iterator[str]:

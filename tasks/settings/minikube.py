@@ -48,8 +48,8 @@ class Minikube(Section):
     version: Version = Field(default="1.38.1", description="Version of minikube.")
     sha256: Sha256 | None = Field(
         default=None,
-        description="Checksum of the minikube binary; none is that of the default version for the"
-        " host's architecture.",
+        description="Checksum of the minikube binary for the host's architecture, which another"
+        " version than the default needs.",
     )
     driver: LinuxName = Field(
         default="none",
@@ -68,8 +68,8 @@ class Minikube(Section):
     )
     crictl_sha256: Sha256 | None = Field(
         default=None,
-        description="Checksum of the crictl archive; none is that of the default version for the"
-        " host's architecture.",
+        description="Checksum of the crictl archive for the host's architecture, which another"
+        " version than the default needs.",
     )
 
     def conflicts(self) -> Iterator[str]:

@@ -26,6 +26,7 @@ GIVEN = {
     "minikube_sha256": "2" * 64,
     "minikube_crictl_sha256": "3" * 64,
 }
+OTHERS = dict.fromkeys(fake.SUMS, "1.35.99")
 # An existing cluster that pulls the image that the host builds.
 BUILT = {key: value for key, value in EXISTING.items() if key != "worker_image"} | {
     "worker_registry": {"repository": "registry.example/airflow"}
@@ -66,7 +67,7 @@ def test_all_checksums_differ() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_inventorys_own_checksums_count(architecture: str) -> None:
-    settings = on(architecture, GIVEN)
+    settings = on(architecture, OTHERS | GIVEN)
     found = [each.sha256 for each in programs.needed(settings, architecture)]
     assert found == [*GIVEN.values()]
 

@@ -24,7 +24,7 @@ from tasks.settings import (
     Settings,
     computed_once,
 )
-from tasks.settings.minikube import STARTS
+from tasks.settings.minikube import MINIKUBE_SHA256, STARTS
 from tasks.settings.types import numbers
 from tasks.settings.web import Web
 from tasks.worker import image
@@ -252,6 +252,35 @@ def test_a_kubernetes_that_minikube_does_not_start_is_refused(version: str) -> N
     fake.settings({**EXISTING, **given})
 
 
+@pytest.mark.parametrize(("key", "sum_key"), [*fake.SUMS.items()])
+def test_a_version_needs_its_own_checksum(key: str, sum_key: str) -> None:
+    """Otherwise the first deploy fails half-way, and the download looks like a forged one."""
+    sentence = fake.refusal({key: "1.35.99"})
+    assert sentence.startswith(f"{key}: the deploy knows only the checksum of ")
+    assert f"write {sum_key}" in sentence and sentence.endswith("1.35.99")
+    # One that stayed when its version went.
+    left = {sum_key: "0" * 64}
+    assert fake.refusal(left).startswith(f"{sum_key}: this is no checksum of ")
+    fake.settings(fake.pinned(**{key: "1.35.99"}))
+    # The offline folder has its own checksums.
+    for given in ({key: "1.35.99"}, left):
+        fake.settings({**given, "offline_dir": "/srv/offline"})
+
+
+def test_the_defaults_own_checksums_may_be_written() -> None:
+    for checksum in MINIKUBE_SHA256.values():
+        assert fake.settings({"minikube_sha256": checksum}).minikube.sha256 == checksum
+
+
+def test_only_the_programs_that_a_host_installs_need_checksums() -> None:
+    crictl = {"minikube_crictl_version": "1.35.99"}
+    fake.settings({**fake.ANOTHER_DRIVER, "minikube_driver": "podman", **crictl})
+    fake.settings({**EXISTING, **crictl, "minikube_version": "1.99.0"})
+    assert "kubernetes_kubectl_sha256" in fake.refusal(
+        {**EXISTING, "kubernetes_version": "1.35.99"}
+    )
+
+
 @pytest.mark.parametrize("minor", STARTS)
 def test_the_oldest_and_the_newest_kubernetes_of_minikube_are_accepted(minor: str) -> None:
     fake.settings(fake.pinned(kubernetes_version=f"{minor}.99"))
@@ -264,7 +293,7 @@ def test_minikube_starts_the_default_kubernetes() -> None:
 
 @pytest.mark.parametrize("driver", ["podman", "docker"])
 def test_a_minikube_that_mounts_no_folder_in_a_container_is_refused(driver: str) -> None:
-    older = {"minikube_version": "1.36.9", "minikube_sha256": "0" * 64}
+    older = fake.pinned(minikube_version="1.36.9")
     sentence = fake.refusal({"minikube_driver": driver, **older})
     assert sentence.startswith("minikube_version: write 1.37.0 or a newer one")
     fake.settings(older)
@@ -560,14 +589,14 @@ OTHER: dict[str, Any] = {
     "kubernetes_allowed_users": [1000],
     "kubernetes_allowed_service_accounts": ["team"],
     "kubernetes_version": "1.33.2",
-    "kubernetes_kubectl_sha256": "0" * 64,
+    "kubernetes_kubectl_sha256": "1" * 64,
     "minikube_version": "1.37.0",
-    "minikube_sha256": "0" * 64,
+    "minikube_sha256": "1" * 64,
     "minikube_driver": "docker",
     "minikube_extra_args": ["--cpus=2"],
     "minikube_addons": ["dashboard"],
     "minikube_crictl_version": "1.33.1",
-    "minikube_crictl_sha256": "0" * 64,
+    "minikube_crictl_sha256": "1" * 64,
     "worker_image": "registry.example/other:2",
     "worker_extra_apt_packages": ["jq"],
     "worker_resources": {},
@@ -616,6 +645,11 @@ BASES: dict[str, dict[str, Any]] = {
     "kubernetes_kubeconfig": EXISTING,
     "kubernetes_context": EXISTING,
     "kubernetes_allowed_networks": {"kubernetes_network_policy": True},
+    **{
+        each: fake.pinned(**{key: "1.34.1"})
+        for key, sum in fake.SUMS.items()
+        for each in (key, sum)
+    },
 }
 IN_VENV = {"airflow_version", "airflow_extra_requirements"}
 IN_IMAGE = IN_VENV | {

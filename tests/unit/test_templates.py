@@ -800,7 +800,9 @@ def test_services_wait_for_minikube_only_where_it_runs(plan: Plan) -> None:
 
 @pytest.mark.parametrize("driver", ["none", "podman", "docker", "kvm2"])
 def test_minikube_is_started_with_driver_and_versions(driver: str) -> None:
-    given = {**fake.ANOTHER_DRIVER, "minikube_driver": driver, "kubernetes_version": "1.35.9"}
+    given = {**fake.ANOTHER_DRIVER, "minikube_driver": driver} | fake.pinned(
+        kubernetes_version="1.35.9"
+    )
     unit = unit_of(fake.plan(fake.settings(given)), "minikube.service")
     start, program = unit.one("Service.ExecStart"), "/usr/local/lib/airflow/minikube.sh"
     # A node's container has nothing but this unit that starts it again.
@@ -830,8 +832,8 @@ def test_minikube_is_started_with_driver_and_versions(driver: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"kubernetes_version": "1.33.2"},
-        {"minikube_version": "1.36.1"},
+        fake.pinned(kubernetes_version="1.33.2"),
+        fake.pinned(minikube_version="1.36.1"),
         {"minikube_extra_args": ["--v=3"]},
     ],
 )
