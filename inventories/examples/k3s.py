@@ -12,6 +12,8 @@ hosts = [
             "kubernetes_provider": "existing",
             # Where k3s writes it on its servers; its context is "default". For a cluster elsewhere,
             # copy the file here and write the server's address in place of 127.0.0.1.
+            # On the same host, k3s' Traefik has the ports 80 and 443: for a web page that others
+            # reach, start k3s with --disable=traefik, or write another web_https_port.
             "kubernetes_kubeconfig": "/etc/rancher/k3s/k3s.yaml",
             # The address of this host, since k3s enforces the policy, which has addresses only.
             "execution_api_host": "10.0.0.5",

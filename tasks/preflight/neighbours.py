@@ -106,6 +106,7 @@ def findings(settings: Settings, report: Report) -> Iterator[str]:
     yield from _node_engine(settings, report)
     yield from _node(settings, report)
     yield from _firewall(settings, report)
+    yield from _forwarded(settings, report)
     yield from _packages(report)
     yield from _index(settings, report)
 
@@ -609,6 +610,18 @@ def _firewall(settings: Settings, report: Report) -> Iterator[str]:
         kept = " and make it last, in /etc/nftables.conf or where your rules come from"
         yield (
             f"a firewall of the host {purposes[way]}: run `{cure}`{kept if kind == 'rules' else ''}"
+        )
+
+
+def _forwarded(settings: Settings, report: Report) -> Iterator[str]:
+    """Ports whose packets never reach the deploy's services."""
+    keys = {port: key for key, port in settings.ports.items()}
+    held = {answer.split()[0] for answer in report.all("port")}  # by a proxy of the same container
+    for port in map(int, sorted({*report.all("forwarded")} - held)):
+        yield (
+            f"packets to port {port} are sent elsewhere by a rule of the host (DNAT), as for a port"
+            " of a container or of a pod, such as k3s' Traefik: remove what has that port (k3s:"
+            f" --disable=traefik), or choose another one with {keys[port]}"
         )
 
 

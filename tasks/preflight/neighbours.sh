@@ -25,6 +25,7 @@
 : "${own_users=}"        # the users that the deploy makes
 : "${pip_files=}"        # pip's files of configuration
 : "${pod_network=}"      # the addresses of pods
+: "${reached_ports=}"    # ports of the deploy that others reach
 : "${smoke_passed=}"     # file that a deploy writes when a task ran as a pod
 : "${test_user=}"        # the smoke test's user of the web page
 : "${web_users=}"        # users of the web page of the inventory
@@ -311,16 +312,30 @@ ask_firewalld() {
     done
 }
 
+listed_rules() {
+    {
+        nft list ruleset
+        iptables-save
+    } 2>/dev/null
+}
+
+# Ports whose packets a rule sends elsewhere, as for the port of a container or of a pod on its node.
+# No socket listens for these. A rule for some addresses or interfaces may leave the deploy's alone.
+ask_forwarded() {
+    [ -n "$reached_ports" ] || return 0
+    rules=$(listed_rules | grep -iE '(-j|") ?dnat| dnat ' | grep -Ev '[^!] -[ids] |ip6? [ds]addr|iif(name)? ["{]')
+    for port in $reached_ports; do
+        ! echo "$rules" | grep -Eq "(tcp dport|-p tcp .*--dport) $port " || say forwarded "$port"
+    done
+}
+
 ask_firewall() {
     [ -n "$firewall_ports" ] || return 0
     if firewall-cmd --state >/dev/null 2>&1; then
         ask_firewalld
         return
     fi
-    rules=$({
-        nft list ruleset
-        iptables-save
-    } 2>/dev/null)
+    rules=$(listed_rules)
     bridges='bridge|cni0|podman|docker|br-' forward=open
     if [ "$node_engine" = podman ]; then
         bridges=podman
@@ -568,6 +583,7 @@ ask_neighbours() {
     ask_links
     ask_node_engine
     ask_node_name
+    ask_forwarded
     [ -s "$smoke_passed" ] && return
     ask_dpkg
     ask_sources

@@ -129,6 +129,10 @@ def variables(settings: Settings, lock_owner: str) -> str:
         "own_users": f"{layout.CONTROL_USER} {layout.DAGS_USER}",
         "airflow_uid": str(settings.airflow.uid),
         "firewall_ports": _firewall_ports(settings),
+        # That of web_port is for this host alone.
+        "reached_ports": " ".join(
+            str(port) for key, port in settings.ports.items() if key != "web_port"
+        ),
         "uv_config": UV_CONFIG,
         **_of_index(settings),
         # The image that the deploy builds is of the host's architecture.

@@ -793,6 +793,55 @@ def test_a_firewall_is_told_by_the_ports_that_pods_need(
     assert host.ask(question="ask_firewall") == ({"firewall": closed} if closed else {})
 
 
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("-A CNI-DN-1 -p tcp -m tcp --dport 443 -j DNAT --to-destination 10.42.0.8:443", True),
+        (
+            "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 443 -j DNAT"
+            " --to-destination 172.17.0.2:80",
+            True,
+        ),
+        ("tcp dport 443 counter packets 0 bytes 0 dnat ip to 10.42.0.8:443", True),
+        (
+            'iifname != "docker0" tcp dport 443 counter packets 0 bytes 0 dnat to 172.17.0.2:80',
+            True,
+        ),
+        ('iifname != "docker0" tcp dport 443 counter packets 0 bytes 0 xt target "DNAT"', True),
+        # Another port, another protocol, some addresses or interfaces.
+        ("-A CNI-DN-1 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.42.0.8:443", False),
+        ("-A CNI-DN-1 -p tcp -m tcp --dport 4430 -j DNAT --to-destination 10.42.0.8:443", False),
+        ("-A CNI-DN-1 -p udp -m udp --dport 443 -j DNAT --to-destination 10.42.0.8:443", False),
+        ("-A CNI-DN-1 -s 10.42.0.0/24 -p tcp -m tcp --dport 443 -j CNI-HOSTPORT-SETMARK", False),
+        (
+            "-A DOCKER -d 127.0.0.1/32 ! -i docker0 -p tcp -m tcp --dport 443 -j DNAT"
+            " --to-destination 172.17.0.2:80",
+            False,
+        ),
+        ("-A KUBE-SEP-1 -p tcp -m tcp -j DNAT --to-destination 10.244.0.2:443", False),
+        ('iifname "wan0" tcp dport 443 dnat ip to 192.0.2.9', False),
+        ("ip daddr 192.0.2.9 tcp dport 443 dnat ip to 192.0.2.10", False),
+        ("tcp dport 443 accept", False),
+    ],
+)
+def test_a_port_whose_packets_go_elsewhere_is_told(rule: str, told: bool, host: Host) -> None:
+    host.program("iptables-save" if rule.startswith("-A") else "nft", f"cat <<'END'\n{rule}\nEND")
+    host.variables |= {"reached_ports": "8081 443", "firewall_ports": ""}
+    assert host.ask().get("forwarded", []) == (["443"] if told else [])
+
+
+def test_a_port_whose_packets_go_elsewhere_has_a_cure() -> None:
+    given = {"web_host": "0.0.0.0", "metrics_port": 9187}
+    said = shlex.split(variables(Settings.from_data(given), ""))
+    assert "reached_ports=8081 443 9187" in said
+    assert "reached_ports=8081" in shlex.split(variables(DEFAULTS, ""))
+    (finding,) = found({"forwarded": ["443"]}, given)
+    assert "port 443 are sent elsewhere" in finding and finding.endswith("with web_https_port")
+    # The proxy of a container listens there too, and is named.
+    (finding,) = found({"forwarded": ["443"], "port": ["443 77 docker-proxy"]}, given)
+    assert "held by docker-proxy" in finding
+
+
 FORWARD, OUTPUT = (DROP.replace("input", hook) for hook in ("forward", "output"))
 TABLE = ("table inet filter {", "chain some {")
 FORWARDED, SENT = "rules forward/udp/53", "rules output/tcp/8181"
