@@ -395,6 +395,13 @@ def _node_engine(settings: Settings, report: Report) -> Iterator[str]:
             f"minikube_driver: {engine} has a container minikube that root's minikube does not"
             f" know, and the node needs the name: `{engine} rename minikube another` keeps it"
         )
+    for said in report.all("engine_warns"):
+        yield (
+            f"minikube_driver: {engine} warns at each call ({said}), and minikube takes a warning"
+            f" for an answer: mend its cause, until `{engine} version` prints nothing else. Podman"
+            ' 5 warns of control groups of version 1: `env = ["PODMAN_IGNORE_CGROUPSV1_WARNING=1"]`'
+            " below [engine] in /etc/containers/containers.conf keeps it quiet"
+        )
     asks_for_disk = any(DISK in each for each in settings.worker.resources.values())
     if report.one("engine_btrfs") and asks_for_disk:
         yield (

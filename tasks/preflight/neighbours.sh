@@ -151,6 +151,9 @@ ask_node_engine() { # whether the engine that should run the node works and has 
         ! would_take_btrfs || say engine_btrfs "$node_engine"
     elif ! said=$(timeout 30 "$node_engine" info 2>&1); then
         say engine_broken "$(echo "$said" | grep -i error | head -n 1)"
+    # minikube takes the first line for the node's address.
+    elif [ "$node_engine" = podman ] && warning=$(podman version 2>&1 >/dev/null | grep -m 1 .); then
+        say engine_warns "$warning"
     elif [ ! -e "$minikube_profile" ] && is_of_no_package; then
         say foreign_engine "$(command -v "$node_engine")"
     elif [ ! -e "$minikube_profile" ] && "$node_engine" container inspect minikube >/dev/null 2>&1; then

@@ -37,19 +37,22 @@ def prepare(made: machine.Machine, driver: str) -> None:
     if made.offline_dir and not Path(f"{root}{OFFLINE_INSIDE}").exists():
         kicbase.with_kubernetes(Path(f"{root}{OFFLINE_INSIDE}"))
     if driver == "podman":
-        _write(root / "etc/containers/containers.conf", '[engine]\nruntime = "runc"\n')
+        # This computer may have control groups of version 1, of which podman 5 warns at each call.
+        quiet_podman = 'env = ["PODMAN_IGNORE_CGROUPSV1_WARNING=1"]'
+        configuration = f'[engine]\nruntime = "runc"\n{quiet_podman}\n'
+        _write(root / "etc/containers/containers.conf", configuration)
         quiet = "DEBIAN_FRONTEND=noninteractive apt-get -qq --no-install-recommends"
         machine.run(made, f"{quiet} update && {quiet} install --yes runc >/dev/null 2>&1")
     elif driver == "docker":
         # Its choice on the machine's btrfs is one with which minikube's node counts no disk.
-        configuration: dict[str, object] = {"storage-driver": "overlay2"}
+        daemon: dict[str, object] = {"storage-driver": "overlay2"}
         if not machine.has_sys_resource():
             _write(Path(f"{root}{_RUNTIME_INSIDE}"), _RUNTIME.read_text(), 0o755)
-            configuration |= {
+            daemon |= {
                 "default-runtime": "sandbox",
                 "runtimes": {"sandbox": {"path": _RUNTIME_INSIDE}},
             }
-        _write(root / "etc/docker/daemon.json", json.dumps(configuration, indent=2) + "\n")
+        _write(root / "etc/docker/daemon.json", json.dumps(daemon, indent=2) + "\n")
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:

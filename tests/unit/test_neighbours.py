@@ -55,6 +55,7 @@ MIGRATED = {"migrated": ["3.3.2-0123 1 2"], "database_kib": ["1"], "installed": 
         ),
         ({"engine": ["docker-ce"]}, "docker-ce", 'minikube_driver = "podman"'),
         ({"engine_broken": ["Error: no runtime"]}, "Error: no runtime", "info` succeeds"),
+        ({"engine_warns": ["level=warning"]}, "level=warning", " version` prints nothing else"),
         ({"foreign_node": ["podman"]}, "a container minikube", "rename minikube another"),
         ({"engine_btrfs": ["docker"]}, "storage driver btrfs", "out of worker_resources"),
         ({"hostname": ["Big_Host"]}, "Big_Host can't be", "hostnamectl set-hostname"),
@@ -631,6 +632,8 @@ def test_an_engine_that_does_not_work_is_told_with_its_words(host: Host) -> None
     assert host.ask() == {"engine_broken": ["Error: no runtime"]}
     host.program("podman", 'test "$1" = info')
     assert host.ask() == {}
+    host.program("podman", 'test "$1" != version || { echo Version: 5; echo "level=warning" >&2; }')
+    assert host.ask() == {"engine_warns": ["level=warning"]}
 
 
 def test_an_engine_of_no_package_is_told_before_it_gets_a_second_one_beside_it(
