@@ -8,10 +8,17 @@ shift
 # The names that minikube gives to addresses of the host.
 names='[[:space:]][a-z-]*\.minikube\.internal$'
 
+# If / is not shared between namespaces, kubelet mounts its folder over itself, with some restarts more
+# than once.
+is_mounted_over_itself() {
+    findmnt -no FSROOT /var/lib/kubelet | grep -q '/var/lib/kubelet$'
+}
+
 left() {
     # shellcheck disable=SC2012,SC2048,SC2086 # patterns
     ls -d $* 2>/dev/null | head -n 1
     grep "$names" /etc/hosts || true
+    ! is_mounted_over_itself || echo "/var/lib/kubelet mounted over itself"
 }
 
 stop_kubelet_and_pods() {
@@ -42,10 +49,7 @@ unmount_volumes() {
             "fuser -vm shows for them, then run the removal again:" "$left" >&2
         exit 1
     }
-    # If / is not shared between namespaces, kubelet mounts its folder over itself.
-    case $(findmnt -no FSROOT /var/lib/kubelet) in
-    */var/lib/kubelet) umount /var/lib/kubelet ;;
-    esac
+    while is_mounted_over_itself; do umount /var/lib/kubelet; done
 }
 
 case $action in

@@ -719,6 +719,32 @@ def test_files_of_a_volume_that_stays_mounted_are_not_deleted(busy: bool, tmp_pa
     assert (VOLUME in done.stderr) is busy
 
 
+def test_the_folder_of_kubelet_is_unmounted_as_often_as_it_is_mounted(tmp_path: Path) -> None:
+    """Also if an earlier run was killed when the files were gone. A disk of its own stays."""
+    folder, mounts = tmp_path / "bin", tmp_path / "mounts"
+    folder.mkdir()
+    stand_ins = dict.fromkeys(HARMLESS, "") | {
+        "findmnt": f'test "$*" != "-no FSROOT /var/lib/kubelet" || cat {mounts}',
+        "umount": f'test "$*" = /var/lib/kubelet && left=$(tail -n +2 {mounts}) &&'
+        f' echo "$left" > {mounts}',
+    }
+    for name, script in stand_ins.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    def run(action: str) -> int:
+        program = ROOT / "tasks/remove/node-reset.sh"
+        path = {"PATH": f"{folder}:/usr/bin:/bin"}
+        return subprocess.run(["sh", program, action, f"{tmp_path}/none"], env=path).returncode
+
+    mounts.write_text("/root/var/lib/kubelet\n" * 2)
+    assert (run("check"), run("apply"), run("check")) == (1, 0, 0)
+    assert mounts.read_text().strip() == ""
+    mounts.write_text("/\n")
+    assert (run("check"), run("apply")) == (0, 0)
+    assert mounts.read_text() == "/\n"
+
+
 STAND_INS = {
     # The names that it gets and that are installed.
     "dpkg-query": """
