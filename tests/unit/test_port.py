@@ -96,4 +96,6 @@ def test_a_persons_nginx_at_a_port_of_the_page_is_told(has_site: bool, tmp_path:
 def test_a_port_that_anybody_may_take_is_refused() -> None:
     (finding,) = found({"open_ports": ["0"]})
     assert finding.startswith("net.ipv4.ip_unprivileged_port_start is 0")
+    # The first port that is open to all.
+    assert len(found({"open_ports": [str(layout.API_SERVER_PORT)]})) == 1
     assert found({"open_ports": ["80"]}) == found({"open_ports": ["1024"]}) == []

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
@@ -403,6 +404,7 @@ ANSWERED_BY = {
     ),
     **dict.fromkeys(("kubeconfig", "reached", "no_file", "no_tool"), "ask_kubeconfig"),
     **dict.fromkeys(("index_unreachable", "pip_index"), "ask_packages"),
+    "claim": "ask_claims",
     "image": "ask_image",
     "offline": "ask_downloads",
     "port": "ask_ports",
@@ -420,10 +422,12 @@ class OneAnswer(HostReport):
         return f"{variables}{functions}\n{part}\ntrue\n"
 
 
-def ask(offline: Path, given: dict[str, Any] | None = None, about: str = "") -> Report:
+def ask(
+    offline: Path, given: dict[str, Any] | None = None, about: str = "", more: str = ""
+) -> Report:
     """The answers of this machine, asked as preflight asks; or those of the part about one."""
     settings = Settings.from_data({"offline_dir": str(offline), **(given or {})})
-    values = variables(settings, "me") + "lock_owner=\n"
+    values = f"{variables(settings, 'me')}lock_owner=\n{more}"
     if about:
         report = fake.fact(OneAnswer, variables=values, part=ANSWERED_BY[about])
     else:
@@ -834,8 +838,13 @@ def test_no_secret_of_a_kubeconfig_leaves_the_host(offline: Path, tmp_path: Path
     ],
 )
 def test_a_login_to_a_proxy_is_refused_and_stays_on_the_host(
-    proxy: str, is_refused: bool, offline: Path, tmp_path: Path
+    proxy: str, is_refused: bool, offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # All users of the host see the arguments of programs.
+    arguments = tmp_path / "arguments"
+    (tmp_path / "timeout").write_text(f'#!/bin/sh\necho "$@" >>{arguments}\nexit 1\n')
+    (tmp_path / "timeout").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     place = "    server: https://192.0.2.9:6443\n"
     text = KUBECONFIG.replace(place, f"    proxy-url: {proxy}\n{place}")
     text = text.replace("https://", "http://127.0.0.1:1/")  # nobody to wait for
@@ -843,6 +852,7 @@ def test_a_login_to_a_proxy_is_refused_and_stays_on_the_host(
     report = ask(offline, given)
     told = [value for values in report.values.values() for value in values]
     assert not [value for value in told if "c2V" in value]
+    assert "127.0.0.1" in arguments.read_text() and "c2V" not in arguments.read_text()
     answers = Report({**report.values, "systemd": ["yes"]})  # this machine may be without
     found = findings(Settings.from_data(given), answers)
     assert any("has a login in proxy-url" in each for each in found) is is_refused
@@ -869,6 +879,34 @@ def test_a_cluster_behind_a_proxy_needs_the_proxy_only(
 def test_a_missing_kubeconfig_is_told(offline: Path, tmp_path: Path) -> None:
     given = {**EXISTING, "kubernetes_kubeconfig": str(tmp_path / "nowhere")}
     assert ask(offline, given, about="kubeconfig").all("kubeconfig") == ["missing"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "missing"), [({"logs"}, {"dags"}), (set(), {"dags", "logs"}), (None, set())]
+)
+def test_claims_and_folders_that_are_not_there_are_told(
+    answers: set[str] | None, missing: set[str], offline: Path, tmp_path: Path
+) -> None:
+    """A cluster that does not answer is asked later. A login's program may read its input."""
+    (tmp_path / "there").mkdir()
+    claims = {"dags": str(tmp_path / "nowhere"), "logs": str(tmp_path / "there")}
+    kubectl = tmp_path / "kubectl"
+    known = "|".join(answers or {"none"})
+    kubectl.write_text(
+        f"#!/bin/sh\ncat >/dev/null\n{'exit 1' if answers is None else ''}\n"
+        f'case $4 in {known}) echo "persistentvolumeclaim/$4" ;; esac\n'
+    )
+    kubectl.chmod(0o755)
+    lines = "".join(f"{name}_claim {name} {folder}\n" for name, folder in claims.items())
+    given = f"claims={shlex.quote(lines)}\nkubectl='{kubectl} --context=here'\n"
+    told = ask(offline, about="claim", more=given).all("claim")
+    assert told == [
+        f"dags_claim dags {claims['dags']}",
+        *(f"{name}_claim {name}" for name in sorted(missing)),
+    ]
+    folder, *others = found({"claim": told})
+    assert claims["dags"] in folder and "mount them there" in folder
+    assert len(others) == len(missing) and all("there is no claim" in each for each in others)
 
 
 def test_a_local_image_that_the_node_lacks_is_told(offline: Path) -> None:
