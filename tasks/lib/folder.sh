@@ -31,12 +31,11 @@ apply() {
         $accept "$record.folder$dest"
         rm -r "$record.folder"
     fi
-    # Each file has the time of its arrival: systemd looks for files newer than those it has read.
-    # No tool reads files with this ending, and none of a person has such a name.
-    tar -C / --touch --no-same-owner --transform 's/$/.airflow-deploy-new/' -xf "$record.tar"
-    touch "$record"
     # From here on the record names all files, wherever the run is killed.
     cat "$record.new" >>"$record"
+    # Each file has the time of its arrival: systemd looks for files newer than those it has read.
+    # No tool reads files with this ending, and none of a person has such a name.
+    tar -C / --touch --transform 's/$/.airflow-deploy-new/' -xf "$record.tar"
     # A loss of power leaves each file as it was or as it should be, and none of them empty.
     names "$record.new" | sed 's/$/.airflow-deploy-new/' | xargs -rd '\n' sync --
     names "$record.new" | while IFS= read -r name; do
@@ -45,7 +44,7 @@ apply() {
     names "$record.new" >"$record.names"
     names "$record" | sort -u | while IFS= read -r name; do
         if ! grep -qxF -e "$name" "$record.names"; then
-            rm -f -- "$name"
+            rm -f -- "$name" "$name.airflow-deploy-new"
             rmdir -p -- "$(dirname -- "$name")" 2>/dev/null || true
         fi
     done

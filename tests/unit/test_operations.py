@@ -391,13 +391,23 @@ def test_brought_files_are_put_back(folders: tuple[Path, dict[str, Any]], harm: 
     assert (dest / "team/run.sh").stat().st_mode == (source / "team/run.sh").stat().st_mode
 
 
-def test_a_run_that_was_killed_leaves_nothing_behind(folders: tuple[Path, dict[str, Any]]) -> None:
+@pytest.mark.parametrize("moved", [0, 1, 3])
+def test_a_run_that_was_killed_leaves_nothing_behind(
+    moved: int, folders: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if another run comes next: of three files, some have their place by then."""
     dest, arguments = folders
     sources = files_of(dest.parent / "source")
-    # Killed after it had brought files and before it had recorded them.
-    fake.run(synced_folder, sources=sources, **arguments)
-    with Path(arguments["record"]).open("a") as record:
-        record.write(Path(arguments["record"]).read_text())
+    calls, mv = dest.parent / "calls", dest.parent / "bin/mv"
+    mv.parent.mkdir()
+    mv.write_text(
+        f'#!/bin/sh\necho >>{calls}\n[ "$(wc -l <{calls})" -le {moved} ] && exec /usr/bin/mv "$@"\n'
+    )
+    mv.chmod(0o755)
+    with monkeypatch.context() as killed:
+        killed.setenv("PATH", f"{mv.parent}:{os.environ['PATH']}")
+        assert fake.run(synced_folder, sources=sources, **arguments).did_error()
+    assert len(in_folder(dest)) == 4
     fake.run(synced_folder, sources={"one.py": sources["one.py"]}, **arguments)
     assert in_folder(dest) == {"one.py": "1", "yours.py": "yours"}
 
