@@ -80,6 +80,13 @@ def test_each_program_shows_the_usage_of_the_comment_at_its_top(tmp_path: Path) 
         assert lines and all(line.startswith(f"usage: {path.name} ") for line in lines), done.stderr
 
 
+def test_a_new_file_takes_its_place_by_the_function_that_syncs_it() -> None:
+    """Otherwise it may be empty after a loss of power."""
+    pattern = re.compile(r"\bmv(?: -\w+)* \S+\.new\b")
+    found = {path.name for path in PROGRAMS.glob("*.sh") if pattern.search(path.read_text())}
+    assert found == {"lib.sh", "dags-switch.sh"}  # the latter has a link, which has no content
+
+
 # These read, and change nothing by it.
 READERS = (
     "awk",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tasks.layout import ROOT
 from tasks.lib import whole_file
+from tasks.lib.operations import synced_folder
 from tests.unit import fake
+from tests.unit.programs import LIB
 from tests.unit.stand_ins import owner
 
 
@@ -55,6 +61,53 @@ def test_the_remains_of_a_killed_run_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "some.conf.new").write_text("half of a")
     put(dest, "whole")
     assert dest.read_text() == "whole" and list(tmp_path.iterdir()) == [dest]
+
+
+def by_operation(file: Path) -> None:
+    """Bring a file."""
+    assert put(file, "text").did_change()
+
+
+def by_folder(file: Path) -> None:
+    """Bring a folder with the file."""
+    arguments = {"dest": str(file.parent), "record": f"{file.parent.parent}/record"}
+    assert fake.run(synced_folder, sources={file.name: "text"}, **arguments).did_change()
+
+
+def by_program(file: Path) -> None:
+    """Write a file as the programs in sh do."""
+    (file.parent / "host.env").touch()
+    (file.parent / f"{file.name}.new").write_text("text")
+    subprocess.run(
+        ["sh", "-euc", '. "$1"; replace "$2"', "sh", str(LIB / "lib.sh"), str(file)],
+        env={**os.environ, "AIRFLOW_HOST_ENV": str(file.parent / "host.env")},
+        check=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("write", "end"),
+    [(by_operation, ".new"), (by_folder, ".airflow-deploy-new"), (by_program, ".new")],
+)
+def test_a_content_is_on_the_disk_before_it_has_its_name(
+    write: Callable[[Path], None], end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the file may be empty after a loss of power."""
+    programs, calls, file = tmp_path / "bin", tmp_path / "calls", tmp_path / "host/some.conf"
+    for folder in (programs, file.parent):
+        folder.mkdir()
+    for name in ("sync", "mv"):
+        (programs / name).write_text(
+            f'#!/bin/sh\necho {name} "$@" >>{calls}\n/usr/bin/{name} "$@"\n'
+        )
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    write(file)
+    assert file.read_text() == "text"
+    new = f"{file}{end}"
+    text = calls.read_text().replace(" -- ", " ").replace(f" {file.name}", f" {file}")
+    lines = text.splitlines()
+    assert lines[:2] == [f"sync {new}", f"mv -T {new} {file}"]
 
 
 def test_one_command_follows_the_upload(tmp_path: Path) -> None:
