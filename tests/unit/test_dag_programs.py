@@ -119,7 +119,8 @@ def test_a_clone_without_the_branch_goes(cloned: Host) -> None:
 
 def test_root_looks_at_no_clone_itself(cloned: Host) -> None:
     """Otherwise the user would choose the files that root reads and removes, and its delay."""
-    cloned.program("runuser", "exit 1")
+    places = cloned.folder / "places"
+    cloned.program("runuser", f"pwd >>{places}\nexit 1")
     said = cloned.apply("git-clones.py", *USERS)
     assert said.startswith("airflow-dags can't remove")
     assert (cloned.folder / "homes/airflow-dags/bundles/team").is_dir()
@@ -128,6 +129,7 @@ def test_root_looks_at_no_clone_itself(cloned: Host) -> None:
     for _, user, dashes, limit, signal, seconds, *_ in calls:
         assert user in USERS and int(seconds) <= 60
         assert (dashes, limit, signal) == ("--", "timeout", "--signal=KILL")
+    assert {*places.read_text().splitlines()} == {"/"}  # the user may not enter root's folder
 
 
 def test_a_pipe_in_a_clone_holds_nothing_up(cloned: Host) -> None:

@@ -473,11 +473,15 @@ def test_pods_get_the_image_that_was_tried(image: str, found: str, tmp_path: Pat
 def test_the_trial_is_of_the_image_that_the_host_pushed(tmp_path: Path) -> None:
     """Somebody who may push, such as another host, gives the tag to another image."""
     host = trying(tmp_path, f"r.example/w@{DIGEST}", fake.VARIANTS["registry"])
-    (tmp_path / "digests").write_text(f"r.example/w:1 {DIGEST}\n")
+    others = [f"r.example/w:of-{number} {DIGEST}" for number in range(60)]
+    ours = f"r.example/w:1 {DIGEST}"
+    (tmp_path / "digests").write_text("".join(f"{line}\n" for line in [ours, *others]))
     (tmp_path / "trial").write_text('{\n  "image": "r.example/w:1",\n}\n')
     assert host.apply("image-trial.sh", "r.example/w:1", "3.3.2", "3.11") == ""
     assert (tmp_path / "created").read_text() == f'{{\n  "image": "r.example/w:1@{DIGEST}",\n}}\n'
     assert host.check("image-trial.sh", "r.example/w:1", "3.3.2", "3.11") == ""
+    # Not all digests of all times are kept.
+    assert (tmp_path / "digests").read_text().splitlines() == [*others[-50:], ours]
 
 
 def test_a_tag_of_an_own_image_that_somebody_moved_is_refused(tmp_path: Path) -> None:

@@ -705,6 +705,7 @@ def test_files_of_a_volume_that_stays_mounted_are_not_deleted(busy: bool, tmp_pa
         "findmnt": f"case $* in *kubelet*) exit 1 ;; esac; echo /\n"
         f"test -e {tmp_path}/unmounted || echo {VOLUME}",
         "umount": f"test $1 = {VOLUME} || exit 2\n{unmounted}",
+        "rm": f'echo "$@" >>{tmp_path}/removed\nexec /usr/bin/rm "$@"',
     }
     for name, script in stand_ins.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -717,6 +718,8 @@ def test_files_of_a_volume_that_stays_mounted_are_not_deleted(busy: bool, tmp_pa
     )
     assert kept.exists() is busy and (done.returncode != 0) is busy
     assert (VOLUME in done.stderr) is busy
+    # Others may have mounted something in a folder of the cluster.
+    assert busy or " --one-file-system " in (tmp_path / "removed").read_text()
 
 
 def test_the_folder_of_kubelet_is_unmounted_as_often_as_it_is_mounted(tmp_path: Path) -> None:
