@@ -5,8 +5,10 @@ Whether the cluster refuses the right pods, the story of attacks tells.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,38 @@ def test_each_refusal_is_a_sentence_that_the_table_of_attacks_knows(of_cluster: 
     assert all(each["reason"] == "Forbidden" for each in rules["spec"]["validations"])
     for _, words in pods.REFUSED.values():
         assert sum(words in message for message in messages) == 1, words
+
+
+# Fields with which a pod would reach beyond its containers.
+BEYOND = (
+    # Those of Kubernetes' standard "baseline", except folders of the host:
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline
+    *("hostNetwork", "hostPID", "hostIPC", "hostPort", "windowsOptions.hostProcess"),
+    *("privileged", "capabilities.add", "appArmorProfile.type", "seccompProfile.type"),
+    *("seLinuxOptions.type", "seLinuxOptions.user", "seLinuxOptions.role", "procMount", "sysctls"),
+    *("httpGet.host", "tcpSocket.host", "livenessProbe", "readinessProbe", "startupProbe"),
+    *("lifecycle.postStart", "lifecycle.preStop"),
+    # The processes of another container.
+    *("shareProcessNamespace", "targetContainerName"),
+    # Where a pod names a Secret, except the login for its image, which is for the node.
+    *("secret.secretName", "csi.nodePublishSecretRef.name", "secretRef.name"),
+    *("sources.orValue([]).all(s, !(s.secret.name", "valueFrom.secretKeyRef.name"),
+)
+
+
+def test_the_policy_looks_at_each_field_that_reaches_beyond_a_pod(of_cluster: Plan) -> None:
+    rules = next(yaml.load_all(of_cluster.uploads[PATH], yaml.CSafeLoader))["spec"]
+    text = " ".join(each["expression"] for each in rules["validations"]).replace("?", "")
+    assert [field for field in BEYOND if not re.search(rf"\.{re.escape(field)}\b", text)] == []
+    changes = {
+        resource: each["operations"]
+        for each in rules["matchConstraints"]["resourceRules"]
+        for resource in each["resources"]
+    }
+    assert changes == {
+        "pods": ["CREATE", "UPDATE", "DELETE"],
+        "pods/ephemeralcontainers": ["CREATE", "UPDATE"],
+    }
 
 
 def test_the_folders_of_the_template_are_allowed_and_no_others(of_cluster: Plan) -> None:
@@ -290,6 +324,10 @@ def prepared(given: dict[str, Any], in_use: dict[str, Any]) -> list[Planned]:
 def test_only_a_change_of_the_template_is_prepared() -> None:
     default = template.manifest(fake.settings({}))
     assert prepared({}, default) == []
+    # The host has added the image's digest.
+    pinned = copy.deepcopy(default)
+    pinned["spec"]["containers"][0]["image"] += f"@sha256:{'0' * 64}"
+    assert prepared({}, pinned) == []
     write, apply = prepared(fake.VARIANTS["claim"], default)
     assert "/opt/airflow/dags, /opt/airflow/plugins, /var/log/airflow" in write.uploads[PATH]
     assert apply.name == "Kubernetes | Admit only safe task pods while the template changes"
