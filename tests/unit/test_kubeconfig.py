@@ -131,6 +131,20 @@ def test_the_kubeconfig_is_one(tmp_path: Path, given: dict[str, Any], server: st
     assert not list(tmp_path.glob("*.new"))
 
 
+def test_the_way_to_the_cluster_is_the_deploys(tmp_path: Path) -> None:
+    """Its file may name a proxy, or another name than the address for the certificate."""
+    host = Cluster(tmp_path, fake.EXISTING)
+    way = {
+        "server": "https://192.0.2.7:6443",
+        "proxy-url": "http://192.0.2.8:3128",
+        "tls-server-name": "kubernetes",
+        "insecure-skip-tls-verify": True,
+    }
+    (tmp_path / "view").write_text(json.dumps({"clusters": [{"cluster": way}]}))
+    assert host.apply(*host.arguments) == ""
+    assert json.loads(host.path.read_text())["clusters"][0]["cluster"] == way
+
+
 def test_a_group_gives_the_deploys_own_one_to_other_hosts(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,7 +166,7 @@ class Apt:
         answer = self.bin.parent / "installed"
         answer.write_text(before)
         self.program("dpkg-query", f"cat {answer}")
-        report = f'echo "$DEBIAN_FRONTEND" "$@" >> {self.calls}'
+        report = f'echo "$DEBIAN_FRONTEND $NEEDRESTART_SUSPEND" "$@" >> {self.calls}'
         self.program("dpkg", f'echo dpkg "$@" >> {self.calls}\n{dpkg}\n')
         self.program("sleep", f"echo sleep >> {self.calls}\n")
         self.program("apt-get", f"{report}\n{apt}\nprintf '{after}' > {answer}\necho noise\n")
@@ -208,7 +208,9 @@ def test_missing_packages_are_installed_after_a_refresh(apt: Apt) -> None:
         "curl",
     ]
     for words in (update, install):
-        assert words[0] == "noninteractive" and "DPkg::Lock::Timeout=900" in words
+        # Nothing asks, no service restarts, and a person's configuration stays.
+        assert words[:2] == ["noninteractive", "1"] and "DPkg::Lock::Timeout=900" in words
+        assert "Dpkg::Options::=--force-confold" in words and "--force-confold" in heal
 
 
 def test_packages_that_came_along_are_recorded_also_after_a_killed_run(apt: Apt) -> None:

@@ -380,7 +380,15 @@ def test_units_of_packages_lose_the_deploys_files_only(admins: bool, tmp_path: P
     )
     (tmp_path / "systemctl").chmod(0o755)
     arguments = (str(drop_in), "some.socket,some.service", str(config), f"{tmp_path}/none")
-    assert call("unit-gone.sh", "check", *arguments).stderr == f"there still is {drop_in}\n"
+    is_there = f"there still is {drop_in}\n"
+    assert call("unit-gone.sh", "check", *arguments).stderr == is_there
+    # A removal that ends in its midst knows that it is not done.
+    (tmp_path / "rm").write_text('#!/bin/sh\n/usr/bin/rm "$@"\nexit 1\n')
+    (tmp_path / "rm").chmod(0o755)
+    assert call("unit-gone.sh", "apply", *arguments, path=tmp_path).returncode == 1
+    assert call("unit-gone.sh", "check", *arguments).stderr == is_there
+    (tmp_path / "rm").unlink()
+    (tmp_path / "calls").unlink()
     assert call("unit-gone.sh", "apply", *arguments, path=tmp_path).returncode == 0
     assert call("unit-gone.sh", "check", *arguments).returncode == 0
     assert drop_in.parent.exists() is admins and not drop_in.exists() and not config.exists()
