@@ -107,8 +107,22 @@ def test_the_program_ends_with_its_connection(
     assert second.notes.read_text() == ""
 
 
+def test_a_session_that_seldom_asks_keeps_the_lock(
+    host: Callable[[str], Host], server: postgres.Server
+) -> None:
+    server.sql("alter database postgres set idle_session_timeout = '200ms'")
+    try:
+        first = host("first")
+        wait_for(lambda: first.is_active, 10, "it is active", every=0.05)
+        with pytest.raises(subprocess.TimeoutExpired):
+            first.process.wait(3)  # it asks every 2 seconds
+    finally:
+        server.sql("alter database postgres reset idle_session_timeout")
+
+
+@pytest.mark.parametrize("listens", [True, False])
 def test_the_program_ends_when_the_server_is_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    listens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(PROGRAM.parent)  # as Python does for a program
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -116,7 +130,7 @@ def test_the_program_ends_when_the_server_is_silent(
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("ANSWER_WITHIN", "LOOK_EVERY"):
+    for name in ("ANSWER_WITHIN", "END_WITHIN", "LOOK_EVERY"):
         monkeypatch.setattr(module, name, 0.2)
     psql = tmp_path / "psql"
     psql.write_text("#!/bin/sh\nread line; echo t; exec sleep 60\n")
@@ -125,11 +139,14 @@ def test_the_program_ends_when_the_server_is_silent(
     database = module.Session({})
     try:
         assert database.ask("something") == "t"
-        note = tmp_path / "ended"
-        child = ["sh", "-c", f"trap 'touch {note}; exit' TERM; while :; do sleep 0.05; done"]
+        note, number = tmp_path / "ended", tmp_path / "number"
+        end = f"touch {note}; {'exit' if listens else ''}"
+        script = f"trap '{end}' TERM; echo $$ >{number}; while :; do sleep 0.05; done"
         with pytest.raises(module.Lost):
-            module.run(database, child)
+            module.run(database, ["sh", "-c", script])
         assert note.exists()
+        stat = Path(f"/proc/{number.read_text().strip()}/stat")
+        wait_for(lambda: not stat.exists() or " Z " in stat.read_text(), 5, "it ended", 0.05)
     finally:
         database._psql.kill()
         database._psql.wait()

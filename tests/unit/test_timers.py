@@ -6,9 +6,11 @@ import http.server
 import json
 import os
 import re
+import runpy
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -522,6 +524,18 @@ def test_a_silent_service_that_makes_progress_has_five_minutes(
         )
     host.look()
     assert host.killed() == ({"airflow-scheduler"} if killed or stands_still else set())
+
+
+def test_a_service_without_a_process_kills_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number 0 would be the program itself, and all processes of its group."""
+    program = fake.FILES / "usr/local/lib/airflow/liveness.py"
+    monkeypatch.syspath_prepend(program.parent)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    kill = runpy.run_path(str(program))["kill"]
+    monkeypatch.setitem(kill.__globals__, "main_process", lambda unit: 0)
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda number, _: killed.append(number))
+    assert kill("airflow-scheduler") and killed == []
 
 
 @pytest.mark.parametrize("state", ["inactive", "activating", "deactivating", "failed"])
