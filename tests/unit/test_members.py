@@ -551,6 +551,11 @@ def test_each_nginx_passes_tasks_on_to_the_other_hosts() -> None:
     upstream = site.partition("upstream airflow_other_hosts {")[2].partition("}")[0]
     assert upstream.split() == ["server", "192.0.2.1:8081;", "server", "192.0.2.3:8081;"]
     assert "proxy_ssl_verify on;" in site and "proxy_ssl_name air-1;" in site
+    # A request that comes from another host goes no further: it would go round for ever.
+    _, _, location = site.partition("    location @other_hosts {\n")
+    first, _, rest = location.partition("        }\n")
+    assert first.split() == ["if", "($http_x_airflow_passed_on)", "{", "return", "502;"]
+    assert "proxy_set_header X-Airflow-Passed-On yes;" in rest.partition("    }\n")[0]
     alone = fake.plan(fake.settings(fake.EXISTING)).uploads["/etc/nginx/sites-available/airflow"]
     assert "other_hosts" not in alone
 

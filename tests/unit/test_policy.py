@@ -271,7 +271,11 @@ def test_a_template_of_the_inventory_is_allowed_as_it_is() -> None:
             "worker_pod_override": {
                 "spec": {
                     "serviceAccountName": "team",
-                    "securityContext": {"runAsUser": 1000, "fsGroup": 2000},
+                    "securityContext": {
+                        "runAsUser": 1000,
+                        "fsGroup": 2000,
+                        "supplementalGroups": [3000],
+                    },
                     "tolerations": [{"operator": "Exists"}],
                     "priorityClassName": "system-node-critical",
                     "volumes": [
@@ -283,7 +287,7 @@ def test_a_template_of_the_inventory_is_allowed_as_it_is() -> None:
         }
     )
     assert "/srv/models" in found["folders"]
-    assert {1000, 2000} <= set(found["ids"])
+    assert {1000, 2000, 3000} <= set(found["ids"])
     assert "team" in found["accounts"]
     assert "nfs" in found["kinds"]
     assert found["tolerates_control_plane"]

@@ -73,6 +73,13 @@ def test_nobody_keeps_a_place_of_nginx_by_saying_little() -> None:
         assert re.search(r"^    listen .* deferred", server, re.M)
 
 
+def test_a_client_can_not_choose_its_address_nor_an_old_tls() -> None:
+    for plan in (plan_of(PUBLIC), fake.plan(fake.several(1))):
+        site = plan.uploads["/etc/nginx/sites-available/airflow"]
+        assert {*re.findall(r"X-Forwarded-For (.*);", site)} == {"$remote_addr"}
+        assert {*re.findall(r"ssl_protocols (.*);", site)} == {"TLSv1.2 TLSv1.3"}
+
+
 def test_no_page_elsewhere_has_airflows_in_a_frame() -> None:
     for given in (PUBLIC, OWN):
         _, page = servers(plan_of(given))

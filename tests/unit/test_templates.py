@@ -1010,6 +1010,13 @@ def own_postgres(variants: dict[str, Plan]) -> list[Plan]:
     return [plan for name, plan in variants.items() if name not in ON_ANOTHER_HOST]
 
 
+def test_the_log_of_postgres_has_no_statement(variants: dict[str, Plan]) -> None:
+    """Statements hold logins, XComs and rendered fields."""
+    for plan in own_postgres(variants):
+        text = plan.uploads["/etc/postgresql/15/main/conf.d/airflow.conf"]
+        assert formats.postgres_config(text)["log_min_error_statement"] == "panic"
+
+
 def test_options_for_postgres_arrive_as_they_are() -> None:
     values = ["500", "it's", "", "%m [%p] ", r"cp %p C:\archive\%f"]
     given = {f"auto_explain.option_{number}": value for number, value in enumerate(values)}
