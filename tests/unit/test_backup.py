@@ -493,6 +493,24 @@ def test_a_link_in_a_backup_is_not_followed(
     assert kept_files(host) == dict.fromkeys(KEPT, "new")
 
 
+def test_a_part_with_holes_does_not_fill_the_disk(
+    upgraded: tuple[Host, Path], tmp_path: Path
+) -> None:
+    """A small backup could have one of any size."""
+    host, backup = upgraded
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    parts = "SHA256SUMS MAC about database.dump host.tar"
+    for command in (
+        f"tar -xf {backup}",
+        "truncate --size 100M database.dump",
+        f"tar --sparse --hole-detection=raw -cf {tmp_path}/changed.tar {parts}",
+    ):
+        subprocess.run(["sh", "-c", command], cwd=folder, check=True)
+    done = host.call(programs.BIN / "airflow-restore", "--trust", str(tmp_path / "changed.tar"))
+    assert done.returncode == 1 and "it has no file database.dump" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["rights.sql", "statements.sql", "../outside", "/etc/outside"])
 def test_other_members_of_a_backup_stay_in_it(
     name: str, upgraded: tuple[Host, Path], tmp_path: Path

@@ -333,6 +333,22 @@ def test_the_authority_holds_ten_years_and_a_certificate_as_long_as_browsers_tak
     assert days[0] == 3650 and 90 < days[1] <= 825
 
 
+@pytest.mark.parametrize("name", ["ca.pem", "pods-ca.pem", "server.pem"])
+def test_the_authority_vouches_for_servers_only(name: str, made: Path) -> None:
+    """Also one that no list of names limits signs neither mail, nor programs, nor clients."""
+    certificate = x509.load_pem_x509_certificate((made / name).read_bytes())
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    assert [*usage.value] == [x509.ExtendedKeyUsageOID.SERVER_AUTH]
+
+
+def test_no_key_is_open_to_others_while_the_certificate_is_made(maker: Maker) -> None:
+    modes = maker.folder.parent / "modes"
+    look = f"find {maker.folder} -name '*key*' -printf '%m\\n' >>{modes}"
+    maker.program("openssl", f'{look}\nexec /usr/bin/openssl "$@"')
+    maker.made()
+    assert {*modes.read_text().splitlines()} == {"600"}
+
+
 def test_a_certificate_is_made_again_only_if_it_must_be(maker: Maker) -> None:
     authority, first = maker.made("airflow.example")
     assert maker.made("airflow.example") == (authority, first)
