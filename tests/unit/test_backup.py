@@ -151,6 +151,8 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_a_backup_has_all_that_a_restore_needs_and_nothing_else(host: Host, tmp_path: Path) -> None:
+    (host.backups / ".new.killed").mkdir()  # with secrets
+    (host.backups / ".new.killed/host.tar").touch()
     made = host.run()
     assert made.stat().st_mode & 0o777 == 0o600
     assert list(host.backups.iterdir()) == [made]
