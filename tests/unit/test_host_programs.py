@@ -85,6 +85,10 @@ def test_a_new_file_takes_its_place_by_the_function_that_syncs_it() -> None:
     pattern = re.compile(r"\bmv(?: -\w+)* \S+\.new\b")
     found = {path.name for path in PROGRAMS.glob("*.sh") if pattern.search(path.read_text())}
     assert found == {"lib.sh", "dags-switch.sh"}  # the latter has a link, which has no content
+    # Those in Python have `put`. The others write a note, or files of a folder for their work.
+    paths = [*PROGRAMS.glob("*.py"), *programs.BIN.iterdir()]
+    found = {path.name for path in paths if ".write_text(" in path.read_text()}
+    assert found == {"airflow-restore", "commands.py", "host-certificate.py", "pod-policy.py"}
 
 
 # These read, and change nothing by it.

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from commands import put
 from lib import fail, host, usage
 
 SYNC = Path(__file__).resolve().with_name("sync-users.py")
@@ -33,7 +34,7 @@ def make(folder: Path, names: set[str]) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     for name in names:
         if not there.get(name):
-            folder.joinpath(name).write_text(f"{secrets.token_urlsafe(18)}\n")
+            put(folder / name, secrets.token_urlsafe(18))
 
 
 def sync(action: str, run: str, state: dict[str, Any]) -> None:
