@@ -110,6 +110,18 @@ def test_a_content_is_on_the_disk_before_it_has_its_name(
     assert lines[:2] == [f"sync {new}", f"mv -T {new} {file}"]
 
 
+def test_a_program_puts_no_file_in_its_place_that_is_open_to_others(tmp_path: Path) -> None:
+    file, new = tmp_path / "some.conf", tmp_path / "some.conf.new"
+    (tmp_path / "host.env").touch()
+    for path in (file, new):
+        path.write_text(path.name)
+    for owner_and_mode in (["no-such-user", "600"], [str(os.getuid()), "no-such-mode"]):
+        words = ["sh", "-uc", '. "$1"; shift; replace "$@"', "sh", str(LIB / "lib.sh"), str(file)]
+        environment = {**os.environ, "AIRFLOW_HOST_ENV": f"{tmp_path}/host.env"}
+        done = subprocess.run([*words, *owner_and_mode], env=environment, capture_output=True)
+        assert done.returncode == 1 and file.read_text() == "some.conf"
+
+
 def test_one_command_follows_the_upload(tmp_path: Path) -> None:
     # pyinfra's own operation takes three: one for the content, the owner and the mode each.
     arguments: dict[str, Any] = {"dest": f"{tmp_path}/new", "mode": "640", **owner()}
