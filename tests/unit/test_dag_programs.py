@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,36 @@ def test_repositories_are_asked_once(tmp_path: Path) -> None:
         "The rest of the deploy is done. The next one asks again.",
     ]
     assert host.check("git-asked.sh", "key") != ""
+
+
+MODULES = {
+    "configuration": "class conf:\n    def getjson(*names):\n        return [{'name': 'team',"
+    " 'kwargs': {'repo_url': 'https://h/d.git', 'tracking_ref': 'main'}}]\n",
+    "exceptions": "class AirflowNotFoundException(Exception): pass\n",
+    "providers/git/hooks/git": "class GitHook: pass\n",
+}
+
+
+def test_a_repository_is_asked_without_a_person(tmp_path: Path) -> None:
+    """A deploy to its own machine has a terminal, and git would ask there for a password."""
+    for name, text in MODULES.items():
+        path = tmp_path / f"airflow/{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    asked = tmp_path / "asked"
+    (tmp_path / "git").write_text(
+        f'#!/bin/sh\necho "$* prompt=$GIT_TERMINAL_PROMPT typed=$(cat)" >{asked}\n'
+        "printf '0\\trefs/heads/main\\n'\n"
+    )
+    (tmp_path / "git").chmod(0o755)
+    subprocess.run(
+        [sys.executable, "-B", fake.FILES / "usr/local/lib/airflow/git-ask.py"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)},
+        input="yes\n",
+        text=True,
+        check=True,
+    )
+    assert asked.read_text() == "ls-remote https://h/d.git prompt=0 typed=\n"
 
 
 def test_links_in_the_folder_of_dags_are_followed(tmp_path: Path) -> None:
