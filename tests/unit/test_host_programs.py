@@ -108,7 +108,7 @@ READERS = (
 )
 
 
-def test_each_program_refuses_an_unknown_action_before_it_does_anything(tmp_path: Path) -> None:
+def test_each_program_refuses_other_words_before_it_does_anything(tmp_path: Path) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in READERS:
@@ -117,14 +117,16 @@ def test_each_program_refuses_an_unknown_action_before_it_does_anything(tmp_path
     environment = programs.host_env(tmp_path, fake.settings()) | {"PATH": str(folder)}
     synopsis = re.compile(r"^# (\S+\.sh) check\|apply\b([^:]*):", re.M)
     calls = [
-        (path, re.sub(r"\[.*", "", of[2]).split())
+        (path, re.sub(r"\[.*", "", of[2]).split(), not re.search(r"\[|\.\.\.", of[2]))
         for path in sorted(PROGRAMS.glob("*.sh"))
         if (of := synopsis.search(path.read_text())) and of[1] == path.name
     ]
     assert len(calls) > 30
-    for path, words in calls:
+    for path, words, counted in calls:
         arguments = [word.partition("|")[0].removesuffix("...") for word in words]
-        for command in (["remake", *arguments], ["", *arguments], ["remake"], []):
+        wrong = [["remake", *arguments], ["", *arguments], ["remake"], []]
+        wrong += [[action, *arguments, "more"] for action in ("check", "apply") if counted]
+        for command in wrong:
             done = subprocess.run(
                 [path, *command], env=environment, text=True, capture_output=True, check=False
             )

@@ -4,9 +4,10 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 1 ] || usage
 unit=keepalived.service
 
-case ${1-} in
+case $1 in
 check)
     systemctl is-enabled --quiet "$unit" 2>/dev/null || fail "$unit is not enabled"
     check_unit "$unit"

@@ -5,6 +5,7 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 2 ] || usage
 
 check() {
     # A unit that systemd has not read at all needs no second reading. A pattern leaves out units that
@@ -28,17 +29,17 @@ apply() {
 
 now=
 # shellcheck disable=SC2153 # the values of the host
-case "${2-}" in
+case $2 in
 services) names="$UNITS airflow-web.socket" ;;
 timers)
     # Only those that the deploy installed.
-    names=$(sed -n 's/^[0-9a-f]\{64\}  \(.*\.timer\)$/\1/p' "$UNITS_RECORD")
+    names=$(sed -n 's/^[0-9a-f]\{64\}  \(.*\.timer\)$/\1/p' "$UNITS_RECORD") || exit
     now=--now
     ;;
-*) names= ;;
+*) usage ;;
 esac
-case "${1-} ${names:+known}" in
-"check known") check ;;
-"apply known") apply ;;
+case $1 in
+check) check ;;
+apply) apply ;;
 *) usage ;;
 esac

@@ -7,6 +7,7 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
+[ $# = 1 ] || usage
 
 give_address_away() {
     [ -n "${ADDRESS_UNIT-}" ] && systemctl is-active --quiet "$ADDRESS_UNIT" || return 0
@@ -15,7 +16,7 @@ give_address_away() {
     systemctl stop "$ADDRESS_UNIT"
 }
 
-case ${1-} in
+case $1 in
 check)
     for unit in $UNITS airflow-web.socket; do
         [ "$unit" = airflow.target ] || "$here/run-unit.sh" check "$unit"

@@ -5,13 +5,14 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
+[ $# = 1 ] || usage
 
 state() {
     # shellcheck disable=SC2086 # a list; with some settings a file of it is missing
     cat $SMOKE_TEST_INPUTS 2>/dev/null | sha256sum
 }
 
-case ${1-} in
+case $1 in
 check)
     [ "$(state)" = "$(cat "$SMOKE_TEST_PASSED" 2>/dev/null)" ] ||
         fail "the smoke test has not passed since the last change of the configuration"
