@@ -4,9 +4,11 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-case "${1-} $#" in
-"check 1") [ -s "$BACKUP_KEY" ] || fail "there is no $BACKUP_KEY" ;;
-"apply 1")
+[ $# = 1 ] || usage
+
+case $1 in
+check) [ -s "$BACKUP_KEY" ] || fail "there is no $BACKUP_KEY" ;;
+apply)
     umask 077
     /usr/bin/python3 -c 'import secrets; print(secrets.token_hex(32))' >"$BACKUP_KEY.new"
     replace "$BACKUP_KEY"

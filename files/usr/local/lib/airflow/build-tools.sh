@@ -31,9 +31,9 @@ hashed() { # PYTHON
     sed 's/==.*/==/; s/^/^/' "$work/agreed" | grep -f - "$work/lines"
 }
 
-case "$# ${1-}" in
-"2 constraints") constraints "$2" ;;
-"4 learn")
+case "${1-} $#" in
+"constraints 2") constraints "$2" ;;
+"learn 4")
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     named "$2" >"$work/named"

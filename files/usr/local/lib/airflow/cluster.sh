@@ -64,21 +64,21 @@ apply_run() {
     fail "minikube does not run Kubernetes v$KUBERNETES_VERSION; its last messages are above, the rest is in journalctl -u minikube -u kubelet"
 }
 
-case "${1-} ${2-} $#" in
-"check begin 2")
+case "$*" in
+"check begin")
     systemctl is-enabled --quiet minikube 2>/dev/null || fail "minikube does not start at boot"
     systemctl show -P ActiveState minikube | grep -q ^activ || fail "minikube is not started"
     ;;
-"apply begin 2")
+"apply begin")
     systemctl daemon-reload && systemctl enable --quiet minikube && begin && systemctl start --no-block minikube
     ;;
-"check run 2")
+"check run")
     systemctl is-active --quiet minikube || fail "minikube does not run"
     [ ! -e "$begun" ] || fail "a start of minikube was interrupted"
     sha256sum --check --status "$started" 2>/dev/null ||
         fail "minikube was started with another unit than $MINIKUBE_UNIT"
     answers || fail "no Kubernetes v$KUBERNETES_VERSION answers, or its node is not ready"
     ;;
-"apply run 2") apply_run ;;
+"apply run") apply_run ;;
 *) usage ;;
 esac

@@ -6,6 +6,7 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
+[ $# = 1 ] || usage
 
 # Print «free bytes, size, free inodes, inodes, folder» of each file system that holds one of the
 # folders, once. Some have no number of inodes.
@@ -19,8 +20,8 @@ sql() {
     "$here/ask-owner.sh" -1 "$@"
 }
 
-case "${1-} $#" in
-"check 1")
+case $1 in
+check)
     # A busy host may be ten minutes late.
     told=$(sql -c "select folder from deploy.disk where at > now() - interval '10 minutes' order by 1" 2>/dev/null) || told=
     [ "$told" = "$(disks | cut -d' ' -f5)" ] || fail "the database does not have the free space of all file systems"
@@ -28,7 +29,7 @@ case "${1-} $#" in
         and has_table_privilege('$METRICS_ROLE', 'deploy.disk', 'select')")" = t ] ||
         fail "Prometheus' exporter can't read the free space of file systems"
     ;;
-"apply 1")
+apply)
     disks | sql -c "set client_min_messages to warning;
         create schema if not exists deploy;
         create table if not exists deploy.disk (free_bytes bigint not null, size_bytes bigint not null,

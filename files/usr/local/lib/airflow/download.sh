@@ -56,6 +56,7 @@ apply() {
 }
 
 case $action in
-check | apply) "$action" ;;
+check) check ;;
+apply) apply ;;
 *) usage ;;
 esac

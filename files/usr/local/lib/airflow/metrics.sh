@@ -4,6 +4,7 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 2 ] || usage
 unit=prometheus-postgres-exporter.service
 socket=${unit%.service}.socket
 
@@ -38,8 +39,8 @@ apply() {
     exit 1
 }
 
-case "${1-} $#" in
-"check 2") check ;;
-"apply 2") apply "$2" ;;
+case $1 in
+check) check ;;
+apply) apply "$2" ;;
 *) usage ;;
 esac

@@ -6,6 +6,9 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# -ge 3 ] || usage
+action=$1 listening=$2
+shift 2
 unit=nginx.service
 
 # Does nginx answer each URL with 404?
@@ -56,9 +59,6 @@ apply() {
     fail "nginx $problem: look at journalctl -t nginx"
 }
 
-[ $# -ge 3 ] || usage
-action=$1 listening=$2
-shift 2
 case $action in
 check) check "$@" ;;
 apply) apply "$@" ;;

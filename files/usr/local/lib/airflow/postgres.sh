@@ -7,6 +7,7 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 2 ] || usage
 
 # Print PostgreSQL's answer.
 ask() {
@@ -71,13 +72,13 @@ put_back() {
     fail "PostgreSQL can't work with its new files in $folder, see above why; the earlier ones are back"
 }
 
-version=${2-}
+version=$2
 folder=${POSTGRES_CONFIG:-/etc/postgresql}/$version/main
 unit=postgresql@$version-main
 files="$folder/conf.d/airflow.conf $folder/pg_hba.conf $(ls "$folder/airflow.pem" 2>/dev/null)"
 kept="$folder/conf.d/airflow.conf.before $folder/pg_hba.conf.before"
-case "$#,${1-}" in
-2,check) check ;;
-2,apply) apply ;;
+case $1 in
+check) check ;;
+apply) apply ;;
 *) usage ;;
 esac

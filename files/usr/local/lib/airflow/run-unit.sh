@@ -4,6 +4,8 @@
 set -u
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 2 ] || usage
+unit=$2
 
 apply() {
     systemctl reset-failed "$unit" 2>/dev/null
@@ -12,9 +14,8 @@ apply() {
     exit 1
 }
 
-unit=${2-}
-case "${1-} $#" in
-"check 2") check_unit "$unit" ;;
-"apply 2") apply ;;
+case $1 in
+check) check_unit "$unit" ;;
+apply) apply ;;
 *) usage ;;
 esac

@@ -23,8 +23,7 @@ new() {
     /usr/bin/python3 -c "import base64, secrets; print('$name' + $value)"
 }
 
-[ $# -gt 0 ] || usage
-case "$1 $#" in
+case "${1-} $#" in
 "check 1")
     for each in $MADE_SECRETS; do
         [ -s "$SECRETS/$each" ] || fail "there is no $SECRETS/$each"

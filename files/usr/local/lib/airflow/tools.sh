@@ -5,24 +5,25 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
+[ $# = 3 ] || usage
 
-apply_uv() {
+install_uv() {
     rm -rf "$UV"
     "$python" -m venv "$UV"
     package_settings "$UV/bin/pip" --quiet --disable-pip-version-check \
         install --require-hashes --only-binary :all: -r "$lock"
 }
 
-apply_sbom() {
+install_sbom() {
     # Also after an error: otherwise the next run would take uv itself for changed.
     trap 'rm -f "$UV/.lock"' EXIT
     uv pip install --quiet --python "$UV/bin/python" --only-binary :all: --require-hashes -r "$lock"
 }
 
 # The record is a copy of the lock file that was installed last.
-case "$# ${2-}" in
-"3 uv") record=$UV/installed.txt ;;
-"3 sbom") record=$UV/installed-sbom.txt ;;
+case $2 in
+uv) record=$UV/installed.txt ;;
+sbom) record=$UV/installed-sbom.txt ;;
 *) usage ;;
 esac
 lock=$REQUIREMENTS/$2.txt python=$3
@@ -35,7 +36,10 @@ check)
     [ ! -e "$UV/.lock" ] || fail "uv left its lock in $UV"
     ;;
 apply)
-    "apply_$2"
+    case $2 in
+    uv) install_uv ;;
+    sbom) install_sbom ;;
+    esac
     cp "$lock" "$record"
     ;;
 *) usage ;;
