@@ -15,7 +15,8 @@ constraints() {
 
 # Print «name==version» of each tool, once.
 named() {
-    sed -n 's/^DEBUG Installing build requirements\{0,1\}: //p' "$1" | tr -s ', ' '\n' | grep '^[a-z0-9-]*==' | sort -u || true
+    sed -n 's/^DEBUG Installing build requirements\{0,1\}: //p' "$1" | tr -s ', ' '\n' |
+        grep '^[a-z0-9-]*==' | sort -u || true
 }
 
 # Leave out a tool with two versions, which two packages may need: no constraint allows both.

@@ -14,8 +14,10 @@ variables() {
 
 case $1 in
 check)
-    variables "$@" | cmp -s - "$DAGS_ENV" || fail "$DAGS_ENV differs from $DAGS_ENV_CANDIDATE with the digest of the image"
-    [ -n "$(find "$DAGS_ENV" -user root -group root -perm 644)" ] || fail "$DAGS_ENV has another owner or mode"
+    variables "$@" | cmp -s - "$DAGS_ENV" ||
+        fail "$DAGS_ENV differs from $DAGS_ENV_CANDIDATE with the digest of the image"
+    [ -n "$(find "$DAGS_ENV" -user root -group root -perm 644)" ] ||
+        fail "$DAGS_ENV has another owner or mode"
     ;;
 apply)
     variables "$@" >"$DAGS_ENV.new"

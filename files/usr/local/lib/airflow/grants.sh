@@ -22,7 +22,8 @@ run() {
 case $1 in
 check)
     missing=$(print | run) || fail "the database does not tell the rights of the role $DAGS_ROLE"
-    [ -z "$missing" ] || fail "the role $DAGS_ROLE has other rights than it should, or the database another time zone than UTC"
+    [ -z "$missing" ] ||
+        fail "the role $DAGS_ROLE has other rights than it should, or the database another time zone than UTC"
     ;;
 apply) { print && echo '\gexec'; } | run ;;
 print) print ;;

@@ -16,8 +16,10 @@ template() {
 
 case $1 in
 check)
-    template | cmp -s - "$POD_TEMPLATE" || fail "$POD_TEMPLATE differs from $POD_CANDIDATE with the digest of the image"
-    [ -n "$(find "$POD_TEMPLATE" -user root -group "$CONTROL_USER" -perm 640)" ] || fail "$POD_TEMPLATE has another owner or mode"
+    template | cmp -s - "$POD_TEMPLATE" ||
+        fail "$POD_TEMPLATE differs from $POD_CANDIDATE with the digest of the image"
+    [ -n "$(find "$POD_TEMPLATE" -user root -group "$CONTROL_USER" -perm 640)" ] ||
+        fail "$POD_TEMPLATE has another owner or mode"
     ;;
 apply)
     template >"$POD_TEMPLATE.new"

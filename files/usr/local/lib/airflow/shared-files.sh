@@ -52,7 +52,8 @@ print)
 check)
     unpack
     for each in $files; do
-        [ ! -e "$work$each" ] || diff -rq "$work$each" "$each" >/dev/null 2>&1 || fail "$each differs from the first host's"
+        [ ! -e "$work$each" ] || diff -rq "$work$each" "$each" >/dev/null 2>&1 ||
+            fail "$each differs from the first host's"
         # By the time at which each was made, preflight knows a host that comes back with old ones.
         [ ! "$work$each" -nt "$each" ] || fail "$each has another time than the first host's"
     done
