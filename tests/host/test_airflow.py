@@ -194,12 +194,14 @@ def test_what_ends_no_service(host: Host) -> None:
         " from airflow.models.log import Log;"
         " from airflow.providers.cncf.kubernetes.executors.kubernetes_executor import"
         " KubernetesExecutor as executor;"
+        " from airflow._shared.module_loading import file_discovery as discovery;"
         " print(runner._try_to_load_executor.__module__, runner._create_dag_runs.__module__,"
+        " discovery._find_path_from_directory.__module__,"
         " executor._adopt_completed_pods.__module__,"
         " executor._handle_pod_publish_error.__module__, TriggerRunner.create_triggers.__module__,"
         " rotation.rotate_items_in_batches.__module__, len(Log(event='x' * 61).event))"
     )
     said = host.check_output(f'/usr/local/lib/airflow/run python -c "{program}"')
     *modules, length = said.splitlines()[-1].split()
-    names = ("callbacks", "apart", "outages", "outages", "triggers", "keys")
+    names = ("callbacks", "apart", "apart", "outages", "outages", "triggers", "keys")
     assert (modules, length) == ([f"airflow_deploy_{name}" for name in names], "60")

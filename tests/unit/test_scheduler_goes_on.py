@@ -673,6 +673,119 @@ def test_a_file_that_the_database_refuses_is_an_import_error(apart: Any) -> None
     assert calls[3]["import_errors"] == {place: "ValueError: x\ufffdy"}
 
 
+class Rule:
+    """A line of .airflowignore: the name of a file or folder. As one of Airflow's, it refuses a
+    single !, and looks at each place."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @classmethod
+    def compile(cls, pattern: str, base_dir: Path, definition_file: Path) -> Rule:
+        if pattern == "!":
+            raise ValueError(f"Invalid git pattern: {pattern}")
+        return cls(pattern)
+
+    @staticmethod
+    def match(path: Path, rules: list[Rule]) -> bool:
+        if path.name == "secret":
+            raise PermissionError(13, "Permission denied")
+        return path.name in [rule.name for rule in rules]
+
+
+def found_in(apart: Any, top: Path) -> list[str]:
+    """The files that are found where Airflow's own function fails after the first one."""
+
+    def own(base_dir_path: Path, ignore_file_name: str, ignore_rule_type: Any) -> Iterator[str]:
+        yield "first"
+        raise RuntimeError("Detected recursive loop")
+
+    module = SimpleNamespace(_find_path_from_directory=own)
+    apart.change_discovery(module)
+    found = [*module._find_path_from_directory(top, ".airflowignore", Rule)]
+    return sorted(str(Path(each).relative_to(top)) for each in found)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of DAGs, and one beside it that it links to."""
+    for name in ("top/a.py", "top/old/b.py", "top/team/c.py", "top/team/old/d.py", "beside/e.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "top/.airflowignore").write_text("# Not these:\nold # done\n")
+    (tmp_path / "top/beside").symlink_to(tmp_path / "beside")
+    return tmp_path / "top"
+
+
+EXPECTED = ["a.py", "beside/e.py", "team/c.py"]
+
+
+def test_a_link_to_a_folder_of_dags_leaves_the_other_files(
+    apart: Any, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert found_in(apart, folder) == EXPECTED and not caplog.messages
+    (folder / "again").symlink_to("team")
+    (folder / "team/up").symlink_to("..")
+    (folder.parent / "beside/back").symlink_to(folder / "team")
+    (folder / "current").symlink_to("old")  # which is ignored at its own place
+    assert found_in(apart, folder) == sorted([*EXPECTED, "current/b.py"])
+    assert sorted(caplog.messages) == [
+        f"{folder / link} is left out: {folder / target} is read at another place, so remove the"
+        " link to it"
+        for link, target in (("again", "team"), ("beside/back", "team"), ("team/up", "."))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "said"),
+    [
+        (b"!\nold\n", True, "Line 1 of {} is left out: Invalid git pattern: !"),
+        (b"old\nB\xfccher\n", True, "Line 2 of {} is left out: it has letters that are not UTF-8"),
+        (None, False, "{} is left out: [Errno 13] Permission denied"),
+    ],
+    ids=["pattern", "encoding", "mode"],
+)
+def test_a_bad_airflowignore_leaves_the_other_files(
+    text: bytes | None,
+    known: bool,
+    said: str,
+    apart: Any,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bad = folder / "team/.airflowignore"
+    (folder / ".airflowignore").rename(bad)
+    if text is None:
+
+        def refuse(*args: Any, **options: Any) -> str:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "read_text", refuse)  # root reads each file
+    else:
+        bad.write_bytes(text)
+    ignored = [] if known else ["team/old/d.py"]
+    assert found_in(apart, folder) == sorted([*EXPECTED, "old/b.py", *ignored])
+    assert caplog.messages == [said.format(bad)]
+
+
+def test_a_place_that_airflow_may_not_examine_is_left_out(
+    apart: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "secret").symlink_to("/nowhere")
+    monkeypatch.setattr("os.access", lambda place, mode: Path(place).name != "team")
+    assert found_in(apart, folder) == ["a.py", "beside/e.py"]
+    assert sorted(caplog.messages) == [
+        f"{folder / 'secret'} is left out: [Errno 13] Permission denied",
+        f"{folder / 'team'} is left out: the service may not enter it",
+    ]
+
+
+def test_files_that_airflow_finds_are_its_own(apart: Any) -> None:
+    replaced = apart.find_path_from_directory(lambda *given: iter(given))
+    assert [*replaced("top", ".airflowignore", Rule)] == ["top", ".airflowignore", Rule]
+
+
 def test_another_airflow_keeps_its_own_functions(
     apart: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -682,8 +795,9 @@ def test_another_airflow_keeps_its_own_functions(
     own = vars(Deadline)["handle_miss"]
     apart.change_scheduler(SimpleNamespace(Deadline=Deadline))
     apart.change_processor(SimpleNamespace())
+    apart.change_discovery(SimpleNamespace())
     assert vars(Deadline)["handle_miss"] is own
-    assert len(caplog.messages) == len(apart.REPLACED) + 2
+    assert len(caplog.messages) == len(apart.REPLACED) + 3
     assert "has no handle_miss as 3.3.2 has it" in " ".join(caplog.messages)
 
 

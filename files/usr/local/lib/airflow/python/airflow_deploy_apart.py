@@ -3,16 +3,19 @@
 The code of DAGs writes rows of Airflow's database as the dag-processor does. Airflow 3.3.2 handles
 many of them in one transaction, and an exception by one of them ends the scheduler: after each
 start again, since the row is still there. Here each part has a savepoint of its own. A file ends
-the dag-processor in the same way, by a value that the database refuses.
+the dag-processor in the same way, by a value that the database refuses; so does a .airflowignore
+that can't be read, and a link to a folder that was found before.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 from airflow_deploy_imports import replace, when_imported
@@ -20,6 +23,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 SCHEDULER = "airflow.jobs.scheduler_job_runner"
 PROCESSOR = "airflow.dag_processing.manager"
+# Airflow has the same module twice.
+DISCOVERY = [f"airflow.{part}_shared.module_loading.file_discovery" for part in ("", "sdk.")]
 # Characters that PostgreSQL has in no text: NUL, and halves of a pair of UTF-16.
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
 AGAIN = 60.0  # seconds after which the same sentence is logged again
@@ -27,12 +32,16 @@ log = logging.getLogger(__name__)
 _told: dict[str, float] = {}
 
 
-def tell(what: str) -> None:
-    """Log the exception that is handled, which the scheduler finds several times a second."""
+def tell(what: str, reason: object = None) -> None:
+    """Log a reason, or the exception that is handled: services find the same several times a
+    second."""
     now = time.monotonic()
     if now - _told.get(what, -AGAIN) >= AGAIN:
         _told[what] = now
-        log.exception("%s is left out", what)
+        if reason:
+            log.error("%s is left out: %s", what, reason)
+        else:
+            log.exception("%s is left out", what)
 
 
 def within(session: Any, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -332,6 +341,81 @@ def update_dag_parsing_results_in_db(own: Any) -> Any:
     return replaced
 
 
+def ignored(place: Path, top: Path, kind: Any) -> list[Any]:
+    """The rules of a .airflowignore, without the lines that are none."""
+    try:
+        if not place.is_file():
+            return []
+        # Airflow reads UTF-8. Letters of another encoding make no rule, their line does no harm.
+        lines = place.read_text("utf-8", errors="replace").split("\n")
+    except OSError as error:
+        tell(str(place), error)
+        return []
+    rules = []
+    for number, line in enumerate(lines, 1):
+        pattern = re.sub(r"\s*#.*", "", line)
+        try:
+            if "\ufffd" in pattern:
+                raise ValueError("it has letters that are not UTF-8")
+            rule = kind.compile(pattern, top, place) if pattern else None
+        except Exception as error:
+            tell(f"Line {number} of {place}", error)
+        else:
+            rules += [rule] if rule is not None else []
+    return rules
+
+
+def matches(place: Path, rules: list[Any], kind: Any) -> bool:
+    """Tell whether a file or folder is ignored; one that can't be examined is."""
+    try:
+        return bool(kind.match(place, rules))
+    except OSError as error:
+        tell(str(place), error)
+        return True
+
+
+def walk(top: Path, name: str, kind: Any) -> Iterator[str]:
+    """The files of a folder as Airflow finds them, without the parts that it can't handle."""
+    found: set[Path] = set()
+    starts: list[tuple[Path, list[Any]]] = [(top, [])]
+    # Links come last: the files that they lead to keep the path at which they were known.
+    for start, its_rules in starts:
+        inherited = {str(start): its_rules}
+        for root, folders, files in os.walk(start):
+            target = Path(root).resolve()
+            if target in found:
+                tell(root, f"{target} is read at another place, so remove the link to it")
+            elif not os.access(root, os.X_OK):
+                tell(root, "the service may not enter it")
+            else:
+                found.add(target)
+                rules = inherited[root] + ignored(Path(root) / name, top, kind)
+                places = [Path(root) / folder for folder in folders]
+                places = [each for each in places if not matches(each, rules, kind)]
+                starts += [(each, rules) for each in places if each.is_symlink()]
+                folders[:] = [each.name for each in places if not each.is_symlink()]
+                inherited |= {str(Path(root) / folder): rules for folder in folders}
+                others = [Path(root) / file for file in files if file != name]
+                yield from (str(each) for each in others if not matches(each, rules, kind))
+                continue
+            folders.clear()
+
+
+def find_path_from_directory(own: Any) -> Any:
+    """Each line of a .airflowignore, and each link."""
+
+    def replaced(base_dir_path: Any, ignore_file_name: str, ignore_rule_type: Any) -> Iterator[str]:
+        try:
+            found = [*own(base_dir_path, ignore_file_name, ignore_rule_type)]
+        except Exception:
+            # Without all files their DAGs would be taken away, and each file that is ignored
+            # would come back.
+            found = [*walk(Path(base_dir_path), ignore_file_name, ignore_rule_type)]
+        yield from found
+
+    return replaced
+
+
 # Functions of the scheduler's module, each with one for its place, and its parameters as Airflow
 # 3.3.2 has them.
 REPLACED: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -393,7 +477,16 @@ def change_processor(module: Any) -> None:
     replace(module, name, OF_FILES, update_dag_parsing_results_in_db, HARM)
 
 
+def change_discovery(module: Any) -> None:
+    """Handle each part of a folder apart."""
+    parameters = "base_dir_path ignore_file_name ignore_rule_type"
+    name = "_find_path_from_directory"
+    replace(module, name, parameters, find_path_from_directory, HARM)
+
+
 def install() -> None:
     """Wait for the modules of the services."""
     when_imported(SCHEDULER, change_scheduler)
     when_imported(PROCESSOR, change_processor)
+    for name in DISCOVERY:
+        when_imported(name, change_discovery)
