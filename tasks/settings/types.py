@@ -389,6 +389,7 @@ class GitBundle(Compound):
     folder: RelativePath | None = None
     refresh_seconds: int = Field(60, ge=5)
     connection: ConnectionId | None = None  # with the key or token; none for a public repository
+    submodules: bool = False
 
 
 class S3Logs(Compound):

@@ -44,6 +44,7 @@ def bundles(settings: HostSettings) -> str:
             "subdir": bundle.folder,
             "git_conn_id": bundle.connection,
             "refresh_interval": bundle.refresh_seconds,
+            "submodules": bundle.submodules or None,
         }
         given = {key: value for key, value in options.items() if value is not None}
         found.append((name, "airflow.providers.git.bundles.git.GitDagBundle", given))

@@ -120,6 +120,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
                 "folder": "dags",
                 "refresh_seconds": 60,
                 "connection": "git_team",
+                "submodules": True,
             }
         },
         "logs_store": "s3",
@@ -516,6 +517,7 @@ def git_bundles(plan: Plan) -> Any:
         "folder": "subdir",
         "refresh_seconds": "refresh_interval",
         "connection": "git_conn_id",
+        "submodules": "submodules",
     }
     return {
         each["name"]: {key: each["kwargs"][name] for key, name in keys.items()}

@@ -213,6 +213,19 @@ def test_host_and_pod_agree_on_the_dag_bundles(variant: Plan) -> None:
     assert json.loads(on_host) == json.loads(in_pod)
 
 
+@pytest.mark.parametrize(
+    ("given", "options"), [({}, {}), ({"submodules": True}, {"submodules": True})]
+)
+def test_a_repository_has_submodules_only_if_it_is_asked_for(
+    given: dict[str, Any], options: dict[str, Any]
+) -> None:
+    bundle = {"url": "https://git.example/dags.git", **given}
+    plan = fake.plan(fake.settings({"dags_git_bundles": {"team": bundle}}))
+    text = formats.config_of(plan)["dag_processor"]["dag_bundle_config_list"]
+    (team,) = [each["kwargs"] for each in json.loads(text) if each["name"] == "team"]
+    assert {key: value for key, value in team.items() if key == "submodules"} == options
+
+
 SOURCES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     # settings, names of the bundles, where a pod mounts DAGs
     "host": (fake.VARIANTS["git"], ["dags-folder", "team", "others"], ["/opt/airflow/dags"]),
