@@ -91,6 +91,11 @@ class Airflow(Section):
 
     def conflicts(self) -> Iterator[str]:
         """A version that the repository has no lock file for, and options of the deploy's own."""
+        if self.config.get("core", {}).get("default_timezone") == "system":
+            yield (
+                "airflow_config: core.default_timezone = system is the host's time zone on the host"
+                " and UTC in pods: write the name of a zone, such as Europe/Berlin"
+            )
         for section, options in self.config.items():
             for name in options:
                 if reason := AIRFLOW_OPTIONS.get((section, name)):

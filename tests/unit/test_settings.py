@@ -322,6 +322,11 @@ def test_minikube_takes_no_kubeconfig(key: str) -> None:
             'write "s3" there',
         ),
         ({"minikube_driver": "kvm2"}, "dags_source", 'write "image", "git"'),
+        (
+            {"airflow_config": {"core": {"default_timezone": "system"}}},
+            "airflow_config: core.default_timezone",
+            "write the name of a zone",
+        ),
         ({"dags_source": "git"}, "dags_git_bundles", "write its url"),
         (
             {"dags_source": "git", **BUNDLES, "dags_local_folder": "tests/e2e/dags"},
