@@ -27,11 +27,11 @@ HUB_ADDRESS = "192.0.2.80"  # nobody's: https://www.rfc-editor.org/rfc/rfc5737
 PUSH = "Worker image | Build the worker image and push it (about 2 minutes)"
 PRUNE = "Worker image | Remove old worker images"
 TRY = "Worker image | Try the worker image in a pod (about 10 s)"
-# A Debian package that is installed only where somebody accepted its licence, in a folder that is a
-# source of apt; and an admin who did.
+# A Debian package that is installed only where somebody accepted its licence, and that links a
+# manual as Java's packages do, in a folder that is a source of apt; and an admin who accepted.
 LICENCE = r"""
 set -e
-mkdir -p /srv/e2e-packages /tmp/e2e-licence/DEBIAN /tmp/e2e-licence/usr/bin
+mkdir -p /srv/e2e-packages /tmp/e2e-licence/DEBIAN /tmp/e2e-licence/usr/bin /tmp/e2e-licence/usr/lib
 cd /tmp/e2e-licence
 cat > DEBIAN/control <<'END'
 Package: e2e-licence
@@ -57,7 +57,10 @@ db_go
 ' >> DEBIAN/config
 printf 'db_get e2e-licence/accept
 [ "$RET" = true ]
+update-alternatives --install /usr/bin/e2e-said e2e-said /usr/bin/e2e-licence 1 \\
+    --slave /usr/share/man/man1/e2e-said.1.gz e2e-said.1.gz /usr/lib/e2e-licence.1.gz
 ' >> DEBIAN/postinst
+echo a manual | gzip > usr/lib/e2e-licence.1.gz
 printf '#!/bin/sh
 ' > usr/bin/e2e-licence
 chmod 755 DEBIAN/config DEBIAN/postinst usr/bin/e2e-licence
