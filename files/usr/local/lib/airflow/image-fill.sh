@@ -46,12 +46,12 @@ answers="debconf-copydb host image --owner-pattern='^($(echo "$WORKER_PACKAGES" 
     --config=Name:host --config=Driver:File --config=Readonly:true --config=Filename:/var/cache/debconf/config.dat \
     --config=Name:image --config=Driver:File --config=Filename:\"\$1\"/var/cache/debconf/config.dat"
 # The release is that of the sources, since a mirror may call it by a name of its own. The hook is for
-# sources that are folders of the host. Packages such as Java's link manuals into these folders.
-# shellcheck disable=SC2016,SC2086 # mmdebstrap replaces $1; each source is an argument
+# sources that are folders of the host. The folders of manuals stay, since packages such as Java's make
+# links in them.
+# shellcheck disable=SC2086 # each source is an argument
 mmdebstrap --variant=minbase --mode=root --format=directory --aptopt="$settings" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --dpkgopt='path-exclude=/usr/share/man/*' \
-    --setup-hook='cd "$1" && mkdir -p usr/share/man/man1 usr/share/man/man5 usr/share/man/man7 usr/share/man/man8' \
+    --dpkgopt='path-exclude=/usr/share/man/*/*' \
     --essential-hook="$answers" --hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount \
     --include="$packages" '' "$root" $sources
 rm "$root/etc/apt/apt.conf.d/99mmdebstrap"
