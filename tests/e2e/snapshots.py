@@ -32,7 +32,7 @@ LOOK_AT_HOST = f"""
     ss -Hltn 2>/dev/null | awk '{{print "port " $4}}'
     awk '{{print "mount " $2}}' /proc/mounts
     ls /sys/class/net | sed 's/^/link /'
-    iptables-save 2>/dev/null | grep -v '^[#:]' | sed 's/^/rule /'
+    iptables-save 2>/dev/null | grep '^-A' | sed 's/^/rule /'
     find / \\( {_CHANGING} \\) -prune -o -print | sed 's/^/file /'
     find /etc /root /usr/local \\( {_CHANGING} \\) -prune -o -type f -exec sha256sum {{}} + |
         sed 's/^/content /'

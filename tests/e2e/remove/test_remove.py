@@ -101,7 +101,8 @@ def test_removal_leaves_the_host_as_it_was(backup: str, shell: Shell) -> None:
     run = deploy(what=REMOVAL)
     assert run.code == 0, run.output
     changed = shell(f"{LOOK_AT_HOST} | diff {HOST_BEFORE} - || true").splitlines()
-    assert [line for line in changed if line[0] in "<>" and not re.match(LEFT, line)] == []
+    left = [line for line in changed if line[0] in "<>" and not re.match(LEFT, line)]
+    assert left == [], left
     run = deploy(what=REMOVAL)
     assert run.code == 0, run.output
     assert run.changed == []
