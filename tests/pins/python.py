@@ -23,8 +23,9 @@ FORMAT = ("--no-header", "--no-annotate")
 # A requirement of pyproject.toml. An upper bound is one of: ==9.*, ==10.2.*, <37.
 REQUIREMENT = re.compile(r'"(?P<name>[A-Za-z0-9_.-]+)(?P<bounds>[=<>][^"]*)"')
 UPPER = re.compile(r"==(?P<prefix>[\d.]+)\.\*|<(?P<limit>[\d.]+)")
-# They have pins of their own.
-NOT_BOUNDS = ("apache-airflow", "uv_build")
+# The first two have pins of their own. The others hold packages back for providers that only hosts
+# install, as pyproject.toml says, so that a person widens them.
+NOT_BOUNDS = ("apache-airflow", "uv_build", "importlib-metadata", "protobuf", "tenacity")
 
 
 def look_at_uv(root: Path) -> Found:
