@@ -26,6 +26,12 @@ class Worker(Section):
         default=None,
         description="Image of the task pods; none builds one from the host's own venv.",
     )
+    image_edition: int = Field(
+        default=0,
+        ge=0,
+        description="Any number, such as a month: another one builds the worker image again, with"
+        " Debian's present packages and the host's present authorities.",
+    )
     extra_apt_packages: list[DebianPackage] = Field(
         default=[],
         description="Additional Debian packages in the worker image, and on the host, which reads"
@@ -60,8 +66,9 @@ class Worker(Section):
 
     def conflicts(self) -> Iterator[str]:
         """Settings that exclude each other, and values that can't work."""
-        if self.image and self.registry:
-            yield "worker_image and worker_registry exclude each other: leave one out"
+        for name in ("registry", "image_edition"):
+            if self.image and getattr(self, name):
+                yield f"worker_image and worker_{name} exclude each other: leave one out"
         registry = self.registry
         if registry and (registry.username is None) != (registry.password is None):
             yield "worker_registry: username and password belong together: write both, or none"

@@ -54,6 +54,7 @@ def _base(settings: HostSettings) -> str:
         RECIPE.read_text(),
         # pip of the image asks it.
         *([index, settings.build.ca_certificate or ""] if index else []),
+        *([f"edition {settings.worker.image_edition}"] if settings.worker.image_edition else []),
         # Hosts of several architectures may share a registry. The first architecture is not named,
         # so that images keep their tags.
         *([] if settings.architecture == ARCHITECTURES[0] else [settings.architecture]),

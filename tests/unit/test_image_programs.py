@@ -289,6 +289,14 @@ def test_another_index_is_another_image() -> None:
     assert names[0] == names[1] and len(set(names)) == 3
 
 
+def test_another_edition_is_another_image_and_another_base() -> None:
+    for source in ({}, {"dags_source": "image", "dags_local_folder": "tests/e2e/dags"}):
+        given = [{}, {"worker_image_edition": 1}, {"worker_image_edition": 202611}]
+        settings = [fake.settings(source | each) for each in given]
+        assert len({image.reference(each) for each in settings}) == 3
+        assert len({image._base(each) for each in settings}) == 3
+
+
 def test_a_killed_run_leaves_nothing_in_the_way(host: Host) -> None:
     left = host.folder / "IMAGES/3.3.2-old.tar.new"
     left.write_text("half")

@@ -353,6 +353,11 @@ def test_minikube_takes_no_kubeconfig(key: str) -> None:
             "worker_image and worker_registry",
             "leave one out",
         ),
+        (
+            {"worker_image": "a/b:1", "worker_image_edition": 202611},
+            "worker_image and worker_image_edition",
+            "leave one out",
+        ),
     ],
 )
 def test_settings_that_exclude_each_other(given: dict[str, Any], key: str, cure: str) -> None:
@@ -603,6 +608,7 @@ OTHER: dict[str, Any] = {
     "minikube_crictl_version": "1.33.1",
     "minikube_crictl_sha256": "1" * 64,
     "worker_image": "registry.example/other:2",
+    "worker_image_edition": 202611,
     "worker_extra_apt_packages": ["jq"],
     "worker_resources": {},
     "worker_registry": {"repository": "registry.example/airflow"},
@@ -666,6 +672,7 @@ IN_IMAGE = IN_VENV | {
     "build_indexes",
     "worker_extra_apt_packages",
     "worker_image",
+    "worker_image_edition",
     "worker_registry",
 }
 
