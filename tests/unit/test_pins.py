@@ -550,6 +550,13 @@ def test_a_new_airflow_gets_a_lock_file_and_becomes_the_default(project: Path, i
     assert not is_newer(python.look_at_airflow(project))
 
 
+def test_bounds_for_packages_of_hosts_alone_stay(project: Path, index: Path) -> None:
+    file = project / python.PROJECT
+    file.write_text(file.read_text().replace('"free==1.*"', '"free==1.*", "protobuf<7"'))
+    release(index, "protobuf", "6.0", "7.0")
+    assert [row.name for row in python.look_at_bounds(project).rows] == ["free", "held"]
+
+
 def test_uv_and_the_bounds_of_its_build_system_change_together(project: Path, index: Path) -> None:
     assert not is_newer(python.look_at_uv(project))
     release(index, "uv", "0.14.2")
