@@ -275,6 +275,7 @@ insert into callback (id, type)
 values ('1', 'executor'), ('2', 'triggerer'), ('3', 'dag_processor');
 insert into task_instance (id, executor_config) values ('1', 'true one');
 insert into asset (name) values ('one');
+insert into hitl_detail (ti_id, responded_by) values ('1', '{"id": "ada"}'), ('2', null);
 insert into ab_view_menu (id, name)
 values ('1', 'Users'), ('2', 'DAG:mine'), ('3', 'DAG Run:mine');
 insert into ab_permission_view (id, view_menu_id) values ('1', '1'), ('2', '2'), ('3', '3');
@@ -324,6 +325,14 @@ ASKED = {
     "update asset set id = 1000": False,
     "update asset set id = id, name = 'another'": True,
     "select setval('log_id_seq', 1000)": False,
+    # A person's answer stays; one that nobody gave may be the default one.
+    "update hitl_detail set chosen_options = '[]' where ti_id = '1'": False,
+    "update hitl_detail set chosen_options = '[]' where ti_id = '2'": True,
+    # Tables of the session come before those of the guard's own path.
+    "create temp table pg_attribute (attrelid oid, attname name, attisdropped bool, atttypid oid);"
+    f" update task_instance set next_kwargs = '{DEEP}'": False,
+    "create temp view pg_sequences as select * from pg_catalog.pg_sequences where false;"
+    " insert into log (id) values (1000)": False,
     # The scheduler would make as many task instances.
     "insert into task_map (length) values ('2000000000')": False,
 }
@@ -404,3 +413,22 @@ def test_a_time_that_airflow_cannot_read_becomes_another(
         server.sql('set role "airflow-dags"; delete from asset_dag_run_queue', rows)
     finally:
         server.sql(f"truncate asset_dag_run_queue; {changed.format('text')}", rows)
+
+
+def test_of_two_equal_keys_the_one_that_was_looked_at_stays(
+    server: postgres.Server, rows: str
+) -> None:
+    changed = "alter table asset alter extra type {} using extra::{}"
+    server.sql("update asset set extra = '{}';" + changed.format("json", "json"), rows)
+    try:
+        for text, kept in (
+            (f'{{"a": {LONG}, "a": 1}}', '{"a": 1}'),
+            ('{"b": [1.50, "é"], "a": null}', '{"a": null, "b": [1.50, "é"]}'),
+            ("null", "null"),
+        ):
+            server.sql(f"set role \"airflow-dags\"; update asset set extra = '{text}'", rows)
+            assert server.sql("select extra from asset", rows) == kept
+        server.sql('set role "airflow-dags"; update asset set extra = null', rows)
+        assert server.sql("select extra is null from asset", rows) == "t"
+    finally:
+        server.sql(changed.format("text", "text"), rows)

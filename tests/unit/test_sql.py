@@ -99,7 +99,7 @@ def clean_history(server: postgres.Server, folder: Path, days: int) -> dict[str,
     calls = (folder / "calls").read_text().splitlines()
     return {
         re.findall(r"--tables (\S+)", call)[0]: "".join(
-            re.findall(r"--exclude-dag-ids (\S+)", call)
+            re.findall(r"--exclude-dag-ids=(\S+)", call)
         )
         for call in calls
     }

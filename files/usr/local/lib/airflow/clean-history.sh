@@ -30,7 +30,7 @@ clean --error-on-cleanup-failure --tables \
 runs=dag_run,dag_version,log # with the rows that belong to them
 if test -n "$busy"; then
     # Airflow 3.3.2 warns of the table deadline, in which it can't leave out DAGs.
-    clean --exclude-dag-ids "$busy" --tables "$runs"
+    clean --exclude-dag-ids="$busy" --tables "$runs"
 else
     clean --error-on-cleanup-failure --tables "$runs"
 fi

@@ -126,12 +126,12 @@ declare
     last bigint;
 begin
     if tg_op <> 'DELETE' then
-        for part in select attname as name, atttypid = 'timestamptz'::regtype as is_time
+        for part in select attname as name, atttypid::regtype::text as kind
             from pg_attribute
             where attrelid = tg_relid and not attisdropped
             and atttypid in ('timestamptz'::regtype, 'json'::regtype, 'jsonb'::regtype)
         loop
-            if part.is_time then
+            if part.kind = 'timestamp with time zone' then
                 execute format('select ($1).%I', part.name) into moment using new;
                 if moment not between earliest and latest then
                     -- Not refused: a start_date in a DAG may be such, and would end the dag-processor.
@@ -145,6 +145,10 @@ begin
                     content @? '$.** ? (@.type() == "number" && (@ > 1e400 || @ < -1e400))'
                     or content @? '$.**{250}'
                 ) is not true;
+                -- The other type also keeps the first of two equal keys, which nobody has looked at.
+                if part.kind = 'json' and jsonb_typeof(content) <> 'null' then
+                    new := jsonb_populate_record(new, jsonb_build_object(part.name, content));
+                end if;
             end if;
         end loop;
         -- A sequence gives each id only once: Airflow fails if it gets one that is taken.
@@ -182,6 +186,9 @@ begin
         -- A pickle: only the one that the task has.
         select executor_config into new.executor_config
         from public.task_instance where id = new.task_instance_id;
+    when 'hitl_detail' then
+        -- An answer that a person gave stays as it is.
+        allowed := allowed and old.responded_by is null;
     when 'ab_permission_view_role' then
         -- Rights on DAGs and their runs (access_control), and on nothing else.
         allowed := allowed and exists (
@@ -299,14 +306,14 @@ statements (place, statement) as (
     union all
     select 2, format(
         'create or replace function public.airflow_dags_rows() returns trigger language plpgsql'
-        ' set search_path to pg_catalog as %L; alter function public.airflow_dags_rows() owner to %I',
+        ' set search_path to pg_catalog, pg_temp as %L; alter function public.airflow_dags_rows() owner to %I',
         source, (select pg_get_userbyid(datdba) from pg_database where datname = current_database())
     )
     from guard
     where not exists (
         select from pg_proc as p
         where p.pronamespace = 'public'::regnamespace and p.proname = 'airflow_dags_rows'
-        and p.prosrc = source and p.proconfig = array['search_path=pg_catalog']
+        and p.prosrc = source and p.proconfig = array['search_path=pg_catalog, pg_temp']
     )
     union all
     select 3, format(

@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -I
+#!/usr/bin/python3 -B
 """package-logins.py FILE FILE: print both files of logins to package indexes, as netrc has them.
 
 The first one may be missing. It is root's own: if programs could not read it, it is left out, since
@@ -8,6 +8,8 @@ it would hide the logins of the other one from them. Written by the deploy of Ai
 import netrc
 import sys
 from pathlib import Path
+
+from lib import usage
 
 
 def readable(path: Path) -> str:
@@ -29,7 +31,9 @@ def readable(path: Path) -> str:
 
 def main() -> None:
     """Print the logins."""
-    theirs, ours = (Path(each) for each in sys.argv[1:])
+    if len(sys.argv) != 3 or sys.argv[1].startswith("-"):
+        usage()
+    theirs, ours = map(Path, sys.argv[1:])
     print(readable(theirs), ours.read_text(), sep="\n", end="")
 
 
