@@ -275,7 +275,8 @@ insert into callback (id, type)
 values ('1', 'executor'), ('2', 'triggerer'), ('3', 'dag_processor');
 insert into task_instance (id, executor_config) values ('1', 'true one');
 insert into asset (name) values ('one');
-insert into hitl_detail (ti_id, responded_by) values ('1', '{"id": "ada"}'), ('2', null);
+insert into hitl_detail (ti_id, responded_by)
+values ('1', '{"id": "ada"}'), ('2', null), ('3', 'null');
 insert into ab_view_menu (id, name)
 values ('1', 'Users'), ('2', 'DAG:mine'), ('3', 'DAG Run:mine');
 insert into ab_permission_view (id, view_menu_id) values ('1', '1'), ('2', '2'), ('3', '3');
@@ -328,6 +329,8 @@ ASKED = {
     # A person's answer stays; one that nobody gave may be the default one.
     "update hitl_detail set chosen_options = '[]' where ti_id = '1'": False,
     "update hitl_detail set chosen_options = '[]' where ti_id = '2'": True,
+    # A task that is tried again has lost its answer: SQLAlchemy has written JSON's null there.
+    "update hitl_detail set chosen_options = '[]' where ti_id = '3'": True,
     # Tables of the session come before those of the guard's own path.
     "create temp table pg_attribute (attrelid oid, attname name, attisdropped bool, atttypid oid);"
     f" update task_instance set next_kwargs = '{DEEP}'": False,

@@ -187,8 +187,8 @@ begin
         select executor_config into new.executor_config
         from public.task_instance where id = new.task_instance_id;
     when 'hitl_detail' then
-        -- An answer that a person gave stays as it is.
-        allowed := allowed and old.responded_by is null;
+        -- An answer that a person gave stays as it is. The next try of a task has JSON's null.
+        allowed := allowed and (jsonb_typeof(old.responded_by::jsonb) = 'null') is not false;
     when 'ab_permission_view_role' then
         -- Rights on DAGs and their runs (access_control), and on nothing else.
         allowed := allowed and exists (
