@@ -34,8 +34,9 @@ apply() {
     # From here on the record names all files, wherever the run is killed.
     cat "$record.new" >>"$record"
     # Each file has the time of its arrival: systemd looks for files newer than those it has read.
-    # No tool reads files with this ending, and none of a person has such a name.
-    tar -C / --touch --transform 's/$/.airflow-deploy-new/' -xf "$record.tar"
+    # No tool reads files with this ending, and none of a person has such a name. They get the group of
+    # their folder: root's tar would give them the archive's otherwise.
+    tar -C / --touch --no-same-owner --transform 's/$/.airflow-deploy-new/' -xf "$record.tar"
     # A loss of power leaves each file as it was or as it should be, and none of them empty.
     names "$record.new" | sed 's/$/.airflow-deploy-new/' | xargs -rd '\n' sync --
     names "$record.new" | while IFS= read -r name; do

@@ -377,6 +377,14 @@ def test_a_file_of_a_person_keeps_the_name_that_others_have_on_their_way(
     assert (dest / "one.py.new").read_text() == "a person's"
 
 
+def test_brought_files_get_the_group_of_their_folder(folders: tuple[Path, dict[str, Any]]) -> None:
+    dest, arguments = folders
+    os.chown(dest, 0, 65534)
+    dest.chmod(0o2755)
+    fake.run(synced_folder, sources=files_of(dest.parent / "source"), **arguments)
+    assert (dest / "one.py").stat().st_gid == 65534
+
+
 @pytest.mark.parametrize("harm", ["changed", "lost", "no program any more"])
 def test_brought_files_are_put_back(folders: tuple[Path, dict[str, Any]], harm: str) -> None:
     dest, arguments = folders
