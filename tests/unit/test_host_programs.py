@@ -409,6 +409,14 @@ def test_roles_and_the_database_are_made_once(kind: str, name: str, tmp_path: Pa
             assert host.apply(*words, "30") == host.check(*words, "30") == ""
             limit = f"select rolconnlimit from pg_roles where rolname = '{name}'"
             assert server.sql(limit) == "30"
+            # The role may do this itself, and then no session of it begins.
+            for place in ("", " in database postgres"):
+                own = f'alter role "{name}"{place} set local_preload_libraries = nothing'
+                server.sql(f'set role "{name}"; {own}')
+            said = f"the role {name} has settings of its own, which the code of DAGs can make"
+            assert host.check(*words) == "" and host.check(*words, "30") == said
+            assert host.apply(*words, "30") == host.check(*words, "30") == ""
+            assert server.sql("select * from pg_db_role_setting") == ""
     # A server that does not run is no reason to fail while the deploy is planned.
     assert host.check(*words) == f"the PostgreSQL cluster 15/main has no {kind} {name}"
     assert "15/main does not answer" in host.apply(*words)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# postgres-make.sh check|apply role NAME [LIMIT]: the cluster has the role NAME, which may log in, and may
-# have so many connections.
+# postgres-make.sh check|apply role NAME [LIMIT]: the cluster has the role NAME, which may log in. With a
+# limit, it may have so many connections, and has no settings of its own.
 # postgres-make.sh check|apply database NAME: it has the database NAME, which the role NAME owns.
 # pyinfra's own operations would fail where PostgreSQL does not run yet. Written by the deploy of
 # Airflow.
@@ -28,6 +28,14 @@ is_limited() {
     [ -z "$limit" ] || [ "$(ask "select rolconnlimit from pg_roles where rolname = '$name'")" = "$limit" ]
 }
 
+# Print what resets the role's settings. The code of DAGs can make some with which no session begins.
+resets() {
+    [ -z "$limit" ] || ask "select format('alter role %I%s reset all;', r.rolname,
+        ' in database ' || quote_ident(d.datname)) from pg_db_role_setting as s
+        join pg_roles as r on r.oid = s.setrole left join pg_database as d on d.oid = s.setdatabase
+        where r.rolname = '$name'"
+}
+
 make() {
     case $kind in
     role) runuser -u postgres -- createuser --login "$name" ;;
@@ -42,10 +50,14 @@ case $1 in
 check)
     (is_there) 2>/dev/null || fail "the PostgreSQL cluster $PGCLUSTER has no $kind $name"
     is_limited || fail "the connection limit of the role $name is not $limit"
+    found=$(resets)
+    [ -z "$found" ] || fail "the role $name has settings of its own, which the code of DAGs can make"
     ;;
 apply)
     is_there || make
     is_limited || ask "alter role \"$name\" connection limit $limit"
+    found=$(resets)
+    [ -z "$found" ] || ask "$found"
     ;;
 *) usage ;;
 esac
