@@ -53,6 +53,11 @@ REFUSALS = {
     r"permission denied for database": (
         "{key}: its admin should run `grant connect on database` for this role"
     ),
+    # The role chose a library that is loaded with each session, and can't undo that.
+    r"could not access file": (
+        "{key}: its admin should run `alter role … reset all` for this role, and the same with `in"
+        " database …`, since code of DAGs may have given it settings"
+    ),
     r"database .* does not exist": f"postgres_database: {ADMIN} that make it",
     r"read-only|read-write": "postgres_hosts: name the primary, which may be written to, as well",
     r"too many (clients|connections)": "its admin should allow more connections",

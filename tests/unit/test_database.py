@@ -416,6 +416,22 @@ def test_what_an_admin_must_change_is_said(
     assert said in finding
 
 
+def test_settings_that_lock_the_role_out_are_for_the_admin(
+    server: postgres.Server, tmp_path: Path
+) -> None:
+    """The code of DAGs may give its own role some."""
+    own = 'alter role "airflow-dags" in database airflow {} local_preload_libraries{}'
+    server.sql(f'set role "airflow-dags"; {own.format("set", "=nothing")}', "airflow")
+    try:
+        (finding,) = asked(server, tmp_path)
+    finally:
+        server.sql(own.format("reset", ""), "airflow")
+    assert (
+        "reached as airflow-dags: postgres_dags_login: its admin should run `alter role" in finding
+    )
+    assert "reset all` for this role" in finding
+
+
 def test_a_host_takes_over_the_data_whose_key_it_has(
     server: postgres.Server, tmp_path: Path
 ) -> None:
