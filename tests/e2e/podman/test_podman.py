@@ -43,7 +43,9 @@ systemctl enable --quiet podman-restart
 # Things that a reboot takes away or makes, and folders of podman's own.
 OF_OTHERS = re.compile(
     r"[<>] (file|mount) (/run/.*|/tmp/tmp\..*|/var/lib/cni(/networks)?"
-    r"|/etc/containers/networks|/var/lib/containers/storage/(secrets|volumes)(/.*)?)$"
+    r"|/etc/containers/networks|/var/lib/containers/storage/(secrets|tmp|volumes)(/.*)?"
+    r"|/var/lib/containers/storage/overlay-\w+/volatile-\w+\.json"
+    r"|/var/lib/systemd/deb-systemd-helper-enabled/[\w.]+/podman-restart\.service)$"
 )
 DAG = "e2e_in_container"
 TEXT = """
