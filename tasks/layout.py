@@ -303,6 +303,49 @@ SMOKE_TEST_INPUTS = (
     *(f"{UNITS_DIRECTORY}/{unit}.d/{HOST_DROP_IN}" for unit in UNITS if unit.endswith(".service")),
 )
 
+
+class Listener(NamedTuple):
+    """A program that listens for connections."""
+
+    who: str
+    address: str
+    port: str  # or several; with the setting that it follows
+    purpose: str
+    is_open: bool = False  # to other machines
+
+
+# Addresses in words: the node's is one of the host's, and the page's comes from the inventory.
+LISTENERS = (
+    Listener("api-server", LOOPBACK, str(API_SERVER_PORT), "Airflow, for services of the host"),
+    Listener("systemd", f"{LOOPBACK}, ::1", "8080 (`web_port`)", "the web page, for this host"),
+    Listener("nginx", "all", "8081 (`execution_api_port`)", "the Execution API, for pods", True),
+    Listener(
+        *("nginx", "`web_host`", "443 (`web_https_port`)"),
+        "the web page and the REST API, if others should reach them",
+        True,
+    ),
+    Listener(
+        *("keepalived", "`web_virtual_address`", "protocol 112"),
+        "VRRP of the other hosts, if they have one address for people",
+        True,
+    ),
+    Listener(
+        *("systemd", "all", "`metrics_port`"),
+        "figures for Prometheus without a login, if asked for",
+        True,
+    ),
+    Listener(*("postgres", "all", "5432", "the database, on the host of a group `database`"), True),
+    Listener("kube-apiserver", "all", "8443", "the cluster's API, by certificate or token", True),
+    Listener("kubelet", "all", "10250", "the API server fetches logs, by certificate", True),
+    Listener("etcd", "the node's", "2379, 2380", "the cluster's state, by certificate", True),
+    Listener("etcd", LOOPBACK, "2379, 2381", "the same, and its health"),
+    Listener("kubelet", LOOPBACK, "10248", "its health"),
+    Listener("kube-proxy", LOOPBACK, "10249, 10256", "its figures and health"),
+    Listener("kube-controller", LOOPBACK, "10257", "its figures and health"),
+    Listener("kube-scheduler", LOOPBACK, "10259", "its figures and health"),
+    Listener("containerd", LOOPBACK, "any", "`kubectl exec`, `attach` and `port-forward`"),
+)
+
 # Programs in LIB that an earlier version of the deploy installed under these names.
 OLD_PROGRAMS = (
     "ask-git",

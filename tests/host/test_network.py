@@ -9,7 +9,6 @@ from tasks import layout
 from tasks.settings import HostSettings
 from tests.host import expected
 from tests.host.support import Host, Listener
-from tests.unit.markdown import section, table
 
 
 def test_nothing_else_of_the_deploys_listens(
@@ -44,15 +43,14 @@ def test_nothing_else_of_the_deploys_listens(
 def test_the_readmes_table_has_all_listeners(
     listeners: list[Listener], settings: HostSettings
 ) -> None:
-    """Each of the deploy's that waits now is in the table, open to others or not."""
+    """Each of the deploy's that waits now is in the map of the host, open to others or not."""
     ports = {key: str(port) for key, port in settings.ports.items()}
-    said: set[tuple[str, str, bool]] = set()
-    rows = table(section(layout.ROOT / "README.md", "### Who listens"), "Who")
-    for who, _, cell, _, reached in rows:
-        for port in cell.split(" (")[0].split(", "):
-            setting = re.search("`(.*)`", cell)
+    said: dict[tuple[str, str, bool], str] = {}
+    for line in layout.LISTENERS:
+        for port in line.port.split(" (")[0].split(", "):
+            setting = re.search("`(.*)`", line.port)
             number = ports.get(setting[1], "") if setting else port
-            said.add((who, number, reached == "yes"))
+            said[line.who, number, line.is_open] = line.purpose
     known = {who for who, *_ in said}
     for each in listeners:
         who = each.who.removesuffix(".service").removeprefix("airflow-")

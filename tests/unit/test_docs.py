@@ -264,12 +264,16 @@ def test_each_place_of_the_map_has_one_description() -> None:
 
 
 def test_the_readme_lists_all_listeners() -> None:
-    said = " ".join(port for _, _, port, *_ in table(section(README, "### Who listens"), "Who"))
-    ports = set(re.findall(r"\d+", said))
+    rows = table(section(README, "### Who listens"), "Who")
+    assert rows == [
+        [each.who, each.address, each.port, each.purpose, "yes" if each.is_open else "no"]
+        for each in layout.LISTENERS
+    ]
+    ports = set(re.findall(r"\d+", " ".join(each.port for each in layout.LISTENERS)))
     public = fake.settings({"web_host": "0.0.0.0"})
     assert {str(port) for port in (layout.API_SERVER_PORT, *public.ports.values())} <= ports
     for key in [*public.ports, "metrics_port"]:
-        assert f"`{key}`" in said, key
+        assert any(f"`{key}`" in each.port for each in layout.LISTENERS), key
 
 
 # Code and tests
