@@ -148,7 +148,7 @@ def _end_of_all(settings: HostSettings, kind: str) -> None:
         name=f"Remove the old {kind} from the other hosts",
         test=test,
         commands=[f"{ROTATE} apply end {kind}"],
-        already="they have, or this is the first host",
+        already="it is gone there, or this is the first host",
     )
     members.in_step(name=f"Wait until no other host has the old {kind}")
     _of_first(settings, f"End the change of the {kind}", "end", kind)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tasks import layout
 from tasks.layout import CONTROL_USER, DAGS_USER
-from tasks.preflight.questions import API_PORT, Report, engine_packages
+from tasks.preflight.questions import API_PORT, Report, engine_alternatives
 from tasks.settings import RELEASES, Settings
 
 OWN_UNITS = layout.ROOT / "files" / layout.UNITS_DIRECTORY.lstrip("/")
@@ -386,7 +386,7 @@ def _node_engine(settings: Settings, report: Report) -> Iterator[str]:
     for program in report.all("foreign_engine"):
         yield (
             f"minikube_driver: {program} is of no Debian package"
-            f" ({', '.join(engine_packages(engine))}), and the deploy would install a second"
+            f" ({', '.join(engine_alternatives(engine))}), and the deploy would install a second"
             f" {engine} beside it: remove it, and the deploy installs Debian's, write another"
             ' driver, or use a cluster of your own with kubernetes_provider = "existing"'
         )
@@ -519,12 +519,12 @@ def _used(report: Report, network: str, *kinds: str) -> str:
     """The addresses and routes of the host that lie in a network, in words."""
     there = ipaddress.IPv4Network(network, strict=False)
     found = []
-    for kind, address, *interface in (each.split() for each in report.all("uses")):
-        each = ipaddress.IPv4Network(address, strict=False)
+    for kind, address, *interface in (answer.split() for answer in report.all("uses")):
+        used = ipaddress.IPv4Network(address, strict=False)
         if kind in kinds and (
-            each.subnet_of(there) or (kind == "network" and each.overlaps(there))
+            used.subnet_of(there) or (kind == "network" and used.overlaps(there))
         ):
-            found.append(f"the {kind} {address}" + "".join(f" ({it})" for it in interface))
+            found.append(f"the {kind} {address}" + "".join(f" ({each})" for each in interface))
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(found[:3]) + more
 

@@ -189,13 +189,13 @@ def of_cluster(settings: Settings) -> dict[str, str]:
         "proxy": _host_and_port(settings.proxy.url) if settings.proxy.url else "",
         "node_is_host": "yes" if settings.node_is_host else "",
         "node_engine": settings.node_engine or "",
-        "engine_packages": " ".join(engine_packages(settings.node_engine)),
+        "engine_packages": " ".join(engine_alternatives(settings.node_engine)),
         "pod_network": settings.pods_network,
         "firewall_ways": " ".join(_firewall_ways(settings)),
     }
 
 
-def engine_packages(engine: str | None) -> list[str]:
+def engine_alternatives(engine: str | None) -> list[str]:
     """The Debian packages of which a container engine may be."""
     return layout.ENGINE_PACKAGES[engine][0].split("|") if engine else []
 

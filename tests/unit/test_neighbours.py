@@ -639,7 +639,7 @@ def test_an_engine_that_does_not_work_is_told_with_its_words(host: Host) -> None
 def test_an_engine_of_no_package_is_told_before_it_gets_a_second_one_beside_it(
     host: Host,
 ) -> None:
-    packages = questions.engine_packages("docker")
+    packages = questions.engine_alternatives("docker")
     assert packages == ["docker.io", "docker-ce", "moby-engine"]
     host.variables |= {"node_is_host": "", "node_engine": "docker", "firewall_ports": ""}
     host.variables |= {"minikube_profile": str(host.state.with_name("config.json"))}
