@@ -153,8 +153,8 @@ GUARDS = tuple(
     f"{MODULES}/airflow_deploy_{name}.py"
     for name in (
         *("apart", "callbacks", "columns", "crashes", "files"),
-        *("imports", "keys", "links", "logs", "memory", "outages", "policy", "proxies"),
-        "triggers",
+        *("imports", "keys", "links", "logs", "memory", "outages", "params", "policy"),
+        *("proxies", "triggers"),
     )
 )
 KUBECTL = "/usr/local/bin/kubectl"

@@ -372,8 +372,8 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
             f"/usr/local/lib/airflow/python/airflow_deploy_{name}.py"
             for name in (
                 *("apart", "callbacks", "columns", "crashes", "files"),
-                *("imports", "keys", "links", "logs", "memory", "outages", "policy"),
-                *("proxies", "triggers"),
+                *("imports", "keys", "links", "logs", "memory", "outages", "params"),
+                *("policy", "proxies", "triggers"),
             )
         ),
         *(f"/etc/airflow/secrets/{name}" for name in SERVICES[unit].secrets),

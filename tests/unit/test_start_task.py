@@ -207,7 +207,7 @@ def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
     modules["airflow"].settings = modules["airflow.settings"]
     for name in (
         *("apart", "callbacks", "columns", "crashes"),
-        *("keys", "links", "logs", "memory", "outages", "proxies", "triggers"),
+        *("keys", "links", "logs", "memory", "outages", "params", "proxies", "triggers"),
     ):
         module = modules[f"airflow_deploy_{name}"] = ModuleType(name)
         vars(module)["install"] = lambda: None

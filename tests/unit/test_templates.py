@@ -772,6 +772,7 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             "/usr/local/lib/airflow/python/airflow_deploy_logs.py",
             "/usr/local/lib/airflow/python/airflow_deploy_memory.py",
             "/usr/local/lib/airflow/python/airflow_deploy_outages.py",
+            "/usr/local/lib/airflow/python/airflow_deploy_params.py",
             "/usr/local/lib/airflow/python/airflow_deploy_proxies.py",
             "/usr/local/lib/airflow/python/airflow_deploy_policy.py",
             "/usr/local/lib/airflow/python/airflow_deploy_triggers.py",

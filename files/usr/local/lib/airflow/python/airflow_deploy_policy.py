@@ -17,6 +17,7 @@ import airflow_deploy_links
 import airflow_deploy_logs
 import airflow_deploy_memory
 import airflow_deploy_outages
+import airflow_deploy_params
 import airflow_deploy_proxies
 import airflow_deploy_triggers
 from airflow import settings
@@ -65,6 +66,7 @@ airflow_deploy_callbacks.install()
 airflow_deploy_keys.install()
 airflow_deploy_links.install()
 airflow_deploy_outages.install()
+airflow_deploy_params.install()
 airflow_deploy_proxies.install()
 airflow_deploy_triggers.install()
 
