@@ -152,7 +152,7 @@ MODULES = f"{LIB}/python"
 GUARDS = tuple(
     f"{MODULES}/airflow_deploy_{name}.py"
     for name in (
-        *("apart", "callbacks", "columns", "crashes", "files"),
+        *("apart", "callbacks", "classes", "columns", "crashes", "files"),
         *("imports", "keys", "links", "logs", "memory", "outages", "params", "policy"),
         *("proxies", "triggers"),
     )

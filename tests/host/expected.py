@@ -371,7 +371,7 @@ def inputs(unit: str, settings: HostSettings) -> set[str]:
         *(  # Airflow loads them once
             f"/usr/local/lib/airflow/python/airflow_deploy_{name}.py"
             for name in (
-                *("apart", "callbacks", "columns", "crashes", "files"),
+                *("apart", "callbacks", "classes", "columns", "crashes", "files"),
                 *("imports", "keys", "links", "logs", "memory", "outages", "params"),
                 *("policy", "proxies", "triggers"),
             )

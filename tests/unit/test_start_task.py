@@ -206,7 +206,7 @@ def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
         vars(modules[name]).update(values)
     modules["airflow"].settings = modules["airflow.settings"]
     for name in (
-        *("apart", "callbacks", "columns", "crashes"),
+        *("apart", "callbacks", "classes", "columns", "crashes"),
         *("keys", "links", "logs", "memory", "outages", "params", "proxies", "triggers"),
     ):
         module = modules[f"airflow_deploy_{name}"] = ModuleType(name)

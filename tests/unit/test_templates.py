@@ -763,6 +763,7 @@ def test_a_start_records_all_files_that_it_reads(variant: Plan) -> None:
             # Modules that Airflow loads once.
             "/usr/local/lib/airflow/python/airflow_deploy_apart.py",
             "/usr/local/lib/airflow/python/airflow_deploy_callbacks.py",
+            "/usr/local/lib/airflow/python/airflow_deploy_classes.py",
             "/usr/local/lib/airflow/python/airflow_deploy_columns.py",
             "/usr/local/lib/airflow/python/airflow_deploy_crashes.py",
             "/usr/local/lib/airflow/python/airflow_deploy_files.py",

@@ -10,6 +10,7 @@ from typing import Any
 
 import airflow_deploy_apart
 import airflow_deploy_callbacks
+import airflow_deploy_classes
 import airflow_deploy_columns
 import airflow_deploy_crashes
 import airflow_deploy_keys
@@ -63,6 +64,7 @@ airflow_deploy_memory.install()
 airflow_deploy_columns.install()
 airflow_deploy_apart.install()
 airflow_deploy_callbacks.install()
+airflow_deploy_classes.install()
 airflow_deploy_keys.install()
 airflow_deploy_links.install()
 airflow_deploy_outages.install()
