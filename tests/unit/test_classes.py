@@ -45,6 +45,7 @@ def test_arguments_of_other_classes_make_no_object(classes: Any, value: Any) -> 
     seen = submitted(classes, value)
     # Airflow says of which type it can't make an object.
     assert seen.keys() == {"__type", "__var"} and not seen["__var"]
+    assert seen["__type"].startswith("object of ")
     assert "may not be among the arguments" in seen["__type"]
     assert converted(classes, value) == value
 

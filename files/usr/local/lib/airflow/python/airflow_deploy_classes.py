@@ -54,7 +54,8 @@ def handle_event_submit(own: Any) -> Any:
         if name := foreign(task_instance.next_kwargs):
             log.error("%s fails: its next_kwargs have an object of %s", task_instance, name)
             # Airflow lets a task fail with arguments of a type that it does not know, and names it.
-            sentence = f"{name}, which may not be among the arguments of a task that gets an answer"
+            # It would import a name that begins with airflow.
+            sentence = f"object of {name}, which may not be among the arguments for an answer"
             task_instance.next_kwargs = {"__type": sentence, "__var": {}}
         own(event, task_instance=task_instance, session=session)
 
