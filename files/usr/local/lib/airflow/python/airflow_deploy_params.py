@@ -83,8 +83,8 @@ def check(value: Any, schema: Any) -> None:
     from referencing import Registry
 
     formats = FormatChecker([name for name in FORMATS if name in FormatChecker.checkers])
-    _end.set(time.monotonic() + SECONDS)
     kind = bounded(validator_for(schema))
+    _end.set(time.monotonic() + SECONDS)
     try:
         # This registry has the drafts of JSON Schema, and asks nobody for others.
         errors = kind(schema, registry=Registry(), format_checker=formats).iter_errors(value)
