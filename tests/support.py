@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,3 +23,30 @@ def wait_for(what: Callable[[], T], seconds: float, why: str, every: float = 0.3
             return result
         time.sleep(every)
     raise AssertionError(f"not within {seconds:.0f} s: {why}")
+
+
+PORTS = range(12000, 20000)
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+RESERVED: list[socket.socket] = []
+
+
+def free_port() -> int:
+    """A port of this machine at which nothing listens, and that is only the caller's.
+
+    A port that the kernel chooses can become another connection's before a server takes it. So
+    this takes one below the kernel's own (ip_local_port_range in ip(7)). Its reservation is an
+    abstract socket (unix(7)), which ends with this process.
+    """
+    assert PORTS.stop <= int(EPHEMERAL.read_text().split()[0])
+    for port in PORTS:
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0airflow-test-port-{port}")
+            with socket.create_server(("", port)):
+                pass
+        except OSError:
+            reservation.close()
+            continue
+        RESERVED.append(reservation)
+        return port
+    raise AssertionError("all ports are taken")

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import ipaddress
 import os
-import socket
 import subprocess
 import threading
 import time
@@ -29,6 +28,7 @@ from tasks.host import address, tls
 from tasks.layout import ADDRESS_CONFIG
 from tasks.preflight import members as preflight
 from tasks.settings import Settings
+from tests.support import free_port
 from tests.unit import fake, formats
 from tests.unit.fake import MEMBERS, ONE_ADDRESS, SEVERAL
 from tests.unit.formats import Unit
@@ -370,9 +370,7 @@ def test_a_page_that_is_silent_is_not_waited_for(
     begun = time.monotonic()
     assert not answers(page)
     assert time.monotonic() - begun < 7
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        assert not answers(f"http://127.0.0.1:{free.getsockname()[1]}")
+    assert not answers(f"http://127.0.0.1:{free_port()}")
 
 
 SYSTEMCTL = """#!/bin/sh

@@ -21,6 +21,7 @@ from tasks.host import database
 from tasks.preflight import database as preflight
 from tasks.preflight.questions import Report
 from tasks.settings import Settings
+from tests.support import free_port
 from tests.unit import fake, postgres
 from tests.unit.database_host import Host
 from tests.unit.fake import EXISTING_DATABASE
@@ -195,10 +196,7 @@ def test_the_removal_drops_nothing_there(caplog: pytest.LogCaptureFixture) -> No
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgres.Server]:
     """One that an admin prepared with the statements of the README, and a client can reach."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with postgres.server(port, SERVER) as running:
+    with postgres.server(free_port(), SERVER) as running:
         admins(running, "airflow", "airflow", "airflow-dags")
         running.sql("create database others; create role stranger login password 'x'")
         (running.folder / "data/pg_hba.conf").write_text(ACCESS)
@@ -267,15 +265,8 @@ def asked(
 def test_one_as_the_readme_has_it_is_accepted(server: postgres.Server, tmp_path: Path) -> None:
     assert asked(server, tmp_path) == []
     # The first one is dead.
-    hosts = [f"127.0.0.1:{closed_port()}", f"127.0.0.1:{server.port}"]
+    hosts = [f"127.0.0.1:{free_port()}", f"127.0.0.1:{server.port}"]
     assert asked(server, tmp_path, postgres_hosts=hosts) == []
-
-
-def closed_port() -> int:
-    """A port at which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 WRONG_OWNER = {"username": "airflow", "password": "wrong"}
@@ -311,7 +302,7 @@ def test_a_name_that_is_not_in_the_certificate_is_refused(
     server: postgres.Server, tmp_path: Path
 ) -> None:
     # This certificate is for localhost only.
-    with postgres.server(closed_port(), STRANGER) as other:
+    with postgres.server(free_port(), STRANGER) as other:
         changed = {"postgres_ca_certificate": STRANGER["certificate"]}
         hosts = [f"127.0.0.1:{other.port}"]
         (finding,) = asked(other, tmp_path, postgres_hosts=hosts, **changed)

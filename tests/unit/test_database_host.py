@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -32,6 +31,7 @@ from tasks.preflight import database as preflight_database
 from tasks.preflight import serving as preflight
 from tasks.preflight.questions import Report
 from tasks.settings import HostSettings, Settings
+from tests.support import free_port
 from tests.unit import fake, formats, postgres, reports, stand_ins
 from tests.unit.fake import DATABASE_HOST, FILES
 
@@ -563,9 +563,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     host = with_certificate(folder)
     assert host.apply("postgres-certificate.sh", "15", str(folder / "tls")) == ""
     pair = (folder / "postgresql/15/main/airflow.pem").read_text()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with postgres.server(port, {"certificate": pair, "key": pair}) as server:
         server.sql(
             "set password_encryption = 'md5'; create role airflow login;"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks import layout
-from tests.support import wait_for
+from tests.support import free_port, wait_for
 from tests.unit import fake
 
 # Debian's folder is in the PATH of root only.
@@ -72,14 +72,6 @@ class Server(ThreadingHTTPServer):
     """With room for all."""
 
     request_queue_size = 2 * IN_ALL
-
-
-def free_port() -> int:
-    """A port that nobody uses."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 class Request:

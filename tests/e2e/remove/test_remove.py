@@ -23,7 +23,7 @@ from tests.e2e.support import (
     log_in,
 )
 from tests.sandbox.machine import Machine
-from tests.support import wait_for
+from tests.support import free_port, wait_for
 
 # Some of its steps, in order: it is killed in each of them.
 INTERRUPTED_AT = (
@@ -111,8 +111,7 @@ def test_removal_leaves_the_host_as_it_was(backup: str, shell: Shell) -> None:
 @contextlib.contextmanager
 def forwarded(machine: Machine, port: int) -> Iterator[int]:
     """A port of this machine that SSH forwards to one that only the host itself reaches."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number: int = free.getsockname()[1]
+    number = free_port()
     words = ["-N", "-L", f"{number}:127.0.0.1:{port}", machine.name]
 
     def answers() -> bool:
