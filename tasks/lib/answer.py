@@ -1,4 +1,4 @@
-"""Answer questions: run commands of the shell, one after the other.
+"""Answer questions: run commands of the shell, a few at a time.
 
 The deploy sends this text, since the host may have none of its programs. Standard input is a list
 in JSON: of each question the command and its standard input. Standard output is a list of the
@@ -6,8 +6,10 @@ answers: of each the exit status, and the lines of its output and of its errors.
 """
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 
 def lines(text: bytes) -> list[str]:
@@ -15,8 +17,14 @@ def lines(text: bytes) -> list[str]:
     return text.decode(errors="replace").removesuffix("\n").split("\n") if text else []
 
 
-answers = []
-for command, given in json.load(sys.stdin):
+def answer(question: tuple[str, str]) -> tuple[int, list[str], list[str]]:
+    """What a command says."""
+    command, given = question
     done = subprocess.run(["sh", "-c", command], input=given.encode(), capture_output=True)
-    answers.append([done.returncode, lines(done.stdout), lines(done.stderr)])
-print(json.dumps(answers))
+    return done.returncode, lines(done.stdout), lines(done.stderr)
+
+
+# Some wait for others, such as the cluster. More than a few would only take memory, and connections
+# to the database.
+with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1))) as pool:
+    print(json.dumps([*pool.map(answer, json.load(sys.stdin))]))

@@ -5,8 +5,8 @@ do consists only of questions. So before its first operation a run goes through 
 plan does, and sends their questions in one command. Later questions are answered from these answers
 until something changes a host: then all answers are forgotten, and each operation asks by itself.
 
-The host answers in the order of the operations, after any commands of a killed deploy have ended.
-So the answers are the same as if each operation asked by itself.
+The host answers several at a time, after any commands of a killed deploy have ended. A question
+changes nothing, so the answers are the same as if each operation asked by itself.
 """
 
 from __future__ import annotations
