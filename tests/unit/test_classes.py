@@ -1,4 +1,4 @@
-"""Tasks can't choose the classes of which services make objects."""
+"""Tasks and DAGs can't choose the classes of which services make objects."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ FOREIGN: list[Any] = [
     {"__type": "airflow.models.dag.DagModel", "__var": {}},
     {"__type": "dict", "__var": {"a": {"__type": "airflow_exc_ser", "__var": {}}}},
 ]
+# A deadline of a DAG, in the parts that Airflow makes objects of.
+LATER = {"__classname__": "airflow.sdk.definitions.deadline.VariableInterval", "__version__": 0}
+
+
+def callback(kind: str, arguments: Any) -> Any:
+    """The callback of a deadline with these arguments."""
+    name = f"airflow.sdk.definitions.callback.{kind}"
+    data = {"path": "a.b", "kwargs": arguments}
+    return {"__classname__": name, "__version__": 0, "__data__": data}
 
 
 @pytest.fixture
@@ -78,6 +87,50 @@ def converted(classes: Any, value: Any) -> Any:
     return response.body["next_kwargs"]
 
 
+@pytest.mark.parametrize("kind", ["AsyncCallback", "SyncCallback"])
+@pytest.mark.parametrize("interval", [60.0, TIME, LATER], ids=str)
+@pytest.mark.parametrize("arguments", PLAIN, ids=str)
+def test_a_deadline_of_plain_objects_is_made(
+    classes: Any, kind: str, interval: Any, arguments: Any
+) -> None:
+    data = {"reference": {}, "interval": interval, "callback": callback(kind, arguments)}
+    assert decoded(classes, {"__type": "deadline_alert", "__var": data}) == "made"
+    assert decoded(classes, data) == "made"
+
+
+@pytest.mark.parametrize(
+    ("interval", "called"),
+    [
+        *((TIME, callback("AsyncCallback", each)) for each in FOREIGN),
+        (TIME, callback("AsyncCallbackOther", {})),
+        (TIME, OTHER),
+        (OTHER, callback("AsyncCallback", {})),
+    ],
+    ids=str,
+)
+def test_a_deadline_of_other_classes_is_not_made(
+    classes: Any, monkeypatch: pytest.MonkeyPatch, interval: Any, called: Any
+) -> None:
+    data = {"reference": {}, "interval": interval, "callback": called}
+    with pytest.raises(TypeError, match="a deadline has an object of airflow"):
+        decoded(classes, {"__type": "deadline_alert", "__var": data})
+    # The policy says the same where the DAG is read.
+    encoders = SimpleNamespace(encode_deadline_alert=lambda alert: alert)
+    monkeypatch.setitem(sys.modules, "airflow.serialization.encoders", encoders)
+    assert classes.objection_to_deadline(data).startswith("a deadline has an object of airflow")
+
+
+def decoded(classes: Any, value: Any) -> Any:
+    """The deadline that Airflow's own function makes."""
+
+    def own(encoded_data: Any) -> str:
+        return "made"
+
+    module = SimpleNamespace(decode_deadline_alert=own)
+    classes.change_rows(module)
+    return module.decode_deadline_alert(value)
+
+
 def test_another_airflow_keeps_its_own_functions(
     classes: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -86,5 +139,6 @@ def test_another_airflow_keeps_its_own_functions(
     module = SimpleNamespace(handle_event_submit=own)
     classes.change_answers(module)
     classes.change_old_version(SimpleNamespace())
+    classes.change_rows(SimpleNamespace())
     assert module.handle_event_submit is own
-    assert len(caplog.messages) == 2
+    assert len(caplog.messages) == 3

@@ -218,6 +218,7 @@ def policy(executor: str = "KubernetesExecutor") -> dict[str, Any]:
         objection_to_weights=lambda dag: dag.too_large,
         objection_to_mapping=lambda dag: dag.too_many,
     )
+    vars(modules["airflow_deploy_classes"])["objection_to_deadline"] = lambda alert: alert.foreign
     with mock.patch.dict(sys.modules, modules):
         return runpy.run_path(f"{FILES}/usr/local/lib/airflow/python/airflow_deploy_policy.py")
 
@@ -332,7 +333,7 @@ BOTH = "KubernetesExecutor,LocalExecutor"
 def test_a_callback_that_no_executor_runs_is_refused(
     callback: dict[str, Any], executor: str, is_refused: bool
 ) -> None:
-    alert = SimpleNamespace(callback=SimpleNamespace(**callback))
+    alert = SimpleNamespace(callback=SimpleNamespace(**callback), foreign="")
     hook = policy(executor)["dag_policy"]
     hook(SimpleNamespace(dag_id="some", deadline=None, too_large="", too_many=""))
     dag = SimpleNamespace(dag_id="some", deadline=[alert], too_large="", too_many="")
@@ -341,6 +342,13 @@ def test_a_callback_that_no_executor_runs_is_refused(
         return
     with pytest.raises(Exception, match="some: a SyncCallback of a deadline needs"):
         hook(dag)
+
+
+def test_a_deadline_that_the_scheduler_does_not_make_is_refused() -> None:
+    alert = SimpleNamespace(callback=None, foreign="it has an object")
+    dag = SimpleNamespace(dag_id="some", deadline=[alert], too_large="", too_many="")
+    with pytest.raises(Exception, match="some: it has an object"):
+        policy()["dag_policy"](dag)
 
 
 def test_what_the_database_does_not_hold_is_refused() -> None:

@@ -1,19 +1,20 @@
-"""The scheduler and the api-server make only plain objects of what tasks send them.
+"""The scheduler and the api-server make only plain objects of what tasks and DAGs send them.
 
 A task that waits for a person names arguments for its return, each with a class of any name that
 begins with airflow. Airflow 3.3.2 makes such objects where it adds the answer, and in a response to
-an old version of its API. The triggerer, which runs code of DAGs, still does.
+an old version of its API. The triggerer, which runs code of DAGs, still does. Where a run begins,
+the scheduler makes the deadlines of its DAG in the same way.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from airflow_deploy_imports import replace, when_imported
 
-HARM = "A task may let a service make objects of its choice"
+HARM = "A task or a DAG may let a service make objects of its choice"
 # These import the function that adds an answer. The triggerer calls it where it is.
 ANSWERS = (
     "airflow.jobs.scheduler_job_runner",
@@ -21,9 +22,18 @@ ANSWERS = (
     "airflow.api_fastapi.execution_api.routes.task_instances",
 )
 OLD_VERSION = "airflow.api_fastapi.execution_api.versions.v2026_04_06"
+# These import the function that reads a deadline.
+ROWS = ("airflow.serialization.definitions.dag", "airflow.serialization.serialized_objects")
 # Python's own classes and those of its times, by their packages or by their former short names.
 PACKAGES = {"builtins", "datetime", "decimal", "pendulum", "uuid", "zoneinfo"}
 SHORT = {"dict", "set", "tuple", "timedelta", "timezone"}
+# The callbacks and the intervals of deadlines, beside a timedelta.
+OF_DEADLINES = {
+    "airflow.sdk.definitions.callback.AsyncCallback",
+    "airflow.sdk.definitions.callback.SyncCallback",
+    "airflow.sdk.definitions.deadline.VariableInterval",
+    "airflow.serialization.definitions.deadline.SerializedVariableInterval",
+}
 log = logging.getLogger(__name__)
 
 
@@ -39,12 +49,30 @@ def classes(value: Any) -> Iterator[str]:
             rest += each
 
 
-def foreign(value: Any) -> str:
-    """A class in JSON that is not plain; empty if there is none."""
+def foreign(value: Any, allowed: Collection[str] = ()) -> str:
+    """A class in JSON that is neither plain nor allowed; empty if there is none."""
     for name in classes(value):
-        if name.partition(".")[0] not in PACKAGES | SHORT:
+        if name.partition(".")[0] not in PACKAGES | SHORT and name not in allowed:
             return name
     return ""
+
+
+def objection(encoded: Any) -> str:
+    """Why the scheduler makes no deadline of this JSON; empty if it does. The class of a reference
+    is one of Airflow's references or of a plugin's in any case."""
+    name = foreign([encoded["interval"], encoded["callback"]], OF_DEADLINES)
+    return name and (
+        f"a deadline has an object of {name}: give the arguments of its callback as text, numbers,"
+        " times, lists and dictionaries"
+    )
+
+
+def objection_to_deadline(alert: Any) -> str:
+    """The same for the deadline of a DAG that is read."""
+    # Here, since few processes read DAGs; these have loaded it.
+    from airflow.serialization.encoders import encode_deadline_alert
+
+    return objection(encode_deadline_alert(alert))
 
 
 def handle_event_submit(own: Any) -> Any:
@@ -72,6 +100,17 @@ def transformer(own: Any) -> Any:
     return replaced
 
 
+def decode_deadline_alert(own: Any) -> Any:
+    """A deadline of plain objects; an exception for another one."""
+
+    def replaced(encoded_data: Any) -> Any:
+        if sentence := objection(encoded_data.get("__var", encoded_data)):
+            raise TypeError(sentence)
+        return own(encoded_data)
+
+    return replaced
+
+
 def change_answers(module: Any) -> None:
     """Add answers only to plain arguments."""
     parameters = "event task_instance session"
@@ -85,8 +124,15 @@ def change_old_version(module: Any) -> None:
     replace(conversion, "transformer", "response", transformer, HARM)
 
 
+def change_rows(module: Any) -> None:
+    """Make only deadlines of plain objects."""
+    replace(module, "decode_deadline_alert", "encoded_data", decode_deadline_alert, HARM)
+
+
 def install() -> None:
     """Wait for the modules of the services."""
     for name in ANSWERS:
         when_imported(name, change_answers)
     when_imported(OLD_VERSION, change_old_version)
+    for name in ROWS:
+        when_imported(name, change_rows)

@@ -82,6 +82,8 @@ def dag_policy(dag: Any) -> None:
         raise AirflowClusterPolicyViolation(f"{dag.dag_id}: {sentence}")
     default = conf.get("core", "executor").partition(",")[0]
     for alert in dag.deadline or []:
+        if sentence := airflow_deploy_classes.objection_to_deadline(alert):
+            raise AirflowClusterPolicyViolation(f"{dag.dag_id}: {sentence}")
         callback = alert.callback
         # Others run in the triggerer.
         if hasattr(callback, "executor") and (callback.executor or default) == "KubernetesExecutor":
