@@ -15,6 +15,8 @@ create role :"owner" login nosuperuser nocreatedb nocreaterole noreplication nob
 -- others: write 10 more for each host of Airflow beyond the first.
 create role :"dags" login nosuperuser nocreatedb nocreaterole noreplication nobypassrls
     connection limit 30;
+-- A superuser can keep errors of this role, of any size and number, out of the server's log:
+--   postgres=# alter role "airflow-dags" set log_min_messages = fatal;
 
 -- An admin who is no superuser, as in managed services, may make a database only for a role of which
 -- the admin is a member.

@@ -387,6 +387,28 @@ def test_everything_is_told_the_same_cluster() -> None:
     assert made == ["/usr/local/lib/airflow/postgres-cluster.sh apply 15 5433"]
 
 
+SETTINGS = "select pg_get_userbyid(setrole), setdatabase, setconfig from pg_db_role_setting"
+
+
+def assert_silent(server: postgres.Server, role: str) -> None:
+    """What a role does is not in the server's log."""
+    # psql shows each error, and goes on.
+    ask = ["psql", "-XAtq", "-U", role, "postgres"]
+    loud = "log_min_messages = debug1"
+    statements = [
+        f"set {loud}",
+        f'alter role "{role}" set {loud}',
+        f'alter role "{role}" reset log_min_messages',
+        f'alter role "{role}" reset all',
+        "do $$ begin raise log 'long %', repeat('x', 1 << 20); end $$",
+        "do $$ begin raise 'long %', repeat('x', 1 << 20); end $$",
+    ]
+    before = (server.folder / "log").stat().st_size
+    for each in statements:
+        subprocess.run(ask, input=each, env=server.environment, text=True, capture_output=True)
+    assert (server.folder / "log").stat().st_size == before
+
+
 @pytest.mark.parametrize(("kind", "name"), [("role", "airflow-dags"), ("database", "airflow")])
 def test_roles_and_the_database_are_made_once(kind: str, name: str, tmp_path: Path) -> None:
     with postgres.server() as server:
@@ -409,14 +431,16 @@ def test_roles_and_the_database_are_made_once(kind: str, name: str, tmp_path: Pa
             assert host.apply(*words, "30") == host.check(*words, "30") == ""
             limit = f"select rolconnlimit from pg_roles where rolname = '{name}'"
             assert server.sql(limit) == "30"
+            assert server.sql(SETTINGS) == "airflow-dags|0|{log_min_messages=fatal}"
             # The role may do this itself, and then no session of it begins.
             for place in ("", " in database postgres"):
                 own = f'alter role "{name}"{place} set local_preload_libraries = nothing'
                 server.sql(f'set role "{name}"; {own}')
-            said = f"the role {name} has settings of its own, which the code of DAGs can make"
+            said = f"the role {name} has other settings than log_min_messages=fatal"
             assert host.check(*words) == "" and host.check(*words, "30") == said
             assert host.apply(*words, "30") == host.check(*words, "30") == ""
-            assert server.sql("select * from pg_db_role_setting") == ""
+            assert server.sql(SETTINGS) == "airflow-dags|0|{log_min_messages=fatal}"
+            assert_silent(server, name)
     # A server that does not run is no reason to fail while the deploy is planned.
     assert host.check(*words) == f"the PostgreSQL cluster 15/main has no {kind} {name}"
     assert "15/main does not answer" in host.apply(*words)
