@@ -68,6 +68,7 @@ def params(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         (3, {"$ref": "#/$defs/x", "$defs": {"x": {"type": "integer"}}}),
         ({"a": 1}, {"properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"const": 1}}}),
         ({"type": "object"}, {"$ref": DRAFT}),
+        ([[], [[]]], {"type": "array", "items": {"$ref": "#"}}),
         # The task checks these.
         ("a" * 16 + "!", {"pattern": "^(a+)+$"}),
         ({"a" * 16 + "!": 1}, {"patternProperties": {"^(a+)+$": {"type": "integer"}}}),
@@ -106,6 +107,7 @@ def test_a_value_is_right_as_far_as_a_service_checks_it(value: Any, schema: Any)
         ({"a": "b"}, {"properties": {"a": {"$schema": DRAFT, "type": "integer"}}}),
         ({"b": 1}, {"additionalProperties": False}),
         ({}, {"required": ["a"]}),
+        ([["a"]], {"type": "array", "items": {"$ref": "#"}}),
         ("3", {"type": "nothing"}),
         (..., {}),
     ],
@@ -121,6 +123,14 @@ def test_a_wrong_value_is_refused(value: Any, schema: Any) -> None:
 def test_a_wrong_value_has_the_message_of_airflow() -> None:
     with pytest.raises(jsonschema.ValidationError, match="'3' is not of type 'integer'"):
         SerializedParam("3", {"type": "integer"}).resolve(raises=True)
+
+
+@pytest.mark.usefixtures("params")
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"allOf": [{"$ref": "#"}]}], ids=str)
+def test_a_schema_that_refers_to_itself_without_end_is_named(schema: Any) -> None:
+    with pytest.raises(ValueError, match="its schema refers to itself without end"):
+        SerializedParam("3", schema).resolve(raises=True)
+    assert SerializedParam("3", schema).resolve() is None
 
 
 def test_another_airflow_keeps_its_own_check(params: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,6 +26,10 @@ LEFT_OUT = {
     *("unevaluatedItems", "unevaluatedProperties"),
 }
 FORMATS = ("date", "date-time", "time")  # those of fields in the web page; others compile patterns
+ENDLESS = (
+    "its schema refers to itself without end, as $ref: '#' outside of properties and items does, or"
+    " the value has too many levels: change the schema or the value"
+)
 _end: ContextVar[float] = ContextVar("airflow_deploy_params_end")
 
 
@@ -91,6 +95,8 @@ def check(value: Any, schema: Any) -> None:
         error = best_match(errors)
     except TooLongError:
         return
+    except RecursionError:
+        raise ValueError(ENDLESS) from None  # in the task's pod, too
     if error is not None:
         raise error
 
