@@ -11,13 +11,15 @@ It runs Airflow's own program for a task in this process, and saves CPU time in 
   version of Airflow that it was tested with; another one is run the plain way.
 - When all is done, the process ends without taking its modules apart.
 
-A segmentation fault ends the task: see set_handler.
+A segmentation fault ends the task: see set_handler. A bad .airflowignore among the plugins does
+not: see tolerate.
 """
 
 import atexit
 import gc
 import importlib
 import importlib.util
+import io
 import os
 import runpy
 import signal
@@ -47,6 +49,34 @@ def set_handler(number: int, handler: Any) -> Any:
     return own_set_handler(number, handler)
 
 
+# This module of Airflow 3.3.2 looks for plugins.
+DISCOVERY = "airflow.sdk._shared.module_loading.file_discovery"
+
+
+def tolerate(module: Any) -> None:
+    """Leave out a .airflowignore that can't be read, and its lines that are no pattern, as the host
+    does (airflow_deploy_apart.py). With Airflow's own functions each task would fail."""
+    own = module._GlobIgnoreRule.compile
+
+    def compile_line(pattern: str, top: Any, place: Any) -> Any:
+        try:
+            return None if "\ufffd" in pattern else own(pattern, top, place)
+        except ValueError as error:
+            print(f"A line of {place} is left out: {error}", file=sys.stderr)
+            return None
+
+    def open_rules(place: Any) -> Any:
+        try:
+            # Letters that are not UTF-8 make no pattern.
+            return open(place, encoding="utf-8", errors="replace")
+        except OSError as error:
+            print(f"{place} is left out: {error}", file=sys.stderr)
+            return io.StringIO()
+
+    module._GlobIgnoreRule.compile = staticmethod(compile_line)
+    module.open = open_rules  # in the place of Python's own
+
+
 # The tested version. Another version may use a name earlier, which would save nothing.
 AIRFLOW = "3.3.2"
 # By module: the modules that it imports and few tasks need, with the names that it takes from them
@@ -73,6 +103,7 @@ POSTPONED: dict[str, dict[str, list[str]]] = {
     },
     "airflow.dag_processing.bundles.manager": {"airflow.models.dagbundle": ["DagBundleModel"]},
     "airflow.executors.executor_loader": {"airflow.models.team": ["Team"]},
+    DISCOVERY: {},
     # The command line of httpx.
     "httpx": {"httpx._main": ["main"]},
     # Logs are JSON; an exception is formatted for a terminal only there.
@@ -176,6 +207,8 @@ class _Postponer:
             finally:
                 for each in stand_ins:
                     each.leave()
+            if name == DISCOVERY:
+                tolerate(module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

@@ -150,6 +150,36 @@ def test_the_process_ends_as_its_program_says(airflow: Path) -> None:
     assert started_with(airflow, "3.3.2", "print('last', end='')").stdout == "last"
 
 
+# As Airflow reads the files that say which plugins it leaves out.
+RULES = """
+class _GlobIgnoreRule:
+    @staticmethod
+    def compile(pattern, base_dir, definition_file):
+        if pattern == "!":
+            raise ValueError("Invalid git pattern: !")
+        return pattern
+def rules(place):
+    with open(place) as file:
+        lines = file.read().split("\\n")
+    return [_GlobIgnoreRule.compile(line, "top", place) for line in lines if line]
+"""
+
+
+def test_a_bad_airflowignore_among_the_plugins_ends_no_task(airflow: Path) -> None:
+    package = airflow / "airflow/sdk/_shared/module_loading"
+    package.mkdir(parents=True)
+    (package / "file_discovery.py").write_text(RULES)
+    (airflow / "bad").write_bytes(b"!\nold\nB\xfccher\n")
+    # Root may read each file, but no folder.
+    program = "from airflow.sdk._shared.module_loading.file_discovery import rules\n"
+    done = started_with(airflow, "3.3.2", program + "print(rules('bad'), rules('airflow'))")
+    assert done.stdout == "[None, 'old', None] []\n", done.stderr
+    assert done.stderr.splitlines() == [
+        "A line of bad is left out: Invalid git pattern: !",
+        "airflow is left out: [Errno 21] Is a directory: 'airflow'",
+    ]
+
+
 # As Airflow's importer of DAGs leaves a process, in which a task then crashes for real.
 IMPORTER = """
 import signal
