@@ -47,6 +47,12 @@ class Server:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def reload(self) -> None:
+        """Let it read its configuration; returns when this applies to new connections."""
+        asks = "select pg_conf_load_time()"
+        before = self.sql(f"{asks}; select where not pg_reload_conf()")
+        wait_for(lambda: self.sql(asks) != before, 60, "it reads its configuration", every=0.02)
+
     def setpriv(self) -> str:
         """A stand-in for setpriv, with which a program asks it as the role of a Linux user."""
         export = " ".join(f"{name}={value}" for name, value in self.environment.items())

@@ -200,7 +200,7 @@ def server() -> Iterator[postgres.Server]:
         admins(running, "airflow", "airflow", "airflow-dags")
         running.sql("create database others; create role stranger login password 'x'")
         (running.folder / "data/pg_hba.conf").write_text(ACCESS)
-        running.sql("select pg_reload_conf()")
+        running.reload()
         yield running
 
 
@@ -328,14 +328,14 @@ def test_a_password_and_a_certificate_are_read_from_one_file(
     try:
         access.write_text(ACCESS.replace("hostssl", f"{wants}\nhostssl", 1))
         server.sql(f"alter system set ssl_ca_file = '{authority}'")
-        server.sql("select pg_reload_conf(), pg_sleep(0.5)")
+        server.reload()
         assert asked(server, tmp_path, postgres_owner_login=both) == []
         (finding,) = asked(server, tmp_path)
         assert "postgres_owner_login: write the client's certificate and key" in finding
     finally:
         access.write_text(ACCESS)
         server.sql("alter system reset ssl_ca_file")
-        server.sql("select pg_reload_conf(), pg_sleep(0.5)")
+        server.reload()
 
 
 def test_without_a_client_the_server_and_its_certificate_are_looked_at(

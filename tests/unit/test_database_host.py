@@ -517,7 +517,7 @@ class Running(NamedTuple):
         settings = fake.with_database().model_copy(update={"database_clients": addresses})
         rules = fake.plan(settings).uploads[HBA]
         (self.server.folder / "data/pg_hba.conf").write_text(OPEN + rules)
-        self.server.sql("select pg_reload_conf(), pg_sleep(0.3)")
+        self.server.reload()
 
     def ask(self, user: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Ask over the network as a host of Airflow does."""

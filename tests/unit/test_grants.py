@@ -90,12 +90,12 @@ def test_a_session_reads_the_last_times_that_python_has(
     far = "select timestamptz '9999-12-31 23:59:59+00'"
     server.sql("alter system set timezone = 'Europe/Berlin'")
     try:
-        server.sql("select pg_reload_conf()")
+        server.reload()
         assert server.sql(far, "postgres").startswith("10000-01-01")
         assert server.sql(far, database).startswith("9999-12-31")
     finally:
         server.sql("alter system reset timezone")
-        server.sql("select pg_reload_conf()")
+        server.reload()
 
 
 def test_the_second_run_finds_nothing_to_do(server: postgres.Server, database: str) -> None:

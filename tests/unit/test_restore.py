@@ -43,7 +43,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         make_tables(server, "airflow")
         server.sql(TRAP, "airflow")
         (server.folder / "data/pg_hba.conf").write_text(access.replace("peer", "trust"))
-        server.sql("select pg_reload_conf()")
+        server.reload()
         yield Host(tmp_path, server)
 
 
