@@ -188,14 +188,16 @@ def test_a_backup_of_the_night_waits_for_a_deploy(host: Host, tmp_path: Path) ->
     lock.touch()
     order = tmp_path / "order"
     with subprocess.Popen(
-        ["flock", lock, "sh", "-c", f"echo; sleep 2; echo deploy >> {order}"],
+        ["flock", lock, "sh", "-c", f"echo; timeout 60 cat; sleep 2; echo deploy >> {order}"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as deploy:
-        assert deploy.stdout
+        assert deploy.stdin and deploy.stdout
         deploy.stdout.readline()
         # That of before an upgrade is made by the deploy itself, which holds the lock.
         host.run("before-upgrade-pending")
         assert not order.exists()
+        deploy.stdin.close()
         host.run()
         assert order.read_text() == "deploy\n"
 
