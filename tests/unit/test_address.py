@@ -366,10 +366,10 @@ def test_a_page_answers_if_it_has_its_database(page: str, monkeypatch: pytest.Mo
 def test_a_page_that_is_silent_is_not_waited_for(
     page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Page, "seconds", 8.0)
+    monkeypatch.setattr(Page, "seconds", 60.0)
     begun = time.monotonic()
     assert not answers(page)
-    assert time.monotonic() - begun < 7
+    assert time.monotonic() - begun < 30
     assert not answers(f"http://127.0.0.1:{free_port()}")
 
 
