@@ -112,12 +112,12 @@ def server(port: int | None = None, pair: Mapping[str, str] | None = None) -> It
         try:
             ready = [f"{PROGRAMS[-1]}/pg_isready", "-q", "-h", name, "-p", str(port or 5432)]
             wait_for(
-                lambda: subprocess.run(ready).returncode == 0, 30, "PostgreSQL starts", every=0.05
+                lambda: subprocess.run(ready).returncode == 0, 60, "PostgreSQL starts", every=0.05
             )
             yield Server(folder, port or 5432)
         finally:
             running.terminate()
-            running.wait(30)
+            running.wait(60)
             shutil.rmtree(data, ignore_errors=True)
 
 

@@ -111,7 +111,7 @@ for line in sys.stdin:
 else:
     sys.exit()
 here, sys.argv, environment, said = json.loads(line)
-signal.alarm(20)
+signal.alarm(120)
 os.setsid()
 os.environ.clear()
 os.environ.update(environment)

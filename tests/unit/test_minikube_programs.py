@@ -310,9 +310,9 @@ def test_the_watch_ends_with_the_nodes_container_and_fails(runs: bool, node: Hos
         node.program("podman", f"echo {container.pid if runs else 0}")
         watch = node.start("watch-node.sh")
         if runs:
-            wait_for(lambda: node.called("podman") == [asked], 10, "the watch asks the engine")
+            wait_for(lambda: node.called("podman") == [asked], 60, "the watch asks the engine")
             assert watch.poll() is None
-    assert watch.communicate(timeout=20)[1] == "<4>the container of minikube's node has ended\n"
+    assert watch.communicate(timeout=60)[1] == "<4>the container of minikube's node has ended\n"
     assert watch.returncode == 1
 
 

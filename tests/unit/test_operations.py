@@ -112,7 +112,7 @@ touch "$1.done"
 def test_a_command_waits_for_one_that_a_killed_deploy_left(tmp_path: Path, busy: Path) -> None:
     made, held, done = tmp_path / "made", Path(f"{busy}.held"), Path(f"{busy}.done")
     with subprocess.Popen(["sh", "-c", LEFT_BEHIND, "sh", str(busy)]) as left:
-        wait_for(held.exists, 5, "the command of the killed deploy is at work", every=0.02)
+        wait_for(held.exists, 60, "the command of the killed deploy is at work", every=0.02)
         command = f"test -e {done} && touch {made}"
         fake.run(run_unless, test=f"test -e {made}", commands=[command], already="it is so")
         left.kill()
@@ -450,7 +450,7 @@ def test_a_secret_file_is_closed_from_its_first_moment(tmp_path: Path) -> None:
     write, move = fake.commands(secret_file, {}, path=str(path), content=SecretStr("hidden"))
     # Others see the file already while its content is still on the way.
     with subprocess.Popen(["sh", "-c", write], stdin=subprocess.PIPE, text=True) as writer:
-        wait_for(lambda: list(tmp_path.glob("secret*")), 5, "the file is made", every=0.02)
+        wait_for(lambda: list(tmp_path.glob("secret*")), 60, "the file is made", every=0.02)
         (made,) = tmp_path.glob("secret*")
         assert made.stat().st_mode & 0o777 == 0o600
         writer.communicate("hidden\n")

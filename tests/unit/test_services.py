@@ -44,7 +44,7 @@ class Host(NamedTuple):
             env={"PATH": f"{self.folder}:/usr/bin:/bin", "AIRFLOW_HOST_ENV": str(values)},
             text=True,
             capture_output=True,
-            timeout=20,
+            timeout=60,
         )
 
     @property
@@ -237,8 +237,8 @@ def test_a_dag_processor_that_loses_signals_is_asked_again(host: Host) -> None:
             [PROGRAMS / "stop-dag-processor.sh", str(stubborn.pid)],
             env={"PATH": f"{host.folder}:/usr/bin:/bin"},
         )
-        assert stubborn.wait(10) == -signal.SIGTERM
-        assert stop.wait(10) == 0
+        assert stubborn.wait(60) == -signal.SIGTERM
+        assert stop.wait(60) == 0
     finally:
         stubborn.kill()
         stubborn.stdout.close()
