@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -57,10 +56,9 @@ def test_no_child_keeps_the_scheduler(child: str, tmp_path: Path) -> None:
         assert scheduler.stdout.readline() == "begun\n"
         # As systemd does it: a process that has ended is there until its parent knows.
         threading.Thread(target=scheduler.wait, daemon=True).start()
-        began = time.monotonic()
         try:
-            subprocess.run([STOP, str(scheduler.pid)], check=True, timeout=20)
-            assert time.monotonic() - began < 15, "the unit's own bound is near"
+            # Its children never end by themselves, and the unit gives it half a minute.
+            subprocess.run([STOP, str(scheduler.pid)], check=True, timeout=30)
             assert scheduler.stdout.read() == "", "no child has its output any more"
         finally:
             with contextlib.suppress(ProcessLookupError):
