@@ -134,7 +134,7 @@ def test_root_looks_at_no_clone_itself(cloned: Host) -> None:
 
 
 def test_a_pipe_in_a_clone_holds_nothing_up(cloned: Host) -> None:
-    cloned.program("timeout", 'shift 2; exec /usr/bin/timeout --signal=KILL 1 "$@"')
+    cloned.program("timeout", 'shift 2; exec /usr/bin/timeout --signal=KILL 3 "$@"')
     config = cloned.folder / "homes/airflow-dags/bundles/team/bare/config"
     config.unlink()
     os.mkfifo(config)

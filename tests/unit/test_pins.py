@@ -130,7 +130,7 @@ def test_the_table_gets_new_patches_dates_and_minor_versions(
     end = TODAY + timedelta(days=400)
     served["/schedule"] = "schedules:\n" + "".join(
         (
-            scheduled(new[2], end, TODAY + timedelta(days=1)),  # not released yet
+            scheduled(new[2], end, TODAY + timedelta(days=2)),  # not released yet, also at midnight
             scheduled(new[1], end),
             scheduled(new[0], end),
             scheduled(minors[-1], end),

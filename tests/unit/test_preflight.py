@@ -447,7 +447,7 @@ def test_a_machine_answers_the_questions_that_every_machine_can_answer(offline: 
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     assert report.one("architecture") == names[platform.machine()]
     # The last answer: questions may take longer than clocks may differ.
-    assert list(report.values)[-2:] == ["time", "ahead"] and -2 < float(report.one("ahead")) <= 0.1
+    assert list(report.values)[-2:] == ["time", "ahead"] and -20 < float(report.one("ahead")) <= 0.1
     assert int(report.one("memory_kib")) > 0
     places = {answer.split()[0]: int(answer.split()[1]) for answer in report.all("disk_kib")}
     assert places.keys() == {"/opt", "/var"} and all(free >= 0 for free in places.values())
