@@ -134,7 +134,11 @@ def test_the_scheduler_keeps_its_connections(shell: Shell) -> None:
     ask = "select count(*) <= 30 from pg_stat_activity where usename = 'airflow-dags'"
     try:
         assert shell(f'cd / && runuser -u airflow -- psql -XAtq airflow -c "{ask}"') == "t"
-        assert "too many connections for role" in shell("cat /tmp/e2e-sessions")
+        wait_for(
+            lambda: "too many connections for role" in shell("cat /tmp/e2e-sessions"),
+            10 + SLACK,
+            "the role has all that it may have",
+        )
     finally:
         shell("sleep 10; rm -f /tmp/e2e-sessions")
 

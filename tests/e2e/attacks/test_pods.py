@@ -346,7 +346,7 @@ def test_settings_allow_more_by_name(
     assert "Kubernetes | Admit only safe task pods" in run.changed
     wait_for(
         lambda: all(admitted(shell, pods.changed(template, change)) for change in allowed),
-        10,
+        10 + SLACK,
         "the cluster goes by the new policy",
     )
     assert pods.FOLDER in answer(shell, pods.changed(template, pods.host_path("/")))
@@ -359,8 +359,8 @@ def test_the_policy_can_be_left_out_and_comes_back(
     run = deploy(settings={**WITH_OPERATOR, "kubernetes_pod_policy": False})
     assert run.code == 0, run.output
     assert shell("kubectl get validatingadmissionpolicies -o name") == ""
-    wait_for(lambda: admitted(shell, root), 10, "the cluster admits root")
+    wait_for(lambda: admitted(shell, root), 10 + SLACK, "the cluster admits root")
     run = deploy(settings=WITH_OPERATOR)
     assert run.code == 0, run.output
-    wait_for(lambda: pods.USER in answer(shell, root), 10, "the cluster refuses root again")
+    wait_for(lambda: pods.USER in answer(shell, root), 10 + SLACK, "the cluster refuses root again")
     assert "a task ran as a pod" in shell("airflow-smoke-test")

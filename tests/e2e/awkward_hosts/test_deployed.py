@@ -202,8 +202,9 @@ def test_connections_of_pods_fit_through_a_small_interface(shell: Shell) -> None
         # containerd's name for the network of a pod, such as CoreDNS.
         pod = shell("ip netns list | grep -o '^cni-[^ ]*' | head -n 1")
         size = shell(
-            f'ip netns exec e2e-far timeout 20 /usr/bin/python3 -c "{SERVES}" & sleep 2;'
-            f' ip netns exec {pod} timeout 10 /usr/bin/python3 -c "{ASKS}"; wait'
+            f'ip netns exec e2e-far timeout 90 /usr/bin/python3 -c "{SERVES}" & timeout 60'
+            " sh -c 'until ip netns exec e2e-far ss -Hltn | grep -q :80; do sleep 0.2; done';"
+            f' ip netns exec {pod} timeout 20 /usr/bin/python3 -c "{ASKS}"; wait'
         )
     finally:
         shell("ip link del e2e-near; ip netns del e2e-far")

@@ -18,7 +18,7 @@ from tests.e2e.conftest import Shell
 from tests.e2e.examples import example
 from tests.e2e.logins.support import PEOPLE, packages, run_in_browser, status
 from tests.e2e.servers import OidcServer
-from tests.e2e.support import Airflow, Deploy, deploy
+from tests.e2e.support import SLACK, Airflow, Deploy, deploy
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
@@ -237,7 +237,9 @@ def test_an_authority_that_is_not_trusted_is_named(
     def said() -> str:
         return shell(f"journalctl -u airflow-api-server -n 100 -o cat | grep '{FAILED}' || true")
 
-    wait_for(lambda: "CERTIFICATE_VERIFY_FAILED" in said(), 10, "the journal names the reason")
+    wait_for(
+        lambda: "CERTIFICATE_VERIFY_FAILED" in said(), 10 + SLACK, "the journal names the reason"
+    )
 
 
 def test_passwords_come_back(deployed: Deploy, shell: Shell) -> None:

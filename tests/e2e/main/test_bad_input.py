@@ -106,7 +106,7 @@ BAD_INPUT: dict[str, tuple[str, dict[str, object], list[str]]] = {
     "port in use": (
         "systemctl is-active e2e-port || systemd-run --quiet --unit e2e-port"
         " systemd-socket-activate -l 8080 /bin/cat;"
-        " timeout 10 sh -c 'until ss -Hltn sport = :8080 | grep -q .; do :; done'",
+        " timeout 60 sh -c 'until ss -Hltn sport = :8080 | grep -q .; do :; done'",
         {},
         ["port 8080 is held by systemd-socket", "web_port"],
     ),

@@ -162,7 +162,9 @@ def on_nodes(deployed: Callable[..., Deploy], host: Machine) -> Airflow:
     assert deployed().changed == []
     listen = "systemd-run -q --collect --unit=e2e-listener python3 -m http.server"
     machines.run(host, f"{listen} {LISTENER}")
-    wait_for(lambda: machines.run(host, f"ss -Hltn sport = :{LISTENER}").stdout, 20, "it listens")
+    wait_for(
+        lambda: machines.run(host, f"ss -Hltn sport = :{LISTENER}").stdout, 20 + SLACK, "it listens"
+    )
     return log_in(host)
 
 

@@ -12,7 +12,7 @@ from kubernetes import client
 from tasks.worker import authority
 from tests.e2e.conftest import Shell
 from tests.e2e.examples import example
-from tests.e2e.support import DAGS, Airflow, Deploy, bring_dag, deploy
+from tests.e2e.support import DAGS, SLACK, Airflow, Deploy, bring_dag, deploy
 from tests.support import wait_for
 
 ENDED = ("success", "failed")
@@ -357,10 +357,10 @@ def test_stopping_the_scheduler_waits_for_tasks_on_the_host(
     state, invocation = (f"systemctl show -P {name} {unit}" for name in STATE_AND_INVOCATION)
     before = shell(invocation)
     shell(f"systemctl restart --no-block {unit}")
-    wait_for(lambda: shell(state) == "deactivating", 10, "systemd stops the scheduler")
+    wait_for(lambda: shell(state) == "deactivating", 10 + SLACK, "systemd stops the scheduler")
     # After a second it no longer waits for the watchers of the cluster, but only for the task.
     waits = "pgrep -xP $(pgrep -of lib/airflow/stop-scheduler) tail || true"
-    wait_for(lambda: shell(waits), 20, "the stop waits for the task")
+    wait_for(lambda: shell(waits), 20 + SLACK, "the stop waits for the task")
     assert (shell(state), shell(invocation)) == ("deactivating", before)
     assert states(airflow, dag, run) == {"take_your_time": ("running", 1)}
     shell(f"touch {GO_ON}")

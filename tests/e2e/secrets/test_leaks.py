@@ -145,7 +145,7 @@ def watched(shell: Shell) -> Iterator[None]:
         f"cat > /root/e2e-watcher.py <<'EOF'\n{program}\nEOF\n"
         "systemd-run --quiet --collect --nice=-5 --unit=e2e-watcher"
         f" python3 /root/e2e-watcher.py {ARGUMENTS} {WATCHED};"
-        f" timeout 20 sh -c 'until test -e {ARGUMENTS}; do sleep 0.1; done'"
+        f" timeout 60 sh -c 'until test -e {ARGUMENTS}; do sleep 0.1; done'"
     )
     yield
     shell("systemctl stop e2e-watcher")

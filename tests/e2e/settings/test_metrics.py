@@ -19,7 +19,7 @@ from tasks.layout import ROOT
 from tests.e2e.conftest import Shell
 from tests.e2e.data import PSQL
 from tests.e2e.examples import example
-from tests.e2e.support import Airflow, bring_dag, deploy
+from tests.e2e.support import SLACK, Airflow, bring_dag, deploy
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
@@ -89,13 +89,13 @@ def test_the_exporter_connects_to_no_other_address(shell: Shell) -> None:
         f" pathlib.Path('{took}').touch()"
     )
     shell(f'systemd-run --quiet --collect --unit=e2e-listener python3 -c "{program}"')
-    wait_for(lambda: "7777" in shell("ss -Hltn sport = :7777"), 20, "the listener waits")
+    wait_for(lambda: "7777" in shell("ss -Hltn sport = :7777"), 20 + SLACK, "the listener waits")
     probe = f"curl -s --noproxy '*' -m 30 'http://127.0.0.1:{PORT}/probe?target=127.0.0.1:7777'"
     assert shell(f"{probe} -o /dev/null -w '%{{http_code}}'") != "000"
     shell(f"! test -e {took} && systemctl is-active e2e-listener")
     # The listener would have told.
     shell("curl -s --noproxy '*' -m 5 http://127.0.0.1:7777 || true")
-    wait_for(lambda: shell(f"ls {took} || true") == took, 20, "somebody connected")
+    wait_for(lambda: shell(f"ls {took} || true") == took, 20 + SLACK, "somebody connected")
     shell(f"rm {took}")
 
 

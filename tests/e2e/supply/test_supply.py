@@ -71,7 +71,7 @@ def damaged(
     shell(
         f"systemd-run --quiet --collect --unit=e2e-flip --property=StandardOutput=file:{FOLDER}/log"
         f" python3 {FOLDER}/proxy.py {arguments};"
-        f" timeout 10 sh -c 'until ss -Hltn | grep -qF {listen}; do sleep 0.1; done'"
+        f" timeout 60 sh -c 'until ss -Hltn | grep -qF {listen}; do sleep 0.1; done'"
     )
     for path, text in configuration.items():
         shell(f"test ! -e {path} || cp -a {path} {path}.e2e")

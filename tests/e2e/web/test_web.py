@@ -18,7 +18,7 @@ import pytest
 from tasks import layout
 from tests.e2e.conftest import Shell
 from tests.e2e.examples import example
-from tests.e2e.support import Airflow, Browser, deploy, host_tests, inventory_with, log_in
+from tests.e2e.support import SLACK, Airflow, Browser, deploy, host_tests, inventory_with, log_in
 from tests.sandbox.machine import Machine
 from tests.support import wait_for
 
@@ -159,7 +159,11 @@ def test_the_timer_makes_another_certificate_and_nginx_shows_it(
 ) -> None:
     before = shown(machine, *PORTS)
     shell(f"rm {layout.CERTIFICATE} && systemctl start airflow-certificate")
-    wait_for(lambda: shown(machine, *PORTS).isdisjoint(before), 20, "another certificate is shown")
+    wait_for(
+        lambda: shown(machine, *PORTS).isdisjoint(before),
+        20 + SLACK,
+        "another certificate is shown",
+    )
     assert status(machine, PORTS["page"], "/api/v2/version", airflow.trusting) == 200
     assert deploy().changed == []
 
@@ -171,7 +175,9 @@ def other_sites(shell: Shell) -> None:
     for port, path in SITES.items():
         shell(f"cat > {path} <<'EOF'\n{SITE.format(port=port)}EOF\nln -s {path} {ENABLED}")
     shell("nginx -t -q && systemctl reload nginx")
-    wait_for(lambda: set(map(partial(said_by, shell), SITES)) == {*SITES}, 10, "they answer")
+    wait_for(
+        lambda: set(map(partial(said_by, shell), SITES)) == {*SITES}, 10 + SLACK, "they answer"
+    )
 
 
 def said_by(shell: Shell, port: int) -> int:
