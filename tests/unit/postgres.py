@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -116,7 +117,7 @@ def server(port: int | None = None, pair: Mapping[str, str] | None = None) -> It
             )
             yield Server(folder, port or 5432)
         finally:
-            running.terminate()
+            running.send_signal(signal.SIGINT)  # it does not wait for its clients
             running.wait(60)
             shutil.rmtree(data, ignore_errors=True)
 
