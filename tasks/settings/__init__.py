@@ -291,13 +291,21 @@ class Settings(Compound):
             )
 
     def _version_conflicts(self) -> Iterator[str]:
-        """Versions of Kubernetes that minikube does not start; the unit lets it only warn."""
+        """Versions of Kubernetes that minikube does not start, where the unit lets it only warn, or
+        that lack what Airflow's hosts need. An existing cluster may have another version."""
         wanted = self.kubernetes.version
+        is_own = self.kubernetes.uses_minikube or bool(self.cluster_host)
         if self.kubernetes.uses_minikube and not self.minikube.starts(wanted):
             yield (
                 f"kubernetes_version: minikube {self.minikube.version} starts Kubernetes"
                 f" {' to '.join(STARTS)}, and not {wanted}: write one of these, or a"
                 " minikube_version that starts it"
+            )
+        elif is_own and not self.serves and self.kubernetes.lacks_policy:
+            yield (
+                f"kubernetes_version: {wanted} has no admission policies, with which the cluster"
+                " refuses pods that could reach beyond themselves: write 1.30 or a newer one, or"
+                " kubernetes_pod_policy = false"
             )
 
     def _checksum_conflicts(self) -> Iterator[str]:

@@ -18,8 +18,12 @@ from tasks.settings.types import (
     Sha256,
     Token,
     Version,
+    numbers,
 )
 
+# Admission policies are part of Kubernetes' stable API since this one:
+# https://kubernetes.io/blog/2024/04/24/validating-admission-policy-ga/
+POLICY_SINCE = [1, 30]
 # Checksums of the default version, by architecture.
 KUBECTL_SHA256 = {
     "amd64": "874d5e72dbb819f43cff16bcd1e4f8bac5b7f2361fe1e55049b0a6c676fb0cbf",
@@ -163,6 +167,11 @@ class Kubernetes(Section):
     def kubectl_sum(self, architecture: str) -> str:
         """The checksum of kubectl for hosts of this architecture."""
         return self.kubectl_sha256 or KUBECTL_SHA256[architecture]
+
+    @property
+    def lacks_policy(self) -> bool:
+        """Whether this version can't refuse pods as the settings want it."""
+        return self.pod_policy and numbers(self.version)[:2] < POLICY_SINCE
 
     @property
     def uses_minikube(self) -> bool:

@@ -104,8 +104,9 @@ def _say_if_refused() -> Generator[str, None, None]:
     if host.get_fact(Command, command=f"ls {POD_POLICY_REFUSED} 2>/dev/null || true"):
         progress.print_at_end(
             "Nothing restricts task pods, so people who write DAGs can reach the cluster's nodes:"
-            " the user of kubernetes_kubeconfig may not make admission policies. An admin of the"
-            f" cluster should apply {POD_POLICY} of the host with kubectl."
+            " the user of kubernetes_kubeconfig may not make admission policies, or the cluster is"
+            " older than Kubernetes 1.30, which brought them. An admin of the cluster should"
+            f" upgrade it if need be, and apply {POD_POLICY} of the host with kubectl."
         )
     host.noop("the run says at its end if it has none")
     yield from ()

@@ -248,8 +248,23 @@ def test_a_kubernetes_that_minikube_does_not_start_is_refused(version: str) -> N
     with pytest.raises(DeployError, match=r"^kubernetes_version: minikube"):
         fake.beside_cluster({}, given)
     # Another minikube is the admin's choice, as another cluster is, which needs only kubectl.
-    fake.settings({**given, **fake.pinned(minikube_version="1.99.0")})
+    other = {**given, **fake.pinned(minikube_version="1.99.0")}
+    fake.settings({**other, "kubernetes_pod_policy": False})
     fake.settings({**EXISTING, **given})
+
+
+def test_a_kubernetes_without_admission_policies_is_refused() -> None:
+    """The deploy would end well, and nothing would restrict task pods."""
+    older = fake.pinned(kubernetes_version="1.29.14")
+    sentence = fake.refusal(older)
+    assert sentence.startswith("kubernetes_version: 1.29.14 has no admission policies")
+    assert "1.30" in sentence and "kubernetes_pod_policy = false" in sentence
+    with pytest.raises(DeployError, match=r"^kubernetes_version: 1\.29\.14 has no admission"):
+        fake.beside_cluster({}, older)
+    allowed = {"kubernetes_pod_policy": False}
+    fake.settings({**older, **allowed})
+    fake.beside_cluster(allowed, older)
+    fake.settings(fake.pinned(kubernetes_version="1.30.0"))
 
 
 @pytest.mark.parametrize(("key", "sum_key"), [*fake.SUMS.items()])
@@ -283,7 +298,8 @@ def test_only_the_programs_that_a_host_installs_need_checksums() -> None:
 
 @pytest.mark.parametrize("minor", STARTS)
 def test_the_oldest_and_the_newest_kubernetes_of_minikube_are_accepted(minor: str) -> None:
-    fake.settings(fake.pinned(kubernetes_version=f"{minor}.99"))
+    given = fake.pinned(kubernetes_version=f"{minor}.99")
+    fake.settings({**given, "kubernetes_pod_policy": False})
 
 
 def test_minikube_starts_the_default_kubernetes() -> None:
