@@ -9,6 +9,7 @@ from tasks.lib import lock, progress
 from tasks.preflight import checks, database, members, neighbours, serving
 from tasks.preflight.questions import HostReport, Report, variables
 from tasks.settings import HostSettings, Settings
+from tasks.worker import image
 
 
 def check(settings: Settings) -> HostSettings:
@@ -26,6 +27,7 @@ def check(settings: Settings) -> HostSettings:
     found += members.address_findings(settings, fellows)
     found += members.database_findings(settings, fellows)
     names = tuple(dict.fromkeys(name for each in fellows.values() for name in each.names))
+    first = host.inventory.get_host(settings.members[0]) if settings.members else host
     position = settings.members.index(host.name) if settings.members else 0
     if settings.database_host or settings.cluster_host:
         found += serving.findings(settings, report)
@@ -43,6 +45,7 @@ def check(settings: Settings) -> HostSettings:
         position=position,
         interface=fellows[host.name].interface if fellows else "",
         link_addresses=tuple(each.link_address for each in fellows.values()),
+        authorities="" if settings.worker.image else image.authorities(first),
     )
 
 

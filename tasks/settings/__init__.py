@@ -438,6 +438,7 @@ class Settings(Compound):
         database_clients: tuple[str, ...] = (),
         interface: str = "",
         link_addresses: tuple[str, ...] = (),
+        authorities: str = "",
     ) -> HostSettings:
         """These settings on a host with this release, which decides the rest of them.
 
@@ -446,7 +447,8 @@ class Settings(Compound):
         `own_names` has the names of all, `addresses` the address of each, and `position` the index
         of this host; with a group `cluster`, a single host has `addresses` too. With a virtual
         address, `interface` is this host's interface in its network, and `link_addresses` has the
-        address of each host there. For the host of the group `database`, `database_clients` has the
+        address of each host there. `authorities` names those that people gave the host that builds
+        the worker image. For the host of the group `database`, `database_clients` has the
         addresses from which Airflow's hosts reach it.
         """
         own = self.postgres.version or RELEASES[codename].postgres
@@ -464,6 +466,7 @@ class Settings(Compound):
             own_names=own_names,
             interface=interface,
             link_addresses=link_addresses,
+            authorities=authorities,
         )
 
     @property
@@ -574,6 +577,7 @@ class HostSettings(Settings):
     # this Airflow, in the inventory's order.
     interface: str = ""
     link_addresses: tuple[str, ...] = ()
+    authorities: str = ""  # a name for those that the worker image trusts; empty for none
     _computed: dict[Callable[[HostSettings], Any], Any] = PrivateAttr(default_factory=dict)
 
     @property

@@ -30,7 +30,7 @@ class Worker(Section):
         default=0,
         ge=0,
         description="Any number, such as a month: another one builds the worker image again, with"
-        " Debian's present packages and the host's present authorities.",
+        " Debian's present packages.",
     )
     extra_apt_packages: list[DebianPackage] = Field(
         default=[],

@@ -10,10 +10,12 @@ import json
 from io import StringIO
 
 from pyinfra.api import deploy
+from pyinfra.api.host import Host
+from pyinfra.facts.server import Command
 from pyinfra.operations import files
 
 from tasks.host import tools
-from tasks.layout import IMAGES, LOCAL_REPOSITORY, ROOT, START_TASK, TRIAL_POD
+from tasks.layout import HOST_AUTHORITIES, IMAGES, LOCAL_REPOSITORY, ROOT, START_TASK, TRIAL_POD
 from tasks.lib import members, whole_file
 from tasks.lib.operations import ensure
 from tasks.settings import ARCHITECTURES, HostSettings, computed_once
@@ -26,6 +28,22 @@ SBOM = "/usr/share/sbom"
 STARTER = ROOT / "files/image/start_task.py"
 RECIPE = ROOT / "files/usr/local/lib/airflow/image-fill.sh"
 PRUNE = "prune-images.sh"
+# image-fill.sh copies these files.
+LIST_AUTHORITIES = (
+    f"find -L {HOST_AUTHORITIES} -type f -name '*.crt' -exec sha256sum {{}} + 2>/dev/null"
+    " | LC_ALL=C sort"
+)
+
+
+def authorities(builder: Host) -> str:
+    """A name for the authorities that people gave the host that builds the image; empty if there
+    are none."""
+    return name_of_authorities(builder.get_fact(Command, command=LIST_AUTHORITIES) or "")
+
+
+def name_of_authorities(listed: str) -> str:
+    """The same, of the output of LIST_AUTHORITIES."""
+    return digest(listed.strip()) if listed.strip() else ""
 
 
 @computed_once
@@ -55,6 +73,7 @@ def _base(settings: HostSettings) -> str:
         # pip of the image asks it.
         *([index, settings.build.ca_certificate or ""] if index else []),
         *([f"edition {settings.worker.image_edition}"] if settings.worker.image_edition else []),
+        *([f"authorities {settings.authorities}"] if settings.authorities else []),
         # Hosts of several architectures may share a registry. The first architecture is not named,
         # so that images keep their tags.
         *([] if settings.architecture == ARCHITECTURES[0] else [settings.architecture]),

@@ -22,6 +22,7 @@ from pyinfra_cli.inventory import make_inventory
 from tasks import layout
 from tasks.layout import ROOT
 from tasks.settings import RELEASES, HostSettings, Settings
+from tasks.worker import image
 from tests.host import expected, mergers
 from tests.host.given import not_searched_for
 from tests.host.support import Facts, Host, InVenv, Listener, Process, properties, python
@@ -56,7 +57,12 @@ def pytest_configure(config: pytest.Config) -> None:
     except PyinfraError as error:
         raise pytest.UsageError(f"tests/host: {error}") from None
     config.stash[HOST] = host
-    settings = given.for_release(codename, _postgres(host), architecture=architecture)
+    settings = given.for_release(
+        codename,
+        _postgres(host),
+        architecture=architecture,
+        authorities=image.name_of_authorities(host.run(image.LIST_AUTHORITIES).stdout),
+    )
     config.stash[FACTS] = Facts(settings, given, **python(host, "facts"))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tasks.settings import Settings
 from tasks.worker import image
 from tests.unit import fake
 from tests.unit.stand_ins import Host
@@ -295,6 +296,33 @@ def test_another_edition_is_another_image_and_another_base() -> None:
         settings = [fake.settings(source | each) for each in given]
         assert len({image.reference(each) for each in settings}) == 3
         assert len({image._base(each) for each in settings}) == 3
+
+
+def test_other_authorities_of_the_host_are_another_image(tmp_path: Path) -> None:
+    folder = tmp_path / "authorities"
+    command = image.LIST_AUTHORITIES.replace("/usr/local/share/ca-certificates", str(folder))
+
+    def named() -> tuple[str, str]:
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+        settings = Settings.from_data({}).for_release(
+            "bookworm", authorities=image.name_of_authorities(done.stdout)
+        )
+        return image.reference(settings), image._base(settings)
+
+    without = named()
+    assert without[0] == image.reference(fake.settings())
+    (folder / "company").mkdir(parents=True)
+    (folder / "README").write_text("update-ca-certificates ignores it")
+    assert named() == without
+    (folder / "company/one.crt").write_text("one")
+    (folder / "company/two.crt").symlink_to(tmp_path / "two")
+    first = named()
+    assert first != without and first == named()
+    (tmp_path / "two").write_text("two")  # a link that leads somewhere
+    both = named()
+    (folder / "company/one.crt").write_text("renewed")
+    every = [without, first, both, named()]
+    assert [len({*each}) for each in zip(*every, strict=True)] == [4, 4]
 
 
 def test_a_killed_run_leaves_nothing_in_the_way(host: Host) -> None:

@@ -31,13 +31,15 @@ from pyinfra.context import ctx_host, ctx_state
 
 import deploy
 from tasks import layout, remove
+from tasks import preflight as all_of_preflight
 from tasks.host import host_values
-from tasks.lib import groups, members
+from tasks.lib import groups, lock, members
 from tasks.preflight import checks, database
 from tasks.preflight import members as preflight
 from tasks.preflight.questions import Report
 from tasks.settings import Settings
-from tests.unit import fake, postgres, programs, stand_ins
+from tasks.worker import image
+from tests.unit import fake, postgres, programs, reports, stand_ins
 from tests.unit.fake import MEMBERS, SEVERAL, Plan
 from tests.unit.formats import Unit
 
@@ -1068,3 +1070,31 @@ def test_after_a_rollback_the_others_follow_the_first_host() -> None:
             found = [*checks._upgrade(settings, record)]
             refused[each.name] = any("the database is Airflow 3.3.2's" in said for said in found)
     assert refused == {FIRST: True, SECOND: False}
+
+
+def test_all_hosts_name_the_image_that_the_first_one_builds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock, "take", lambda: "the test's")
+    monkeypatch.setattr(checks, "findings", lambda *_: [])
+    monkeypatch.setattr(checks, "refuse", lambda found: None)
+    answers = {
+        name: {
+            "find -L /usr/local/share/ca-certificates": [f"{number}  /company.crt"],
+            "claims=": [*reports.SYSTEM],
+            **reports.of_serving(number),
+        }
+        for number, name in enumerate(MEMBERS, start=1)
+    }
+
+    def named(given: Mapping[str, Any]) -> list[str]:
+        state = fake.hosts({"airflow": MEMBERS}, answers, dict.fromkeys(MEMBERS, given))
+        found = []
+        for name in MEMBERS:
+            with ctx_state.use(state), ctx_host.use(state.inventory.get_host(name)):
+                found.append(all_of_preflight.check(groups.settings()).authorities)
+        return found
+
+    assert named(SEVERAL) == [image.name_of_authorities("1  /company.crt")] * len(MEMBERS)
+    own = {key: value for key, value in SEVERAL.items() if key != "worker_registry"}
+    assert named({**own, "worker_image": "registry.example/own:1"}) == [""] * len(MEMBERS)
