@@ -10,7 +10,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from tasks.layout import ROOT
-from tasks.settings.reserved import AIRFLOW_OPTIONS
+from tasks.settings.reserved import refusal
 from tasks.settings.types import (
     CfgOption,
     CfgSection,
@@ -91,15 +91,10 @@ class Airflow(Section):
 
     def conflicts(self) -> Iterator[str]:
         """A version that the repository has no lock file for, and options of the deploy's own."""
-        if self.config.get("core", {}).get("default_timezone") == "system":
-            yield (
-                "airflow_config: core.default_timezone = system is the host's time zone on the host"
-                " and UTC in pods: write the name of a zone, such as Europe/Berlin"
-            )
         for section, options in self.config.items():
-            for name in options:
-                if reason := AIRFLOW_OPTIONS.get((section, name)):
-                    yield f"airflow_config: the deploy itself decides {section}.{name}: {reason}"
+            for name, value in options.items():
+                if refused := refusal(f"{section}.{name}", section, name, value):
+                    yield f"airflow_config: {refused}"
         if not self.lock_path.is_file():
             locked = ", ".join(sorted(path.stem for path in LOCKS.glob("[0-9]*.txt")))
             yield (

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tasks.layout import ROOT
-from tasks.settings.reserved import AIRFLOW_OPTIONS, POD_VARIABLES
+from tasks.settings.reserved import POD_VARIABLES, refusal
 from tasks.settings.types import BundleName, Claim, GitBundle, LocalPath, Section, Variable
 
 # Names that no git bundle may have: those of the deploy's bundles, and Airflow's.
@@ -61,12 +61,13 @@ class Dags(Section):
             yield 'dags_git_bundles: dags_source = "git" needs one; write its url'
         yield from self._folder_conflicts()
         yield from self._bundle_conflicts()
-        for name in self.env:
+        for name, value in self.env.items():
             _, _, option = name.partition("AIRFLOW__")
             section, _, of_section = option.lower().partition("__")
-            reason = POD_VARIABLES.get(name) or AIRFLOW_OPTIONS.get((section, of_section))
-            if reason:
+            if reason := POD_VARIABLES.get(name):
                 yield f"dags_env: the deploy itself decides {name}: {reason}"
+            elif refused := refusal(name, section, of_section, value):
+                yield f"dags_env: {refused}"
         if self.claim and re.match(r"/(home|root|run/user)(/|$)", self.claim.host_path):
             yield (
                 f"dags_claim: {self.claim.host_path} is hidden from Airflow's services, like all"

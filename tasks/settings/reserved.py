@@ -81,6 +81,26 @@ AIRFLOW_OPTIONS = _OPTIONS | {
     for suffix in ("", "_cmd", "_secret")
     if (new, f"{name}{suffix}") in _OPTIONS
 }
+# Values of other options that can't work.
+_VALUES = {
+    ("core", "default_timezone", "system"): (
+        "is the host's time zone on the host and UTC in pods: write the name of a zone, such as"
+        " Europe/Berlin"
+    ),
+}
+
+
+def refusal(written: str, section: str, option: str, value: str) -> str:
+    """Why people can't give an option of Airflow this value; empty if they can.
+
+    + written: the option as they wrote it, in whichever setting
+    """
+    if reason := AIRFLOW_OPTIONS.get((section, option)):
+        return f"the deploy itself decides {written}: {reason}"
+    if reason := _VALUES.get((section, option, value.strip())):
+        return f"{written} = {value.strip()} {reason}"
+    return ""
+
 
 POD_VARIABLES = {
     "HOST_IP": "it is the node's address in each pod: choose another name",

@@ -343,6 +343,11 @@ def test_minikube_takes_no_kubeconfig(key: str) -> None:
             "airflow_config: core.default_timezone",
             "write the name of a zone",
         ),
+        (
+            {"dags_env": {"AIRFLOW__CORE__DEFAULT_TIMEZONE": "system"}},
+            "dags_env: AIRFLOW__CORE__DEFAULT_TIMEZONE = system",
+            "write the name of a zone",
+        ),
         ({"dags_source": "git"}, "dags_git_bundles", "write its url"),
         (
             {"dags_source": "git", **BUNDLES, "dags_local_folder": "tests/e2e/dags"},
