@@ -71,7 +71,7 @@ def _copy_logins(settings: HostSettings) -> None:
         )
     if database.has_own_authority(settings):
         groups.copied_file(
-            name="Copy the authority of the database",
+            name="Copy the CA of the database",
             group="database",
             part="authority",
             path=DATABASE_AUTHORITY,
@@ -204,7 +204,7 @@ def _certify(settings: HostSettings) -> None:
             *(str(settings.postgres.version), TLS),
             *(name for name, _ in settings.postgres.servers),
         ],
-        already="it is of an authority of its own, for all names of the host",
+        already="it is of a CA of its own, for all names of the host",
     )
 
 

@@ -25,7 +25,7 @@ def configure(settings: HostSettings) -> None:
     if settings.members:
         # A client that trusts one of the hosts trusts all, also a task that runs while one is
         # added.
-        members.copy_from_first(name="Copy the authority of the first host", kind="authority")
+        members.copy_from_first(name="Copy the CA of the first host", kind="authority")
     if not settings.is_first:
         _certify(settings)
     given = settings.web.certificate
@@ -55,7 +55,7 @@ def _certify(settings: HostSettings) -> None:
         name="Create the host's certificate",
         program="host-certificate.py",
         args=[TLS, *names(settings)],
-        already="it is of the host's own authority, for all of its names",
+        already="it is of the host's own CA, for all of its names",
     )
 
 

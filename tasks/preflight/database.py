@@ -41,7 +41,7 @@ REFUSALS = {
         "postgres_hosts: write a name that is in the server's certificate"
     ),
     r"certificate verify failed|certificate signature|self.signed|issuer certificate": (
-        "postgres_ca_certificate: write the certificate of the authority that signed the server's"
+        "postgres_ca_certificate: write the certificate of the CA that signed the server's"
     ),
     r"does not support SSL|SSL is not enabled": "its admin should turn TLS on (ssl = on)",
     r"client certificate|certificate authentication failed": (

@@ -34,7 +34,7 @@ class Build(Section):
     )
     ca_certificate: Certificate | None = Field(
         default=None,
-        description="Certificates (PEM) of the authority of `build_indexes`, if the host does not"
+        description="Certificates (PEM) of the CA of `build_indexes`, if the host does not"
         " trust it.",
     )
 

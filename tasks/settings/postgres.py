@@ -68,7 +68,7 @@ class Postgres(Section):
     )
     ca_certificate: Certificate | None = Field(
         default=None,
-        description="Certificates (PEM) of the authority of an existing PostgreSQL, or of"
+        description="Certificates (PEM) of the CA of an existing PostgreSQL, or of"
         " `postgres_certificate`; none trusts those that the host trusts.",
     )
     certificate: CertificateAndKey | None = Field(
@@ -80,7 +80,7 @@ class Postgres(Section):
     sslmode: Literal["verify-full", "verify-ca"] = Field(
         default="verify-full",
         description="How the certificate of an existing PostgreSQL is checked: `verify-ca` skips"
-        " its name, for an authority that has no other server, as with Google Cloud SQL.",
+        " its name, for a CA that has no other server, as with Google Cloud SQL.",
     )
 
     def conflicts(self) -> Iterator[str]:
@@ -106,7 +106,7 @@ class Postgres(Section):
         if self.sslmode == "verify-ca" and self.ca_certificate is None:
             yield (
                 'postgres_sslmode: "verify-ca" would accept every server with a certificate of a'
-                " public authority: write postgres_ca_certificate"
+                " public CA: write postgres_ca_certificate"
             )
         for key, login in (
             ("postgres_owner_login", self.owner_login),
@@ -143,7 +143,7 @@ class Postgres(Section):
             yield from self._certificate_conflicts(self.certificate)
         elif self.ca_certificate:
             yield (
-                "postgres_ca_certificate: the host of the group database makes an authority of its"
+                "postgres_ca_certificate: the host of the group database makes a CA of its"
                 " own: leave it out, or write postgres_certificate too"
             )
 

@@ -58,7 +58,7 @@ BOTH = {"airflow": AIRFLOW, "database": (DATABASE_HOST,)}
         ({"postgres_hosts": ["db-1", "db-2"]}, "write one name or address without a port"),
         ({"postgres_config": {"ssl": "off"}}, "decides ssl: use postgres_certificate"),
         ({"postgres_config": {"port": "1"}}, "postgres_config: the deploy itself decides port"),
-        ({"postgres_ca_certificate": fake.PAIR["certificate"]}, "makes an authority of its own"),
+        ({"postgres_ca_certificate": fake.PAIR["certificate"]}, "makes a CA of its own"),
         ({"postgres_certificate": fake.PAIR}, "write one of the certificate's into postgres_hosts"),
         (
             {"postgres_certificate": fake.PAIR, "postgres_hosts": ["other.example"]},
@@ -191,7 +191,7 @@ def test_a_certificate_of_the_inventory_is_in_nothing_that_pyinfra_shows() -> No
     own = {**there, "postgres_ca_certificate": fake.PAIR["certificate"]}
     plan = fake.plan(fake.beside_database({}, own))
     assert plan.uploads[layout.DATABASE_AUTHORITY] == fake.PAIR["certificate"]
-    assert not [each for each in plan.names if "Copy the authority of the database" in each]
+    assert not [each for each in plan.names if "Copy the CA of the database" in each]
 
 
 # The plan of Airflow's hosts
@@ -226,7 +226,7 @@ def test_airflow_reaches_it_as_an_existing_one(settings: HostSettings) -> None:
 def test_the_logins_are_copied_before_anything_that_can_fail() -> None:
     """Until then the services that run can't log in, if the logins are new."""
     names = fake.plan(fake.beside_database()).names
-    (copied,) = (number for number, name in enumerate(names) if "Copy the authority" in name)
+    (copied,) = (number for number, name in enumerate(names) if "Copy the CA" in name)
     assert {each.partition(" |")[0] for each in names[:copied]} <= {
         *("Database", "Serving host", "System", "PostgreSQL")
     }

@@ -435,7 +435,7 @@ REFUSALS = {
     "requested access to the resource is denied": "",
     "unauthorized: authentication required": "does not let the user deploy in",
     "invalid username/password": "does not let the user deploy in",
-    "x509: certificate signed by unknown authority": "is of no authority that the host trusts",
+    "x509: certificate signed by unknown authority": "the host trusts no CA of the certificate",
     "no route to host": f"can't be asked for registry.example:5000/team/airflow:{TAG}: no route",
 }
 

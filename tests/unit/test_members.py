@@ -433,7 +433,7 @@ ONCE = (
     "Delete Airflow's old accounts",
 )
 COPIED = (
-    "Copy the authority of the first host",
+    "Copy the CA of the first host",
     "Copy the secrets of the first host",
     "Copy the digests that the first host knows",
     "Copy the key that signs backups",
@@ -483,7 +483,7 @@ def test_the_others_find_done_what_they_copy(monkeypatch: pytest.MonkeyPatch) ->
         return found
 
     for done, copied in (
-        ("Create the host's certificate", "Copy the authority of the first host"),
+        ("Create the host's certificate", "Copy the CA of the first host"),
         ("Create the secrets", "Copy the secrets of the first host"),
         ("Build the worker image", "Copy the digests that the first host knows"),
         ("Try the worker image", "Copy the digests that the first host knows"),
@@ -495,7 +495,7 @@ def test_the_others_find_done_what_they_copy(monkeypatch: pytest.MonkeyPatch) ->
     ):
         assert place(done, {FIRST}) < place(copied, every), copied
     assert place("Stop the other hosts", every) < place("Back Airflow up", {FIRST})
-    assert place("Copy the authority", every) < place("Create the host's certificate", others)
+    assert place("Copy the CA", every) < place("Create the host's certificate", others)
     assert place("Create the key that signs", every) < place("Copy the key that signs", every)
     assert place("Apply Airflow's objects", {FIRST}) < place(
         "Write the kubeconfig of airflow-renewal", every

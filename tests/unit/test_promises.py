@@ -92,7 +92,7 @@ PROMISES: dict[str, Kept] = {
         site().count(f"    limit_conn airflow_large {said};\n") == 2
     ),
     r"too many logins gets status (\d+)": lambda plan, said: f"limit_req_status {said};" in site(),
-    r"authority lasts (ten) years": lambda plan, said: (
+    r"CA lasts (ten) years": lambda plan, said: (
         f"\nAUTHORITY_DAYS = {number(said) * 365:.0f}\n"
         in plan.uploads["/usr/local/lib/airflow/host-certificate.py"]
     ),

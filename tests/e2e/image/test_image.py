@@ -171,7 +171,7 @@ def test_a_registry_that_says_no_stops_the_deploy_before_airflow_is_switched(
     shell("rm -r /etc/containers/certs.d")
     run = deploy(settings={"worker_registry": unknown})
     assert run.code != 0
-    assert f"the certificate of {registry.address} is of no authority" in run.output
+    assert f"the host trusts no CA of the certificate of {registry.address}" in run.output
     assert registry.tags(REPOSITORY) == []
     assert current(shell) == before
 

@@ -33,7 +33,7 @@ ask() {
         fail "worker_registry: $registry wants a login: write username and password"
         ;;
     *x509*)
-        fail "worker_registry: the certificate of $registry is of no authority that the host trusts: write that authority's certificate (PEM) as ca_certificate"
+        fail "worker_registry: the host trusts no CA of the certificate of $registry: write the CA's certificate (PEM) as ca_certificate"
         ;;
     *) fail "worker_registry: $registry can't be asked for $image: $said" ;;
     esac
