@@ -47,7 +47,7 @@ BEFORE = "/root/secrets-before"
 BACKUP = "/root/e2e-backup"  # the path of one
 # Seconds that a task's token is valid while the jwt-secret is replaced, instead of ten minutes: the
 # token, which is not new, should outlive a restart of the api-server.
-VALID = 45 + SLACK
+VALID = 90 + SLACK
 HASTY = " ".join(
     f"AIRFLOW__{option}={VALID}"
     for option in ("EXECUTION_API__JWT_EXPIRATION_TIME", "SCHEDULER__TASK_QUEUED_TIMEOUT")
