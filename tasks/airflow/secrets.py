@@ -26,9 +26,17 @@ def create(settings: HostSettings) -> None:
             already="all secrets were made before",
         )
     if settings.members:
+        # If a host also had the files of that change, the next one would take their old secret for
+        # the new one, and until then its api-server would accept a secret that was replaced. The
+        # others would get those of the first host.
+        members.unless_others(
+            name="End a change of secrets that has ended on the other hosts",
+            question=f"! {ROTATE} check end all",
+            test=f"{ROTATE} check end switched",
+            commands=[f"{ROTATE} apply end switched"],
+            already="there is none, one is under way, or this is not the first host",
+        )
         members.copy_from_first(name="Copy the secrets of the first host", kind="secrets")
-        # If it also had the files of that change, the next one would take their old secret for the
-        # new one, and until then its api-server would accept a secret that was replaced.
         members.unless_first(
             name="Forget a change of secrets that ended while this host was away",
             question=f"! {ROTATE} check end all",

@@ -93,6 +93,28 @@ def unless_first(
 
 
 @operation()
+def unless_others(
+    question: str, test: str, commands: list[str], already: str
+) -> Generator[str, None, None]:
+    """
+    Run commands on the first host, unless a test succeeds here or a question on another host.
+
+    + question: shell command without side effects, for the other hosts
+    + test, commands, already: like those of `run_unless`
+    """
+    run: Callable[..., Generator[str, None, None]] = run_unless._inner
+    first, *others = fellows()
+    if host.name != first.name:
+        host.noop(already)
+        return
+    needed = [*run(test, commands, already)]
+    if needed and any(said_by(each, f"{question} 2>/dev/null") is not None for each in others):
+        host.noop(already)
+        return
+    yield from needed
+
+
+@operation()
 def in_step() -> Generator[str, None, None]:
     """Continue when all hosts have reached this operation."""
     host.noop("they have")

@@ -98,6 +98,13 @@ class Hosts:
                 return
             self.take(("run_unless", given, place))
             return
+        elif what == "unless_others":
+            self.at(1)
+            no, program, *words = given["question"].split()
+            assert (no, program) == ("!", ROTATE)
+            if place == 0 and self.both[1].rotate(*words).returncode == 0:
+                self.take(("run_unless", given, place))
+            return
         elif what == "ensure_in_turn":
             if self.run(lib / given["program"], "check").returncode == 0:
                 return
@@ -313,18 +320,21 @@ def test_another_host_ends_what_the_first_one_began(
     assert len(seen) > 1
 
 
-def deployed() -> list[Action]:
-    """What a deploy does with the secrets of the second host."""
+def deployed(place: int = 1) -> list[Action]:
+    """What a deploy does with the secrets of a host that has all of them."""
     found: list[Action] = []
     with pytest.MonkeyPatch.context() as patch:
-        for each in ("copy_from_first", "unless_first"):
-            patch.setattr(members, each, lambda each=each, **given: found.append((each, given, 1)))
-        inspect.unwrap(secrets.create)(fake.several(1))
+        for each in ("unless_others", "copy_from_first", "unless_first"):
+            patch.setattr(
+                members, each, lambda each=each, **given: found.append((each, given, place))
+            )
+        patch.setattr(secrets, "ensure", lambda **_: None)
+        inspect.unwrap(secrets.create)(fake.several(place))
     # As it records the connections that it finds changed.
     step = "record fernet-key"
     record = {"test": f"{ROTATE} check {step}", "commands": [f"{ROTATE} apply {step}"]}
     restart = {"program": "services.sh"}
-    return [*found, ("run_unless", record, 1), ("ensure_in_turn", restart, 1)]
+    return [*found, ("run_unless", record, place), ("ensure_in_turn", restart, place)]
 
 
 @pytest.mark.parametrize("kind", ["fernet-key", "jwt-secret", "api-secret-key"])
@@ -333,7 +343,7 @@ def test_a_deploy_ends_the_change_on_a_host_that_died_in_it(
 ) -> None:
     """The second host dies after an operation, the first one goes on without it, and it is back."""
     actions, seen, copies = planned(kind), set(), []
-    _, forget, *_ = deploy = deployed()
+    *_, forget, _, _ = deploy = deployed()
     for number, action in enumerate(actions):
         hosts.take(action)
         before = content(tmp_path / "1")
@@ -358,6 +368,46 @@ def test_a_deploy_ends_the_change_on_a_host_that_died_in_it(
         hosts.at(1)
         assert hosts.both[1].rotate("check", "end", "all").returncode == 0
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize("kind", ["fernet-key", "jwt-secret"])
+def test_a_deploy_ends_the_change_on_a_first_host_that_died_in_it(
+    kind: str, hosts: Hosts, tmp_path: Path
+) -> None:
+    """The first host dies after an operation, the second one goes on without it, and it is back."""
+    actions, ended = planned(kind), 0
+    copies: dict[str, Callable[[], None]] = {}
+    alone = [
+        (what, given, 1)
+        for what, given, place in actions
+        if place == 0 and what != "copy_from_first"
+    ]
+    # pyinfra starts an operation on all hosts before the next one.
+    deploy = [each for pair in zip(deployed(0), deployed(1), strict=True) for each in pair]
+    for number, action in enumerate(actions):
+        hosts.take(action)
+        if (state := content(tmp_path / "0")) in copies:
+            continue
+        hosts.at(0)
+        if hosts.both[0].rotate("check", "end", "switched").returncode:
+            copies[state] = hosts.keep(tmp_path / f"kept-{number}")
+        hosts.at(1)
+        if hosts.both[1].rotate("check", "end", "all").returncode:
+            hosts.take(deploy[0])
+            assert content(tmp_path / "0") == state, action  # the change is under way
+    for bring_back in copies.values():
+        bring_back()
+        for each in alone:
+            hosts.take(each)
+        if hosts.values(0) != hosts.values(1):
+            continue  # preflight refuses it
+        for each in deploy:
+            hosts.take(each)
+        hosts.signed = set()
+        hosts.is_sound()
+        is_ended(hosts)
+        ended += 1
+    assert ended
 
 
 @pytest.mark.parametrize("place", [0, 1])
