@@ -126,6 +126,13 @@ def test_each_program_refuses_other_words_before_it_does_anything(tmp_path: Path
         arguments = [word.partition("|")[0].removesuffix("...") for word in words]
         wrong = [["remake", *arguments], ["", *arguments], ["remake"], []]
         wrong += [[action, *arguments, "more"] for action in ("check", "apply") if counted]
+        # Words in small letters stand for themselves.
+        wrong += [
+            [action, *arguments[:place], "other", *arguments[place + 1 :]]
+            for action in ("check", "apply")
+            for place, word in enumerate(words)
+            if word.islower()
+        ]
         for command in wrong:
             done = subprocess.run(
                 [path, *command], env=environment, text=True, capture_output=True, check=False
@@ -134,6 +141,15 @@ def test_each_program_refuses_other_words_before_it_does_anything(tmp_path: Path
             assert (done.returncode, done.stdout) == (2, ""), called
             lines = done.stderr.splitlines()
             assert lines and all(each.startswith(f"usage: {path.name} ") for each in lines), called
+
+
+@pytest.mark.parametrize("call", [("secrets.sh", "new", "other"), ("lost-secret.sh", "other")])
+def test_a_secret_that_nobody_knows_is_a_wrong_call(call: tuple[str, ...], tmp_path: Path) -> None:
+    environment = programs.host_env(tmp_path, fake.settings()) | {"PATH": "/usr/bin:/bin"}
+    command = [PROGRAMS / call[0], *call[1:]]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"usage: {call[0]}")
 
 
 def test_a_site_with_an_error_is_not_loaded(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ here=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC1091
 . "$here/lib.sh"
 [ $# = 1 ] || usage
+case " $MADE_SECRETS " in *" $1 "*) ;; *) usage ;; esac
 
 count() {
     "$here/ask-owner.sh" -c "$1" ||

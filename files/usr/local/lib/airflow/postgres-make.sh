@@ -7,7 +7,7 @@
 set -eu
 # shellcheck disable=SC1091
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-[ $# = 3 ] || [ "$#${2-}" = 4role ] || usage
+case "${2-} $#" in "role 3" | "role 4" | "database 3") ;; *) usage ;; esac
 kind=$2 name=$3 limit=${4-} quiet=log_min_messages=fatal
 cd /
 
@@ -19,7 +19,6 @@ is_there() {
     case $kind in
     role) found=$(ask "select 1 from pg_roles where rolname = '$name'") ;;
     database) found=$(ask "select 1 from pg_database where datname = '$name'") ;;
-    *) usage ;;
     esac || fail "the PostgreSQL cluster $PGCLUSTER does not answer"
     [ "$found" = 1 ]
 }

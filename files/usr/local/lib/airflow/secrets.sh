@@ -15,10 +15,7 @@ new() {
     jwt-secret) name=AIRFLOW__API_AUTH__JWT_SECRET= value="secrets.token_urlsafe(64)" ;;
     api-secret-key) name=AIRFLOW__API__SECRET_KEY= value="secrets.token_urlsafe(48)" ;;
     admin-password | smoke-test-password) name='' value="secrets.token_urlsafe(18)" ;;
-    *)
-        echo "there is no secret $1: choose one of $MADE_SECRETS" >&2
-        exit 2
-        ;;
+    *) usage ;;
     esac
     /usr/bin/python3 -c "import base64, secrets; print('$name' + $value)"
 }
