@@ -135,4 +135,14 @@ MINIKUBE_ARGS = {
 }
 # Of a node that is a container.
 _MOUNT = "the node has one folder of the host, /opt/airflow, for DAGs, plugins and logs"
-ENGINE_ARGS = {"--mount": _MOUNT, "--mount-string": _MOUNT}
+# https://github.com/kubernetes/minikube/blob/v1.38.1/pkg/drivers/kic/oci/network_create.go
+_NETWORK = (
+    "the node has minikube's own network, which the proxy's exceptions and the advice about"
+    ' firewalls name too: use "--subnet=192.168.60.0/24", where the node has the address .2'
+)
+ENGINE_ARGS = {
+    "--mount": _MOUNT,
+    "--mount-string": _MOUNT,
+    "--network": _NETWORK,
+    "--static-ip": _NETWORK,
+}

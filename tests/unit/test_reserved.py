@@ -111,6 +111,16 @@ def test_a_node_in_a_container_has_no_other_mount() -> None:
     fake.settings({**fake.ANOTHER_DRIVER, **mine})
 
 
+@pytest.mark.parametrize("given", ["--static-ip=192.168.60.7", "--network=mine"])
+@pytest.mark.parametrize("driver", ["podman", "docker"])
+def test_a_node_in_a_container_has_no_address_beside_its_subnet(driver: str, given: str) -> None:
+    mine = {"minikube_extra_args": [given]}
+    sentence = fake.refusal({"minikube_driver": driver, **mine})
+    assert sentence.startswith("minikube_extra_args: ") and "--subnet=" in sentence
+    # Other drivers ignore the one, or have networks of their own.
+    fake.settings({**fake.ANOTHER_DRIVER, **mine})
+
+
 def test_logs_of_another_store_can_be_configured() -> None:
     options = {"remote_logging": "True", "remote_base_log_folder": "gs://logs"}
     variables = {f"AIRFLOW__LOGGING__{name.upper()}": value for name, value in options.items()}
