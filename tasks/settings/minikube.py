@@ -27,6 +27,10 @@ MOUNTS_SINCE = [1, 37]
 POD_NETWORK_OPTION = "--extra-config=kubeadm.pod-network-cidr="
 SERVICE_NETWORK_OPTION = "--service-cluster-ip-range="
 NODE_NETWORK_OPTION = "--subnet="
+PLUGIN_OPTION = "--cni="
+NETWORK_OPTIONS = (POD_NETWORK_OPTION, SERVICE_NETWORK_OPTION, NODE_NETWORK_OPTION)
+# Options whose values the deploy follows.
+FOLLOWED = {each.partition("=")[0] for each in (*NETWORK_OPTIONS, PLUGIN_OPTION)}
 # The oldest and the newest minor version of Kubernetes that the default version starts.
 STARTS = ("1.28", "1.35")
 # Checksums of the default versions, by architecture.
@@ -78,7 +82,12 @@ class Minikube(Section):
         for argument in self.extra_args:
             if reason := own.get(argument.partition("=")[0]):
                 yield f"minikube_extra_args: the deploy itself gives {argument}: {reason}"
-        for option in (POD_NETWORK_OPTION, SERVICE_NETWORK_OPTION, NODE_NETWORK_OPTION):
+            if argument in FOLLOWED:
+                yield (
+                    f"minikube_extra_args: the deploy follows {argument}, whose value is apart from"
+                    f" it: write both as one argument, {argument}=VALUE"
+                )
+        for option in NETWORK_OPTIONS:
             for network in self._given(option)[-1:]:
                 try:
                     # An address alone would be a network of one, or of its old class.
@@ -134,7 +143,7 @@ class Minikube(Section):
         minikube's bridge, its choice for these drivers, has the same ones whatever kubeadm is told:
         https://github.com/kubernetes/minikube/blob/v1.38.1/pkg/minikube/cni/bridge.go
         """
-        is_bridge = {*self._given("--cni=")[-1:]} <= {"", "auto", "bridge"}
+        is_bridge = {*self._given(PLUGIN_OPTION)[-1:]} <= {"", "auto", "bridge"}
         given = [] if is_bridge else self._given(POD_NETWORK_OPTION)
         return given[-1] if given else "10.244.0.0/16"
 

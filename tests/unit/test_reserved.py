@@ -104,6 +104,16 @@ def test_a_network_of_the_cluster_is_one(option: str) -> None:
     fake.settings({"minikube_extra_args": [f"{option}172.30.0.1/16"]})
 
 
+@pytest.mark.parametrize(
+    "option", ["--service-cluster-ip-range", "--extra-config", "--subnet", "--cni"]
+)
+def test_an_option_that_the_deploy_follows_has_its_value_in_the_same_argument(option: str) -> None:
+    """minikube would read the next one, and the deploy would take its default."""
+    refused = fake.refusal({"minikube_extra_args": [option, "172.30.0.0/16"]})
+    assert refused.startswith("minikube_extra_args: ") and f"{option}=VALUE" in refused
+    fake.settings({"minikube_extra_args": ["--cpus", "2"]})
+
+
 def test_a_node_in_a_container_has_no_other_mount() -> None:
     mine = {"minikube_extra_args": ["--mount-string=/srv:/srv"]}
     assert "/opt/airflow" in fake.refusal({"minikube_driver": "podman", **mine})
