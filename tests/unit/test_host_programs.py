@@ -146,7 +146,7 @@ def test_each_program_refuses_other_words_before_it_does_anything(tmp_path: Path
 @pytest.mark.parametrize("call", [("secrets.sh", "new", "other"), ("lost-secret.sh", "other")])
 def test_a_secret_that_nobody_knows_is_a_wrong_call(call: tuple[str, ...], tmp_path: Path) -> None:
     environment = programs.host_env(tmp_path, fake.settings()) | {"PATH": "/usr/bin:/bin"}
-    command = [PROGRAMS / call[0], *call[1:]]
+    command = [str(PROGRAMS / call[0]), *call[1:]]
     done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"usage: {call[0]}")
