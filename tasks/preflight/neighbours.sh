@@ -315,11 +315,13 @@ ask_firewalld() {
     done
 }
 
+# k3s makes rules with programs of its own where the host has none.
 listed_rules() {
-    {
+    (
+        PATH=$PATH:/var/lib/rancher/k3s/data/current/bin/aux
         nft list ruleset
         iptables-save
-    } 2>/dev/null
+    ) 2>/dev/null
 }
 
 # Ports whose packets a rule sends elsewhere, as for the port of a container or of a pod on its node.

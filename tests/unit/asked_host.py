@@ -32,6 +32,7 @@ class Host:
             "/run/systemd/resolve/",
             "/snap/",
             "/usr/lib/systemd/",
+            "/var/lib/rancher/",
             "/var/lib/systemd/",
         ):
             text = text.replace(path, f"{self.root}{path}")

@@ -833,6 +833,20 @@ def test_a_port_whose_packets_go_elsewhere_is_told(rule: str, told: bool, host: 
     assert host.ask().get("forwarded", []) == (["443"] if told else [])
 
 
+def test_rules_of_a_k3s_are_seen_on_a_host_without_iptables(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")  # of this machine, whose iptables is in /usr/sbin
+    rule = "-A CNI-DN-1 -p tcp -m tcp --dport 443 -j DNAT --to-destination 10.42.0.8:443"
+    for name in ("nft", "iptables-save"):
+        (host.bin / name).unlink()
+    path = host.file("/var/lib/rancher/k3s/data/current/bin/aux/iptables-save")
+    path.write_text(f"#!/bin/sh\ncat <<'END'\n{rule}\nEND\n")
+    path.chmod(0o755)
+    host.variables |= {"reached_ports": "8081 443", "firewall_ports": ""}
+    assert host.ask(question="ask_forwarded") == {"forwarded": ["443"]}
+
+
 def test_a_port_whose_packets_go_elsewhere_has_a_cure() -> None:
     given = {"web_host": "0.0.0.0", "metrics_port": 9187}
     said = shlex.split(variables(Settings.from_data(given), ""))
