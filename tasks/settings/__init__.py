@@ -319,12 +319,13 @@ class Settings(Compound):
         for key, sum_key, sums in programs if not self.offline.dir else ():
             version, given = self._value(key), self._value(sum_key)
             default = SETTINGS[key].field.default
+            is_written = SETTINGS[key].name in getattr(self, SETTINGS[key].section).model_fields_set
             if version != default and given is None:
                 yield (
                     f"{key}: the deploy knows only the checksum of {default}, the default: write"
                     f" {sum_key}, which is published beside the file of {version}"
                 )
-            elif version == default and given not in (None, *sums.values()):
+            elif not is_written and given not in (None, *sums.values()):
                 yield (
                     f"{sum_key}: this is no checksum of {version}, the default: leave it out, or"
                     f" write its {key} too"

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.cluster import programs
 from tasks.layout import EXTRA_LOCK, LIB, REQUIREMENTS, UV, VENVS
-from tasks.settings import Settings
+from tasks.settings import SETTINGS, Settings
 from tests.e2e import flipping_proxy
 from tests.e2e.conftest import Shell
 from tests.e2e.support import deploy
@@ -32,11 +32,11 @@ APT = {
     f'Dir::Cache::archives "{FOLDER}/archives";\n'
 }
 NOTHING = "(?!)"  # as a regular expression
-# The programs, and the settings with their checksums.
+# The programs, and the settings with their versions and their checksums.
 PROGRAMS = {
-    "kubectl": "kubernetes_kubectl_sha256",
-    "minikube": "minikube_sha256",
-    "crictl": "minikube_crictl_sha256",
+    "kubectl": ("kubernetes_version", "kubernetes_kubectl_sha256"),
+    "minikube": ("minikube_version", "minikube_sha256"),
+    "crictl": ("minikube_crictl_version", "minikube_crictl_sha256"),
 }
 
 LOOK_AT_AIRFLOW = (
@@ -171,7 +171,10 @@ def test_a_program(shell: Shell, machine: Machine) -> None:
         archived = f"tar -czf {path} -C /usr/local/bin crictl"
         changed = f"cp /usr/local/bin/{program} {path} && echo >> {path}"
         shell(archived if program == "crictl" else changed)
-        settings[PROGRAMS[program]] = shell(f"sha256sum < {path}").split()[0]
+        # A checksum that is not the official one counts beside its version.
+        version, checksum = PROGRAMS[program]
+        settings[version] = SETTINGS[version].field.default
+        settings[checksum] = shell(f"sha256sum < {path}").split()[0]
     listen = "127.0.0.1:19005"
     elsewhere = "".join(f'connect-to = "{host}:443:{listen}"\n' for host in hosts)
     configuration = {
@@ -211,6 +214,7 @@ def test_a_debian_package_of_the_worker_image(shell: Shell) -> None:
         for path in sources.split()
     }
     with damaged(shell, "/InRelease$", configuration):
-        refused("InRelease", "signature", settings={"worker_extra_apt_packages": ["jq"]})
+        # The host has this one, so it asks for nothing itself.
+        refused("InRelease", "signature", settings={"worker_extra_apt_packages": ["ethtool"]})
     shell("! ls /opt/airflow/image/*.tar 2>/dev/null")
     healed("System | Write /etc/airflow/host.env")  # which has the image's packages
