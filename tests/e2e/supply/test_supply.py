@@ -158,7 +158,8 @@ def test_what_the_inventory_adds_is_locked_from_its_first_installation_on(shell:
 
 def test_a_program(shell: Shell, machine: Machine) -> None:
     """Served are files that differ from those in place, so that they are fetched."""
-    files = programs.needed(Settings.from_data(inventory.settings(machine)), "amd64")
+    given = inventory.settings(machine)
+    files = programs.needed(Settings.from_data(given), "amd64")
     hosts = sorted({each.host for each in files})
     names = ",".join(f"DNS:{host}" for host in hosts)
     shell(
@@ -173,7 +174,7 @@ def test_a_program(shell: Shell, machine: Machine) -> None:
         shell(archived if program == "crictl" else changed)
         # A checksum that is not the official one counts beside its version.
         version, checksum = PROGRAMS[program]
-        settings[version] = SETTINGS[version].field.default
+        settings[version] = given.get(version, SETTINGS[version].field.default)
         settings[checksum] = shell(f"sha256sum < {path}").split()[0]
     listen = "127.0.0.1:19005"
     elsewhere = "".join(f'connect-to = "{host}:443:{listen}"\n' for host in hosts)
