@@ -84,12 +84,11 @@ def unless_first(
     + question: shell command without side effects, for the first host
     + test, commands, already: like those of `run_unless`
     """
-    run: Callable[..., Generator[str, None, None]] = run_unless._inner
     first = fellows()[0]
-    if host.name == first.name or said_by(first, f"{question} 2>/dev/null") is not None:
+    if host.name == first.name:
         host.noop(already)
-        return
-    yield from run(test, commands, already)
+    else:
+        yield from _unless([first], question, test, commands, already)
 
 
 @operation()
@@ -102,13 +101,20 @@ def unless_others(
     + question: shell command without side effects, for the other hosts
     + test, commands, already: like those of `run_unless`
     """
-    run: Callable[..., Generator[str, None, None]] = run_unless._inner
     first, *others = fellows()
     if host.name != first.name:
         host.noop(already)
-        return
+    else:
+        yield from _unless(others, question, test, commands, already)
+
+
+def _unless(
+    asked: list[Host], question: str, test: str, commands: list[str], already: str
+) -> Generator[str, None, None]:
+    """Run commands, unless a test succeeds here or a question on one of the asked hosts."""
+    run: Callable[..., Generator[str, None, None]] = run_unless._inner
     needed = [*run(test, commands, already)]
-    if needed and any(said_by(each, f"{question} 2>/dev/null") is not None for each in others):
+    if needed and any(said_by(each, f"{question} 2>/dev/null") is not None for each in asked):
         host.noop(already)
         return
     yield from needed

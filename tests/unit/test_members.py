@@ -792,6 +792,30 @@ def test_the_others_stop_if_the_first_one_says_so(
     assert sorted(name for name, command, _ in ran if "stop it" in command) == stopped
 
 
+@pytest.mark.parametrize(
+    ("answering", "unchanged", "made"),
+    [((), False, [FIRST]), ((SECOND,), False, []), ((THIRD,), False, []), ((), True, [])],
+)
+def test_the_first_one_is_changed_unless_another_one_objects(
+    answering: tuple[str, ...], unchanged: bool, made: list[str], ran: list[tuple[str, str, str]]
+) -> None:
+    answers: dict[str, dict[str, Any]] = {
+        name: {"question": {"success": name in answering}} for name in (SECOND, THIRD)
+    }
+    answers[FIRST] = {"question": {"success": True}}  # it is not asked
+    answers[FIRST] |= {"same": "yes"} if unchanged else {}
+    state = hosts(answers)
+    add_op(
+        state,
+        members.unless_others,
+        name="Change the first one",
+        **{"question": "question", "test": "same", "commands": ["do it"], "already": "no"},
+    )
+    run_ops(state)
+    assert not state.failed_hosts
+    assert [name for name, command, _ in ran if "do it" in command] == made
+
+
 # One host after the other
 
 
